@@ -1,0 +1,60 @@
+#include "base/error.h"
+
+#include <algorithm>
+
+namespace retort {
+
+void corrupt(std::string_view file, std::string_view object, std::string_view problem) {
+  throw FormatError(object.empty() ? fmt::format("{}: {}", printable(file), problem)
+                                   : fmt::format("{}: {}: {}", printable(file), printable(object), problem));
+}
+
+std::string printable(std::string_view text) {
+  constexpr size_t kLongest = 120;
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (out.size() >= kLongest) return out + "...";
+    const auto byte = static_cast<unsigned char>(text[i]);
+    int length = byte < 0x80 ? 1 : byte >= 0xC2 && byte < 0xE0 ? 2 : byte >= 0xE0 && byte < 0xF0 ? 3 : byte >= 0xF0 && byte < 0xF5 ? 4 : 0;
+    bool valid = length > 0 && i + length <= text.size();
+    for (int k = 1; valid && k < length; ++k) valid = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
+    if (!valid || byte < 0x20 || byte == 0x7F || (byte == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0)) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out.append(text.substr(i, length));
+      i += length - 1;
+    }
+  }
+  return out;
+}
+
+std::string bytes(uint64_t count) {
+  constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  if (count < 1024) return fmt::format("{} bytes", count);
+  double value = static_cast<double>(count);
+  int unit = -1;
+  while (value >= 1024 && unit < 5) value /= 1024, ++unit;
+  return fmt::format("{} bytes ({:.1f} {})", count, value, kUnits[unit]);
+}
+
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+  std::string best;
+  size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
+  for (const auto& candidate : candidates) {
+    std::vector<size_t> row(candidate.size() + 1);
+    for (size_t j = 0; j <= candidate.size(); ++j) row[j] = j;
+    for (size_t i = 1; i <= word.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= candidate.size(); ++j) {
+        const size_t above = row[j];
+        row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (word[i - 1] != candidate[j - 1])});
+        diagonal = above;
+      }
+    }
+    if (row.back() < best_distance) best_distance = row.back(), best = candidate;
+  }
+  return best;
+}
+
+}  // namespace retort

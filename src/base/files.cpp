@@ -1,0 +1,177 @@
+#include "base/files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <mutex>
+
+#include "base/error.h"
+
+namespace retort {
+namespace {
+
+std::string reason() { return std::strerror(errno); }
+
+// The record of files behind files_read() and files_written().
+struct Record {
+  std::mutex mutex;
+  std::vector<std::filesystem::path> read, written;
+};
+Record& record() {
+  static Record the_record;
+  return the_record;
+}
+void note(std::vector<std::filesystem::path> Record::*list, const std::filesystem::path& path) {
+  const auto absolute = std::filesystem::absolute(path).lexically_normal();
+  std::lock_guard lock(record().mutex);
+  auto& files = record().*list;
+  if (std::find(files.begin(), files.end(), absolute) == files.end()) files.push_back(absolute);
+}
+
+int64_t modified_ns(const struct stat& status) { return status.st_mtim.tv_sec * 1'000'000'000ll + status.st_mtim.tv_nsec; }
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : name_(path.string()) {
+  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor_ < 0) corrupt(name_, "", "cannot be opened: " + reason());
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+    ::close(descriptor_);
+    corrupt(name_, "", S_ISDIR(status.st_mode) ? "is a folder; expected a file" : "is not a regular file");
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  modified_ns_ = modified_ns(status);
+  if (size_ > 0) {
+    void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor_, 0);
+    if (mapped == MAP_FAILED) {
+      const auto why = reason();
+      ::close(descriptor_);
+      throw Failure(name_ + ": cannot be mapped: " + why);
+    }
+    data_ = static_cast<const std::byte*>(mapped);
+  }
+  note(&Record::read, path);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : name_(std::move(other.name_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
+      modified_ns_(other.modified_ns_), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void MappedFile::require_unchanged() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0 || static_cast<size_t>(status.st_size) != size_ || modified_ns(status) != modified_ns_)
+    corrupt(name_, "", "changed while it was being read; start again when nothing writes to it");
+}
+
+void MappedFile::release(std::span<const std::byte> part) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
+std::string read_text(const std::filesystem::path& path, size_t limit_bytes) {
+  const MappedFile file(path);
+  if (file.bytes().size() > limit_bytes)
+    corrupt(file.name(), "", "is " + bytes(file.bytes().size()) + "; at most " + bytes(limit_bytes) + " are read");
+  return std::string(file.text());
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  if (path_.has_parent_path()) make_folder(path_.parent_path());
+  temporary_ = path_;
+  temporary_ += ".part-" + std::to_string(::getpid());
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) throw Failure(path_.string() + ": cannot be written: " + reason());
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> data) {
+  constexpr size_t kBuffer = size_t{1} << 20;
+  written_ += data.size();
+  buffer_.insert(buffer_.end(), data.begin(), data.end());
+  if (buffer_.size() >= kBuffer) flush();
+}
+
+void AtomicFile::flush() {
+  for (size_t done = 0; done < buffer_.size();) {
+    const auto wrote = ::write(descriptor_, buffer_.data() + done, buffer_.size() - done);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) throw Failure(path_.string() + ": write failed: " + reason());
+    done += static_cast<size_t>(wrote);
+  }
+  buffer_.clear();
+}
+
+void AtomicFile::commit() {
+  flush();
+  if (::fsync(descriptor_) != 0) throw Failure(path_.string() + ": fsync failed: " + reason());
+  const int descriptor = std::exchange(descriptor_, -1);
+  const bool closed = ::close(descriptor) == 0;
+  if (!closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const auto why = reason();
+    ::unlink(temporary_.c_str());
+    throw Failure(path_.string() + (closed ? ": rename failed: " : ": close failed: ") + why);
+  }
+  sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
+  note(&Record::written, path_);
+}
+
+void write_text(const std::filesystem::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw Failure(folder.string() + ": cannot be opened: " + reason());
+  const bool synced = ::fsync(descriptor) == 0;
+  const auto why = reason();
+  ::close(descriptor);
+  if (!synced) throw Failure(folder.string() + ": fsync failed: " + why);
+}
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw Failure(folder.string() + ": cannot be made: " + error.message());
+}
+
+void require_space(const std::filesystem::path& folder, uint64_t needed_bytes) {
+  struct statvfs status {};
+  if (::statvfs(folder.c_str(), &status) != 0) throw Failure(folder.string() + ": free space unknown: " + reason());
+  const uint64_t free_bytes = static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
+  if (free_bytes < needed_bytes)
+    throw Failure(folder.string() + ": " + bytes(free_bytes) + " free, " + bytes(needed_bytes) + " needed; free some space and start again");
+}
+
+std::vector<std::filesystem::path> files_read() {
+  std::lock_guard lock(record().mutex);
+  return record().read;
+}
+
+std::vector<std::filesystem::path> files_written() {
+  std::lock_guard lock(record().mutex);
+  return record().written;
+}
+
+}  // namespace retort

@@ -1,0 +1,78 @@
+// Files from outside are mapped and read only after checks; files of ours appear whole or not at all.
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace retort {
+
+// A read-only memory mapping. Throws FormatError when the file is missing or not a regular file.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&&) = delete;
+
+  const std::string& name() const { return name_; }
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+  // Throws FormatError when the file's size or modification time changed since it was opened.
+  void require_unchanged() const;
+  // Tells the kernel that these pages are not needed for now (they count in resident memory otherwise).
+  void release(std::span<const std::byte> part) const;
+
+ private:
+  std::string name_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+  int64_t modified_ns_ = 0;
+  int descriptor_ = -1;
+};
+
+// A whole small file as text. FormatError when it is missing or larger than `limit_bytes`.
+std::string read_text(const std::filesystem::path& path, size_t limit_bytes = size_t{1} << 30);
+
+// Writes PATH so that it appears whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the
+// folder. Throws Failure (with errno's words) when any step fails; the temporary file is removed.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> data);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+  uint64_t size() const { return written_; }
+  void commit();
+
+ private:
+  void flush();
+  std::filesystem::path path_, temporary_;
+  int descriptor_ = -1;
+  uint64_t written_ = 0;
+  std::vector<std::byte> buffer_;
+};
+
+void write_text(const std::filesystem::path& path, std::string_view text);  // through AtomicFile
+
+// fsync of a folder, so that renames inside it last.
+void sync_folder(const std::filesystem::path& folder);
+
+// mkdir -p; Failure with the reason.
+void make_folder(const std::filesystem::path& folder);
+
+// Throws Failure when the file system of `folder` has less than `needed_bytes` free.
+void require_space(const std::filesystem::path& folder, uint64_t needed_bytes);
+
+// Each file that was opened for reading (through MappedFile, read_text) or written (AtomicFile) since start, once, in
+// order of first use: the manifest hashes them.
+std::vector<std::filesystem::path> files_read();
+std::vector<std::filesystem::path> files_written();
+
+}  // namespace retort

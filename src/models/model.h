@@ -1,0 +1,82 @@
+// A model is an embedding, a stack of layers, a final norm and a head; every layer is reachable on its own, so that a
+// schedule may walk token-major or layer-major.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/fields.h"
+#include "models/config.h"
+#include "ops/head.h"
+#include "ops/linear.h"
+#include "ops/pass.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace retort {
+
+struct NamedTensor {
+  std::string name;      // the checkpoint's (Hugging Face's spelling): "model.layers.0.input_layernorm.weight"
+  Tensor* tensor;
+};
+
+class Model {
+ public:
+  explicit Model(ModelConfig model_config) : config(std::move(model_config)) {}
+  virtual ~Model() = default;
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  virtual Tensor embed(const Pass& pass) const = 0;                                          // [N,E]
+  virtual Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const = 0;          // [N,E] -> [N,E]
+  virtual Tensor finish(const Tensor& x, const Pass& pass) const = 0;                        // final norm
+  // All of it: hidden states after the final norm [N,E]. With pass.recompute, layers are recomputed in backward.
+  Tensor hidden(const Pass& pass) const;
+
+  // Every linear layer inside the stack, in checkpoint order (the head is not among them).
+  virtual std::vector<Linear*> linears() = 0;
+  // Norms and other dense vectors that full fine-tuning trains besides the linears, the embedding and the head.
+  virtual std::vector<NamedTensor> vectors() = 0;
+
+  ModelConfig config;
+  Weight embedding;        // [V,E]
+  Head head;               // head.linear.weight is the same Weight as `embedding` when config.tied_head
+};
+
+// Fills a family's members from a file; the registry's rows.
+std::unique_ptr<Model> build_model(const ModelConfig& config, const std::function<Linear(const std::string& name)>& take_linear,
+                                   const std::function<Tensor(const std::string& name)>& take_vector,
+                                   const std::function<Weight(const std::string& name)>& take_matrix);
+
+// What came out of a model folder or a .gguf file.
+struct LoadedModel {
+  std::unique_ptr<Model> model;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::string chat_template_source;                 // jinja text, empty when the file has none
+  const ChatTemplate* chat = nullptr;               // recognised by hash, or nullptr
+  std::filesystem::path path;
+  std::string sha256;                               // of the weight file(s)
+};
+
+struct ModelSpec {
+  std::string path;
+  std::string weights = "keep";      // keep: as stored; or f32, bf16, nf4, int8, any writable GGUF type name
+  bool double_quant = true;          // nf4: absmax values quantized to 8 bits too
+  std::string compute = "auto";      // auto, f32, bf16
+  template <class Visitor> void fields(Visitor& field) {
+    field("path", path, required(not_empty()), "model folder (config.json, *.safetensors, tokenizer) or .gguf file");
+    field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
+          "how the frozen linear layers are held in memory; keep = as the file stores them");
+    field("double_quant", double_quant, any(), "nf4 only: quantize the scales to 8 bits too (QLoRA section 3)");
+    field("compute", compute, one_of({"auto", "f32", "bf16"}), "arithmetic of activations; auto measures both for under 100 ms at start");
+  }
+};
+
+LoadedModel load_model(const ModelSpec& spec);
+
+// f32 or bf16 as this machine is faster at (a measurement of under 100 ms), or as the spec says.
+at::ScalarType compute_type(const ModelSpec& spec);
+
+}  // namespace retort

@@ -1,0 +1,30 @@
+// y = x W^T + bias + scaling * dropout(x) A^T B^T: the one place where a base matrix meets activations.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "ops/pass.h"
+#include "ops/weight.h"
+
+namespace retort {
+
+// LoRA (arXiv:2106.09685) and DoRA (arXiv:2402.09353) as a property of a linear layer. Trainables are fp32 leaves.
+struct LowRank {
+  Tensor a;              // [rank, in]
+  Tensor b;              // [out, rank]
+  Tensor magnitude;      // [out] for DoRA, undefined otherwise
+  double scaling = 1;    // alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)
+  double dropout = 0;
+};
+
+struct Linear {
+  std::string name;      // the checkpoint's: "model.layers.0.self_attn.q_proj"
+  Weight weight;
+  Tensor bias;           // [out] or undefined
+  std::optional<LowRank> adapter;
+};
+
+// x [N,in] of pass.compute's type -> [N,out]. Frozen weights get no gradient; backward saves x (or x and x A^T) only.
+Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass);
+
+}  // namespace retort

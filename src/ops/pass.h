@@ -1,0 +1,37 @@
+// One forward pass over one forest: everything an operation needs besides its weights.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <optional>
+#include <vector>
+
+#include "forest/forest.h"
+
+namespace retort {
+
+using at::Tensor;
+
+// Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim]. Rows are handed out by whoever generates;
+// a segment's rows are contiguous, so `AttendBlock.keys` names cache rows when a cache is in use.
+struct KvCache {
+  std::vector<Tensor> keys, values;
+};
+
+struct Pass {
+  Tensor tokens, positions;           // int64 [N]
+  std::vector<AttendBlock> blocks;    // queries are rows of this pass; keys are rows of this pass, or of the cache when there is one
+  std::vector<int32_t> cache_rows;    // with a cache: where row i of this pass stores its key and value
+  KvCache* cache = nullptr;
+  at::ScalarType compute = at::kFloat; // fp32 or bf16: the type of activations and of the matrices that meet them
+  bool training = false;               // dropout on
+  uint64_t dropout_key = 0;            // draws are keyed by (this, layer name, row, column)
+  bool recompute = false;              // keep only layer boundaries and recompute inside each layer in backward
+  float embedding_noise = 0;           // NEFTune alpha (arXiv:2310.05914), 0 = off
+
+  int64_t size() const { return tokens.size(0); }
+};
+
+// A pass over a whole forest without a cache.
+Pass make_pass(const Forest& forest, at::ScalarType compute);
+
+}  // namespace retort

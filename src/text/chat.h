@@ -1,5 +1,6 @@
 // Chat templates, rendered natively: messages -> pieces that say which text is content and which is control.
 #pragma once
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,7 +15,12 @@ struct Message {
   std::string content;
 };
 
-// A piece of a rendered conversation. Control pieces are encoded with Specials::as_tokens, content never is.
+// Control pieces whose spelling depends on the tokenizer: its BOS where its own convention puts one first, and its EOS.
+inline constexpr std::string_view kBeginOfText = "\x02";
+inline constexpr std::string_view kEndOfText = "\x03";
+
+// A piece of a rendered conversation. A control piece is exactly one special token; all other pieces, those of the
+// template as well as content, are encoded as plain text, so a user's "<|im_end|>" never becomes that token.
 struct Piece {
   std::string text;
   bool control = false;
@@ -27,19 +33,32 @@ struct ChatTemplate {
   // add_reply_header: end with the header of an assistant turn, for generation. Throws RecipeError on roles that the
   // family does not know (place: the caller adds it).
   std::vector<Piece> (*render)(const std::vector<Message>& messages, bool add_reply_header);
-  // The token texts that end a turn: generation stops there.
+  // The token texts that end a turn: generation stops there. Empty: the tokenizer's EOS.
   std::vector<std::string> stops;
 };
 
 const std::vector<ChatTemplate>& chat_templates();
 const ChatTemplate* find_chat_template(std::string_view name);                // nullptr when unknown
-const ChatTemplate* chat_template_by_source(std::string_view jinja_source);   // by sha256 of a known template's text
+// By sha256 of a known template's text; else by what only one family writes (its control tokens); nullptr when unknown.
+const ChatTemplate* chat_template_by_source(std::string_view jinja_source);
+
+// The template that a recipe means: `name`, or for "auto" the one of the model's own jinja text. RecipeError that says
+// what to set when neither is known.
+const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source);
 
 // A conversation as ids. answers[i] is -1 or the index of the assistant message that token i belongs to.
 struct RenderedTokens {
   std::vector<int32_t> tokens;
   std::vector<int32_t> answers;
 };
+
+// Neighbouring plain pieces are encoded together, as the reference encodes the whole rendered string; before an answer the
+// ids are cut so that the ids of the prompt with its reply header are a prefix of the ids of the whole conversation.
+// RecipeError when the tokenizer lacks a control token of the template.
 RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer, const std::vector<Message>& messages, bool add_reply_header);
+
+// The rendered string, with BOS and EOS spelled as given: for display and for goldens.
+std::string render_text(const ChatTemplate& chat, const std::vector<Message>& messages, bool add_reply_header,
+                        std::string_view bos = "", std::string_view eos = "");
 
 }  // namespace retort

@@ -1,0 +1,157 @@
+#include "quant/types.h"
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "quant/blocks32.h"
+#include "quant/dense.h"
+#include "quant/int8_row.h"
+#include "quant/k_blocks.h"
+#include "quant/nf4.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cctype>
+
+namespace retort {
+namespace {
+
+using T = WeightType;
+
+// In the order of WeightType: type_info() indexes it.
+constexpr TypeInfo kTypes[] = {
+    {T::f32, "F32", 0, "F32", 1, 4, decode_f32, encode_f32},
+    {T::f16, "F16", 1, "F16", 1, 2, decode_f16, encode_f16},
+    {T::bf16, "BF16", 30, "BF16", 1, 2, decode_bf16, encode_bf16},
+    {T::f64, "F64", 28, "F64", 1, 8, decode_f64, encode_f64},
+    {T::i8, "I8", 24, "I8", 1, 1, decode_i8, nullptr},
+    {T::i16, "I16", 25, "I16", 1, 2, decode_i16, nullptr},
+    {T::i32, "I32", 26, "I32", 1, 4, decode_i32, nullptr},
+    {T::i64, "I64", 27, "I64", 1, 8, decode_i64, nullptr},
+    {T::u8, "U8", -1, "U8", 1, 1, decode_u8, nullptr},
+    {T::boolean, "BOOL", -1, "BOOL", 1, 1, decode_boolean, nullptr},
+    {T::q4_0, "Q4_0", 2, "", 32, 18, decode_blocks<Q4_0Block, 32, q4_0_value>, encode_rows<Q4_0Block, 32, q4_0_encode>},
+    {T::q4_1, "Q4_1", 3, "", 32, 20, decode_blocks<Q4_1Block, 32, q4_1_value>, encode_rows<Q4_1Block, 32, q4_1_encode>},
+    {T::q5_0, "Q5_0", 6, "", 32, 22, decode_blocks<Q5_0Block, 32, q5_0_value>, encode_rows<Q5_0Block, 32, q5_0_encode>},
+    {T::q5_1, "Q5_1", 7, "", 32, 24, decode_blocks<Q5_1Block, 32, q5_1_value>, encode_rows<Q5_1Block, 32, q5_1_encode>},
+    {T::q8_0, "Q8_0", 8, "", 32, 34, decode_blocks<Q8_0Block, 32, q8_0_value>, encode_rows<Q8_0Block, 32, q8_0_encode>},
+    {T::q8_1, "Q8_1", 9, "", 32, 36, decode_blocks<Q8_1Block, 32, q8_1_value>, nullptr},
+    {T::q2_k, "Q2_K", 10, "", 256, 84, decode_blocks<Q2_KBlock, 256, q2_k_value>, encode_rows<Q2_KBlock, 256, q2_k_encode>},
+    {T::q3_k, "Q3_K", 11, "", 256, 110, decode_blocks<Q3_KBlock, 256, q3_k_value>, encode_rows<Q3_KBlock, 256, q3_k_encode>},
+    {T::q4_k, "Q4_K", 12, "", 256, 144, decode_blocks<Q4_KBlock, 256, q4_k_value>, encode_rows<Q4_KBlock, 256, q4_k_encode>},
+    {T::q5_k, "Q5_K", 13, "", 256, 176, decode_blocks<Q5_KBlock, 256, q5_k_value>, encode_rows<Q5_KBlock, 256, q5_k_encode>},
+    {T::q6_k, "Q6_K", 14, "", 256, 210, decode_blocks<Q6_KBlock, 256, q6_k_value>, encode_rows<Q6_KBlock, 256, q6_k_encode>},
+    {T::q8_k, "Q8_K", 15, "", 256, 292, decode_blocks<Q8_KBlock, 256, q8_k_value>, nullptr},
+    {T::iq1_s, "IQ1_S", 19, "", 256, 50, nullptr, nullptr},
+    {T::iq1_m, "IQ1_M", 29, "", 256, 56, nullptr, nullptr},
+    {T::iq2_xxs, "IQ2_XXS", 16, "", 256, 66, nullptr, nullptr},
+    {T::iq2_xs, "IQ2_XS", 17, "", 256, 74, nullptr, nullptr},
+    {T::iq2_s, "IQ2_S", 22, "", 256, 82, nullptr, nullptr},
+    {T::iq3_xxs, "IQ3_XXS", 18, "", 256, 98, nullptr, nullptr},
+    {T::iq3_s, "IQ3_S", 21, "", 256, 110, nullptr, nullptr},
+    {T::iq4_nl, "IQ4_NL", 20, "", 32, 18, nullptr, nullptr},
+    {T::iq4_xs, "IQ4_XS", 23, "", 256, 136, nullptr, nullptr},
+    {T::tq1_0, "TQ1_0", 34, "", 256, 54, nullptr, nullptr},
+    {T::tq2_0, "TQ2_0", 35, "", 256, 66, nullptr, nullptr},
+    {T::mxfp4, "MXFP4", 39, "", 32, 17, nullptr, nullptr},
+    {T::nf4, "nf4", -1, "", kNf4Elements, 36, nf4_decode, encode_rows<Nf4Block, kNf4Elements, nf4_encode>},
+    {T::nf4_dq, "nf4_dq", -1, "", kNf4Elements, kNf4DqBlock, nf4_dq_decode_row, nf4_dq_encode_rows, kNf4DqHeader},
+    {T::int8_row, "int8", -1, "", kInt8RowElements, kInt8RowElements, int8_row_decode_row, int8_row_encode_rows, kInt8RowHeader},
+    {T::f8_e4m3, "F8_E4M3", -1, "F8_E4M3", 1, 1, decode_f8_e4m3, nullptr},
+    {T::f8_e5m2, "F8_E5M2", -1, "F8_E5M2", 1, 1, decode_f8_e5m2, nullptr},
+    {T::f8_e8m0, "F8_E8M0", -1, "F8_E8M0", 1, 1, decode_f8_e8m0, nullptr},
+};
+
+constexpr bool in_enum_order() {
+  for (size_t i = 0; i < std::size(kTypes); ++i)
+    if (static_cast<size_t>(kTypes[i].type) != i) return false;
+  return true;
+}
+static_assert(in_enum_order());
+
+bool same_ignoring_case(std::string_view a, std::string_view b) {
+  return std::ranges::equal(a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+template <class Match>
+std::optional<WeightType> first_type(Match match) {
+  const auto found = std::ranges::find_if(kTypes, match);
+  if (found == std::end(kTypes)) return std::nullopt;
+  return found->type;
+}
+
+}  // namespace
+
+const TypeInfo& type_info(WeightType type) {
+  assert(static_cast<size_t>(type) < std::size(kTypes));
+  return kTypes[static_cast<size_t>(type)];
+}
+
+std::span<const TypeInfo> all_types() { return kTypes; }
+
+std::optional<WeightType> type_from_ggml(int64_t ggml_id) {
+  return first_type([&](const TypeInfo& info) { return info.ggml_id >= 0 && info.ggml_id == ggml_id; });
+}
+
+std::optional<WeightType> type_from_safetensors(std::string_view dtype) {
+  return first_type([&](const TypeInfo& info) { return !info.safetensors.empty() && info.safetensors == dtype; });
+}
+
+std::optional<WeightType> type_from_name(std::string_view name) {
+  return first_type([&](const TypeInfo& info) { return same_ignoring_case(info.name, name); });
+}
+
+std::optional<uint64_t> row_bytes(WeightType type, uint64_t columns) {
+  const TypeInfo& info = type_info(type);
+  const auto elements = static_cast<uint64_t>(info.block_elements);
+  uint64_t total = 0;
+  if (columns % elements != 0) return std::nullopt;
+  if (!multiply(columns / elements, static_cast<uint64_t>(info.block_bytes), total)) return std::nullopt;
+  if (!add(total, static_cast<uint64_t>(info.row_header_bytes), total)) return std::nullopt;
+  return total;
+}
+
+void dequantize_rows(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns) {
+  const TypeInfo& info = type_info(type);
+  if (info.dequantize == nullptr) throw FormatError(fmt::format("weight type {} cannot be decoded", info.name));
+  const int64_t blocks = columns / info.block_elements;
+  if (info.row_header_bytes == 0) return info.dequantize(in, out, rows * blocks);
+  const int64_t stride = info.row_header_bytes + blocks * info.block_bytes;
+  for (int64_t r = 0; r < rows; ++r) info.dequantize(in + r * stride, out + r * columns, blocks);
+}
+
+void dequantize_rows_bf16(WeightType type, const std::byte* in, uint16_t* out, int64_t rows, int64_t columns) {
+  const auto stride = static_cast<int64_t>(row_bytes(type, static_cast<uint64_t>(columns)).value_or(0));
+  std::vector<float> row(static_cast<size_t>(columns));
+  for (int64_t r = 0; r < rows; ++r) {
+    dequantize_rows(type, in + r * stride, row.data(), 1, columns);
+    for (int64_t i = 0; i < columns; ++i) out[r * columns + i] = float_to_bf16(row[static_cast<size_t>(i)]);
+  }
+}
+
+void quantize_rows(WeightType type, const float* in, std::byte* out, int64_t rows, int64_t columns) {
+  const TypeInfo& info = type_info(type);
+  if (info.quantize == nullptr) throw Failure(fmt::format("weight type {} can be read but not written", info.name));
+  info.quantize(in, out, rows, columns);
+}
+
+WeightType fitting_type(WeightType type, int64_t columns) {
+  const auto fits = [&](WeightType candidate) { return columns % type_info(candidate).block_elements == 0; };
+  if (fits(type)) return type;
+  const auto narrower = [&] {
+    switch (type) {
+      case T::q4_k: return T::q5_0;
+      case T::q5_k: return T::q5_1;
+      case T::q6_k: return T::q8_0;
+      case T::q2_k: case T::q3_k: case T::tq1_0: case T::tq2_0: return T::q4_0;
+      case T::iq1_s: case T::iq1_m: case T::iq2_xxs: case T::iq2_xs: case T::iq2_s: case T::iq3_xxs: case T::iq3_s: case T::iq4_xs:
+        return T::iq4_nl;
+      case T::nf4: case T::nf4_dq: return T::int8_row;
+      default: return type;
+    }
+  }();
+  if (fits(narrower)) return narrower;
+  return type == T::nf4 || type == T::nf4_dq || type == T::int8_row ? T::bf16 : T::f16;
+}
+
+}  // namespace retort

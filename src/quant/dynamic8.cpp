@@ -13,7 +13,7 @@ struct Map {
   std::array<float, 256> midpoints{};   // midpoints[i] lies between values[i] and values[i + 1]; the last is infinity
 };
 
-// `points` equally spaced floats from 0.1 to 1, counted from the nearer end (torch.linspace in float32).
+// `points` equally spaced floats from 0.1 to 1, counted from the nearer end as torch.linspace.
 std::vector<float> decade(int points) {
   const float step = (1.0f - 0.1f) / static_cast<float>(points - 1);
   std::vector<float> spaced(static_cast<size_t>(points));

@@ -1,5 +1,6 @@
 // The dynamic 8-bit code of arXiv:2110.02861 (8-bit Optimizers via Block-wise Quantization): 256 values in [-1, 1] or
-// [0, 1] with a tapered exponent, times the absolute maximum of a block. The values equal bitsandbytes' maps bit for bit.
+// [0, 1] with a tapered exponent, times the absolute maximum of a block. The values are bitsandbytes' up to the last bits:
+// its map comes from torch.linspace, whose rounding depends on the machine's vector width; this one is the same everywhere.
 #pragma once
 #include <cstdint>
 #include <span>

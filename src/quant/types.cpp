@@ -3,10 +3,12 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "quant/blocks32.h"
+#include "quant/code_books.h"
 #include "quant/dense.h"
 #include "quant/int8_row.h"
 #include "quant/k_blocks.h"
 #include "quant/nf4.h"
+#include "quant/small_floats.h"
 
 #include <algorithm>
 #include <array>
@@ -42,18 +44,21 @@ constexpr TypeInfo kTypes[] = {
     {T::q5_k, "Q5_K", 13, "", 256, 176, decode_blocks<Q5_KBlock, 256, q5_k_value>, encode_rows<Q5_KBlock, 256, q5_k_encode>},
     {T::q6_k, "Q6_K", 14, "", 256, 210, decode_blocks<Q6_KBlock, 256, q6_k_value>, encode_rows<Q6_KBlock, 256, q6_k_encode>},
     {T::q8_k, "Q8_K", 15, "", 256, 292, decode_blocks<Q8_KBlock, 256, q8_k_value>, nullptr},
-    {T::iq1_s, "IQ1_S", 19, "", 256, 50, nullptr, nullptr},
-    {T::iq1_m, "IQ1_M", 29, "", 256, 56, nullptr, nullptr},
-    {T::iq2_xxs, "IQ2_XXS", 16, "", 256, 66, nullptr, nullptr},
-    {T::iq2_xs, "IQ2_XS", 17, "", 256, 74, nullptr, nullptr},
-    {T::iq2_s, "IQ2_S", 22, "", 256, 82, nullptr, nullptr},
-    {T::iq3_xxs, "IQ3_XXS", 18, "", 256, 98, nullptr, nullptr},
-    {T::iq3_s, "IQ3_S", 21, "", 256, 110, nullptr, nullptr},
-    {T::iq4_nl, "IQ4_NL", 20, "", 32, 18, nullptr, nullptr},
-    {T::iq4_xs, "IQ4_XS", 23, "", 256, 136, nullptr, nullptr},
-    {T::tq1_0, "TQ1_0", 34, "", 256, 54, nullptr, nullptr},
-    {T::tq2_0, "TQ2_0", 35, "", 256, 66, nullptr, nullptr},
-    {T::mxfp4, "MXFP4", 39, "", 32, 17, nullptr, nullptr},
+    {T::iq1_s, "IQ1_S", 19, "", 256, 50, decode_iq1_s, nullptr},
+    {T::iq1_m, "IQ1_M", 29, "", 256, 56, decode_iq1_m, nullptr},
+    {T::iq2_xxs, "IQ2_XXS", 16, "", 256, 66, decode_iq2_xxs, nullptr},
+    {T::iq2_xs, "IQ2_XS", 17, "", 256, 74, decode_iq2_xs, nullptr},
+    {T::iq2_s, "IQ2_S", 22, "", 256, 82, decode_iq2_s, nullptr},
+    {T::iq3_xxs, "IQ3_XXS", 18, "", 256, 98, decode_iq3_xxs, nullptr},
+    {T::iq3_s, "IQ3_S", 21, "", 256, 110, decode_iq3_s, nullptr},
+    {T::iq4_nl, "IQ4_NL", 20, "", 32, 18, decode_blocks<Iq4NlBlock, 32, iq4_nl_value>, encode_rows<Iq4NlBlock, 32, iq4_nl_encode>},
+    {T::iq4_xs, "IQ4_XS", 23, "", 256, 136, decode_blocks<Iq4XsBlock, 256, iq4_xs_value>, nullptr},
+    {T::tq1_0, "TQ1_0", 34, "", 256, 54, decode_blocks<Tq1_0Block, 256, tq1_0_value>, nullptr},
+    {T::tq2_0, "TQ2_0", 35, "", 256, 66, decode_blocks<Tq2_0Block, 256, tq2_0_value>, nullptr},
+    {T::q1_0, "Q1_0", 41, "", 128, 18, decode_blocks<Q1_0Block, 128, q1_0_value>, nullptr},
+    {T::q2_0, "Q2_0", 42, "", 64, 18, decode_blocks<Q2_0Block, 64, q2_0_value>, nullptr},
+    {T::mxfp4, "MXFP4", 39, "", 32, 17, decode_blocks<Mxfp4Block, 32, mxfp4_value>, nullptr},
+    {T::nvfp4, "NVFP4", 40, "", 64, 36, decode_blocks<Nvfp4Block, 64, nvfp4_value>, nullptr},
     {T::nf4, "nf4", -1, "", kNf4Elements, 36, nf4_decode, encode_rows<Nf4Block, kNf4Elements, nf4_encode>},
     {T::nf4_dq, "nf4_dq", -1, "", kNf4Elements, kNf4DqBlock, nf4_dq_decode_row, nf4_dq_encode_rows, kNf4DqHeader},
     {T::int8_row, "int8", -1, "", kInt8RowElements, kInt8RowElements, int8_row_decode_row, int8_row_encode_rows, kInt8RowHeader},
@@ -113,7 +118,6 @@ std::optional<uint64_t> row_bytes(WeightType type, uint64_t columns) {
 
 void dequantize_rows(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns) {
   const TypeInfo& info = type_info(type);
-  if (info.dequantize == nullptr) throw FormatError(fmt::format("weight type {} cannot be decoded", info.name));
   const int64_t blocks = columns / info.block_elements;
   if (info.row_header_bytes == 0) return info.dequantize(in, out, rows * blocks);
   const int64_t stride = info.row_header_bytes + blocks * info.block_bytes;
@@ -143,7 +147,7 @@ WeightType fitting_type(WeightType type, int64_t columns) {
       case T::q4_k: return T::q5_0;
       case T::q5_k: return T::q5_1;
       case T::q6_k: return T::q8_0;
-      case T::q2_k: case T::q3_k: case T::tq1_0: case T::tq2_0: return T::q4_0;
+      case T::q2_k: case T::q3_k: case T::q2_0: case T::tq1_0: case T::tq2_0: return T::q4_0;
       case T::iq1_s: case T::iq1_m: case T::iq2_xxs: case T::iq2_xs: case T::iq2_s: case T::iq3_xxs: case T::iq3_s: case T::iq4_xs:
         return T::iq4_nl;
       case T::nf4: case T::nf4_dq: return T::int8_row;

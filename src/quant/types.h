@@ -16,7 +16,7 @@ enum class WeightType : uint8_t {
   q4_0, q4_1, q5_0, q5_1, q8_0, q8_1,                                         // GGUF, blocks of 32
   q2_k, q3_k, q4_k, q5_k, q6_k, q8_k,                                         // GGUF, blocks of 256
   iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s, iq4_nl, iq4_xs,       // GGUF, code books
-  tq1_0, tq2_0, mxfp4,                                                        // GGUF, ternary and microscaling
+  tq1_0, tq2_0, q1_0, q2_0, mxfp4, nvfp4,                                     // GGUF, one to two bits and 4-bit floats
   nf4, nf4_dq, int8_row,                                                      // ours: frozen bases of QLoRA
   f8_e4m3, f8_e5m2, f8_e8m0,                                                  // safetensors
 };

@@ -56,7 +56,6 @@ TEST(Types, EveryTypeDecodesHostileBytesWithoutReadingBeyondThem) {   // all byt
     const int64_t columns = info.block_elements * 2;
     std::vector<std::byte> row(*row_bytes(info.type, static_cast<uint64_t>(columns)), std::byte{0xFF});
     std::vector<float> out(static_cast<size_t>(columns), 1234.5f);
-    if (info.dequantize == nullptr) continue;
     dequantize_rows(info.type, row.data(), out.data(), 1, columns);
     for (const float value : out) EXPECT_NE(value, 1234.5f) << info.name;
   }

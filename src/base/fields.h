@@ -1,11 +1,9 @@
-// Specs list their fields once; whoever needs them (the recipe parser, `retort explain`, the JSON Schema, the manifest)
-// visits the list. A visitor is called as
-//   field(name, member, rule, documentation)
-// for a scalar, a list of scalars, an optional of one, or an enum with a names() table, and as
-//   section(name, spec, documentation)
-// for a nested spec (or optional or vector of specs) that has fields() of its own. Visitors may be generic lambdas'
-// classes; a spec's fields() is a template: template <class Visitor> void fields(Visitor& field) { field("rank", rank, ...); }
-// Nested specs are passed through the same call: field.section("lora", lora, "...").
+// Specs list their fields once; whoever needs them (the recipe parser, `retort explain`, the JSON Schema, the resolved
+// recipe) visits the list. A spec has `template <class Visitor> void fields(Visitor& field)` that calls, in reading order,
+//   field(name, member, rule, documentation)        bool, int64_t, double, std::string; a std::vector or std::optional of those
+//   field.section(name, spec, documentation)        a nested spec, or a std::optional of one (absent unless it is written)
+//   field.list(name, specs, documentation)          a std::vector of specs
+// The members' initial values are the defaults. Documentation is one or two plain sentences: meaning, unit, source.
 #pragma once
 #include <limits>
 #include <optional>
@@ -15,14 +13,14 @@
 
 namespace retort {
 
-// What a value may be. Bounds are on numbers; a list's rule holds for each element and `at_least` for its length.
+// What a value may be. Bounds and words hold for each element of a list, not_empty for the list itself.
 struct Rule {
   double low = -std::numeric_limits<double>::infinity();
   double high = std::numeric_limits<double>::infinity();
   bool low_open = false, high_open = false;
   bool not_empty = false;                // string or list
   bool required = false;                 // the key must be written
-  std::vector<std::string> one_of;       // allowed words; empty = any
+  std::vector<std::string> one_of = {};  // allowed words; empty = any
 };
 
 inline Rule any() { return {}; }

@@ -48,7 +48,8 @@ std::string printable(std::string_view text);
 // "1536 bytes (1.5 KiB)"
 std::string bytes(uint64_t count);
 
-// The candidate nearest to `word` (edit distance at most a third of its length), or "".
+// The candidate nearest to `word` (at most a third of its letters changed, added, dropped or swapped
+// with a neighbour), or "".
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace retort

@@ -1,0 +1,32 @@
+// The commands of `retort`: one file each, listed once in commands.cpp. The help, the shell completions and the man page are
+// made from what CLI11 knows about them.
+#pragma once
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+
+namespace retort {
+
+// What the chosen command does; set while the command line is parsed, called afterwards.
+using Action = std::function<Exit()>;
+
+void add_explain(CLI::App& app, Action& action);
+void add_schema(CLI::App& app, Action& action);
+void add_completion(CLI::App& app, Action& action);
+void add_man(CLI::App& app, Action& action);
+
+// The program with all its commands.
+std::unique_ptr<CLI::App> make_app(Action& action);
+
+// Shell code that completes commands, options and recipe keys. `shell`: bash, zsh or fish.
+std::string completion(const CLI::App& app, const std::string& shell);
+// The manual page, in roff.
+std::string man_page(const CLI::App& app);
+
+}  // namespace retort

@@ -1,0 +1,47 @@
+// A recipe: everything a run does, in one file.
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/model_spec.h"
+
+namespace retort {
+
+// The `run:` section.
+struct RunSpec {
+  std::string folder;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("folder", folder, any(), "where everything is written; empty: runs/ and the name of the recipe's file");
+  }
+};
+
+struct Recipe {
+  std::string about;
+  ModelSpec model;
+  RunSpec run;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("about", about, any(), "what this recipe is for; shown in the report");
+    field.section("model", model, "the base weights");
+    field.section("run", run, "where the run is kept");
+  }
+};
+
+struct LoadedRecipe {
+  Recipe recipe;
+  std::string file;        // as given
+  std::string resolved;    // every key with its value, as YAML that reads back equal
+  std::string sha256;      // of `resolved`
+};
+
+// Reads FILE, applies `overrides` (key.path=value) and checks all of it. Throws RecipeError that lists every problem.
+LoadedRecipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides);
+// The same from text; `name` stands for the file in messages.
+LoadedRecipe parse_recipe(std::string_view text, const std::string& name, const std::vector<std::string>& overrides = {});
+
+std::string print_recipe(const Recipe& recipe);
+
+}  // namespace retort

@@ -1,0 +1,133 @@
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/hash.h"
+#include "recipe/keys.h"
+#include "recipe/read.h"
+#include "recipe/recipe.h"
+
+namespace retort {
+
+namespace {
+
+const std::filesystem::path kRoot = RETORT_SOURCE_DIR;
+
+std::vector<std::filesystem::path> sample_recipes() {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kRoot / "recipes")) {
+    if (entry.path().extension() == ".yaml") files.push_back(entry.path());
+  }
+  return files;
+}
+
+struct KeyPlace {
+  std::string path, name;
+  int64_t line, column;
+};
+
+void collect_keys(const YamlNode& node, const std::string& path, std::vector<KeyPlace>& out) {
+  for (const auto& [key, value] : node.entries) {
+    const auto inside = path.empty() ? key.text : path + "." + key.text;
+    out.push_back({inside, key.text, key.place.line, key.place.column});
+    collect_keys(value, inside, out);
+  }
+  for (size_t i = 0; i < node.items.size(); ++i) collect_keys(node.items[i], fmt::format("{}[{}]", path, i), out);
+}
+
+}  // namespace
+
+TEST(Recipe, EverySampleIsAccepted) {
+  for (const auto& file : sample_recipes()) EXPECT_NO_THROW(load_recipe(file, {})) << file;
+}
+
+// A letter more in any key of any sample: an error at that very place, with the right key suggested.
+TEST(Recipe, ATypoInEveryKeyOfEverySampleIsNamedAndCorrected) {
+  for (const auto& file : sample_recipes()) {
+    const auto text = read_text(file);
+    std::vector<Problem> none;
+    std::vector<KeyPlace> keys;
+    collect_keys(parse_yaml(text, "r", none), "", keys);
+    ASSERT_FALSE(keys.empty()) << file;
+    for (const auto& key : keys) {
+      size_t at = 0;
+      for (int64_t line = 1; line < key.line; ++line) at = text.find('\n', at) + 1;
+      at += static_cast<size_t>(key.column - 1);
+      ASSERT_EQ(text.substr(at, key.name.size()), key.name) << file << " " << key.path;
+      auto misspelt = text;
+      misspelt.insert(at + key.name.size() / 2, 1, 'q');
+      try {
+        parse_recipe(misspelt, "r.yaml");
+        ADD_FAILURE() << file << ": accepted with a typo in " << key.path;
+      } catch (const RecipeError& error) {
+        const std::string place = fmt::format("r.yaml:{}:{}: ", key.line, key.column);
+        const std::string what = error.what();
+        EXPECT_NE(what.find(place), std::string::npos) << what;
+        EXPECT_NE(what.find(fmt::format("unknown key; did you mean '{}'?", key.name)), std::string::npos) << key.path << "\n" << what;
+      }
+    }
+  }
+}
+
+TEST(Recipe, ResolvedTextReadsBackEqual) {
+  for (const auto& file : sample_recipes()) {
+    const auto loaded = load_recipe(file, {});
+    const auto again = parse_recipe(loaded.resolved, "resolved.yaml");
+    EXPECT_EQ(again.resolved, loaded.resolved) << file;
+    EXPECT_EQ(again.sha256, sha256(loaded.resolved));
+  }
+}
+
+TEST(Recipe, ResolvedTextKeepsEveryCharacter) {
+  Recipe recipe;
+  recipe.model.path = "a \"b\"\\\n\t: #c 'd' \xC3\xA9 ${HOME}";
+  EXPECT_EQ(parse_recipe(print_recipe(recipe), "r").recipe.model.path, recipe.model.path);
+}
+
+TEST(Recipe, AnOverrideChangesTheHash) {
+  const auto text = "model: {path: a.gguf}";
+  EXPECT_NE(parse_recipe(text, "r").sha256, parse_recipe(text, "r", {"model.weights=nf4"}).sha256);
+  EXPECT_EQ(parse_recipe(text, "r").sha256, parse_recipe(text, "r", {"model.weights=keep"}).sha256);
+}
+
+TEST(Keys, EveryKeyIsDocumented) {
+  for (const auto& key : recipe_keys()) EXPECT_GE(key.documentation.size(), 5u) << key.path;
+}
+
+TEST(Keys, ExplainShowsOneKeyOrASectionOrSuggests) {
+  const auto text = explain("model.weights");
+  EXPECT_NE(text.find("model.weights\n    one of keep, f32,"), std::string::npos) << text;
+  EXPECT_NE(text.find("default \"keep\""), std::string::npos);
+  EXPECT_NE(explain("model").find("model.path"), std::string::npos);
+  EXPECT_EQ(explain("model").find("run.folder"), std::string::npos);
+  EXPECT_NE(explain("").find("run.folder"), std::string::npos);
+  try {
+    explain("model.wieghts");
+    FAIL();
+  } catch (const RecipeError& error) {
+    EXPECT_STREQ(error.what(), "explain: 'model.wieghts' is no key of a recipe; did you mean 'model.weights'?");
+  }
+}
+
+TEST(Keys, SchemaIsClosedAndCarriesBoundsWordsAndRequiredKeys) {
+  const auto schema = recipe_schema();
+  EXPECT_EQ(schema["additionalProperties"], false);
+  const auto& model = schema["properties"]["model"];
+  EXPECT_EQ(model["additionalProperties"], false);
+  EXPECT_EQ(model["required"], OrderedJson({"path"}));
+  EXPECT_EQ(schema["required"][0], "model");
+  EXPECT_EQ(model["properties"]["weights"]["enum"][0], "keep");
+  EXPECT_EQ(model["properties"]["weights"]["default"], "keep");
+  EXPECT_EQ(model["properties"]["double_quant"]["type"], "boolean");
+}
+
+// Refresh with: build/dev/retort explain --markdown > docs/recipe-reference.md
+TEST(Keys, TheReferenceInDocsIsUpToDate) { EXPECT_TRUE(read_text(kRoot / "docs/recipe-reference.md") == recipe_reference()) << "run: retort explain --markdown > docs/recipe-reference.md"; }
+
+TEST(Keys, TheSchemaInConfigsIsUpToDate) {
+  EXPECT_TRUE(read_text(kRoot / "configs/recipe.schema.json") == recipe_schema().dump(2) + "\n") << "run: retort schema > configs/recipe.schema.json";
+}
+
+}  // namespace retort

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "text/byte_tokenizer.h"
 
 namespace retort {
 namespace {
@@ -17,35 +18,6 @@ std::vector<Message> dialogue(const Json& golden, size_t number) {
   for (const auto& message : golden["dialogues"][number]) messages.push_back({message["role"], message["content"]});
   return messages;
 }
-
-// One token a byte, and a table of special tokens: enough to see where control ids and answers fall.
-class ByteTokenizer : public Tokenizer {
- public:
-  explicit ByteTokenizer(std::vector<std::string> specials) : specials_(std::move(specials)) {}
-  std::vector<int32_t> encode(std::string_view text, Specials) const override {
-    std::vector<int32_t> ids;
-    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
-    return ids;
-  }
-  std::string decode(std::span<const int32_t> ids, bool) const override {
-    std::string text;
-    for (const auto id : ids) text += token_text(id);
-    return text;
-  }
-  std::string token_bytes(int32_t id) const override { return id < 256 ? std::string(1, static_cast<char>(id)) : ""; }
-  std::string token_text(int32_t id) const override { return id < 256 ? std::string(1, static_cast<char>(id)) : specials_.at(static_cast<size_t>(id) - 256); }
-  std::optional<int32_t> find(std::string_view text) const override {
-    for (size_t i = 0; i < specials_.size(); ++i)
-      if (specials_[i] == text) return static_cast<int32_t>(256 + i);
-    return std::nullopt;
-  }
-  bool is_special(int32_t id) const override { return id >= 256; }
-  int64_t size() const override { return 256 + static_cast<int64_t>(specials_.size()); }
-  std::string hash() const override { return "bytes"; }
-
- private:
-  std::vector<std::string> specials_;
-};
 
 TEST(ChatTemplates, RenderAsTheReleasedTemplatesDo) {
   const auto golden = read_json(kGoldens + "rendered.json");

@@ -1,0 +1,99 @@
+#include <set>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "data/readers.h"
+
+namespace retort {
+namespace {
+
+// Reads one record from `at`; counts lines. Quoted fields may span lines.
+class CsvRows {
+ public:
+  CsvRows(std::string_view content, std::string_view file, char delimiter) : content_(content), file_(file), delimiter_(delimiter) {}
+
+  bool next(std::vector<std::string>& fields) {
+    fields.clear();
+    if (at_ >= content_.size()) return false;
+    row_line_ = line_;
+    const size_t row_begin = at_;
+    while (true) {
+      fields.emplace_back();
+      if (at_ < content_.size() && content_[at_] == '"') quoted(fields.back(), row_begin);
+      else plain(fields.back());
+      if (at_ - row_begin > kLongestLine) corrupt(place(), "", "record of more than " + bytes(kLongestLine) + "; is a closing quote missing?");
+      if (at_ >= content_.size()) return true;
+      const char c = content_[at_++];
+      if (c == delimiter_) continue;
+      if (c == '\r' && at_ < content_.size() && content_[at_] == '\n') ++at_;
+      ++line_;
+      return true;
+    }
+  }
+  std::string place() const { return fmt::format("{}:{}", file_, row_line_); }
+
+ private:
+  void quoted(std::string& field, size_t row_begin) {
+    ++at_;
+    while (true) {
+      if (at_ >= content_.size()) corrupt(place(), fmt::format("field that begins in line {}", row_line_), "closing quote is missing");
+      if (at_ - row_begin > kLongestLine) corrupt(place(), "", "record of more than " + bytes(kLongestLine) + "; is a closing quote missing?");
+      const char c = content_[at_++];
+      if (c == '\n') ++line_;
+      if (c != '"') {
+        field += c;
+      } else if (at_ < content_.size() && content_[at_] == '"') {
+        field += '"';
+        ++at_;
+      } else {
+        break;
+      }
+    }
+    if (at_ < content_.size() && content_[at_] != delimiter_ && content_[at_] != '\n' && content_[at_] != '\r')
+      corrupt(place(), "", "text after a closing quote; write a quote inside a quoted field twice");
+  }
+  void plain(std::string& field) {
+    const auto begin = at_;
+    while (at_ < content_.size() && content_[at_] != delimiter_ && content_[at_] != '\n' && content_[at_] != '\r') {
+      if (content_[at_] == '"') corrupt(place(), "", "quote inside a field that is not quoted; quote the whole field and write the quote twice");
+      ++at_;
+    }
+    field.assign(content_.substr(begin, at_ - begin));
+  }
+
+  std::string_view content_;
+  std::string file_;
+  char delimiter_;
+  size_t at_ = 0, line_ = 1, row_line_ = 1;
+};
+
+}  // namespace
+
+void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take) {
+  CsvRows rows(without_bom(content), file, delimiter);
+  std::vector<std::string> names, fields;
+  if (!rows.next(names)) corrupt(file, "", "is empty; expected a header row with column names");
+  std::set<std::string> seen;
+  for (const auto& name : names) {
+    require_text(name, rows.place(), "header");
+    if (name.empty()) corrupt(rows.place(), "header", "a column has no name");
+    if (!seen.insert(name).second) corrupt(rows.place(), name, "two columns have this name");
+  }
+  size_t records = 0;
+  while (rows.next(fields)) {
+    if (fields.size() == 1 && fields[0].empty() && names.size() > 1) continue;  // blank line
+    if (fields.size() != names.size())
+      corrupt(rows.place(), "", fmt::format("{} fields; the header names {} columns", fields.size(), names.size()));
+    Columns columns;
+    columns.reserve(names.size());
+    for (size_t i = 0; i < names.size(); ++i) {
+      require_text(fields[i], rows.place(), names[i]);
+      columns.emplace_back(names[i], std::move(fields[i]));
+    }
+    take(std::move(columns), rows.place());
+    if (++records % 1024 == 0) leave_if_stopped("reading samples");
+  }
+  if (records == 0) corrupt(file, "", "holds a header but no rows");
+}
+
+}  // namespace retort

@@ -1,0 +1,56 @@
+#include "base/error.h"
+#include "base/stop.h"
+#include "data/readers.h"
+
+namespace retort {
+
+std::string_view without_bom(std::string_view content) {
+  if (content.starts_with("\xEF\xBB\xBF")) content.remove_prefix(3);
+  return content;
+}
+
+void require_text(std::string_view text, std::string_view file, std::string_view object) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  for (size_t i = 0; i < text.size();) {
+    const unsigned char lead = byte(i);
+    if (lead == 0) corrupt(file, object, fmt::format("NUL byte at byte {}; expected text", i));
+    if (lead < 0x80) {
+      ++i;
+      continue;
+    }
+    const size_t length = lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+    bool valid = length > 0 && i + length <= text.size();
+    for (size_t k = 1; valid && k < length; ++k) valid = (byte(i + k) & 0xC0) == 0x80;
+    if (valid && lead == 0xE0) valid = byte(i + 1) >= 0xA0;
+    if (valid && lead == 0xED) valid = byte(i + 1) < 0xA0;  // surrogates
+    if (valid && lead == 0xF0) valid = byte(i + 1) >= 0x90;
+    if (valid && lead == 0xF4) valid = byte(i + 1) < 0x90;
+    if (!valid) corrupt(file, object, fmt::format("invalid UTF-8 at byte {}; convert the file to UTF-8", i));
+    i += length;
+  }
+}
+
+void read_json_lines(std::string_view content, std::string_view file, const std::function<void(const Json& object, std::string place)>& take) {
+  content = without_bom(content);
+  size_t line_number = 0, records = 0;
+  for (size_t begin = 0; begin < content.size();) {
+    auto end = content.find('\n', begin);
+    if (end == std::string_view::npos) end = content.size();
+    auto line = content.substr(begin, end - begin);
+    begin = end + 1;
+    ++line_number;
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const auto place = fmt::format("{}:{}", file, line_number);
+    if (line.size() > kLongestLine) corrupt(place, "", "line of " + bytes(line.size()) + "; at most " + bytes(kLongestLine) + " are read");
+    require_text(line, place, "");
+    if (line_number % 1024 == 0) leave_if_stopped("reading samples");
+    const auto object = parse_json(line, place);
+    if (!object.is_object()) corrupt(place, "", std::string("expected a JSON object on each line, found ") + object.type_name());
+    take(object, place);
+    ++records;
+  }
+  if (records == 0) corrupt(file, "", "holds no records; expected one JSON object a line");
+}
+
+}  // namespace retort

@@ -1,0 +1,66 @@
+#include <charconv>
+
+#include "base/error.h"
+#include "data/record.h"
+
+namespace retort {
+namespace {
+
+// At most `limit` bytes, ending after a whole character and, where there is one in the last quarter, before a space.
+std::string_view shortened(std::string_view value, size_t limit) {
+  if (value.size() <= limit) return value;
+  size_t end = limit;
+  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xC0) == 0x80) --end;
+  const auto space = value.substr(0, end).find_last_of(" \n\t");
+  if (space != std::string_view::npos && space >= end - end / 4) end = space;
+  return value.substr(0, end);
+}
+
+}  // namespace
+
+std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path) {
+  std::string out;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    if ((c == '{' || c == '}') && i + 1 < pattern.size() && pattern[i + 1] == c) {
+      out += c;
+      ++i;
+      continue;
+    }
+    if (c == '}') throw RecipeError(fmt::format("{}: '}}' without '{{'; write }}}} for a brace", key_path));
+    if (c != '{') {
+      out += c;
+      continue;
+    }
+    const auto close = pattern.find('}', i);
+    if (close == std::string_view::npos) throw RecipeError(fmt::format("{}: '{{' without '}}'; write {{{{ for a brace", key_path));
+    const auto inside = pattern.substr(i + 1, close - i - 1);
+    const auto colon = inside.rfind(':');
+    const auto name = inside.substr(0, colon);
+    size_t limit = std::string_view::npos;
+    if (colon != std::string_view::npos) {
+      const auto digits = inside.substr(colon + 1);
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), limit);
+      if (error != std::errc() || end != digits.data() + digits.size() || limit == 0)
+        throw RecipeError(fmt::format("{}: expected a number of bytes in '{{{}}}'", key_path, printable(inside)));
+    }
+    const std::string* value = nullptr;
+    std::vector<std::string> names;
+    std::string listed;
+    for (const auto& [column, text] : columns) {
+      names.push_back(column);
+      listed += (listed.empty() ? "" : ", ") + column;
+      if (column == name) value = &text;
+    }
+    if (!value) {
+      const auto near = nearest(name, names);
+      throw RecipeError(fmt::format("{}: the data has no column '{}'{}; columns are {}", key_path, printable(name),
+                                    near.empty() ? "" : "; did you mean '" + near + "'?", printable(listed)));
+    }
+    out += limit == std::string_view::npos ? std::string_view(*value) : shortened(*value, limit);
+    i = close;
+  }
+  return out;
+}
+
+}  // namespace retort

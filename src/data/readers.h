@@ -1,0 +1,42 @@
+// The file formats behind read_records(). Each calls `take` once a row, with the row's columns and its place.
+#pragma once
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+#include "data/record.h"
+
+namespace retort {
+
+inline constexpr size_t kLongestLine = size_t{16} << 20;  // bytes of one JSONL line, CSV record or text line
+
+using TakeColumns = std::function<void(Columns columns, std::string place)>;
+
+// JSONL: one object a line. A BOM at the start and CRLF are accepted, blank lines are skipped, the last line needs no
+// newline. NUL bytes, invalid UTF-8, lone surrogates, lines over 16 MiB, and anything but an object are FormatErrors with the line.
+void read_json_lines(std::string_view content, std::string_view file, const std::function<void(const Json& object, std::string place)>& take);
+
+// CSV (RFC 4180) with a header row; fields may be quoted, hold newlines and doubled quotes. Ragged rows, stray or missing
+// quotes, duplicate or empty column names, NUL and invalid UTF-8 are FormatErrors with the line.
+void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take);
+
+// The ICD-10-CM tabular list of CDC/NCHS (XML). Columns: code, description, category (three characters),
+// category_description, section, chapter (number), chapter_description, terms (inclusion terms joined by "; ").
+void read_icd10cm(std::string_view content, std::string_view file, const TakeColumns& take);
+
+// One *.LICENSE file of the ScanCode LicenseDB: front matter, then the text. Columns: key, name, short_name, category,
+// owner, spdx, is_exception (yes/no), osi (yes/no), obligations, text. See licence_obligations().
+void read_licence(std::string_view content, std::string_view file, const TakeColumns& take);
+
+// What a licence asks for, from its category and from phrases of its text; joined by "; ", "none" when nothing is found.
+// A weak label, good for training and comparison, not legal advice.
+std::string licence_obligations(std::string_view category, std::string_view text);
+
+// FormatError at the first NUL byte or invalid UTF-8 sequence (overlong forms and surrogates included).
+void require_text(std::string_view text, std::string_view file, std::string_view object);
+
+// Without a UTF-8 BOM.
+std::string_view without_bom(std::string_view content);
+
+}  // namespace retort

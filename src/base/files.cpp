@@ -9,9 +9,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <utility>
 #include <mutex>
+#include <utility>
 
+#include "base/bus_error.h"
 #include "base/error.h"
 
 namespace retort {
@@ -57,15 +58,17 @@ MappedFile::MappedFile(const std::filesystem::path& path) : name_(path.string())
       throw Failure(name_ + ": cannot be mapped: " + why);
     }
     data_ = static_cast<const std::byte*>(mapped);
+    range_ = add_mapped_range(data_, size_, name_);
   }
   note(&Record::read, path);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : name_(std::move(other.name_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
-      modified_ns_(other.modified_ns_), descriptor_(std::exchange(other.descriptor_, -1)) {}
+      modified_ns_(other.modified_ns_), descriptor_(std::exchange(other.descriptor_, -1)), range_(std::exchange(other.range_, nullptr)) {}
 
 MappedFile::~MappedFile() {
+  if (range_) remove_mapped_range(range_);
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
   if (descriptor_ >= 0) ::close(descriptor_);
 }
@@ -83,6 +86,24 @@ void MappedFile::release(std::span<const std::byte> part) const {
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
+}
+
+std::filesystem::path file_beneath(const std::filesystem::path& folder, const std::string& name) {
+  if (!is_plain_name(name)) corrupt(folder.string(), name, "is not a plain file name");
+  std::error_code error;
+  auto root = std::filesystem::canonical(folder.empty() ? "." : folder, error);
+  if (error) corrupt(folder.string(), "", "cannot be opened: " + error.message());
+  const auto target = std::filesystem::canonical(root / name, error);
+  if (error) corrupt((folder / name).string(), "", "cannot be opened: " + error.message());
+  if (root.parent_path().filename() == "snapshots" && std::filesystem::is_directory(root.parent_path().parent_path() / "blobs", error))
+    root = root.parent_path().parent_path();
+  if (std::mismatch(root.begin(), root.end(), target.begin(), target.end()).first != root.end())
+    corrupt((folder / name).string(), "", "is a link to a file outside the model's folder; copy the file into it");
+  return folder / name;
+}
+
 std::string read_text(const std::filesystem::path& path, size_t limit_bytes) {
   const MappedFile file(path);
   if (file.bytes().size() > limit_bytes)
@@ -94,7 +115,7 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   if (path_.has_parent_path()) make_folder(path_.parent_path());
   temporary_ = path_;
   temporary_ += ".part-" + std::to_string(::getpid());
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (descriptor_ < 0) throw Failure(path_.string() + ": cannot be written: " + reason());
 }
 
@@ -107,17 +128,22 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::write(std::span<const std::byte> data) {
   constexpr size_t kBuffer = size_t{1} << 20;
   written_ += data.size();
+  if (buffer_.size() + data.size() > kBuffer) flush();
+  if (data.size() > kBuffer) return write_out(data);
   buffer_.insert(buffer_.end(), data.begin(), data.end());
-  if (buffer_.size() >= kBuffer) flush();
+}
+
+void AtomicFile::write_out(std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const auto wrote = ::write(descriptor_, data.data(), data.size());
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) throw Failure(path_.string() + ": write failed: " + reason());
+    data = data.subspan(static_cast<size_t>(wrote));
+  }
 }
 
 void AtomicFile::flush() {
-  for (size_t done = 0; done < buffer_.size();) {
-    const auto wrote = ::write(descriptor_, buffer_.data() + done, buffer_.size() - done);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) throw Failure(path_.string() + ": write failed: " + reason());
-    done += static_cast<size_t>(wrote);
-  }
+  write_out(buffer_);
   buffer_.clear();
 }
 

@@ -10,7 +10,10 @@
 
 namespace retort {
 
+struct MappedRange;   // base/bus_error.h
+
 // A read-only memory mapping. Throws FormatError when the file is missing or not a regular file.
+// Reading past the new end of a file that somebody truncates raises SIGBUS: see base/bus_error.h.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -32,7 +35,16 @@ class MappedFile {
   size_t size_ = 0;
   int64_t modified_ns_ = 0;
   int descriptor_ = -1;
+  MappedRange* range_ = nullptr;
 };
+
+// True for a name that names one file of its folder: not empty, not "." or "..", no '/', '\\' or NUL.
+bool is_plain_name(std::string_view name);
+
+// The path of `name` inside `folder`, for names that come from a file: a plain name, and when it is a link, one whose target
+// stays under the folder (or, in a hub cache, ROOT/snapshots/REVISION beside ROOT/blobs, under ROOT). FormatError otherwise,
+// and when the file is missing or the links form a loop.
+std::filesystem::path file_beneath(const std::filesystem::path& folder, const std::string& name);
 
 // A whole small file as text. FormatError when it is missing or larger than `limit_bytes`.
 std::string read_text(const std::filesystem::path& path, size_t limit_bytes = size_t{1} << 30);
@@ -53,6 +65,7 @@ class AtomicFile {
 
  private:
   void flush();
+  void write_out(std::span<const std::byte> data);
   std::filesystem::path path_, temporary_;
   int descriptor_ = -1;
   uint64_t written_ = 0;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -35,23 +36,41 @@ struct GgufValue : std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, in
   using variant::variant;
 };
 
+// What a metadata value says, whichever of the number types the writer chose; nullopt or nullptr when it is of another kind
+// (or when `value` itself is nullptr: an absent key).
+std::optional<int64_t> whole_number(const GgufValue* value);
+std::optional<double> real_number(const GgufValue* value);
+std::optional<bool> truth(const GgufValue* value);
+const std::string* text(const GgufValue* value);
+template <class Element>
+const std::vector<Element>* list(const GgufValue* value) {
+  const auto* array = value ? std::get_if<GgufArray>(value) : nullptr;
+  return array ? std::get_if<std::vector<Element>>(array) : nullptr;
+}
+
 // One opened file or one opened folder of shards.
 struct WeightFile {
   std::filesystem::path path;
   std::vector<TensorView> tensors;                                  // in file order
   std::vector<std::pair<std::string, GgufValue>> gguf_metadata;     // GGUF only, in file order
   std::map<std::string, std::string> safetensors_metadata;          // safetensors only
+  std::vector<uint32_t> by_name;                                    // positions in `tensors`, sorted by name; the readers fill it
   const TensorView* find(std::string_view name) const;              // nullptr when absent
-  const GgufValue* metadata(std::string_view key) const;
+  const GgufValue* metadata(std::string_view key) const;            // nullptr when absent
+  // FormatError when a file changed since it was opened. Call it when all tensors have been read.
+  void require_unchanged() const;
 };
 
-// Each throws FormatError naming file, tensor, found, expected.
+// Each throws FormatError naming file, tensor, found, expected. Tensor names are unique, every tensor's bytes lie inside its
+// file and agree with shape and type. Tensor data need not be aligned to its element size (safetensors promises nothing).
 WeightFile open_safetensors(const std::filesystem::path& file);            // one .safetensors file
 WeightFile open_safetensors_folder(const std::filesystem::path& folder);   // model.safetensors, or the index and its shards
 WeightFile open_gguf(const std::filesystem::path& file);                   // also split files, through any of them
-WeightFile open_weights(const std::filesystem::path& path);                // any of the above, by content
+// Any of the above, by content. A folder may also hold one .gguf (or one split set) or a PEFT adapter.
+WeightFile open_weights(const std::filesystem::path& path);
 
-// What is to be written; `fill` is called once, in order, and hands over the tensor's bytes in as many parts as it likes.
+// What is to be written; `fill` is called once, in the order of the file, and hands over the tensor's bytes in as many parts
+// as it likes; std::logic_error when their sum is not what type and shape need.
 struct TensorSource {
   std::string name;
   WeightType type = WeightType::f32;
@@ -59,10 +78,13 @@ struct TensorSource {
   std::function<void(const std::function<void(std::span<const std::byte>)>& sink)> fill;
 };
 
-// Both write atomically and stream: memory stays that of one part.
+// Both write atomically and stream: memory stays that of one part. FormatError when a type, name or shape cannot be stored.
+// Tensors are ordered as the reference writer does (dtype, then name). Loaders of transformers expect metadata {"format": "pt"}.
 void write_safetensors(const std::filesystem::path& file, const std::vector<TensorSource>& tensors, const std::map<std::string, std::string>& metadata);
-// Shards of at most `shard_bytes`, with the index file, or one model.safetensors when everything fits.
+// Shards of at most `shard_bytes` (a larger tensor gets one of its own), with the index file, or one model.safetensors when
+// everything fits. Weight files of an earlier export under the same names are removed once the new ones are in place.
 void write_safetensors_folder(const std::filesystem::path& folder, const std::vector<TensorSource>& tensors, uint64_t shard_bytes);
+// Version 3. `general.alignment` (u32) in the metadata is honoured; 32 otherwise.
 void write_gguf(const std::filesystem::path& file, const std::vector<std::pair<std::string, GgufValue>>& metadata, const std::vector<TensorSource>& tensors);
 
 // A source over bytes that live elsewhere (the view must outlive the writing).

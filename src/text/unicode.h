@@ -27,6 +27,7 @@ enum CharacterClass : uint16_t {
 class CharacterTable {
  public:
   CharacterTable();
+  uint16_t ascii(uint8_t byte) const { return entries_[byte]; }  // page 0 is stored first
   uint16_t operator[](uint32_t code_point) const { return entries_[(static_cast<uint32_t>(page_[code_point >> 8]) << 8) | (code_point & 0xFF)]; }
 
  private:

@@ -44,4 +44,12 @@ function(retort_tests)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES ENVIRONMENT "OMP_WAIT_POLICY=passive" TIMEOUT 300)
   endforeach()
+  # Tests of kernels: tests/NAME/*_test.cu, only in a CUDA build; each skips, saying so, where there is no GPU.
+  get_property(names GLOBAL PROPERTY RETORT_CUDA_TESTED)
+  foreach(name ${names})
+    file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cu)
+    add_executable(${name}_cuda_test ${sources})
+    target_link_libraries(${name}_cuda_test PRIVATE ${name}_cuda GTest::gtest GTest::gtest_main)
+    gtest_discover_tests(${name}_cuda_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST)
+  endforeach()
 endfunction()

@@ -131,10 +131,10 @@ namespace {
 // Nearest level; halfway goes up.
 int nearest_iq4(float x) {
   if (!(x > iq4_level(0))) return 0;
-  if (x >= iq4_level(15)) return 15;
-  int above = 1;
-  while (x >= iq4_level(above)) ++above;
-  return x - iq4_level(above - 1) < iq4_level(above) - x ? above - 1 : above;
+  int below = 0;   // the last level at or below x
+  for (int step = 8; step > 0; step /= 2) below += x >= iq4_level(below + step) ? step : 0;
+  if (below == 15) return 15;
+  return x - iq4_level(below) < iq4_level(below + 1) - x ? below : below + 1;
 }
 
 }  // namespace

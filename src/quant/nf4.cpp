@@ -36,19 +36,33 @@ void nf4_encode(const float* x, Nf4Block& block) {
   encode_codes(x, absmax, block.codes);
 }
 
+void nf4_encode_apart(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks) {
+  for (int64_t b = 0; b < blocks; ++b, in += kNf4Elements, codes += stride) {
+    maxima[b] = largest_magnitude(in);
+    encode_codes(in, maxima[b], codes);
+  }
+}
+
+void nf4_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t columns, Nf4Encode encode) {
+  const int64_t blocks = columns / kNf4Elements;
+  std::vector<float> maxima(static_cast<size_t>(blocks));
+  auto* block = reinterpret_cast<Nf4Block*>(out);
+  for (int64_t r = 0; r < rows; ++r, in += columns) {
+    encode(in, reinterpret_cast<uint8_t*>(block) + 4, sizeof(Nf4Block), maxima.data(), blocks);
+    for (const float absmax : maxima) store_float((block++)->absmax, absmax);
+  }
+}
+
 void nf4_decode(const std::byte* in, float* out, int64_t blocks) { decode_blocks<Nf4Block, kNf4Elements, nf4_dequantize>(in, out, blocks); }
 
-void nf4_dq_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t columns) {
+void nf4_dq_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t columns, Nf4Encode encode) {
   const int64_t blocks = columns / kNf4Elements;
   std::vector<float> maxima(static_cast<size_t>(blocks));
   auto* row = reinterpret_cast<uint8_t*>(out);
   for (int64_t r = 0; r < rows; ++r, in += columns, row += kNf4DqHeader + kNf4DqBlock * blocks) {
+    encode(in, row + kNf4DqHeader + blocks, 32, maxima.data(), blocks);
     double sum = 0;
-    for (int64_t b = 0; b < blocks; ++b) {
-      const float absmax = maxima[static_cast<size_t>(b)] = largest_magnitude(in + b * kNf4Elements);
-      encode_codes(in + b * kNf4Elements, absmax, row + kNf4DqHeader + blocks + 32 * b);
-      sum += absmax;
-    }
+    for (const float absmax : maxima) sum += absmax;
     const auto mean = static_cast<float>(sum / static_cast<double>(std::max<int64_t>(1, blocks)));
     float scale = 0.0f;
     for (auto& absmax : maxima) {
@@ -60,6 +74,11 @@ void nf4_dq_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t c
     for (int64_t b = 0; b < blocks; ++b)
       row[kNf4DqHeader + b] = dynamic8_code(Dynamic8::with_sign, scale > 0.0f ? maxima[static_cast<size_t>(b)] / scale : 0.0f);
   }
+}
+
+void nf4_dq_maxima(const std::byte* row, float* maxima, int64_t blocks) {
+  const float* dynamic = dynamic8_values(Dynamic8::with_sign).data();
+  for (int64_t b = 0; b < blocks; ++b) maxima[b] = nf4_dq_absmax(reinterpret_cast<const uint8_t*>(row), b, dynamic);
 }
 
 void nf4_dq_decode_row(const std::byte* in, float* out, int64_t blocks) {

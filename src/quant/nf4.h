@@ -11,6 +11,10 @@
 namespace retort {
 
 inline constexpr int kNf4Elements = 64;
+inline constexpr float kNf4Values[16] = {
+    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f,
+    -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
+    0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
 
 struct Nf4Block {
   uint8_t absmax[4];   // float
@@ -23,13 +27,18 @@ inline constexpr int64_t kNf4DqBlock = 33;   // one byte of absmax code, 32 byte
 
 HOST_DEVICE inline int nf4_code_at(const uint8_t* codes, int i) { return codes[i / 2] >> (i % 2 * 4) & 15; }
 HOST_DEVICE inline float nf4_value(int code) {
-  constexpr float values[16] = {
-      -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f,
-      -0.09105003625154495f, 0.0f, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
-      0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+#if defined(__CUDA_ARCH__)   // device code cannot index a host array: the constants are copied into the kernel
+  constexpr float values[16] = {kNf4Values[0], kNf4Values[1], kNf4Values[2], kNf4Values[3], kNf4Values[4], kNf4Values[5], kNf4Values[6], kNf4Values[7],
+                                kNf4Values[8], kNf4Values[9], kNf4Values[10], kNf4Values[11], kNf4Values[12], kNf4Values[13], kNf4Values[14], kNf4Values[15]};
   return values[code];
+#else
+  return kNf4Values[code];
+#endif
 }
 HOST_DEVICE inline float nf4_dequantize(const Nf4Block& block, int i) { return nf4_value(nf4_code_at(block.codes, i)) * load_float(block.absmax); }
+
+// The absmax of each of a row's blocks; kernels that fuse the decoding start here.
+void nf4_dq_maxima(const std::byte* row, float* maxima, int64_t blocks);
 
 // The parts of an nf4_dq row. `dynamic` is dynamic8_values(Dynamic8::with_sign).
 HOST_DEVICE inline float nf4_dq_absmax(const uint8_t* row, int64_t block, const float* dynamic) {
@@ -44,7 +53,12 @@ int nf4_code(float normalized);
 
 void nf4_encode(const float* x, Nf4Block& block);
 void nf4_decode(const std::byte* in, float* out, int64_t blocks);
-void nf4_dq_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t columns);
+
+// Blocks of 64 floats to maxima and codes apart: the scalar version, and what takes it or a faster one (paths.h).
+void nf4_encode_apart(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks);
+using Nf4Encode = void (*)(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks);
+void nf4_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t columns, Nf4Encode encode);
+void nf4_dq_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t columns, Nf4Encode encode);
 void nf4_dq_decode_row(const std::byte* row, float* out, int64_t blocks);
 
 }  // namespace retort

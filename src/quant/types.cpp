@@ -8,6 +8,7 @@
 #include "quant/int8_row.h"
 #include "quant/k_blocks.h"
 #include "quant/nf4.h"
+#include "quant/paths.h"
 #include "quant/small_floats.h"
 
 #include <algorithm>
@@ -19,6 +20,8 @@ namespace retort {
 namespace {
 
 using T = WeightType;
+
+void encode_nf4_dq(const float* in, std::byte* out, int64_t rows, int64_t columns) { nf4_dq_encode_rows(in, out, rows, columns, nf4_encode_apart); }
 
 // In the order of WeightType: type_info() indexes it.
 constexpr TypeInfo kTypes[] = {
@@ -60,7 +63,7 @@ constexpr TypeInfo kTypes[] = {
     {T::mxfp4, "MXFP4", 39, "", 32, 17, decode_blocks<Mxfp4Block, 32, mxfp4_value>, nullptr},
     {T::nvfp4, "NVFP4", 40, "", 64, 36, decode_blocks<Nvfp4Block, 64, nvfp4_value>, nullptr},
     {T::nf4, "nf4", -1, "", kNf4Elements, 36, nf4_decode, encode_rows<Nf4Block, kNf4Elements, nf4_encode>},
-    {T::nf4_dq, "nf4_dq", -1, "", kNf4Elements, kNf4DqBlock, nf4_dq_decode_row, nf4_dq_encode_rows, kNf4DqHeader},
+    {T::nf4_dq, "nf4_dq", -1, "", kNf4Elements, kNf4DqBlock, nf4_dq_decode_row, encode_nf4_dq, kNf4DqHeader},
     {T::int8_row, "int8", -1, "", kInt8RowElements, kInt8RowElements, int8_row_decode_row, int8_row_encode_rows, kInt8RowHeader},
     {T::f8_e4m3, "F8_E4M3", -1, "F8_E4M3", 1, 1, decode_f8_e4m3, nullptr},
     {T::f8_e5m2, "F8_E5M2", -1, "F8_E5M2", 1, 1, decode_f8_e5m2, nullptr},
@@ -116,26 +119,64 @@ std::optional<uint64_t> row_bytes(WeightType type, uint64_t columns) {
   return total;
 }
 
+namespace {
+
+const QuantPath* fastest_path() {
+  static const QuantPath* const path = paths_on_this_machine().empty() ? nullptr : paths_on_this_machine().front();
+  return path;
+}
+
+// Rows of a type whose rows begin with a header, each on its own.
+template <class Out, class DecodeRow>
+void decode_rows_apart(const TypeInfo& info, const std::byte* in, Out* out, int64_t rows, int64_t columns, DecodeRow decode) {
+  const int64_t blocks = columns / info.block_elements, stride = info.row_header_bytes + blocks * info.block_bytes;
+  for (int64_t r = 0; r < rows; ++r) decode(in + r * stride, out + r * columns, blocks);
+}
+
+template <class Out>
+void decode_nf4_dq_rows(const std::byte* in, Out* out, int64_t rows, int64_t columns, void (*decode)(const uint8_t*, const float*, Out*, int64_t)) {
+  std::vector<float> maxima(static_cast<size_t>(columns / kNf4Elements));
+  decode_rows_apart(type_info(T::nf4_dq), in, out, rows, columns, [&](const std::byte* row, Out* row_out, int64_t blocks) {
+    nf4_dq_maxima(row, maxima.data(), blocks);
+    decode(nf4_dq_codes(reinterpret_cast<const uint8_t*>(row), blocks, 0), maxima.data(), row_out, blocks);
+  });
+}
+
+}  // namespace
+
 void dequantize_rows(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns) {
   const TypeInfo& info = type_info(type);
-  const int64_t blocks = columns / info.block_elements;
-  if (info.row_header_bytes == 0) return info.dequantize(in, out, rows * blocks);
-  const int64_t stride = info.row_header_bytes + blocks * info.block_bytes;
-  for (int64_t r = 0; r < rows; ++r) info.dequantize(in + r * stride, out + r * columns, blocks);
+  const QuantPath* path = fastest_path();
+  if (type == T::nf4_dq && path) return decode_nf4_dq_rows(in, out, rows, columns, path->nf4_to_float);
+  const auto faster = path ? path->decoder(type) : nullptr;
+  const auto decode = faster ? faster : info.dequantize;
+  if (info.row_header_bytes == 0) return decode(in, out, rows * (columns / info.block_elements));
+  decode_rows_apart(info, in, out, rows, columns, decode);
 }
 
 void dequantize_rows_bf16(WeightType type, const std::byte* in, uint16_t* out, int64_t rows, int64_t columns) {
-  const auto stride = static_cast<int64_t>(row_bytes(type, static_cast<uint64_t>(columns)).value_or(0));
-  std::vector<float> row(static_cast<size_t>(columns));
-  for (int64_t r = 0; r < rows; ++r) {
-    dequantize_rows(type, in + r * stride, row.data(), 1, columns);
-    for (int64_t i = 0; i < columns; ++i) out[r * columns + i] = float_to_bf16(row[static_cast<size_t>(i)]);
+  const TypeInfo& info = type_info(type);
+  const QuantPath* path = fastest_path();
+  if (type == T::nf4_dq && path) return decode_nf4_dq_rows(in, out, rows, columns, path->nf4_to_bf16);
+  if (const auto decode = path ? path->bf16_decoder(type) : nullptr) {
+    if (info.row_header_bytes == 0) return decode(in, out, rows * (columns / info.block_elements));
+    return decode_rows_apart(info, in, out, rows, columns, decode);
   }
+  std::vector<float> row(static_cast<size_t>(columns));
+  decode_rows_apart(info, in, out, rows, columns, [&](const std::byte* stored, uint16_t* row_out, int64_t) {
+    dequantize_rows(type, stored, row.data(), 1, columns);
+    if (path) return path->bf16_decoder(T::f32)(reinterpret_cast<const std::byte*>(row.data()), row_out, columns);
+    for (int64_t i = 0; i < columns; ++i) row_out[i] = float_to_bf16(row[static_cast<size_t>(i)]);
+  });
 }
 
 void quantize_rows(WeightType type, const float* in, std::byte* out, int64_t rows, int64_t columns) {
   const TypeInfo& info = type_info(type);
   if (info.quantize == nullptr) throw Failure(fmt::format("weight type {} can be read but not written", info.name));
+  const QuantPath* path = fastest_path();
+  if (path && type == T::bf16) return path->bf16_decoder(T::f32)(reinterpret_cast<const std::byte*>(in), reinterpret_cast<uint16_t*>(out), rows * columns);
+  if (path && type == T::nf4) return nf4_encode_rows(in, out, rows, columns, path->nf4_encode);
+  if (path && type == T::nf4_dq) return nf4_dq_encode_rows(in, out, rows, columns, path->nf4_encode);
   info.quantize(in, out, rows, columns);
 }
 

@@ -61,6 +61,22 @@ TEST(Types, EveryTypeDecodesHostileBytesWithoutReadingBeyondThem) {   // all byt
   }
 }
 
+TEST(Types, EveryEncoderTakesAnyFloats) {   // not finite, subnormal, near overflow: some code, never undefined behaviour
+  const float hostile[] = {std::nanf(""), INFINITY, -INFINITY, 3.4e38f, -3.4e38f, 1e-45f, -1e-45f, 1e-38f, 0.0f, -0.0f, 1.0f};
+  for (const auto& info : all_types()) {
+    if (!can_quantize(info.type)) continue;
+    const int64_t columns = info.block_elements * 2;
+    std::vector<std::byte> row(*row_bytes(info.type, static_cast<uint64_t>(columns)));
+    std::vector<float> x(static_cast<size_t>(columns)), out(x.size());
+    for (size_t pattern = 0; pattern < 120; ++pattern) {
+      for (size_t i = 0; i < x.size(); ++i) x[i] = hostile[(pattern + i * (pattern % 7)) % std::size(hostile)];
+      quantize_rows(info.type, x.data(), row.data(), 1, columns);
+      info.quantize(x.data(), row.data(), 1, columns);
+      dequantize_rows(info.type, row.data(), out.data(), 1, columns);
+    }
+  }
+}
+
 TEST(Dense, EightBitFloatsDecodeToTheValuesOfTheOcpTables) {
   EXPECT_EQ(f8_e4m3_to_float(0x7E), 448.0f);
   EXPECT_EQ(f8_e4m3_to_float(0x01), 0x1p-9f);

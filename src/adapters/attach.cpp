@@ -1,0 +1,152 @@
+#include "adapters/attach.h"
+
+#include <set>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace retort {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 1024;  // of a weight widened to fp32: 2 MB at width 576, 32 MB at 8192
+
+std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(model).linears(); }
+
+// PEFT's rule: the whole name, or its end after a dot.
+bool names(const std::string& layer, const std::string& target) {
+  return layer == target || (layer.size() > target.size() && layer.ends_with(target) && layer[layer.size() - target.size() - 1] == '.');
+}
+
+Tensor leaf(const Tensor& value) { return value.detach().to(at::kFloat, false, true).contiguous().requires_grad_(true); }
+
+void train_whole(Weight& weight) { weight = dense_weight(leaf(widen(weight, at::kFloat))); }
+
+Tensor kaiming_uniform(int64_t rank, int64_t in, uint64_t seed, const std::string& layer) {
+  auto a = at::empty({rank, in}, at::kFloat);
+  const double bound = 1 / std::sqrt(static_cast<double>(in));
+  const Draws draws(seed, "lora_A " + layer);
+  float* values = a.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < rank * in; ++i) values[i] = static_cast<float>((2 * draws.uniform(static_cast<uint64_t>(i)) - 1) * bound);
+  return a;
+}
+
+LowRank low_rank(const Linear& layer, const AdapterSpec& spec, uint64_t seed) {
+  LowRank adapter;
+  adapter.a = kaiming_uniform(spec.rank, layer.weight.columns, seed, layer.name).requires_grad_(true);
+  adapter.b = at::zeros({layer.weight.rows, spec.rank}, at::kFloat).requires_grad_(true);
+  if (spec.kind == "dora") adapter.magnitude = row_norms(layer.weight).requires_grad_(true);
+  adapter.scaling = spec.scaling();
+  adapter.dropout = spec.dropout;
+  return adapter;
+}
+
+void attach_low_rank(Model& model, const AdapterSpec& spec, uint64_t seed) {
+  const auto linears = model.linears();
+  std::vector<std::string> known;
+  for (const auto* layer : linears) known.push_back(layer->name.substr(layer->name.rfind('.') + 1));
+  for (const auto& target : spec.targets) {
+    if (target == "lm_head" || target == "embed_tokens")
+      throw RecipeError("adapter.targets: '" + target + "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
+    const bool found = target == "all" || std::any_of(linears.begin(), linears.end(), [&](const Linear* layer) { return names(layer->name, target); });
+    if (found) continue;
+    const auto near = nearest(target, known);
+    throw RecipeError("adapter.targets: no linear layer of this model is named '" + printable(target) + "'" +
+                      (near.empty() ? "" : "; did you mean '" + near + "'?"));
+  }
+  for (auto* layer : linears) {
+    const bool wanted = std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) { return target == "all" || names(layer->name, target); });
+    const bool whole = std::any_of(spec.modules_to_save.begin(), spec.modules_to_save.end(), [&](const auto& name) { return names(layer->name, name); });
+    if (wanted && !whole) layer->adapter = low_rank(*layer, spec, seed);
+  }
+}
+
+// The head and the embedding get matrices of their own, so that one may be trained without the other.
+void untie(Model& model) {
+  if (!model.config.tied_head) return;
+  model.config.tied_head = false;
+  model.head.linear.name = "lm_head";
+}
+
+void save_whole(Model& model, const std::string& name) {
+  if (names("lm_head", name) || names("model.embed_tokens", name)) {
+    untie(model);
+    train_whole(names("lm_head", name) ? model.head.linear.weight : model.embedding);
+    return;
+  }
+  bool found = false;
+  for (auto* layer : model.linears())
+    if (names(layer->name, name)) {
+      found = true;
+      train_whole(layer->weight);
+      if (layer->bias.defined()) layer->bias = leaf(layer->bias);
+    }
+  for (auto& vector : model.vectors())
+    if (names(vector.name, name) || names(vector.name, name + ".weight")) {
+      found = true;
+      *vector.tensor = leaf(*vector.tensor);
+    }
+  if (!found) throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
+}
+
+void attach_full(Model& model) {
+  for (auto* layer : model.linears()) {
+    train_whole(layer->weight);
+    if (layer->bias.defined()) layer->bias = leaf(layer->bias);
+  }
+  for (auto& vector : model.vectors()) *vector.tensor = leaf(*vector.tensor);
+  train_whole(model.embedding);
+  if (model.config.tied_head)
+    model.head.linear.weight = model.embedding;  // one leaf, two uses: its gradient is the sum
+  else
+    train_whole(model.head.linear.weight);
+}
+
+}  // namespace
+
+Tensor row_norms(const Weight& weight) {
+  auto norms = at::empty({weight.rows}, at::kFloat);
+  for (int64_t first = 0; first < weight.rows; first += kRowsAtOnce) {
+    const auto count = std::min(kRowsAtOnce, weight.rows - first);
+    norms.narrow(0, first, count).copy_(widen_rows(weight, first, count, at::kFloat).detach().norm(2, {1}));
+  }
+  return norms;
+}
+
+bool has_adapters(const Model& model) {
+  const auto linears = linears_of(model);
+  return std::any_of(linears.begin(), linears.end(), [](const Linear* layer) { return layer->adapter.has_value(); });
+}
+
+std::vector<NamedTensor> attach(Model& model, const AdapterSpec& spec, uint64_t seed) {
+  if (has_adapters(model)) throw RecipeError("adapter: this model has an adapter already; merge it first or continue its run");
+  const at::NoGradGuard no_grad;
+  if (spec.low_rank()) {
+    attach_low_rank(model, spec, seed);
+    for (const auto& name : std::set<std::string>(spec.modules_to_save.begin(), spec.modules_to_save.end())) save_whole(model, name);
+  } else if (spec.kind == "full") {
+    attach_full(model);
+  }
+  return trainables(model);
+}
+
+std::vector<NamedTensor> trainables(Model& model) {
+  std::vector<NamedTensor> found;
+  const std::string prefix = has_adapters(model) ? std::string(kPeftPrefix) : "";
+  const auto add = [&](const std::string& name, Tensor& tensor) {
+    if (tensor.defined() && tensor.requires_grad()) found.push_back({prefix + name, &tensor});
+  };
+  add("model.embed_tokens.weight", model.embedding.dense);
+  for (auto* layer : model.linears()) {
+    add(layer->name + ".weight", layer->weight.dense);
+    add(layer->name + ".bias", layer->bias);
+    if (!layer->adapter) continue;
+    add(layer->name + ".lora_A.weight", layer->adapter->a);
+    add(layer->name + ".lora_B.weight", layer->adapter->b);
+    add(layer->name + ".lora_magnitude_vector", layer->adapter->magnitude);
+  }
+  for (auto& vector : model.vectors()) add(vector.name, *vector.tensor);
+  if (!model.config.tied_head) add("lm_head.weight", model.head.linear.weight.dense);
+  return found;
+}
+
+}  // namespace retort

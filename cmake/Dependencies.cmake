@@ -34,6 +34,8 @@ set_target_properties(libtorch PROPERTIES IMPORTED_LOCATION ${retort_torch_root}
 target_include_directories(libtorch SYSTEM INTERFACE
   ${retort_torch_root}/torch/include ${retort_torch_root}/torch/include/torch/csrc/api/include)
 target_link_libraries(libtorch INTERFACE libc10 Threads::Threads)
+# LibTorch's include folder brings a newer fmt whose library part is nowhere to be linked: files that see torch use it inline.
+target_compile_definitions(libtorch INTERFACE FMT_HEADER_ONLY=1)
 target_link_options(libtorch INTERFACE -Wl,--allow-shlib-undefined -Wl,--disable-new-dtags
   -Wl,-rpath,${retort_torch_root}/torch/lib)
 

@@ -1,0 +1,53 @@
+// Answers to a batch of prompts: prompts share what they have in common, every decode step is one pass with one row for
+// each text that is still going.
+#pragma once
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "generate/sample_spec.h"
+#include "models/model.h"
+
+namespace retort {
+
+// What ends a text: token ids (end of text, end of turn) and strings. Neither is part of the answer.
+struct StopRules {
+  std::vector<int32_t> tokens;
+  std::vector<std::string> texts;
+};
+
+// The model's and the tokenizer's ends of text, the template's ends of turn (as tokens where the vocabulary has them, as
+// texts where not) and the spec's stop strings. `chat` may be nullptr.
+StopRules stop_rules(const ModelConfig& config, const Tokenizer& tokenizer, const ChatTemplate* chat, const SampleSpec& spec);
+
+enum class Finish { stop_token, stop_text, length, context, interrupted };
+std::string_view finish_name(Finish finish);
+
+struct Answer {
+  std::vector<int32_t> tokens;  // without the stop token; with the tokens of a stop string
+  std::string text;             // bytes of the answer, without the stop string
+  Finish finish = Finish::length;
+};
+
+// New text of answer `index`, in whole characters; false stops that answer. Called from the worker's thread.
+using OnText = std::function<bool(int64_t index, std::string_view fresh)>;
+
+struct GenerateSpec {
+  int64_t threads = 0;          // 0 = all
+  int64_t batch = 32;           // texts that grow together
+  int64_t prefill_rows = 512;   // prompt tokens a pass
+  template <class Visitor> void fields(Visitor& field) {
+    field("threads", threads, between(0, 4096), "worker threads, each with prompts of its own; 0 = as many as the machine has");
+    field("batch", batch, between(1, 4096), "texts that grow together in one pass");
+    field("prefill_rows", prefill_rows, between(1, 1 << 20), "prompt tokens that go through the model in one pass");
+  }
+};
+
+// One answer a prompt, in the prompts' order. `first_answer` numbers the first one for the keyed draws, so that a part of
+// a batch gives what the whole gives. A prompt that leaves no room in the model's context is a RecipeError.
+std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer, const std::vector<std::vector<int32_t>>& prompts, const SampleSpec& sample,
+                             const StopRules& stops, at::ScalarType compute, const GenerateSpec& how = {}, const OnText& on_text = nullptr,
+                             int64_t first_answer = 0);
+
+}  // namespace retort

@@ -1,0 +1,181 @@
+#include "generate/growing_forest.h"
+
+#include <limits>
+#include <stdexcept>
+
+namespace retort {
+namespace {
+
+Tensor as_indices(const std::vector<int32_t>& values) {
+  return at::tensor(values, at::TensorOptions().dtype(at::kInt)).to(at::kLong);
+}
+
+// Rows [from, to) of a forest as a pass of their own: the blocks that touch them, with queries counted from `from`. Keys
+// stay rows of the forest, which are the cache's rows less `offset`.
+std::vector<AttendBlock> blocks_between(const std::vector<AttendBlock>& blocks, int32_t from, int32_t to, int32_t offset) {
+  std::vector<AttendBlock> cut;
+  for (const auto& block : blocks) {
+    const auto begin = std::max(block.q_begin, from), end = std::min(block.q_end, to);
+    if (begin >= end) continue;
+    AttendBlock part{begin - from, end - from, block.keys};
+    part.keys.back().end -= block.q_end - end;  // the last rows of the last range are the block's own
+    for (auto& range : part.keys) range = {range.begin + offset, range.end + offset};
+    cut.push_back(std::move(part));
+  }
+  return cut;
+}
+
+// The segments from the root to `row`, as ranges of rows; adjacent ones merged.
+std::vector<KeyRange> path_to(const Forest& forest, int32_t row) {
+  int32_t segment = 0;
+  while (forest.segments[segment].end <= row) ++segment;
+  std::vector<KeyRange> path = {{forest.segments[segment].begin, row + 1}};
+  for (auto up = forest.segments[segment].parent; up >= 0; up = forest.segments[up].parent) {
+    const auto& part = forest.segments[up];
+    if (part.end == path.front().begin) path.front().begin = part.begin;
+    else path.insert(path.begin(), {part.begin, part.end});
+  }
+  return path;
+}
+
+// A forest whose targets are the last token of each prompt, in no particular order.
+Forest prompt_forest(const std::vector<std::vector<int32_t>>& prompts) {
+  std::vector<Sample> samples;
+  for (const auto& prompt : prompts) {
+    if (prompt.empty()) throw std::logic_error("a prompt has at least one token");
+    Sample sample{prompt, std::vector<float>(prompt.size() + 1, 0.0f), {}};
+    sample.tokens.push_back(0);  // stands for the token to come: it is never a row
+    sample.weights.back() = 1;
+    samples.push_back(std::move(sample));
+  }
+  auto forests = build_forests(samples, std::numeric_limits<int32_t>::max());
+  if (forests.size() != 1) throw std::logic_error("the prompts of a batch have more than 2^31 tokens");
+  return std::move(forests.front());
+}
+
+}  // namespace
+
+GrowingForest::GrowingForest(const Model& model, at::ScalarType compute) : model_(model), compute_(compute) {
+  cache_.keys.resize(model.config.layers);
+  cache_.values.resize(model.config.layers);
+}
+
+void GrowingForest::reserve(int64_t rows) {
+  if (rows <= capacity_) return;
+  const auto& config = model_.config;
+  capacity_ = std::max(rows, capacity_ + capacity_ / 2);
+  const auto grow = [&](Tensor& stored) {
+    auto larger = at::empty({capacity_, config.kv_heads, config.head_dim}, at::TensorOptions().dtype(compute_));
+    if (stored.defined()) larger.narrow(0, 0, rows_).copy_(stored.narrow(0, 0, rows_));
+    stored = std::move(larger);
+  };
+  for (auto& keys : cache_.keys) grow(keys);
+  for (auto& values : cache_.values) grow(values);
+}
+
+Pass GrowingForest::pass_over(std::vector<int32_t> tokens, std::vector<int32_t> positions) const {
+  Pass pass;
+  pass.tokens = as_indices(tokens);
+  pass.positions = as_indices(positions);
+  pass.compute = compute_;
+  return pass;
+}
+
+std::vector<KeyRange> GrowingForest::keys_of(const Text& text, int32_t end) const {
+  auto keys = text.path;
+  if (!keys.empty() && keys.back().end == text.begin) keys.back().end = end;
+  else keys.push_back({text.begin, end});
+  return keys;
+}
+
+Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows) {
+  const auto forest = prompt_forest(prompts);
+  const auto count = static_cast<int64_t>(prompts.size());
+  const auto needed = forest.size() + count * new_rows;
+  if (rows_ + needed > std::numeric_limits<int32_t>::max()) throw std::logic_error("a KV cache has at most 2^31 rows");
+  const auto offset = static_cast<int32_t>(rows_);
+  const auto first = texts_.size();
+  reserve(rows_ + needed);
+  rows_ += needed;
+
+  texts_.resize(first + prompts.size());
+  std::vector<int32_t> last_row(prompts.size());
+  for (const auto& target : forest.targets) last_row[target.sample] = target.row;
+  auto free = offset + static_cast<int32_t>(forest.size());
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    auto& text = texts_[first + i];
+    text.path = path_to(forest, last_row[i]);
+    for (auto& range : text.path) range = {range.begin + offset, range.end + offset};
+    text.shared = static_cast<int64_t>(prompts[i].size());
+    text.begin = text.end = free;
+    text.limit = free += static_cast<int32_t>(new_rows);
+  }
+
+  const auto blocks = attend_blocks(forest);
+  Tensor last_hidden;  // [prompts,E]
+  for (int32_t from = 0; from < forest.size(); from += static_cast<int32_t>(chunk_rows)) {
+    const auto to = static_cast<int32_t>(std::min<int64_t>(forest.size(), from + chunk_rows));
+    auto pass = pass_over({forest.tokens.begin() + from, forest.tokens.begin() + to}, {forest.positions.begin() + from, forest.positions.begin() + to});
+    pass.blocks = blocks_between(blocks, from, to, offset);
+    for (int32_t row = from; row < to; ++row) pass.cache_rows.push_back(offset + row);
+    pass.cache = &cache_;
+    const auto hidden = model_.hidden(pass);
+    if (!last_hidden.defined()) last_hidden = at::empty({count, hidden.size(1)}, hidden.options());
+    for (size_t i = 0; i < prompts.size(); ++i)
+      if (last_row[i] >= from && last_row[i] < to) last_hidden[static_cast<int64_t>(i)].copy_(hidden[last_row[i] - from]);
+  }
+  return last_hidden;
+}
+
+Tensor GrowingForest::step(std::span<const int32_t> texts, std::span<const int32_t> tokens) {
+  std::vector<int32_t> positions;
+  std::vector<AttendBlock> blocks;
+  std::vector<int32_t> cache_rows;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    auto& text = texts_[texts[i]];
+    if (text.end >= text.limit) throw std::logic_error("a text outgrew its cache rows");
+    positions.push_back(static_cast<int32_t>(length(texts[i])));
+    cache_rows.push_back(text.end++);
+    blocks.push_back({static_cast<int32_t>(i), static_cast<int32_t>(i) + 1, keys_of(text, text.end)});
+  }
+  auto pass = pass_over({tokens.begin(), tokens.end()}, std::move(positions));
+  pass.blocks = std::move(blocks);
+  pass.cache_rows = std::move(cache_rows);
+  pass.cache = &cache_;
+  return model_.hidden(pass);
+}
+
+Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int64_t chunk_rows) {
+  auto& text = texts_[index];
+  if (tokens.empty()) throw std::logic_error("nothing to append");
+  const auto missing = text.end + static_cast<int64_t>(tokens.size()) - text.limit;
+  if (missing > 0) {  // the text at the end of the cache may grow beyond what it was given
+    if (text.limit != rows_) throw std::logic_error("a text outgrew its cache rows");
+    reserve(rows_ + missing);
+    rows_ += missing;
+    text.limit = static_cast<int32_t>(rows_);
+  }
+  Tensor hidden;
+  for (size_t from = 0; from < tokens.size(); from += static_cast<size_t>(chunk_rows)) {
+    const auto part = tokens.subspan(from, std::min(tokens.size() - from, static_cast<size_t>(chunk_rows)));
+    std::vector<int32_t> positions, cache_rows;
+    for (size_t i = 0; i < part.size(); ++i) {
+      positions.push_back(static_cast<int32_t>(length(index)));
+      cache_rows.push_back(text.end++);
+    }
+    auto pass = pass_over({part.begin(), part.end()}, std::move(positions));
+    pass.blocks = {{0, static_cast<int32_t>(part.size()), keys_of(text, text.end)}};
+    pass.cache_rows = std::move(cache_rows);
+    pass.cache = &cache_;
+    hidden = model_.hidden(pass);
+  }
+  return hidden.narrow(0, hidden.size(0) - 1, 1);
+}
+
+void GrowingForest::cut(int32_t index, int64_t new_length) {
+  auto& text = texts_[index];
+  if (new_length < text.shared || new_length > length(index)) throw std::logic_error("only tokens of a text's own can be forgotten");
+  text.end = text.begin + static_cast<int32_t>(new_length - text.shared);
+}
+
+}  // namespace retort

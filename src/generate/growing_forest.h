@@ -1,0 +1,51 @@
+// A batch of texts that grow, over a KV cache. Prompts enter as one forest, so that a prefix they share is computed and
+// stored once; each text then owns a contiguous range of cache rows for what follows.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "models/model.h"
+
+namespace retort {
+
+class GrowingForest {
+ public:
+  GrowingForest(const Model& model, at::ScalarType compute);
+
+  // Runs the prompts (each at least one token), `chunk_rows` rows a pass, with room for `new_rows` tokens after each.
+  // Returns the hidden states of their last tokens [prompts,E]. Texts are numbered from texts() on.
+  Tensor enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows = 512);
+
+  // Appends one token to each named text, in one pass with one row a text; hidden states [texts,E].
+  Tensor step(std::span<const int32_t> texts, std::span<const int32_t> tokens);
+
+  // Appends several tokens to one text; hidden state of the last one [1,E].
+  Tensor extend(int32_t text, std::span<const int32_t> tokens, int64_t chunk_rows = 512);
+
+  // Forgets the tokens of a text from `length` on. Only tokens of its own range can go: length >= owned_from(text).
+  void cut(int32_t text, int64_t length);
+
+  int64_t texts() const { return static_cast<int64_t>(texts_.size()); }
+  int64_t length(int32_t text) const { return texts_[text].shared + texts_[text].end - texts_[text].begin; }
+  int64_t owned_from(int32_t text) const { return texts_[text].shared; }
+  int64_t rows_used() const { return rows_; }
+
+ private:
+  struct Text {
+    std::vector<KeyRange> path;          // cache rows of the prompt, root first
+    int64_t shared = 0;                  // tokens on that path
+    int32_t begin = 0, end = 0, limit = 0;  // cache rows of its own
+  };
+  void reserve(int64_t rows);
+  Pass pass_over(std::vector<int32_t> tokens, std::vector<int32_t> positions) const;
+  std::vector<KeyRange> keys_of(const Text& text, int32_t end) const;
+
+  const Model& model_;
+  at::ScalarType compute_;
+  KvCache cache_;
+  int64_t rows_ = 0;      // handed out
+  int64_t capacity_ = 0;  // allocated
+  std::vector<Text> texts_;
+};
+
+}  // namespace retort

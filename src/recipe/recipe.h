@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/data_spec.h"
 #include "models/model_spec.h"
 
 namespace retort {
@@ -21,11 +22,13 @@ struct RunSpec {
 struct Recipe {
   std::string about;
   ModelSpec model;
+  DataSpec data;
   RunSpec run;
 
   template <class Visitor> void fields(Visitor& field) {
     field("about", about, any(), "what this recipe is for; shown in the report");
     field.section("model", model, "the base weights");
+    field.section("data", data, "the samples");
     field.section("run", run, "where the run is kept");
   }
 };

@@ -1,10 +1,21 @@
 #include "cli/commands.h"
 
+#include <algorithm>
+
 namespace retort {
 
 namespace {
 
-constexpr void (*kCommands[])(CLI::App&, Action&) = {add_explain, add_schema, add_completion, add_man};
+constexpr void (*kCommands[])(CLI::App&, Action&) = {add_inspect, add_verify, add_explain, add_schema, add_completion, add_man};
+
+// CLI11 only says that a command is missing.
+std::string what_is_wrong(const CLI::App& app, int argc, const char* const* argv, const std::string& error) {
+  std::vector<std::string> names;
+  for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
+  if (argc < 2 || argv[1][0] == '-' || std::find(names.begin(), names.end(), argv[1]) != names.end()) return error;
+  const auto near = nearest(argv[1], names);
+  return fmt::format("'{}' is no command{}", printable(argv[1]), near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+}
 
 }  // namespace
 
@@ -13,11 +24,22 @@ std::unique_ptr<CLI::App> make_app(Action& action) {
   app->set_version_flag("--version", "retort " RETORT_VERSION, "print the version and exit");
   app->set_help_flag("-h,--help", "print this help and exit");
   app->require_subcommand(1);
-  app->failure_message([](const CLI::App* failed, const CLI::Error& error) {
-    return fmt::format("retort: {}; `{} --help` shows what it takes\n", error.what(), failed->get_parent() ? "retort " + failed->get_name() : "retort");
-  });
   for (const auto add : kCommands) add(*app, action);
   return app;
+}
+
+std::optional<Exit> parse_command_line(CLI::App& app, int argc, const char* const* argv) {
+  try {
+    app.parse(argc, argv);
+    return std::nullopt;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error), Exit::done;   // --help, --version
+    const auto chosen = app.get_subcommands();
+    const std::string name = chosen.empty() ? "retort" : "retort " + chosen.front()->get_name();
+    auto problem = what_is_wrong(app, argc, argv, error.what());
+    std::replace(problem.begin(), problem.end(), '\n', ' ');
+    throw RecipeError(fmt::format("{}; `{} --help` shows what it takes", problem, name));
+  }
 }
 
 }  // namespace retort

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
@@ -16,6 +17,8 @@ namespace retort {
 // What the chosen command does; set while the command line is parsed, called afterwards.
 using Action = std::function<Exit()>;
 
+void add_inspect(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_schema(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
@@ -23,6 +26,8 @@ void add_man(CLI::App& app, Action& action);
 
 // The program with all its commands.
 std::unique_ptr<CLI::App> make_app(Action& action);
+// Chooses the action; an exit when there is nothing to do (--help). RecipeError for anything that is not understood.
+std::optional<Exit> parse_command_line(CLI::App& app, int argc, const char* const* argv);
 
 // Shell code that completes commands, options and recipe keys. `shell`: bash, zsh or fish.
 std::string completion(const CLI::App& app, const std::string& shell);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <system_error>
 
 #include "base/stop.h"
 #include "cli/commands.h"
@@ -36,6 +37,8 @@ Exit guarded(const Action& action) {
     return report(error);
   } catch (const std::bad_alloc&) {
     return report(Failure("out of memory; lower train.batch.row_tokens, set train.recompute: true, or use a smaller model.weights type"));
+  } catch (const std::system_error& error) {   // file systems, threads, standard output
+    return report(Failure(printable(error.what())));
   } catch (const std::exception& error) {
     // LibTorch's messages carry a stack trace after the first line.
     const std::string_view text = error.what();
@@ -51,12 +54,10 @@ int main(int argc, char** argv) {
   using namespace retort;
   keep_freed_memory();
   catch_stop_signals();
-  Action action;
-  const auto app = make_app(action);
-  try {
-    app->parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app->exit(error) == 0 ? 0 : static_cast<int>(Exit::bad_input);
-  }
-  return static_cast<int>(guarded(action));
+  return static_cast<int>(guarded([&] {
+    Action action;
+    const auto app = make_app(action);
+    if (const auto exit = parse_command_line(*app, argc, argv)) return *exit;
+    return action();
+  }));
 }

@@ -1,0 +1,157 @@
+// The built program from outside: exit codes, one line an error, nothing half-written.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "report/manifest.h"
+
+namespace retort {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Result {
+  int exit = -1;
+  std::string out, err;
+};
+
+// Runs `retort ARGUMENTS` in the source folder.
+Result retort(const std::string& arguments) {
+  const auto errors = fs::temp_directory_path() / fmt::format("retort_cli_{}.err", getpid());
+  const auto command = fmt::format("cd '{}' && '{}/retort' {} 2>'{}'", RETORT_SOURCE_DIR, RETORT_BINARY_DIR, arguments, errors.string());
+  Result result;
+  auto* pipe = popen(command.c_str(), "r");
+  char buffer[4096];
+  for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;) result.out.append(buffer, count);
+  const int status = pclose(pipe);
+  result.exit = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  result.err = read_text(errors);
+  fs::remove(errors);
+  return result;
+}
+
+class Folder {
+ public:
+  Folder() : path(fs::temp_directory_path() / fmt::format("retort_cli_{}", getpid())) { fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+  std::string write(const std::string& name, const std::string& text) const {
+    std::ofstream(path / name) << text;
+    return (path / name).string();
+  }
+  fs::path path;
+};
+
+void expect_one_line(const Result& result, int exit, const std::string& line) {
+  EXPECT_EQ(result.exit, exit);
+  EXPECT_EQ(result.err, line + "\n");
+}
+
+}  // namespace
+
+TEST(Cli, BadCommandLinesExitTwoWithOneLine) {
+  expect_one_line(retort(""), 2, "retort: A subcommand is required; `retort --help` shows what it takes");
+  expect_one_line(retort("inspcet x"), 2, "retort: 'inspcet' is no command; did you mean 'inspect'?; `retort --help` shows what it takes");
+  expect_one_line(retort("inspect"), 2, "retort: path is required; `retort inspect --help` shows what it takes");
+  expect_one_line(retort("explain model.pahts"), 2, "retort: explain: 'model.pahts' is no key of a recipe; did you mean 'model.path'?");
+  expect_one_line(retort("completion tcsh"), 2, "retort: completion: expected bash, zsh or fish, found 'tcsh'");
+  const auto extra = retort("schema extra");
+  EXPECT_EQ(extra.exit, 2);
+  EXPECT_EQ(std::count(extra.err.begin(), extra.err.end(), '\n'), 1) << extra.err;
+}
+
+TEST(Cli, MissingAndBrokenFilesExitTwoWithOneLine) {
+  Folder folder;
+  const auto missing = retort("inspect no/such/file.gguf");
+  EXPECT_EQ(missing.exit, 2);
+  EXPECT_EQ(missing.err.find("retort: no/such/file.gguf: "), 0u) << missing.err;
+  EXPECT_EQ(std::count(missing.err.begin(), missing.err.end(), '\n'), 1) << missing.err;
+  for (const auto& [name, content] : {std::pair<std::string, std::string>("a.gguf", "GGUF"), {"b.safetensors", std::string(8, '\xFF')}, {"c.gguf", ""}, {"d.bin", "PK\x03\x04"}}) {
+    const auto result = retort("inspect '" + folder.write(name, content) + "'");
+    EXPECT_EQ(result.exit, 2) << name;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_EQ(result.err.find("retort: "), 0u) << result.err;
+  }
+}
+
+TEST(Cli, ExplainsAndWritesTheSchema) {
+  const auto text = retort("explain model.weights");
+  EXPECT_EQ(text.exit, 0);
+  EXPECT_NE(text.out.find("one of keep, f32"), std::string::npos);
+  EXPECT_EQ(retort("schema").out, read_text(fs::path(RETORT_SOURCE_DIR) / "configs/recipe.schema.json"));
+  EXPECT_EQ(retort("explain --markdown").out, read_text(fs::path(RETORT_SOURCE_DIR) / "docs/recipe-reference.md"));
+}
+
+// A full disk: /dev/full takes nothing.
+TEST(Cli, AFullStandardOutputIsAnError) { expect_one_line(retort("schema > /dev/full"), 3, "retort: cannot write to file: No space left on device"); }
+
+TEST(Cli, VerifyNamesWhatChanged) {
+  Folder run;
+  run.write("a.txt", "one");
+  run.write("b.txt", "two");
+  write_manifest(run.path, {}, "recipe");
+  const auto good = retort("verify '" + run.path.string() + "'");
+  EXPECT_EQ(good.exit, 0);
+  EXPECT_EQ(good.out, run.path.string() + ": 0 files read and 2 files written are as recorded\n");
+  run.write("a.txt", "onf");
+  fs::remove(run.path / "b.txt");
+  run.write("c.txt", "");
+  const auto bad = retort("verify '" + run.path.string() + "'");
+  EXPECT_NE(bad.out.find("a.txt: modified: sha256 "), std::string::npos);
+  EXPECT_NE(bad.out.find("b.txt: missing\nc.txt: added\n"), std::string::npos);
+  expect_one_line(bad, 2, "retort: " + run.path.string() + ": 3 of 2 recorded files differ or were added");
+}
+
+// Completions and the man page name every command: they come from one list.
+TEST(Cli, CompletionsAndManPageNameEveryCommand) {
+  Action action;
+  const auto app = make_app(action);
+  for (const auto* command : app->get_subcommands([](const CLI::App*) { return true; })) {
+    for (const char* shell : {"bash", "zsh", "fish"}) EXPECT_NE(completion(*app, shell).find(command->get_name()), std::string::npos) << shell << " " << command->get_name();
+    EXPECT_NE(man_page(*app).find(".SS \"retort " + command->get_name()), std::string::npos);
+    EXPECT_FALSE(command->get_description().empty());
+    for (const auto* option : command->get_options()) EXPECT_FALSE(option->get_description().empty()) << command->get_name() << " " << option->get_name();
+  }
+}
+
+TEST(Cli, BashReadsItsCompletion) {
+  Folder folder;
+  folder.write("retort.bash", retort("completion bash").out);
+  const auto complete = [&](const std::string& words, int index) {
+    std::string text;
+    auto* pipe = popen(fmt::format("cd '{}' && bash --norc -c 'compopt() {{ :; }}; source retort.bash; COMP_WORDS=({}); COMP_CWORD={}; _retort; echo \"${{COMPREPLY[*]}}\"' 2>&1", folder.path.string(), words, index).c_str(), "r");
+    char buffer[4096];
+    for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, count);
+    pclose(pipe);
+    return text;
+  };
+  EXPECT_EQ(complete("retort insp", 1), "inspect\n");
+  EXPECT_EQ(complete("retort inspect --ha", 2), "--hashes\n");
+}
+
+// No network code: the program and its own objects import no socket call.
+TEST(Cli, OurCodeReferencesNoSockets) {
+  const auto symbols = [&] {
+    std::string text;
+    auto* pipe = popen(fmt::format("nm -D --undefined-only '{}/retort' 2>/dev/null", RETORT_BINARY_DIR).c_str(), "r");
+    char buffer[65536];
+    for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, count);
+    pclose(pipe);
+    return text;
+  }();
+  if (symbols.empty()) GTEST_SKIP() << "nm (binutils) is not installed";
+  ASSERT_NE(symbols.find(" U "), std::string::npos);
+  for (const char* name : {" socket@", " connect@", " bind@", " listen@", " accept@", " sendto@", " recvfrom@", " getaddrinfo@", " gethostbyname@", " dlopen@", " system@", " popen@", " execve@", " execvp@"}) {
+    EXPECT_EQ(symbols.find(name), std::string::npos) << name;
+  }
+}
+
+}  // namespace retort

@@ -185,7 +185,7 @@ std::string describe_samples(const Dataset& dataset, const SampleStatistics& fou
   if (overlap.held_out > 0) {
     out += fmt::format("overlap: {} of {} held-out samples occur in the training data word for word, {} share a run of 13 words\n", overlap.exact,
                        overlap.held_out, overlap.ngram);
-    for (const auto& place : overlap.places) out += "  " + printable(place) + "\n";
+    for (const auto& place : overlap.places) out += "  " + harmless(place) + "\n";
   }
   return out;
 }

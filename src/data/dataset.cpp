@@ -177,7 +177,10 @@ Dataset build_dataset(const DataSpec& spec, const std::vector<Record>& records, 
       counts.tokens += static_cast<int64_t>(one.tokens.size()) * copies;
       counts.longest = std::max(counts.longest, static_cast<int64_t>(one.tokens.size()));
       counts.supervised += std::count_if(one.weights.begin(), one.weights.end(), [](float w) { return w > 0; }) * copies;
-      if (held[i]) dataset.held_out_records.push_back(record);
+      if (held[i]) {
+        dataset.held_out_records.push_back(record);
+        dataset.held_out_indices.push_back(static_cast<int64_t>(i));
+      }
       auto& side = held[i] ? dataset.held_out : dataset.train;
       for (int64_t copy = 1; copy < copies; ++copy) side.push_back(one);
       side.push_back(std::move(one));

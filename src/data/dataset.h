@@ -30,6 +30,7 @@ struct DatasetCounts {
 struct Dataset {
   std::vector<Sample> train, held_out;
   std::vector<Record> held_out_records;  // one for each sample of held_out, in its order: prompt, expected completion, place
+  std::vector<int64_t> held_out_indices;  // their places in read_records()
   DatasetCounts counts;
 };
 

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "text/piece_cache.h"
-#include "text/unicode.h"
 
 namespace retort {
 namespace {
@@ -21,10 +20,11 @@ struct BpeTokenizer::Work {
 
 std::vector<int32_t> BpeTokenizer::encode(std::string_view text, Specials specials) const {
   std::vector<int32_t> ids;
+  if (text.empty()) return ids;
   if (text.size() > UINT32_MAX / 4) throw Failure(fmt::format("a text of {} cannot be tokenized in one piece; split it", bytes(text.size())));
   std::string valid;
   if (!valid_utf8(text)) {
-    valid = replace_invalid_utf8(text, InvalidUtf8::maximal_subparts);
+    valid = replace_invalid_utf8(text, model_.invalid_utf8);
     text = valid;
   }
   ids.reserve(text.size() / 3 + 4);

@@ -11,6 +11,7 @@
 #include "text/merge.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
+#include "text/unicode.h"
 
 namespace retort {
 
@@ -41,10 +42,16 @@ struct BpeModel {
   Prefix prefix = Prefix::never;
   bool prefix_unless_there = false;           // not when the text starts with a space already (Metaspace)
   bool split_words = false;                   // merges never cross from one word to the next (Metaspace)
+  InvalidUtf8 invalid_utf8 = InvalidUtf8::maximal_subparts;
   std::string pre;                            // tokenizer.ggml.pre as read, for export
   std::optional<int32_t> bos, eos, pad, unknown;
   std::optional<bool> add_bos, add_eos, add_space_prefix;
 };
+
+// How llama.cpp's converter tells control tokens that a file did not mark as special.
+bool looks_like_control(std::string_view spelling);
+int byte_of_spelling(std::string_view spelling);               // "<0x0A>" -> 10, or -1
+std::string spaces_for_marks(std::string_view spelling);       // U+2581 -> ' '
 
 class BpeTokenizer final : public Tokenizer {
  public:

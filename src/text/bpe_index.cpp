@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "text/bpe.h"
-#include "text/unicode.h"
 
 namespace retort {
 namespace {
@@ -15,8 +14,19 @@ namespace {
 constexpr uint32_t kSpaceMark = 0x2581;
 constexpr std::string_view kSpaceMarkText = "\u2581";
 
-// "<0x0A>" -> 10, or -1.
-int byte_of(std::string_view spelling) {
+std::vector<uint32_t> code_points(std::string_view text) {
+  std::vector<uint32_t> characters;
+  for (size_t at = 0; at < text.size();) {
+    const Decoded character = decode_utf8(text.data() + at);
+    characters.push_back(character.code_point);
+    at += character.length;
+  }
+  return characters;
+}
+
+}  // namespace
+
+int byte_of_spelling(std::string_view spelling) {
   if (spelling.size() != 6 || !spelling.starts_with("<0x") || spelling[5] != '>') return -1;
   int value = -1;
   const auto parsed = std::from_chars(spelling.data() + 3, spelling.data() + 5, value, 16);
@@ -35,17 +45,12 @@ std::string spaces_for_marks(std::string_view spelling) {
   return text;
 }
 
-std::vector<uint32_t> code_points(std::string_view text) {
-  std::vector<uint32_t> characters;
-  for (size_t at = 0; at < text.size();) {
-    const Decoded character = decode_utf8(text.data() + at);
-    characters.push_back(character.code_point);
-    at += character.length;
-  }
-  return characters;
+bool looks_like_control(std::string_view spelling) {
+  const auto framed = [&](std::string_view begin, std::string_view end) {
+    return spelling.size() >= begin.size() + end.size() && spelling.starts_with(begin) && spelling.ends_with(end);
+  };
+  return framed("<|", "|>") || framed("<｜", "｜>") || framed("<unused", ">") || spelling == "<pad>" || spelling == "<mask>" || spelling == "<2mass>" || spelling == "[@BOS@]";
 }
-
-}  // namespace
 
 BpeTokenizer::BpeTokenizer(BpeModel model, std::string_view file) : model_(std::move(model)) {
   static std::atomic<uint64_t> next_serial{1};
@@ -113,7 +118,7 @@ void BpeTokenizer::index_tokens(std::string_view file) {
     switch (model_.types[i]) {
       case TokenType::control: break;
       case TokenType::byte:
-        if (const int byte = byte_of(spelling); byte >= 0) {
+        if (const int byte = byte_of_spelling(spelling); byte >= 0) {
           text = std::string(1, static_cast<char>(byte));
           byte_symbols_[static_cast<size_t>(byte)] = id;
         } else {
@@ -232,8 +237,9 @@ void BpeTokenizer::index_neighbours() {
 
 std::string BpeTokenizer::hash() const {
   Sha256 sha;
-  sha.add(fmt::format("bpe {} {} {} {} {} {} {} {} {}\n", static_cast<int>(model_.alphabet), static_cast<int>(model_.order), model_.ignore_merges, model_.nfc,
-                      model_.byte_fallback, model_.fuse_unknown, static_cast<int>(model_.prefix), model_.prefix_unless_there, model_.split_words));
+  sha.add(fmt::format("bpe {} {} {} {} {} {} {} {} {} {}\n", static_cast<int>(model_.alphabet), static_cast<int>(model_.order), model_.ignore_merges, model_.nfc,
+                      model_.byte_fallback, model_.fuse_unknown, static_cast<int>(model_.prefix), model_.prefix_unless_there, model_.split_words,
+                      static_cast<int>(model_.invalid_utf8)));
   for (const Split split : model_.splits) sha.add(split_pattern(split)).add("\n");
   for (size_t i = 0; i < model_.tokens.size(); ++i)
     sha.add(fmt::format("{} {} ", static_cast<int>(model_.types[i]), model_.tokens[i].size())).add(model_.tokens[i]);

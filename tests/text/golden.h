@@ -47,13 +47,18 @@ inline void expect_golden_ids(const Tokenizer& tokenizer, const Json& expected) 
     if (!expected.contains(key)) continue;
     const Json& rows = expected.at(key);
     ASSERT_EQ(rows.size(), strings.size());
-    int different = 0;
+    int different = 0, left_out = 0;
     for (size_t i = 0; i < strings.size(); ++i) {
+      if (rows[i].is_null()) {  // the reference itself is undecided
+        ++left_out;
+        continue;
+      }
       const auto ids = tokenizer.encode(strings[i], specials);
       if (Json(ids) == rows[i] || ++different > 5) continue;
       ADD_FAILURE() << key << " string " << i << " " << Json(strings[i]).dump(-1, ' ', true, Json::error_handler_t::replace) << "\n  ours " << Json(ids) << "\n  reference " << rows[i];
     }
     EXPECT_EQ(different, 0) << key;
+    EXPECT_GE(rows.size() - static_cast<size_t>(left_out), 500u);
   }
 }
 

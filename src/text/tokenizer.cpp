@@ -1,0 +1,27 @@
+#include "text/tokenizer.h"
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace retort {
+
+std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder) {
+  const std::filesystem::path root(folder);
+  const auto config = root / "tokenizer_config.json";
+  if (const auto path = root / "tokenizer.json"; std::filesystem::exists(path)) {
+    const MappedFile file(path);
+    return tokenizer_from_json(file.text(), std::filesystem::exists(config) ? read_text(config) : "", file.name());
+  }
+  for (const char* name : {"tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v1"}) {
+    if (!std::filesystem::exists(root / name)) continue;
+    const MappedFile file(root / name);
+    return tokenizer_from_sentencepiece(file.text(), file.name());
+  }
+  if (const auto path = root / "tekken.json"; std::filesystem::exists(path)) {
+    const MappedFile file(path);
+    return tokenizer_from_tekken(file.text(), file.name());
+  }
+  throw FormatError(fmt::format("{}: no tokenizer found; expected tokenizer.json, tokenizer.model or tekken.json", folder));
+}
+
+}  // namespace retort

@@ -1,6 +1,8 @@
 #include "quant/code_books.h"
 
-#include <cmath>
+#include "quant/k_search.h"
+
+#include <algorithm>
 
 namespace retort {
 namespace {
@@ -139,35 +141,21 @@ int nearest_iq4(float x) {
 
 }  // namespace
 
-void iq4_nl_encode(const float* x, Iq4NlBlock& block) {
-  const float peak = extreme(x, 32);
-  float scale = 0.0f;
-  if (!(std::fabs(peak) < 1e-15f)) {
-    float sum_qx = 0, sum_qq = 0;
-    const auto fit = [&](float inverse) {
-      sum_qx = sum_qq = 0;
-      for (int j = 0; j < 32; ++j) {
-        const float q = iq4_level(nearest_iq4(inverse * x[j]));
-        const float weight = x[j] * x[j];
-        sum_qx += weight * q * x[j];
-        sum_qq += weight * q * q;
-      }
-    };
-    fit(1 / (-peak / iq4_level(0)));
-    scale = sum_qq > 0 ? sum_qx / sum_qq : 0.0f;
-    float best = scale * sum_qx;
-    for (int t = -7; t <= 7; ++t) {
-      fit((static_cast<float>(t) + iq4_level(0)) / peak);
-      if (sum_qq > 0 && sum_qx * sum_qx > best * sum_qq) {
-        scale = sum_qx / sum_qq;
-        best = scale * sum_qx;
-      }
+void encode_iq4_nl(const float* in, std::byte* out, int64_t blocks, const ScaleSearch& search) {
+  constexpr int kAtOnce = 8;
+  float scales[kAtOnce];
+  auto* block = reinterpret_cast<Iq4NlBlock*>(out);
+  for (int64_t first = 0; first < blocks; first += kAtOnce) {
+    const int here = static_cast<int>(std::min<int64_t>(kAtOnce, blocks - first));
+    search.iq4(in + 32 * first, here, scales);
+    for (int b = 0; b < here; ++b, ++block) {
+      const float* x = in + 32 * (first + b);
+      store_half(block->scale, scales[b]);
+      const float inverse = scales[b] != 0.0f ? 1 / scales[b] : 0.0f;
+      for (int j = 0; j < 16; ++j)
+        block->codes[j] = static_cast<uint8_t>(nearest_iq4(inverse * x[j]) | nearest_iq4(inverse * x[j + 16]) << 4);
     }
   }
-  store_half(block.scale, scale);
-  const float inverse = scale != 0.0f ? 1 / scale : 0.0f;
-  for (int j = 0; j < 16; ++j)
-    block.codes[j] = static_cast<uint8_t>(nearest_iq4(inverse * x[j]) | nearest_iq4(inverse * x[j + 16]) << 4);
 }
 
 }  // namespace retort

@@ -50,7 +50,8 @@ void decode_iq2_s(const std::byte* in, float* out, int64_t blocks);
 void decode_iq3_xxs(const std::byte* in, float* out, int64_t blocks);
 void decode_iq3_s(const std::byte* in, float* out, int64_t blocks);
 
-// 32 floats to one block: weights x^2, 15 trial scales around the extreme element (the file quantizer of ggml).
-void iq4_nl_encode(const float* x, Iq4NlBlock& block);
+// Blocks of 32 floats: weights x^2, 16 trial scales around the extreme element (the file quantizer of ggml).
+struct ScaleSearch;
+void encode_iq4_nl(const float* in, std::byte* out, int64_t blocks, const ScaleSearch& search);
 
 }  // namespace retort

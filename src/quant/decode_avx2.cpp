@@ -90,8 +90,9 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
 
 }  // namespace
 
+extern const ScaleSearch kAvx2Search;   // k_search_avx2.cpp
 extern const QuantPath kAvx2Path;
 const QuantPath kAvx2Path = {"avx2", decoder_of<Lanes256, float>, decoder_of<Lanes256, uint16_t>,
-                             decode_nf4_apart<Lanes256, float>, decode_nf4_apart<Lanes256, uint16_t>, encode_nf4};
+                             decode_nf4_apart<Lanes256, float>, decode_nf4_apart<Lanes256, uint16_t>, encode_nf4, &kAvx2Search};
 
 }  // namespace retort

@@ -62,8 +62,9 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
 
 }  // namespace
 
+extern const ScaleSearch kAvx2Search;   // k_search_avx2.cpp
 extern const QuantPath kAvx512Path;
 const QuantPath kAvx512Path = {"avx512", decoder_of<Lanes512, float>, decoder_of<Lanes512, uint16_t>,
-                               decode_nf4_apart<Lanes512, float>, decode_nf4_apart<Lanes512, uint16_t>, encode_nf4};
+                               decode_nf4_apart<Lanes512, float>, decode_nf4_apart<Lanes512, uint16_t>, encode_nf4, &kAvx2Search};
 
 }  // namespace retort

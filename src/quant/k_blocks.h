@@ -62,10 +62,11 @@ HOST_DEVICE inline float q6_k_value(const Q6_KBlock& block, int i) {
 HOST_DEVICE inline float q8_k_value(const Q8_KBlock& block, int i) { return load_float(block.scale) * static_cast<float>(block.codes[i]); }
 
 // Encoders: 256 floats to one block.
-void q2_k_encode(const float* x, Q2_KBlock& block);
+struct ScaleSearch;
+void q2_k_encode(const float* x, Q2_KBlock& block, const ScaleSearch& search);
 void q3_k_encode(const float* x, Q3_KBlock& block);
-void q4_k_encode(const float* x, Q4_KBlock& block);
-void q5_k_encode(const float* x, Q5_KBlock& block);
-void q6_k_encode(const float* x, Q6_KBlock& block);
+void q4_k_encode(const float* x, Q4_KBlock& block, const ScaleSearch& search);
+void q5_k_encode(const float* x, Q5_KBlock& block, const ScaleSearch& search);
+void q6_k_encode(const float* x, Q6_KBlock& block, const ScaleSearch& search);
 
 }  // namespace retort

@@ -10,19 +10,20 @@ namespace {
 
 // Q4_K and Q5_K differ in the number of codes and in the search grid only. Fills scale, minimum, scales and 256 codes.
 template <class Block>
-void encode_affine(const float* x, int top, SearchGrid grid, Block& block, uint8_t* codes) {
-  float weights[32];
-  ScaleAndMinimum fits[8];
-  float largest_scale = 0, largest_minimum = 0;
+void encode_affine(const float* x, const AffineSearch& how, const ScaleSearch& search, Block& block, uint8_t* codes) {
+  float weights[256], sums_of_squares[8] = {};
+  for (int i = 0; i < 32; ++i)   // the eight sums side by side, each in element order
+    for (int j = 0; j < 8; ++j) sums_of_squares[j] += x[32 * j + i] * x[32 * j + i];
   for (int j = 0; j < 8; ++j) {
-    const float* sub = x + 32 * j;
-    float sum_of_squares = 0;
-    for (int i = 0; i < 32; ++i) sum_of_squares += sub[i] * sub[i];
-    const float rms = std::sqrt(sum_of_squares / 32);
-    for (int i = 0; i < 32; ++i) weights[i] = rms + std::fabs(sub[i]);
-    fits[j] = search_scale_and_minimum(sub, weights, 32, top, grid, SearchError::squared, codes + 32 * j);
-    largest_scale = std::max(largest_scale, fits[j].scale);
-    largest_minimum = std::max(largest_minimum, fits[j].minimum);
+    const float rms = std::sqrt(sums_of_squares[j] / 32);
+    for (int i = 32 * j; i < 32 * j + 32; ++i) weights[i] = rms + std::fabs(x[i]);
+  }
+  ScaleAndMinimum fits[8];
+  search.affine(x, weights, 8, how, fits, codes);
+  float largest_scale = 0, largest_minimum = 0;
+  for (const auto& fit : fits) {
+    largest_scale = std::max(largest_scale, fit.scale);
+    largest_minimum = std::max(largest_minimum, fit.minimum);
   }
   const float inverse_scale = largest_scale > 0 ? 63.0f / largest_scale : 0.0f;
   const float inverse_minimum = largest_minimum > 0 ? 63.0f / largest_minimum : 0.0f;
@@ -45,7 +46,7 @@ void encode_affine(const float* x, int top, SearchGrid grid, Block& block, uint8
     const float scale = load_half(block.scale) * static_cast<float>(k_sub_scale(block.scales, j));
     if (scale == 0.0f) continue;
     const float minimum = load_half(block.minimum) * static_cast<float>(k_sub_minimum(block.scales, j));
-    for (int i = 32 * j; i < 32 * j + 32; ++i) codes[i] = static_cast<uint8_t>(clamp_int(nearest_int((x[i] + minimum) / scale), 0, top));
+    for (int i = 32 * j; i < 32 * j + 32; ++i) codes[i] = static_cast<uint8_t>(clamp_int(nearest_int((x[i] + minimum) / scale), 0, how.top));
   }
 }
 
@@ -58,16 +59,16 @@ void pack_two_bits(const uint8_t* q, uint8_t* codes) {
 
 }  // namespace
 
-void q2_k_encode(const float* x, Q2_KBlock& block) {
+void q2_k_encode(const float* x, Q2_KBlock& block, const ScaleSearch& search) {
   uint8_t codes[256];
-  float weights[16];
+  float weights[256];
+  for (int i = 0; i < 256; ++i) weights[i] = std::fabs(x[i]);
   ScaleAndMinimum fits[16];
+  search.affine(x, weights, 16, {16, 3, -0.5f, 0.1f, 15, SearchError::absolute}, fits, codes);
   float largest_scale = 0, largest_minimum = 0;
-  for (int j = 0; j < 16; ++j) {
-    for (int i = 0; i < 16; ++i) weights[i] = std::fabs(x[16 * j + i]);
-    fits[j] = search_scale_and_minimum(x + 16 * j, weights, 16, 3, {-0.5f, 0.1f, 15}, SearchError::absolute, codes + 16 * j);
-    largest_scale = std::max(largest_scale, fits[j].scale);
-    largest_minimum = std::max(largest_minimum, fits[j].minimum);
+  for (const auto& fit : fits) {
+    largest_scale = std::max(largest_scale, fit.scale);
+    largest_minimum = std::max(largest_minimum, fit.minimum);
   }
   const float inverse_scale = largest_scale > 0 ? 15.0f / largest_scale : 0.0f;
   const float inverse_minimum = largest_minimum > 0 ? 15.0f / largest_minimum : 0.0f;
@@ -90,7 +91,7 @@ void q2_k_encode(const float* x, Q2_KBlock& block) {
 void q3_k_encode(const float* x, Q3_KBlock& block) {
   int8_t codes[256];
   float scales[16];
-  for (int j = 0; j < 16; ++j) scales[j] = search_signed_scale_by_descent(x + 16 * j, 16, 4, codes + 16 * j);
+  for (int j = 0; j < 16; ++j) scales[j] = descend_to_scale(x + 16 * j, 4, codes + 16 * j);
   const float largest = extreme(scales, 16);
   std::memset(&block, 0, sizeof block);
   if (largest != 0.0f) {
@@ -115,18 +116,18 @@ void q3_k_encode(const float* x, Q3_KBlock& block) {
   pack_two_bits(low, block.codes);
 }
 
-void q4_k_encode(const float* x, Q4_KBlock& block) {
+void q4_k_encode(const float* x, Q4_KBlock& block, const ScaleSearch& search) {
   uint8_t codes[256];
-  encode_affine(x, 15, {-1.0f, 0.1f, 20}, block, codes);
+  encode_affine(x, {32, 15, -1.0f, 0.1f, 20, SearchError::squared}, search, block, codes);
   for (int i = 0; i < 128; ++i) {
     const int first = i / 32 * 64 + i % 32;
     block.codes[i] = static_cast<uint8_t>(codes[first] | codes[first + 32] << 4);
   }
 }
 
-void q5_k_encode(const float* x, Q5_KBlock& block) {
+void q5_k_encode(const float* x, Q5_KBlock& block, const ScaleSearch& search) {
   uint8_t codes[256];
-  encode_affine(x, 31, {-0.5f, 0.1f, 15}, block, codes);
+  encode_affine(x, {32, 31, -0.5f, 0.1f, 15, SearchError::squared}, search, block, codes);
   std::memset(block.high, 0, sizeof block.high);
   for (int i = 0; i < 256; ++i) block.high[i % 32] = static_cast<uint8_t>(block.high[i % 32] | (codes[i] >> 4) << (i / 32));
   for (int i = 0; i < 128; ++i) {
@@ -135,10 +136,10 @@ void q5_k_encode(const float* x, Q5_KBlock& block) {
   }
 }
 
-void q6_k_encode(const float* x, Q6_KBlock& block) {
+void q6_k_encode(const float* x, Q6_KBlock& block, const ScaleSearch& search) {
   int8_t codes[256];
   float scales[16];
-  for (int j = 0; j < 16; ++j) scales[j] = search_signed_scale(x + 16 * j, 16, 32, codes + 16 * j);
+  search.with_sign(x, 16, 32, scales, codes);
   const float largest = extreme(scales, 16);
   std::memset(&block, 0, sizeof block);
   if (std::fabs(largest) < 1e-15f) return;

@@ -1,6 +1,7 @@
-// The scale searches of ggml-quants.c, without an importance matrix. Sums run in element order in float32: the bytes of
-// a file depend on it.
+// The scale searches of ggml-quants.c, without an importance matrix, over many groups of values at once. Each group's sums
+// run in element order in float32, because the bytes of a file depend on it; a faster version puts groups side by side.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 namespace retort {
@@ -10,20 +11,29 @@ struct ScaleAndMinimum {
   float minimum = 0;   // x is about scale * code - minimum, minimum >= 0
 };
 
-struct SearchGrid {   // trial inverse scales: (levels - 1 + first + step * t) / (max - min), t = 0..last
-  float first, step;
-  int last;
-};
-
 enum class SearchError { squared, absolute };
 
-// Codes 0..top of x ~ scale * code - minimum, by weighted least squares over a grid of trial scales (make_qkx2).
-ScaleAndMinimum search_scale_and_minimum(const float* x, const float* weights, int count, int top, SearchGrid grid, SearchError error, uint8_t* codes);
+struct AffineSearch {
+  int count, top;        // values a group (at most 32); codes 0..top
+  float first, step;     // trial inverse scales: (top + first + step * t) / (max - min), t = 0..last
+  int last;
+  SearchError error;
+};
 
-// Codes 0..2*half-1 of x ~ scale * (code - half), weights x^2, 19 trial scales (make_qx). The scale may be negative.
-float search_signed_scale(const float* x, int count, int half, int8_t* codes);
+// `groups` groups lie one after the other in x, weights and codes.
+struct ScaleSearch {
+  // x ~ scale * code - minimum by weighted least squares over a grid of trial scales (make_qkx2).
+  void (*affine)(const float* x, const float* weights, int groups, const AffineSearch& search, ScaleAndMinimum* fits, uint8_t* codes);
+  // Groups of 16: x ~ scale * (code - half), weights x^2, 19 trial scales (make_qx). Scales may be negative; groups below
+  // 1e-15 get scale 0 and codes 0.
+  void (*with_sign)(const float* x, int groups, int half, float* scales, int8_t* codes);
+  // Groups of 32: the scale of the IQ4_NL levels, weights x^2, 16 trials around the extreme element.
+  void (*iq4)(const float* x, int groups, float* scales);
+};
 
-// The same form refined by coordinate descent, at most five rounds (make_q3).
-float search_signed_scale_by_descent(const float* x, int count, int half, int8_t* codes);
+const ScaleSearch& scalar_search();
+
+// 16 values: x ~ scale * (code - half) by coordinate descent, at most five rounds (make_q3).
+float descend_to_scale(const float* x, int half, int8_t* codes);
 
 }  // namespace retort

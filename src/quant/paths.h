@@ -3,6 +3,7 @@
 // scalar definition. The files behind this header are compiled for instructions that the machine may lack: nothing in them
 // may be an inline function that other files share, or the linker could choose the wrong copy.
 #pragma once
+#include "quant/k_search.h"
 #include "quant/types.h"
 
 #include <span>
@@ -23,6 +24,7 @@ struct QuantPath {
   void (*nf4_to_bf16)(const uint8_t* codes, const float* maxima, uint16_t* out, int64_t blocks);
   // Blocks of 64 floats to their maxima and codes; block b's codes go to codes + b * stride.
   void (*nf4_encode)(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks);
+  const ScaleSearch* search;   // of the K types and IQ4_NL
 };
 
 // Fastest first, by CPUID; empty where only the scalar definitions run.

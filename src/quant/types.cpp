@@ -7,6 +7,7 @@
 #include "quant/dense.h"
 #include "quant/int8_row.h"
 #include "quant/k_blocks.h"
+#include "quant/k_search.h"
 #include "quant/nf4.h"
 #include "quant/paths.h"
 #include "quant/small_floats.h"
@@ -22,6 +23,30 @@ namespace {
 using T = WeightType;
 
 void encode_nf4_dq(const float* in, std::byte* out, int64_t rows, int64_t columns) { nf4_dq_encode_rows(in, out, rows, columns, nf4_encode_apart); }
+
+// Types whose encoder searches scales: with the scalar search for the table, with the path's in quantize_rows.
+using SearchingEncode = void (*)(const float* in, std::byte* out, int64_t blocks, const ScaleSearch& search);
+
+template <class Block, void (*kEncode)(const float*, Block&, const ScaleSearch&)>
+void encode_k(const float* in, std::byte* out, int64_t blocks, const ScaleSearch& search) {
+  for (int64_t b = 0; b < blocks; ++b) kEncode(in + 256 * b, reinterpret_cast<Block*>(out)[b], search);
+}
+
+SearchingEncode searching_encoder(WeightType type) {
+  switch (type) {
+    case T::q2_k: return encode_k<Q2_KBlock, q2_k_encode>;
+    case T::q4_k: return encode_k<Q4_KBlock, q4_k_encode>;
+    case T::q5_k: return encode_k<Q5_KBlock, q5_k_encode>;
+    case T::q6_k: return encode_k<Q6_KBlock, q6_k_encode>;
+    case T::iq4_nl: return encode_iq4_nl;
+    default: return nullptr;
+  }
+}
+
+template <WeightType kType>
+void encode_by_scalar_search(const float* in, std::byte* out, int64_t rows, int64_t columns) {
+  searching_encoder(kType)(in, out, rows * (columns / type_info(kType).block_elements), scalar_search());
+}
 
 // In the order of WeightType: type_info() indexes it.
 constexpr TypeInfo kTypes[] = {
@@ -41,11 +66,11 @@ constexpr TypeInfo kTypes[] = {
     {T::q5_1, "Q5_1", 7, "", 32, 24, decode_blocks<Q5_1Block, 32, q5_1_value>, encode_rows<Q5_1Block, 32, q5_1_encode>},
     {T::q8_0, "Q8_0", 8, "", 32, 34, decode_blocks<Q8_0Block, 32, q8_0_value>, encode_rows<Q8_0Block, 32, q8_0_encode>},
     {T::q8_1, "Q8_1", 9, "", 32, 36, decode_blocks<Q8_1Block, 32, q8_1_value>, nullptr},
-    {T::q2_k, "Q2_K", 10, "", 256, 84, decode_blocks<Q2_KBlock, 256, q2_k_value>, encode_rows<Q2_KBlock, 256, q2_k_encode>},
+    {T::q2_k, "Q2_K", 10, "", 256, 84, decode_blocks<Q2_KBlock, 256, q2_k_value>, encode_by_scalar_search<T::q2_k>},
     {T::q3_k, "Q3_K", 11, "", 256, 110, decode_blocks<Q3_KBlock, 256, q3_k_value>, encode_rows<Q3_KBlock, 256, q3_k_encode>},
-    {T::q4_k, "Q4_K", 12, "", 256, 144, decode_blocks<Q4_KBlock, 256, q4_k_value>, encode_rows<Q4_KBlock, 256, q4_k_encode>},
-    {T::q5_k, "Q5_K", 13, "", 256, 176, decode_blocks<Q5_KBlock, 256, q5_k_value>, encode_rows<Q5_KBlock, 256, q5_k_encode>},
-    {T::q6_k, "Q6_K", 14, "", 256, 210, decode_blocks<Q6_KBlock, 256, q6_k_value>, encode_rows<Q6_KBlock, 256, q6_k_encode>},
+    {T::q4_k, "Q4_K", 12, "", 256, 144, decode_blocks<Q4_KBlock, 256, q4_k_value>, encode_by_scalar_search<T::q4_k>},
+    {T::q5_k, "Q5_K", 13, "", 256, 176, decode_blocks<Q5_KBlock, 256, q5_k_value>, encode_by_scalar_search<T::q5_k>},
+    {T::q6_k, "Q6_K", 14, "", 256, 210, decode_blocks<Q6_KBlock, 256, q6_k_value>, encode_by_scalar_search<T::q6_k>},
     {T::q8_k, "Q8_K", 15, "", 256, 292, decode_blocks<Q8_KBlock, 256, q8_k_value>, nullptr},
     {T::iq1_s, "IQ1_S", 19, "", 256, 50, decode_iq1_s, nullptr},
     {T::iq1_m, "IQ1_M", 29, "", 256, 56, decode_iq1_m, nullptr},
@@ -54,7 +79,7 @@ constexpr TypeInfo kTypes[] = {
     {T::iq2_s, "IQ2_S", 22, "", 256, 82, decode_iq2_s, nullptr},
     {T::iq3_xxs, "IQ3_XXS", 18, "", 256, 98, decode_iq3_xxs, nullptr},
     {T::iq3_s, "IQ3_S", 21, "", 256, 110, decode_iq3_s, nullptr},
-    {T::iq4_nl, "IQ4_NL", 20, "", 32, 18, decode_blocks<Iq4NlBlock, 32, iq4_nl_value>, encode_rows<Iq4NlBlock, 32, iq4_nl_encode>},
+    {T::iq4_nl, "IQ4_NL", 20, "", 32, 18, decode_blocks<Iq4NlBlock, 32, iq4_nl_value>, encode_by_scalar_search<T::iq4_nl>},
     {T::iq4_xs, "IQ4_XS", 23, "", 256, 136, decode_blocks<Iq4XsBlock, 256, iq4_xs_value>, nullptr},
     {T::tq1_0, "TQ1_0", 34, "", 256, 54, decode_blocks<Tq1_0Block, 256, tq1_0_value>, nullptr},
     {T::tq2_0, "TQ2_0", 35, "", 256, 66, decode_blocks<Tq2_0Block, 256, tq2_0_value>, nullptr},
@@ -177,6 +202,7 @@ void quantize_rows(WeightType type, const float* in, std::byte* out, int64_t row
   if (path && type == T::bf16) return path->bf16_decoder(T::f32)(reinterpret_cast<const std::byte*>(in), reinterpret_cast<uint16_t*>(out), rows * columns);
   if (path && type == T::nf4) return nf4_encode_rows(in, out, rows, columns, path->nf4_encode);
   if (path && type == T::nf4_dq) return nf4_dq_encode_rows(in, out, rows, columns, path->nf4_encode);
+  if (const auto encode = searching_encoder(type); path && encode) return encode(in, out, rows * (columns / info.block_elements), *path->search);
   info.quantize(in, out, rows, columns);
 }
 

@@ -129,6 +129,24 @@ TEST(Paths, RowFunctionsAgreeWithTheScalarDefinitionOfEveryType) {
   }
 }
 
+TEST(Paths, ScaleSearchesWriteTheBytesOfTheScalarDefinition) {   // several scales and shapes of distribution, zeros, constants, odd block counts
+  uint64_t state = 21;
+  const int64_t rows = 11, columns = 256 * 9;
+  std::vector<float> x(static_cast<size_t>(rows * columns));
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float uniform = static_cast<float>(pseudo_random(state)) * 0x1p-31f - 1.0f;
+    const auto kind = i / 160 % 9;   // changes inside blocks, too
+    x[i] = kind == 0 ? 0.0f : kind == 1 ? 0.25f : kind == 2 ? 2.0f + uniform : kind == 3 ? -2.0f + uniform : kind == 4 ? 1e-17f * uniform :
+           kind == 5 ? std::pow(uniform, 9.0f) : kind == 6 ? 300.0f * uniform : 0.02f * uniform;
+  }
+  for (const auto type : {WeightType::q2_k, WeightType::q3_k, WeightType::q4_k, WeightType::q5_k, WeightType::q6_k, WeightType::iq4_nl}) {
+    std::vector<std::byte> fast(*row_bytes(type, columns) * rows), scalar(fast.size());
+    quantize_rows(type, x.data(), fast.data(), rows, columns);
+    type_info(type).quantize(x.data(), scalar.data(), rows, columns);
+    EXPECT_EQ(fast, scalar) << type_info(type).name;
+  }
+}
+
 TEST(Nf4, DoubleQuantizationCostsLittle) {   // QLoRA's claim: about the error of plain nf4
   uint64_t state = 11;
   const int64_t columns = 4096;

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "adapters/adapter_spec.h"
 #include "data/data_spec.h"
 #include "models/model_spec.h"
+#include "train/train_spec.h"
 
 namespace retort {
 
@@ -23,12 +25,16 @@ struct Recipe {
   std::string about;
   ModelSpec model;
   DataSpec data;
+  AdapterSpec adapter;
+  TrainSpec train;
   RunSpec run;
 
   template <class Visitor> void fields(Visitor& field) {
     field("about", about, any(), "what this recipe is for; shown in the report");
     field.section("model", model, "the base weights");
     field.section("data", data, "the samples");
+    field.section("adapter", adapter, "what is trained");
+    field.section("train", train, "how it is trained");
     field.section("run", run, "where the run is kept");
   }
 };
@@ -44,7 +50,5 @@ struct LoadedRecipe {
 LoadedRecipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 // The same from text; `name` stands for the file in messages.
 LoadedRecipe parse_recipe(std::string_view text, const std::string& name, const std::vector<std::string>& overrides = {});
-
-std::string print_recipe(const Recipe& recipe);
 
 }  // namespace retort

@@ -6,6 +6,7 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "recipe/keys.h"
+#include "recipe/print.h"
 #include "recipe/read.h"
 #include "recipe/recipe.h"
 
@@ -83,7 +84,7 @@ TEST(Recipe, ResolvedTextReadsBackEqual) {
 TEST(Recipe, ResolvedTextKeepsEveryCharacter) {
   Recipe recipe;
   recipe.model.path = "a \"b\"\\\n\t: #c 'd' \xC3\xA9 ${HOME}";
-  EXPECT_EQ(parse_recipe(print_recipe(recipe), "r").recipe.model.path, recipe.model.path);
+  EXPECT_EQ(parse_recipe(print_spec(recipe), "r").recipe.model.path, recipe.model.path);
 }
 
 TEST(Recipe, AnOverrideChangesTheHash) {

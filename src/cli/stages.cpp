@@ -1,0 +1,80 @@
+#include "cli/stages.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/hash.h"
+
+namespace retort {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Every file of the outputs, relative to the run's folder, with its hash.
+Json outputs_on_disk(const fs::path& folder, const std::vector<fs::path>& outputs) {
+  std::vector<fs::path> files;
+  for (const auto& output : outputs) {
+    const auto path = folder / output;
+    if (fs::is_regular_file(path)) files.push_back(path);
+    if (!fs::is_directory(path)) continue;
+    for (const auto& entry : fs::recursive_directory_iterator(path)) {
+      if (entry.is_regular_file()) files.push_back(entry.path());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  Json list = Json::array();
+  for (const auto& file : files) list.push_back({{"path", file.lexically_relative(folder).string()}, {"bytes", fs::file_size(file)}, {"sha256", sha256_file(file)}});
+  return list;
+}
+
+}  // namespace
+
+StageInputs& StageInputs::add(const std::string& name, const std::string& text) {
+  description_ += fmt::format("{} {}\n{}\n", name, text.size(), text);
+  return *this;
+}
+
+StageInputs& StageInputs::add_file(const fs::path& file) { return add("file", sha256_file(file)); }
+
+std::string StageInputs::sha256() const { return retort::sha256(description_); }
+
+StageLedger::StageLedger(fs::path folder) : folder_(std::move(folder)), stages_(Json::object()) {
+  make_folder(folder_);
+  const auto file = folder_ / "stages.json";
+  if (!fs::exists(file)) return;
+  auto json = read_json(file);
+  if (json.is_object() && json.value("version", 0) == 1 && json["stages"].is_object()) stages_ = std::move(json["stages"]);
+}
+
+bool StageLedger::still_there(const Json& stage) const {
+  for (const auto& output : stage.at("outputs")) {
+    const auto path = folder_ / output.at("path").get<std::string>();
+    if (!fs::is_regular_file(path) || fs::file_size(path) != output.at("bytes").get<uint64_t>()) return false;
+    if (sha256_file(path) != output.at("sha256").get<std::string>()) return false;
+  }
+  return true;
+}
+
+StageResult StageLedger::run(const std::string& name, const StageInputs& inputs, const std::vector<fs::path>& outputs, const std::function<Json()>& work) {
+  StageResult result{inputs.sha256(), {}, 0, false};
+  const auto recorded = stages_.find(name);
+  if (recorded != stages_.end() && recorded->value("inputs", "") == result.inputs && still_there(*recorded)) {
+    result.values = recorded->at("values");
+    result.seconds = recorded->at("seconds");
+    result.skipped = true;
+    return result;
+  }
+  // What was recorded no longer holds, whether or not the new work ends well.
+  if (recorded != stages_.end()) stages_.erase(recorded);
+  const auto start = std::chrono::steady_clock::now();
+  result.values = work();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  stages_[name] = {{"inputs", result.inputs}, {"values", result.values}, {"seconds", result.seconds}, {"outputs", outputs_on_disk(folder_, outputs)}};
+  write_text(folder_ / "stages.json", Json{{"version", 1}, {"stages", stages_}}.dump(1) + "\n");
+  return result;
+}
+
+}  // namespace retort

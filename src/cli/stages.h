@@ -1,0 +1,45 @@
+// What a run has done already. A stage is skipped when everything it was made from (recipe sections, input files, earlier
+// stages, the program) is what it was, and what it wrote is still there, byte for byte.
+#pragma once
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace retort {
+
+// Everything a stage's result depends on, hashed in order.
+class StageInputs {
+ public:
+  StageInputs& add(const std::string& name, const std::string& text);      // a recipe section, a setting
+  StageInputs& add_file(const std::filesystem::path& file);                // by content
+  std::string sha256() const;
+
+ private:
+  std::string description_;
+};
+
+struct StageResult {
+  std::string inputs;       // StageInputs::sha256()
+  Json values;              // what later stages and the report need
+  double seconds = 0;
+  bool skipped = false;     // taken from an earlier run
+};
+
+class StageLedger {
+ public:
+  explicit StageLedger(std::filesystem::path folder);   // reads FOLDER/stages.json
+
+  // Runs `work` unless its result is recorded for the same inputs. `outputs` are files or folders inside the run's folder.
+  // `work` returns the values to record.
+  StageResult run(const std::string& name, const StageInputs& inputs, const std::vector<std::filesystem::path>& outputs, const std::function<Json()>& work);
+
+ private:
+  bool still_there(const Json& stage) const;
+  std::filesystem::path folder_;
+  Json stages_;
+};
+
+}  // namespace retort

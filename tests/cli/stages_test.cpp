@@ -16,9 +16,9 @@ class Stages : public ::testing::Test {
   void SetUp() override { fs::create_directories(folder); }
   void TearDown() override { fs::remove_all(folder); }
   // Runs a stage that writes out.txt; true when it was skipped.
-  bool skipped(const StageInputs& inputs) {
+  bool skipped(const StageInputs& from) {
     StageLedger ledger(folder);
-    const auto result = ledger.run("stage", inputs, {"out.txt", "deep"}, [&] {
+    const auto result = ledger.run("stage", from, {"out.txt", "deep"}, [&] {
       std::ofstream(folder / "out.txt") << "done";
       fs::create_directories(folder / "deep");
       std::ofstream(folder / "deep" / "a") << "a";

@@ -142,12 +142,16 @@ uint64_t tensor_bytes(WeightType type, const std::vector<int64_t>& shape, std::s
   if (!row)
     corrupt(file, tensor, fmt::format("shape {} as {}: a row must be a multiple of {} elements and fit 64 bits", describe_shape(shape), info.name,
                                       info.block_elements));
+  // A zero among the dimensions does not excuse the others: whoever multiplies them in another order would wrap.
   uint64_t total = *row, elements = 1;
-  bool fits = true;
-  for (const auto dim : shape) fits = fits && multiply(elements, static_cast<uint64_t>(dim), elements);
-  for (size_t i = 0; i + 1 < shape.size(); ++i) fits = fits && multiply(total, static_cast<uint64_t>(shape[i]), total);
+  bool fits = true, empty = false;
+  for (size_t i = 0; i < shape.size(); ++i) {
+    const auto dim = static_cast<uint64_t>(std::max<int64_t>(shape[i], 1));
+    empty = empty || shape[i] == 0;
+    fits = fits && multiply(elements, dim, elements) && (i + 1 == shape.size() || multiply(total, dim, total));
+  }
   if (!fits || elements > INT64_MAX || total > INT64_MAX) corrupt(file, tensor, fmt::format("shape {} overflows 64 bits", describe_shape(shape)));
-  return total;
+  return empty ? 0 : total;
 }
 
 std::string describe_shape(const std::vector<int64_t>& shape) {

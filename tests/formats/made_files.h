@@ -61,7 +61,7 @@ inline std::string gguf_info(std::string_view name, const std::vector<int64_t>& 
 
 // A GGUF file from its parts; data are padded in front to `alignment`.
 struct MadeGguf {
-  std::vector<std::string> pairs, infos;
+  std::vector<std::string> pairs = {}, infos = {};
   size_t data_bytes = 0;
   uint64_t alignment = 32;
   uint32_t version = 3;
@@ -69,7 +69,7 @@ struct MadeGguf {
     std::string file = "GGUF" + le(version) + le(static_cast<uint64_t>(infos.size())) + le(static_cast<uint64_t>(pairs.size()));
     for (const auto& pair : pairs) file += pair;
     for (const auto& info : infos) file += info;
-    if (data_bytes > 0) file.append((alignment - file.size() % alignment) % alignment, '\0');
+    if (!infos.empty()) file.append((alignment - file.size() % alignment) % alignment, '\0');
     for (size_t i = 0; i < data_bytes; ++i) file += static_cast<char>(i);
     return file;
   }

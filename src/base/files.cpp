@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <unordered_set>
 #include <utility>
 
 #include "base/bus_error.h"
@@ -21,19 +22,23 @@ namespace {
 std::string reason() { return std::strerror(errno); }
 
 // The record of files behind files_read() and files_written().
+struct FileList {
+  std::vector<std::filesystem::path> files;  // in order of first use
+  std::unordered_set<std::string> seen;
+};
 struct Record {
   std::mutex mutex;
-  std::vector<std::filesystem::path> read, written;
+  FileList read, written;
 };
 Record& record() {
   static Record the_record;
   return the_record;
 }
-void note(std::vector<std::filesystem::path> Record::*list, const std::filesystem::path& path) {
+void note(FileList Record::*list, const std::filesystem::path& path) {
   const auto absolute = std::filesystem::absolute(path).lexically_normal();
   std::lock_guard lock(record().mutex);
-  auto& files = record().*list;
-  if (std::find(files.begin(), files.end(), absolute) == files.end()) files.push_back(absolute);
+  auto& [files, seen] = record().*list;
+  if (seen.insert(absolute.string()).second) files.push_back(absolute);
 }
 
 int64_t modified_ns(const struct stat& status) { return status.st_mtim.tv_sec * 1'000'000'000ll + status.st_mtim.tv_nsec; }
@@ -192,12 +197,12 @@ void require_space(const std::filesystem::path& folder, uint64_t needed_bytes) {
 
 std::vector<std::filesystem::path> files_read() {
   std::lock_guard lock(record().mutex);
-  return record().read;
+  return record().read.files;
 }
 
 std::vector<std::filesystem::path> files_written() {
   std::lock_guard lock(record().mutex);
-  return record().written;
+  return record().written.files;
 }
 
 }  // namespace retort

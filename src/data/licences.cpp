@@ -1,5 +1,6 @@
 // ScanCode LicenseDB files: YAML front matter between two lines of "---", then the licence text.
 #include <array>
+#include <cstring>
 
 #include "base/error.h"
 #include "data/readers.h"
@@ -72,7 +73,7 @@ std::string licence_obligations(std::string_view category, std::string_view text
   std::vector<std::string_view> found;
   for (const auto& phrase : kPhrases)
     for (const auto word : phrase.words)
-      if (!word.empty() && flat.find(word) != std::string::npos) {
+      if (!word.empty() && ::memmem(flat.data(), flat.size(), word.data(), word.size())) {  // several times faster than find()
         found.push_back(phrase.obligation);
         break;
       }

@@ -1,0 +1,49 @@
+#include "eval/completion.h"
+
+#include "base/error.h"
+#include "data/dataset.h"
+#include "eval/text_match.h"
+
+namespace retort {
+
+std::vector<Question> questions_of(const std::vector<Record>& records, const Subject& subject) {
+  std::vector<Question> questions;
+  const auto* chat = subject.chat ? subject.chat : find_chat_template("plain");
+  for (const auto& record : records)
+    if (!record.messages.empty()) questions.push_back({record.place, prompt_tokens(record, subject.tokenizer, *chat), record.completion()});
+  return questions;
+}
+
+TaskResult completion_task(const Subject& subject, const std::vector<Question>& questions, int64_t max_tokens, const std::string& name) {
+  if (questions.empty()) throw RecipeError(fmt::format("eval task '{}': there are no prompts; hold out samples (data.held_out) or name a file (path)", name));
+  SampleSpec greedy;
+  greedy.max_tokens = max_tokens;
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& question : questions) prompts.push_back(question.prompt);
+  const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
+  const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute, generate_spec(subject));
+
+  TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
+  double exact = 0, normalised = 0, f1 = 0, letter = 0, prefix = 0, ended = 0;
+  for (size_t i = 0; i < questions.size(); ++i) {
+    const auto& expected = questions[i].expected;
+    const auto& answer = answers[i];
+    const double equal = trimmed(expected) == trimmed(answer.text) ? 1 : 0;
+    exact += equal;
+    normalised += normalised_answer(expected) == normalised_answer(answer.text);
+    f1 += token_f1(expected, answer.text);
+    letter += first_letter_equal(expected, answer.text);
+    prefix += prefix_share(expected, answer.text);
+    ended += answer.finish == Finish::stop_token || answer.finish == Finish::stop_text;
+    result.tokens += static_cast<int64_t>(answer.tokens.size());
+    result.samples.push_back({questions[i].id, expected, answer.text, equal});
+  }
+  const auto count = static_cast<double>(questions.size());
+  result.metrics = {{"exact_match", exact / count},   {"f1", f1 / count},
+                    {"normalised_match", normalised / count}, {"first_letter", letter / count},
+                    {"prefix_share", prefix / count}, {"ended", ended / count},
+                    {"answer_tokens", static_cast<double>(result.tokens) / count}};
+  return result;
+}
+
+}  // namespace retort

@@ -1,0 +1,21 @@
+// Greedy answers to held-out prompts, compared with the expected ones.
+#pragma once
+#include "data/record.h"
+#include "eval/subject.h"
+
+namespace retort {
+
+struct Question {
+  std::string id;
+  std::vector<int32_t> prompt;
+  std::string expected;
+};
+
+// The prompts of records that have one (plain texts are left out), with the template's reply header.
+std::vector<Question> questions_of(const std::vector<Record>& records, const Subject& subject);
+
+// Metrics, means over the questions: exact_match (white space at both ends aside), f1 and normalised_match (SQuAD's
+// normalisation), first_letter, prefix_share, answer_tokens, and ended (answers that ended by themselves).
+TaskResult completion_task(const Subject& subject, const std::vector<Question>& questions, int64_t max_tokens, const std::string& name);
+
+}  // namespace retort

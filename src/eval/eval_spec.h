@@ -1,0 +1,70 @@
+// The `eval:` and `gate:` sections of a recipe.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/fields.h"
+
+namespace retort {
+
+struct EvalTaskSpec {
+  std::string kind = "completion";
+  std::string name;
+  std::string path;
+  std::string examples;
+  int64_t few_shot = 0;
+  int64_t limit = 0;
+  int64_t max_tokens = 64;
+  std::string score = "letter";
+
+  const std::string& label() const { return name.empty() ? kind : name; }
+  template <class Visitor> void fields(Visitor& field) {
+    field("kind", kind, one_of({"perplexity", "completion", "multiple_choice", "numeric", "code"}),
+          "perplexity: of the supervised tokens; completion: greedy answers against the expected ones; multiple_choice: by likelihood (arXiv:2009.03300); "
+          "numeric: the final number or formula of a solution (arXiv:2103.03874); code: HumanEval problems (arXiv:2107.03374), completions are written and never run");
+    field("name", name, any(), "how the report and the gates call it; empty: its kind");
+    field("path", path, any(), "question file (.csv or .jsonl); empty: the held-out samples of `data` (perplexity and completion only)");
+    field("examples", examples, any(), "file of worked examples for few_shot, in the format of `path`");
+    field("few_shot", few_shot, between(0, 64), "examples put before each question; they are computed once for all questions");
+    field("limit", limit, at_least(0), "use the first so many samples; 0 = all");
+    field("max_tokens", max_tokens, between(1, 1 << 20), "longest answer in tokens");
+    field("score", score, one_of({"letter", "text"}), "multiple_choice: compare the letters of the options, or their whole texts");
+  }
+};
+
+struct EvalSpec {
+  std::vector<EvalTaskSpec> tasks;
+  int64_t threads = 0;
+  int64_t row_tokens = 1024;
+  int64_t batch = 32;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field.list("tasks", tasks, "what is measured, on the base model, the tuned model and the exported file alike");
+    field("threads", threads, between(0, 4096), "worker threads; 0 = as many as the machine has");
+    field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one pass at most");
+    field("batch", batch, between(1, 4096), "answers that are generated together");
+  }
+};
+
+// One line of the gate: the run exits 1 when it does not hold.
+struct BoundSpec {
+  std::string metric;
+  std::string model = "exported";
+  std::optional<double> at_least, at_most;
+  std::optional<double> worse_than_base_by;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("metric", metric, required(not_empty()), "task.metric, as the report names it: completion.exact_match, perplexity.nats_per_token");
+    field("model", model, one_of({"tuned", "exported"}), "which model must hold the bound");
+    field("at_least", at_least, any(), "smallest value that passes");
+    field("at_most", at_most, any(), "largest value that passes");
+    field("worse_than_base_by", worse_than_base_by, at_least_zero(), "how much worse than the base model's value may be; 0 = not worse at all");
+  }
+
+ private:
+  static Rule at_least_zero() { return retort::at_least(0); }
+};
+
+}  // namespace retort

@@ -1,0 +1,42 @@
+#include "eval/subject.h"
+
+#include "base/stop.h"
+#include "generate/workers.h"
+
+namespace retort {
+
+GenerateSpec generate_spec(const Subject& subject) {
+  GenerateSpec how;
+  how.threads = subject.threads;
+  how.batch = subject.batch;
+  how.prefill_rows = subject.row_tokens;
+  return how;
+}
+
+std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples) {
+  const auto forests = build_forests(samples, subject.row_tokens);
+  std::vector<Scores> scores(forests.size());
+  run_workers(usable_threads(subject.threads), static_cast<int64_t>(forests.size()), [&](int64_t i) {
+    leave_if_stopped("evaluating");
+    if (forests[i].targets.empty()) return;
+    const auto pass = make_pass(forests[i], subject.compute);
+    scores[i] = score_targets(subject.model.hidden(pass), forests[i].targets, subject.model.head, pass);
+  });
+  std::vector<SampleLikelihood> sums(samples.size());
+  for (size_t i = 0; i < forests.size(); ++i) {  // in forest order, whatever thread was first
+    const auto& targets = forests[i].targets;
+    if (targets.empty()) continue;
+    const auto log_p = scores[i].log_probabilities.contiguous();
+    const auto best = scores[i].argmax.contiguous();
+    for (size_t t = 0; t < targets.size(); ++t) {
+      auto& sum = sums[targets[t].sample];
+      sum.log_probability += static_cast<double>(targets[t].weight) * log_p.const_data_ptr<float>()[t];
+      sum.weight += targets[t].weight;
+      sum.correct += best.const_data_ptr<int64_t>()[t] == targets[t].label;
+      ++sum.tokens;
+    }
+  }
+  return sums;
+}
+
+}  // namespace retort

@@ -29,7 +29,7 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  virtual Tensor embed(const Pass& pass) const = 0;                                          // [N,E]
+  virtual Tensor embed(const Pass& pass) const;                                              // [N,E]
   virtual Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const = 0;          // [N,E] -> [N,E]
   virtual Tensor finish(const Tensor& x, const Pass& pass) const = 0;                        // final norm
   // All of it: hidden states after the final norm [N,E]. With pass.recompute, layers are recomputed in backward.
@@ -61,6 +61,8 @@ struct LoadedModel {
 };
 
 LoadedModel load_model(const ModelSpec& spec);
+// The same without asking for a tokenizer: a folder's is not read, a GGUF file may lack one.
+LoadedModel load_weights(const ModelSpec& spec);
 
 // f32 or bf16 as this machine is faster at (a measurement of under 100 ms), or as the spec says.
 at::ScalarType compute_type(const ModelSpec& spec);

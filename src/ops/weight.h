@@ -30,4 +30,9 @@ at::Tensor widen(const Weight& weight, at::ScalarType type);
 // Rows [first, first + count) as a dense tensor: embedding look-ups and chunks of the head.
 at::Tensor widen_rows(const Weight& weight, int64_t first, int64_t count, at::ScalarType type);
 
+// The same for the duration of one product: the dense tensor itself, or this thread's buffer, which the next call reuses.
+at::Tensor widen_for_use(const Weight& weight, int64_t first, int64_t count, at::ScalarType type);
+// The same into `out` [count, columns], f32 or bf16, contiguous.
+void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Tensor& out);
+
 }  // namespace retort

@@ -1,0 +1,83 @@
+#include "models/layers.h"
+
+#include "base/error.h"
+
+namespace retort {
+namespace {
+
+void require_shape(const std::string& name, int64_t rows, int64_t columns, int64_t want_rows, int64_t want_columns) {
+  if (rows != want_rows || columns != want_columns)
+    throw FormatError(fmt::format("{}: shape is [{}, {}], the model's configuration asks for [{}, {}]", printable(name), rows, columns, want_rows, want_columns));
+}
+
+}  // namespace
+
+Linear Parts::linear(const std::string& name, int64_t out, int64_t in, bool bias) const {
+  auto layer = take_linear_(name);
+  layer.name = name;
+  require_shape(name + ".weight", layer.weight.rows, layer.weight.columns, out, in);
+  if (bias && !layer.bias.defined()) throw FormatError(fmt::format("{}.bias: missing, but the model's configuration asks for it", printable(name)));
+  if (layer.bias.defined() && layer.bias.numel() != out)
+    throw FormatError(fmt::format("{}.bias: {} values, expected {}", printable(name), layer.bias.numel(), out));
+  return layer;
+}
+
+Norm Parts::norm(const std::string& name, int64_t width, double offset) const {
+  auto weight = take_vector_(name + ".weight");
+  if (weight.dim() != 1 || weight.size(0) != width)
+    throw FormatError(fmt::format("{}.weight: {} values, the model's configuration asks for {}", printable(name), weight.numel(), width));
+  return {weight, config.norm_epsilon, offset};
+}
+
+Weight Parts::matrix(const std::string& name, int64_t rows, int64_t columns) const {
+  auto weight = take_matrix_(name);
+  require_shape(name, weight.rows, weight.columns, rows, columns);
+  return weight;
+}
+
+std::string layer_name(int64_t index) { return "model.layers." + std::to_string(index); }
+
+std::shared_ptr<const Rotary> make_rotary(const ModelConfig& config) { return std::make_shared<Rotary>(config.rope, config.head_dim, config.context); }
+
+AttendRule attend_rule(const ModelConfig& config, int64_t layer) {
+  const bool sliding = config.sliding_window > 0 && (config.sliding_layers.empty() || config.sliding_layers.at(static_cast<size_t>(layer)));
+  return {config.attention_scale, config.attention_soft_cap, sliding ? config.sliding_window : 0, layer};
+}
+
+Tensor split_heads(const Tensor& x, int64_t heads) { return x.view({x.size(0), heads, x.size(1) / heads}); }
+
+Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Rotary> layer_rotary)
+    : rotary(std::move(layer_rotary)), rule(attend_rule(parts.config, layer)), heads(parts.config.heads), kv_heads(parts.config.kv_heads) {
+  const auto& config = parts.config;
+  const auto name = layer_name(layer) + ".self_attn.";
+  q_proj = parts.linear(name + "q_proj", heads * config.head_dim, config.hidden, config.attention_bias);
+  k_proj = parts.linear(name + "k_proj", kv_heads * config.head_dim, config.hidden, config.attention_bias);
+  v_proj = parts.linear(name + "v_proj", kv_heads * config.head_dim, config.hidden, config.attention_bias);
+  o_proj = parts.linear(name + "o_proj", config.hidden, heads * config.head_dim);
+}
+
+Tensor Attention::forward(const Tensor& x, const Pass& pass) const {   // x [N,E]
+  auto q = split_heads(linear(x, q_proj, pass), heads);                // [N,H,D]
+  auto k = split_heads(linear(x, k_proj, pass), kv_heads);             // [N,K,D]
+  const auto v = split_heads(linear(x, v_proj, pass), kv_heads);       // [N,K,D]
+  if (q_norm) q = rms_norm(q, *q_norm);
+  if (k_norm) k = rms_norm(k, *k_norm);
+  const auto table = rotary->table(pass.positions);
+  q = rotate(q, pass.positions, table);
+  k = rotate(k, pass.positions, table);
+  return linear(attend(q, k, v, rule, pass), o_proj, pass);            // [N,E]
+}
+
+GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activation(how) {
+  const auto& config = parts.config;
+  const auto name = layer_name(layer) + ".mlp.";
+  gate_proj = parts.linear(name + "gate_proj", config.intermediate, config.hidden);
+  up_proj = parts.linear(name + "up_proj", config.intermediate, config.hidden);
+  down_proj = parts.linear(name + "down_proj", config.hidden, config.intermediate);
+}
+
+Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {
+  return linear(gated(linear(x, gate_proj, pass), linear(x, up_proj, pass), activation), down_proj, pass);
+}
+
+}  // namespace retort

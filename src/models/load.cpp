@@ -1,0 +1,213 @@
+// From a model folder or a .gguf file to a Model. Matrices are views into the mapped file wherever the file's own bytes
+// can be used: only rows that GGUF permutes, and what the recipe converts, are copied.
+#include <chrono>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "formats/weight_file.h"
+#include "models/gguf_names.h"
+#include "models/layers.h"
+#include "models/read_config.h"
+
+namespace retort {
+namespace {
+
+// Type that a recipe's word asks for; nullopt: keep.
+std::optional<WeightType> wanted_type(const ModelSpec& spec) {
+  if (spec.weights == "keep") return std::nullopt;
+  if (spec.weights == "nf4") return spec.double_quant ? WeightType::nf4_dq : WeightType::nf4;
+  if (spec.weights == "int8") return WeightType::int8_row;
+  const auto type = type_from_name(spec.weights);
+  if (!type) throw RecipeError("model.weights: unknown type '" + printable(spec.weights) + "'");
+  return type;
+}
+
+class Source {
+ public:
+  Source(WeightFile file, const ModelConfig& config, bool gguf, std::optional<WeightType> wanted)
+      : file_(std::move(file)), config_(config), gguf_(gguf), wanted_(wanted) {}
+
+  // A linear layer with its bias where the file has one. The head keeps its stored type unless a dense one is asked for.
+  Linear linear(const std::string& name) const {
+    Linear layer;
+    layer.weight = stored_matrix(name + ".weight");
+    if (wanted_ && (!is_block_quantized(*wanted_) || name != "lm_head")) layer.weight = convert_weight(layer.weight, fitting_type(*wanted_, layer.weight.columns));
+    if (find(name + ".bias")) layer.bias = vector(name + ".bias");
+    return layer;
+  }
+  Weight matrix(const std::string& name) const {
+    auto weight = stored_matrix(name);
+    return wanted_ && !is_block_quantized(*wanted_) ? convert_weight(weight, *wanted_) : weight;
+  }
+  // fp32, a copy.
+  Tensor vector(const std::string& name) const {
+    const auto& tensor = need(name);
+    if (tensor.shape.size() != 1) fail(name, fmt::format("expected a vector, found {} dimensions", tensor.shape.size()));
+    if (type_info(tensor.type).block_elements != 1) fail(name, "expected a dense vector");
+    auto values = at::empty({tensor.shape[0]}, at::TensorOptions(at::kFloat));
+    dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, tensor.shape[0]);
+    const auto here = placed(name);
+    if (here.plus_one) values.sub_(1);
+    if (here.permuted_heads > 0) values = values.index_select(0, order(here.permuted_heads, values.size(0), name));
+    return values;
+  }
+
+ private:
+  GgufTensor placed(const std::string& name) const {
+    if (!gguf_) return {name};
+    return gguf_tensor(config_, name).value_or(GgufTensor{name});
+  }
+  const TensorView* find(const std::string& name) const { return file_.find(placed(name).name); }
+  const TensorView& need(const std::string& name) const {
+    const auto* tensor = find(name);
+    if (!tensor) fail(name, "missing from the file; is the download complete and of this architecture?");
+    return *tensor;
+  }
+  [[noreturn]] void fail(const std::string& name, const std::string& problem) const { corrupt(file_.path.string(), placed(name).name, problem); }
+
+  // Where row i of the Hugging Face order stands in the file.
+  Tensor order(int64_t heads, int64_t rows, const std::string& name) const {
+    if (rows % heads != 0 || rows / heads % 2 != 0) fail(name, fmt::format("{} rows do not divide into {} heads", rows, heads));
+    auto index = at::empty({rows}, at::TensorOptions(at::kLong));
+    auto* out = index.mutable_data_ptr<int64_t>();
+    for (int64_t i = 0; i < rows; ++i) out[i] = gguf_row_of(i, heads, rows);
+    return index;
+  }
+
+  Weight stored_matrix(const std::string& name) const {
+    const auto& tensor = need(name);
+    if (tensor.shape.size() != 2) fail(name, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
+    const auto rows = tensor.shape[0], columns = tensor.shape[1];
+    if (rows == 0 || columns == 0) fail(name, "is empty");
+    const auto heads = placed(name).permuted_heads;
+    auto weight = view(tensor, rows, columns, name);
+    if (heads == 0) return weight;
+    const auto index = order(heads, rows, name);
+    if (weight.dense.defined()) return dense_weight(weight.dense.index_select(0, index));
+    const auto stride = weight.blocks.size() / static_cast<size_t>(rows);
+    auto buffer = std::make_shared<std::vector<std::byte>>(weight.blocks.size());
+    const auto* from = index.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i < rows; ++i)
+      std::copy_n(weight.blocks.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(from[i]) * stride), stride, buffer->begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(i) * stride));
+    const std::span<const std::byte> blocks(*buffer);
+    return block_weight(weight.type, rows, columns, blocks, buffer);
+  }
+
+  Weight view(const TensorView& tensor, int64_t rows, int64_t columns, const std::string& name) const {
+    if (is_block_quantized(tensor.type)) {
+      if (!type_info(tensor.type).dequantize) fail(name, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
+      return block_weight(tensor.type, rows, columns, tensor.data, tensor.file);
+    }
+    const auto scalar = tensor.type == WeightType::f32 ? at::kFloat : tensor.type == WeightType::bf16 ? at::kBFloat16 : at::kHalf;
+    if (scalar == at::kHalf && tensor.type != WeightType::f16) fail(name, fmt::format("type {} is not read as a weight; expected F32, F16, BF16 or a block type", type_info(tensor.type).name));
+    // The mapping is read-only and nothing writes into a frozen weight; whoever trains it takes a copy first.
+    auto* data = const_cast<std::byte*>(tensor.data.data());
+    auto dense = at::from_blob(data, {rows, columns}, [file = tensor.file](void*) {}, at::TensorOptions(scalar));
+    const bool aligned = reinterpret_cast<uintptr_t>(data) % c10::elementSize(scalar) == 0;
+    if (aligned) return dense_weight(dense);
+    auto copy = at::empty({rows, columns}, at::TensorOptions(scalar));
+    std::memcpy(copy.mutable_data_ptr(), data, tensor.data.size());
+    return dense_weight(copy);
+  }
+
+  WeightFile file_;
+  const ModelConfig& config_;
+  bool gguf_;
+  std::optional<WeightType> wanted_;
+};
+
+// One hash for one or many files: the file's own, or that of the lines "hash  name".
+std::string hash_of(const WeightFile& file) {
+  std::vector<std::string> names;
+  for (const auto& tensor : file.tensors)
+    if (std::find(names.begin(), names.end(), tensor.file->name()) == names.end()) names.push_back(tensor.file->name());
+  std::sort(names.begin(), names.end());
+  if (names.size() == 1) return sha256_file(names.front());
+  std::string lines;
+  for (const auto& name : names) lines += sha256_file(name) + "  " + std::filesystem::path(name).filename().string() + "\n";
+  return sha256(lines);
+}
+
+// The end-of-text ids that generation_config.json adds, and the jinja text, which lives in one of two files.
+void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded, ModelConfig& config) {
+  const auto generation = folder / "generation_config.json";
+  if (std::filesystem::exists(generation)) {
+    const auto json = read_json(generation);
+    const auto take = [&](const Json& id) {
+      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < config.vocabulary && std::find(config.eos.begin(), config.eos.end(), id.get<int32_t>()) == config.eos.end())
+        config.eos.push_back(id.get<int32_t>());
+    };
+    if (const auto found = json.find("eos_token_id"); json.is_object() && found != json.end()) {
+      if (found->is_array()) for (const auto& id : *found) take(id);
+      else take(*found);
+    }
+  }
+  if (std::filesystem::exists(folder / "chat_template.jinja")) {
+    loaded.chat_template_source = read_text(folder / "chat_template.jinja", 1 << 20);
+  } else if (std::filesystem::exists(folder / "tokenizer_config.json")) {
+    const auto json = read_json(folder / "tokenizer_config.json");
+    if (const auto found = json.find("chat_template"); json.is_object() && found != json.end() && found->is_string()) loaded.chat_template_source = found->get<std::string>();
+  }
+}
+
+}  // namespace
+
+LoadedModel load_weights(const ModelSpec& spec) {
+  LoadedModel loaded;
+  loaded.path = spec.path;
+  const auto wanted = wanted_type(spec);
+  if (!std::filesystem::exists(spec.path)) throw FormatError(printable(spec.path) + ": no such model folder or file");
+  const bool folder = std::filesystem::is_directory(spec.path);
+  auto file = folder ? open_safetensors_folder(spec.path) : open_gguf(spec.path);
+  ModelConfig config;
+  if (folder) {
+    const auto config_file = std::filesystem::path(spec.path) / "config.json";
+    config = config_from_hf(read_json(config_file), config_file.string(), file.find("lm_head.weight") != nullptr);
+    read_folder_extras(spec.path, loaded, config);
+  } else {
+    config = config_from_gguf(file);
+    if (file.metadata("tokenizer.ggml.model")) loaded.tokenizer = tokenizer_from_gguf(vocabulary_of(file), spec.path);
+    if (const auto* source = file.metadata("tokenizer.chat_template"))
+      if (const auto* text = std::get_if<std::string>(source)) loaded.chat_template_source = *text;
+  }
+  if (!loaded.chat_template_source.empty()) loaded.chat = chat_template_by_source(loaded.chat_template_source);
+  loaded.sha256 = hash_of(file);
+  const Source source(std::move(file), config, !folder, wanted);
+  loaded.model = build_model(config, [&](const std::string& name) { return source.linear(name); },
+                             [&](const std::string& name) { return source.vector(name); }, [&](const std::string& name) { return source.matrix(name); });
+  return loaded;
+}
+
+LoadedModel load_model(const ModelSpec& spec) {
+  auto loaded = load_weights(spec);
+  if (!loaded.tokenizer && std::filesystem::is_directory(spec.path)) loaded.tokenizer = tokenizer_from_folder(spec.path);
+  if (!loaded.tokenizer) corrupt(spec.path, "tokenizer.ggml.model", "missing: the file has no tokenizer");
+  if (loaded.tokenizer->size() > loaded.model->config.vocabulary)
+    corrupt(spec.path, "", fmt::format("the tokenizer has {} tokens, the embedding {} rows", loaded.tokenizer->size(), loaded.model->config.vocabulary));
+  return loaded;
+}
+
+at::ScalarType compute_type(const ModelSpec& spec) {
+  if (spec.compute == "f32") return at::kFloat;
+  if (spec.compute == "bf16") return at::kBFloat16;
+  // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other half as fast.
+  static const at::ScalarType faster = [] {
+    const at::NoGradGuard no_graph;
+    const auto seconds = [](at::ScalarType type) {
+      const auto x = at::ones({256, 576}, at::TensorOptions(type)), w = at::ones({1536, 576}, at::TensorOptions(type));
+      double best = 1;
+      for (int i = 0; i < 5; ++i) {   // the first builds the kernel; a slow machine stops after 20 ms
+        const auto start = std::chrono::steady_clock::now();
+        at::linear(x, w);
+        const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        if (i > 0 || took > 0.02) best = std::min(best, took);
+        if (took > 0.02) break;
+      }
+      return best;
+    };
+    return seconds(at::kBFloat16) < seconds(at::kFloat) ? at::kBFloat16 : at::kFloat;
+  }();
+  return faster;
+}
+
+}  // namespace retort

@@ -1,0 +1,58 @@
+// Phi-3 and 3.5 (arXiv:2404.14219): Llama's layer with fused matrices, [q | k | v] and [gate | up] as rows of one.
+#include "models/families.h"
+
+namespace retort {
+namespace {
+
+struct Phi3Layer {
+  Norm input_layernorm, post_attention_layernorm;
+  Linear qkv_proj, o_proj, gate_up_proj, down_proj;
+  std::shared_ptr<const Rotary> rotary;
+  AttendRule rule;
+  int64_t heads, kv_heads, head_dim;
+
+  Phi3Layer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> shared_rotary)
+      : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden)),
+        post_attention_layernorm(parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
+        rotary(std::move(shared_rotary)), rule(attend_rule(parts.config, index)), heads(parts.config.heads), kv_heads(parts.config.kv_heads),
+        head_dim(parts.config.head_dim) {
+    const auto& config = parts.config;
+    const auto name = layer_name(index);
+    qkv_proj = parts.linear(name + ".self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, config.hidden);
+    o_proj = parts.linear(name + ".self_attn.o_proj", config.hidden, heads * head_dim);
+    gate_up_proj = parts.linear(name + ".mlp.gate_up_proj", 2 * config.intermediate, config.hidden);
+    down_proj = parts.linear(name + ".mlp.down_proj", config.hidden, config.intermediate);
+  }
+
+  Tensor attention(const Tensor& x, const Pass& pass) const {
+    const auto qkv = linear(x, qkv_proj, pass).split_with_sizes({heads * head_dim, kv_heads * head_dim, kv_heads * head_dim}, 1);
+    const auto table = rotary->table(pass.positions);
+    const auto q = rotate(split_heads(qkv[0], heads), pass.positions, table);       // [N,H,D]
+    const auto k = rotate(split_heads(qkv[1], kv_heads), pass.positions, table);    // [N,K,D]
+    return linear(attend(q, k, split_heads(qkv[2], kv_heads), rule, pass), o_proj, pass);
+  }
+  Tensor feed_forward(const Tensor& x, const Pass& pass) const {
+    const auto gate_up = linear(x, gate_up_proj, pass).chunk(2, 1);                 // two of [N,F]
+    return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass);
+  }
+  Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
+    const auto h = x + attention(rms_norm(x, input_layernorm), pass);
+    return h + feed_forward(rms_norm(h, post_attention_layernorm), pass);
+  }
+  template <class Visit> void linears(Visit&& visit) { visit(qkv_proj), visit(o_proj), visit(gate_up_proj), visit(down_proj); }
+  template <class Visit> void norms(Visit&& visit) {
+    visit("input_layernorm", input_layernorm);
+    visit("post_attention_layernorm", post_attention_layernorm);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Model> build_phi3(const Parts& parts) {
+  auto model = std::make_unique<Stack<Phi3Layer>>(parts, 0);
+  const auto rotary = make_rotary(parts.config);
+  for (int64_t i = 0; i < parts.config.layers; ++i) model->layers.emplace_back(parts, i, rotary);
+  return model;
+}
+
+}  // namespace retort

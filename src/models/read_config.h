@@ -1,0 +1,22 @@
+// The same numbers from two kinds of file, and back.
+#pragma once
+#include "base/json.h"
+#include "formats/weight_file.h"
+#include "models/config.h"
+
+namespace retort {
+
+// config.json; `has_head` says whether the weight files hold lm_head.weight. FormatError names file and key.
+ModelConfig config_from_hf(const Json& config, const std::string& file, bool has_head);
+// GGUF metadata (and the rope_freqs / rope_factors tensors).
+ModelConfig config_from_gguf(const WeightFile& file);
+
+// For export: what transformers reads, and the keys of GGUF but for the tokenizer's and general.name.
+OrderedJson hf_config_json(const ModelConfig& config);
+std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config);
+
+// Vocabulary of a GGUF file as tokenizer_from_gguf() wants it.
+struct GgufVocabulary;
+GgufVocabulary vocabulary_of(const WeightFile& file);
+
+}  // namespace retort

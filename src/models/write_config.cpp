@@ -1,0 +1,172 @@
+// ModelConfig as transformers' config.json and as GGUF metadata: the way back of config_hf.cpp and config_gguf.cpp.
+#include <cmath>
+
+#include "base/error.h"
+#include "models/gguf_names.h"
+#include "models/read_config.h"
+#include "models/rotary.h"
+
+namespace retort {
+namespace {
+
+// A GGUF file keeps Llama 3's scaling as divisors of the frequencies; config.json wants the parameters behind them.
+RopeConfig with_llama3_parameters(const ModelConfig& config) {
+  RopeConfig rope = config.rope;
+  if (rope.frequency_divisors.empty()) return rope;
+  const auto found = rope.frequency_divisors;
+  for (const double factor : {8.0, 32.0}) {   // Llama 3.1 and 3.2
+    RopeConfig guess;
+    guess.theta = rope.theta;
+    guess.scaling = RopeScaling::llama3;
+    guess.factor = factor;
+    guess.low_frequency_factor = 1;
+    guess.high_frequency_factor = 4;
+    guess.original_context = 8192;
+    const auto divisors = rotary_divisors(guess, config.head_dim, config.context);
+    double worst = 0;
+    for (size_t i = 0; i < divisors.size() && i < found.size(); ++i) worst = std::max(worst, std::abs(divisors[i] / found[i] - 1));
+    if (divisors.size() == found.size() && worst < 1e-4) return guess;
+  }
+  throw FormatError("export.merged: this model's rope_freqs are not Llama 3's, and config.json cannot hold them; set export.merged: none and deploy the GGUF file");
+}
+
+OrderedJson rope_json(const RopeConfig& rope) {
+  OrderedJson json = {{"rope_theta", rope.theta}, {"rope_type", "default"}};
+  switch (rope.scaling) {
+    case RopeScaling::none: break;
+    case RopeScaling::linear: json["rope_type"] = "linear", json["factor"] = rope.factor; break;
+    case RopeScaling::llama3:
+      json["rope_type"] = "llama3";
+      json["factor"] = rope.factor;
+      json["low_freq_factor"] = rope.low_frequency_factor;
+      json["high_freq_factor"] = rope.high_frequency_factor;
+      json["original_max_position_embeddings"] = rope.original_context;
+      break;
+    case RopeScaling::yarn:
+      json["rope_type"] = "yarn";
+      json["factor"] = rope.factor;
+      json["beta_fast"] = rope.beta_fast;
+      json["beta_slow"] = rope.beta_slow;
+      if (rope.attention_factor > 0) json["attention_factor"] = rope.attention_factor;
+      if (!rope.truncate) json["truncate"] = false;
+      json["original_max_position_embeddings"] = rope.original_context;
+      break;
+    case RopeScaling::longrope:
+      json["rope_type"] = "longrope";
+      json["long_factor"] = rope.long_factor;
+      json["short_factor"] = rope.short_factor;
+      json["original_max_position_embeddings"] = rope.original_context;
+      break;
+  }
+  return json;
+}
+
+}  // namespace
+
+OrderedJson hf_config_json(const ModelConfig& config) {
+  const bool gemma = config.family.starts_with("gemma");
+  const auto rope = with_llama3_parameters(config);
+  OrderedJson json;
+  json["architectures"] = {config.hf_architecture};
+  json["model_type"] = config.family == "gemma3" ? "gemma3_text" : config.family;
+  json["vocab_size"] = config.vocabulary;
+  json["hidden_size"] = config.hidden;
+  json["intermediate_size"] = config.intermediate;
+  json["num_hidden_layers"] = config.layers;
+  json["num_attention_heads"] = config.heads;
+  json["num_key_value_heads"] = config.kv_heads;
+  json["head_dim"] = config.head_dim;
+  json["max_position_embeddings"] = config.context;
+  json["rms_norm_eps"] = config.norm_epsilon;
+  json[gemma ? "hidden_activation" : "hidden_act"] = gemma ? "gelu_pytorch_tanh" : "silu";
+  json["tie_word_embeddings"] = config.tied_head;
+  if (config.family == "gemma3") {
+    json["rope_parameters"] = {{"full_attention", rope_json(rope)}, {"sliding_attention", rope_json(config.local_rope.value_or(RopeConfig{}))}};
+  } else {
+    // Both spellings: rope_parameters is transformers 5's, rope_theta and rope_scaling are what 4 reads.
+    json["rope_theta"] = rope.theta;
+    json["rope_parameters"] = rope_json(rope);
+    if (rope.scaling != RopeScaling::none) {
+      json["rope_scaling"] = rope_json(rope);
+      json["rope_scaling"].erase("rope_theta");
+    }
+    if (rope.scaling == RopeScaling::longrope) json["original_max_position_embeddings"] = rope.original_context;
+  }
+  if (config.family == "llama" || config.family == "qwen3") json["attention_bias"] = config.attention_bias;
+  if (config.sliding_window > 0) {
+    json["sliding_window"] = config.sliding_window;
+    if (config.family.starts_with("qwen")) json["use_sliding_window"] = true;
+  } else if (config.family == "mistral" || config.family == "phi3") {
+    json["sliding_window"] = nullptr;
+  }
+  if (!config.sliding_layers.empty()) {
+    auto types = OrderedJson::array();
+    for (const bool sliding : config.sliding_layers) types.push_back(sliding ? "sliding_attention" : "full_attention");
+    json["layer_types"] = types;
+  }
+  if (gemma) {
+    const double scale = config.attention_scale > 0 ? config.attention_scale : 1 / std::sqrt(static_cast<double>(config.head_dim));
+    json["query_pre_attn_scalar"] = std::round(1 / (scale * scale) * 1e6) / 1e6;
+    if (config.attention_soft_cap > 0) json["attn_logit_softcapping"] = config.attention_soft_cap;
+    if (config.final_soft_cap > 0) json["final_logit_softcapping"] = config.final_soft_cap;
+  }
+  if (config.bos) json["bos_token_id"] = *config.bos;
+  if (config.eos.size() == 1) json["eos_token_id"] = config.eos.front();
+  if (config.eos.size() > 1) json["eos_token_id"] = config.eos;
+  if (config.pad) json["pad_token_id"] = *config.pad;
+  return json;
+}
+
+std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config) {
+  const auto architecture = gguf_architecture(config);
+  const auto arch = architecture + ".";
+  std::vector<std::pair<std::string, GgufValue>> metadata;
+  const auto whole = [&](const std::string& key, int64_t value) { metadata.emplace_back(arch + key, static_cast<uint32_t>(value)); };
+  const auto number = [&](const std::string& key, double value) { metadata.emplace_back(arch + key, static_cast<float>(value)); };
+  metadata.emplace_back("general.architecture", architecture);
+  metadata.emplace_back("general.type", std::string("model"));
+  metadata.emplace_back("general.alignment", uint32_t{32});
+  whole("block_count", config.layers);
+  whole("context_length", config.context);
+  whole("embedding_length", config.hidden);
+  whole("feed_forward_length", config.intermediate);
+  whole("attention.head_count", config.heads);
+  whole("attention.head_count_kv", config.kv_heads);
+  number("attention.layer_norm_rms_epsilon", config.norm_epsilon);
+  whole("attention.key_length", config.head_dim);
+  whole("attention.value_length", config.head_dim);
+  whole("rope.dimension_count", config.head_dim);
+  number("rope.freq_base", config.rope.theta);
+  whole("vocab_size", config.vocabulary);
+  if (config.sliding_window > 0) whole("attention.sliding_window", config.sliding_window);
+  if (config.local_rope) number("rope.freq_base_swa", config.local_rope->theta);
+  if (config.attention_soft_cap > 0) number("attn_logit_softcapping", config.attention_soft_cap);
+  if (config.final_soft_cap > 0) number("final_logit_softcapping", config.final_soft_cap);
+  const auto& rope = config.rope;
+  if (rope.scaling == RopeScaling::linear || rope.scaling == RopeScaling::yarn) {
+    metadata.emplace_back(arch + "rope.scaling.type", std::string(rope.scaling == RopeScaling::linear ? "linear" : "yarn"));
+    number("rope.scaling.factor", rope.factor);
+    if (rope.scaling == RopeScaling::yarn) {
+      whole("rope.scaling.original_context_length", rope.original_context);
+      if (rope.attention_factor > 0) number("rope.scaling.attn_factor", rope.attention_factor / (0.1 * std::log(rope.factor) + 1));
+      number("rope.scaling.yarn_beta_fast", rope.beta_fast);
+      number("rope.scaling.yarn_beta_slow", rope.beta_slow);
+    }
+  }
+  if (rope.scaling == RopeScaling::longrope) {
+    whole("rope.scaling.original_context_length", rope.original_context);
+    number("rope.scaling.attn_factor", rotary_attention_factor(rope, config.context));
+  }
+  return metadata;
+}
+
+std::vector<double> rotary_divisors(const RopeConfig& rope, int64_t head_dim, int64_t context) {
+  if (!rope.frequency_divisors.empty()) return rope.frequency_divisors;
+  const auto frequencies = rotary_frequencies(rope, head_dim, context, 1);
+  std::vector<double> divisors;
+  for (int64_t i = 0; i < head_dim / 2; ++i)
+    divisors.push_back(std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)) / frequencies[i]);
+  return divisors;
+}
+
+}  // namespace retort

@@ -1,0 +1,72 @@
+// How an operation joins LibTorch's autograd: it computes its value without a graph and hands over one function for its
+// backward. What that function captures is all that the operation saves.
+#pragma once
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <functional>
+#include <stdexcept>
+#include <utility>
+
+namespace retort {
+
+using at::Tensor;
+using Tensors = torch::autograd::variable_list;
+
+// Gradient of the result -> gradients of the inputs, in the inputs' order; undefined where none is wanted. Runs with
+// gradient mode off and at most once: what it captured is freed right after.
+using Backward = std::function<Tensors(const Tensor& gradient)>;
+
+struct Computed {
+  Tensor value;
+  Backward backward;
+};
+
+class BackwardNode final : public torch::autograd::Node {
+ public:
+  BackwardNode(torch::autograd::edge_list&& next, Backward backward) : Node(std::move(next)), backward_(std::move(backward)) {}
+  Tensors apply(Tensors&& gradients) override {
+    if (at::GradMode::is_enabled()) throw std::logic_error("operations have no second derivative");
+    if (!gradients[0].defined()) return Tensors(num_outputs());
+    if (!backward_) throw std::logic_error("a graph was walked twice");
+    return backward_(gradients[0].contiguous());
+  }
+  void release_variables() override { backward_ = nullptr; }
+
+ private:
+  Backward backward_;
+};
+
+// `forward(recorded)` returns Computed; recorded says whether any input wants a gradient (then `backward` must be set).
+template <class Forward>
+Tensor differentiable(const Tensors& inputs, Forward&& forward) {
+  bool recorded = false;
+  if (at::GradMode::is_enabled())
+    for (const auto& input : inputs) recorded = recorded || (input.defined() && input.requires_grad());
+  Computed computed;
+  {
+    const at::NoGradGuard no_graph;
+    computed = forward(recorded);
+  }
+  if (recorded) {
+    const c10::intrusive_ptr<torch::autograd::Node> node =
+        c10::make_intrusive<BackwardNode>(torch::autograd::collect_next_edges(inputs), std::move(computed.backward));
+    const auto index = node->add_input_metadata(computed.value);
+    torch::autograd::impl::set_gradient_edge(computed.value, torch::autograd::Edge(node, index));
+  }
+  return computed.value;
+}
+
+// Calls with(pointer type) for the two types that activations have: bf16 tensors are seen as uint16_t.
+template <class With>
+decltype(auto) with_element(at::ScalarType type, With&& with) {
+  if (type == at::kFloat) return with(float{});
+  if (type == at::kBFloat16) return with(uint16_t{});
+  throw std::logic_error("activations are fp32 or bf16");
+}
+template <class Element>
+const Element* elements(const Tensor& tensor) { return static_cast<const Element*>(tensor.const_data_ptr()); }
+template <class Element>
+Element* mutable_elements(Tensor& tensor) { return static_cast<Element*>(tensor.mutable_data_ptr()); }
+
+}  // namespace retort

@@ -1,0 +1,68 @@
+// Loops over the rows of activations: everything between matrix products. Operands are fp32 or bf16 bit patterns,
+// arithmetic and sums are fp32. One source (row_loops_body.h) is compiled for three instruction sets; the table that this
+// machine can run is chosen once by CPUID. Results of different instruction sets agree to rounding, not to the bit.
+#pragma once
+#include <cstdint>
+
+namespace retort {
+
+enum class Activation { silu, gelu_tanh };
+
+template <class Element>   // float, or uint16_t holding bf16
+struct RowLoops {
+  // y = x * r * (offset + w), r = (mean(x^2) + epsilon)^-1/2, stored in `inverse_rms`.
+  void (*rms_norm)(const Element* x, const float* w, float offset, float epsilon, Element* y, float* inverse_rms, int64_t width);
+  // dx = r * (g - x * r^2 * mean(g * x)), g = dy * (offset + w). dw += dy * x * r when `dw` is not null.
+  void (*rms_norm_backward)(const Element* dy, const Element* x, const float* w, float offset, float inverse_rms, Element* dx, float* dw, int64_t width);
+  // Half-split rotation of one head: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s), pairs (i, i + half). sign = -1 is the inverse.
+  void (*rotate)(const Element* x, const float* cosine, const float* sine, float sign, Element* y, int64_t half);
+  // y = activation(gate) * up
+  void (*gated)(Activation activation, const Element* gate, const Element* up, Element* y, int64_t count);
+  void (*gated_backward)(Activation activation, const Element* dy, const Element* gate, const Element* up, Element* dgate, Element* dup, int64_t count);
+  // In place: z = cap * tanh(z / cap).
+  void (*soft_cap)(Element* z, float cap, int64_t count);
+  float (*log_sum_exp)(const Element* z, int64_t count);
+  // In place: z -> weight * exp(z - log_sum), times 1 - (z / cap)^2 when cap > 0 (z is the capped logit).
+  void (*softmax_gradient)(Element* z, float log_sum, float weight, float cap, int64_t count);
+  // Conversions between Element and float; `to_float` may scale.
+  void (*to_float)(const Element* x, float scale, float* y, int64_t count);
+  void (*from_float)(const float* x, Element* y, int64_t count);
+};
+
+// Rows of attention scores are always fp32.
+struct ScoreLoops {
+  // In place: raw scores s -> probabilities over columns [first, last) of scale * s (soft-capped when cap > 0), zero
+  // elsewhere. Returns the log of the sum of exponentials.
+  float (*probabilities)(float* s, int64_t columns, int64_t first, int64_t last, float scale, float cap);
+  // s: raw scores -> probabilities (from the saved log_sum); dp: gradient of probabilities -> gradient of raw scores.
+  void (*backward)(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum);
+  // y += a * x; and the inner product.
+  void (*add_scaled)(float* y, const float* x, float a, int64_t count);
+  float (*dot)(const float* x, const float* y, int64_t count);
+};
+
+struct AllRowLoops {
+  RowLoops<float> f32;
+  RowLoops<uint16_t> bf16;
+  ScoreLoops scores;
+};
+
+// The fastest table that this machine can run.
+const AllRowLoops& row_loops();
+// All that it can run, by name: tests compare them.
+struct NamedRowLoops {
+  const char* name;
+  const AllRowLoops* loops;   // null where the CPU lacks the instructions
+};
+NamedRowLoops row_loops_portable();
+NamedRowLoops row_loops_avx2();
+NamedRowLoops row_loops_avx512();
+
+template <class Element>
+const RowLoops<Element>& loops_of();
+template <>
+inline const RowLoops<float>& loops_of<float>() { return row_loops().f32; }
+template <>
+inline const RowLoops<uint16_t>& loops_of<uint16_t>() { return row_loops().bf16; }
+
+}  // namespace retort

@@ -1,0 +1,123 @@
+#include "ops/weight.h"
+
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "base/error.h"
+
+namespace retort {
+namespace {
+
+std::optional<at::ScalarType> dense_scalar(WeightType type) {
+  switch (type) {
+    case WeightType::f32: return at::kFloat;
+    case WeightType::bf16: return at::kBFloat16;
+    case WeightType::f16: return at::kHalf;
+    default: return std::nullopt;
+  }
+}
+
+int64_t stride_of(const Weight& weight) { return static_cast<int64_t>(row_bytes(weight.type, static_cast<uint64_t>(weight.columns)).value()); }
+
+}  // namespace
+
+uint64_t Weight::stored_bytes() const { return dense.defined() ? dense.nbytes() : blocks.size(); }
+
+Weight dense_weight(at::Tensor matrix) {
+  if (matrix.dim() != 2) throw std::logic_error("a weight is a matrix");
+  Weight weight;
+  weight.rows = matrix.size(0);
+  weight.columns = matrix.size(1);
+  if (matrix.scalar_type() == at::kFloat) weight.type = WeightType::f32;
+  else if (matrix.scalar_type() == at::kBFloat16) weight.type = WeightType::bf16;
+  else if (matrix.scalar_type() == at::kHalf) weight.type = WeightType::f16;
+  else throw std::logic_error("a dense weight is f32, bf16 or f16");
+  weight.dense = std::move(matrix);
+  return weight;
+}
+
+Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<const std::byte> blocks, std::shared_ptr<const void> owner) {
+  const auto stride = row_bytes(type, static_cast<uint64_t>(columns));
+  uint64_t needed = 0;
+  if (!stride || __builtin_mul_overflow(*stride, static_cast<uint64_t>(rows), &needed) || needed != blocks.size())
+    throw std::logic_error("block_weight: the bytes do not hold the matrix");
+  Weight weight;
+  weight.type = type;
+  weight.rows = rows;
+  weight.columns = columns;
+  weight.blocks = blocks;
+  weight.owner = std::move(owner);
+  return weight;
+}
+
+void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Tensor& out) {
+  if (weight.dense.defined()) {
+    out.copy_(weight.dense.detach().narrow(0, first, count));
+    return;
+  }
+  const auto stride = stride_of(weight);
+  const auto columns = weight.columns;
+  const std::byte* in = weight.blocks.data() + first * stride;
+  const bool to_bf16 = out.scalar_type() == at::kBFloat16;
+  if (!to_bf16 && out.scalar_type() != at::kFloat) throw std::logic_error("weights are widened to f32 or bf16");
+  auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
+  at::parallel_for(0, count, std::max<int64_t>(1, 65536 / columns), [&](int64_t begin, int64_t end) {
+    if (to_bf16) dequantize_rows_bf16(weight.type, in + begin * stride, reinterpret_cast<uint16_t*>(data) + begin * columns, end - begin, columns);
+    else dequantize_rows(weight.type, in + begin * stride, reinterpret_cast<float*>(data) + begin * columns, end - begin, columns);
+  });
+}
+
+at::Tensor widen_rows(const Weight& weight, int64_t first, int64_t count, at::ScalarType type) {
+  if (weight.dense.defined() && weight.dense.scalar_type() == type) return weight.dense.detach().narrow(0, first, count);
+  auto out = at::empty({count, weight.columns}, at::TensorOptions(type));
+  widen_rows_into(weight, first, count, out);
+  return out;
+}
+
+at::Tensor widen(const Weight& weight, at::ScalarType type) { return widen_rows(weight, 0, weight.rows, type); }
+
+at::Tensor widen_for_use(const Weight& weight, int64_t first, int64_t count, at::ScalarType type) {
+  if (weight.dense.defined() && weight.dense.scalar_type() == type) return weight.dense.detach().narrow(0, first, count);
+  // A buffer a thread and type: the next use overwrites it, so that no widened copy outlives its product.
+  thread_local std::map<at::ScalarType, at::Tensor> buffers;
+  auto& buffer = buffers[type];
+  const int64_t needed = count * weight.columns;
+  if (!buffer.defined() || buffer.numel() < needed) {
+    buffer = at::Tensor();
+    buffer = at::empty({needed}, at::TensorOptions(type));
+  }
+  auto out = buffer.narrow(0, 0, needed).view({count, weight.columns});
+  widen_rows_into(weight, first, count, out);
+  return out;
+}
+
+Weight convert_weight(const Weight& weight, WeightType type) {
+  if (weight.type == type) return weight;
+  const at::NoGradGuard no_graph;
+  if (const auto scalar = dense_scalar(type)) {
+    if (*scalar == at::kHalf) return dense_weight(widen(weight, at::kFloat).to(at::kHalf));
+    return dense_weight(widen(weight, *scalar));
+  }
+  const auto stride = row_bytes(type, static_cast<uint64_t>(weight.columns));
+  if (!stride || !can_quantize(type))
+    throw Failure(fmt::format("a matrix [{}, {}] cannot be held as {}", weight.rows, weight.columns, type_info(type).name));
+  auto buffer = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(weight.rows) * *stride);
+  const int64_t some = std::max<int64_t>(1, 262144 / weight.columns);
+  at::parallel_for(0, (weight.rows + some - 1) / some, 1, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_graph_here;
+    for (int64_t part = begin; part < end; ++part) {
+      const auto first = part * some, count = std::min(some, weight.rows - first);
+      const auto rows = widen_rows(weight, first, count, at::kFloat).contiguous();
+      const float* values = rows.const_data_ptr<float>();
+      if (!std::all_of(values, values + rows.numel(), [](float x) { return std::isfinite(x); }))
+        throw FormatError(fmt::format("a matrix [{}, {}] holds a NaN or an infinity and cannot be quantized to {}", weight.rows, weight.columns, type_info(type).name));
+      quantize_rows(type, values, buffer->data() + static_cast<size_t>(first) * *stride, count, weight.columns);
+    }
+  });
+  const std::span<const std::byte> blocks(*buffer);
+  return block_weight(type, weight.rows, weight.columns, blocks, buffer);
+}
+
+}  // namespace retort

@@ -1,0 +1,176 @@
+// Every family against transformers in fp32 on tiny random weights (tools/golden/models.py).
+#include <gtest/gtest.h>
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include "formats/weight_file.h"
+#include "models/model.h"
+
+namespace retort {
+namespace {
+
+std::filesystem::path golden(const std::string& family) { return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family; }
+
+Tensor tensor_of(const WeightFile& file, const std::string& name) {
+  const auto* view = file.find(name);
+  if (!view) throw std::runtime_error("golden without " + name);
+  return at::from_blob(const_cast<std::byte*>(view->data.data()), view->shape, at::TensorOptions(at::kFloat)).clone();
+}
+
+// Largest difference relative to the largest value of the reference.
+double distance(const Tensor& ours, const Tensor& reference) {
+  EXPECT_EQ(ours.sizes(), reference.sizes());
+  return ((ours - reference).abs().max() / reference.abs().max().clamp_min(1e-6)).item<double>();
+}
+
+// Makes every weight an fp32 leaf, by checkpoint name.
+std::map<std::string, Tensor> train_all(Model& model) {
+  std::map<std::string, Tensor> leaves;
+  const auto leaf = [&](const Weight& weight) { return dense_weight(widen(weight, at::kFloat).clone().requires_grad_()); };
+  for (auto* linear : model.linears()) {
+    linear->weight = leaf(linear->weight);
+    leaves[linear->name + ".weight"] = linear->weight.dense;
+  }
+  for (auto& [name, tensor] : model.vectors()) leaves[name] = tensor->requires_grad_();
+  leaves["model.embed_tokens.weight"] = (model.embedding = leaf(model.embedding)).dense;
+  if (model.config.tied_head) model.head.linear.weight = model.embedding;
+  else leaves["lm_head.weight"] = (model.head.linear.weight = leaf(model.head.linear.weight)).dense;
+  return leaves;
+}
+
+Forest separate_rows(const std::vector<std::vector<int32_t>>& rows) {
+  Forest forest;
+  for (const auto& row : rows) {
+    const auto begin = static_cast<int32_t>(forest.size());
+    forest.add_segment(row);
+    for (size_t i = 1; i < row.size(); ++i) forest.targets.push_back({begin + static_cast<int32_t>(i) - 1, row[i], 1, 0});
+  }
+  return forest;
+}
+
+class Golden : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    loaded = load_weights({.path = golden(GetParam()).string()});
+    record = read_json(golden(GetParam()) / "golden.json");
+    reference = open_safetensors(golden(GetParam()) / "golden.safetensors");
+  }
+  LoadedModel loaded;
+  Json record;
+  WeightFile reference;
+};
+
+TEST_P(Golden, LogitsLossAndGradientsEqualTransformers) {
+  auto& model = *loaded.model;
+  const auto leaves = train_all(model);
+  const auto rows = record["rows"].get<std::vector<std::vector<int32_t>>>();
+  const auto forest = separate_rows(rows);
+  for (const bool recompute : {false, true}) {
+    auto pass = make_pass(forest, at::kFloat);
+    pass.recompute = recompute;
+    const auto hidden = model.hidden(pass);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      std::vector<int32_t> last;
+      for (int32_t back = 4; back > 0; --back) last.push_back(forest.segments[i].end - back);
+      EXPECT_LT(distance(logits(hidden, last, model.head, pass), tensor_of(reference, "logits." + std::to_string(i))), 1e-5) << "row " << i;
+    }
+    const auto loss = cross_entropy(hidden, forest.targets, model.head, pass);
+    EXPECT_NEAR(loss.nats.item<double>() / record["loss"].get<double>(), 1, 1e-5);
+    EXPECT_EQ(loss.weight, 49);
+    std::vector<std::string> names;
+    std::vector<Tensor> inputs;
+    for (const auto& [name, leaf] : leaves) names.push_back(name), inputs.push_back(leaf);
+    const auto gradients = torch::autograd::grad({loss.nats}, inputs);
+    int compared = 0;
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (!reference.find("grad." + names[i])) continue;
+      EXPECT_LT(distance(gradients[i], tensor_of(reference, "grad." + names[i])), 2e-5) << names[i] << (recompute ? " recomputed" : "");
+      ++compared;
+    }
+    int expected = 0;
+    for (const auto& tensor : reference.tensors) expected += tensor.name.starts_with("grad.");
+    EXPECT_EQ(compared, expected);
+  }
+}
+
+TEST_P(Golden, LogitsFarFromTheStartEqualTransformers) {
+  Forest forest;
+  forest.add_segment(record["long_row"].get<std::vector<int32_t>>());
+  const auto pass = make_pass(forest, at::kFloat);
+  const at::NoGradGuard no_graph;
+  const auto ours = logits(loaded.model->hidden(pass), record["positions"].get<std::vector<int32_t>>(), loaded.model->head, pass);
+  const auto theirs = tensor_of(reference, "positions.logits");
+  // Position 500 turns by angles of up to 500 rad, known to 3e-5 in fp32.
+  for (int64_t i = 0; i < 4; ++i) EXPECT_LT(distance(ours[i], theirs[i]), i < 3 ? 1e-5 : 1e-4) << "position " << record["positions"][static_cast<size_t>(i)];
+}
+
+// A forest with shared prefixes at two depths gives the loss and the gradients of its rows one by one.
+TEST_P(Golden, ForestEqualsSeparateRows) {
+  auto& model = *loaded.model;
+  const auto leaves = train_all(model);
+  std::vector<Tensor> inputs;
+  for (const auto& [name, leaf] : leaves) inputs.push_back(leaf);
+  const auto rows = record["rows"].get<std::vector<std::vector<int32_t>>>();
+  std::vector<std::vector<int32_t>> texts;
+  for (int i = 0; i < 5; ++i) {   // 30 shared tokens, then 13 more for three of them, then a tail of 2 to 6 tokens of each
+    auto text = rows[2];
+    if (i < 3) text.insert(text.end(), rows[0].begin(), rows[0].end());
+    for (int j = 0; j < 2 + i; ++j) text.push_back(rows[1][static_cast<size_t>(j)] % (90 - i) + 3);
+    texts.push_back(text);
+  }
+  std::vector<Sample> samples;
+  for (const auto& text : texts) samples.push_back({text, std::vector<float>(text.size(), 0.5f), ""});
+  const auto forests = build_forests(samples, 1000, 2);
+  ASSERT_EQ(forests.size(), 1u);
+  ASSERT_LT(forests[0].size(), 80);   // 5 rows of 33 to 48 tokens
+  const auto run = [&](const Forest& forest, float weight) {
+    const auto pass = make_pass(forest, at::kFloat);
+    auto targets = forest.targets;
+    for (auto& target : targets) target.weight *= weight;
+    const auto loss = cross_entropy(model.hidden(pass), targets, model.head, pass);
+    auto gradients = torch::autograd::grad({loss.nats}, inputs);
+    return std::pair(loss, gradients);
+  };
+  const auto [shared, shared_gradients] = run(forests[0], 1);
+  const auto [plain, plain_gradients] = run(separate_rows(texts), 0.5f);
+  EXPECT_NEAR(shared.nats.item<double>() / plain.nats.item<double>(), 1, 1e-5);
+  EXPECT_EQ(shared.weight, plain.weight);
+  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_LT(distance(shared_gradients[i], plain_gradients[i]), 3e-5);
+}
+
+TEST_P(Golden, TokenByTokenWithACacheEqualsOnePass) {
+  auto& model = *loaded.model;
+  const auto& config = model.config;
+  const auto row = record["rows"][2].get<std::vector<int32_t>>();
+  Forest forest;
+  forest.add_segment(row);
+  const at::NoGradGuard no_graph;
+  const auto pass = make_pass(forest, at::kFloat);
+  const std::vector<int32_t> last{29};
+  const auto whole = logits(model.hidden(pass), last, model.head, pass);
+  KvCache cache;
+  for (int64_t i = 0; i < config.layers; ++i) {
+    cache.keys.push_back(at::zeros({64, config.kv_heads, config.head_dim}));
+    cache.values.push_back(at::zeros({64, config.kv_heads, config.head_dim}));
+  }
+  Tensor stepped;
+  for (int32_t done = 0; done < 30;) {   // ten tokens at once, then one by one; cache rows start at 5
+    const int32_t count = done == 0 ? 10 : 1;
+    Pass step;
+    step.cache = &cache;
+    step.tokens = at::tensor(std::vector<int64_t>(row.begin() + done, row.begin() + done + count));
+    step.positions = at::arange(done, done + count);
+    for (int32_t i = 0; i < count; ++i) step.cache_rows.push_back(5 + done + i);
+    step.blocks = {{0, count, {{5, 5 + done + count}}}};
+    done += count;
+    const std::vector<int32_t> end{count - 1};
+    stepped = logits(model.hidden(step), end, model.head, step);
+  }
+  EXPECT_LT(distance(stepped, whole), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"),
+                         [](const auto& family) { return std::string(family.param); });
+
+}  // namespace
+}  // namespace retort

@@ -53,6 +53,11 @@ bool looks_like_control(std::string_view spelling);
 int byte_of_spelling(std::string_view spelling);               // "<0x0A>" -> 10, or -1
 std::string spaces_for_marks(std::string_view spelling);       // U+2581 -> ' '
 
+struct RankedMerge {
+  int32_t left, right, result;
+  uint32_t rank;
+};
+
 class BpeTokenizer final : public Tokenizer {
  public:
   // Checks the model: ids in range, unique spellings, sizes bounded. FormatError names `file`.
@@ -69,6 +74,11 @@ class BpeTokenizer final : public Tokenizer {
   std::string hash() const override;
 
   const BpeModel& model() const { return model_; }
+  // All merges as an explicit list, by rank; where neighbours merge by spelling, every split of a token into two (equal
+  // ranks by id of the result, of the left and of the right part, which is how transformers' converters list them).
+  std::vector<RankedMerge> merge_list() const;
+  // tiktoken's vocabulary as GGUF lists it: the one last merge of every token that merging reaches.
+  std::vector<RankedMerge> last_merges() const;
 
  private:
   struct Work;                        // one call's scratch memory and its thread's piece cache
@@ -76,7 +86,7 @@ class BpeTokenizer final : public Tokenizer {
   void index_tokens(std::string_view file);
   void index_characters();
   void index_merges(std::string_view file);
-  void index_pairs();                 // every split of a token into two tokens
+  std::vector<RankedMerge> split_pairs() const;  // every split of a token into two symbols
   void index_neighbours();
   void encode_plain(std::string_view text, bool first, bool control, Work& work) const;
   void encode_words(std::string_view text, Work& work) const;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <charconv>
 #include <limits>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -60,8 +61,13 @@ BpeTokenizer::BpeTokenizer(BpeModel model, std::string_view file) : model_(std::
   for (const Split split : model_.splits) scanners_.push_back(scanner(split));
   for (const AddedToken& token : model_.added) (token.normalized ? normalized_added_ : raw_added_).add(token);
   if (model_.alphabet == BpeModel::Alphabet::characters) index_characters();
-  if (model_.order == BpeModel::Order::merges) index_merges(file);
-  else index_pairs();
+  if (model_.order == BpeModel::Order::merges) {
+    index_merges(file);
+  } else {
+    const std::vector<RankedMerge> pairs = split_pairs();
+    pairs_ = MergeTable(pairs.size());
+    for (const RankedMerge& merge : pairs) static_cast<void>(pairs_.insert(merge.left, merge.right, {merge.rank, merge.result}));  // one spelling, one token: never twice
+  }
   if (model_.alphabet == BpeModel::Alphabet::characters) index_neighbours();
   bos = model_.bos;
   eos = model_.eos;
@@ -114,6 +120,7 @@ void BpeTokenizer::index_tokens(std::string_view file) {
     const std::string& spelling = model_.tokens[i];
     const auto [first, fresh] = by_spelling_.try_emplace(spelling, id);
     if (!fresh) corrupt(file, fmt::format("token {}", i), fmt::format("'{}' is also token {}; every token has its own spelling", printable(spelling), first->second));
+    if (!valid_utf8(spelling)) corrupt(file, fmt::format("token {}", i), fmt::format("'{}' is not UTF-8", printable(spelling)));
     std::string& text = bytes_[i];
     switch (model_.types[i]) {
       case TokenType::control: break;
@@ -129,7 +136,6 @@ void BpeTokenizer::index_tokens(std::string_view file) {
         text = model_.alphabet == BpeModel::Alphabet::characters ? spaces_for_marks(spelling) : spelling;
         break;
       default:
-        if (!valid_utf8(spelling)) corrupt(file, fmt::format("token {}", i), fmt::format("'{}' is not UTF-8", printable(spelling)));
         if (model_.alphabet == BpeModel::Alphabet::characters) text = spaces_for_marks(spelling);
         else if (!byte_level_bytes(spelling, text)) text = spelling;  // "[PAD42]", "<unk> " and other ids that no text reaches
     }
@@ -179,12 +185,14 @@ void BpeTokenizer::index_merges(std::string_view file) {
     joined.assign(model_.tokens[static_cast<size_t>(left)]).append(model_.tokens[static_cast<size_t>(right)]);
     const auto result = by_spelling_.find(joined);
     if (result == by_spelling_.end()) corrupt(file, fmt::format("merge {}", rank), fmt::format("makes '{}', which is no token", printable(joined)));
-    if (!pairs_.insert(left, right, {static_cast<uint32_t>(rank), result->second}))
+    // Content never merges into a control token, even where the file says so: only Specials::as_tokens gives those.
+    const bool control = model_.types[static_cast<size_t>(result->second)] == TokenType::control;
+    if (!pairs_.insert(left, right, {control ? MergeTable::kNever : static_cast<uint32_t>(rank), result->second}))
       corrupt(file, fmt::format("merge {}", rank), fmt::format("of '{}' stands twice", printable(joined)));
   }
 }
 
-void BpeTokenizer::index_pairs() {
+std::vector<RankedMerge> BpeTokenizer::split_pairs() const {
   const bool by_scores = model_.order == BpeModel::Order::scores;
   const size_t count = model_.tokens.size();
   std::vector<uint32_t> ranks(count);
@@ -207,6 +215,7 @@ void BpeTokenizer::index_pairs() {
     if (found != by_spelling_.end() && merges_into(found->second)) return found->second;
     return utf8_length(part[0]) == part.size() ? character_symbols_.at(decode_utf8(part.data()).code_point) : -1;
   };
+  std::vector<RankedMerge> pairs;
   for (size_t i = 0; i < count; ++i) {
     if (!merges_into(static_cast<int32_t>(i))) continue;
     const std::string_view whole = characters ? model_.tokens[i] : bytes_[i];
@@ -215,9 +224,37 @@ void BpeTokenizer::index_pairs() {
       const int32_t left = symbol(whole.substr(0, cut));
       if (left < 0) continue;
       const int32_t right = symbol(whole.substr(cut));
-      if (right >= 0) static_cast<void>(pairs_.insert(left, right, {ranks[i], static_cast<int32_t>(i)}));  // one spelling, one token: never twice
+      if (right >= 0) pairs.push_back({left, right, static_cast<int32_t>(i), ranks[i]});
     }
   }
+  return pairs;
+}
+
+std::vector<RankedMerge> BpeTokenizer::merge_list() const {
+  std::vector<RankedMerge> list;
+  if (model_.order == BpeModel::Order::merges) {
+    for (const auto& [left, right] : model_.merges) {
+      const Merged merged = pairs_.find(left, right);
+      list.push_back({left, right, merged.symbol, static_cast<uint32_t>(list.size())});
+    }
+    return list;
+  }
+  list = split_pairs();
+  std::ranges::sort(list, {}, [](const RankedMerge& merge) { return std::tuple(merge.rank, merge.result, merge.left, merge.right); });
+  return list;
+}
+
+std::vector<RankedMerge> BpeTokenizer::last_merges() const {
+  std::vector<RankedMerge> list;
+  std::vector<int32_t> symbols;
+  for (size_t i = 0; i < model_.tokens.size(); ++i) {
+    if (!merges_into(static_cast<int32_t>(i)) || bytes_[i].size() < 2) continue;
+    symbols.clear();
+    for (const char byte : bytes_[i]) symbols.push_back(byte_symbols_[static_cast<uint8_t>(byte)]);
+    merge_symbols(pairs_, symbols, static_cast<uint32_t>(i));
+    if (symbols.size() == 2) list.push_back({symbols[0], symbols[1], static_cast<int32_t>(i), static_cast<uint32_t>(i)});
+  }
+  return list;
 }
 
 void BpeTokenizer::index_neighbours() {

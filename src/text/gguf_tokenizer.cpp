@@ -55,7 +55,7 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary,
   model.add_eos = vocabulary.add_eos;
   model.add_space_prefix = vocabulary.add_space_prefix;
   for (size_t i = 0; i < count; ++i) {
-    const bool control = model.types[i] == TokenType::control;
+    const bool control = model.types[i] == TokenType::control || model.types[i] == TokenType::unknown;
     if (!control && model.types[i] != TokenType::user_defined) continue;
     if (!model.tokens[i].empty()) model.added.push_back({.text = model.tokens[i], .id = static_cast<int32_t>(i), .control = control});
   }
@@ -79,27 +79,6 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary,
   model.nfc = pre->nfc;
   read_merges(vocabulary, model, file);
   return std::make_unique<BpeTokenizer>(std::move(model), file);
-}
-
-GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer) {
-  const auto* bpe = dynamic_cast<const BpeTokenizer*>(&tokenizer);
-  if (bpe == nullptr) throw RecipeError("this kind of tokenizer cannot be written as GGUF metadata");
-  const BpeModel& model = bpe->model();
-  GgufVocabulary vocabulary;
-  vocabulary.model = model.alphabet == BpeModel::Alphabet::bytes ? "gpt2" : "llama";
-  vocabulary.pre = model.pre;
-  vocabulary.tokens = model.tokens;
-  for (const TokenType type : model.types) vocabulary.token_types.push_back(static_cast<int32_t>(type));
-  for (const auto& [left, right] : model.merges) vocabulary.merges.push_back(model.tokens[static_cast<size_t>(left)] + " " + model.tokens[static_cast<size_t>(right)]);
-  vocabulary.scores = model.scores;
-  vocabulary.bos = model.bos;
-  vocabulary.eos = model.eos;
-  vocabulary.pad = model.pad;
-  vocabulary.unknown = model.unknown;
-  vocabulary.add_bos = model.add_bos;
-  vocabulary.add_eos = model.add_eos;
-  vocabulary.add_space_prefix = model.add_space_prefix;
-  return vocabulary;
 }
 
 }  // namespace retort

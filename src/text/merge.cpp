@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kShort = 64;
 
-void merge_short(const MergeTable& table, std::vector<int32_t>& symbols) {
+void merge_short(const MergeTable& table, std::vector<int32_t>& symbols, uint32_t limit) {
   Merged next[kShort];  // next[i]: what symbols i and i+1 become
   size_t count = symbols.size();
   for (size_t i = 0; i + 1 < count; ++i) next[i] = table.find(symbols[i], symbols[i + 1]);
@@ -17,7 +17,7 @@ void merge_short(const MergeTable& table, std::vector<int32_t>& symbols) {
     size_t best = 0;
     for (size_t i = 1; i + 1 < count; ++i)
       if (next[i].rank < next[best].rank) best = i;
-    if (next[best].rank == MergeTable::kNever) break;
+    if (next[best].rank >= limit) break;
     symbols[best] = next[best].symbol;
     std::copy(symbols.begin() + static_cast<ptrdiff_t>(best) + 2, symbols.begin() + static_cast<ptrdiff_t>(count), symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
     std::copy(next + best + 1, next + count - 1, next + best);
@@ -28,7 +28,7 @@ void merge_short(const MergeTable& table, std::vector<int32_t>& symbols) {
   symbols.resize(count);
 }
 
-void merge_long(const MergeTable& table, std::vector<int32_t>& symbols) {
+void merge_long(const MergeTable& table, std::vector<int32_t>& symbols, uint32_t limit) {
   struct Candidate {
     uint64_t order;  // rank, then place
     int32_t left, right;
@@ -43,7 +43,7 @@ void merge_long(const MergeTable& table, std::vector<int32_t>& symbols) {
     const uint32_t right = following[at];
     if (right >= count) return;
     const Merged merged = table.find(symbols[at], symbols[right]);
-    if (merged.rank != MergeTable::kNever) heap.push({static_cast<uint64_t>(merged.rank) << 32 | at, symbols[at], symbols[right]});
+    if (merged.rank < limit) heap.push({static_cast<uint64_t>(merged.rank) << 32 | at, symbols[at], symbols[right]});
   };
   for (uint32_t i = 0; i < count; ++i) {
     previous[i] = i - 1;  // wraps to a place beyond the end for the first
@@ -94,10 +94,10 @@ bool MergeTable::insert(int32_t left, int32_t right, Merged merged) {
   return true;
 }
 
-void merge_symbols(const MergeTable& table, std::vector<int32_t>& symbols) {
+void merge_symbols(const MergeTable& table, std::vector<int32_t>& symbols, uint32_t limit) {
   if (symbols.size() < 2) return;
-  if (symbols.size() <= kShort) merge_short(table, symbols);
-  else merge_long(table, symbols);
+  if (symbols.size() <= kShort) merge_short(table, symbols, limit);
+  else merge_long(table, symbols, limit);
 }
 
 }  // namespace retort

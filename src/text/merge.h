@@ -43,6 +43,7 @@ class MergeTable {
 
 // Merges `symbols` in place until no pair merges. Negative symbols never merge. Short sequences are scanned, long ones
 // (over 64 symbols) go through a heap: O(n log n), so that a megabyte of one character is no trap.
-void merge_symbols(const MergeTable& table, std::vector<int32_t>& symbols);
+// Pairs of rank `limit` and above are left alone.
+void merge_symbols(const MergeTable& table, std::vector<int32_t>& symbols, uint32_t limit = MergeTable::kNever);
 
 }  // namespace retort

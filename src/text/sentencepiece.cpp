@@ -15,7 +15,7 @@ namespace {
 std::vector<AddedToken> added_tokens(const SentencePieceModel& model) {
   std::vector<AddedToken> added;
   for (size_t i = 0; i < model.pieces.size(); ++i) {
-    const bool control = model.types[i] == TokenType::control;
+    const bool control = model.types[i] == TokenType::control || model.types[i] == TokenType::unknown;
     if (control || model.types[i] == TokenType::user_defined) added.push_back({.text = model.pieces[i], .id = static_cast<int32_t>(i), .control = control, .normalized = !control});
   }
   return added;

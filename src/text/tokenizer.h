@@ -53,7 +53,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_tekken(std::string_view tekken_json, s
 // Looks in a model folder: tokenizer.json, tokenizer.model, tekken.json, in this order. FormatError when there is none.
 std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder);
 
-// For export: any tokenizer as GGUF metadata.
+// For export: any byte-pair tokenizer as GGUF metadata. RecipeError when GGUF has no words for it (a pre-tokenizer that
+// llama.cpp does not name, merges that scores cannot express, a unigram model).
 GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer);
 
 }  // namespace retort

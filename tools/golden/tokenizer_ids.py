@@ -77,7 +77,7 @@ def sentencepiece_ids(path: pathlib.Path) -> dict:
 
     import sentencepiece
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    controls = [processor.IdToPiece(i) for i in range(processor.GetPieceSize()) if processor.IsControl(i)]
+    controls = [processor.IdToPiece(i) for i in range(processor.GetPieceSize()) if processor.IsControl(i) or processor.IsUnknown(i)]
     pattern = re.compile(b"(" + b"|".join(re.escape(text.encode()) for text in sorted(controls, key=len, reverse=True)) + b")")
     as_tokens = []
     for data in STRINGS:  # control pieces cut out, every part encoded on its own, as mistral-common does
@@ -147,7 +147,7 @@ def byte_level(name: str, patterns: list[str], specials: list[str], others: list
     save_trained(name, tokenizer, f"splits {patterns}, NFC {nfc}, ignore_merges {ignore_merges}")
 
 
-def spaces_marked(name: str, prefix: str, specials: list, gemma: bool = False) -> None:
+def spaces_marked(name: str, prefix: str, specials: list, gemma: bool = False, pieces: list[str] | None = None) -> None:
     """SentencePiece-like BPE in a tokenizer.json; prefix is 'prepend' (normalizer), 'first' (Metaspace) or ''."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     base = Tokenizer(models.BPE())
@@ -156,13 +156,18 @@ def spaces_marked(name: str, prefix: str, specials: list, gemma: bool = False) -
     if not gemma:
         base.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never", split=True)
     import re  # a merge must not spell a control token
-    base.train_from_iterator([re.sub("</?s>|<(unk|pad|bos|eos)>", "", text[:200]) for text in CORPUS], trainers.BpeTrainer(vocab_size=900, limit_alphabet=250, max_token_length=16, show_progress=False))
+    base.train_from_iterator([re.sub(r"</?s>|<(unk|pad|bos|eos)>|\[/?INST\]", "", text[:200]) for text in CORPUS], trainers.BpeTrainer(vocab_size=900, limit_alphabet=250, max_token_length=16, show_progress=False))
     trained = json.loads(base.to_str())["model"]
     order = ["<pad>", "<eos>", "<bos>", "<unk>"] if gemma else ["<unk>", "<s>", "</s>"]
     order += [f"<0x{byte:02X}>" for byte in range(256)]
-    order += [token for token, _ in sorted(trained["vocab"].items(), key=lambda item: item[1])]
+    pieces = pieces or []
+    first = len(order)
+    order += pieces + [token for token, _ in sorted(trained["vocab"].items(), key=lambda item: item[1]) if token not in pieces]
     vocab = {token: i for i, token in enumerate(order)}
-    tokenizer = Tokenizer(models.BPE(vocab, [tuple(merge) for merge in trained["merges"]], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    # As transformers lists the merges of a SentencePiece model: every split of a token into two tokens, best token first.
+    made = set(order[first:])
+    merges = [(token[:cut], token[cut:]) for token in order[first:] for cut in range(1, len(token)) if token[:cut] in made and token[cut:] in made]
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     replace = normalizers.Replace(" ", "▁")
     if prefix == "prepend":
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), replace])
@@ -206,6 +211,7 @@ def unigram() -> None:
     path.unlink()
 
 
+RUNS = ["\n" * n for n in range(2, 8)] + ["▁" * n for n in range(2, 17)]   # Gemma's runs are user-defined pieces, with merges like any other
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 FAMILIES = {
     "smollm2": smollm2,
@@ -222,8 +228,8 @@ FAMILIES = {
     "llama2": lambda: spaces_marked("llama2", "prepend", [added("<unk>"), added("<s>"), added("</s>")]),
     "phi3": lambda: spaces_marked("phi3", "prepend", [added("<unk>"), added("<s>"), added("</s>", rstrip=True), added("<|end|>", rstrip=True), added("<|user|>", rstrip=True), added("<|assistant|>", rstrip=True)]),
     "metaspace": lambda: spaces_marked("metaspace", "first", [added("<unk>"), added("<s>"), added("</s>"), added("[INST]"), added("[/INST]")]),
-    "gemma": lambda: spaces_marked("gemma", "", [added("<pad>"), added("<eos>"), added("<bos>"), added("<unk>"), added("<start_of_turn>"), added("<end_of_turn>")] + [added("\n" * n, special=False) for n in range(2, 8)]
-                                   + [added("▁" * n, special=False) for n in range(2, 17)], gemma=True),
+    "gemma": lambda: spaces_marked("gemma", "", [added(text) for text in ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")]
+                                   + [added(text, special=False) for text in RUNS], gemma=True, pieces=RUNS),
     "unigram": unigram,
 }
 

@@ -1,0 +1,292 @@
+// Each operation against its definition composed of plain LibTorch calls in fp32, or against PEFT.
+#include <gtest/gtest.h>
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <cmath>
+#include <thread>
+
+#include "ops/attend.h"
+#include "ops/embed.h"
+#include "ops/gated.h"
+#include "ops/head.h"
+#include "ops/norm.h"
+#include "ops/recompute.h"
+#include "ops/rotate.h"
+#include "ops/golden_tensors.h"  // tests/ops
+
+namespace retort {
+namespace {
+
+double distance(const Tensor& ours, const Tensor& reference) {
+  EXPECT_EQ(ours.sizes(), reference.sizes());
+  return ((ours - reference).abs().max() / reference.abs().max().clamp_min(1e-6)).item<double>();
+}
+
+Tensor random(std::initializer_list<int64_t> sizes, uint64_t seed) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  return at::randn(at::IntArrayRef(sizes), generator, at::TensorOptions(at::kFloat));
+}
+
+// A prefix of 7 rows with two children of 5 and 4 rows, a grandchild of 3 on the second, and a lone text of 6.
+Forest small_forest() {
+  Forest forest;
+  const auto rows = [](int count, int from) {
+    std::vector<int32_t> tokens;
+    for (int i = 0; i < count; ++i) tokens.push_back((from + 3 * i) % 19);
+    return tokens;
+  };
+  const auto prefix = forest.add_segment(rows(7, 1));
+  forest.add_segment(rows(5, 2), prefix);
+  const auto second = forest.add_segment(rows(4, 3), prefix);
+  forest.add_segment(rows(3, 4), second);
+  forest.add_segment(rows(6, 5));
+  return forest;
+}
+
+// [N,N]: whether row i may see row j, from parents and rows alone.
+Tensor visible(const Forest& forest, int64_t window) {
+  auto mask = at::zeros({forest.size(), forest.size()}, at::TensorOptions(at::kBool));
+  for (int64_t i = 0; i < forest.size(); ++i) {
+    int32_t segment = 0;
+    while (!(forest.segments[static_cast<size_t>(segment)].begin <= i && i < forest.segments[static_cast<size_t>(segment)].end)) ++segment;
+    for (int32_t s = segment; s >= 0; s = forest.segments[static_cast<size_t>(s)].parent)
+      for (int64_t j = forest.segments[static_cast<size_t>(s)].begin; j < forest.segments[static_cast<size_t>(s)].end; ++j) {
+        const auto back = forest.positions[static_cast<size_t>(i)] - forest.positions[static_cast<size_t>(j)];
+        if (back >= 0 && (window == 0 || back < window)) mask[i][j] = true;
+      }
+  }
+  return mask;
+}
+
+TEST(Attend, EqualsDenseMaskedAttentionOverAForest) {
+  const auto forest = small_forest();
+  const auto n = forest.size();
+  for (const int64_t window : {0, 4})
+    for (const double cap : {0.0, 1.5}) {
+      auto pass = make_pass(forest, at::kFloat);
+      auto q = random({n, 6, 8}, 1).requires_grad_(), k = random({n, 2, 8}, 2).requires_grad_(), v = random({n, 2, 8}, 3).requires_grad_();
+      const auto dy = random({n, 48}, 4);
+      const auto ours = attend(q, k, v, {0.4, cap, window, 0}, pass);
+      const auto our_gradients = torch::autograd::grad({ours}, {q, k, v}, {dy});
+      auto scores = at::matmul(q.transpose(0, 1), k.repeat_interleave(3, 1).permute({1, 2, 0})) * 0.4;   // [H,N,N]
+      if (cap > 0) scores = cap * at::tanh(scores / cap);
+      const auto p = scores.masked_fill(visible(forest, window).logical_not(), -INFINITY).softmax(-1);
+      const auto reference = at::matmul(p, v.repeat_interleave(3, 1).transpose(0, 1)).transpose(0, 1).reshape({n, 48});
+      const auto gradients = torch::autograd::grad({reference}, {q, k, v}, {dy});
+      EXPECT_LT(distance(ours, reference), 1e-5);
+      for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(our_gradients[i], gradients[i]), 1e-5) << i << " window " << window << " cap " << cap;
+    }
+}
+
+TEST(Attend, TilesOfALongTextJoin) {
+  Forest forest;
+  forest.add_segment(std::vector<int32_t>(300, 1));   // three tiles
+  for (const int64_t window : {0, 50}) {
+    const auto pass = make_pass(forest, at::kFloat);
+    auto q = random({300, 2, 8}, 1).requires_grad_(), k = random({300, 1, 8}, 2).requires_grad_(), v = random({300, 1, 8}, 3).requires_grad_();
+    const auto dy = random({300, 16}, 4);
+    const auto ours = attend(q, k, v, {0, 0, window, 0}, pass);
+    const auto our_gradients = torch::autograd::grad({ours}, {q, k, v}, {dy});
+    const auto scores = at::matmul(q.transpose(0, 1), k.repeat_interleave(2, 1).permute({1, 2, 0})) / std::sqrt(8.0);
+    const auto p = scores.masked_fill(visible(forest, window).logical_not(), -INFINITY).softmax(-1);
+    const auto reference = at::matmul(p, v.repeat_interleave(2, 1).transpose(0, 1)).transpose(0, 1).reshape({300, 16});
+    const auto gradients = torch::autograd::grad({reference}, {q, k, v}, {dy});
+    EXPECT_LT(distance(ours, reference), 1e-5);
+    for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(our_gradients[i], gradients[i]), 1e-5);
+  }
+}
+
+TEST(RmsNorm, GradientsEqualAutograd) {
+  auto x = random({5, 37}, 1).requires_grad_(), w = random({37}, 2).requires_grad_();
+  const auto dy = random({5, 37}, 3);
+  const auto ours = rms_norm(x, {w, 1e-5, 1});
+  const auto reference = x * (x.square().mean(-1, true) + 1e-5).rsqrt() * (1 + w);
+  EXPECT_LT(distance(ours, reference), 1e-6);
+  const auto a = torch::autograd::grad({ours}, {x, w}, {dy}), b = torch::autograd::grad({reference}, {x, w}, {dy});
+  for (size_t i = 0; i < 2; ++i) EXPECT_LT(distance(a[i], b[i]), 1e-5);
+}
+
+TEST(Linear, LoraRsLoraAndDoraEqualPeft) {
+  const GoldenTensors golden("lora.safetensors");
+  for (const std::string kind : {"lora", "rslora", "dora"}) {
+    const auto leaf = [&](const char* name) { return golden(kind + "." + name).requires_grad_(); };
+    Linear layer;
+    layer.name = "proj";
+    layer.weight = dense_weight(golden(kind + ".w"));
+    layer.bias = golden(kind + ".bias");
+    layer.adapter = LowRank{leaf("a"), leaf("b"), {}, golden(kind + ".scaling").item<double>(), 0};
+    if (kind == "dora") layer.adapter->magnitude = leaf("m");
+    auto x = leaf("x");
+    Pass pass;
+    const auto y = linear(x, layer, pass);
+    EXPECT_LT(distance(y, golden(kind + ".y")), 1e-5) << kind;
+    std::vector<Tensor> inputs{x, layer.adapter->a, layer.adapter->b};
+    std::vector<std::string> names{"dx", "da", "db"};
+    if (kind == "dora") inputs.push_back(layer.adapter->magnitude), names.push_back("dm");
+    const auto gradients = torch::autograd::grad({y}, inputs, {golden(kind + ".dy")});
+    for (size_t i = 0; i < names.size(); ++i) EXPECT_LT(distance(gradients[i], golden(kind + "." + names[i])), 1e-5) << kind << " " << names[i];
+  }
+}
+
+TEST(Linear, DropoutIsKeyedAndItsGradientMatchesItsDraws) {
+  Linear layer;
+  layer.name = "proj";
+  layer.weight = dense_weight(at::zeros({8, 64}));
+  layer.adapter = LowRank{random({4, 64}, 1).requires_grad_(), random({8, 4}, 2).requires_grad_(), {}, 2, 0.25};
+  auto x = random({32, 64}, 3).requires_grad_();
+  Pass pass;
+  pass.training = true;
+  pass.dropout_key = 11;
+  const auto y = linear(x, layer, pass);
+  EXPECT_TRUE(linear(x, layer, pass).equal(y));              // the same key, the same draws
+  auto other = pass;
+  other.dropout_key = 12;
+  EXPECT_FALSE(linear(x, layer, other).equal(y));
+  auto quiet = pass;
+  quiet.training = false;
+  EXPECT_LT(distance(linear(x, layer, quiet), at::matmul(at::matmul(x, layer.adapter->a.t()), layer.adapter->b.t()) * 2), 1e-5);
+  // y is linear in x for fixed draws: <dy, y> = <dx, x>, and the same for a and b.
+  const auto dy = random({32, 8}, 4);
+  const auto gradients = torch::autograd::grad({y}, {x, layer.adapter->a, layer.adapter->b}, {dy});
+  const auto product = (dy * y).sum().item<double>();
+  EXPECT_NEAR((gradients[0] * x).sum().item<double>() / product, 1, 1e-5);
+  EXPECT_NEAR((gradients[1] * layer.adapter->a).sum().item<double>() / product, 1, 1e-5);
+  EXPECT_NEAR((gradients[2] * layer.adapter->b).sum().item<double>() / product, 1, 1e-5);
+  // About a quarter is dropped: where a row of a is one column, u is x there or 0.
+  layer.adapter->a = at::eye(4, 64);
+  layer.adapter->b = at::eye(8, 4) * 0.5;
+  const auto shown = linear(at::ones({4000, 64}), layer, pass).narrow(1, 0, 4);
+  EXPECT_NEAR(shown.eq(0).to(at::kFloat).mean().item<double>(), 0.25, 0.02);
+  EXPECT_NEAR(shown.max().item<double>(), 1 / 0.75, 1e-5);
+}
+
+TEST(Linear, QuantizedBaseEqualsItsWidenedSelf) {
+  for (const auto type : {WeightType::q8_0, WeightType::q4_1, WeightType::nf4, WeightType::nf4_dq, WeightType::int8_row, WeightType::bf16}) {
+    Linear layer;
+    layer.name = "proj";
+    layer.weight = convert_weight(dense_weight(random({96, 64}, 1)), type);
+    const auto wide = widen(layer.weight, at::kFloat).clone();
+    auto x = random({10, 64}, 2).requires_grad_();
+    const auto dy = random({10, 96}, 3);
+    const auto y = linear(x, layer, Pass{});
+    EXPECT_LT(distance(y, at::matmul(x, wide.t())), 1e-6) << type_info(type).name;
+    EXPECT_LT(distance(torch::autograd::grad({y}, {x}, {dy})[0], at::matmul(dy, wide)), 1e-6);
+    EXPECT_LT(distance(wide, random({96, 64}, 1)), 0.2);   // and it is the matrix that was asked for
+  }
+}
+
+std::vector<Target> some_targets() {   // row 2 has two labels, rows 0 and 4 one, the rest none; unordered on purpose
+  return {{4, 7, 0.5f, 0}, {2, 1, 1, 0}, {0, 30, 2, 0}, {2, 5, 0.25f, 1}};
+}
+
+TEST(CrossEntropy, ValueAndGradientsEqualTheDefinition) {
+  for (const double cap : {0.0, 2.0})
+    for (const bool learns : {false, true}) {
+      Head head;
+      head.soft_cap = cap;
+      head.linear.name = "lm_head";
+      head.linear.weight = dense_weight(random({31, 16}, 1).requires_grad_(learns));
+      auto hidden = random({6, 16}, 2).requires_grad_();
+      const auto targets = some_targets();
+      const auto loss = cross_entropy(hidden, targets, head, Pass{});
+      EXPECT_EQ(loss.weight, 3.75);
+      auto logits = at::matmul(hidden, head.linear.weight.dense.t());
+      if (cap > 0) logits = cap * at::tanh(logits / cap);
+      const auto log_p = logits.log_softmax(-1);
+      auto reference = at::zeros({}, at::TensorOptions(at::kFloat));
+      for (const auto& target : targets) reference = reference - target.weight * log_p[target.row][target.label];
+      EXPECT_NEAR(loss.nats.item<double>() / reference.item<double>(), 1, 1e-6);
+      std::vector<Tensor> inputs{hidden};
+      if (learns) inputs.push_back(head.linear.weight.dense);
+      const auto factor = at::scalar_tensor(0.5, at::TensorOptions(at::kFloat));
+      const auto ours = torch::autograd::grad({loss.nats}, inputs, {factor}), theirs = torch::autograd::grad({reference}, inputs, {factor});
+      for (size_t i = 0; i < inputs.size(); ++i) EXPECT_LT(distance(ours[i], theirs[i]), 1e-5) << "cap " << cap;
+      const auto scores = score_targets(hidden, targets, head, Pass{});
+      for (size_t i = 0; i < targets.size(); ++i) {
+        EXPECT_NEAR(scores.log_probabilities[static_cast<int64_t>(i)].item<double>(), log_p[targets[i].row][targets[i].label].item<double>(), 1e-5);
+        EXPECT_EQ(scores.argmax[static_cast<int64_t>(i)].item<int64_t>(), log_p[targets[i].row].argmax().item<int64_t>());
+      }
+    }
+}
+
+TEST(CrossEntropy, QuantizedHeadInManyPartsEqualsItsWidenedSelf) {
+  Head quantized, dense;
+  quantized.linear.weight = convert_weight(dense_weight(random({9001, 32}, 1)), WeightType::q8_0);   // three parts, the last ragged
+  dense.linear.weight = dense_weight(widen(quantized.linear.weight, at::kFloat));
+  auto hidden = random({1300, 32}, 2).requires_grad_();                                              // more rows than one chunk of logits
+  std::vector<Target> targets;
+  for (int32_t i = 0; i < 1300; ++i) targets.push_back({i, i * 7 % 9001, 1, 0});
+  const auto a = cross_entropy(hidden, targets, quantized, Pass{}), b = cross_entropy(hidden, targets, dense, Pass{});
+  EXPECT_NEAR(a.nats.item<double>() / b.nats.item<double>(), 1, 1e-6);
+  EXPECT_LT(distance(torch::autograd::grad({a.nats}, {hidden})[0], torch::autograd::grad({b.nats}, {hidden})[0]), 1e-5);
+}
+
+TEST(CrossEntropy, NoTargetsIsZeroWithAZeroGradient) {
+  Head head;
+  head.linear.weight = dense_weight(random({31, 16}, 1));
+  auto hidden = random({6, 16}, 2).requires_grad_();
+  const auto loss = cross_entropy(hidden, {}, head, Pass{});
+  EXPECT_EQ(loss.weight, 0);
+  EXPECT_EQ(loss.nats.item<double>(), 0);
+  EXPECT_EQ(torch::autograd::grad({loss.nats}, {hidden})[0].abs().max().item<double>(), 0);
+}
+
+TEST(Embed, LooksUpQuantizedRowsAndGivesGradientsToDenseOnes) {
+  const auto forest = small_forest();
+  const auto pass = make_pass(forest, at::kFloat);
+  const auto quantized = convert_weight(dense_weight(random({19, 32}, 1)), WeightType::q8_0);
+  EXPECT_TRUE(embed(quantized, pass, 2).equal(widen(quantized, at::kFloat).index_select(0, pass.tokens) * 2));
+  const auto dense = dense_weight(random({19, 32}, 1).requires_grad_());
+  const auto y = embed(dense, pass, 2), dy = random({forest.size(), 32}, 5);
+  const auto ours = torch::autograd::grad({y}, {dense.dense}, {dy})[0];
+  const auto reference = torch::autograd::grad({dense.dense.index_select(0, pass.tokens) * 2}, {dense.dense}, {dy})[0];
+  EXPECT_LT(distance(ours, reference), 1e-6);
+}
+
+TEST(Embed, NoiseIsKeyedAndBounded) {
+  auto pass = make_pass(small_forest(), at::kFloat);
+  const auto dense = dense_weight(at::zeros({19, 32}));
+  pass.embedding_noise = 5;
+  EXPECT_EQ(embed(dense, pass).abs().max().item<double>(), 0);   // not in training
+  pass.training = true;
+  const auto noise = embed(dense, pass);
+  EXPECT_TRUE(embed(dense, pass).equal(noise));
+  const double bound = 5 / std::sqrt(14.0 * 32);                 // the longest text has 14 tokens
+  EXPECT_LE(noise.abs().max().item<double>(), bound);
+  EXPECT_GT(noise.abs().max().item<double>(), 0.9 * bound);
+  EXPECT_NEAR(noise.mean().item<double>(), 0, 0.1 * bound);
+}
+
+TEST(Operations, ConcurrentBackwardsOverTheSameLeavesAgree) {
+  const auto forest = small_forest();
+  Linear layer;
+  layer.name = "proj";
+  layer.weight = convert_weight(dense_weight(random({32, 32}, 1)), WeightType::q8_0);
+  layer.adapter = LowRank{random({4, 32}, 2).requires_grad_(), random({32, 4}, 3).requires_grad_(), {}, 2, 0.1};
+  Head head;
+  head.linear.weight = convert_weight(dense_weight(random({40, 32}, 4)), WeightType::q8_0);
+  const auto gradient_of = [&](uint64_t seed) {
+    at::set_num_threads(1);
+    auto pass = make_pass(forest, at::kFloat);
+    pass.training = true;
+    auto x = random({forest.size(), 32}, seed);
+    for (int i = 0; i < 4; ++i) x = recompute(x, {layer.adapter->a, layer.adapter->b}, [&](const Tensor& h) { return h + linear(h, layer, pass); });
+    const std::vector<Target> targets{{3, 2, 1, 0}, {20, 5, 1, 0}};
+    return torch::autograd::grad({cross_entropy(x, targets, head, pass).nats}, {layer.adapter->a, layer.adapter->b});
+  };
+  std::vector<std::vector<Tensor>> alone, together(4);
+  for (uint64_t i = 0; i < 4; ++i) alone.push_back(gradient_of(i));
+  for (int round = 0; round < 5; ++round) {
+    std::vector<std::thread> threads;
+    for (uint64_t i = 0; i < 4; ++i) threads.emplace_back([&, i] { together[i] = gradient_of(i); });
+    for (auto& thread : threads) thread.join();
+    for (size_t i = 0; i < 4; ++i)
+      for (size_t j = 0; j < 2; ++j) EXPECT_TRUE(together[i][j].equal(alone[i][j]));
+  }
+}
+
+}  // namespace
+}  // namespace retort

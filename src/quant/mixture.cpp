@@ -90,7 +90,7 @@ bool is_quantizable(const MixtureTensor& tensor) {
   return std::ranges::none_of(kKeptParts, [&](std::string_view part) { return contains(tensor.name, part); });
 }
 
-WeightType choose_type(const Mixture& mixture, const MixtureModel& model, const MixtureTensor& tensor) {
+WeightType preferred_type(const Mixture& mixture, const MixtureModel& model, const MixtureTensor& tensor) {
   if (!is_quantizable(tensor)) return T::f32;
   WeightType type = mixture.main_type;
   if (!is_block_quantized(type)) return type;
@@ -109,7 +109,11 @@ WeightType choose_type(const Mixture& mixture, const MixtureModel& model, const 
   } else if (contains(name, "attn_output.weight")) {
     type = attention_output_type(mixture.name, type, model);
   }
-  return fitting_type(type, columns);
+  return type;
+}
+
+WeightType choose_type(const Mixture& mixture, const MixtureModel& model, const MixtureTensor& tensor) {
+  return fitting_type(preferred_type(mixture, model, tensor), tensor.shape.back());
 }
 
 }  // namespace retort

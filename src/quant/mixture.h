@@ -37,7 +37,10 @@ struct MixtureTensor {
 // Whether any mixture would quantize it: at least 2 dimensions, a name ending in "weight", not a norm, router or other small tensor.
 bool is_quantizable(const MixtureTensor& tensor);
 
-// The type to store `tensor` in, fallbacks for ragged rows included. A tensor that is not quantizable is F32.
+// What the rules ask for, whether or not a row is a multiple of that type's block. A tensor that is not quantizable is F32.
+WeightType preferred_type(const Mixture& mixture, const MixtureModel& model, const MixtureTensor& tensor);
+
+// The type to store `tensor` in, fallbacks for ragged rows included.
 WeightType choose_type(const Mixture& mixture, const MixtureModel& model, const MixtureTensor& tensor);
 
 }  // namespace retort

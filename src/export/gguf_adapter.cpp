@@ -1,0 +1,55 @@
+#include <cstring>
+
+#include "adapters/attach.h"
+#include "base/error.h"
+#include "export/artefacts.h"
+#include "formats/weight_file.h"
+#include "models/gguf_names.h"
+
+namespace retort {
+namespace {
+
+TensorSource float_tensor(std::string name, const Tensor& values) {
+  const auto owned = values.detach().to(at::kFloat).contiguous();
+  return {std::move(name), WeightType::f32, owned.sizes().vec(), [owned](const auto& sink) {
+            sink(std::as_bytes(std::span(owned.template const_data_ptr<float>(), static_cast<size_t>(owned.numel()))));
+          }};
+}
+
+}  // namespace
+
+// llama.cpp scales by adapter.lora.alpha / rank and has no rsLoRA flag, so alpha is written as scaling * rank.
+Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& loaded, const AdapterSpec& spec) {
+  if (spec.kind == "dora") throw RecipeError("export.gguf_adapter: a GGUF adapter holds LoRA only, this one is DoRA; set export.gguf_adapter: false and deploy the merged model");
+  if (!spec.modules_to_save.empty())
+    throw RecipeError("export.gguf_adapter: a GGUF adapter cannot hold adapter.modules_to_save; set export.gguf_adapter: false and deploy the merged model");
+  auto& model = *loaded.model;
+  std::vector<TensorSource> sources;
+  double alpha = 0;
+  for (const auto* layer : model.linears()) {
+    if (!layer->adapter) continue;
+    const auto gguf = gguf_tensor(model.config, layer->name + ".weight");
+    if (!gguf) throw FormatError(fmt::format("{}: GGUF has no name for layer '{}'", file.string(), layer->name));
+    alpha = layer->adapter->scaling * static_cast<double>(layer->adapter->a.size(0));
+    sources.push_back(float_tensor(gguf->name + ".lora_a", layer->adapter->a));
+    auto b = layer->adapter->b.detach();
+    if (gguf->permuted_heads > 0) {   // B's rows are output rows, which GGUF interleaves
+      auto permuted = at::empty_like(b);
+      for (int64_t row = 0; row < b.size(0); ++row) permuted[row].copy_(b[hf_row_of(row, gguf->permuted_heads, b.size(0))]);
+      b = permuted;
+    }
+    sources.push_back(float_tensor(gguf->name + ".lora_b", b));
+  }
+  if (sources.empty()) throw RecipeError("export.gguf_adapter: the model has no low-rank adapter to write");
+  const std::vector<std::pair<std::string, GgufValue>> metadata = {
+      {"general.architecture", gguf_architecture(model.config)},
+      {"general.type", std::string("adapter")},
+      {"adapter.type", std::string("lora")},
+      {"adapter.lora.alpha", static_cast<float>(alpha)},
+      {"general.file_type", uint32_t{0}},
+  };
+  write_gguf(file, metadata, sources);
+  return {"gguf-adapter", "F32", file, std::filesystem::file_size(file), {}, 0};
+}
+
+}  // namespace retort

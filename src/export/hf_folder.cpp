@@ -1,0 +1,46 @@
+#include "adapters/merge.h"
+#include "base/files.h"
+#include "base/json.h"
+#include "export/artefacts.h"
+#include "export/merged.h"
+#include "formats/weight_file.h"
+#include "models/read_config.h"
+#include "text/export_tokenizer.h"
+
+namespace retort {
+
+Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loaded, WeightType type, uint64_t shard_bytes, int64_t threads) {
+  auto& model = *loaded.model;
+  make_folder(folder);
+  std::vector<TensorSource> sources;
+  for (auto& tensor : merged_tensors(model)) {
+    const auto row_size = *row_bytes(type, static_cast<uint64_t>(tensor.row_length()));
+    sources.push_back({tensor.name, type, tensor.shape, [=](const auto& sink) {
+                         const auto encode = [&](int64_t first, int64_t count) {
+                           const auto values = tensor.rows(first, count);
+                           Bytes encoded(static_cast<size_t>(count) * row_size);
+                           quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count, tensor.row_length());
+                           return encoded;
+                         };
+                         encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), threads, encode, sink);
+                       }});
+  }
+  write_safetensors_folder(folder, sources, shard_bytes);
+  write_tokenizer_folder(*loaded.tokenizer, folder, loaded.chat_template_source);
+  Json generation = {{"_from_model_config", true}};
+  if (model.config.bos) generation["bos_token_id"] = *model.config.bos;
+  if (!model.config.eos.empty()) generation["eos_token_id"] = model.config.eos.size() == 1 ? Json(model.config.eos.front()) : Json(model.config.eos);
+  if (model.config.pad) generation["pad_token_id"] = *model.config.pad;
+  write_text(folder / "generation_config.json", generation.dump(2) + "\n");
+  // config.json last: a folder without it is not a model.
+  auto config = hf_config_json(model.config);
+  config["dtype"] = type == WeightType::f32 ? "float32" : type == WeightType::f16 ? "float16" : "bfloat16";
+  write_text(folder / "config.json", config.dump(2) + "\n");
+
+  Artefact artefact{"safetensors", std::string(type_info(type).name), folder, 0, {}, 0};
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
+  for (const auto* layer : model.linears()) artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));
+  return artefact;
+}
+
+}  // namespace retort

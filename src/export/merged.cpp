@@ -1,0 +1,65 @@
+#include "export/merged.h"
+
+#include <algorithm>
+#include <exception>
+#include <thread>
+
+#include "adapters/merge.h"
+#include "base/stop.h"
+
+namespace retort {
+namespace {
+
+MergedTensor vector_tensor(std::string name, const Tensor& values) {
+  return {std::move(name), values.sizes().vec(), [values](int64_t, int64_t) { return values.detach().to(at::kFloat).reshape({1, -1}).contiguous(); }};
+}
+
+MergedTensor matrix_tensor(std::string name, const Weight& weight) {
+  return {std::move(name), {weight.rows, weight.columns}, [weight](int64_t first, int64_t count) {
+            return widen_rows(weight, first, count, at::kFloat).detach().contiguous();
+          }};
+}
+
+}  // namespace
+
+std::vector<MergedTensor> merged_tensors(Model& model) {
+  std::vector<MergedTensor> tensors;
+  tensors.push_back(matrix_tensor("model.embed_tokens.weight", model.embedding));
+  for (const auto* layer : model.linears()) {
+    tensors.push_back({layer->name + ".weight", {layer->weight.rows, layer->weight.columns}, [layer](int64_t first, int64_t count) {
+                         return merged_rows(*layer, first, count).detach().contiguous();
+                       }});
+    if (layer->bias.defined()) tensors.push_back(vector_tensor(layer->name + ".bias", layer->bias));
+  }
+  for (const auto& vector : model.vectors()) tensors.push_back(vector_tensor(vector.name, *vector.tensor));
+  if (!model.config.tied_head) tensors.push_back(matrix_tensor("lm_head.weight", model.head.linear.weight));
+  return tensors;
+}
+
+void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads, const std::function<Bytes(int64_t first, int64_t count)>& encode,
+                     const std::function<void(std::span<const std::byte>)>& sink) {
+  for (int64_t first = 0; first < rows;) {
+    leave_if_stopped("exporting");
+    const int64_t chunks = std::min(threads, (rows - first + chunk_rows - 1) / chunk_rows);
+    std::vector<Bytes> encoded(chunks);
+    std::vector<std::exception_ptr> failures(chunks);
+    std::vector<std::thread> workers;
+    for (int64_t i = 0; i < chunks; ++i) {
+      workers.emplace_back([&, i, begin = first + i * chunk_rows] {
+        try {
+          at::set_num_threads(1);
+          encoded[i] = encode(begin, std::min(chunk_rows, rows - begin));
+        } catch (...) {
+          failures[i] = std::current_exception();
+        }
+      });
+    }
+    for (auto& worker : workers) worker.join();
+    for (const auto& failure : failures)
+      if (failure) std::rethrow_exception(failure);
+    for (const auto& chunk : encoded) sink(chunk);
+    first += chunks * chunk_rows;
+  }
+}
+
+}  // namespace retort

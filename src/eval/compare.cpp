@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "generate/workers.h"
+#include "ops/workers.h"
 
 namespace retort {
 namespace {

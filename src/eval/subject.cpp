@@ -1,7 +1,7 @@
 #include "eval/subject.h"
 
 #include "base/stop.h"
-#include "generate/workers.h"
+#include "ops/workers.h"
 
 namespace retort {
 

@@ -9,7 +9,7 @@
 #include "generate/growing_forest.h"
 #include "generate/sample.h"
 #include "generate/text_stream.h"
-#include "generate/workers.h"
+#include "ops/workers.h"
 
 namespace retort {
 namespace {

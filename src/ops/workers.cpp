@@ -1,4 +1,4 @@
-#include "generate/workers.h"
+#include "ops/workers.h"
 
 #include <sched.h>
 

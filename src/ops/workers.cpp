@@ -16,7 +16,7 @@ int64_t usable_threads(int64_t wanted) {
   return std::max(1, CPU_COUNT(&mask));
 }
 
-void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t)>& work) {
+void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t)>& work, Gradients gradients) {
   if (count <= 0) return;
   const auto workers = std::clamp<int64_t>(threads, 1, count);
   const auto inner = static_cast<int>(std::max<int64_t>(1, threads / workers));
@@ -26,7 +26,7 @@ void run_workers(int64_t threads, int64_t count, const std::function<void(int64_
   std::mutex failing;
   const auto loop = [&] {
     at::set_num_threads(inner);  // per calling thread
-    const at::NoGradGuard no_gradients;
+    const at::AutoGradMode mode(gradients == Gradients::on);
     for (int64_t i = next++; i < count && !failed; i = next++) {
       try {
         work(i);

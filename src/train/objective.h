@@ -7,6 +7,8 @@
 
 namespace retort {
 
+// `sample` of each target is the sample's index in TrainJob.samples, or in .held_out during evaluation. Called by several
+// threads at once, each with a forest of its own.
 using Objective = std::function<LossSum(const Model& model, const Forest& forest, const Pass& pass)>;
 
 // Next-token cross-entropy over the forest's targets.

@@ -31,10 +31,10 @@ struct StepRecord {
 
 // What the caller hears while training; any of them may be empty.
 struct TrainWatch {
-  std::function<void(int64_t done, int64_t steps)> on_start;                    // after a resume: done > 0
-  std::function<void(const StepRecord&)> on_step;
-  std::function<void(int64_t step, double nats_per_token)> on_evaluation;
-  std::function<void(const std::string&)> on_note;                              // one line: a fallback, a skipped batch, a failed save
+  std::function<void(int64_t done, int64_t steps)> on_start = {};                    // after a resume: done > 0
+  std::function<void(const StepRecord&)> on_step = {};
+  std::function<void(int64_t step, double nats_per_token)> on_evaluation = {};
+  std::function<void(const std::string&)> on_note = {};                              // one line: a fallback, a skipped batch, a failed save
 };
 
 struct TrainResult {
@@ -57,9 +57,12 @@ struct TrainJob {
   Objective objective;
   at::ScalarType compute = at::kFloat;
   std::filesystem::path folder;                            // the run's: checkpoints/, metrics.jsonl, speed.jsonl, TensorBoard events
-  Fingerprint fingerprint;
+  Fingerprint fingerprint = {};
 };
 
+// metrics.jsonl has a row a step (loss, learning_rate, gradient_norm, supervised, tokens, rows; skipped = 1 where it was) and
+// one an evaluation (held_out_loss), speed.jsonl a row a step (seconds, tokens_per_second, resident_bytes).
+//
 // Starts or resumes from the newest checkpoint in job.folder whose manifest verifies, and trains to the end. Afterwards the
 // trainables hold the final (or, with evaluate.keep_best, the best) weights. Throws Stopped after saving when a signal came,
 // RecipeError when the fingerprint differs and checkpoint.resume_inexact is not set, Failure when steps stay bad.

@@ -1,0 +1,157 @@
+#include "train/step.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+
+#include "base/stop.h"
+#include "ops/workers.h"
+
+namespace retort {
+namespace {
+
+int64_t longest(const std::vector<Forest>& forests) {
+  int64_t rows = 0;
+  for (const auto& forest : forests) rows = std::max(rows, forest.size());
+  return rows;
+}
+
+int64_t rounds(const std::vector<Forest>& forests, int64_t threads) { return (static_cast<int64_t>(forests.size()) + threads - 1) / threads; }
+
+struct Part {
+  std::vector<Tensor> gradients;
+  double nats = 0, weight = 0;
+};
+
+// Adds parts in forest order, whichever thread brings them, and holds at most `threads` that wait for an earlier one.
+class OrderedSum {
+ public:
+  OrderedSum(StepSums& sums, int64_t threads) : sums_(sums), limit_(static_cast<size_t>(threads)) {}
+
+  void add(int64_t index, Part part) {
+    std::unique_lock lock(mutex_);
+    room_.wait(lock, [&] { return ended_ || index == sums_.forests || waiting_.size() < limit_; });
+    if (ended_) return;
+    waiting_.emplace(index, std::move(part));
+    if (adding_) return;
+    adding_ = true;
+    for (auto next = waiting_.find(sums_.forests); next != waiting_.end(); next = waiting_.find(sums_.forests)) {
+      auto ready = std::move(next->second);
+      waiting_.erase(next);
+      lock.unlock();
+      merge(std::move(ready));
+      lock.lock();
+      ++sums_.forests;
+      room_.notify_all();
+    }
+    adding_ = false;
+  }
+
+  // A forest will not come: nobody shall wait for it.
+  void end() {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    room_.notify_all();
+  }
+
+ private:
+  void merge(Part part) {
+    const at::NoGradGuard no_graph;
+    for (size_t i = 0; i < part.gradients.size(); ++i) {
+      auto& gradient = part.gradients[i];
+      auto& sum = sums_.gradients[i];
+      if (!gradient.defined()) continue;
+      if (sum.defined()) sum.add_(gradient);
+      else if (gradient.scalar_type() == at::kFloat && gradient.is_contiguous() && gradient.storage().use_count() == 1) sum = std::move(gradient);
+      else sum = gradient.to(at::kFloat, false, true, at::MemoryFormat::Contiguous);
+    }
+    sums_.nats += part.nats;
+    sums_.weight += part.weight;
+  }
+
+  StepSums& sums_;
+  const size_t limit_;
+  std::mutex mutex_;
+  std::condition_variable room_;
+  std::map<int64_t, Part> waiting_;
+  bool adding_ = false, ended_ = false;
+};
+
+}  // namespace
+
+StepPlan plan_step(const std::vector<Sample>& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads) {
+  std::vector<Sample> batch;
+  for (const auto index : chosen) batch.push_back(samples[static_cast<size_t>(index)]);
+  StepPlan plan;
+  plan.forests = build_forests(batch, row_tokens, 4, &plan.saving);
+
+  // Smaller forests for idle threads. A few forests on many threads still use inner threads, at about three quarters of the
+  // speed, so cutting must gain that much there.
+  const auto wanted = rounds(plan.forests, threads) * threads;
+  if (static_cast<int64_t>(plan.forests.size()) < wanted && batch.size() > plan.forests.size()) {
+    Saving saving;
+    auto budget = std::min(row_tokens, (plan.saving.forest_rows + wanted - 1) / wanted);
+    auto cut = build_forests(batch, budget, 4, &saving);
+    while (static_cast<int64_t>(cut.size()) > wanted && budget < row_tokens) {
+      budget = std::min(row_tokens, budget + std::max<int64_t>(1, budget / 16));
+      cut = build_forests(batch, budget, 4, &saving);
+    }
+    const double gain = static_cast<int64_t>(plan.forests.size()) < threads ? 0.75 : 1;
+    if (static_cast<double>(rounds(cut, threads) * longest(cut)) < gain * static_cast<double>(rounds(plan.forests, threads) * longest(plan.forests))) {
+      plan.forests = std::move(cut);
+      plan.saving = saving;
+    }
+  }
+  for (auto& forest : plan.forests) {
+    plan.supervised += static_cast<int64_t>(forest.targets.size());
+    for (auto& target : forest.targets) target.sample = static_cast<int32_t>(chosen[static_cast<size_t>(target.sample)]);
+  }
+  return plan;
+}
+
+bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, const std::vector<Tensor>& leaves,
+                   int64_t threads, StepSums& sums) {
+  sums.gradients.resize(leaves.size());
+  const auto count = static_cast<int64_t>(plan.forests.size()), first = sums.forests;
+  OrderedSum sum(sums, threads);
+  run_workers(threads, count - first, [&](int64_t i) {
+    if (stop_requested()) return sum.end();
+    try {
+      const auto index = first + i;
+      const auto& forest = plan.forests[static_cast<size_t>(index)];
+      Part part;
+      const auto loss = objective(model, forest, make_pass(forest, index));
+      part.nats = loss.nats.defined() ? loss.nats.item<double>() : 0;
+      part.weight = loss.weight;
+      if (loss.nats.defined() && loss.nats.requires_grad())
+        part.gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
+      sum.add(index, std::move(part));
+    } catch (...) {
+      sum.end();
+      throw;
+    }
+  }, Gradients::on);
+  return sums.forests == count;
+}
+
+std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, int64_t threads) {
+  std::vector<Part> parts(plan.forests.size());
+  run_workers(threads, static_cast<int64_t>(plan.forests.size()), [&](int64_t i) {
+    leave_if_stopped("evaluating the held-out samples");
+    const auto& forest = plan.forests[static_cast<size_t>(i)];
+    const auto loss = objective(model, forest, make_pass(forest, i));
+    parts[static_cast<size_t>(i)].nats = loss.nats.defined() ? loss.nats.item<double>() : 0;
+    parts[static_cast<size_t>(i)].weight = loss.weight;
+  });
+  double nats = 0, weight = 0;
+  for (const auto& part : parts) {
+    nats += part.nats;
+    weight += part.weight;
+  }
+  return weight > 0 ? std::optional(nats / weight) : std::nullopt;
+}
+
+}  // namespace retort

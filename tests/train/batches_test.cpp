@@ -1,0 +1,83 @@
+#include "train/batches.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace retort {
+namespace {
+
+std::vector<Sample> samples_of(const std::vector<int>& lengths) {
+  std::vector<Sample> samples;
+  for (const int length : lengths) samples.push_back({std::vector<int32_t>(static_cast<size_t>(length), 1), std::vector<float>(static_cast<size_t>(length), 1), ""});
+  return samples;
+}
+
+std::vector<int64_t> epoch_order(Batches& batches, int64_t epoch) {
+  std::vector<int64_t> order;
+  for (Batches::Place place{epoch, 0}; place.epoch == epoch;)
+    for (const auto index : batches.take(place)) order.push_back(index);
+  return order;
+}
+
+std::vector<int64_t> sorted(std::vector<int64_t> values) {
+  std::sort(values.begin(), values.end());
+  return values;
+}
+
+}  // namespace
+
+TEST(Batches, EveryEpochHasEachSampleOnceInAnOrderOfItsOwn) {
+  const auto samples = samples_of(std::vector<int>(23, 5));
+  Batches batches(samples, {.samples = 4}, 7);
+  std::vector<int64_t> all(23);
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
+  const auto first = epoch_order(batches, 0), second = epoch_order(batches, 1);
+  EXPECT_EQ(sorted(first), all);
+  EXPECT_EQ(sorted(second), all);
+  EXPECT_NE(first, second);
+  EXPECT_EQ(epoch_order(batches, 0), first);   // whatever was asked in between
+  Batches other(samples, {.samples = 4}, 8);
+  EXPECT_NE(epoch_order(other, 0), first);
+}
+
+TEST(Batches, TheLastStepOfAnEpochTakesWhatIsLeft) {
+  const auto samples = samples_of(std::vector<int>(10, 5));
+  Batches batches(samples, {.samples = 4}, 7);
+  EXPECT_EQ(batches.steps(3), 9);
+  Batches::Place place;
+  std::vector<size_t> sizes;
+  for (int i = 0; i < 6; ++i) sizes.push_back(batches.take(place).size());
+  EXPECT_EQ(sizes, (std::vector<size_t>{4, 4, 2, 4, 4, 2}));
+  EXPECT_EQ(place, (Batches::Place{2, 0}));
+}
+
+TEST(Batches, StepsAreCutByTokensToo) {
+  const auto samples = samples_of({10, 10, 10, 10, 10, 10, 90});
+  Batches batches(samples, {.samples = 3, .tokens = 25}, 7);
+  int64_t steps = 0;
+  std::vector<int64_t> seen;
+  for (Batches::Place place; place.epoch < 2; ++steps) {
+    const auto chosen = batches.take(place);
+    ASSERT_FALSE(chosen.empty());
+    int64_t tokens = 0;
+    for (const auto index : chosen) tokens += static_cast<int64_t>(samples[static_cast<size_t>(index)].tokens.size());
+    EXPECT_TRUE(tokens <= 25 || chosen.size() == 1) << tokens;   // the sample of 90 has a step of its own
+    seen.insert(seen.end(), chosen.begin(), chosen.end());
+  }
+  EXPECT_EQ(seen.size(), 14u);
+  EXPECT_EQ(batches.steps(2), steps);
+}
+
+TEST(Batches, SamplesWithoutASupervisedTokenTakeNoPart) {
+  auto samples = samples_of({5, 5, 5});
+  samples[1].weights = {1, 0, 0, 0, 0};   // nothing predicts the first token
+  Batches batches(samples, {.samples = 8}, 7);
+  Batches::Place place;
+  EXPECT_EQ(sorted(batches.take(place)), (std::vector<int64_t>{0, 2}));
+  EXPECT_EQ(batches.unsupervised(), (std::vector<int64_t>{1}));
+  samples[0].weights = samples[2].weights = samples[1].weights;
+  EXPECT_THROW(Batches(samples, {.samples = 8}, 7), std::runtime_error);
+}
+
+}  // namespace retort

@@ -1,0 +1,151 @@
+#include "train/step.h"
+
+#include <atomic>
+#include <numeric>
+#include <set>
+
+#include "base/stop.h"
+#include "train/tiny_run.h"
+
+namespace retort {
+namespace {
+
+std::vector<int64_t> first(int64_t count) {
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  std::iota(all.begin(), all.end(), int64_t{0});
+  return all;
+}
+
+StepSums sums_of(const TinyRun& run, const StepPlan& plan, int64_t threads) {
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
+  StepSums sums;
+  const auto pass = [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); };
+  EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass, leaves, threads, sums));
+  return sums;
+}
+
+void move_b(TinyRun& run) {   // away from B = 0, where A has no gradient
+  for (auto& [name, tensor] : run.leaves)
+    if (name.ends_with("lora_B.weight")) {
+      auto* values = tensor->mutable_data_ptr<float>();
+      for (int64_t i = 0; i < tensor->numel(); ++i) values[i] = 0.1f * static_cast<float>(Draws(5, name).normal(static_cast<uint64_t>(i)));
+    }
+}
+
+}  // namespace
+
+// The mean of micro-batch means weighs short forests too much; sums do not.
+TEST(Step, TheSameSamplesInOneForestOrSixteenGiveTheSameGradient) {
+  TinyRun run;
+  move_b(run);
+  const auto samples = made_up_samples(16, 4);
+  const auto one = sums_of(run, plan_step(samples, first(16), 100000, 1), 1);
+  EXPECT_GT(one.weight, 0);
+  for (const int64_t row_tokens : {100, 40, 1}) {
+    const auto plan = plan_step(samples, first(16), row_tokens, 1);
+    EXPECT_GT(plan.forests.size(), 1u);
+    const auto many = sums_of(run, plan, 2);
+    EXPECT_EQ(many.weight, one.weight);
+    EXPECT_EQ(many.forests, static_cast<int64_t>(plan.forests.size()));
+    EXPECT_NEAR(many.nats / one.nats, 1, 1e-6);
+    for (size_t i = 0; i < one.gradients.size(); ++i) {
+      const auto largest = one.gradients[i].abs().max().item<double>();
+      EXPECT_GT(largest, 0) << run.leaves[i].name;
+      EXPECT_LT((many.gradients[i] - one.gradients[i]).abs().max().item<double>() / largest, 2e-6) << run.leaves[i].name << " at " << row_tokens;
+    }
+  }
+}
+
+TEST(Step, SumsDoNotDependOnWhichThreadEndsFirst) {
+  TinyRun run;
+  move_b(run);
+  const auto samples = made_up_samples(24, 4);
+  const auto plan = plan_step(samples, first(24), 30, 3);
+  const auto reference = sums_of(run, plan, 1);   // inner threads are 1 in each: forests outnumber threads
+  for (int again = 0; again < 5; ++again) {
+    const auto sums = sums_of(run, plan, 3);
+    EXPECT_EQ(sums.nats, reference.nats);
+    for (size_t i = 0; i < sums.gradients.size(); ++i) EXPECT_TRUE(at::equal(sums.gradients[i], reference.gradients[i])) << run.leaves[i].name;
+  }
+}
+
+TEST(Step, EveryTargetIsInThePlanOnceUnderItsSamplesIndex) {
+  const auto samples = made_up_samples(20, 9);
+  const std::vector<int64_t> chosen = {17, 3, 4, 11, 0};
+  const auto plan = plan_step(samples, chosen, 32, 2);
+  std::multiset<std::pair<int32_t, int32_t>> expected, found;   // sample, label
+  for (const auto index : chosen)
+    for (size_t t = 1; t < samples[static_cast<size_t>(index)].tokens.size(); ++t)
+      if (samples[static_cast<size_t>(index)].weights[t] != 0) expected.emplace(static_cast<int32_t>(index), samples[static_cast<size_t>(index)].tokens[t]);
+  for (const auto& forest : plan.forests) {
+    check_forest(forest);
+    for (const auto& target : forest.targets) found.emplace(target.sample, target.label);
+  }
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(plan.supervised, static_cast<int64_t>(expected.size()));
+}
+
+TEST(Step, ThereIsWorkForEveryThread) {
+  const auto samples = made_up_samples(16, 4);
+  const auto alone = plan_step(samples, first(16), 2048, 1);
+  ASSERT_EQ(alone.forests.size(), 1u);
+  for (const int64_t threads : {2, 3, 4}) {
+    const auto plan = plan_step(samples, first(16), 2048, threads);
+    EXPECT_EQ(static_cast<int64_t>(plan.forests.size()), threads);
+    for (const auto& forest : plan.forests) EXPECT_LT(forest.size(), alone.forests[0].size() * 3 / 2 / threads + 21) << threads;
+  }
+  // Three full forests on two threads would leave one idle in the second round.
+  const auto rows = alone.forests[0].size();
+  EXPECT_EQ(plan_step(samples, first(16), rows / 3 + 12, 1).forests.size(), 3u);
+  EXPECT_EQ(plan_step(samples, first(16), rows / 3 + 12, 2).forests.size(), 4u);
+}
+
+TEST(Step, OneSampleStaysOneForest) {
+  const auto samples = made_up_samples(1, 4);
+  EXPECT_EQ(plan_step(samples, first(1), 2048, 4).forests.size(), 1u);
+  EXPECT_EQ(plan_step(samples, first(1), 1, 4).forests.size(), 1u);   // longer than the budget: a forest of its own
+}
+
+TEST(Step, AStopLeavesTheExactSumsOfTheFirstForests) {
+  TinyRun run;
+  move_b(run);
+  const auto samples = made_up_samples(24, 4);
+  const auto plan = plan_step(samples, first(24), 30, 2);
+  ASSERT_GT(plan.forests.size(), 6u);
+  const auto whole = sums_of(run, plan, 2);
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
+  const auto pass = [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); };
+  std::atomic<int> calls = 0;
+  const Objective stopping = [&](const Model& model, const Forest& forest, const Pass& each) {
+    if (++calls == 4) request_stop();
+    return next_token_objective()(model, forest, each);
+  };
+  StepSums sums;
+  EXPECT_FALSE(add_gradients(*run.loaded.model, stopping, plan, pass, leaves, 2, sums));
+  EXPECT_GT(sums.forests, 0);
+  EXPECT_LT(sums.forests, static_cast<int64_t>(plan.forests.size()));
+  forget_stop();
+  EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass, leaves, 2, sums));
+  EXPECT_EQ(sums.nats, whole.nats);
+  for (size_t i = 0; i < sums.gradients.size(); ++i) EXPECT_TRUE(at::equal(sums.gradients[i], whole.gradients[i])) << run.leaves[i].name;
+}
+
+TEST(Step, AnErrorInOneForestEndsTheStep) {
+  TinyRun run;
+  const auto samples = made_up_samples(24, 4);
+  const auto plan = plan_step(samples, first(24), 30, 2);
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
+  std::atomic<int> calls = 0;
+  const Objective failing = [&](const Model& model, const Forest& forest, const Pass& each) {
+    if (++calls == 3) throw std::out_of_range("token 999 is outside the vocabulary");
+    return next_token_objective()(model, forest, each);
+  };
+  StepSums sums;
+  EXPECT_THROW(add_gradients(*run.loaded.model, failing, plan, [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); }, leaves, 2, sums),
+               std::out_of_range);
+}
+
+}  // namespace retort

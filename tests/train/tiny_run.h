@@ -1,0 +1,69 @@
+// A training run small enough for a test: the tiny llama of the goldens, LoRA of rank 4, made-up samples.
+#pragma once
+#include <gtest/gtest.h>
+
+#include "adapters/attach.h"
+#include "base/random.h"
+#include "data/temporary_folder.h"
+#include "train/train.h"
+
+namespace retort {
+
+inline std::filesystem::path golden_folder(const std::string& name) { return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden" / name; }
+
+// Samples of 6 to 21 tokens; every third pair shares a prompt of 5. The first three tokens are not supervised.
+inline std::vector<Sample> made_up_samples(int64_t count, uint64_t seed) {
+  const Draws draws(seed, "test samples");
+  std::vector<Sample> samples;
+  for (int64_t i = 0; i < count; ++i) {
+    Sample sample;
+    sample.id = "made-up:" + std::to_string(i + 1);
+    const auto length = 6 + static_cast<int64_t>(draws.below(static_cast<uint64_t>(1000 * i), 16));
+    for (int64_t t = 0; t < length; ++t) {
+      const auto owner = t < 5 && i % 3 == 1 ? i - 1 : i;
+      sample.tokens.push_back(3 + static_cast<int32_t>(draws.below(static_cast<uint64_t>(1000 * owner + t + 1), 93)));
+      sample.weights.push_back(t < 3 ? 0 : 1);
+    }
+    samples.push_back(std::move(sample));
+  }
+  return samples;
+}
+
+inline TrainSpec tiny_spec() {
+  TrainSpec spec;
+  spec.threads = 2;
+  spec.batch.samples = 8;
+  spec.batch.row_tokens = 48;
+  spec.optimizer.learning_rate = 1e-2;
+  spec.checkpoint.every = 0;
+  return spec;
+}
+
+inline AdapterSpec lora(int64_t rank = 4, double dropout = 0) {
+  AdapterSpec spec;
+  spec.rank = rank;
+  spec.alpha = 8;
+  spec.dropout = dropout;
+  return spec;
+}
+
+struct TinyRun {
+  explicit TinyRun(const AdapterSpec& adapter = lora(), const std::string& family = "llama")
+      : loaded(load_weights({.path = golden_folder("models/" + family).string()})), leaves(attach(*loaded.model, adapter, 3)) {}
+
+  TrainJob job(const std::filesystem::path& at) const {
+    return {.model = *loaded.model, .trainables = leaves, .samples = samples, .held_out = held_out, .objective = next_token_objective(), .folder = at};
+  }
+  // Everything that is trained, end to end.
+  std::string bytes() const {
+    std::string all;
+    for (const auto& leaf : leaves) all.append(static_cast<const char*>(leaf.tensor->const_data_ptr()), leaf.tensor->nbytes());
+    return all;
+  }
+
+  LoadedModel loaded;
+  std::vector<NamedTensor> leaves;
+  std::vector<Sample> samples = made_up_samples(30, 1), held_out = made_up_samples(6, 2);
+};
+
+}  // namespace retort

@@ -195,6 +195,46 @@ void dequantize_rows_bf16(WeightType type, const std::byte* in, uint16_t* out, i
   });
 }
 
+namespace {
+
+// A part of a row with a header is itself a row once the header and the part's bytes stand together.
+void copy_row_part(const TypeInfo& info, const std::byte* row, int64_t columns, int64_t first, int64_t count, std::byte* out) {
+  const int64_t blocks = columns / info.block_elements, from = first / info.block_elements, some = count / info.block_elements;
+  out = std::copy_n(row, info.row_header_bytes, out);
+  row += info.row_header_bytes;
+  if (info.type == T::nf4_dq) {   // the maxima of all blocks, then the codes of all blocks
+    out = std::copy_n(row + from, some, out);
+    std::copy_n(row + blocks + from * (info.block_bytes - 1), some * (info.block_bytes - 1), out);
+  } else {
+    std::copy_n(row + from * info.block_bytes, some * info.block_bytes, out);
+  }
+}
+
+template <class Out, class Decode>
+void decode_columns(WeightType type, const std::byte* in, Out* out, int64_t rows, int64_t columns, int64_t first, int64_t count, Decode decode) {
+  const TypeInfo& info = type_info(type);
+  const auto stride = static_cast<int64_t>(*row_bytes(type, static_cast<uint64_t>(columns)));
+  if (count == columns) return decode(type, in, out, rows, columns);
+  if (info.row_header_bytes == 0) {
+    in += first / info.block_elements * info.block_bytes;
+    for (int64_t r = 0; r < rows; ++r) decode(type, in + r * stride, out + r * count, 1, count);
+    return;
+  }
+  std::vector<std::byte> parts(static_cast<size_t>(rows) * *row_bytes(type, static_cast<uint64_t>(count)));
+  for (int64_t r = 0; r < rows; ++r) copy_row_part(info, in + r * stride, columns, first, count, parts.data() + static_cast<size_t>(r) * (parts.size() / static_cast<size_t>(rows)));
+  decode(type, parts.data(), out, rows, count);
+}
+
+}  // namespace
+
+void dequantize_columns(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns, int64_t first, int64_t count) {
+  decode_columns(type, in, out, rows, columns, first, count, dequantize_rows);
+}
+
+void dequantize_columns_bf16(WeightType type, const std::byte* in, uint16_t* out, int64_t rows, int64_t columns, int64_t first, int64_t count) {
+  decode_columns(type, in, out, rows, columns, first, count, dequantize_rows_bf16);
+}
+
 void quantize_rows(WeightType type, const float* in, std::byte* out, int64_t rows, int64_t columns) {
   const TypeInfo& info = type_info(type);
   if (info.quantize == nullptr) throw Failure(fmt::format("weight type {} can be read but not written", info.name));

@@ -52,6 +52,9 @@ std::optional<uint64_t> row_bytes(WeightType type, uint64_t columns);
 void dequantize_rows(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns);
 // The same to bfloat16 bit patterns (rounded to nearest even from the exact float value).
 void dequantize_rows_bf16(WeightType type, const std::byte* in, uint16_t* out, int64_t rows, int64_t columns);
+// Columns [first, first + count) of `rows` rows, each `columns` wide and row_bytes() long, to rows of `count`; both multiples of the block.
+void dequantize_columns(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns, int64_t first, int64_t count);
+void dequantize_columns_bf16(WeightType type, const std::byte* in, uint16_t* out, int64_t rows, int64_t columns, int64_t first, int64_t count);
 // Values must be finite: check before (a NaN gives some code, never undefined behaviour). Throws Failure for a read-only type.
 void quantize_rows(WeightType type, const float* in, std::byte* out, int64_t rows, int64_t columns);
 inline bool can_quantize(WeightType type) { return type_info(type).quantize != nullptr; }

@@ -1,0 +1,290 @@
+#include "ops/gemm.h"
+
+#include <ATen/Parallel.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+#include <vector>
+
+#include "ops/row_loops.h"
+
+namespace retort {
+namespace {
+
+constexpr int64_t kPassElements = 3072;   // of K: a panel of 48 bf16 columns is 288 KiB, a part of the second-level cache
+enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened };
+
+int64_t bytes_of(Element type) { return type == Element::f32 ? 4 : 2; }
+int64_t cells_of(const GemmKernel& kernel, int64_t k) { return (k + kernel.pair - 1) / kernel.pair; }
+// Bytes of one cell row of a panel of so many columns.
+int64_t cell_row_bytes(const GemmKernel& kernel, int64_t columns) { return (columns + kernel.lanes - 1) / kernel.lanes * kernel.lanes * 4; }
+
+bool is_operand(const GemmKernel& kernel, const GemmMatrix& b) {
+  return b.scale == 1 && b.type == (kernel.operand == Element::f32 ? WeightType::f32 : WeightType::bf16);
+}
+
+void convert(const void* from, Element type, void* to, Element wanted, int64_t count) {
+  if (type == wanted) std::memcpy(to, from, static_cast<size_t>(count * bytes_of(type)));
+  else if (type == Element::bf16) row_loops().bf16.to_float(static_cast<const uint16_t*>(from), 1, static_cast<float*>(to), count);
+  else row_loops().bf16.from_float(static_cast<const float*>(from), static_cast<uint16_t*>(to), count);
+}
+
+// Rows [row, row + rows), columns [first, first + count) in the operand type, dense.
+void decode(const GemmKernel& kernel, const GemmMatrix& b, int64_t row, int64_t rows, int64_t first, int64_t count, std::byte* out) {
+  const auto* in = b.data + row * b.row_bytes;
+  if (b.scale != 1) {   // an fp32 adapter
+    std::array<float, 256> scaled;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < count; i += 256) {
+        const auto chunk = std::min<int64_t>(256, count - i);
+        const auto* values = reinterpret_cast<const float*>(in + r * b.row_bytes) + first + i;
+        for (int64_t j = 0; j < chunk; ++j) scaled[static_cast<size_t>(j)] = values[j] * b.scale;
+        convert(scaled.data(), Element::f32, out + (r * count + i) * bytes_of(kernel.operand), kernel.operand, chunk);
+      }
+    return;
+  }
+  const bool dense = b.row_bytes == static_cast<int64_t>(row_bytes(b.type, static_cast<uint64_t>(b.columns)).value());
+  const auto at_once = dense ? rows : 1;   // a slice of a wider matrix goes row by row
+  for (int64_t r = 0; r < rows; r += at_once, in += b.row_bytes, out += count * bytes_of(kernel.operand)) {
+    if (kernel.operand == Element::f32) dequantize_columns(b.type, in, reinterpret_cast<float*>(out), at_once, b.columns, first, count);
+    else dequantize_columns_bf16(b.type, in, reinterpret_cast<uint16_t*>(out), at_once, b.columns, first, count);
+  }
+}
+
+// Elements [k_first, k_first + k_count) of K and columns [column, column + count) of B into panels `panel_stride` bytes apart,
+// from cell number `cell` of each.
+void pack_piece(const GemmKernel& kernel, const GemmMatrix& b, int64_t k_first, int64_t k_count, int64_t column, int64_t count, std::byte* panels,
+                int64_t panel_stride, int64_t cell) {
+  const auto bytes = bytes_of(kernel.operand);
+  const bool direct = is_operand(kernel, b);
+  const auto each_panel = [&](auto&& visit) {
+    for (int64_t c = 0; c < count; c += kernel.width, panels += panel_stride) {
+      const auto some = std::min(kernel.width, count - c), width = cell_row_bytes(kernel, some);
+      visit(c, some, panels + cell * width, width);
+    }
+  };
+  if (!b.transposed) {
+    auto* decoded = direct ? nullptr : scratch_bytes(kDecoded, kernel.lanes * k_count * bytes);
+    each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t width) {
+      for (int64_t v = 0; v < some; v += kernel.lanes) {
+        const auto rows = std::min(kernel.lanes, some - v);
+        if (!direct) decode(kernel, b, column + c + v, rows, k_first, k_count, decoded);
+        const auto* from = direct ? b.data + (column + c + v) * b.row_bytes + k_first * bytes : decoded;
+        kernel.pack_rows(from, direct ? b.row_bytes : k_count * bytes, rows, k_count, panel + v * 4, width);
+      }
+    });
+    return;
+  }
+  if (direct) {
+    each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t) {
+      kernel.pack_columns(b.data + k_first * b.row_bytes + (column + c) * bytes, b.row_bytes, k_count, some, panel);
+    });
+    return;
+  }
+  constexpr int64_t kRowsAtOnce = 32;
+  auto* decoded = scratch_bytes(kDecoded, kRowsAtOnce * count * bytes);
+  auto* const first_panel = panels;
+  for (int64_t k = 0; k < k_count; k += kRowsAtOnce) {
+    const auto rows = std::min(kRowsAtOnce, k_count - k);
+    decode(kernel, b, k_first + k, rows, column, count, decoded);
+    panels = first_panel;
+    each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t width) {
+      kernel.pack_columns(decoded + c * bytes, count * bytes, rows, some, panel + k / kernel.pair * width);
+    });
+  }
+}
+
+// One pass is some elements of K of some terms: as much as has its panels in cache together.
+struct Piece {
+  size_t term;
+  int64_t first, count;   // of K
+};
+
+std::vector<std::vector<Piece>> passes_of(std::span<const GemmTerm> terms) {
+  std::vector<std::vector<Piece>> passes(1);
+  int64_t room = kPassElements;
+  for (size_t t = 0; t < terms.size(); ++t)
+    for (int64_t first = 0; first < terms[t].b.k(); first += kPassElements) {
+      const auto count = std::min(kPassElements, terms[t].b.k() - first);
+      if (count > room) passes.emplace_back(), room = kPassElements;
+      passes.back().push_back({t, first, count});
+      room -= count;
+    }
+  return passes;
+}
+
+// Columns that a transposed quantized matrix can be decoded by: whole blocks and, where that is not all of them, whole panels.
+int64_t group_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t n) {
+  int64_t group = kernel.width;
+  for (const auto& term : terms)
+    if (term.b.transposed) group = std::lcm(group, type_info(term.b.type).block_elements);
+  return std::min(group, n);
+}
+
+GemmRows from_row(const GemmRows& rows, int64_t row) {
+  return {static_cast<const std::byte*>(rows.data) + row * rows.stride * bytes_of(rows.type), rows.stride, rows.type};
+}
+
+// Left operands as the kernel reads them: in place where they are, else converted or padded into this thread's scratch.
+std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m) {
+  const auto in_place = [&](const GemmTerm& term) {
+    return term.a.type == kernel.operand && term.b.k() % kernel.pair == 0;
+  };
+  int64_t needed = 0;
+  for (const auto& term : terms)
+    if (!in_place(term)) needed += (m * cells_of(kernel, term.b.k()) * 4 + 63) / 64 * 64;
+  auto* scratch = needed == 0 ? nullptr : scratch_bytes(kOperands, needed);
+  std::vector<GemmRows> operands;
+  for (const auto& term : terms) {
+    auto rows = from_row(term.a, row);
+    if (!in_place(term)) {
+      const auto stride = cells_of(kernel, term.b.k()) * kernel.pair, bytes = bytes_of(kernel.operand);
+      for (int64_t r = 0; r < m; ++r) {
+        auto* to = scratch + r * stride * bytes;
+        convert(from_row(rows, r).data, rows.type, to, kernel.operand, term.b.k());
+        if (stride > term.b.k()) std::fill_n(to + term.b.k() * bytes, (stride - term.b.k()) * bytes, std::byte{});
+      }
+      rows = {scratch, stride, kernel.operand};
+      scratch += (m * stride * bytes + 63) / 64 * 64;
+    }
+    operands.push_back(rows);
+  }
+  return operands;
+}
+
+// Rows [row, row + m) by columns [column, column + n), one thread.
+void block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t column, int64_t n, const GemmOutput& out) {
+  const auto operands = operands_of(kernel, terms, row, m);
+  const auto passes = passes_of(terms);
+  const auto group = group_of(kernel, terms, n);
+  int64_t cells = 0;
+  for (const auto& pass : passes) {
+    int64_t of_pass = 0;
+    for (const auto& piece : pass) of_pass += cells_of(kernel, piece.count);
+    cells = std::max(cells, of_pass);
+  }
+  const auto panel_stride = cells * kernel.width * 4, panels_of_group = (group + kernel.width - 1) / kernel.width;
+  auto* panels = scratch_bytes(kPanels, panel_stride * panels_of_group);
+  auto* partial = passes.size() > 1 ? reinterpret_cast<float*>(scratch_bytes(kPartial, m * group * 4)) : nullptr;
+  auto* c = static_cast<std::byte*>(out.data) + row * out.stride * bytes_of(out.type);
+  std::vector<GemmSegment> segments;
+  for (int64_t first = 0; first < n; first += group) {
+    const auto count = std::min(group, n - first);
+    for (size_t p = 0; p < passes.size(); ++p) {
+      int64_t cell = 0;
+      for (const auto& piece : passes[p]) {
+        pack_piece(kernel, terms[piece.term].b, piece.first, piece.count, column + first, count, panels, panel_stride, cell);
+        cell += cells_of(kernel, piece.count);
+      }
+      for (int64_t at = 0; at < count; at += kernel.width) {
+        const auto some = std::min(kernel.width, count - at), width = cell_row_bytes(kernel, some);
+        const auto* panel = panels + at / kernel.width * panel_stride;
+        segments.clear();
+        for (const auto& piece : passes[p]) {
+          const auto& a = operands[piece.term];
+          const auto steps = cells_of(kernel, piece.count);
+          segments.push_back({static_cast<const std::byte*>(a.data) + piece.first * bytes_of(a.type), a.stride * bytes_of(a.type), steps, panel});
+          panel += steps * width;
+        }
+        const bool last = p + 1 == passes.size();
+        const auto where = column + first + at;
+        GemmStore store{c + where * bytes_of(out.type), out.stride * bytes_of(out.type), out.type, nullptr, 0, nullptr, some};
+        if (out.add && p == 0) store.add = static_cast<const float*>(store.c), store.add_row_bytes = store.c_row_bytes;
+        if (p > 0) store.add = partial + at, store.add_row_bytes = group * 4;
+        if (!last) store.c = partial + at, store.c_row_bytes = group * 4, store.c_type = Element::f32;
+        if (last && out.bias) store.bias = out.bias + where;
+        kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m, store);
+      }
+    }
+  }
+}
+
+struct FreeAligned {
+  void operator()(std::byte* p) const { std::free(p); }
+};
+
+}  // namespace
+
+GemmMatrix gemm_matrix(const float* data, int64_t rows, int64_t columns, bool transposed, float scale) {
+  return {WeightType::f32, reinterpret_cast<const std::byte*>(data), rows, columns, columns * 4, transposed, scale};
+}
+GemmMatrix gemm_matrix_bf16(const uint16_t* data, int64_t rows, int64_t columns, bool transposed) {
+  return {WeightType::bf16, reinterpret_cast<const std::byte*>(data), rows, columns, columns * 2, transposed, 1};
+}
+
+std::byte* scratch_bytes(int slot, int64_t bytes) {
+  struct Buffer {
+    std::unique_ptr<std::byte, FreeAligned> data;
+    int64_t bytes = 0;
+  };
+  thread_local std::array<Buffer, 16> buffers;
+  auto& buffer = buffers.at(static_cast<size_t>(slot));
+  if (buffer.bytes < bytes) {
+    buffer.data.reset();   // before the larger one is asked for
+    buffer.bytes = (bytes + 4095) / 4096 * 4096;
+    buffer.data.reset(static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(buffer.bytes))));
+    if (!buffer.data) throw std::bad_alloc();
+  }
+  return buffer.data.get();
+}
+
+void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, const GemmOutput& out) {
+  const auto n = terms[0].b.n();
+  for (const auto& term : terms)
+    if (term.b.n() != n) throw std::logic_error("gemm: terms of different widths");
+  if (out.add && out.type != Element::f32) throw std::logic_error("gemm: sums are kept in fp32");
+  if (m == 0 || n == 0) return;
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const auto run = [&](int64_t pieces, int64_t total, int64_t unit, auto&& part) {   // pieces of whole units
+    const auto each = (total + pieces * unit - 1) / (pieces * unit) * unit;
+    at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        if (i * each < total) part(i * each, std::min(each, total - i * each));
+    });
+  };
+  if (threads <= 1) block(kernel, terms, 0, m, 0, n, out);
+  else if (m >= 256 * threads) run(threads, m, 48, [&](int64_t row, int64_t rows) { block(kernel, terms, row, rows, 0, n, out); });
+  else run(threads, n, group_of(kernel, terms, n), [&](int64_t column, int64_t columns) { block(kernel, terms, 0, m, column, columns, out); });
+}
+
+void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows b, int64_t nb, int64_t k, const GemmOutput& out) {
+  const auto bytes = bytes_of(kernel.operand);
+  if (a.type != kernel.operand) {
+    auto* wide = scratch_bytes(kWidened, k * na * bytes);
+    for (int64_t r = 0; r < k; ++r) convert(from_row(a, r).data, a.type, wide + r * na * bytes, kernel.operand, na);
+    a = {wide, na, kernel.operand};
+  }
+  const auto stride = cells_of(kernel, k) * kernel.pair;
+  auto* left = scratch_bytes(kTransposed, na * stride * bytes);
+  kernel.transpose(a.data, a.stride * bytes, k, na, left, stride * bytes);
+  GemmMatrix right{b.type == Element::f32 ? WeightType::f32 : WeightType::bf16, static_cast<const std::byte*>(b.data), k, nb, b.stride * bytes_of(b.type), true, 1};
+  const GemmTerm term{{left, stride, kernel.operand}, right};
+  gemm(kernel, {&term, 1}, na, out);
+}
+
+int64_t panel_bytes(const GemmKernel& kernel, int64_t k, int64_t count) {
+  const auto whole = count / kernel.width * kernel.width;
+  return cells_of(kernel, k) * (whole * 4 + (whole < count ? cell_row_bytes(kernel, count - whole) : 0));
+}
+
+void pack_panels(const GemmKernel& kernel, const GemmMatrix& b, int64_t first, int64_t count, std::byte* panels) {
+  pack_piece(kernel, b, 0, b.k(), first, count, panels, panel_bytes(kernel, b.k(), kernel.width), 0);
+}
+
+void multiply_panels(const GemmKernel& kernel, GemmRows a, int64_t m, int64_t k, const std::byte* panels, int64_t count, const GemmOutput& out) {
+  const auto stride = panel_bytes(kernel, k, kernel.width);
+  for (int64_t first = 0; first < count; first += kernel.width, panels += stride) {
+    const GemmSegment segment{a.data, a.stride * bytes_of(a.type), cells_of(kernel, k), panels};
+    GemmStore store{static_cast<std::byte*>(out.data) + first * bytes_of(out.type), out.stride * bytes_of(out.type), out.type, nullptr, 0, nullptr,
+                    std::min(kernel.width, count - first)};
+    if (out.add) store.add = static_cast<const float*>(store.c), store.add_row_bytes = store.c_row_bytes;
+    if (out.bias) store.bias = out.bias + first;
+    kernel.multiply(&segment, 1, m, store);
+  }
+}
+
+}  // namespace retort

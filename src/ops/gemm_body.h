@@ -1,0 +1,214 @@
+// gemm_kernel.h for vectors of kLanes 32-bit cells, over GCC's vector types. Included once by each gemm_*.cpp, which defines kLanes and
+// `Arithmetic` structs; everything is in an unnamed namespace, so that the linker can never pick a copy that this machine cannot run.
+#include <cstring>
+
+#include "ops/gemm_kernel.h"
+
+namespace retort {
+namespace {
+
+using Sums = float __attribute__((vector_size(kLanes * 4)));
+using Cells = int32_t __attribute__((vector_size(kLanes * 4)));
+using UnsignedCells = uint32_t __attribute__((vector_size(kLanes * 4)));
+using HalfCells = uint16_t __attribute__((vector_size(kLanes * 2)));
+
+__attribute__((always_inline)) inline Cells load_cells(const char* p) { Cells v; std::memcpy(&v, p, sizeof v); return v; }
+__attribute__((always_inline)) inline Sums load_sums(const char* p) { Sums v; std::memcpy(&v, p, sizeof v); return v; }
+__attribute__((always_inline)) inline Cells broadcast(const char* p) { int32_t cell; std::memcpy(&cell, p, 4); return cell - Cells{}; }
+
+struct MultiplyF32 {
+  static constexpr int64_t kPair = 1;
+  __attribute__((always_inline)) static Sums add(Sums sum, Cells a, Cells b) { return sum + (Sums)a * (Sums)b; }
+};
+
+__attribute__((always_inline)) inline HalfCells to_bf16(Sums v) {   // nearest even; a NaN stays one
+  const auto bits = (UnsignedCells)v;
+  const auto rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  return __builtin_convertvector(v == v ? rounded : (bits >> 16) | 64u, HalfCells);
+}
+
+// Kept out of the tile: what it does with partial vectors would cost the tile half of its registers.
+__attribute__((noinline)) void store_rows(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t first_row) {
+  for (int64_t r = 0; r < rows; ++r) {
+    char* c = static_cast<char*>(store.c) + (first_row + r) * store.c_row_bytes;
+    const char* add = store.add ? reinterpret_cast<const char*>(store.add) + (first_row + r) * store.add_row_bytes : nullptr;
+    for (int64_t w = 0; w < vectors; ++w, ++sums) {
+      const int64_t first = w * kLanes, left = store.columns - first;
+      const bool whole = left >= kLanes;
+      const auto floats = static_cast<size_t>(whole ? kLanes : left) * 4;
+      Sums v = *sums, other = {};
+      if (add) {
+        if (whole) other = load_sums(add + first * 4);
+        else std::memcpy(&other, add + first * 4, floats);
+        v += other;
+      }
+      if (store.bias) {
+        std::memcpy(&other, store.bias + first, floats);
+        v += other;
+      }
+      if (store.c_type == Element::f32) {
+        if (whole) std::memcpy(c + first * 4, &v, sizeof v);
+        else std::memcpy(c + first * 4, &v, floats);
+      } else {
+        const HalfCells h = to_bf16(v);
+        if (whole) std::memcpy(c + first * 2, &h, sizeof h);
+        else std::memcpy(c + first * 2, &h, floats / 2);
+      }
+    }
+  }
+}
+
+// R rows by W vectors, all of K in registers.
+template <class Arithmetic, int R, int W>
+__attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, int64_t row, const GemmStore& store) {
+  Sums sums[R][W] = {};
+  for (const auto* segment = segments; segment != segments + count; ++segment) {
+    const int64_t stride = segment->a_row_bytes;
+    const char* a = static_cast<const char*>(segment->a) + row * stride;
+    const char* panel = static_cast<const char*>(segment->panel);
+    for (int64_t step = segment->steps; step > 0; --step, a += 4, panel += W * kLanes * 4) {
+      Cells b[W];
+#pragma GCC unroll 8
+      for (int w = 0; w < W; ++w) b[w] = load_cells(panel + w * kLanes * 4);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const Cells cell = broadcast(a + r * stride);
+#pragma GCC unroll 8
+        for (int w = 0; w < W; ++w) sums[r][w] = Arithmetic::add(sums[r][w], cell, b[w]);
+      }
+    }
+  }
+  store_rows(&sums[0][0], R, W, store, row);
+}
+
+template <class Arithmetic, int R, int W>
+void rows_of_panel(const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
+  int64_t row = 0;
+  for (; row + R <= rows; row += R) tile<Arithmetic, R, W>(segments, count, row, store);
+  if constexpr (R > 8)
+    for (; row + 8 <= rows; row += 8) tile<Arithmetic, 8, W>(segments, count, row, store);
+  if constexpr (R > 4)
+    for (; row + 4 <= rows; row += 4) tile<Arithmetic, 4, W>(segments, count, row, store);
+  if (row + 2 <= rows) tile<Arithmetic, 2, W>(segments, count, row, store), row += 2;
+  for (; row < rows; ++row) tile<Arithmetic, 1, W>(segments, count, row, store);
+}
+
+// The tile of W vectors has as many rows as registers allow: kRows[W - 1].
+template <class Arithmetic>
+void multiply(const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
+  const auto vectors = (store.columns + kLanes - 1) / kLanes;
+  if (vectors == 1) return rows_of_panel<Arithmetic, kRows[0], 1>(segments, count, rows, store);
+  if constexpr (kVectors > 2)
+    if (vectors == 3) return rows_of_panel<Arithmetic, kRows[2], 3>(segments, count, rows, store);
+  rows_of_panel<Arithmetic, kRows[1], 2>(segments, count, rows, store);
+}
+
+template <int kStep, int... kLane>
+__attribute__((always_inline)) inline void exchange(Cells& a, Cells& b, std::integer_sequence<int, kLane...>) {
+  const Cells low = {((kLane & kStep) ? kLanes + kLane - kStep : kLane)...}, high = {((kLane & kStep) ? kLanes + kLane : kLane + kStep)...};
+  const Cells c = __builtin_shuffle(a, b, low);
+  b = __builtin_shuffle(a, b, high);
+  a = c;
+}
+
+template <int kStep>
+__attribute__((always_inline)) inline void transpose_square(Cells (&square)[kLanes]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i)
+    if (!(i & kStep)) exchange<kStep>(square[i], square[i + kStep], std::make_integer_sequence<int, kLanes>{});
+  if constexpr (kStep * 2 < kLanes) transpose_square<kStep * 2>(square);
+}
+
+// Cells [rows][cells] -> [cells][rows].
+template <int64_t kPair>
+void pack_rows(const void* rows_in, int64_t row_bytes, int64_t rows, int64_t elements, void* vector, int64_t to_bytes) {
+  const auto* from = static_cast<const char*>(rows_in);
+  auto* to = static_cast<char*>(vector);
+  constexpr int64_t kBytes = kPair == 2 ? 2 : 4;
+  const int64_t cells = (elements + kPair - 1) / kPair;
+  for (int64_t cell = 0; cell < cells; cell += kLanes) {
+    Cells square[kLanes];
+    const int64_t bytes = (elements - cell * kPair) * kBytes;
+    for (int64_t r = 0; r < kLanes; ++r) {
+      if (r >= rows) square[r] = Cells{};
+      else if (bytes >= kLanes * 4) square[r] = load_cells(from + r * row_bytes + cell * 4);
+      else square[r] = Cells{}, std::memcpy(&square[r], from + r * row_bytes + cell * 4, static_cast<size_t>(bytes));
+    }
+    transpose_square<1>(square);
+    const int64_t count = cells - cell < kLanes ? cells - cell : kLanes;
+    for (int64_t i = 0; i < count; ++i) std::memcpy(to + (cell + i) * to_bytes, &square[i], sizeof(Cells));
+  }
+}
+
+// Up to kLanes consecutive elements of one row, or zeros where there is no row.
+__attribute__((always_inline)) inline Cells some_floats(const char* p, int64_t count) {
+  Cells v = {};
+  if (count >= kLanes) return load_cells(p);
+  if (count > 0) std::memcpy(&v, p, static_cast<size_t>(count) * 4);
+  return v;
+}
+__attribute__((always_inline)) inline UnsignedCells some_halves(const char* p, int64_t count) {
+  HalfCells v = {};
+  if (count >= kLanes) std::memcpy(&v, p, sizeof v);
+  else if (count > 0) std::memcpy(&v, p, static_cast<size_t>(count) * 2);
+  return __builtin_convertvector(v, UnsignedCells);
+}
+
+template <int64_t kPair>
+void pack_columns(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* panel) {
+  const auto* rows = static_cast<const char*>(from);
+  auto* to = static_cast<char*>(panel);
+  for (int64_t step = 0; step < (k + kPair - 1) / kPair; ++step, rows += row_bytes * kPair)
+    for (int64_t first = 0; first < n; first += kLanes, to += kLanes * 4) {
+      Cells cells;
+      if constexpr (kPair == 1) cells = some_floats(rows + first * 4, n - first);
+      else cells = (Cells)(some_halves(rows + first * 2, n - first) | some_halves(rows + row_bytes + first * 2, step * 2 + 1 < k ? n - first : 0) << 16);
+      std::memcpy(to, &cells, sizeof cells);
+    }
+}
+
+template <int64_t kPair>
+void transpose(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* out, int64_t out_row_bytes) {
+  const auto* rows = static_cast<const char*>(from);
+  constexpr int64_t kBytes = kPair == 2 ? 2 : 4;
+  // A square is kLanes columns of `from` by kLanes cells of K.
+  for (int64_t first = 0; first < n; first += kLanes)
+    for (int64_t begin = 0; begin < k; begin += kLanes * kPair) {
+      Cells square[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) {
+        const int64_t row = begin + i * kPair;
+        const char* p = rows + row * row_bytes + first * kBytes;
+        if constexpr (kPair == 1) square[i] = some_floats(p, row < k ? n - first : 0);
+        else square[i] = (Cells)(some_halves(p, row < k ? n - first : 0) | some_halves(p + row_bytes, row + 1 < k ? n - first : 0) << 16);
+      }
+      transpose_square<1>(square);
+      const int64_t left = ((k + kPair - 1) / kPair) * 4 - begin * kBytes;
+      for (int64_t i = 0; i < kLanes && first + i < n; ++i)
+        std::memcpy(static_cast<char*>(out) + (first + i) * out_row_bytes + begin * kBytes, &square[i], static_cast<size_t>(left < kLanes * 4 ? left : kLanes * 4));
+    }
+}
+
+template <class Arithmetic>
+__attribute__((noinline)) double registers(int64_t rounds) {
+  constexpr int kSums = kLanes == 16 ? 24 : 12;
+  Sums sums[kSums] = {};
+  Cells one = Cells{} + (Arithmetic::kPair == 2 ? 0x3F803F80 : 0x3F800000), tiny = Cells{} + 0x2F802F80;
+  asm volatile("" : "+m"(one), "+m"(tiny));   // values that the compiler cannot fold
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 32
+    for (int j = 0; j < kSums; ++j) sums[j] = Arithmetic::add(sums[j], one, tiny);
+  }
+#pragma GCC unroll 32
+  for (int j = 1; j < kSums; ++j) sums[0] += sums[j];
+  asm volatile("" : : "m"(sums[0]));
+  return static_cast<double>(rounds) * kSums * kLanes * 2 * static_cast<double>(Arithmetic::kPair);
+}
+
+template <class Arithmetic>
+constexpr GemmKernel kernel_of(const char* name, Element operand) {
+  constexpr auto kPair = Arithmetic::kPair;
+  return {name, operand, kPair, kLanes, kVectors * kLanes, multiply<Arithmetic>, pack_rows<kPair>, pack_columns<kPair>, transpose<kPair>, registers<Arithmetic>};
+}
+
+}  // namespace
+}  // namespace retort

@@ -1,0 +1,84 @@
+#include <chrono>
+#include <vector>
+
+#include "ops/gemm.h"
+
+namespace retort {
+namespace {
+
+// A layer of a small model, 64 rows: long enough to time, short enough for start-up.
+constexpr int64_t kRows = 64, kInner = 576, kColumns = 192;
+
+double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// GFLOP/s of the product as an operation calls it, activations of `type`; the best of some runs within 10 ms.
+double product_speed(const GemmKernel& kernel, Element type) {
+  const std::vector<uint16_t> weights(kColumns * kInner, 0x3C00), narrow(kRows * kInner, 0x3C00);   // small numbers, no denormals
+  const std::vector<float> wide(kRows * kInner, 0.01f);
+  std::vector<float> out(kRows * kColumns);
+  const auto* a = type == Element::f32 ? static_cast<const void*>(wide.data()) : narrow.data();
+  std::vector<std::byte> panels(static_cast<size_t>(panel_bytes(kernel, kInner, kColumns)) + 64);
+  auto* aligned = panels.data() + (64 - reinterpret_cast<uintptr_t>(panels.data()) % 64) % 64;
+  const auto matrix = gemm_matrix_bf16(weights.data(), kColumns, kInner, false);
+  const GemmTerm term{{a, kInner, type}, matrix};
+  if (type == kernel.operand) pack_panels(kernel, matrix, 0, kColumns, aligned);
+  double best = 1e9;
+  const double begin = seconds_now();
+  for (int i = 0; i < 50 && seconds_now() - begin < 0.01; ++i) {
+    const double start = seconds_now();
+    if (type == kernel.operand) multiply_panels(kernel, term.a, kRows, kInner, aligned, kColumns, {out.data(), kColumns, Element::f32});
+    else gemm(kernel, {&term, 1}, kRows, {out.data(), kColumns, Element::f32});
+    best = std::min(best, seconds_now() - start);
+  }
+  return 2e-9 * kRows * kInner * kColumns / best;
+}
+
+double peak_speed(const GemmKernel& kernel) {
+  double best = 0;
+  for (int i = 0; i < 5; ++i) {
+    const double start = seconds_now();
+    const double flop = kernel.registers(20000);
+    best = std::max(best, flop * 1e-9 / (seconds_now() - start));
+  }
+  return best;
+}
+
+}  // namespace
+
+std::span<const GemmKernel* const> gemm_kernels() {
+  static const auto kernels = [] {
+    std::vector<const GemmKernel*> found;
+    for (const auto* kernel : {gemm_kernel_avx512_bf16(), gemm_kernel_avx512(), gemm_kernel_avx2(), gemm_kernel_portable()})
+      if (kernel) found.push_back(kernel);
+    return found;
+  }();
+  return kernels;
+}
+
+const GemmKernel& gemm_kernel(Element activations) {
+  const auto choose = [](Element type) {
+    const GemmKernel* fastest = nullptr;
+    const GemmKernel* exact = nullptr;
+    for (const auto* kernel : gemm_kernels())
+      if (kernel->operand == Element::f32 && !exact) exact = kernel;
+    fastest = exact;
+    // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other half as fast.
+    if (type == Element::bf16 && gemm_kernel_avx512_bf16() && product_speed(*gemm_kernel_avx512_bf16(), type) > product_speed(*exact, type))
+      fastest = gemm_kernel_avx512_bf16();
+    return fastest;
+  };
+  static const GemmKernel* const f32 = choose(Element::f32);
+  static const GemmKernel* const bf16 = choose(Element::bf16);
+  return activations == Element::f32 ? *f32 : *bf16;
+}
+
+std::span<const GemmSpeed> gemm_speeds() {
+  static const auto speeds = [] {
+    std::vector<GemmSpeed> found;
+    for (const auto* kernel : gemm_kernels()) found.push_back({kernel, product_speed(*kernel, kernel->operand), peak_speed(*kernel)});
+    return found;
+  }();
+  return speeds;
+}
+
+}  // namespace retort

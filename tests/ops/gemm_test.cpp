@@ -1,0 +1,245 @@
+// Every kernel that this machine can run against a product in double precision, over odd shapes and every stored type.
+#include <gtest/gtest.h>
+
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/half.h"
+#include "base/random.h"
+#include "ops/gemm.h"
+
+namespace retort {
+namespace {
+
+std::vector<float> normals(int64_t count, const std::string& purpose) {
+  const Draws draws(9, purpose);
+  std::vector<float> values;
+  for (int64_t i = 0; i < count; ++i) values.push_back(static_cast<float>(draws.normal(static_cast<uint64_t>(i))));
+  return values;
+}
+
+std::vector<uint16_t> to_bf16(const std::vector<float>& values) {
+  std::vector<uint16_t> bits;
+  for (const float v : values) bits.push_back(float_to_bf16(v));
+  return bits;
+}
+float rounded(float v) { return bf16_to_float(float_to_bf16(v)); }
+
+struct Stored {
+  WeightType type;
+  int64_t rows, columns;
+  std::vector<std::byte> bytes;
+  std::vector<float> values;   // decoded
+
+  GemmMatrix view(bool transposed) const {
+    return {type, bytes.data(), rows, columns, static_cast<int64_t>(*row_bytes(type, static_cast<uint64_t>(columns))), transposed, 1};
+  }
+};
+
+// Read-only types get blocks of random bytes, drawn again until all values are small.
+Stored stored(WeightType type, int64_t rows, int64_t columns, const std::string& purpose) {
+  Stored matrix{type, rows, columns, std::vector<std::byte>(static_cast<size_t>(rows) * *row_bytes(type, static_cast<uint64_t>(columns))),
+                std::vector<float>(static_cast<size_t>(rows * columns))};
+  if (can_quantize(type)) {
+    quantize_rows(type, normals(rows * columns, purpose).data(), matrix.bytes.data(), rows, columns);
+  } else {
+    const auto& info = type_info(type);
+    const Draws draws(3, purpose);
+    uint64_t draw = 0;
+    std::vector<float> block(static_cast<size_t>(info.block_elements));
+    for (size_t at = 0; at < matrix.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
+      do {
+        for (int64_t i = 0; i < info.block_bytes; ++i) matrix.bytes[at + static_cast<size_t>(i)] = static_cast<std::byte>(draws.bits(draw++));
+        info.dequantize(matrix.bytes.data() + at, block.data(), 1);
+      } while (!std::all_of(block.begin(), block.end(), [](float v) { return std::fabs(v) < 8; }));
+    }
+  }
+  dequantize_rows(type, matrix.bytes.data(), matrix.values.data(), rows, columns);
+  return matrix;
+}
+
+// c += a b; a [m,k], b as stored, both rounded to what the kernel multiplies.
+void add_product(std::vector<double>& c, const std::vector<float>& a, const Stored& b, bool transposed, int64_t m, Element operand) {
+  const int64_t n = transposed ? b.columns : b.rows, k = transposed ? b.rows : b.columns;
+  const auto seen = [&](float v) { return static_cast<double>(operand == Element::bf16 ? rounded(v) : v); };
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int64_t p = 0; p < k; ++p)
+        sum += seen(a[static_cast<size_t>(i * k + p)]) * seen(b.values[static_cast<size_t>(transposed ? p * b.columns + j : j * b.columns + p)]);
+      c[static_cast<size_t>(i * n + j)] += sum;
+    }
+}
+
+double distance(const std::vector<float>& c, const std::vector<double>& reference) {
+  double worst = 0, largest = 1e-9;
+  for (size_t i = 0; i < c.size(); ++i) {
+    worst = std::max(worst, std::fabs(c[i] - reference[i]));
+    largest = std::max(largest, std::fabs(reference[i]));
+    if (std::isnan(c[i])) return INFINITY;
+  }
+  return worst / largest;
+}
+
+void expect_product(const GemmKernel& kernel, WeightType type, int64_t m, int64_t rows, int64_t columns, bool transposed, Element activations) {
+  const auto b = stored(type, rows, columns, "b");
+  const auto n = transposed ? columns : rows, k = transposed ? rows : columns;
+  auto a = normals(m * k, "a");
+  const auto a16 = to_bf16(a);
+  if (activations == Element::bf16)
+    for (auto& v : a) v = rounded(v);
+  const auto bias = normals(n, "bias");
+  std::vector<double> reference(static_cast<size_t>(m * n));
+  for (size_t i = 0; i < reference.size(); ++i) reference[i] = static_cast<double>(bias[i % static_cast<size_t>(n)]);
+  add_product(reference, a, b, transposed, m, kernel.operand);
+  std::vector<float> c(reference.size());
+  const GemmTerm term{{activations == Element::f32 ? static_cast<const void*>(a.data()) : a16.data(), k, activations}, b.view(transposed)};
+  gemm(kernel, {&term, 1}, m, {c.data(), n, Element::f32, bias.data()});
+  EXPECT_LT(distance(c, reference), 1e-5) << kernel.name << " " << type_info(type).name << " " << m << "x" << n << "x" << k << (transposed ? " transposed" : "");
+}
+
+TEST(Gemm, OddShapesEqualDoublePrecision) {
+  at::set_num_threads(1);
+  for (const auto* kernel : gemm_kernels())
+    for (const auto activations : {Element::f32, Element::bf16})
+      for (const bool transposed : {false, true})
+        for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {1, 17, 5}, {2, 16, 33}, {3, 49, 64}, {7, 48, 31}, {15, 100, 7}, {33, 47, 129}, {65, 145, 50}})
+          expect_product(*kernel, WeightType::f32, m, transposed ? k : n, transposed ? n : k, transposed, activations);
+}
+
+TEST(Gemm, EveryStoredTypeIsDecodedByThePacker) {
+  at::set_num_threads(1);
+  for (const auto* kernel : gemm_kernels())
+    for (const auto& info : all_types()) {
+      const bool weights = info.block_elements > 1 || info.type == WeightType::f32 || info.type == WeightType::f16 || info.type == WeightType::bf16;
+      if (!weights || info.type == WeightType::q8_k) continue;   // Q8_K is for activations
+      for (const bool transposed : {false, true}) expect_product(*kernel, info.type, 5, 37, 768, transposed, Element::f32);
+    }
+}
+
+TEST(Gemm, LongSumsGoInPasses) {
+  at::set_num_threads(1);
+  for (const auto* kernel : gemm_kernels())
+    for (const bool transposed : {false, true}) {
+      expect_product(*kernel, WeightType::q8_0, 3, transposed ? 7001 : 64, transposed ? 64 : 7008, transposed, Element::f32);
+      expect_product(*kernel, WeightType::bf16, 3, transposed ? 3073 : 50, transposed ? 50 : 3073, transposed, Element::bf16);
+    }
+}
+
+// The shape of a backward pass over q, k and v with adapters: six terms on one accumulator, into bf16 and added to fp32.
+TEST(Gemm, TermsShareTheirSum) {
+  at::set_num_threads(1);
+  constexpr int64_t kM = 19, kN = 64;
+  for (const auto* kernel : gemm_kernels()) {
+    std::vector<double> reference(kM * kN);
+    std::vector<std::vector<float>> lefts;
+    std::vector<Stored> rights;
+    const std::vector<std::pair<WeightType, int64_t>> parts{{WeightType::q4_1, 96}, {WeightType::f32, 7}, {WeightType::nf4_dq, 33}, {WeightType::f32, 16}, {WeightType::int8_row, 3001}, {WeightType::bf16, 1}};
+    for (size_t i = 0; i < parts.size(); ++i) {
+      lefts.push_back(normals(kM * parts[i].second, "a" + std::to_string(i)));
+      rights.push_back(stored(parts[i].first, parts[i].second, kN, "b" + std::to_string(i)));
+    }
+    std::vector<GemmTerm> terms;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      terms.push_back({{lefts[i].data(), parts[i].second, Element::f32}, rights[i].view(true)});
+      add_product(reference, lefts[i], rights[i], true, kM, kernel->operand);
+    }
+    auto c = normals(kM * kN, "c");
+    auto wanted = reference;
+    for (size_t i = 0; i < c.size(); ++i) wanted[i] += static_cast<double>(c[i]);
+    gemm(*kernel, terms, kM, {c.data(), kN, Element::f32, nullptr, true});
+    EXPECT_LT(distance(c, wanted), 1e-5) << kernel->name;
+    std::vector<uint16_t> c16(reference.size());
+    gemm(*kernel, terms, kM, {c16.data(), kN, Element::bf16});
+    for (size_t i = 0; i < c16.size(); ++i) c[i] = bf16_to_float(c16[i]);
+    EXPECT_LT(distance(c, reference), 0.004) << kernel->name;
+  }
+}
+
+TEST(Gemm, ScaledAdapters) {
+  for (const auto* kernel : gemm_kernels()) {
+    const auto b = stored(WeightType::f32, 40, 300, "b");
+    const auto a = normals(6 * 300, "a");
+    auto scaled = b;
+    for (auto& v : scaled.values) v *= 1.75f;
+    std::vector<double> reference(6 * 40);
+    add_product(reference, a, scaled, false, 6, kernel->operand);
+    std::vector<float> c(reference.size());
+    const GemmTerm term{{a.data(), 300, Element::f32}, gemm_matrix(b.values.data(), 40, 300, false, 1.75f)};
+    gemm(*kernel, {&term, 1}, 6, {c.data(), 40, Element::f32});
+    EXPECT_LT(distance(c, reference), 1e-5) << kernel->name;
+  }
+}
+
+TEST(Gemm, TransposedLeftOperand) {
+  for (const auto* kernel : gemm_kernels())
+    for (const auto type : {Element::f32, Element::bf16})
+      for (const int64_t k : {1, 2, 31, 64, 77})
+        for (const int64_t na : {1, 16, 37}) {
+          constexpr int64_t kNb = 53;
+          auto a = normals(k * na, "a"), b = normals(k * kNb, "b");
+          const auto a16 = to_bf16(a), b16 = to_bf16(b);
+          std::vector<double> reference(static_cast<size_t>(na * kNb));
+          const bool round = type == Element::bf16 || kernel->operand == Element::bf16;
+          for (int64_t i = 0; i < na; ++i)
+            for (int64_t j = 0; j < kNb; ++j)
+              for (int64_t p = 0; p < k; ++p) {
+                const float x = a[static_cast<size_t>(p * na + i)], y = b[static_cast<size_t>(p * kNb + j)];
+                reference[static_cast<size_t>(i * kNb + j)] += static_cast<double>(round ? rounded(x) : x) * static_cast<double>(round ? rounded(y) : y);
+              }
+          std::vector<float> c(reference.size());
+          const bool wide = type == Element::f32;
+          gemm_transposed(*kernel, {wide ? static_cast<const void*>(a.data()) : a16.data(), na, type}, na, {wide ? static_cast<const void*>(b.data()) : b16.data(), kNb, type}, kNb, k,
+                          {c.data(), kNb, Element::f32});
+          EXPECT_LT(distance(c, reference), 1e-5) << kernel->name << " " << k << " " << na;
+        }
+}
+
+TEST(Gemm, PiecesEqualTheWhole) {
+  for (const auto* kernel : gemm_kernels())
+    for (const bool transposed : {false, true}) {
+      const auto b = stored(WeightType::q8_0, transposed ? 64 : 160, transposed ? 160 : 64, "b");
+      const auto a = normals(9 * 64, "a");
+      const auto a16 = to_bf16(a);
+      const GemmRows rows{kernel->operand == Element::f32 ? static_cast<const void*>(a.data()) : a16.data(), 64, kernel->operand};
+      std::vector<float> whole(9 * 160), parts(9 * 160, 1);
+      const GemmTerm term{rows, b.view(transposed)};
+      gemm(*kernel, {&term, 1}, 9, {whole.data(), 160, Element::f32});
+      for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 96}, {96, 64}}) {
+        auto* panels = scratch_bytes(8, panel_bytes(*kernel, 64, count));
+        pack_panels(*kernel, b.view(transposed), first, count, panels);
+        multiply_panels(*kernel, rows, 9, 64, panels, count, {parts.data() + first, 160, Element::f32, nullptr, true});
+      }
+      for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(parts[i], whole[i] + 1, 1e-4) << kernel->name;
+    }
+}
+
+TEST(Gemm, ThreadsGiveTheSameBits) {
+  const auto b = stored(WeightType::q4_1, 200, 96, "b");
+  for (const auto* kernel : gemm_kernels())
+    for (const int64_t m : {5, 600}) {
+      const auto a = normals(m * 96, "a");
+      std::vector<float> one(static_cast<size_t>(m * 200)), two(one);
+      const GemmTerm term{{a.data(), 96, Element::f32}, b.view(false)};
+      at::set_num_threads(1);
+      gemm(*kernel, {&term, 1}, m, {one.data(), 200, Element::f32});
+      at::set_num_threads(2);
+      gemm(*kernel, {&term, 1}, m, {two.data(), 200, Element::f32});
+      at::set_num_threads(1);
+      EXPECT_EQ(std::memcmp(one.data(), two.data(), one.size() * 4), 0) << kernel->name << " " << m;
+    }
+}
+
+TEST(Gemm, SpeedsAreMeasuredAndBelowThePeak) {
+  for (const auto& speed : gemm_speeds()) {
+    EXPECT_GT(speed.product, 0.02 * speed.peak) << speed.kernel->name;   // other processes may share the core
+    EXPECT_GT(speed.peak, 1) << speed.kernel->name;
+    std::printf("  %-12s product %.0f GFLOP/s, peak %.0f\n", speed.kernel->name, speed.product, speed.peak);
+  }
+  std::printf("  bf16 activations: %s, fp32: %s\n", gemm_kernel(Element::bf16).name, gemm_kernel(Element::f32).name);
+}
+
+}  // namespace
+}  // namespace retort

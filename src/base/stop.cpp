@@ -10,9 +10,10 @@
 namespace retort {
 namespace {
 
-std::atomic<int> requests{0};
+std::atomic<int> requests{0}, last_signal{0};
 
 void on_signal(int signal) {
+  last_signal = signal;
   if (requests.fetch_add(1) >= 1 && signal == SIGINT) ::_exit(130);
 }
 
@@ -27,8 +28,12 @@ void catch_stop_signals() {
 }
 
 bool stop_requested() { return requests.load() > 0; }
+int stop_signal() { return last_signal.load(); }
 void request_stop() { requests.fetch_add(1); }
-void forget_stop() { requests.store(0); }
+void forget_stop() {
+  requests.store(0);
+  last_signal.store(0);
+}
 
 void leave_if_stopped(std::string_view doing_what) {
   if (stop_requested()) throw Stopped(fmt::format("stopped while {}; everything done so far is saved, the same command continues", doing_what));

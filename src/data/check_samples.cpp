@@ -6,29 +6,10 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "base/stop.h"
+#include "base/terminal.h"
 
 namespace retort {
 namespace {
-
-// Newlines stay; other control bytes, and bytes that are no UTF-8, are escaped.
-std::string harmless(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    const auto line = text.substr(0, text.find('\n'));
-    for (size_t i = 0; i < line.size();) {  // printable() cuts at 120 bytes, so it gets small parts that end between characters
-      size_t stop = std::min(line.size(), i + 16);
-      while (stop < line.size() && stop > i + 1 && (static_cast<unsigned char>(line[stop]) & 0xC0) == 0x80) --stop;
-      out += printable(line.substr(i, stop - i));
-      i = stop;
-    }
-    text.remove_prefix(line.size());
-    if (!text.empty()) {
-      out += '\n';
-      text.remove_prefix(1);
-    }
-  }
-  return out;
-}
 
 std::set<int32_t> end_tokens(const Tokenizer& tokenizer, const ChatTemplate& chat) {
   std::set<int32_t> ends;

@@ -30,7 +30,11 @@ std::string role_of(std::string_view name, std::string_view place) {
   corrupt(place, name, "unknown role; expected system, user (human) or assistant (gpt, model)");
 }
 
-std::vector<Message> conversation(const Json& list, std::string_view role_key, std::string_view content_key, std::string_view place) {
+std::string word(const Json& value) { return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump(); }
+
+}  // namespace
+
+std::vector<Message> messages_of(const Json& list, std::string_view role_key, std::string_view content_key, std::string_view place) {
   if (!list.is_array() || list.empty()) corrupt(place, "", "expected a list of messages that is not empty");
   std::vector<Message> messages;
   for (const auto& entry : list) {
@@ -39,10 +43,6 @@ std::vector<Message> conversation(const Json& list, std::string_view role_key, s
   }
   return messages;
 }
-
-std::string word(const Json& value) { return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump(); }
-
-}  // namespace
 
 Columns json_columns(const Json& object) {
   Columns columns;
@@ -66,9 +66,9 @@ std::string recognised_kind(const Json& object, std::string_view place) {
 void fill_from_json(const Json& object, std::string_view kind, Record& record) {
   const std::string& place = record.place;
   if (kind == "messages") {
-    record.messages = conversation(member(object, "messages", place), "role", "content", place);
+    record.messages = messages_of(member(object, "messages", place), "role", "content", place);
   } else if (kind == "sharegpt") {
-    record.messages = conversation(member(object, "conversations", place), "from", "value", place);
+    record.messages = messages_of(member(object, "conversations", place), "from", "value", place);
     const auto system = optional_text(object, "system", place);
     if (!system.empty() && record.messages[0].role != "system") record.messages.insert(record.messages.begin(), {"system", system});
   } else if (kind == "alpaca") {
@@ -82,9 +82,9 @@ void fill_from_json(const Json& object, std::string_view kind, Record& record) {
     // Either texts or, as TRL writes them, lists of messages.
     const auto& prompt = member(object, "prompt", place);
     const auto& completion = member(object, "completion", place);
-    record.messages = prompt.is_array() ? conversation(prompt, "role", "content", place) : std::vector<Message>{{"user", text_member(object, "prompt", place)}};
+    record.messages = prompt.is_array() ? messages_of(prompt, "role", "content", place) : std::vector<Message>{{"user", text_member(object, "prompt", place)}};
     if (completion.is_array()) {
-      for (auto& message : conversation(completion, "role", "content", place)) record.messages.push_back(std::move(message));
+      for (auto& message : messages_of(completion, "role", "content", place)) record.messages.push_back(std::move(message));
     } else {
       record.messages.push_back({"assistant", text_member(object, "completion", place)});
     }

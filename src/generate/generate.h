@@ -6,29 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include "generate/sample_spec.h"
-#include "models/model.h"
+#include "generate/growing_answer.h"
 
 namespace retort {
-
-// What ends a text: token ids (end of text, end of turn) and strings. Neither is part of the answer.
-struct StopRules {
-  std::vector<int32_t> tokens;
-  std::vector<std::string> texts;
-};
-
-// The model's and the tokenizer's ends of text, the template's ends of turn (as tokens where the vocabulary has them, as
-// texts where not) and the spec's stop strings. `chat` may be nullptr.
-StopRules stop_rules(const ModelConfig& config, const Tokenizer& tokenizer, const ChatTemplate* chat, const SampleSpec& spec);
-
-enum class Finish { stop_token, stop_text, length, context, interrupted };
-std::string_view finish_name(Finish finish);
-
-struct Answer {
-  std::vector<int32_t> tokens;  // without the stop token; with the tokens of a stop string
-  std::string text;             // bytes of the answer, without the stop string
-  Finish finish = Finish::length;
-};
 
 // New text of answer `index`, in whole characters; false stops that answer. Called from the worker's thread.
 using OnText = std::function<bool(int64_t index, std::string_view fresh)>;

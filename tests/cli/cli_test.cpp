@@ -1,61 +1,15 @@
 // The built program from outside: exit codes, one line an error, nothing half-written.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 
-#include "base/error.h"
-#include "base/files.h"
 #include "cli/commands.h"
+#include "cli/run_program.h"
 #include "report/manifest.h"
 
 namespace retort {
 
-namespace {
-
 namespace fs = std::filesystem;
-
-struct Result {
-  int exit = -1;
-  std::string out, err;
-};
-
-// Runs `retort ARGUMENTS` in the source folder.
-Result retort(const std::string& arguments) {
-  const auto errors = fs::temp_directory_path() / fmt::format("retort_cli_{}.err", getpid());
-  const auto command = fmt::format("cd '{}' && '{}/retort' {} 2>'{}'", RETORT_SOURCE_DIR, RETORT_BINARY_DIR, arguments, errors.string());
-  Result result;
-  auto* pipe = popen(command.c_str(), "r");
-  char buffer[4096];
-  for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;) result.out.append(buffer, count);
-  const int status = pclose(pipe);
-  result.exit = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  result.err = read_text(errors);
-  fs::remove(errors);
-  return result;
-}
-
-class Folder {
- public:
-  Folder() : path(fs::temp_directory_path() / fmt::format("retort_cli_{}", getpid())) { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  std::string write(const std::string& name, const std::string& text) const {
-    std::ofstream(path / name) << text;
-    return (path / name).string();
-  }
-  fs::path path;
-};
-
-void expect_one_line(const Result& result, int exit, const std::string& line) {
-  EXPECT_EQ(result.exit, exit);
-  EXPECT_EQ(result.err, line + "\n");
-}
-
-}  // namespace
 
 TEST(Cli, BadCommandLinesExitTwoWithOneLine) {
   expect_one_line(retort(""), 2, "retort: A subcommand is required; `retort --help` shows what it takes");

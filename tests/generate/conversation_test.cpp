@@ -1,0 +1,94 @@
+// SmolLM2 itself: a conversation over a kept cache, and batches, say what a single text computed from nothing says.
+#include "generate/conversation.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "generate/generate.h"
+
+namespace retort {
+namespace {
+
+class SmolLM2Says : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto file = std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+    if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is absent: run tools/setup";
+    static const auto shared = load_model({.path = file.string(), .compute = "f32"});
+    loaded = &shared;
+    sample.max_tokens = 12;
+  }
+  std::vector<int32_t> prompt(const std::vector<Message>& messages) const { return render_tokens(*loaded->chat, *loaded->tokenizer, messages, true).tokens; }
+  std::vector<Answer> alone(const std::vector<std::vector<int32_t>>& prompts) const {
+    return generate(*loaded->model, *loaded->tokenizer, prompts, sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample), at::kFloat);
+  }
+  Conversation conversation() const { return Conversation(*loaded->model, *loaded->tokenizer, *loaded->chat, sample, at::kFloat); }
+
+  const LoadedModel* loaded = nullptr;
+  SampleSpec sample;
+};
+
+TEST_F(SmolLM2Says, AConversationSaysWhatItsWholeTextSays) {
+  auto talk = conversation();
+  const auto first = talk.say("Name a fruit.");
+  EXPECT_EQ(first.tokens, alone({prompt({{"user", "Name a fruit."}})})[0].tokens);
+  const auto before = talk.tokens();
+  const auto second = talk.say("And a colour?");
+  EXPECT_GE(talk.reused_tokens(), before - 1);   // everything but, perhaps, the last token of the cut answer
+  EXPECT_EQ(second.tokens, alone({prompt({{"user", "Name a fruit."}, {"assistant", first.text}, {"user", "And a colour?"}})})[0].tokens);
+  EXPECT_EQ(talk.messages().back().content, second.text);
+
+  talk.reset("You are a pirate.");
+  EXPECT_EQ(talk.say("Hello!").tokens, alone({prompt({{"system", "You are a pirate."}, {"user", "Hello!"}})})[0].tokens);
+}
+
+TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {
+  auto talk = conversation();
+  int pieces = 0;
+  const auto cut = talk.say("Count to ten.", [&](std::string_view) { return ++pieces < 3; });
+  EXPECT_EQ(cut.finish, Finish::interrupted);
+  EXPECT_LT(cut.tokens.size(), 12u);
+  const auto next = talk.say("Go on.");
+  EXPECT_EQ(next.tokens, alone({prompt({{"user", "Count to ten."}, {"assistant", cut.text}, {"user", "Go on."}})})[0].tokens);
+
+  request_stop();
+  const auto stopped = talk.say("More.");
+  forget_stop();
+  EXPECT_EQ(stopped.finish, Finish::interrupted);
+  EXPECT_TRUE(stopped.tokens.empty());
+}
+
+TEST_F(SmolLM2Says, AFullContextIsRefusedAndForgotten) {
+  auto talk = conversation();
+  talk.say("Hi.");
+  std::string long_text;
+  for (int i = 0; i < 9000; ++i) long_text += "word ";
+  EXPECT_THROW(talk.say(long_text), RecipeError);
+  EXPECT_EQ(talk.messages().size(), 2u);
+  EXPECT_FALSE(talk.say("Still there?").tokens.empty());
+}
+
+// Eight prompts with shared beginnings, two of them equal, in one batch.
+TEST_F(SmolLM2Says, ABatchSaysWhatEachPromptAloneSays) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (const char* word : {"cat", "dog", "cat", "sea", "sun", "a list of things that are green"}) prompts.push_back(prompt({{"user", std::string("Tell me about ") + word}}));
+  prompts.push_back(prompt({{"system", "Be brief."}, {"user", "Hello"}}));
+  const auto together = alone(prompts);
+  for (size_t i = 0; i < prompts.size(); ++i) EXPECT_EQ(together[i].tokens, alone({prompts[i]})[0].tokens) << i;
+}
+
+// Draws are keyed by the number of the answer: a part of a batch gives what the whole gives, and equal prompts differ.
+TEST_F(SmolLM2Says, DrawsDoNotDependOnTheBatch) {
+  sample.temperature = 1;
+  const auto one = prompt({{"user", "Invent a name."}});
+  const auto all = alone({one, one, one});
+  EXPECT_NE(all[0].tokens, all[1].tokens);
+  const auto part = generate(*loaded->model, *loaded->tokenizer, {one, one}, sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample),
+                             at::kFloat, {}, nullptr, 1);
+  EXPECT_EQ(part[0].tokens, all[1].tokens);
+  EXPECT_EQ(part[1].tokens, all[2].tokens);
+}
+
+}  // namespace
+}  // namespace retort

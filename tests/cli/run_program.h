@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/error.h"
 #include "base/files.h"
 
 namespace retort {

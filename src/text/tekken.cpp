@@ -9,6 +9,8 @@
 namespace retort {
 namespace {
 
+constexpr size_t kMostSpecials = 65536;   // published files have 1000
+
 // RFC 4648, with padding; false for anything else.
 bool decode_base64(std::string_view text, std::string& bytes) {
   static const auto values = [] {
@@ -63,7 +65,10 @@ std::unique_ptr<Tokenizer> tokenizer_from_tekken(std::string_view tekken_json, s
   model.splits = {*split};
 
   const size_t size = number("default_vocab_size"), specials = number("default_num_special_tokens");
-  if (specials >= size) corrupt(file, "config.default_num_special_tokens", fmt::format("is {} of {} tokens", specials, size));
+  if (specials >= size || specials > kMostSpecials) corrupt(file, "config.default_num_special_tokens", fmt::format("is {} of {} tokens; at most {} are read", specials, size, kMostSpecials));
+  simdjson::dom::array vocabulary;
+  if (root["vocab"].get(vocabulary) != simdjson::SUCCESS) corrupt(file, "vocab", "is not a JSON array");
+  if (vocabulary.size() < size - specials) corrupt(file, "vocab", fmt::format("has {} entries; config.default_vocab_size needs {}", vocabulary.size(), size - specials));
   model.tokens.reserve(size);
   simdjson::dom::array listed;
   if (root["special_tokens"].get(listed) == simdjson::SUCCESS) {
@@ -82,8 +87,6 @@ std::unique_ptr<Tokenizer> tokenizer_from_tekken(std::string_view tekken_json, s
   model.types.assign(specials, TokenType::control);
   for (size_t i = 0; i < specials; ++i) model.added.push_back({.text = model.tokens[i], .id = static_cast<int32_t>(i), .control = true});
 
-  simdjson::dom::array vocabulary;
-  if (root["vocab"].get(vocabulary) != simdjson::SUCCESS) corrupt(file, "vocab", "is not a JSON array");
   std::string bytes_of_token;
   for (const auto entry : vocabulary) {
     if (model.tokens.size() == size) break;  // the file holds more than the model uses
@@ -96,7 +99,6 @@ std::unique_ptr<Tokenizer> tokenizer_from_tekken(std::string_view tekken_json, s
     model.tokens.push_back(byte_level_spelling(bytes_of_token));
     model.types.push_back(TokenType::normal);
   }
-  if (model.tokens.size() != size) corrupt(file, "vocab", fmt::format("has {} entries; config.default_vocab_size needs {}", model.tokens.size() - specials, size - specials));
   const auto named = [&](std::string_view text) -> std::optional<int32_t> {
     for (size_t i = 0; i < specials; ++i)
       if (model.tokens[i] == text) return static_cast<int32_t>(i);

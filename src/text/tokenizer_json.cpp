@@ -13,12 +13,14 @@ namespace {
 
 using simdjson::dom::element;
 constexpr std::string_view kSpaceMark = "\u2581";
+constexpr size_t kMostHoles = 65536;  // ids without a token; published files have a few hundred
 
 struct Reader {
   std::string_view file;
   BpeModel model;
   bool byte_level = false, spaces_marked = false;
   std::vector<bool> taken;  // ids that have a token
+  size_t most_ids = 0;      // what the entries that are there can name, with room for holes
 
   std::optional<element> field(element object, std::string_view key) const {
     element value;
@@ -49,8 +51,8 @@ struct Reader {
   }
 
   void check_keys(element value, int depth);
-  void put(std::string_view spelling, element id_value, TokenType type);
-  void read_vocabulary(element vocabulary);
+  bool put(std::string_view spelling, element id_value, TokenType type);  // false when it was there already
+  void read_vocabulary(element root, element vocabulary);
   void read_added(element root);
   void read_merges(element merges);
   void read_normalizer(element normalizer);
@@ -75,10 +77,10 @@ void Reader::check_keys(element value, int depth) {
   }
 }
 
-void Reader::put(std::string_view spelling, element id_value, TokenType type) {
+bool Reader::put(std::string_view spelling, element id_value, TokenType type) {
   int64_t id = 0;
-  if (id_value.get(id) != simdjson::SUCCESS || id < 0 || id >= static_cast<int64_t>(kMostTokens))
-    corrupt(file, spelling, fmt::format("its id is not a whole number from 0 to {}", kMostTokens - 1));
+  if (id_value.get(id) != simdjson::SUCCESS || id < 0 || id >= static_cast<int64_t>(most_ids))
+    corrupt(file, spelling, fmt::format("its id is not a whole number from 0 to {}, which is all that so many entries could need", most_ids - 1));
   const auto place = static_cast<size_t>(id);
   if (place >= taken.size()) {
     taken.resize(place + 1);
@@ -87,17 +89,21 @@ void Reader::put(std::string_view spelling, element id_value, TokenType type) {
   }
   if (taken[place] && model.tokens[place] != spelling)
     corrupt(file, spelling, fmt::format("has the id {}, which belongs to '{}'", id, printable(model.tokens[place])));
+  const bool fresh = !taken[place];
   taken[place] = true;
   model.tokens[place] = spelling;
   model.types[place] = type;
+  return fresh;
 }
 
-void Reader::read_vocabulary(element vocabulary) {
+void Reader::read_vocabulary(element root, element vocabulary) {
   simdjson::dom::object object;
   if (vocabulary.get(object) != simdjson::SUCCESS) corrupt(file, "model.vocab", "is not a JSON object");
+  const auto added = field(root, "added_tokens");
+  most_ids = std::min(kMostTokens, object.size() + (added && added->is_array() ? simdjson::dom::array(*added).size() : 0) + kMostHoles);
   for (const auto [spelling, id] : object) {
     const bool byte = model.byte_fallback && spelling.size() == 6 && spelling.starts_with("<0x") && spelling.ends_with(">");
-    put(spelling, id, byte ? TokenType::byte : TokenType::normal);
+    if (!put(spelling, id, byte ? TokenType::byte : TokenType::normal)) corrupt(file, spelling, "stands twice in the vocabulary");
   }
 }
 
@@ -256,7 +262,7 @@ std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view tokenizer_json, 
   model.alphabet = reader.byte_level ? BpeModel::Alphabet::bytes : BpeModel::Alphabet::characters;
   if (!reader.byte_level && !model.splits.empty()) corrupt(file, "pre_tokenizer", "splits by a pattern, which only byte-level BPE does");
 
-  reader.read_vocabulary(*vocabulary);
+  reader.read_vocabulary(root, *vocabulary);
   reader.read_merges(*merges);
   reader.read_added(root);
   for (size_t id = 0; id < reader.taken.size(); ++id)

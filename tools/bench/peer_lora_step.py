@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""One setting of the peer: LoRA rank 16 on every linear layer of SmolLM2-135M with transformers + PEFT, rows x length tokens a step.
+"""One setting of the peer: LoRA rank 16 on every linear layer of SmolLM2-135M with transformers + PEFT (or full fine-tuning).
 
-Prints one JSON line: tokens/s (median step after the first), peak resident memory, seconds from process start to the first step.
+Prints one JSON line: tokens/s (median step after the first), peak resident memory, seconds from process start to the end of the
+first step.
 """
 import argparse
 import json
@@ -12,27 +13,23 @@ import time
 
 started = time.time()
 parser = argparse.ArgumentParser()
-parser.add_argument("--gguf", default="checkpoints/smollm2-135m-instruct-q4_1.gguf")
-parser.add_argument("--dtype", choices=["bf16", "fp32"], default="bf16")
+parser.add_argument("--dtype", choices=["bf16", "fp32", "nf4"], default="bf16")
 parser.add_argument("--rows", type=int, default=4)
 parser.add_argument("--length", type=int, default=512)
 parser.add_argument("--steps", type=int, default=3)
-parser.add_argument("--full", action="store_true", help="full fine-tuning instead of LoRA")
+parser.add_argument("--kind", choices=["lora", "full"], default="lora")
 parser.add_argument("--compile", action="store_true")
 options = parser.parse_args()
 
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, GgufConfig
+
+import peer_model
 
 torch.manual_seed(0)
-folder, name = os.path.split(options.gguf)
-dtype = torch.bfloat16 if options.dtype == "bf16" else torch.float32
-model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=dtype,
-                                             quantization_config=GgufConfig(dequantize=True))
-if not options.full:
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=targets, task_type="CAUSAL_LM"))
+model = peer_model.load(options.dtype)
+if options.kind == "lora":
+    from peft import LoraConfig, get_peft_model
+    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=peer_model.LINEARS, task_type="CAUSAL_LM"))
 model.train()
 if options.compile:
     model = torch.compile(model)
@@ -52,7 +49,7 @@ for step in range(options.steps + 1):
         first = time.time() - started
 print(json.dumps({
     "dtype": options.dtype, "malloc": "tuned" if os.environ.get("MALLOC_TRIM_THRESHOLD_") else "plain",
-    "compile": options.compile, "full": options.full,
+    "compile": options.compile, "kind": options.kind,
     "tokens_per_s": options.rows * options.length / statistics.median(seconds[1:]),
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "first_step_s": first, "loss": loss.item(),
 }))

@@ -109,7 +109,7 @@ const ChatTemplate* chat_template_by_source(std::string_view jinja_source) {
   return nullptr;
 }
 
-const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source) {
+const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source, std::string_view key) {
   std::vector<std::string> names;
   std::string listed;
   for (const auto& entry : chat_templates()) {
@@ -119,14 +119,14 @@ const ChatTemplate& choose_chat_template(std::string_view name, std::string_view
   if (name != "auto" && !name.empty()) {
     if (const auto* found = find_chat_template(name)) return *found;
     const auto near = nearest(name, names);
-    throw RecipeError(fmt::format("data.template: '{}' is no known chat template{}; expected auto or one of {}", printable(name),
+    throw RecipeError(fmt::format("{}: '{}' is no known chat template{}; expected auto or one of {}", key, printable(name),
                                   near.empty() ? "" : "; did you mean '" + near + "'?", listed));
   }
   if (const auto* found = chat_template_by_source(jinja_source)) return *found;
-  throw RecipeError(fmt::format("data.template: the model {}; set data.template to one of {}",
+  throw RecipeError(fmt::format("{}: the model {}; set {} to one of {}", key,
                                 jinja_source.empty() ? "brings no chat template"
                                                      : "brings a chat template that is not known here (sha256 " + sha256(jinja_source).substr(0, 12) + ")",
-                                listed));
+                                key, listed));
 }
 
 }  // namespace retort

@@ -44,7 +44,7 @@ const ChatTemplate* chat_template_by_source(std::string_view jinja_source);
 
 // The template that a recipe means: `name`, or for "auto" the one of the model's own jinja text. RecipeError that says
 // what to set when neither is known.
-const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source);
+const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source, std::string_view key = "data.template");
 
 // A conversation as ids. answers[i] is -1 or the index of the assistant message that token i belongs to.
 struct RenderedTokens {

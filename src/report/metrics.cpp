@@ -48,6 +48,7 @@ void MetricsLog::add(int64_t step, const Scalars& scalars) { append(folder_ / "m
 void MetricsLog::add_speed(int64_t step, const Scalars& scalars) { append(folder_ / "speed.jsonl", step, scalars); }
 
 void MetricsLog::append(const std::filesystem::path& file, int64_t step, const Scalars& scalars) {
+  events_.add(step, scalars, now());   // first: an event that comes twice, when the row below fails and is tried again, is no harm
   OrderedJson row{{"step", step}};
   for (const auto& [tag, value] : scalars) {
     if (std::isfinite(value)) row[tag] = value;
@@ -55,11 +56,15 @@ void MetricsLog::append(const std::filesystem::path& file, int64_t step, const S
   }
   const auto line = row.dump() + "\n";
   const int descriptor = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  const bool written = descriptor >= 0 && write(descriptor, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  if (descriptor < 0) throw Failure(fmt::format("{}: {}", file.string(), std::strerror(errno)));
+  // The file has whole rows only: what a full disk takes of one is cut off again, and the caller may try once more.
+  const auto before = lseek(descriptor, 0, SEEK_END);
+  errno = ENOSPC;   // what a short write means
+  const bool written = write(descriptor, line.data(), line.size()) == static_cast<ssize_t>(line.size());
   const int reason = errno;
-  if (descriptor >= 0) close(descriptor);
-  if (!written) throw Failure(fmt::format("{}: {}", file.string(), std::strerror(reason)));
-  events_.add(step, scalars, now());
+  const bool cut = written || ftruncate(descriptor, before) == 0;
+  close(descriptor);
+  if (!written) throw Failure(fmt::format("{}: {}{}", file.string(), std::strerror(reason), cut ? "" : "; its last row is cut short"));
 }
 
 std::vector<MetricRow> read_metrics(const std::filesystem::path& jsonl_file) {

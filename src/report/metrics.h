@@ -16,6 +16,7 @@ class MetricsLog {
  public:
   // Continues a run after `done_steps` steps: rows beyond it, and a last row cut short by a crash, are dropped.
   MetricsLog(const std::filesystem::path& folder, int64_t done_steps);
+  // Failure when the disk does not take a row; the files hold whole rows then, and the same call may be made again later.
   // Numbers that a rerun gives again: loss, learning rate, gradient norm, tokens.
   void add(int64_t step, const Scalars& scalars);
   // Numbers of this machine: tokens/s, memory, seconds.

@@ -110,10 +110,15 @@ void EventFile::add(int64_t step, const Scalars& scalars, double wall_time) { re
 
 void EventFile::record(const std::string& event) {
   const auto bytes_out = framed(event);
+  const auto before = lseek(descriptor_, 0, SEEK_CUR);
   for (size_t done = 0; done < bytes_out.size();) {
     const auto count = write(descriptor_, bytes_out.data() + done, bytes_out.size() - done);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw Failure(fmt::format("{}: {}", path_.string(), std::strerror(errno)));
+    if (count < 0) {   // a reader stops at half a record
+      const int reason = errno;
+      if (ftruncate(descriptor_, before) == 0) lseek(descriptor_, before, SEEK_SET);
+      throw Failure(fmt::format("{}: {}", path_.string(), std::strerror(reason)));
+    }
     done += static_cast<size_t>(count);
   }
 }

@@ -101,8 +101,8 @@ bool Optimizer::update(const std::vector<Tensor>& sums, double share, double lea
   return std::all_of(finite.begin(), finite.end(), [](char each) { return each != 0; });
 }
 
-std::vector<Optimizer::State> Optimizer::states() {
-  std::vector<State> all;
+std::vector<NamedBytes> Optimizer::states() {
+  std::vector<NamedBytes> all;
   const auto add = [&](const std::string& name, WeightType type, std::vector<int64_t> shape, auto& values) {
     if (!values.empty()) all.push_back({name, type, std::move(shape), std::as_writable_bytes(std::span(values))});
   };

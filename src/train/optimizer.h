@@ -1,9 +1,7 @@
 // Gradients become weights: fp32 weights and states that live as long as the run, one fused pass a step over all of them.
 #pragma once
-#include <span>
-
 #include "models/model.h"
-#include "quant/types.h"
+#include "train/checkpoint.h"
 #include "train/train_spec.h"
 
 namespace retort {
@@ -13,18 +11,12 @@ class Optimizer {
   // The trainables are contiguous fp32 leaves, changed in place.
   Optimizer(const OptimizerSpec& spec, const std::vector<NamedTensor>& trainables, int64_t threads);
 
-  // `sums` as StepSums.gradients; `share` multiplies them. False when a weight is not finite afterwards. A trainable without
+  // `sums` as StepSums.gradients; `share` multiplies them. False when a weight or moment is not finite afterwards. A trainable without
   // a gradient counts as one with a gradient of zero.
   bool update(const std::vector<Tensor>& sums, double share, double learning_rate);
 
-  // What a checkpoint holds besides the weights.
-  struct State {
-    std::string name;                  // "moment_1.<trainable>"
-    WeightType type = WeightType::f32;
-    std::vector<int64_t> shape;
-    std::span<std::byte> bytes;
-  };
-  std::vector<State> states();
+  // Moments under "moment_1.<trainable>", as a checkpoint holds them besides the weights.
+  std::vector<NamedBytes> states();
   int64_t updates = 0;                 // made so far: bias correction counts these, not steps that were skipped
 
  private:

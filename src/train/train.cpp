@@ -3,20 +3,24 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <fmt/ranges.h>
-
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
+#include <thread>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "base/random.h"
 #include "base/stop.h"
-#include "formats/weight_file.h"
 #include "ops/workers.h"
-#include "report/metrics.h"
-#include "train/batches.h"
+#include "train/checkpoint.h"
+#include "train/fingerprint.h"
 #include "train/optimizer.h"
+#include "train/run_lock.h"
+#include "train/run_log.h"
+#include "train/run_state.h"
 #include "train/schedule.h"
 #include "train/step.h"
 
@@ -24,6 +28,8 @@ namespace retort {
 namespace {
 
 constexpr auto kTrainedFile = "trained.safetensors";
+constexpr std::chrono::seconds kRetrySave{60};   // while training goes on
+constexpr std::chrono::seconds kRetryLast{2};    // at the end, where there is nothing else to do
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -43,16 +49,31 @@ uint64_t peak_resident_bytes() {
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
+NamedBytes bytes_of(const std::string& name, Tensor& tensor) {
+  return {name, WeightType::f32, tensor.sizes().vec(), {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()}};
+}
+
+std::vector<NamedBytes> bytes_of(const std::vector<NamedTensor>& tensors) {
+  std::vector<NamedBytes> all;
+  for (const auto& [name, tensor] : tensors) all.push_back(bytes_of(name, *tensor));
+  return all;
+}
+
+void load_weights(const std::filesystem::path& file, const std::vector<NamedTensor>& trainables) {
+  load_tensors(file, bytes_of(trainables));
+  for (const auto& trainable : trainables) trainable.tensor->unsafeGetTensorImpl()->bump_version();
+}
+
 class Run {
  public:
   Run(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
-      : spec_(spec), job_(job), watch_(watch), threads_(usable_threads(spec.threads)),
+      : spec_(spec), job_(job), watch_(watch), threads_(usable_threads(spec.threads)), lock_(job.folder), checkpoints_(job.folder / "checkpoints"),
         batches_(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)), optimizer_(spec.optimizer, job.trainables, threads_) {
     for (const auto& trainable : job.trainables) leaves_.push_back(*trainable.tensor);
-    state_.planned = spec.steps > 0 ? spec.steps : batches_.steps(spec.epochs);
+    state_.fingerprint = full_fingerprint(spec, job, threads_);
     if (!job.held_out.empty()) {
       std::vector<int64_t> all(job.held_out.size());
-      for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
+      std::iota(all.begin(), all.end(), int64_t{0});
       held_out_ = plan_step(job.held_out, all, spec.batch.row_tokens, threads_);
     }
     if (!batches_.unsupervised().empty()) {
@@ -63,32 +84,83 @@ class Run {
   }
 
   TrainResult run() {
-    metrics_.emplace(job_.folder, state_.steps);
-    if (watch_.on_start) watch_.on_start(state_.steps, state_.planned);
-    for (;;) {
-      if (evaluation_due()) evaluate();
-      if (finished()) break;
-      leave_if_stopped("training");
-      step();
+    resume();
+    state_.result.planned = spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs);
+    log_.emplace(job_.folder, state_.result.steps, state_.metrics_bytes, watch_);
+    if (watch_.on_start) watch_.on_start(state_.result.steps, state_.result.planned);
+    try {
+      for (;;) {
+        if (evaluation_due()) evaluate();
+        if (finished()) break;
+        if (save_due()) try_to_save();
+        leave_if_stopped("training");
+        step();
+      }
+    } catch (const Stopped&) {
+      save();
+      throw;
     }
-    save_trained();
-    state_.peak_bytes = peak_resident_bytes();
-    return state_;
+    patiently([&] { save(); });
+    choose_weights();
+    patiently([&] { save_tensors(job_.folder / kTrainedFile, bytes_of(job_.trainables)); });
+    state_.result.peak_bytes = peak_resident_bytes();
+    return state_.result;
   }
 
  private:
-  bool finished() const { return state_.steps >= state_.planned || state_.stopped_early; }
+  CheckpointName here() const { return {state_.result.steps, sums_.forests}; }
+  bool finished() const { return state_.result.steps >= state_.result.planned || state_.result.stopped_early; }
 
-  bool evaluation_due() const {
-    if (held_out_.forests.empty() || evaluated_ == state_.steps) return false;
-    if (state_.steps >= state_.planned) return true;
-    return spec_.evaluate.every > 0 && state_.steps % spec_.evaluate.every == 0;
+  void resume() {
+    const auto found = checkpoints_.newest([&](const std::string& line) { note(line); });
+    if (!found) {
+      if (!checkpoints_.list().empty()) note("no checkpoint is whole; training starts from the beginning");
+      return;
+    }
+    const auto file = checkpoints_.path(*found) / "state.json";
+    auto now = std::move(state_.fingerprint);
+    state_ = run_state(checkpoints_.state(*found), file.string());
+    const auto different = differences(state_.fingerprint, now);
+    if (!different.empty()) {
+      if (!spec_.checkpoint.resume_inexact)
+        throw RecipeError(fmt::format("{}: the run so far was made otherwise ({}); make that equal again, choose another output folder, or set "
+                                      "train.checkpoint.resume_inexact to continue with a result that is not bit-equal", checkpoints_.path(*found).string(), different));
+      note(fmt::format("continues inexactly: {}", different));
+      state_.result.resumed_inexactly = true;
+    }
+    state_.fingerprint = std::move(now);
+    load_weights(checkpoints_.path(*found) / "weights.safetensors", job_.trainables);
+    load_tensors(checkpoints_.path(*found) / "optimizer.safetensors", optimizer_.states());
+    optimizer_.updates = state_.updates;
+    if (state_.forests > 0 && different.empty()) {   // the forests of another recipe or machine may be others
+      sums_ = {.gradients = {}, .nats = state_.nats, .weight = state_.weight, .forests = state_.forests};
+      for (const auto& trainable : job_.trainables) sums_.gradients.push_back(at::empty(trainable.tensor->sizes(), at::TensorOptions(at::kFloat)));
+      load_tensors(checkpoints_.path(*found) / "gradients.safetensors", gradients());
+    }
+    saved_ = *found;
+    earlier_seconds_ = state_.result.seconds;
   }
 
-  Pass pass_of(const Forest& forest, int64_t index) const {
+  std::vector<NamedBytes> gradients() {
+    std::vector<NamedBytes> all;
+    for (size_t i = 0; i < sums_.gradients.size(); ++i) {
+      auto& sum = sums_.gradients[i];
+      if (!sum.defined()) sum = at::zeros(leaves_[i].sizes(), at::TensorOptions(at::kFloat));
+      all.push_back(bytes_of(job_.trainables[i].name, sum));
+    }
+    return all;
+  }
+
+  bool evaluation_due() const {
+    if (held_out_.forests.empty() || state_.evaluated == state_.result.steps || sums_.forests > 0) return false;
+    if (state_.result.steps >= state_.result.planned) return true;
+    return spec_.evaluate.every > 0 && state_.result.steps % spec_.evaluate.every == 0;
+  }
+
+  Pass training_pass(const Forest& forest, int64_t index) const {
     auto pass = make_pass(forest, job_.compute);
     pass.training = true;
-    pass.dropout_key = Draws(static_cast<uint64_t>(spec_.seed), "dropout", static_cast<uint64_t>(state_.steps)).bits(static_cast<uint64_t>(index));
+    pass.dropout_key = Draws(static_cast<uint64_t>(spec_.seed), "dropout", static_cast<uint64_t>(state_.result.steps)).bits(static_cast<uint64_t>(index));
     pass.recompute = spec_.recompute;
     pass.embedding_noise = static_cast<float>(spec_.neftune_alpha);
     return pass;
@@ -96,104 +168,164 @@ class Run {
 
   void step() {
     const auto start = Clock::now();
-    auto place = place_;
+    auto place = state_.place;
     const auto chosen = batches_.take(place);
     const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, threads_);
-    StepSums sums;
-    if (!add_gradients(job_.model, job_.objective, plan, [&](const Forest& forest, int64_t index) { return pass_of(forest, index); }, leaves_, threads_, sums))
+    // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of work.
+    if (!add_gradients(job_.model, job_.objective, plan, [&](const Forest& forest, int64_t index) { return training_pass(forest, index); }, leaves_, threads_, sums_))
       leave_if_stopped("training");
+    const auto sums = std::exchange(sums_, {});
 
+    auto& result = state_.result;
     StepRecord record;
-    record.steps = state_.planned;
-    record.loss = sums.nats / sums.weight;
-    record.gradient_norm = gradient_norm(sums.gradients, threads_) / sums.weight;
-    record.learning_rate = spec_.optimizer.learning_rate * schedule_share(spec_.schedule, state_.steps, state_.planned);
+    record.step = result.steps + 1;
+    record.steps = result.planned;
+    record.learning_rate = spec_.optimizer.learning_rate * schedule_share(spec_.schedule, result.steps, result.planned);
     record.supervised = plan.supervised;
     record.tokens = plan.saving.plain_rows;
     record.rows = plan.saving.forest_rows;
     if (sums.weight == 0) {
       skip(record, chosen, "nothing in it is supervised");
-      record.loss = record.gradient_norm = 0;
-    } else if (!std::isfinite(record.loss) || !std::isfinite(record.gradient_norm)) {
-      ++bad_in_a_row_;
-      skip(record, chosen, std::isfinite(record.loss) ? "its gradient is not finite" : "its loss is not finite");
     } else {
-      bad_in_a_row_ = 0;
-      const double share = clip_share(record.gradient_norm, spec_.optimizer.clip_norm) / sums.weight;
-      if (!optimizer_.update(sums.gradients, share, record.learning_rate))
-        throw Failure(fmt::format("step {}: the update made weights that are not finite; lower train.optimizer.learning_rate", state_.steps + 1));
+      record.loss = sums.nats / sums.weight;
+      record.gradient_norm = gradient_norm(sums.gradients, threads_) / sums.weight;
+      if (std::isfinite(record.loss) && std::isfinite(record.gradient_norm)) {
+        // One multiplication divides by the whole step's weight and clips.
+        if (!optimizer_.update(sums.gradients, clip_share(record.gradient_norm, spec_.optimizer.clip_norm) / sums.weight, record.learning_rate))
+          throw Failure(fmt::format("step {}: the update made weights that are not finite; lower train.optimizer.learning_rate", record.step));
+        result.last_loss = record.loss;
+        state_.bad_in_a_row = 0;
+      } else {
+        ++state_.bad_in_a_row;
+        skip(record, chosen, std::isfinite(record.loss) ? "its gradient is not finite" : "its loss is not finite");
+      }
     }
-    place_ = place;
-    record.step = ++state_.steps;
-    if (!record.skipped) state_.last_loss = record.loss;
-    state_.tokens += record.tokens;
-    state_.rows += record.rows;
-    state_.supervised += record.supervised;
+    ++result.steps;
+    state_.place = place;
+    result.tokens += record.tokens;
+    result.rows += record.rows;
+    result.supervised += record.supervised;
     record.seconds = seconds_since(start);
     record.resident_bytes = resident_bytes();
-    state_.seconds += record.seconds;
-    tell(record);
-    if (bad_in_a_row_ >= spec_.bad_steps)
+    log_->step(record);
+    if (watch_.on_step) watch_.on_step(record);
+    if (state_.bad_in_a_row >= spec_.bad_steps)
       throw Failure(fmt::format("step {}: {} steps in a row were not finite; lower train.optimizer.learning_rate, or look at the samples named above",
-                                record.step, bad_in_a_row_));
+                                record.step, state_.bad_in_a_row));
   }
 
   void skip(StepRecord& record, const std::vector<int64_t>& chosen, const std::string& why) {
     record.skipped = true;
-    ++state_.skipped;
+    ++state_.result.skipped;
     std::string ids;
     constexpr size_t kNamed = 4;
     for (size_t i = 0; i < std::min(kNamed, chosen.size()); ++i)
       ids += (i ? ", " : "") + printable(job_.samples[static_cast<size_t>(chosen[i])].id);
     if (chosen.size() > kNamed) ids += fmt::format(" and {} more", chosen.size() - kNamed);
-    note(fmt::format("step {} is skipped: {} (samples {})", state_.steps + 1, why, ids));
+    note(fmt::format("step {} is skipped: {} (samples {})", record.step, why, ids));
   }
 
   void evaluate() {
-    const auto start = Clock::now();
+    auto& result = state_.result;
     const auto loss = mean_loss(job_.model, job_.objective, held_out_, [&](const Forest& forest, int64_t) { return make_pass(forest, job_.compute); }, threads_);
-    evaluated_ = state_.steps;
-    state_.seconds += seconds_since(start);
+    state_.evaluated = result.steps;
     if (!loss) return;
-    (state_.steps == 0 ? state_.held_out_before : state_.held_out_after) = *loss;
-    metrics_->add(state_.steps, {{"held_out_loss", *loss}});
-    if (watch_.on_evaluation) watch_.on_evaluation(state_.steps, *loss);
+    (result.steps == 0 ? result.held_out_before : result.held_out_after) = *loss;
+    log_->evaluation(result.steps, *loss);
+    if (watch_.on_evaluation) watch_.on_evaluation(result.steps, *loss);
+    if (std::isfinite(*loss) && (!state_.best_loss || *loss < *state_.best_loss)) {
+      state_.best_loss = *loss;
+      result.best_step = result.steps;
+      state_.evaluations_since_best = 0;
+      best_is_new_ = spec_.evaluate.keep_best;
+    } else if (spec_.evaluate.patience > 0 && ++state_.evaluations_since_best >= spec_.evaluate.patience) {
+      result.stopped_early = result.steps < result.planned;
+    }
   }
 
-  void tell(const StepRecord& record) {
-    Scalars scalars{{"loss", record.loss}, {"learning_rate", record.learning_rate}, {"gradient_norm", record.gradient_norm},
-                    {"supervised", static_cast<double>(record.supervised)}, {"tokens", static_cast<double>(record.tokens)}, {"rows", static_cast<double>(record.rows)}};
-    if (record.skipped) scalars.emplace_back("skipped", 1);
-    metrics_->add(record.step, scalars);
-    metrics_->add_speed(record.step, {{"seconds", record.seconds}, {"tokens_per_second", static_cast<double>(record.tokens) / record.seconds},
-                                      {"resident_bytes", static_cast<double>(record.resident_bytes)}});
-    if (watch_.on_step) watch_.on_step(record);
+  bool save_due() const {
+    if (saved_ == here()) return false;
+    const auto every = spec_.checkpoint.every;
+    return best_is_new_ || (every > 0 && state_.result.steps > 0 && state_.result.steps % every == 0) || (retry_ && Clock::now() >= *retry_);
+  }
+
+  void save() {
+    if (saved_ == here()) return;
+    state_.result.seconds = earlier_seconds_ + seconds_since(session_);
+    state_.updates = optimizer_.updates;
+    state_.forests = sums_.forests;
+    state_.nats = sums_.nats;
+    state_.weight = sums_.weight;
+    state_.metrics_bytes = log_->sync();
+    checkpoints_.save(here(), {.weights = bytes_of(job_.trainables), .optimizer = optimizer_.states(), 
+                              .gradients = sums_.forests > 0 ? gradients() : std::vector<NamedBytes>(), .state = to_json(state_)});
+    saved_ = here();
+    best_is_new_ = false;
+    retry_.reset();
+    checkpoints_.prune(spec_.checkpoint.keep_last, state_.result.best_step);
+  }
+
+  // Training is worth more than a checkpoint: a disk that is full now may have room later.
+  void try_to_save() {
+    try {
+      save();
+    } catch (const Failure& failure) {
+      note(fmt::format("not saved at step {}, training goes on: {}", state_.result.steps, failure.what()));
+      best_is_new_ = false;
+      retry_ = Clock::now() + kRetrySave;
+    }
+  }
+
+  // The end of a run is worth waiting for.
+  void patiently(const std::function<void()>& save_something) {
+    for (bool told = false;; told = true) {
+      try {
+        return save_something();
+      } catch (const Failure& failure) {
+        if (!told) note(fmt::format("the result is not saved yet: {}; trying again every {} s", failure.what(), kRetryLast.count()));
+        for (const auto until = Clock::now() + kRetryLast; Clock::now() < until; std::this_thread::sleep_for(std::chrono::milliseconds(50)))
+          if (stop_requested()) throw;
+      }
+    }
+  }
+
+  // The weights of the lowest held-out loss take the place of the last ones.
+  void choose_weights() {
+    auto& result = state_.result;
+    if (!spec_.evaluate.keep_best || !result.best_step || *result.best_step == result.steps) return;
+    const CheckpointName best{*result.best_step, 0};
+    try {
+      checkpoints_.verify(best);
+      load_weights(checkpoints_.path(best) / "weights.safetensors", job_.trainables);
+      result.held_out_after = state_.best_loss;
+    } catch (const FormatError& error) {
+      note(fmt::format("the best weights (step {}) cannot be had, the last ones stay: {}", best.steps, error.what()));
+    }
   }
 
   void note(const std::string& line) const {
     if (watch_.on_note) watch_.on_note(line);
   }
 
-  void save_trained() const {
-    std::vector<TensorSource> tensors;
-    for (const auto& [name, tensor] : job_.trainables)
-      tensors.push_back(tensor_source(name, WeightType::f32, tensor->sizes().vec(), {static_cast<const std::byte*>(tensor->const_data_ptr()), tensor->nbytes()}));
-    write_safetensors(job_.folder / kTrainedFile, tensors, {});
-  }
-
   const TrainSpec& spec_;
   const TrainJob& job_;
   const TrainWatch& watch_;
   const int64_t threads_;
+  const RunLock lock_;
+  const Checkpoints checkpoints_;
   Batches batches_;
   Optimizer optimizer_;
   std::vector<Tensor> leaves_;
   StepPlan held_out_;
-  std::optional<MetricsLog> metrics_;
+  std::optional<RunLog> log_;
 
-  TrainResult state_;
-  Batches::Place place_;
-  int64_t evaluated_ = -1, bad_in_a_row_ = 0;
+  RunState state_;
+  StepSums sums_;                            // of the step begun
+  std::optional<CheckpointName> saved_;      // the newest checkpoint, when nothing has happened since
+  bool best_is_new_ = false;
+  std::optional<Clock::time_point> retry_;   // of a save that failed
+  const Clock::time_point session_ = Clock::now();
+  double earlier_seconds_ = 0;
 };
 
 }  // namespace
@@ -203,18 +335,6 @@ TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& 
   return Run(spec, job, watch).run();
 }
 
-void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables) {
-  const auto file = open_safetensors(folder / kTrainedFile);
-  for (const auto& [name, tensor] : trainables) {
-    const auto* view = file.find(name);
-    if (!view) corrupt(file.path.string(), name, "is missing; the run trained something else");
-    if (view->type != WeightType::f32 || view->shape != tensor->sizes().vec())
-      corrupt(file.path.string(), name, fmt::format("has shape [{}], the model needs fp32 [{}]", fmt::join(view->shape, ", "), fmt::join(tensor->sizes().vec(), ", ")));
-    std::memcpy(tensor->mutable_data_ptr(), view->data.data(), view->data.size());
-    tensor->unsafeGetTensorImpl()->bump_version();
-  }
-  if (file.tensors.size() != trainables.size())
-    corrupt(file.path.string(), "", fmt::format("holds {} tensors, this model trains {}; the run trained something else", file.tensors.size(), trainables.size()));
-}
+void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables) { load_weights(folder / kTrainedFile, trainables); }
 
 }  // namespace retort

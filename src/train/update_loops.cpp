@@ -33,7 +33,10 @@ bool adamw_update(float* __restrict weights, const float* __restrict sums, float
     const auto end = std::min(begin + kLanes * 32, count);
     for (int64_t i = begin; i < end; ++i) update(i);
     Finite seen[kLanes];
-    for (int64_t i = begin; i < end; ++i) seen[i % kLanes].see(weights[i]);
+    for (int64_t i = begin; i < end; ++i) {
+      seen[i % kLanes].see(weights[i]);
+      seen[i % kLanes].see(second[i]);
+    }
     for (const auto& lane : seen) finite = finite && lane.all();
   }
   return finite;

@@ -1,5 +1,5 @@
 // The optimizers' arithmetic over plain arrays: one pass reads gradient and states, and writes states and weights. `share`
-// multiplies every gradient on its way (1 / the step's weight, and clipping). Each returns whether all new weights are finite.
+// multiplies every gradient on its way (1 / the step's weight, and clipping). Each returns whether all that is new is finite.
 #pragma once
 #include <cstdint>
 

@@ -1,0 +1,13 @@
+// What must be the same for a resumed run to end with the same bytes.
+#pragma once
+#include "train/train.h"
+
+namespace retort {
+
+// job.fingerprint and what only train() knows: threads, CPU, compute type, this build, the train section, the samples.
+Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t threads);
+
+// "threads: 2 then, 1 now; ...": what differs, or "".
+std::string differences(const Fingerprint& then, const Fingerprint& now);
+
+}  // namespace retort

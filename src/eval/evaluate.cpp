@@ -19,10 +19,10 @@ template <class Item> std::vector<Item> first_of(std::vector<Item> items, int64_
 }
 
 // A file of samples instead of the held-out ones.
-std::vector<Record> records_of(const EvalTaskSpec& task) {
+SourceSpec source_of(const EvalTaskSpec& task) {
   SourceSpec source;
   source.path = task.path;
-  return read_records(source, 0);
+  return source;
 }
 
 template <class Item, class Read> std::vector<Item> examples_of(const EvalTaskSpec& task, Read read) {
@@ -39,15 +39,16 @@ TaskResult run_task(const EvalTaskSpec& task, const Subject& subject, const Held
   if (task.kind == "perplexity") {
     if (task.path.empty()) return perplexity_task(subject, first_of(held_out.samples, task.limit), name);
     DataSpec whole;
-    whole.length = "split";
+    whole.sources = {source_of(task)};
+    whole.held_out = {0, 0};
+    whole.length = "split";   // long texts are read in pieces of one pass
     whole.row_tokens = subject.row_tokens;
     const auto* chat = subject.chat ? subject.chat : find_chat_template("plain");
-    std::vector<Sample> samples;
-    for (const auto& record : first_of(records_of(task), task.limit)) samples.push_back(make_sample(whole, record, subject.tokenizer, *chat));
+    const auto samples = build_dataset(whole, first_of(read_records(source_of(task), 0), task.limit), subject.tokenizer, *chat).train;
     return perplexity_task(subject, samples, name);
   }
   if (task.kind == "completion") {
-    const auto& records = task.path.empty() ? held_out.records : records_of(task);
+    const auto& records = task.path.empty() ? held_out.records : read_records(source_of(task), 0);
     return completion_task(subject, first_of(questions_of(records, subject), task.limit), task.max_tokens, name);
   }
   if (task.path.empty()) throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));

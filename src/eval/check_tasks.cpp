@@ -1,0 +1,87 @@
+#include "eval/check_tasks.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "data/record.h"
+#include "eval/question_file.h"
+
+namespace retort {
+namespace {
+
+int64_t records_in(const std::string& path) {
+  SourceSpec source;
+  source.path = path;
+  return static_cast<int64_t>(read_records(source, 0).size());
+}
+
+// Questions and examples of a task, by whatever reads its kind.
+template <class Read> void count_questions(const EvalTaskSpec& task, Read read, TaskInput& input) {
+  input.count = static_cast<int64_t>(read(task.path, task.limit).size());
+  if (task.few_shot == 0) return;
+  if (task.examples.empty()) throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but no file of examples is named", task.label(), task.few_shot));
+  input.examples = static_cast<int64_t>(read(task.examples, task.few_shot).size());
+  if (input.examples < task.few_shot)
+    throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but {} holds {} examples", task.label(), task.few_shot, printable(task.examples), input.examples));
+}
+
+}  // namespace
+
+std::vector<std::string> metric_names(const EvalTaskSpec& task) {
+  if (task.kind == "perplexity") return {"nats_per_token", "perplexity", "token_accuracy", "bits_per_byte"};
+  if (task.kind == "completion") return {"exact_match", "f1", "normalised_match", "first_letter", "prefix_share", "ended", "answer_tokens"};
+  if (task.kind == "multiple_choice") {
+    if (task.score == "text") return {"accuracy", "accuracy_norm", "accuracy_per_token"};
+    return {"accuracy"};
+  }
+  if (task.kind == "numeric") return {"accuracy", "answered"};
+  return {"ended", "completion_tokens"};   // code
+}
+
+std::vector<TaskInput> check_tasks(const EvalSpec& spec, int64_t held_out) {
+  std::vector<TaskInput> inputs;
+  std::set<std::string> names;
+  for (const auto& task : spec.tasks) {
+    const auto& name = task.label();
+    if (!is_plain_name(name)) throw RecipeError(fmt::format("eval task '{}': its name becomes a file name; write it without '/' and '\\'", printable(name)));
+    if (!names.insert(name).second) throw RecipeError(fmt::format("eval task '{}': two tasks have this name; set `name` for one of them", printable(name)));
+    TaskInput input{name, task.kind, task.path, 0, 0};
+    const bool samples = task.kind == "perplexity" || task.kind == "completion";
+    if (samples) {
+      input.count = task.path.empty() ? held_out : records_in(task.path);
+      if (input.count == 0) throw RecipeError(fmt::format("eval task '{}': no sample is held out; raise data.held_out or name a file (path)", name));
+      if (task.limit > 0) input.count = std::min(input.count, task.limit);
+    } else if (task.path.empty()) {
+      throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
+    } else if (task.kind == "multiple_choice") {
+      count_questions(task, read_choice_questions, input);
+    } else if (task.kind == "numeric") {
+      count_questions(task, read_numeric_problems, input);
+    } else {
+      input.count = static_cast<int64_t>(read_code_problems(task.path, task.limit).size());
+    }
+    inputs.push_back(std::move(input));
+  }
+  return inputs;
+}
+
+void check_gates(const std::vector<BoundSpec>& gates, const EvalSpec& spec) {
+  std::vector<std::string> known;
+  for (const auto& task : spec.tasks)
+    for (const auto& metric : metric_names(task)) known.push_back(task.label() + "." + metric);
+  for (size_t i = 0; i < gates.size(); ++i) {
+    const auto& gate = gates[i];
+    const auto place = fmt::format("gate[{}]", i);
+    if (std::find(known.begin(), known.end(), gate.metric) == known.end()) {
+      const auto meant = nearest(gate.metric, known);
+      throw RecipeError(fmt::format("{}.metric: no task measures '{}'{}", place, printable(gate.metric),
+                                    !meant.empty() ? "; did you mean '" + meant + "'?" : known.empty() ? "; eval.tasks is empty" : "; the first that is measured is '" + known[0] + "'"));
+    }
+    if (!gate.at_least && !gate.at_most && !gate.worse_than_base_by)
+      throw RecipeError(fmt::format("{}: '{}' has no bound; set at_least, at_most or worse_than_base_by", place, printable(gate.metric)));
+  }
+}
+
+}  // namespace retort

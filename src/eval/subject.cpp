@@ -1,6 +1,7 @@
 #include "eval/subject.h"
 
 #include "base/stop.h"
+#include "eval/common_prefix.h"
 #include "ops/workers.h"
 
 namespace retort {
@@ -14,13 +15,21 @@ GenerateSpec generate_spec(const Subject& subject) {
 }
 
 std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples) {
-  const auto forests = build_forests(samples, subject.row_tokens);
+  // A beginning that all share is worth a cache when it would fill a good part of every pass.
+  const auto threads = usable_threads(subject.threads);
+  auto shared = common_rows(samples);
+  auto forests = build_forests(samples, subject.row_tokens);
+  if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2) shared = 0;
+  if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
+  int64_t most_rows = 0;
+  for (const auto& forest : forests) most_rows = std::max(most_rows, forest.size());
+  CommonPrefix prefix(subject, shared > 0 ? std::span(samples[0].tokens).first(static_cast<size_t>(shared)) : std::span<const int32_t>(), most_rows);
   std::vector<Scores> scores(forests.size());
-  run_workers(usable_threads(subject.threads), static_cast<int64_t>(forests.size()), [&](int64_t i) {
+  run_workers(threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
     leave_if_stopped("evaluating");
     if (forests[i].targets.empty()) return;
-    const auto pass = make_pass(forests[i], subject.compute);
-    scores[i] = score_targets(subject.model.hidden(pass), forests[i].targets, subject.model.head, pass);
+    const auto [hidden, pass] = prefix.hidden(forests[i]);
+    scores[i] = score_targets(hidden, forests[i].targets, subject.model.head, pass);
   });
   std::vector<SampleLikelihood> sums(samples.size());
   for (size_t i = 0; i < forests.size(); ++i) {  // in forest order, whatever thread was first

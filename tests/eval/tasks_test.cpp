@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "eval/check_tasks.h"
+#include "eval/common_prefix.h"
 #include "eval/evaluate.h"
 #include "eval/multiple_choice.h"
 #include "eval/perplexity.h"
@@ -106,16 +107,34 @@ TEST_F(Tasks, EachKindRunsFromItsSpecAndGivesTheMetricsThatGatesMayName) {
   std::filesystem::remove_all(folder);
 }
 
-// Options share their question and examples in a forest; each alone in a row of its own scores the same.
+// Options share their question in a forest, and all of them the worked examples, which are kept as keys and values; each alone
+// in a row of its own scores the same.
 TEST_F(Tasks, SharedOptionsScoreAsEachAlone) {
   const auto questions = read_choice_questions(question_file("science.csv"), 3);
   const auto examples = read_choice_questions(question_file("science-examples.csv"), 2);
   const auto samples = choice_samples(*loaded->tokenizer, examples, questions, ChoiceScore::text);
+  auto some = subject();
+  some.row_tokens = 64;   // several passes: the prefix is used
+  ASSERT_GT(common_rows(samples), 30);
   Saving saving;
-  build_forests(samples, 1024, 4, &saving);
-  EXPECT_LT(saving.forest_rows, saving.plain_rows / 3);
-  const auto together = likelihoods(subject(), samples);
-  for (size_t i = 0; i < samples.size(); ++i) EXPECT_NEAR(likelihoods(subject(), {samples[i]})[0].log_probability, together[i].log_probability, 2e-3) << i;
+  ASSERT_GT(build_forests(samples, some.row_tokens, 4, &saving).size(), 2u);
+  const auto together = likelihoods(some, samples);
+  some.threads = 1;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto alone = likelihoods(some, {samples[i]})[0];
+    EXPECT_NEAR(alone.log_probability, together[i].log_probability, 2e-4) << i;
+    EXPECT_EQ(alone.tokens, together[i].tokens);
+  }
+}
+
+TEST(CommonRows, EndBeforeWhatIsScored) {
+  const Sample a{{1, 2, 3, 4, 5}, {0, 0, 0, 1, 1}, "a"}, b{{1, 2, 3, 4, 6}, {0, 0, 0, 0, 1}, "b"}, c{{1, 9}, {0, 1}, "c"};
+  EXPECT_EQ(common_rows({b}), 3);          // row 3 predicts the scored token
+  EXPECT_EQ(common_rows({a, b}), 2);       // token 3 of a is scored: row 2 stays
+  EXPECT_EQ(common_rows({b, a}), 2);
+  EXPECT_EQ(common_rows({a, b, c}), 0);    // c's row 0 predicts a scored token
+  EXPECT_EQ(common_rows({}), 0);
+  EXPECT_EQ(without_first({a}, 2)[0].tokens, (std::vector<int32_t>{3, 4, 5}));
 }
 
 TEST(CheckTasks, RefusesBeforeAnythingRuns) {

@@ -114,10 +114,10 @@ TEST_F(Tasks, SharedOptionsScoreAsEachAlone) {
   const auto examples = read_choice_questions(question_file("science-examples.csv"), 2);
   const auto samples = choice_samples(*loaded->tokenizer, examples, questions, ChoiceScore::text);
   auto some = subject();
-  some.row_tokens = 64;   // several passes: the prefix is used
+  some.row_tokens = 48;   // several passes: the prefix is used
   ASSERT_GT(common_rows(samples), 30);
   Saving saving;
-  ASSERT_GT(build_forests(samples, some.row_tokens, 4, &saving).size(), 2u);
+  ASSERT_GE(build_forests(samples, some.row_tokens, 4, &saving).size(), 2u);
   const auto together = likelihoods(some, samples);
   some.threads = 1;
   for (size_t i = 0; i < samples.size(); ++i) {

@@ -57,9 +57,10 @@ Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Ro
 }
 
 Tensor Attention::forward(const Tensor& x, const Pass& pass) const {   // x [N,E]
-  auto q = split_heads(linear(x, q_proj, pass), heads);                // [N,H,D]
-  auto k = split_heads(linear(x, k_proj, pass), kv_heads);             // [N,K,D]
-  const auto v = split_heads(linear(x, v_proj, pass), kv_heads);       // [N,K,D]
+  const auto qkv = linear_group(x, {&q_proj, &k_proj, &v_proj}, pass);
+  auto q = split_heads(qkv[0], heads);                                 // [N,H,D]
+  auto k = split_heads(qkv[1], kv_heads);                              // [N,K,D]
+  const auto v = split_heads(qkv[2], kv_heads);                        // [N,K,D]
   if (q_norm) q = rms_norm(q, *q_norm);
   if (k_norm) k = rms_norm(k, *k_norm);
   const auto table = rotary->table(pass.positions);
@@ -77,7 +78,8 @@ GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activati
 }
 
 Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {
-  return linear(gated(linear(x, gate_proj, pass), linear(x, up_proj, pass), activation), down_proj, pass);
+  const auto gate_up = linear_group(x, {&gate_proj, &up_proj}, pass);       // two of [N,F]
+  return linear(gated(gate_up[0], gate_up[1], activation), down_proj, pass);
 }
 
 }  // namespace retort

@@ -1,6 +1,5 @@
 // From a model folder or a .gguf file to a Model. Matrices are views into the mapped file wherever the file's own bytes
 // can be used: only rows that GGUF permutes, and what the recipe converts, are copied.
-#include <chrono>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -190,24 +189,9 @@ LoadedModel load_model(const ModelSpec& spec) {
 at::ScalarType compute_type(const ModelSpec& spec) {
   if (spec.compute == "f32") return at::kFloat;
   if (spec.compute == "bf16") return at::kBFloat16;
-  // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other half as fast.
-  static const at::ScalarType faster = [] {
-    const at::NoGradGuard no_graph;
-    const auto seconds = [](at::ScalarType type) {
-      const auto x = at::ones({256, 576}, at::TensorOptions(type)), w = at::ones({1536, 576}, at::TensorOptions(type));
-      double best = 1;
-      for (int i = 0; i < 5; ++i) {   // the first builds the kernel; a slow machine stops after 20 ms
-        const auto start = std::chrono::steady_clock::now();
-        at::linear(x, w);
-        const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        if (i > 0 || took > 0.02) best = std::min(best, took);
-        if (took > 0.02) break;
-      }
-      return best;
-    };
-    return seconds(at::kBFloat16) < seconds(at::kFloat) ? at::kBFloat16 : at::kFloat;
-  }();
-  return faster;
+  const auto& bf16 = gemm_kernel(Operand::bf16);   // fp32 arithmetic where that is the faster of the two
+  const bool faster = bf16.operand == Operand::bf16 && gemm_speed(bf16).product > gemm_speed(gemm_kernel(Operand::f32)).product;
+  return faster ? at::kBFloat16 : at::kFloat;
 }
 
 }  // namespace retort

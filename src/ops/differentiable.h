@@ -21,40 +21,68 @@ struct Computed {
   Tensor value;
   Backward backward;
 };
+// The same for an operation with several results: gradients of the results, in order, undefined where nobody asked.
+using ManyBackward = std::function<Tensors(const Tensors& gradients)>;
+struct ManyComputed {
+  Tensors values;
+  ManyBackward backward;
+};
 
 class BackwardNode final : public torch::autograd::Node {
  public:
-  BackwardNode(torch::autograd::edge_list&& next, Backward backward) : Node(std::move(next)), backward_(std::move(backward)) {}
+  BackwardNode(torch::autograd::edge_list&& next, ManyBackward backward) : Node(std::move(next)), backward_(std::move(backward)) {}
   Tensors apply(Tensors&& gradients) override {
     if (at::GradMode::is_enabled()) throw std::logic_error("operations have no second derivative");
-    if (!gradients[0].defined()) return Tensors(num_outputs());
+    bool any = false;
+    for (auto& gradient : gradients)
+      if (gradient.defined()) any = true, gradient = gradient.contiguous();
+    if (!any) return Tensors(num_outputs());
     if (!backward_) throw std::logic_error("a graph was walked twice");
-    return backward_(gradients[0].contiguous());
+    return backward_(gradients);
   }
   void release_variables() override { backward_ = nullptr; }
 
  private:
-  Backward backward_;
+  ManyBackward backward_;
 };
 
-// `forward(recorded)` returns Computed; recorded says whether any input wants a gradient (then `backward` must be set).
+// Results of `computed` become nodes of the graph behind `inputs`.
+inline void join_graph(const Tensors& inputs, ManyComputed& computed) {
+  const c10::intrusive_ptr<torch::autograd::Node> node =
+      c10::make_intrusive<BackwardNode>(torch::autograd::collect_next_edges(inputs), std::move(computed.backward));
+  for (const auto& value : computed.values) {
+    const auto index = node->add_input_metadata(value);
+    torch::autograd::impl::set_gradient_edge(value, torch::autograd::Edge(node, index));
+  }
+}
+
+inline bool any_wants_gradient(const Tensors& inputs) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const auto& input : inputs)
+    if (input.defined() && input.requires_grad()) return true;
+  return false;
+}
+
+// `forward(recorded)` returns ManyComputed; recorded says whether any input wants a gradient (then `backward` must be set).
 template <class Forward>
-Tensor differentiable(const Tensors& inputs, Forward&& forward) {
-  bool recorded = false;
-  if (at::GradMode::is_enabled())
-    for (const auto& input : inputs) recorded = recorded || (input.defined() && input.requires_grad());
-  Computed computed;
+Tensors differentiable_many(const Tensors& inputs, Forward&& forward) {
+  const bool recorded = any_wants_gradient(inputs);
+  ManyComputed computed;
   {
     const at::NoGradGuard no_graph;
     computed = forward(recorded);
   }
-  if (recorded) {
-    const c10::intrusive_ptr<torch::autograd::Node> node =
-        c10::make_intrusive<BackwardNode>(torch::autograd::collect_next_edges(inputs), std::move(computed.backward));
-    const auto index = node->add_input_metadata(computed.value);
-    torch::autograd::impl::set_gradient_edge(computed.value, torch::autograd::Edge(node, index));
-  }
-  return computed.value;
+  if (recorded) join_graph(inputs, computed);
+  return computed.values;
+}
+
+// The same for one result.
+template <class Forward>
+Tensor differentiable(const Tensors& inputs, Forward&& forward) {
+  return differentiable_many(inputs, [&](bool recorded) -> ManyComputed {
+    Computed computed = forward(recorded);
+    return {{computed.value}, [backward = std::move(computed.backward)](const Tensors& gradients) { return backward(gradients[0]); }};
+  })[0];
 }
 
 // Calls with(pointer type) for the two types that activations have: bf16 tensors are seen as uint16_t.

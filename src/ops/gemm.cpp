@@ -18,18 +18,18 @@ namespace {
 constexpr int64_t kPassElements = 3072;   // of K: a panel of 48 bf16 columns is 288 KiB, a part of the second-level cache
 enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened };
 
-int64_t bytes_of(Element type) { return type == Element::f32 ? 4 : 2; }
+int64_t bytes_of(Operand type) { return type == Operand::f32 ? 4 : 2; }
 int64_t cells_of(const GemmKernel& kernel, int64_t k) { return (k + kernel.pair - 1) / kernel.pair; }
 // Bytes of one cell row of a panel of so many columns.
 int64_t cell_row_bytes(const GemmKernel& kernel, int64_t columns) { return (columns + kernel.lanes - 1) / kernel.lanes * kernel.lanes * 4; }
 
 bool is_operand(const GemmKernel& kernel, const GemmMatrix& b) {
-  return b.scale == 1 && b.type == (kernel.operand == Element::f32 ? WeightType::f32 : WeightType::bf16);
+  return b.scale == 1 && b.type == (kernel.operand == Operand::f32 ? WeightType::f32 : WeightType::bf16);
 }
 
-void convert(const void* from, Element type, void* to, Element wanted, int64_t count) {
+void convert(const void* from, Operand type, void* to, Operand wanted, int64_t count) {
   if (type == wanted) std::memcpy(to, from, static_cast<size_t>(count * bytes_of(type)));
-  else if (type == Element::bf16) row_loops().bf16.to_float(static_cast<const uint16_t*>(from), 1, static_cast<float*>(to), count);
+  else if (type == Operand::bf16) row_loops().bf16.to_float(static_cast<const uint16_t*>(from), 1, static_cast<float*>(to), count);
   else row_loops().bf16.from_float(static_cast<const float*>(from), static_cast<uint16_t*>(to), count);
 }
 
@@ -43,14 +43,14 @@ void decode(const GemmKernel& kernel, const GemmMatrix& b, int64_t row, int64_t 
         const auto chunk = std::min<int64_t>(256, count - i);
         const auto* values = reinterpret_cast<const float*>(in + r * b.row_bytes) + first + i;
         for (int64_t j = 0; j < chunk; ++j) scaled[static_cast<size_t>(j)] = values[j] * b.scale;
-        convert(scaled.data(), Element::f32, out + (r * count + i) * bytes_of(kernel.operand), kernel.operand, chunk);
+        convert(scaled.data(), Operand::f32, out + (r * count + i) * bytes_of(kernel.operand), kernel.operand, chunk);
       }
     return;
   }
   const bool dense = b.row_bytes == static_cast<int64_t>(row_bytes(b.type, static_cast<uint64_t>(b.columns)).value());
   const auto at_once = dense ? rows : 1;   // a slice of a wider matrix goes row by row
   for (int64_t r = 0; r < rows; r += at_once, in += b.row_bytes, out += count * bytes_of(kernel.operand)) {
-    if (kernel.operand == Element::f32) dequantize_columns(b.type, in, reinterpret_cast<float*>(out), at_once, b.columns, first, count);
+    if (kernel.operand == Operand::f32) dequantize_columns(b.type, in, reinterpret_cast<float*>(out), at_once, b.columns, first, count);
     else dequantize_columns_bf16(b.type, in, reinterpret_cast<uint16_t*>(out), at_once, b.columns, first, count);
   }
 }
@@ -195,7 +195,7 @@ void block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t ro
         GemmStore store{c + where * bytes_of(out.type), out.stride * bytes_of(out.type), out.type, nullptr, 0, nullptr, some};
         if (out.add && p == 0) store.add = static_cast<const float*>(store.c), store.add_row_bytes = store.c_row_bytes;
         if (p > 0) store.add = partial + at, store.add_row_bytes = group * 4;
-        if (!last) store.c = partial + at, store.c_row_bytes = group * 4, store.c_type = Element::f32;
+        if (!last) store.c = partial + at, store.c_row_bytes = group * 4, store.c_type = Operand::f32;
         if (last && out.bias) store.bias = out.bias + where;
         kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m, store);
       }
@@ -236,7 +236,7 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
   const auto n = terms[0].b.n();
   for (const auto& term : terms)
     if (term.b.n() != n) throw std::logic_error("gemm: terms of different widths");
-  if (out.add && out.type != Element::f32) throw std::logic_error("gemm: sums are kept in fp32");
+  if (out.add && out.type != Operand::f32) throw std::logic_error("gemm: sums are kept in fp32");
   if (m == 0 || n == 0) return;
   const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   const auto run = [&](int64_t pieces, int64_t total, int64_t unit, auto&& part) {   // pieces of whole units
@@ -261,7 +261,7 @@ void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows 
   const auto stride = cells_of(kernel, k) * kernel.pair;
   auto* left = scratch_bytes(kTransposed, na * stride * bytes);
   kernel.transpose(a.data, a.stride * bytes, k, na, left, stride * bytes);
-  GemmMatrix right{b.type == Element::f32 ? WeightType::f32 : WeightType::bf16, static_cast<const std::byte*>(b.data), k, nb, b.stride * bytes_of(b.type), true, 1};
+  GemmMatrix right{b.type == Operand::f32 ? WeightType::f32 : WeightType::bf16, static_cast<const std::byte*>(b.data), k, nb, b.stride * bytes_of(b.type), true, 1};
   const GemmTerm term{{left, stride, kernel.operand}, right};
   gemm(kernel, {&term, 1}, na, out);
 }

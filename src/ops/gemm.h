@@ -31,7 +31,7 @@ GemmMatrix gemm_matrix_bf16(const uint16_t* data, int64_t rows, int64_t columns,
 struct GemmRows {
   const void* data = nullptr;
   int64_t stride = 0;
-  Element type = Element::f32;
+  Operand type = Operand::f32;
 };
 
 struct GemmTerm {
@@ -42,7 +42,7 @@ struct GemmTerm {
 struct GemmOutput {
   void* data = nullptr;
   int64_t stride = 0;              // elements
-  Element type = Element::f32;
+  Operand type = Operand::f32;
   const float* bias = nullptr;     // [N]
   bool add = false;                // to what is there; fp32 output alone
 };
@@ -70,7 +70,7 @@ std::byte* scratch_bytes(int slot, int64_t bytes);
 std::span<const GemmKernel* const> gemm_kernels();
 // The one that products of activations of this type use: for bf16 the faster of bf16 arithmetic and fp32 arithmetic on widened
 // operands, by a measurement of some milliseconds at the first call.
-const GemmKernel& gemm_kernel(Element activations);
+const GemmKernel& gemm_kernel(Operand activations);
 
 // GFLOP/s of one thread, measured once at the first call (20 ms a kernel): a product with its operands in cache, and multiply-adds
 // on registers alone, which is the peak that shares are given of.
@@ -79,5 +79,6 @@ struct GemmSpeed {
   double product, peak;
 };
 std::span<const GemmSpeed> gemm_speeds();
+const GemmSpeed& gemm_speed(const GemmKernel& kernel);
 
 }  // namespace retort

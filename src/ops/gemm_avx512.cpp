@@ -29,12 +29,12 @@ bool runs() {
 }  // namespace
 
 const GemmKernel* gemm_kernel_avx512() {
-  static constexpr GemmKernel kKernel = kernel_of<MultiplyF32>("avx512", Element::f32);
+  static constexpr GemmKernel kKernel = kernel_of<MultiplyF32>("avx512", Operand::f32);
   return runs() ? &kKernel : nullptr;
 }
 
 const GemmKernel* gemm_kernel_avx512_bf16() {
-  static constexpr GemmKernel kKernel = kernel_of<MultiplyBf16>("avx512_bf16", Element::bf16);
+  static constexpr GemmKernel kKernel = kernel_of<MultiplyBf16>("avx512_bf16", Operand::bf16);
   return runs() ? &kKernel : nullptr;
 }
 

@@ -22,12 +22,24 @@ struct MultiplyF32 {
 };
 
 __attribute__((always_inline)) inline HalfCells to_bf16(Sums v) {   // nearest even; a NaN stays one
+#if defined(__AVX512BF16__)
+  return (HalfCells)_mm512_cvtneps_pbh((__m512)v);   // flushes denormals
+#endif
   const auto bits = (UnsignedCells)v;
   const auto rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
   return __builtin_convertvector(v == v ? rounded : (bits >> 16) | 64u, HalfCells);
 }
 
 // Kept out of the tile: what it does with partial vectors would cost the tile half of its registers.
+__attribute__((noinline)) void store_whole_rows(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t first_row) {
+  char* c = static_cast<char*>(store.c) + first_row * store.c_row_bytes;
+  for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes)
+    for (int64_t w = 0; w < vectors; ++w) {
+      const HalfCells h = to_bf16(*sums++);
+      std::memcpy(c + w * kLanes * 2, &h, sizeof h);
+    }
+}
+
 __attribute__((noinline)) void store_rows(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t first_row) {
   for (int64_t r = 0; r < rows; ++r) {
     char* c = static_cast<char*>(store.c) + (first_row + r) * store.c_row_bytes;
@@ -46,7 +58,7 @@ __attribute__((noinline)) void store_rows(const Sums* sums, int64_t rows, int64_
         std::memcpy(&other, store.bias + first, floats);
         v += other;
       }
-      if (store.c_type == Element::f32) {
+      if (store.c_type == Operand::f32) {
         if (whole) std::memcpy(c + first * 4, &v, sizeof v);
         else std::memcpy(c + first * 4, &v, floats);
       } else {
@@ -78,7 +90,9 @@ __attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, 
       }
     }
   }
-  store_rows(&sums[0][0], R, W, store, row);
+  const bool plain = store.c_type == Operand::bf16 && !store.add && !store.bias && store.columns == W * kLanes;
+  if (plain) store_whole_rows(&sums[0][0], R, W, store, row);
+  else store_rows(&sums[0][0], R, W, store, row);
 }
 
 template <class Arithmetic, int R, int W>
@@ -205,7 +219,7 @@ __attribute__((noinline)) double registers(int64_t rounds) {
 }
 
 template <class Arithmetic>
-constexpr GemmKernel kernel_of(const char* name, Element operand) {
+constexpr GemmKernel kernel_of(const char* name, Operand operand) {
   constexpr auto kPair = Arithmetic::kPair;
   return {name, operand, kPair, kLanes, kVectors * kLanes, multiply<Arithmetic>, pack_rows<kPair>, pack_columns<kPair>, transpose<kPair>, registers<Arithmetic>};
 }

@@ -1,4 +1,5 @@
-#include <chrono>
+#include <ctime>
+#include <stdexcept>
 #include <vector>
 
 #include "ops/gemm.h"
@@ -9,14 +10,18 @@ namespace {
 // A layer of a small model, 64 rows: long enough to time, short enough for start-up.
 constexpr int64_t kRows = 64, kInner = 576, kColumns = 192;
 
-double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double seconds_now() {   // of this thread alone: other processes do not sway the choice
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
 
 // GFLOP/s of the product as an operation calls it, activations of `type`; the best of some runs within 10 ms.
-double product_speed(const GemmKernel& kernel, Element type) {
+double product_speed(const GemmKernel& kernel, Operand type) {
   const std::vector<uint16_t> weights(kColumns * kInner, 0x3C00), narrow(kRows * kInner, 0x3C00);   // small numbers, no denormals
   const std::vector<float> wide(kRows * kInner, 0.01f);
   std::vector<float> out(kRows * kColumns);
-  const auto* a = type == Element::f32 ? static_cast<const void*>(wide.data()) : narrow.data();
+  const auto* a = type == Operand::f32 ? static_cast<const void*>(wide.data()) : narrow.data();
   std::vector<std::byte> panels(static_cast<size_t>(panel_bytes(kernel, kInner, kColumns)) + 64);
   auto* aligned = panels.data() + (64 - reinterpret_cast<uintptr_t>(panels.data()) % 64) % 64;
   const auto matrix = gemm_matrix_bf16(weights.data(), kColumns, kInner, false);
@@ -26,8 +31,8 @@ double product_speed(const GemmKernel& kernel, Element type) {
   const double begin = seconds_now();
   for (int i = 0; i < 50 && seconds_now() - begin < 0.01; ++i) {
     const double start = seconds_now();
-    if (type == kernel.operand) multiply_panels(kernel, term.a, kRows, kInner, aligned, kColumns, {out.data(), kColumns, Element::f32});
-    else gemm(kernel, {&term, 1}, kRows, {out.data(), kColumns, Element::f32});
+    if (type == kernel.operand) multiply_panels(kernel, term.a, kRows, kInner, aligned, kColumns, {out.data(), kColumns, Operand::f32});
+    else gemm(kernel, {&term, 1}, kRows, {out.data(), kColumns, Operand::f32});
     best = std::min(best, seconds_now() - start);
   }
   return 2e-9 * kRows * kInner * kColumns / best;
@@ -55,21 +60,21 @@ std::span<const GemmKernel* const> gemm_kernels() {
   return kernels;
 }
 
-const GemmKernel& gemm_kernel(Element activations) {
-  const auto choose = [](Element type) {
+const GemmKernel& gemm_kernel(Operand activations) {
+  const auto choose = [](Operand type) {
     const GemmKernel* fastest = nullptr;
     const GemmKernel* exact = nullptr;
     for (const auto* kernel : gemm_kernels())
-      if (kernel->operand == Element::f32 && !exact) exact = kernel;
+      if (kernel->operand == Operand::f32 && !exact) exact = kernel;
     fastest = exact;
     // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other half as fast.
-    if (type == Element::bf16 && gemm_kernel_avx512_bf16() && product_speed(*gemm_kernel_avx512_bf16(), type) > product_speed(*exact, type))
+    if (type == Operand::bf16 && gemm_kernel_avx512_bf16() && product_speed(*gemm_kernel_avx512_bf16(), type) > product_speed(*exact, type))
       fastest = gemm_kernel_avx512_bf16();
     return fastest;
   };
-  static const GemmKernel* const f32 = choose(Element::f32);
-  static const GemmKernel* const bf16 = choose(Element::bf16);
-  return activations == Element::f32 ? *f32 : *bf16;
+  static const GemmKernel* const f32 = choose(Operand::f32);
+  static const GemmKernel* const bf16 = choose(Operand::bf16);
+  return activations == Operand::f32 ? *f32 : *bf16;
 }
 
 std::span<const GemmSpeed> gemm_speeds() {
@@ -79,6 +84,12 @@ std::span<const GemmSpeed> gemm_speeds() {
     return found;
   }();
   return speeds;
+}
+
+const GemmSpeed& gemm_speed(const GemmKernel& kernel) {
+  for (const auto& speed : gemm_speeds())
+    if (speed.kernel == &kernel) return speed;
+  throw std::logic_error("gemm_speed: a kernel that this machine cannot run");
 }
 
 }  // namespace retort

@@ -6,7 +6,7 @@
 
 namespace retort {
 
-enum class Element : uint8_t { f32, bf16 };
+enum class Operand : uint8_t { f32, bf16 };
 
 // One summand of a tile: rows of the left operand, read in place, times a panel.
 struct GemmSegment {
@@ -20,7 +20,7 @@ struct GemmSegment {
 struct GemmStore {
   void* c;
   int64_t c_row_bytes;
-  Element c_type;
+  Operand c_type;
   const float* add;      // partial sums of earlier segments, or null
   int64_t add_row_bytes;
   const float* bias;     // of these columns, or null
@@ -29,7 +29,7 @@ struct GemmStore {
 
 struct GemmKernel {
   const char* name;      // "avx512_bf16"
-  Element operand;
+  Operand operand;
   int64_t pair;          // elements of K a cell: 1 or 2
   int64_t lanes, width;  // columns of a vector and of a full panel
   // rows of the segments' left operands by one panel of `store.columns` columns.

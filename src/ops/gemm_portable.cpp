@@ -12,7 +12,7 @@ constexpr int kLanes = 4, kVectors = 2, kRows[] = {8, 4};
 namespace retort {
 
 const GemmKernel* gemm_kernel_portable() {
-  static constexpr GemmKernel kKernel = kernel_of<MultiplyF32>("portable", Element::f32);
+  static constexpr GemmKernel kKernel = kernel_of<MultiplyF32>("portable", Operand::f32);
   return &kKernel;
 }
 

@@ -7,6 +7,7 @@
 #include "base/half.h"
 #include "base/random.h"
 #include "ops/differentiable.h"
+#include "ops/gemm.h"
 
 namespace retort {
 namespace {
@@ -38,12 +39,12 @@ Tensor dropped(const Tensor& x, double rate, uint64_t key, const std::string& la
 }
 
 // Row norms of V = W + s B A without forming it: ||W||^2 + 2 s <W A^T, B> + s^2 <B (A A^T), B>, row by row. [out] fp32
-Tensor direction_norms(const Tensor& w, const Tensor& a, const Tensor& b, double s) {
-  auto squares = at::empty({w.size(0)}, at::TensorOptions(at::kFloat));
-  auto cross = at::empty({w.size(0), a.size(0)}, at::TensorOptions(at::kFloat));
-  for (int64_t first = 0; first < w.size(0); first += 512) {   // fp32 copies of 512 rows at a time
-    const auto count = std::min<int64_t>(512, w.size(0) - first);
-    const auto rows = w.narrow(0, first, count).to(at::kFloat);
+Tensor direction_norms(const Weight& w, const Tensor& a, const Tensor& b, double s) {
+  auto squares = at::empty({w.rows}, at::TensorOptions(at::kFloat));
+  auto cross = at::empty({w.rows, a.size(0)}, at::TensorOptions(at::kFloat));
+  for (int64_t first = 0; first < w.rows; first += 512) {   // 512 rows at a time in fp32
+    const auto count = std::min<int64_t>(512, w.rows - first);
+    const auto rows = widen_for_use(w, first, count, at::kFloat);
     squares.narrow(0, first, count).copy_(rows.square().sum(1));
     cross.narrow(0, first, count).copy_(at::linear(rows, a));
   }
@@ -51,60 +52,164 @@ Tensor direction_norms(const Tensor& w, const Tensor& a, const Tensor& b, double
   return (squares + 2 * s * (cross * b).sum(1) + s * s * (update * b).sum(1)).sqrt();
 }
 
+Operand operand_of(const Tensor& tensor) { return tensor.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16; }
+GemmRows rows_of(const Tensor& matrix) { return {matrix.const_data_ptr(), matrix.stride(0), operand_of(matrix)}; }
+GemmOutput into(Tensor& matrix, const float* bias = nullptr) { return {matrix.mutable_data_ptr(), matrix.stride(0), operand_of(matrix), bias, false}; }
+
+// An fp32 parameter as the right operand.
+GemmMatrix matrix_of(const Tensor& parameter, bool transposed, double scale = 1) {
+  return gemm_matrix(parameter.const_data_ptr<float>(), parameter.size(0), parameter.size(1), transposed, static_cast<float>(scale));
+}
+
+// What one layer needs for both directions. Parameters are dense: a leaf that is not is copied.
+struct Part {
+  std::string name;
+  Weight weight;
+  Tensor bias, a, b, magnitude;
+  double scaling = 1, rate = 0;
+  int64_t low_first = 0;      // its columns of `low`
+  Tensor size, plain;         // DoRA: magnitude / norm [out] fp32, and x W^T + s u B^T where its gradient is wanted
+
+  bool adapted() const { return a.defined(); }
+  bool dora() const { return magnitude.defined(); }
+  int64_t rank() const { return adapted() ? a.size(0) : 0; }
+};
+
+Part part_of(const Linear& layer, const Pass& pass) {
+  Part part;
+  part.name = layer.name;
+  part.weight = layer.weight;
+  part.bias = layer.bias;
+  if (layer.adapter) {
+    const auto& adapter = *layer.adapter;
+    part.a = adapter.a.contiguous();
+    part.b = adapter.b.contiguous();
+    part.magnitude = adapter.magnitude;
+    part.scaling = adapter.scaling;
+    part.rate = pass.training ? adapter.dropout : 0;
+  }
+  return part;
+}
+
+// sum over n of rows of a and b: [na, nb] fp32, a [N,na] and b [N,nb].
+Tensor product_over_rows(const GemmKernel& kernel, const Tensor& a, const Tensor& b) {
+  auto out = at::empty({a.size(1), b.size(1)}, at::TensorOptions(at::kFloat));
+  gemm_transposed(kernel, rows_of(a), a.size(1), rows_of(b), b.size(1), a.size(0), into(out));
+  return out;
+}
+
+// z = x W^T + s u B^T, and what follows from it.
+Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, Part& part, bool recorded) {
+  auto y = at::empty({x.size(0), part.weight.rows}, x.options());
+  std::vector<GemmTerm> terms{{rows_of(x), part.weight.operand(false)}};
+  if (part.adapted()) terms.push_back({rows_of(low.narrow(1, part.low_first, part.rank())), matrix_of(part.b, false, part.scaling)});
+  const auto bias = part.bias.defined() ? part.bias.to(at::kFloat).contiguous() : Tensor();
+  gemm(kernel, terms, x.size(0), into(y, bias.defined() && !part.dora() ? bias.const_data_ptr<float>() : nullptr));
+  if (!part.dora()) return y;
+  // Magnitude times direction; the norm counts as a constant in backward (arXiv:2402.09353, section 4.3).
+  part.size = part.magnitude / direction_norms(part.weight, part.a, part.b, part.scaling);
+  if (recorded && part.magnitude.requires_grad()) part.plain = y;
+  y = y * part.size.to(y.scalar_type());
+  if (bias.defined()) y.add_(bias.to(y.scalar_type()));
+  return y;
+}
+
+// Gradients of one group of layers: [dx, then dweight, dbias, da, db, dmagnitude of each layer].
+Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tensor& x, const Tensor& low, const std::vector<Part>& parts, int64_t in, bool wants_x, uint64_t dropout_key) {
+  constexpr size_t kEach = 5;
+  Tensors gradients(1 + kEach * parts.size());
+  Tensors dzs(parts.size());                      // gradients of x W^T + s u B^T
+  const auto n = [&] { for (const auto& dy : dys) if (dy.defined()) return dy.size(0); return int64_t{0}; }();
+  const auto options = [&] { for (const auto& dy : dys) if (dy.defined()) return dy.options(); return at::TensorOptions(); }();
+  int64_t ranks = 0;
+  for (const auto& part : parts) ranks += part.rank();
+  auto v = ranks > 0 ? at::empty({n, ranks}, options) : Tensor();   // s dz B, beside each other like `low`
+  std::vector<GemmTerm> dx_terms;
+  Tensor dropped_dx;                              // what comes through the adapters' dropout
+  bool whole_v = true;                            // every layer's A wants the same product with x
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const auto& part = parts[i];
+    const auto& dy = dys[i];
+    auto* gradient = &gradients[1 + kEach * i];
+    if (!dy.defined()) {
+      if (part.adapted()) v.narrow(1, part.low_first, part.rank()).zero_();
+      continue;
+    }
+    if (part.bias.defined() && part.bias.requires_grad()) gradient[1] = dy.sum(0, false, at::kFloat);
+    auto& dz = dzs[i];
+    dz = dy;
+    if (part.dora()) {
+      if (part.plain.defined()) gradient[4] = (dy.to(at::kFloat) * part.plain).sum(0) * (part.size / part.magnitude);   // dm = sum_n dy z / ||V||, and size / m = 1 / ||V||
+      dz = dy * part.size.to(dy.scalar_type());
+    }
+    dx_terms.push_back({rows_of(dz), part.weight.operand(true)});
+    if (part.weight.trainable()) gradient[0] = product_over_rows(kernel, dz, x).to(part.weight.dense.scalar_type());
+    if (!part.adapted()) continue;
+    auto v_part = v.narrow(1, part.low_first, part.rank());
+    const GemmTerm v_term{rows_of(dz), matrix_of(part.b, true, part.scaling)};
+    gemm(kernel, {&v_term, 1}, n, into(v_part));
+    if (part.b.requires_grad()) gradient[3] = product_over_rows(kernel, low.narrow(1, part.low_first, part.rank()), dz).mul_(part.scaling).t().contiguous();
+    if (part.rate > 0) {
+      whole_v = false;
+      if (part.a.requires_grad()) gradient[2] = product_over_rows(kernel, v_part, dropped(x, part.rate, dropout_key, part.name));
+      if (!wants_x) continue;
+      auto through = at::empty({n, in}, options);
+      const GemmTerm term{rows_of(v_part), matrix_of(part.a, true)};
+      gemm(kernel, {&term, 1}, n, into(through));
+      through = dropped(through, part.rate, dropout_key, part.name);
+      dropped_dx = dropped_dx.defined() ? dropped_dx.add_(through) : through;
+    } else {
+      dx_terms.push_back({rows_of(v_part), matrix_of(part.a, true)});
+    }
+  }
+  const bool wants_a = std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.adapted() && part.a.requires_grad(); });
+  if (wants_a && whole_v) {
+    const auto da = product_over_rows(kernel, v, x);   // x is packed once for all layers
+    for (size_t i = 0; i < parts.size(); ++i)
+      if (dys[i].defined() && parts[i].adapted() && parts[i].a.requires_grad()) gradients[1 + kEach * i + 2] = da.narrow(0, parts[i].low_first, parts[i].rank());
+  }
+  if (wants_x) {
+    gradients[0] = at::empty({n, in}, options);
+    gemm(kernel, dx_terms, n, into(gradients[0]));
+    if (dropped_dx.defined()) gradients[0].add_(dropped_dx);
+  }
+  return gradients;
+}
+
 }  // namespace
 
-Tensor linear(const Tensor& input, const Linear& layer, const Pass& pass) {
+std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Linear*>& layers, const Pass& pass) {
   const auto x = input.contiguous();
-  const LowRank adapter = layer.adapter.value_or(LowRank{});
-  const bool adapted = layer.adapter.has_value(), dora = adapter.magnitude.defined();
-  const auto& weight = layer.weight;
-  const auto type = pass.compute;
-  return differentiable({x, weight.dense, layer.bias, adapter.a, adapter.b, adapter.magnitude}, [&](bool recorded) -> Computed {
-    const double rate = pass.training && adapted ? adapter.dropout : 0;
-    const auto w = widen_for_use(weight, 0, weight.rows, type);   // [out,in]
-    auto y = at::linear(x, w);
-    Tensor a, b, low, size, plain;   // the adapter in compute type; low = dropout(x) A^T [N,r]; size [out] and plain [N,out] for DoRA
-    if (adapted) {
-      a = adapter.a.to(type);
-      b = adapter.b.to(type);
-      low = at::linear(rate > 0 ? dropped(x, rate, pass.dropout_key, layer.name) : x, a);
-      y.addmm_(low, b.t(), 1, adapter.scaling);
-    }
-    if (dora) {   // magnitude times direction; the norm counts as a constant in backward (arXiv:2402.09353, section 4.3)
-      size = (adapter.magnitude / direction_norms(w, adapter.a, adapter.b, adapter.scaling)).to(type);
-      if (recorded) plain = y;
-      y = y * size;
-    }
-    if (layer.bias.defined()) y.add_(layer.bias.to(type));
-
-    const bool wants_x = x.requires_grad(), wants_weight = weight.trainable(), wants_bias = layer.bias.defined() && layer.bias.requires_grad();
-    const bool wants_a = adapted && adapter.a.requires_grad(), wants_b = adapted && adapter.b.requires_grad();
-    const bool wants_magnitude = dora && adapter.magnitude.requires_grad();
-    const bool needs_x = wants_weight || wants_a;
-    return {y, [=, name = layer.name, saved = needs_x ? x.detach() : Tensor(), key = pass.dropout_key,
-                scaling = adapter.scaling](const Tensor& dy) -> Tensors {
-      Tensor dx, dweight, dbias, da, db, dmagnitude;
-      if (wants_bias) dbias = dy.sum(0, false, at::kFloat);
-      auto dz = dy;                                                        // gradient of x W^T + s u B^T
-      if (dora) {
-        if (wants_magnitude) {                                             // dm = sum_n dy z / ||V||, and size / m = 1 / ||V||
-          const auto inverse_norm = size.to(at::kFloat) / adapter.magnitude;
-          dmagnitude = (dy.to(at::kFloat) * plain).sum(0) * inverse_norm;
-        }
-        dz = dy * size;
+  std::vector<Part> parts;
+  Tensors inputs{x};
+  int64_t ranks = 0;
+  for (const auto* layer : layers) {
+    auto& part = parts.emplace_back(part_of(*layer, pass));
+    part.low_first = ranks;
+    ranks += part.rank();
+    inputs.insert(inputs.end(), {part.weight.dense, part.bias, part.a, part.b, part.magnitude});
+  }
+  return differentiable_many(inputs, [&](bool recorded) -> ManyComputed {
+    const auto& kernel = gemm_kernel(operand_of(x));
+    auto low = ranks > 0 ? at::empty({x.size(0), ranks}, x.options()) : Tensor();   // dropout(x) A^T of each layer
+    Tensors values;
+    for (auto& part : parts) {
+      if (part.adapted()) {
+        const auto kept = part.rate > 0 ? dropped(x, part.rate, pass.dropout_key, part.name) : x;
+        auto low_part = low.narrow(1, part.low_first, part.rank());
+        const GemmTerm term{rows_of(kept), matrix_of(part.a, false)};
+        gemm(kernel, {&term, 1}, x.size(0), into(low_part));
       }
-      if (wants_x) dx = at::mm(dz, widen_for_use(weight, 0, weight.rows, type));
-      if (wants_weight) dweight = at::mm(dz.t(), saved).to(weight.dense.scalar_type());
-      if (adapted) {
-        auto v = at::mm(dz, b).mul_(scaling);                              // [N,r]
-        if (wants_b) db = at::mm(dz.t(), low).to(at::kFloat).mul_(scaling);
-        if (wants_a) da = at::mm(v.t(), rate > 0 ? dropped(saved, rate, key, name) : saved).to(at::kFloat);
-        if (wants_x && rate > 0) dx.add_(dropped(at::mm(v, a), rate, key, name));
-        else if (wants_x) dx.addmm_(v, a);
-      }
-      return {dx, dweight, dbias, da, db, dmagnitude};
+      values.push_back(forward_part(kernel, x, low, part, recorded));
+    }
+    if (!recorded) return {values, nullptr};
+    const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.weight.trainable() || (part.adapted() && part.a.requires_grad()); });
+    return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(), key = pass.dropout_key, &kernel](const Tensors& dys) {
+      return backward_parts(kernel, dys, saved, low, parts, in, wants_x, key);
     }};
   });
 }
+
+Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass) { return linear_group(x, {&layer}, pass)[0]; }
 
 }  // namespace retort

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ops/pass.h"
 #include "ops/weight.h"
@@ -23,6 +24,9 @@ struct Linear {
   Tensor bias;           // [out] or undefined
   std::optional<LowRank> adapter;
 };
+
+// Several layers of one input, as one operation: their gradients of x are one sum.
+std::vector<Tensor> linear_group(const Tensor& x, const std::vector<const Linear*>& layers, const Pass& pass);
 
 // x [N,in] of pass.compute's type -> [N,out]. Frozen weights get no gradient; backward saves x (or x and x A^T) only.
 Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass);

@@ -25,6 +25,12 @@ int64_t stride_of(const Weight& weight) { return static_cast<int64_t>(row_bytes(
 
 uint64_t Weight::stored_bytes() const { return dense.defined() ? dense.nbytes() : blocks.size(); }
 
+GemmMatrix Weight::operand(bool transposed) const {
+  if (!dense.defined()) return {type, blocks.data(), rows, columns, stride_of(*this), transposed, 1};
+  if (dense.stride(1) != 1 && columns > 1) throw std::logic_error("a weight's rows are dense");
+  return {type, static_cast<const std::byte*>(dense.const_data_ptr()), rows, columns, dense.stride(0) * static_cast<int64_t>(dense.element_size()), transposed, 1};
+}
+
 Weight dense_weight(at::Tensor matrix) {
   if (matrix.dim() != 2) throw std::logic_error("a weight is a matrix");
   Weight weight;

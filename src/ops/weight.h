@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "ops/gemm.h"
 #include "quant/types.h"
 
 namespace retort {
@@ -18,6 +19,7 @@ struct Weight {                          // [rows, columns] = [out, in]: y = x W
 
   bool trainable() const { return dense.defined() && dense.requires_grad(); }
   uint64_t stored_bytes() const;
+  GemmMatrix operand(bool transposed) const;   // of y = x W^T, or transposed of dx = dy W; valid while the weight lives
 };
 
 Weight dense_weight(at::Tensor matrix);

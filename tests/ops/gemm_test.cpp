@@ -61,9 +61,9 @@ Stored stored(WeightType type, int64_t rows, int64_t columns, const std::string&
 }
 
 // c += a b; a [m,k], b as stored, both rounded to what the kernel multiplies.
-void add_product(std::vector<double>& c, const std::vector<float>& a, const Stored& b, bool transposed, int64_t m, Element operand) {
+void add_product(std::vector<double>& c, const std::vector<float>& a, const Stored& b, bool transposed, int64_t m, Operand operand) {
   const int64_t n = transposed ? b.columns : b.rows, k = transposed ? b.rows : b.columns;
-  const auto seen = [&](float v) { return static_cast<double>(operand == Element::bf16 ? rounded(v) : v); };
+  const auto seen = [&](float v) { return static_cast<double>(operand == Operand::bf16 ? rounded(v) : v); };
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
       double sum = 0;
@@ -83,27 +83,27 @@ double distance(const std::vector<float>& c, const std::vector<double>& referenc
   return worst / largest;
 }
 
-void expect_product(const GemmKernel& kernel, WeightType type, int64_t m, int64_t rows, int64_t columns, bool transposed, Element activations) {
+void expect_product(const GemmKernel& kernel, WeightType type, int64_t m, int64_t rows, int64_t columns, bool transposed, Operand activations) {
   const auto b = stored(type, rows, columns, "b");
   const auto n = transposed ? columns : rows, k = transposed ? rows : columns;
   auto a = normals(m * k, "a");
   const auto a16 = to_bf16(a);
-  if (activations == Element::bf16)
+  if (activations == Operand::bf16)
     for (auto& v : a) v = rounded(v);
   const auto bias = normals(n, "bias");
   std::vector<double> reference(static_cast<size_t>(m * n));
   for (size_t i = 0; i < reference.size(); ++i) reference[i] = static_cast<double>(bias[i % static_cast<size_t>(n)]);
   add_product(reference, a, b, transposed, m, kernel.operand);
   std::vector<float> c(reference.size());
-  const GemmTerm term{{activations == Element::f32 ? static_cast<const void*>(a.data()) : a16.data(), k, activations}, b.view(transposed)};
-  gemm(kernel, {&term, 1}, m, {c.data(), n, Element::f32, bias.data()});
+  const GemmTerm term{{activations == Operand::f32 ? static_cast<const void*>(a.data()) : a16.data(), k, activations}, b.view(transposed)};
+  gemm(kernel, {&term, 1}, m, {c.data(), n, Operand::f32, bias.data()});
   EXPECT_LT(distance(c, reference), 1e-5) << kernel.name << " " << type_info(type).name << " " << m << "x" << n << "x" << k << (transposed ? " transposed" : "");
 }
 
 TEST(Gemm, OddShapesEqualDoublePrecision) {
   at::set_num_threads(1);
   for (const auto* kernel : gemm_kernels())
-    for (const auto activations : {Element::f32, Element::bf16})
+    for (const auto activations : {Operand::f32, Operand::bf16})
       for (const bool transposed : {false, true})
         for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {1, 17, 5}, {2, 16, 33}, {3, 49, 64}, {7, 48, 31}, {15, 100, 7}, {33, 47, 129}, {65, 145, 50}})
           expect_product(*kernel, WeightType::f32, m, transposed ? k : n, transposed ? n : k, transposed, activations);
@@ -115,7 +115,7 @@ TEST(Gemm, EveryStoredTypeIsDecodedByThePacker) {
     for (const auto& info : all_types()) {
       const bool weights = info.block_elements > 1 || info.type == WeightType::f32 || info.type == WeightType::f16 || info.type == WeightType::bf16;
       if (!weights || info.type == WeightType::q8_k) continue;   // Q8_K is for activations
-      for (const bool transposed : {false, true}) expect_product(*kernel, info.type, 5, 37, 768, transposed, Element::f32);
+      for (const bool transposed : {false, true}) expect_product(*kernel, info.type, 5, 37, 768, transposed, Operand::f32);
     }
 }
 
@@ -123,8 +123,8 @@ TEST(Gemm, LongSumsGoInPasses) {
   at::set_num_threads(1);
   for (const auto* kernel : gemm_kernels())
     for (const bool transposed : {false, true}) {
-      expect_product(*kernel, WeightType::q8_0, 3, transposed ? 7001 : 64, transposed ? 64 : 7008, transposed, Element::f32);
-      expect_product(*kernel, WeightType::bf16, 3, transposed ? 3073 : 50, transposed ? 50 : 3073, transposed, Element::bf16);
+      expect_product(*kernel, WeightType::q8_0, 3, transposed ? 7001 : 64, transposed ? 64 : 7008, transposed, Operand::f32);
+      expect_product(*kernel, WeightType::bf16, 3, transposed ? 3073 : 50, transposed ? 50 : 3073, transposed, Operand::bf16);
     }
 }
 
@@ -143,16 +143,16 @@ TEST(Gemm, TermsShareTheirSum) {
     }
     std::vector<GemmTerm> terms;
     for (size_t i = 0; i < parts.size(); ++i) {
-      terms.push_back({{lefts[i].data(), parts[i].second, Element::f32}, rights[i].view(true)});
+      terms.push_back({{lefts[i].data(), parts[i].second, Operand::f32}, rights[i].view(true)});
       add_product(reference, lefts[i], rights[i], true, kM, kernel->operand);
     }
     auto c = normals(kM * kN, "c");
     auto wanted = reference;
     for (size_t i = 0; i < c.size(); ++i) wanted[i] += static_cast<double>(c[i]);
-    gemm(*kernel, terms, kM, {c.data(), kN, Element::f32, nullptr, true});
+    gemm(*kernel, terms, kM, {c.data(), kN, Operand::f32, nullptr, true});
     EXPECT_LT(distance(c, wanted), 1e-5) << kernel->name;
     std::vector<uint16_t> c16(reference.size());
-    gemm(*kernel, terms, kM, {c16.data(), kN, Element::bf16});
+    gemm(*kernel, terms, kM, {c16.data(), kN, Operand::bf16});
     for (size_t i = 0; i < c16.size(); ++i) c[i] = bf16_to_float(c16[i]);
     EXPECT_LT(distance(c, reference), 0.004) << kernel->name;
   }
@@ -167,22 +167,22 @@ TEST(Gemm, ScaledAdapters) {
     std::vector<double> reference(6 * 40);
     add_product(reference, a, scaled, false, 6, kernel->operand);
     std::vector<float> c(reference.size());
-    const GemmTerm term{{a.data(), 300, Element::f32}, gemm_matrix(b.values.data(), 40, 300, false, 1.75f)};
-    gemm(*kernel, {&term, 1}, 6, {c.data(), 40, Element::f32});
+    const GemmTerm term{{a.data(), 300, Operand::f32}, gemm_matrix(b.values.data(), 40, 300, false, 1.75f)};
+    gemm(*kernel, {&term, 1}, 6, {c.data(), 40, Operand::f32});
     EXPECT_LT(distance(c, reference), 1e-5) << kernel->name;
   }
 }
 
 TEST(Gemm, TransposedLeftOperand) {
   for (const auto* kernel : gemm_kernels())
-    for (const auto type : {Element::f32, Element::bf16})
+    for (const auto type : {Operand::f32, Operand::bf16})
       for (const int64_t k : {1, 2, 31, 64, 77})
         for (const int64_t na : {1, 16, 37}) {
           constexpr int64_t kNb = 53;
           auto a = normals(k * na, "a"), b = normals(k * kNb, "b");
           const auto a16 = to_bf16(a), b16 = to_bf16(b);
           std::vector<double> reference(static_cast<size_t>(na * kNb));
-          const bool round = type == Element::bf16 || kernel->operand == Element::bf16;
+          const bool round = type == Operand::bf16 || kernel->operand == Operand::bf16;
           for (int64_t i = 0; i < na; ++i)
             for (int64_t j = 0; j < kNb; ++j)
               for (int64_t p = 0; p < k; ++p) {
@@ -190,9 +190,9 @@ TEST(Gemm, TransposedLeftOperand) {
                 reference[static_cast<size_t>(i * kNb + j)] += static_cast<double>(round ? rounded(x) : x) * static_cast<double>(round ? rounded(y) : y);
               }
           std::vector<float> c(reference.size());
-          const bool wide = type == Element::f32;
+          const bool wide = type == Operand::f32;
           gemm_transposed(*kernel, {wide ? static_cast<const void*>(a.data()) : a16.data(), na, type}, na, {wide ? static_cast<const void*>(b.data()) : b16.data(), kNb, type}, kNb, k,
-                          {c.data(), kNb, Element::f32});
+                          {c.data(), kNb, Operand::f32});
           EXPECT_LT(distance(c, reference), 1e-5) << kernel->name << " " << k << " " << na;
         }
 }
@@ -203,14 +203,14 @@ TEST(Gemm, PiecesEqualTheWhole) {
       const auto b = stored(WeightType::q8_0, transposed ? 64 : 160, transposed ? 160 : 64, "b");
       const auto a = normals(9 * 64, "a");
       const auto a16 = to_bf16(a);
-      const GemmRows rows{kernel->operand == Element::f32 ? static_cast<const void*>(a.data()) : a16.data(), 64, kernel->operand};
+      const GemmRows rows{kernel->operand == Operand::f32 ? static_cast<const void*>(a.data()) : a16.data(), 64, kernel->operand};
       std::vector<float> whole(9 * 160), parts(9 * 160, 1);
       const GemmTerm term{rows, b.view(transposed)};
-      gemm(*kernel, {&term, 1}, 9, {whole.data(), 160, Element::f32});
+      gemm(*kernel, {&term, 1}, 9, {whole.data(), 160, Operand::f32});
       for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 96}, {96, 64}}) {
         auto* panels = scratch_bytes(8, panel_bytes(*kernel, 64, count));
         pack_panels(*kernel, b.view(transposed), first, count, panels);
-        multiply_panels(*kernel, rows, 9, 64, panels, count, {parts.data() + first, 160, Element::f32, nullptr, true});
+        multiply_panels(*kernel, rows, 9, 64, panels, count, {parts.data() + first, 160, Operand::f32, nullptr, true});
       }
       for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(parts[i], whole[i] + 1, 1e-4) << kernel->name;
     }
@@ -222,11 +222,11 @@ TEST(Gemm, ThreadsGiveTheSameBits) {
     for (const int64_t m : {5, 600}) {
       const auto a = normals(m * 96, "a");
       std::vector<float> one(static_cast<size_t>(m * 200)), two(one);
-      const GemmTerm term{{a.data(), 96, Element::f32}, b.view(false)};
+      const GemmTerm term{{a.data(), 96, Operand::f32}, b.view(false)};
       at::set_num_threads(1);
-      gemm(*kernel, {&term, 1}, m, {one.data(), 200, Element::f32});
+      gemm(*kernel, {&term, 1}, m, {one.data(), 200, Operand::f32});
       at::set_num_threads(2);
-      gemm(*kernel, {&term, 1}, m, {two.data(), 200, Element::f32});
+      gemm(*kernel, {&term, 1}, m, {two.data(), 200, Operand::f32});
       at::set_num_threads(1);
       EXPECT_EQ(std::memcmp(one.data(), two.data(), one.size() * 4), 0) << kernel->name << " " << m;
     }
@@ -238,7 +238,7 @@ TEST(Gemm, SpeedsAreMeasuredAndBelowThePeak) {
     EXPECT_GT(speed.peak, 1) << speed.kernel->name;
     std::printf("  %-12s product %.0f GFLOP/s, peak %.0f\n", speed.kernel->name, speed.product, speed.peak);
   }
-  std::printf("  bf16 activations: %s, fp32: %s\n", gemm_kernel(Element::bf16).name, gemm_kernel(Element::f32).name);
+  std::printf("  bf16 activations: %s, fp32: %s\n", gemm_kernel(Operand::bf16).name, gemm_kernel(Operand::f32).name);
 }
 
 }  // namespace

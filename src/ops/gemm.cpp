@@ -1,7 +1,6 @@
 #include "ops/gemm.h"
 
-#include <ATen/Parallel.h>
-
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -10,13 +9,15 @@
 #include <stdexcept>
 #include <vector>
 
+#include "ops/few_rows.h"
 #include "ops/row_loops.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
 
 constexpr int64_t kPassElements = 3072;   // of K: a panel of 48 bf16 columns is 288 KiB, a part of the second-level cache
-enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened };
+enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened, kSliced };
 
 int64_t bytes_of(Operand type) { return type == Operand::f32 ? 4 : 2; }
 int64_t cells_of(const GemmKernel& kernel, int64_t k) { return (k + kernel.pair - 1) / kernel.pair; }
@@ -203,6 +204,56 @@ void block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t ro
   }
 }
 
+// Calls part(first, count) for about `pieces` runs of whole units.
+template <class Part>
+void share_out(int64_t pieces, int64_t total, int64_t unit, Part&& part) {
+  const auto each = (total + pieces * unit - 1) / (pieces * unit) * unit;
+  on_team((total + each - 1) / each, [&](int64_t i) { part(i * each, std::min(each, total - i * each)); });
+}
+
+constexpr int64_t kFewRows = 12;               // up to here, reading the blocks beats packing them
+constexpr int64_t kWeightsApiece = 64 * 1024;  // a few microseconds of work: less is not worth sharing
+
+// The product of generation, where the first term's matrix can be read as it is stored; false where it cannot. Its other terms, an
+// adapter's, are added in fp32.
+bool few_rows(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, int64_t n, const GemmOutput& out) {
+  static const FewRowsKernel* const reader = few_rows_avx512();
+  const auto& b = terms[0].b;
+  if (!reader || m > kFewRows || b.transposed || !reader->supports(b.type)) return false;
+  const auto blocks = (b.columns / 32 + 15) / 16 * 16;   // whole vectors of scales
+  auto* memory = scratch_bytes(kSliced, m * blocks * (96 + 8));
+  const auto part = [&](int64_t offset) { return memory + m * blocks * offset; };
+  SlicedRows rows{m, blocks, reinterpret_cast<int8_t*>(part(0)), reinterpret_cast<int8_t*>(part(32)), reinterpret_cast<int8_t*>(part(64)), reinterpret_cast<float*>(part(96)),
+                  reinterpret_cast<float*>(part(100))};
+  if (terms[0].a.type == Operand::bf16) rows.lowest = nullptr;
+  std::vector<float> wide(static_cast<size_t>(b.columns));
+  for (int64_t r = 0; r < m; ++r) {
+    const auto a = from_row(terms[0].a, r);
+    convert(a.data, a.type, wide.data(), Operand::f32, b.columns);
+    reader->slice(wide.data(), b.columns, rows, r);
+  }
+  const bool direct = terms.size() == 1 && out.type == Operand::f32 && !out.add && !out.bias;
+  auto* sums = direct ? static_cast<float*>(out.data) : reinterpret_cast<float*>(scratch_bytes(kPartial, m * n * 4));
+  const auto stride = direct ? out.stride : n;
+  const auto pieces = std::clamp<int64_t>(n * b.columns / kWeightsApiece, 1, 4 * team_size());
+  share_out(pieces, n, 16, [&](int64_t first, int64_t count) { reader->multiply(b.type, b.data + first * b.row_bytes, b.row_bytes, count, b.columns, rows, sums + first, stride); });
+  if (direct) return true;
+  if (terms.size() > 1) {
+    std::vector<float> others(static_cast<size_t>(m * n));
+    block(kernel, terms.subspan(1), 0, m, 0, n, {others.data(), n, Operand::f32});
+    row_loops().scores.add_scaled(sums, others.data(), 1, m * n);
+  }
+  for (int64_t r = 0; r < m; ++r) {
+    auto* row = sums + r * n;
+    if (out.bias) row_loops().scores.add_scaled(row, out.bias, 1, n);
+    const GemmRows to{out.data, out.stride, out.type};
+    auto* target = const_cast<void*>(from_row(to, r).data);
+    if (out.add) row_loops().scores.add_scaled(static_cast<float*>(target), row, 1, n);
+    else convert(row, Operand::f32, target, out.type, n);
+  }
+  return true;
+}
+
 struct FreeAligned {
   void operator()(std::byte* p) const { std::free(p); }
 };
@@ -238,17 +289,11 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
     if (term.b.n() != n) throw std::logic_error("gemm: terms of different widths");
   if (out.add && out.type != Operand::f32) throw std::logic_error("gemm: sums are kept in fp32");
   if (m == 0 || n == 0) return;
-  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const auto run = [&](int64_t pieces, int64_t total, int64_t unit, auto&& part) {   // pieces of whole units
-    const auto each = (total + pieces * unit - 1) / (pieces * unit) * unit;
-    at::parallel_for(0, pieces, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        if (i * each < total) part(i * each, std::min(each, total - i * each));
-    });
-  };
+  if (few_rows(kernel, terms, m, n, out)) return;
+  const auto threads = team_size();
   if (threads <= 1) block(kernel, terms, 0, m, 0, n, out);
-  else if (m >= 256 * threads) run(threads, m, 48, [&](int64_t row, int64_t rows) { block(kernel, terms, row, rows, 0, n, out); });
-  else run(threads, n, group_of(kernel, terms, n), [&](int64_t column, int64_t columns) { block(kernel, terms, 0, m, column, columns, out); });
+  else if (m >= 256 * threads) share_out(threads, m, 48, [&](int64_t row, int64_t rows) { block(kernel, terms, row, rows, 0, n, out); });
+  else share_out(threads, n, group_of(kernel, terms, n), [&](int64_t column, int64_t columns) { block(kernel, terms, 0, m, column, columns, out); });
 }
 
 void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows b, int64_t nb, int64_t k, const GemmOutput& out) {

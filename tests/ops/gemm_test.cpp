@@ -3,12 +3,14 @@
 
 #include <ATen/Parallel.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
 #include "base/half.h"
 #include "base/random.h"
 #include "ops/gemm.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
@@ -115,7 +117,7 @@ TEST(Gemm, EveryStoredTypeIsDecodedByThePacker) {
     for (const auto& info : all_types()) {
       const bool weights = info.block_elements > 1 || info.type == WeightType::f32 || info.type == WeightType::f16 || info.type == WeightType::bf16;
       if (!weights || info.type == WeightType::q8_k) continue;   // Q8_K is for activations
-      for (const bool transposed : {false, true}) expect_product(*kernel, info.type, 5, 37, 768, transposed, Operand::f32);
+      for (const bool transposed : {false, true}) expect_product(*kernel, info.type, 13, 37, 768, transposed, Operand::f32);
     }
 }
 
@@ -123,7 +125,7 @@ TEST(Gemm, LongSumsGoInPasses) {
   at::set_num_threads(1);
   for (const auto* kernel : gemm_kernels())
     for (const bool transposed : {false, true}) {
-      expect_product(*kernel, WeightType::q8_0, 3, transposed ? 7001 : 64, transposed ? 64 : 7008, transposed, Operand::f32);
+      expect_product(*kernel, WeightType::q8_0, 15, transposed ? 7001 : 64, transposed ? 64 : 7008, transposed, Operand::f32);
       expect_product(*kernel, WeightType::bf16, 3, transposed ? 3073 : 50, transposed ? 50 : 3073, transposed, Operand::bf16);
     }
 }
@@ -173,6 +175,63 @@ TEST(Gemm, ScaledAdapters) {
   }
 }
 
+// Generation: blocks read without packing, activations as slices of eight bits. The reference has unrounded activations: 
+// three slices keep what fp32 has.
+TEST(Gemm, FewRowsReadTheBlocksThemselves) {
+  for (const int threads : {1, 2}) {
+    at::set_num_threads(threads);
+    for (const auto type : {WeightType::q4_0, WeightType::q4_1, WeightType::q8_0})
+      for (const int64_t m : {1, 2, 3, 4, 7, 12})
+        for (const int64_t k : {32, 96, 544, 1536}) {
+          const auto b = stored(type, 333, k, "b");
+          auto a = normals(m * k, "a");
+          for (size_t i = 0; i < a.size(); i += 37) a[i] *= 300;   // outliers spoil their own block alone
+          const auto adapter = stored(WeightType::f32, 333, 4, "adapter");
+          const auto low = normals(m * 4, "low"), bias = normals(333, "bias");
+          std::vector<double> reference(static_cast<size_t>(m * 333));
+          for (size_t i = 0; i < reference.size(); ++i) reference[i] = static_cast<double>(bias[i % 333]);
+          add_product(reference, a, b, false, m, Operand::f32);
+          std::vector<float> c(reference.size());
+          const std::vector<GemmTerm> terms{{{a.data(), k, Operand::f32}, b.view(false)}, {{low.data(), 4, Operand::f32}, adapter.view(false)}};
+          const auto& kernel = gemm_kernel(Operand::f32);
+          gemm(kernel, {terms.data(), 1}, m, {c.data(), 333, Operand::f32, bias.data()});
+          EXPECT_LT(distance(c, reference), 3e-5) << type_info(type).name << " " << m << " " << k;
+          add_product(reference, low, adapter, false, m, Operand::f32);
+          gemm(kernel, terms, m, {c.data(), 333, Operand::f32, bias.data()});
+          EXPECT_LT(distance(c, reference), 3e-5) << type_info(type).name << " " << m << " " << k;
+          const auto narrow = to_bf16(a);   // two slices: 2^-15 of each block's largest
+          for (size_t i = 0; i < a.size(); ++i) a[i] = bf16_to_float(narrow[i]);
+          std::fill(reference.begin(), reference.end(), 0);
+          add_product(reference, a, b, false, m, Operand::f32);
+          const GemmTerm in_bf16{{narrow.data(), k, Operand::bf16}, b.view(false)};
+          gemm(kernel, {&in_bf16, 1}, m, {c.data(), 333, Operand::f32});
+          EXPECT_LT(distance(c, reference), 2e-4) << type_info(type).name << " " << m << " " << k;
+          a[static_cast<size_t>(k - 1)] = NAN;
+          gemm(kernel, terms, m, {c.data(), 333, Operand::f32});
+          EXPECT_TRUE(std::isnan(c[0]));
+          EXPECT_EQ(std::isnan(c.back()), m == 1);
+        }
+  }
+  at::set_num_threads(1);
+}
+
+TEST(Team, PiecesRunOnceAndExceptionsComeBack) {
+  at::set_num_threads(3);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::atomic<int>> runs(17);
+    on_team(17, [&](int64_t i) {
+      EXPECT_EQ(team_size(), 1);   // no team within a team
+      ++runs[static_cast<size_t>(i)];
+    });
+    for (const auto& count : runs) EXPECT_EQ(count, 1);
+  }
+  EXPECT_THROW(on_team(5, [](int64_t i) { if (i == 3) throw std::runtime_error("piece"); }), std::runtime_error);
+  int after = 0;
+  on_team(1, [&](int64_t) { ++after; });
+  EXPECT_EQ(after, 1);
+  at::set_num_threads(1);
+}
+
 TEST(Gemm, TransposedLeftOperand) {
   for (const auto* kernel : gemm_kernels())
     for (const auto type : {Operand::f32, Operand::bf16})
@@ -198,19 +257,20 @@ TEST(Gemm, TransposedLeftOperand) {
 }
 
 TEST(Gemm, PiecesEqualTheWhole) {
+  constexpr int64_t kM = 19;
   for (const auto* kernel : gemm_kernels())
     for (const bool transposed : {false, true}) {
       const auto b = stored(WeightType::q8_0, transposed ? 64 : 160, transposed ? 160 : 64, "b");
-      const auto a = normals(9 * 64, "a");
+      const auto a = normals(kM * 64, "a");
       const auto a16 = to_bf16(a);
       const GemmRows rows{kernel->operand == Operand::f32 ? static_cast<const void*>(a.data()) : a16.data(), 64, kernel->operand};
-      std::vector<float> whole(9 * 160), parts(9 * 160, 1);
+      std::vector<float> whole(kM * 160), parts(kM * 160, 1);
       const GemmTerm term{rows, b.view(transposed)};
-      gemm(*kernel, {&term, 1}, 9, {whole.data(), 160, Operand::f32});
+      gemm(*kernel, {&term, 1}, kM, {whole.data(), 160, Operand::f32});
       for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 96}, {96, 64}}) {
         auto* panels = scratch_bytes(8, panel_bytes(*kernel, 64, count));
         pack_panels(*kernel, b.view(transposed), first, count, panels);
-        multiply_panels(*kernel, rows, 9, 64, panels, count, {parts.data() + first, 160, Operand::f32, nullptr, true});
+        multiply_panels(*kernel, rows, kM, 64, panels, count, {parts.data() + first, 160, Operand::f32, nullptr, true});
       }
       for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(parts[i], whole[i] + 1, 1e-4) << kernel->name;
     }

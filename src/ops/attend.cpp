@@ -2,46 +2,79 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "ops/differentiable.h"
+#include "ops/gemm.h"
 #include "ops/row_loops.h"
 
 namespace retort {
 namespace {
 
-// Queries are taken this many rows at a time: scores of a tile stay small, and keys after its last row are never touched.
-constexpr int64_t kTileRows = 128;
+// Keys are packed for the product kernels this many at a time: five panels of 48 columns. Panels of a path from the root are kept
+// while blocks that share it follow each other.
+constexpr int64_t kChunkKeys = 240;
+constexpr int64_t kScoreStride = kChunkKeys + 8;   // room for one more: the other half of an odd pair of bf16
+constexpr int64_t kTileRows = 192;    // rows of scores at a time, a row being a query head and a query
+constexpr int64_t kDirectRows = 8;    // so few rows (decoding) are not worth packing keys for
+enum Slot { kGathered = 8, kQueries, kUpstream, kScores, kSlopes, kOperands, kSums, kRow };
 
 struct Shape {
   int64_t heads, kv_heads, width, group;   // group = heads / kv_heads
   float scale, cap;
   int64_t window;
+
+  // Keys [first, last) of the block's concatenation that its query `i` sees; it stands there at index offset + i.
+  int64_t first(int64_t offset, int64_t i) const { return window > 0 ? std::max<int64_t>(0, offset + i - window + 1) : 0; }
+  int64_t last(int64_t offset, int64_t i) const { return offset + i + 1; }
 };
 
-// Queries [begin, end) of a block of `rows` queries and `keys` keys, and the keys [low, high) that any of them sees.
+// Queries [begin, end) of a block.
 struct Tile {
-  int64_t begin, end, low, high, offset;   // query i of the block is at key index offset + i
-  int64_t first(int64_t i, int64_t window) const { return window > 0 ? std::max<int64_t>(0, offset + i - window + 1) - low : 0; }
-  int64_t last(int64_t i) const { return offset + i + 1 - low; }
+  const AttendBlock* block;
+  int64_t begin, end;
+
+  int64_t rows() const { return end - begin; }
+  int64_t keys() const { return block->key_count(); }
+  int64_t offset() const { return keys() - (block->q_end - block->q_begin); }
+  int64_t low(const Shape& shape) const { return shape.first(offset(), begin); }
+  int64_t high() const { return offset() + end; }
+  int64_t row() const { return block->q_begin + begin; }   // of the first query
 };
 
-template <class Body>
-void each_tile(int64_t rows, int64_t keys, int64_t window, Body&& body) {
-  const int64_t offset = keys - rows;
-  for (int64_t begin = 0; begin < rows; begin += kTileRows) {
-    const auto end = std::min(rows, begin + kTileRows);
-    body(Tile{begin, end, window > 0 ? std::max<int64_t>(0, offset + begin - window + 1) : 0, offset + end, offset});
-  }
+std::vector<Tile> tiles_of(const std::vector<AttendBlock>& blocks, const Shape& shape) {
+  const auto most = std::max<int64_t>(1, kTileRows / shape.group);
+  std::vector<Tile> tiles;
+  for (const auto& block : blocks)
+    for (int64_t begin = 0, rows = block.q_end - block.q_begin; begin < rows; begin += most) tiles.push_back({&block, begin, std::min(rows, begin + most)});
+  return tiles;
 }
 
-// Keys or values [K, capacity, D] in fp32 of the block at hand. Rows that the next block shares with this one (a common
-// path from the root) are gathered once.
-struct Gathered {
-  Tensor rows;
-  std::vector<KeyRange> ranges;
-};
+// Runs of tiles of about equal work, one for each thread that may be used.
+std::vector<std::pair<size_t, size_t>> slices_of(const std::vector<Tile>& tiles, const Shape& shape) {
+  const auto threads = at::in_parallel_region() ? 1 : static_cast<size_t>(at::get_num_threads());
+  const auto cost = [&](const Tile& tile) { return static_cast<double>(tile.rows() * (tile.high() - tile.low(shape))); };
+  double all = 0, done = 0;
+  for (const auto& tile : tiles) all += cost(tile);
+  std::vector<std::pair<size_t, size_t>> slices;
+  for (size_t i = 0; i < tiles.size(); ++i) {
+    if (slices.empty() || (slices.size() < threads && done >= all * static_cast<double>(slices.size()) / static_cast<double>(threads))) slices.emplace_back(i, i);
+    slices.back().second = i + 1;
+    done += cost(tiles[i]);
+  }
+  return slices;
+}
+
+template <class Part>
+void each_slice(size_t count, Part&& part) {
+  if (count == 1) return part(size_t{0});
+  at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = begin; i < end; ++i) part(static_cast<size_t>(i));
+  });
+}
 
 int64_t common_rows(const std::vector<KeyRange>& a, const std::vector<KeyRange>& b) {
   int64_t common = 0;
@@ -53,43 +86,218 @@ int64_t common_rows(const std::vector<KeyRange>& a, const std::vector<KeyRange>&
   return common;
 }
 
-// Calls with(index in the concatenation, row) for rows of `ranges` from index `from` on.
-template <class With>
-void each_key(const std::vector<KeyRange>& ranges, int64_t from, With&& with) {
+// Calls run(index in the concatenation, row, count) for the runs of rows in its part [first, last).
+template <class Run>
+void each_run(const std::vector<KeyRange>& ranges, int64_t first, int64_t last, Run&& run) {
   int64_t index = 0;
   for (const auto& range : ranges) {
-    const int64_t count = range.end - range.begin;
-    for (int64_t i = std::max<int64_t>(0, from - index); i < count; ++i) with(index + i, range.begin + i);
+    const int64_t count = range.end - range.begin, begin = std::max(first, index), end = std::min(last, index + count);
+    if (begin < end) run(begin, range.begin + begin - index, end - begin);
     index += count;
   }
 }
 
-template <class Element>
-void gather_keys(Gathered& into, const std::vector<KeyRange>& ranges, const Tensor& source, int64_t from) {
-  const int64_t kv_heads = into.rows.size(0), capacity = into.rows.size(1), width = into.rows.size(2);
-  const auto* in = elements<Element>(source);
-  auto* out = into.rows.mutable_data_ptr<float>();
-  const auto& loops = loops_of<Element>();
-  each_key(ranges, from, [&](int64_t index, int64_t row) {
-    for (int64_t g = 0; g < kv_heads; ++g) loops.to_float(in + (row * kv_heads + g) * width, 1.0f, out + (g * capacity + index) * width, width);
-  });
-  into.ranges = ranges;
+template <class T>
+T* scratch(Slot slot, int64_t count) { return reinterpret_cast<T*>(scratch_bytes(slot, count * static_cast<int64_t>(sizeof(T)))); }
+
+// A form that keys or values of one head are packed in: the columns of q K^T, or the rows that scores sum over.
+enum class Form { columns, summed };
+
+// One of K and V, one head, packed chunk by chunk when a chunk is first asked for.
+template <class Source>
+class Panels {
+ public:
+  Panels(const GemmKernel& kernel, const Tensor& source, Form form, int64_t capacity)
+      : kernel_(kernel), source_(elements<Source>(source)), heads_(source.size(1)), width_(source.size(2)), form_(form),
+        chunk_bytes_(((form == Form::columns ? panel_bytes(kernel, width_, kChunkKeys) : panel_bytes(kernel, kChunkKeys, width_)) + 63) / 64 * 64),
+        packed_(static_cast<size_t>((capacity + kChunkKeys - 1) / kChunkKeys), 0),
+        panels_(at::empty({static_cast<int64_t>(packed_.size()) * chunk_bytes_}, at::TensorOptions(at::kByte))) {}
+
+  void use_head(int64_t head) {
+    head_ = head;
+    path_ = nullptr;
+    std::fill(packed_.begin(), packed_.end(), 0);
+  }
+  // Chunks that lie within what the new path shares with the last one stay.
+  void follow(const std::vector<KeyRange>& path, int64_t keys) {
+    if (path_ == &path) return;
+    const auto common = path_ ? common_rows(*path_, path) : 0;
+    for (size_t c = 0; c < packed_.size(); ++c)
+      if (static_cast<int64_t>(c) * kChunkKeys + packed_[c] > common) packed_[c] = 0;
+    path_ = &path;
+    keys_ = keys;
+  }
+  int64_t count(int64_t chunk) const { return std::min(kChunkKeys, keys_ - chunk * kChunkKeys); }
+  const std::byte* chunk(int64_t index) {
+    auto* panels = panels_.mutable_data_ptr<uint8_t>() + index * chunk_bytes_;
+    auto* bytes = reinterpret_cast<std::byte*>(panels);
+    if (packed_[static_cast<size_t>(index)] != count(index)) pack(index, bytes);
+    return bytes;
+  }
+
+ private:
+  void pack(int64_t index, std::byte* panels) {
+    const auto first = index * kChunkKeys, some = count(index);
+    const auto type = std::is_same_v<Source, float> ? WeightType::f32 : WeightType::bf16;
+    GemmMatrix rows{type, nullptr, some, width_, heads_ * width_ * static_cast<int64_t>(sizeof(Source)), form_ == Form::summed, 1};
+    each_run(*path_, first, first + some, [&](int64_t at, int64_t row, int64_t run) {
+      const auto* from = source_ + (row * heads_ + head_) * width_;
+      if (run == some) {   // read in place
+        rows.data = reinterpret_cast<const std::byte*>(from);
+        return;
+      }
+      auto* gathered = scratch<Source>(kGathered, some * width_);
+      for (int64_t i = 0; i < run; ++i) std::copy_n(from + i * heads_ * width_, width_, gathered + (at - first + i) * width_);
+      rows.data = reinterpret_cast<const std::byte*>(gathered);
+      rows.row_bytes = width_ * static_cast<int64_t>(sizeof(Source));
+    });
+    pack_panels(kernel_, rows, 0, rows.n(), panels);
+    packed_[static_cast<size_t>(index)] = some;
+  }
+
+  const GemmKernel& kernel_;
+  const Source* source_;
+  int64_t heads_, width_, head_ = 0, keys_ = 0;
+  Form form_;
+  int64_t chunk_bytes_;
+  std::vector<int64_t> packed_;             // keys of each chunk that are packed for this path
+  const std::vector<KeyRange>* path_ = nullptr;
+  Tensor panels_;
+};
+
+// out [m, n] of rows [m, used] and panels that were packed for `packed` elements of K.
+void multiply_part(const GemmKernel& kernel, const void* a, int64_t a_stride, int64_t m, int64_t used, int64_t packed, const std::byte* panels, int64_t n, float* out,
+                   int64_t out_stride, bool add) {
+  const auto panel = panel_bytes(kernel, packed, kernel.width);
+  const int64_t element = kernel.operand == Element::f32 ? 4 : 2;
+  for (int64_t first = 0; first < n; first += kernel.width, panels += panel) {
+    const GemmSegment segment{a, a_stride * element, (used + kernel.pair - 1) / kernel.pair, panels};
+    const GemmStore store{out + first, out_stride * 4, Element::f32, add ? out + first : nullptr, out_stride * 4, nullptr, std::min(kernel.width, n - first)};
+    kernel.multiply(&segment, 1, m, store);
+  }
 }
 
-// Rows [begin, end) of x [N,H,D] as [K, group * rows, D] fp32: row (h, i) of a key/value head is its query head h, query i.
-template <class Element>
-void gather_queries(const Element* x, const Shape& shape, int64_t begin, int64_t end, float* out) {
-  const int64_t rows = end - begin;
-  const auto& loops = loops_of<Element>();
-  for (int64_t h = 0; h < shape.heads; ++h)
-    for (int64_t i = 0; i < rows; ++i) loops.to_float(x + ((begin + i) * shape.heads + h) * shape.width, 1.0f, out + (h * rows + i) * shape.width, shape.width);
+template <class From, class To>
+void copy_elements(const From* in, To* out, int64_t count) {
+  if constexpr (std::is_same_v<From, To>) std::copy_n(in, count, out);
+  else if constexpr (std::is_same_v<To, float>) loops_of<From>().to_float(in, 1.0f, out, count);
+  else loops_of<To>().from_float(in, out, count);
 }
-template <class Element>
-void scatter_queries(const float* in, const Shape& shape, int64_t begin, int64_t end, Element* x) {
-  const int64_t rows = end - begin;
-  const auto& loops = loops_of<Element>();
-  for (int64_t h = 0; h < shape.heads; ++h)
-    for (int64_t i = 0; i < rows; ++i) loops.from_float(in + (h * rows + i) * shape.width, x + ((begin + i) * shape.heads + h) * shape.width, shape.width);
+
+// Query rows of one key/value head as [group * rows, D]: row h * rows + i is its query head h, query i.
+template <class From, class To>
+void gather(const Tensor& x, const Shape& shape, const Tile& tile, int64_t kv_head, To* out) {
+  const auto* in = elements<From>(x);
+  for (int64_t h = 0; h < shape.group; ++h)
+    for (int64_t i = 0; i < tile.rows(); ++i, out += shape.width)
+      copy_elements(in + ((tile.row() + i) * shape.heads + kv_head * shape.group + h) * shape.width, out, shape.width);
+}
+template <class To>
+void scatter(const float* in, const Shape& shape, const Tile& tile, int64_t kv_head, Tensor& x) {
+  auto* out = mutable_elements<To>(x);
+  for (int64_t h = 0; h < shape.group; ++h)
+    for (int64_t i = 0; i < tile.rows(); ++i, in += shape.width)
+      copy_elements(in, out + ((tile.row() + i) * shape.heads + kv_head * shape.group + h) * shape.width, shape.width);
+}
+
+// Scores of a tile's rows and one chunk, as far as any row sees it.
+struct Chunk {
+  int64_t index, keys, seen;   // keys packed; of them [0, seen) may be visible
+
+  int64_t first(const Shape& shape, const Tile& tile, int64_t i) const { return std::clamp<int64_t>(shape.first(tile.offset(), tile.begin + i) - index * kChunkKeys, 0, seen); }
+  int64_t last(const Shape& shape, const Tile& tile, int64_t i) const { return std::clamp<int64_t>(shape.last(tile.offset(), tile.begin + i) - index * kChunkKeys, 0, seen); }
+};
+
+template <class Body>
+void each_chunk(const GemmKernel& kernel, const Shape& shape, const Tile& tile, Body&& body) {
+  const auto keys = tile.keys(), high = tile.high();
+  for (int64_t c = tile.low(shape) / kChunkKeys; c * kChunkKeys < high; ++c) {
+    const auto packed = std::min(kChunkKeys, keys - c * kChunkKeys), wanted = high - c * kChunkKeys;
+    body(Chunk{c, packed, std::min(packed, (wanted + kernel.width - 1) / kernel.width * kernel.width)});   // whole panels
+  }
+}
+
+// A tile of few rows: every key is read once, in place.
+template <class Source>
+void attend_directly(const Tensor& q, const Tensor& k, const Tensor& v, const Shape& shape, const Tile& tile, int64_t head, Tensor& out, float* sums) {
+  const auto m = shape.group * tile.rows(), width = shape.width, low = tile.low(shape), keys = tile.high() - low;
+  auto* queries = scratch<float>(kQueries, m * width);
+  auto* scores = scratch<float>(kScores, m * keys);
+  auto* row = scratch<float>(kRow, width);
+  auto* total = scratch<float>(kSums, m * width);
+  const auto& loops = row_loops().scores;
+  gather<Source>(q, shape, tile, head, queries);
+  const auto each_key = [&](const Tensor& source, auto&& use) {
+    each_run(tile.block->keys, low, low + keys, [&](int64_t at, int64_t first, int64_t run) {
+      const auto* from = elements<Source>(source) + (first * shape.kv_heads + head) * width;
+      for (int64_t i = 0; i < run; ++i, from += shape.kv_heads * width) {
+        if constexpr (std::is_same_v<Source, float>) use(at + i - low, from);
+        else copy_elements(from, row, width), use(at + i - low, row);
+      }
+    });
+  };
+  each_key(k, [&](int64_t at, const float* key) {
+    for (int64_t r = 0; r < m; ++r) scores[r * keys + at] = loops.dot(queries + r * width, key, width);
+  });
+  for (int64_t r = 0; r < m; ++r) {
+    const auto i = tile.begin + r % tile.rows();
+    sums[(tile.row() + r % tile.rows()) * shape.heads + head * shape.group + r / tile.rows()] =
+        loops.probabilities(scores + r * keys, keys, shape.first(tile.offset(), i) - low, shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
+  }
+  std::fill_n(total, m * width, 0.0f);
+  each_key(v, [&](int64_t at, const float* value) {
+    for (int64_t r = 0; r < m; ++r) loops.add_scaled(total + r * width, value, scores[r * keys + at], width);
+  });
+  scatter<Source>(total, shape, tile, head, out);
+}
+
+// Chunk by chunk with a running sum of exponentials (arXiv:2205.14135), so that memory does not grow with the text.
+template <class Source, class Operand>
+void attend_tile(const GemmKernel& kernel, const Tensor& q, Panels<Source>& keys, Panels<Source>& values, const Shape& shape, const Tile& tile, int64_t head, Tensor& out,
+                 float* sums) {
+  const auto m = shape.group * tile.rows(), width = shape.width, stride = kScoreStride;
+  auto* queries = scratch<Operand>(kQueries, m * width);
+  auto* scores = scratch<float>(kScores, m * stride);
+  auto* total = scratch<float>(kSums, m * (width + 1));
+  auto* running = total + m * width;
+  const auto& loops = row_loops().scores;
+  gather<Source>(q, shape, tile, head, queries);
+  keys.follow(tile.block->keys, tile.keys());
+  values.follow(tile.block->keys, tile.keys());
+  std::fill_n(running, m, -std::numeric_limits<float>::infinity());
+  bool fresh = true;
+  each_chunk(kernel, shape, tile, [&](const Chunk& chunk) {
+    multiply_part(kernel, queries, width, m, width, width, keys.chunk(chunk.index), chunk.seen, scores, stride, false);
+    Operand* operands = nullptr;
+    if constexpr (std::is_same_v<Operand, float>) operands = scores;
+    else operands = scratch<Operand>(kOperands, m * stride);
+    for (int64_t r = 0; r < m; ++r) {
+      auto* row = scores + r * stride;
+      const auto first = chunk.first(shape, tile, r % tile.rows()), last = chunk.last(shape, tile, r % tile.rows());
+      if (first >= last) {
+        std::fill_n(row, chunk.seen, 0.0f);
+      } else {
+        const auto here = loops.probabilities(row, chunk.seen, first, last, shape.scale, shape.cap);
+        if (fresh || running[r] == -std::numeric_limits<float>::infinity()) {
+          running[r] = here;
+        } else {
+          const auto together = std::max(here, running[r]) + std::log1p(std::exp(-std::abs(here - running[r])));
+          const auto before = std::exp(running[r] - together), now = std::exp(here - together);
+          for (int64_t j = 0; j < width; ++j) total[r * width + j] *= before;
+          for (int64_t j = first; j < last; ++j) row[j] *= now;
+          running[r] = together;
+        }
+      }
+      if constexpr (!std::is_same_v<Operand, float>) {
+        copy_elements(row, operands + r * stride, chunk.seen);
+        operands[r * stride + chunk.seen] = 0;
+      }
+    }
+    multiply_part(kernel, operands, stride, m, chunk.seen, chunk.keys, values.chunk(chunk.index), width, total, width, !fresh);
+    fresh = false;
+  });
+  scatter<Source>(total, shape, tile, head, out);
+  for (int64_t r = 0; r < m; ++r) sums[(tile.row() + r % tile.rows()) * shape.heads + head * shape.group + r / tile.rows()] = running[r];
 }
 
 int64_t most_keys(const std::vector<AttendBlock>& blocks) {
@@ -98,99 +306,167 @@ int64_t most_keys(const std::vector<AttendBlock>& blocks) {
   return most;
 }
 
-Tensor scratch(std::initializer_list<int64_t> sizes) { return at::empty(at::IntArrayRef(sizes), at::TensorOptions(at::kFloat)); }
-
-// One score row per (query head, query): the row of scores and its part of the tile's keys.
-template <class Row>
-void each_score_row(const Shape& shape, const Tile& tile, Row&& row) {
-  const int64_t rows = tile.end - tile.begin, columns = tile.high - tile.low;
-  at::parallel_for(0, shape.heads * rows, std::max<int64_t>(1, 16384 / columns), [&](int64_t from, int64_t to) {
-    for (int64_t r = from; r < to; ++r) {
-      const auto i = tile.begin + r % rows;
-      row(r * columns, columns, tile.first(i, shape.window), tile.last(i), r / rows, i);
+// out [N,H*D], log_sums fp32 [N,H].
+template <class Source, class Operand>
+void forward(const GemmKernel& kernel, const Tensor& q, const Tensor& k, const Tensor& v, const Shape& shape, const std::vector<AttendBlock>& blocks, Tensor& out,
+             Tensor& log_sums) {
+  const auto tiles = tiles_of(blocks, shape);
+  const auto slices = slices_of(tiles, shape);
+  auto* sums = log_sums.mutable_data_ptr<float>();
+  const auto direct = [&](const Tile& tile) { return shape.group * tile.rows() <= kDirectRows; };
+  const auto capacity = std::all_of(tiles.begin(), tiles.end(), direct) ? 0 : most_keys(blocks);
+  each_slice(slices.size(), [&](size_t slice) {
+    Panels<Source> keys(kernel, k, Form::columns, capacity), values(kernel, v, Form::summed, capacity);
+    for (int64_t head = 0; head < shape.kv_heads; ++head) {
+      keys.use_head(head);
+      values.use_head(head);
+      for (size_t i = slices[slice].first; i < slices[slice].second; ++i) {
+        if (direct(tiles[i])) attend_directly<Source>(q, k, v, shape, tiles[i], head, out, sums);
+        else attend_tile<Source, Operand>(kernel, q, keys, values, shape, tiles[i], head, out, sums);
+      }
     }
   });
 }
 
-// out [N,H*D], log_sums fp32 [N,H].
-template <class Element>
-void forward(const Tensor& q, const Tensor& k, const Tensor& v, const Shape& shape, const std::vector<AttendBlock>& blocks, Tensor& out, Tensor& log_sums) {
-  const auto capacity = most_keys(blocks);
-  Gathered keys{scratch({shape.kv_heads, capacity, shape.width}), {}}, values{scratch({shape.kv_heads, capacity, shape.width}), {}};
-  const auto& loops = row_loops().scores;
-  auto* sums = log_sums.mutable_data_ptr<float>();
-  for (const auto& block : blocks) {
-    const auto common = common_rows(keys.ranges, block.keys);
-    gather_keys<Element>(keys, block.keys, k, common);
-    gather_keys<Element>(values, block.keys, v, common);
-    each_tile(block.q_end - block.q_begin, block.key_count(), shape.window, [&](const Tile& tile) {
-      const auto rows = tile.end - tile.begin, columns = tile.high - tile.low;
-      auto queries = scratch({shape.kv_heads, shape.group * rows, shape.width});
-      gather_queries(elements<Element>(q), shape, block.q_begin + tile.begin, block.q_begin + tile.end, queries.mutable_data_ptr<float>());
-      auto scores = at::bmm(queries, keys.rows.narrow(1, tile.low, columns).transpose(1, 2));   // [K, group*rows, columns]
-      auto* score = scores.mutable_data_ptr<float>();
-      each_score_row(shape, tile, [&](int64_t at, int64_t count, int64_t first, int64_t last, int64_t head, int64_t i) {
-        sums[(block.q_begin + i) * shape.heads + head] = loops.probabilities(score + at, count, first, last, shape.scale, shape.cap);
-      });
-      at::bmm_out(queries, scores, values.rows.narrow(1, tile.low, columns));
-      scatter_queries(queries.const_data_ptr<float>(), shape, block.q_begin + tile.begin, block.q_begin + tile.end, mutable_elements<Element>(out));
+// fp32 gradients of one head's keys or values: gathered along the path at hand, added to their rows when the path moves on.
+class PathGradient {
+ public:
+  PathGradient(int64_t rows, int64_t capacity, int64_t width)
+      : width_(width), path_(at::zeros({capacity, width}, at::TensorOptions(at::kFloat))), total_(at::zeros({rows, width}, at::TensorOptions(at::kFloat))) {}
+  float* at(int64_t index) { return path_.mutable_data_ptr<float>() + index * width_; }
+  void follow(const std::vector<KeyRange>* ranges, int64_t keys) {
+    if (ranges == ranges_) return;
+    if (ranges_) flush(ranges ? common_rows(*ranges_, *ranges) : 0);
+    ranges_ = ranges;
+    keys_ = keys;
+  }
+  // Adds this head's rows to out [N,K,D] and forgets them.
+  void add_to(Tensor& out, int64_t head) {
+    auto* to = out.mutable_data_ptr<float>();
+    const auto heads = out.size(1);
+    const auto* from = total_.const_data_ptr<float>();
+    for (int64_t row = 0; row < total_.size(0); ++row, from += width_) row_loops().scores.add_scaled(to + (row * heads + head) * width_, from, 1.0f, width_);
+    total_.zero_();
+  }
+
+ private:
+  void flush(int64_t from) {
+    each_run(*ranges_, from, keys_, [&](int64_t at_index, int64_t row, int64_t run) {
+      auto* part = at(at_index);
+      row_loops().scores.add_scaled(total_.mutable_data_ptr<float>() + row * width_, part, 1.0f, run * width_);
+      std::fill_n(part, run * width_, 0.0f);
     });
   }
-}
+  int64_t width_, keys_ = 0;
+  Tensor path_, total_;
+  const std::vector<KeyRange>* ranges_ = nullptr;
+};
 
-// Adds rows [from, ...) of the path's fp32 gradients [K, capacity, D] to total [N,K,D] and clears them.
-void flush(Tensor& path, const std::vector<KeyRange>& ranges, int64_t from, Tensor& total) {
-  const int64_t kv_heads = path.size(0), capacity = path.size(1), width = path.size(2);
-  auto *in = path.mutable_data_ptr<float>(), *out = total.mutable_data_ptr<float>();
+// What the backward of one slice works with.
+template <class Source>
+struct BackwardPanels {
+  Panels<Source> key_columns, value_columns, key_rows;
+  BackwardPanels(const GemmKernel& kernel, const Tensor& k, const Tensor& v, int64_t capacity)
+      : key_columns(kernel, k, Form::columns, capacity), value_columns(kernel, v, Form::columns, capacity), key_rows(kernel, k, Form::summed, capacity) {}
+  template <class Do> void each(Do&& action) { action(key_columns), action(value_columns), action(key_rows); }
+};
+
+template <class Source, class Operand>
+void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& out, const float* sums, BackwardPanels<Source>& panels, const Shape& shape,
+                   const Tile& tile, int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
+  const auto m = shape.group * tile.rows(), width = shape.width, stride = kScoreStride;
+  auto* queries = scratch<Operand>(kQueries, m * width);
+  auto* upstream = scratch<Operand>(kUpstream, m * width);
+  auto* scores = scratch<float>(kScores, m * stride);
+  auto* slopes = scratch<float>(kSlopes, m * stride);
+  auto* total = scratch<float>(kSums, m * (width + 2));
+  auto *log_sum = total + m * width, *shared = log_sum + m;
   const auto& loops = row_loops().scores;
-  each_key(ranges, from, [&](int64_t index, int64_t row) {
-    for (int64_t g = 0; g < kv_heads; ++g) {
-      auto* source = in + (g * capacity + index) * width;
-      loops.add_scaled(out + (row * kv_heads + g) * width, source, 1.0f, width);
-      std::fill(source, source + width, 0.0f);
+  gather<Source>(q, shape, tile, head, queries);
+  gather<Source>(dout, shape, tile, head, upstream);
+  auto* pair = scratch<float>(kRow, 2 * width);
+  for (int64_t r = 0; r < m; ++r) {   // sum_j p_j dp_j = dO . O
+    const auto place = (tile.row() + r % tile.rows()) * shape.heads + head * shape.group + r / tile.rows();
+    copy_elements(elements<Source>(dout) + place * width, pair, width);
+    copy_elements(elements<Source>(out) + place * width, pair + width, width);
+    shared[r] = loops.dot(pair, pair + width, width);
+    log_sum[r] = sums[place];
+  }
+  panels.each([&](auto& each) { each.follow(tile.block->keys, tile.keys()); });
+  dk.follow(&tile.block->keys, tile.keys());
+  dv.follow(&tile.block->keys, tile.keys());
+  bool fresh = true;
+  each_chunk(kernel, shape, tile, [&](const Chunk& chunk) {
+    multiply_part(kernel, queries, width, m, width, width, panels.key_columns.chunk(chunk.index), chunk.seen, scores, stride, false);
+    multiply_part(kernel, upstream, width, m, width, width, panels.value_columns.chunk(chunk.index), chunk.seen, slopes, stride, false);
+    Operand *p = nullptr, *ds = nullptr;
+    if constexpr (std::is_same_v<Operand, float>) p = scores, ds = slopes;
+    else p = scratch<Operand>(kOperands, 2 * m * stride), ds = p + m * stride;
+    for (int64_t r = 0; r < m; ++r) {
+      auto *s = scores + r * stride, *slope = slopes + r * stride;
+      const auto first = chunk.first(shape, tile, r % tile.rows()), last = chunk.last(shape, tile, r % tile.rows());
+      if (first < last) loops.backward(s, slope, chunk.seen, first, last, shape.scale, shape.cap, log_sum[r], shared[r]);
+      else std::fill_n(s, chunk.seen, 0.0f), std::fill_n(slope, chunk.seen, 0.0f);
+      if constexpr (!std::is_same_v<Operand, float>) {
+        copy_elements(s, p + r * stride, chunk.seen);
+        copy_elements(slope, ds + r * stride, chunk.seen);
+        ds[r * stride + chunk.seen] = 0;
+      }
     }
+    const auto start = chunk.index * kChunkKeys;
+    const auto collect = [&](const Operand* left, const Operand* right, float* into) {
+      gemm_transposed(kernel, {left, stride, kernel.operand}, chunk.seen, {right, width, kernel.operand}, width, m, {into, width, Element::f32, nullptr, true});
+    };
+    collect(p, upstream, dv.at(start));
+    collect(ds, queries, dk.at(start));
+    multiply_part(kernel, ds, stride, m, chunk.seen, chunk.keys, panels.key_rows.chunk(chunk.index), width, total, width, !fresh);
+    fresh = false;
   });
+  scatter<Source>(total, shape, tile, head, dq);
 }
 
 // dq in q's type; dk, dv [N,K,D] fp32, zero at entry: shared prefixes collect the gradients of all their branches.
-template <class Element>
-void backward(const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& log_sums, const Shape& shape,
+template <class Source, class Operand>
+void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& log_sums, const Shape& shape,
               const std::vector<AttendBlock>& blocks, Tensor& dq, Tensor& dk, Tensor& dv) {
-  const auto capacity = most_keys(blocks);
-  Gathered keys{scratch({shape.kv_heads, capacity, shape.width}), {}}, values{scratch({shape.kv_heads, capacity, shape.width}), {}};
-  auto path_dk = at::zeros({shape.kv_heads, capacity, shape.width}, at::TensorOptions(at::kFloat)), path_dv = at::zeros_like(path_dk);
-  const auto& loops = row_loops().scores;
+  const auto tiles = tiles_of(blocks, shape);
+  const auto slices = slices_of(tiles, shape);
   const auto* sums = log_sums.const_data_ptr<float>();
-  for (const auto& block : blocks) {
-    const auto common = common_rows(keys.ranges, block.keys);
-    flush(path_dk, keys.ranges, common, dk);
-    flush(path_dv, keys.ranges, common, dv);
-    gather_keys<Element>(keys, block.keys, k, common);
-    gather_keys<Element>(values, block.keys, v, common);
-    each_tile(block.q_end - block.q_begin, block.key_count(), shape.window, [&](const Tile& tile) {
-      const auto rows = tile.end - tile.begin, columns = tile.high - tile.low;
-      auto queries = scratch({shape.kv_heads, shape.group * rows, shape.width}), upstream = at::empty_like(queries);
-      gather_queries(elements<Element>(q), shape, block.q_begin + tile.begin, block.q_begin + tile.end, queries.mutable_data_ptr<float>());
-      gather_queries(elements<Element>(dout), shape, block.q_begin + tile.begin, block.q_begin + tile.end, upstream.mutable_data_ptr<float>());
-      const auto tile_keys = keys.rows.narrow(1, tile.low, columns), tile_values = values.rows.narrow(1, tile.low, columns);
-      auto p = at::bmm(queries, tile_keys.transpose(1, 2)), ds = at::bmm(upstream, tile_values.transpose(1, 2));
-      auto *score = p.mutable_data_ptr<float>(), *slope = ds.mutable_data_ptr<float>();
-      each_score_row(shape, tile, [&](int64_t at, int64_t count, int64_t first, int64_t last, int64_t head, int64_t i) {
-        loops.backward(score + at, slope + at, count, first, last, shape.scale, shape.cap, sums[(block.q_begin + i) * shape.heads + head]);
-      });
-      path_dv.narrow(1, tile.low, columns).baddbmm_(p.transpose(1, 2), upstream);
-      path_dk.narrow(1, tile.low, columns).baddbmm_(ds.transpose(1, 2), queries);
-      at::bmm_out(queries, ds, tile_keys);
-      scatter_queries(queries.const_data_ptr<float>(), shape, block.q_begin + tile.begin, block.q_begin + tile.end, mutable_elements<Element>(dq));
-    });
+  const auto capacity = most_keys(blocks), padded = (capacity + kChunkKeys - 1) / kChunkKeys * kChunkKeys;
+  std::vector<std::pair<PathGradient, PathGradient>> gradients;
+  std::vector<BackwardPanels<Source>> panels;
+  for (size_t s = 0; s < slices.size(); ++s) {
+    gradients.emplace_back(PathGradient(k.size(0), padded, shape.width), PathGradient(k.size(0), padded, shape.width));
+    panels.emplace_back(kernel, k, v, capacity);
   }
-  flush(path_dk, keys.ranges, 0, dk);
-  flush(path_dv, keys.ranges, 0, dv);
+  for (int64_t head = 0; head < shape.kv_heads; ++head) {
+    each_slice(slices.size(), [&](size_t s) {
+      panels[s].each([&](auto& each) { each.use_head(head); });
+      auto& [of_keys, of_values] = gradients[s];
+      for (size_t i = slices[s].first; i < slices[s].second; ++i)
+        backward_tile<Source, Operand>(kernel, dout, q, out, sums, panels[s], shape, tiles[i], head, dq, of_keys, of_values);
+      of_keys.follow(nullptr, 0);
+      of_values.follow(nullptr, 0);
+    });
+    for (auto& [of_keys, of_values] : gradients) {   // in order, whatever thread was first
+      of_keys.add_to(dk, head);
+      of_values.add_to(dv, head);
+    }
+  }
 }
 
 void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache) {
   const auto index = at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
   cache.index_copy_(0, index, rows.to(cache.scalar_type()));
+}
+
+// Calls with(source element, operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this machine.
+template <class With>
+void with_kernel(at::ScalarType type, With&& with) {
+  const auto& kernel = gemm_kernel(type == at::kFloat ? Element::f32 : Element::bf16);
+  if (type == at::kFloat) with(float{}, float{}, kernel);
+  else if (kernel.operand == Element::bf16) with(uint16_t{}, uint16_t{}, kernel);
+  else with(uint16_t{}, float{}, kernel);
 }
 
 }  // namespace
@@ -199,7 +475,7 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
   auto q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
   Shape shape{q.size(1), k.size(1), q.size(2), q.size(1) / k.size(1), 0, static_cast<float>(rule.soft_cap), rule.window};
   shape.scale = static_cast<float>(rule.scale != 0 ? rule.scale : 1 / std::sqrt(static_cast<double>(shape.width)));
-  if (shape.group * shape.kv_heads != shape.heads || v.size(2) != shape.width) throw std::logic_error("attend: heads do not divide");
+  if (shape.group * shape.kv_heads != shape.heads || v.size(2) != shape.width || shape.width % 2 != 0) throw std::logic_error("attend: heads do not divide");
   return differentiable({q, k, v}, [&](bool recorded) -> Computed {
     auto out = at::empty({q.size(0), shape.heads * shape.width}, q.options());
     auto log_sums = at::empty({q.size(0), shape.heads}, at::TensorOptions(at::kFloat));
@@ -212,12 +488,16 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
       k = keys;
       v = values;
     }
-    with_element(q.scalar_type(), [&](auto element) { forward<decltype(element)>(q, k, v, shape, pass.blocks, out, log_sums); });
+    with_kernel(q.scalar_type(), [&](auto source, auto operand, const GemmKernel& kernel) {
+      forward<decltype(source), decltype(operand)>(kernel, q, k, v, shape, pass.blocks, out, log_sums);
+    });
     if (!recorded) return {out, nullptr};
-    return {out, [=, blocks = pass.blocks, q = q.detach(), k = k.detach(), v = v.detach()](const Tensor& dout) -> Tensors {
+    return {out, [=, blocks = pass.blocks, q = q.detach(), k = k.detach(), v = v.detach(), out = out.detach()](const Tensor& dout) -> Tensors {
       auto dq = at::empty(q.sizes(), q.options());
       auto dk = at::zeros(k.sizes(), at::TensorOptions(at::kFloat)), dv = at::zeros_like(dk);
-      with_element(q.scalar_type(), [&](auto element) { backward<decltype(element)>(dout, q, k, v, log_sums, shape, blocks, dq, dk, dv); });
+      with_kernel(q.scalar_type(), [&](auto source, auto operand, const GemmKernel& kernel) {
+        backward<decltype(source), decltype(operand)>(kernel, dout, q, k, v, out, log_sums, shape, blocks, dq, dk, dv);
+      });
       return {dq, dk.to(k.scalar_type()), dv.to(v.scalar_type())};
     }};
   });

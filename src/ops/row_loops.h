@@ -35,7 +35,8 @@ struct ScoreLoops {
   // elsewhere. Returns the log of the sum of exponentials.
   float (*probabilities)(float* s, int64_t columns, int64_t first, int64_t last, float scale, float cap);
   // s: raw scores -> probabilities (from the saved log_sum); dp: gradient of probabilities -> gradient of raw scores.
-  void (*backward)(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum);
+  // shared = sum_j p_j dp_j over the whole row.
+  void (*backward)(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum, float shared);
   // y += a * x; and the inner product.
   void (*add_scaled)(float* y, const float* x, float a, int64_t count);
   float (*dot)(const float* x, const float* y, int64_t count);

@@ -203,18 +203,11 @@ float probabilities(float* s, int64_t columns, int64_t first, int64_t last, floa
   return top + __builtin_logf(all_of_it);
 }
 
-void score_backward(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum) {
+void score_backward(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum, float shared) {
   float* row = s + first;
   float* gradient = dp + first;
-  const int64_t count = last - first;
-  Lanes products = {};
-  each(count, [&](int64_t i, auto part) {
-    const Lanes p = exponential(capped(load(row + i, part), scale, cap) - log_sum);
-    products += keep(p, 0.0f, part) * load(gradient + i, part);
-  });
-  const float shared = sum(products);   // sum_j p_j dp_j = dO . O
   const float inverse = cap > 0 ? 1.0f / cap : 0.0f;
-  each(count, [&](int64_t i, auto part) {
+  each(last - first, [&](int64_t i, auto part) {
     const Lanes z = capped(load(row + i, part), scale, cap), bent = z * inverse;
     const Lanes p = exponential(z - log_sum);
     store(row + i, p, part);

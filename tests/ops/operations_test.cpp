@@ -49,13 +49,14 @@ Forest small_forest() {
 // [N,N]: whether row i may see row j, from parents and rows alone.
 Tensor visible(const Forest& forest, int64_t window) {
   auto mask = at::zeros({forest.size(), forest.size()}, at::TensorOptions(at::kBool));
+  auto* seen = mask.mutable_data_ptr<bool>();
   for (int64_t i = 0; i < forest.size(); ++i) {
     int32_t segment = 0;
     while (!(forest.segments[static_cast<size_t>(segment)].begin <= i && i < forest.segments[static_cast<size_t>(segment)].end)) ++segment;
     for (int32_t s = segment; s >= 0; s = forest.segments[static_cast<size_t>(s)].parent)
       for (int64_t j = forest.segments[static_cast<size_t>(s)].begin; j < forest.segments[static_cast<size_t>(s)].end; ++j) {
         const auto back = forest.positions[static_cast<size_t>(i)] - forest.positions[static_cast<size_t>(j)];
-        if (back >= 0 && (window == 0 || back < window)) mask[i][j] = true;
+        if (back >= 0 && (window == 0 || back < window)) seen[i * forest.size() + j] = true;
       }
   }
   return mask;
@@ -96,6 +97,74 @@ TEST(Attend, TilesOfALongTextJoin) {
     const auto gradients = torch::autograd::grad({reference}, {q, k, v}, {dy});
     EXPECT_LT(distance(ours, reference), 1e-5);
     for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(our_gradients[i], gradients[i]), 1e-5);
+  }
+}
+
+// Dense masked attention over a forest, with autograd's gradients: value, dq, dk, dv.
+std::vector<Tensor> dense_attention(const Forest& forest, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& dy, int64_t window) {
+  const auto group = q.size(1) / k.size(1);
+  const auto scores = at::matmul(q.transpose(0, 1), k.repeat_interleave(group, 1).permute({1, 2, 0})) / std::sqrt(static_cast<double>(q.size(2)));
+  const auto p = scores.masked_fill(visible(forest, window).logical_not(), -INFINITY).softmax(-1);
+  const auto y = at::matmul(p, v.repeat_interleave(group, 1).transpose(0, 1)).transpose(0, 1).reshape({q.size(0), -1});
+  auto all = torch::autograd::grad({y}, {q, k, v}, {dy});
+  all.insert(all.begin(), y);
+  return all;
+}
+
+// Branches over a shared text that is longer than a chunk of packed keys, and than several: the kept panels must be those of the path.
+Forest branches(int64_t shared) {
+  Forest forest;
+  const auto rows = [](int64_t count, int32_t token) { return std::vector<int32_t>(static_cast<size_t>(count), token); };
+  const auto head = forest.add_segment(rows(shared, 1));
+  const auto branch = forest.add_segment(rows(70, 2), head);
+  forest.add_segment(rows(5, 3), branch);
+  forest.add_segment(rows(90, 4), branch);
+  forest.add_segment(rows(33, 5), head);
+  forest.add_segment(rows(41, 6));
+  return forest;
+}
+
+TEST(Attend, LongSharedTextsInBothTypesOnOneThreadAndTwo) {
+  for (const int64_t shared : {230, 517})
+    for (const int64_t window : {0, 100})
+      for (const auto type : {at::kFloat, at::kBFloat16})
+        for (const int threads : {1, 2}) {
+          const auto forest = branches(shared);
+          const auto n = forest.size();
+          const auto values = [&](std::initializer_list<int64_t> shape, uint64_t seed) { return random(shape, seed).to(type).requires_grad_(); };
+          const auto q = values({n, 6, 16}, 1), k = values({n, 2, 16}, 2), v = values({n, 2, 16}, 3);
+          const auto dy = random({n, 96}, 4).to(type);
+          const auto before = at::get_num_threads();
+          at::set_num_threads(threads);
+          const auto ours = attend(q, k, v, {0, 0, window, 0}, make_pass(forest, type));
+          auto gradients = torch::autograd::grad({ours}, {q, k, v}, {dy});
+          at::set_num_threads(before);
+          gradients.insert(gradients.begin(), ours);
+          const auto wide = [](const Tensor& x) { return x.detach().to(at::kFloat).requires_grad_(); };
+          const auto reference = dense_attention(forest, wide(q), wide(k), wide(v), dy.to(at::kFloat), window);
+          for (size_t i = 0; i < 4; ++i)
+            EXPECT_LT(distance(gradients[i].to(at::kFloat), reference[i]), type == at::kFloat ? 1e-5 : 8e-3) << i << " shared " << shared << " window " << window << " threads " << threads;
+        }
+}
+
+// One query a text, as in decoding: keys are read in place.
+TEST(Attend, SingleRowsEqualTheRowsOfWholeTexts) {
+  const auto forest = branches(300);
+  const auto n = forest.size();
+  const auto q = random({n, 6, 16}, 1), k = random({n, 2, 16}, 2), v = random({n, 2, 16}, 3);
+  const at::NoGradGuard no_graph;
+  for (const int64_t window : {0, 100}) {
+    const auto pass = make_pass(forest, at::kFloat);
+    const auto whole = attend(q, k, v, {0, 0, window, 0}, pass);
+    auto single = pass;
+    single.blocks.clear();
+    for (const auto& block : pass.blocks) {   // the last query of each segment alone
+      auto last = block;
+      last.q_begin = block.q_end - 1;
+      single.blocks.push_back(last);
+    }
+    const auto rows = attend(q, k, v, {0, 0, window, 0}, single);
+    for (const auto& block : single.blocks) EXPECT_LT(distance(rows[block.q_begin], whole[block.q_begin]), 1e-6) << window;
   }
 }
 

@@ -169,10 +169,10 @@ class Panels {
 void multiply_part(const GemmKernel& kernel, const void* a, int64_t a_stride, int64_t m, int64_t used, int64_t packed, const std::byte* panels, int64_t n, float* out,
                    int64_t out_stride, bool add) {
   const auto panel = panel_bytes(kernel, packed, kernel.width);
-  const int64_t element = kernel.operand == Element::f32 ? 4 : 2;
+  const int64_t element = kernel.operand == Operand::f32 ? 4 : 2;
   for (int64_t first = 0; first < n; first += kernel.width, panels += panel) {
     const GemmSegment segment{a, a_stride * element, (used + kernel.pair - 1) / kernel.pair, panels};
-    const GemmStore store{out + first, out_stride * 4, Element::f32, add ? out + first : nullptr, out_stride * 4, nullptr, std::min(kernel.width, n - first)};
+    const GemmStore store{out + first, out_stride * 4, Operand::f32, add ? out + first : nullptr, out_stride * 4, nullptr, std::min(kernel.width, n - first)};
     kernel.multiply(&segment, 1, m, store);
   }
 }
@@ -252,11 +252,11 @@ void attend_directly(const Tensor& q, const Tensor& k, const Tensor& v, const Sh
 }
 
 // Chunk by chunk with a running sum of exponentials (arXiv:2205.14135), so that memory does not grow with the text.
-template <class Source, class Operand>
+template <class Source, class Number>
 void attend_tile(const GemmKernel& kernel, const Tensor& q, Panels<Source>& keys, Panels<Source>& values, const Shape& shape, const Tile& tile, int64_t head, Tensor& out,
                  float* sums) {
   const auto m = shape.group * tile.rows(), width = shape.width, stride = kScoreStride;
-  auto* queries = scratch<Operand>(kQueries, m * width);
+  auto* queries = scratch<Number>(kQueries, m * width);
   auto* scores = scratch<float>(kScores, m * stride);
   auto* total = scratch<float>(kSums, m * (width + 1));
   auto* running = total + m * width;
@@ -268,9 +268,9 @@ void attend_tile(const GemmKernel& kernel, const Tensor& q, Panels<Source>& keys
   bool fresh = true;
   each_chunk(kernel, shape, tile, [&](const Chunk& chunk) {
     multiply_part(kernel, queries, width, m, width, width, keys.chunk(chunk.index), chunk.seen, scores, stride, false);
-    Operand* operands = nullptr;
-    if constexpr (std::is_same_v<Operand, float>) operands = scores;
-    else operands = scratch<Operand>(kOperands, m * stride);
+    Number* operands = nullptr;
+    if constexpr (std::is_same_v<Number, float>) operands = scores;
+    else operands = scratch<Number>(kOperands, m * stride);
     for (int64_t r = 0; r < m; ++r) {
       auto* row = scores + r * stride;
       const auto first = chunk.first(shape, tile, r % tile.rows()), last = chunk.last(shape, tile, r % tile.rows());
@@ -288,7 +288,7 @@ void attend_tile(const GemmKernel& kernel, const Tensor& q, Panels<Source>& keys
           running[r] = together;
         }
       }
-      if constexpr (!std::is_same_v<Operand, float>) {
+      if constexpr (!std::is_same_v<Number, float>) {
         copy_elements(row, operands + r * stride, chunk.seen);
         operands[r * stride + chunk.seen] = 0;
       }
@@ -307,7 +307,7 @@ int64_t most_keys(const std::vector<AttendBlock>& blocks) {
 }
 
 // out [N,H*D], log_sums fp32 [N,H].
-template <class Source, class Operand>
+template <class Source, class Number>
 void forward(const GemmKernel& kernel, const Tensor& q, const Tensor& k, const Tensor& v, const Shape& shape, const std::vector<AttendBlock>& blocks, Tensor& out,
              Tensor& log_sums) {
   const auto tiles = tiles_of(blocks, shape);
@@ -322,7 +322,7 @@ void forward(const GemmKernel& kernel, const Tensor& q, const Tensor& k, const T
       values.use_head(head);
       for (size_t i = slices[slice].first; i < slices[slice].second; ++i) {
         if (direct(tiles[i])) attend_directly<Source>(q, k, v, shape, tiles[i], head, out, sums);
-        else attend_tile<Source, Operand>(kernel, q, keys, values, shape, tiles[i], head, out, sums);
+        else attend_tile<Source, Number>(kernel, q, keys, values, shape, tiles[i], head, out, sums);
       }
     }
   });
@@ -371,12 +371,12 @@ struct BackwardPanels {
   template <class Do> void each(Do&& action) { action(key_columns), action(value_columns), action(key_rows); }
 };
 
-template <class Source, class Operand>
+template <class Source, class Number>
 void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& out, const float* sums, BackwardPanels<Source>& panels, const Shape& shape,
                    const Tile& tile, int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
   const auto m = shape.group * tile.rows(), width = shape.width, stride = kScoreStride;
-  auto* queries = scratch<Operand>(kQueries, m * width);
-  auto* upstream = scratch<Operand>(kUpstream, m * width);
+  auto* queries = scratch<Number>(kQueries, m * width);
+  auto* upstream = scratch<Number>(kUpstream, m * width);
   auto* scores = scratch<float>(kScores, m * stride);
   auto* slopes = scratch<float>(kSlopes, m * stride);
   auto* total = scratch<float>(kSums, m * (width + 2));
@@ -399,23 +399,23 @@ void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q
   each_chunk(kernel, shape, tile, [&](const Chunk& chunk) {
     multiply_part(kernel, queries, width, m, width, width, panels.key_columns.chunk(chunk.index), chunk.seen, scores, stride, false);
     multiply_part(kernel, upstream, width, m, width, width, panels.value_columns.chunk(chunk.index), chunk.seen, slopes, stride, false);
-    Operand *p = nullptr, *ds = nullptr;
-    if constexpr (std::is_same_v<Operand, float>) p = scores, ds = slopes;
-    else p = scratch<Operand>(kOperands, 2 * m * stride), ds = p + m * stride;
+    Number *p = nullptr, *ds = nullptr;
+    if constexpr (std::is_same_v<Number, float>) p = scores, ds = slopes;
+    else p = scratch<Number>(kOperands, 2 * m * stride), ds = p + m * stride;
     for (int64_t r = 0; r < m; ++r) {
       auto *s = scores + r * stride, *slope = slopes + r * stride;
       const auto first = chunk.first(shape, tile, r % tile.rows()), last = chunk.last(shape, tile, r % tile.rows());
       if (first < last) loops.backward(s, slope, chunk.seen, first, last, shape.scale, shape.cap, log_sum[r], shared[r]);
       else std::fill_n(s, chunk.seen, 0.0f), std::fill_n(slope, chunk.seen, 0.0f);
-      if constexpr (!std::is_same_v<Operand, float>) {
+      if constexpr (!std::is_same_v<Number, float>) {
         copy_elements(s, p + r * stride, chunk.seen);
         copy_elements(slope, ds + r * stride, chunk.seen);
         ds[r * stride + chunk.seen] = 0;
       }
     }
     const auto start = chunk.index * kChunkKeys;
-    const auto collect = [&](const Operand* left, const Operand* right, float* into) {
-      gemm_transposed(kernel, {left, stride, kernel.operand}, chunk.seen, {right, width, kernel.operand}, width, m, {into, width, Element::f32, nullptr, true});
+    const auto collect = [&](const Number* left, const Number* right, float* into) {
+      gemm_transposed(kernel, {left, stride, kernel.operand}, chunk.seen, {right, width, kernel.operand}, width, m, {into, width, Operand::f32, nullptr, true});
     };
     collect(p, upstream, dv.at(start));
     collect(ds, queries, dk.at(start));
@@ -426,7 +426,7 @@ void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q
 }
 
 // dq in q's type; dk, dv [N,K,D] fp32, zero at entry: shared prefixes collect the gradients of all their branches.
-template <class Source, class Operand>
+template <class Source, class Number>
 void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& log_sums, const Shape& shape,
               const std::vector<AttendBlock>& blocks, Tensor& dq, Tensor& dk, Tensor& dv) {
   const auto tiles = tiles_of(blocks, shape);
@@ -444,7 +444,7 @@ void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, con
       panels[s].each([&](auto& each) { each.use_head(head); });
       auto& [of_keys, of_values] = gradients[s];
       for (size_t i = slices[s].first; i < slices[s].second; ++i)
-        backward_tile<Source, Operand>(kernel, dout, q, out, sums, panels[s], shape, tiles[i], head, dq, of_keys, of_values);
+        backward_tile<Source, Number>(kernel, dout, q, out, sums, panels[s], shape, tiles[i], head, dq, of_keys, of_values);
       of_keys.follow(nullptr, 0);
       of_values.follow(nullptr, 0);
     });
@@ -463,9 +463,9 @@ void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tenso
 // Calls with(source element, operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this machine.
 template <class With>
 void with_kernel(at::ScalarType type, With&& with) {
-  const auto& kernel = gemm_kernel(type == at::kFloat ? Element::f32 : Element::bf16);
+  const auto& kernel = gemm_kernel(type == at::kFloat ? Operand::f32 : Operand::bf16);
   if (type == at::kFloat) with(float{}, float{}, kernel);
-  else if (kernel.operand == Element::bf16) with(uint16_t{}, uint16_t{}, kernel);
+  else if (kernel.operand == Operand::bf16) with(uint16_t{}, uint16_t{}, kernel);
   else with(uint16_t{}, float{}, kernel);
 }
 

@@ -17,6 +17,7 @@ namespace retort {
 // What the chosen command does; set while the command line is parsed, called afterwards.
 using Action = std::function<Exit()>;
 
+void add_check(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);

@@ -7,6 +7,8 @@
 
 #include "adapters/adapter_spec.h"
 #include "data/data_spec.h"
+#include "eval/eval_spec.h"
+#include "export/export_spec.h"
 #include "models/model_spec.h"
 #include "train/train_spec.h"
 
@@ -27,6 +29,9 @@ struct Recipe {
   DataSpec data;
   AdapterSpec adapter;
   TrainSpec train;
+  EvalSpec eval;
+  std::vector<BoundSpec> gate;
+  ExportSpec exports;
   RunSpec run;
 
   template <class Visitor> void fields(Visitor& field) {
@@ -35,6 +40,9 @@ struct Recipe {
     field.section("data", data, "the samples");
     field.section("adapter", adapter, "what is trained");
     field.section("train", train, "how it is trained");
+    field.section("eval", eval, "what is measured, before and after");
+    field.list("gate", gate, "bounds that the result must hold: the run exits 1 when one is broken");
+    field.section("export", exports, "what is written for deployment");
     field.section("run", run, "where the run is kept");
   }
 };

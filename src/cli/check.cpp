@@ -1,0 +1,104 @@
+// `retort check RECIPE`: everything that can be known before a run. Nothing is written.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "base/json.h"
+#include "base/machine_memory.h"
+#include "cli/commands.h"
+#include "cli/predict.h"
+#include "cli/recipe_option.h"
+#include "data/check_samples.h"
+#include "eval/check_tasks.h"
+#include "report/progress.h"
+
+namespace retort {
+
+namespace {
+
+struct CheckOptions {
+  std::shared_ptr<RecipeOptions> recipe;
+  int64_t samples = 3;
+  bool no_step = false, json = false;
+};
+
+std::string mib(uint64_t count) { return count >= (uint64_t{10} << 30) ? fmt::format("{:.1f} GiB", static_cast<double>(count) / (1 << 30)) : fmt::format("{} MiB", (count + (1 << 19)) >> 20); }
+
+double millions(const Model& model) {
+  double count = static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
+  for (const auto* layer : const_cast<Model&>(model).linears()) count += static_cast<double>(layer->weight.rows * layer->weight.columns);
+  return count / 1e6;
+}
+
+Exit check(const CheckOptions& options) {
+  const auto loaded = options.recipe->load();
+  const auto& recipe = loaded.recipe;
+  check_gates(recipe.gate, recipe.eval);
+  auto base = load_model(recipe.model);
+  auto& model = *base.model;
+  const auto& chat = choose_chat_template(recipe.data.chat_template, base.chat_template_source);
+  const auto compute = compute_type(recipe.model);
+  const auto say = [&](const std::string& name, const std::string& text) {
+    if (!options.json) fmt::print("{:<12} {}\n", name, text);
+  };
+  say("recipe", fmt::format("{} (sha256 {})", loaded.file, loaded.sha256.substr(0, 16)));
+  say("model", fmt::format("{}: {}, {:.1f} million weights in {} layers, held as {}, computed in {}", recipe.model.path, model.config.family, millions(model), model.config.layers,
+                           recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights, compute == at::kBFloat16 ? "bf16" : "f32"));
+  say("template", fmt::format("{}: {}", chat.name, chat.documentation));
+
+  const auto records = read_records(recipe.data);
+  const auto held_out = held_out_records(recipe.data, records);
+  const auto dataset = build_dataset(recipe.data, records, *base.tokenizer, chat);
+  const auto work = run_work(recipe.train, dataset.train);
+  if (!options.json) {
+    const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");
+    fmt::print("\n{}\n", rendered_samples(dataset.train, *base.tokenizer, static_cast<size_t>(options.samples), colour));
+    fmt::print("{}\n", describe_samples(dataset, sample_statistics(dataset.train, recipe.train.batch.samples, recipe.train.batch.row_tokens, recipe.train.seed), find_overlap(records, held_out)));
+    std::fflush(stdout);
+  }
+  refuse_bad_samples(dataset, *base.tokenizer, chat);
+  const auto inputs = check_tasks(recipe.eval, static_cast<int64_t>(dataset.held_out.size()));
+  for (const auto& input : inputs)
+    say("eval", fmt::format("{}: {}, {} of {}{}", input.task, input.kind, input.count, input.path.empty() ? "the held-out samples" : input.path,
+                            input.examples > 0 ? fmt::format(", {} examples before each", input.examples) : ""));
+
+  const auto trainable = trainable_elements(model, recipe.adapter);
+  const auto memory = predict_memory(recipe, model, compute, work, dataset);
+  const auto disk = predict_disk(recipe, model, dataset);
+  const auto machine = machine_memory();
+  say("training", recipe.adapter.kind == "none" ? "nothing (adapter.kind: none)"
+                                                : fmt::format("{} of {:.2f} million weights, {} steps of {:.0f} rows ({:.0f} tokens; sharing saves {:.0f}%), at most {} rows a pass, {} at a time",
+                                                              recipe.adapter.kind, static_cast<double>(trainable) / 1e6, work.steps, work.rows_per_step, work.plain_rows_per_step,
+                                                              work.plain_rows_per_step > 0 ? 100 * (1 - work.rows_per_step / work.plain_rows_per_step) : 0.0, work.most_rows, work.threads));
+  say("memory", fmt::format("about {} at most, {} available: {}", mib(memory.peak()), mib(machine.available), describe(memory)));
+  say("disk", fmt::format("about {} in {}", mib(disk), recipe.run.folder));
+  require_memory(memory, recipe);
+  TimePrediction time;
+  if (!options.no_step && recipe.adapter.kind != "none") {
+    time = predict_time(recipe, work, dataset, measure_row_seconds(recipe, model, compute, dataset));
+    say("time", fmt::format("about {} of training{}, on this machine as busy as it is now", duration(time.training),
+                            inputs.empty() ? "" : fmt::format(" and {} of evaluation", duration(time.evaluation))));
+  }
+  if (options.json) {
+    fmt::print("{}\n", OrderedJson{{"recipe", loaded.file}, {"sha256", loaded.sha256}, {"steps", work.steps}, {"rows_per_step", work.rows_per_step}, {"most_rows", work.most_rows},
+                                   {"trainable_elements", trainable}, {"peak_bytes", memory.peak()}, {"program_bytes", memory.program}, {"weight_bytes", memory.weights},
+                                   {"trainable_bytes", memory.trainables}, {"sample_bytes", memory.samples}, {"pass_bytes", memory.passes}, {"generation_bytes", memory.generation},
+                                   {"available_bytes", machine.available}, {"disk_bytes", disk}, {"training_seconds", time.training}, {"evaluation_seconds", time.evaluation}}.dump(1));
+  }
+  return Exit::done;
+}
+
+}  // namespace
+
+void add_check(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("check", "Validate a recipe and its inputs, show samples, predict memory, disk and time");
+  auto options = std::make_shared<CheckOptions>();
+  options->recipe = add_recipe_options(*command);
+  command->add_option("--samples", options->samples, "samples to show, supervised tokens coloured")->check(CLI::Range(int64_t{0}, int64_t{1000}));
+  command->add_flag("--no-step", options->no_step, "do not time a step: memory and disk only");
+  command->add_flag("--json", options->json, "the predictions as one JSON object, without samples");
+  command->callback([options, &action] { action = [options] { return check(*options); }; });
+}
+
+}  // namespace retort

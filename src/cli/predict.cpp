@@ -1,0 +1,272 @@
+#include "cli/predict.h"
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "adapters/attach.h"
+#include "base/error.h"
+#include "base/machine_memory.h"
+#include "eval/check_tasks.h"
+#include "export/merged.h"
+#include "ops/workers.h"
+#include "quant/mixture.h"
+#include "train/batches.h"
+#include "train/objective.h"
+#include "train/step.h"
+
+namespace retort {
+
+namespace {
+
+// What the kernels keep, in numbers of activation type a row: `saved` for backward in each layer, `passing` once a thread
+// while a layer is at work. Read off the operations and checked against the peak of real runs by
+// tools/bench/memory_prediction; whoever changes what an operation saves changes this table.
+struct Held {
+  double hidden, query, key_value, intermediate;   // times E, H D, K D, F
+};
+constexpr Held kSaved = {4, 3, 2, 3};
+constexpr Held kPassing = {4, 2, 2, 4};
+constexpr uint64_t kProgramBytes = uint64_t{190} << 20;    // code and tables of LibTorch, the tokenizer, the allocator's slack
+constexpr uint64_t kThreadBytes = uint64_t{24} << 20;      // packed operands and buffers of one thread
+constexpr double kLogitCopies = 1.1;                       // logits of a chunk and what is made of them
+constexpr uint64_t kLogitBytes = uint64_t{32} << 20;       // ops/head.cpp: logits that one thread holds at a time
+
+constexpr int64_t kLookedAt = 64;   // steps
+
+double row_numbers(const Held& held, const ModelConfig& config) {
+  return held.hidden * static_cast<double>(config.hidden) + held.query * static_cast<double>(config.heads * config.head_dim) +
+         held.key_value * static_cast<double>(config.kv_heads * config.head_dim) + held.intermediate * static_cast<double>(config.intermediate);
+}
+
+// PEFT's rule: the whole name, or its end after a dot.
+bool named(const std::string& layer, const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return name == "all" || layer == name || (layer.size() > name.size() && layer.ends_with(name) && layer[layer.size() - name.size() - 1] == '.');
+  });
+}
+
+std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(model).linears(); }
+
+uint64_t bytes_of(double value) { return static_cast<uint64_t>(std::max(0.0, value)); }
+
+// Adapted layers save the input's projection too.
+double adapter_numbers(const Model& model, const AdapterSpec& spec) {
+  if (!spec.low_rank()) return 0;
+  const auto linears = linears_of(model);
+  const auto adapted = std::count_if(linears.begin(), linears.end(), [&](const Linear* layer) { return named(layer->name, spec.targets); });
+  return static_cast<double>(adapted * spec.rank) / static_cast<double>(std::max<int64_t>(1, model.config.layers));
+}
+
+uint64_t weight_bytes(const Model& model, const ModelSpec& spec) {
+  uint64_t held = model.embedding.stored_bytes();
+  if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
+  for (const auto* layer : linears_of(model)) held += layer->weight.stored_bytes();
+  if (spec.weights == "keep") return held;
+  // Converted weights were made from pages of the file, which stay in memory until somebody else needs it.
+  uint64_t file = 0;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(spec.path)) {
+    for (const auto& entry : std::filesystem::directory_iterator(spec.path, ignored))
+      if (entry.path().extension() == ".safetensors") file += entry.file_size(ignored);
+  } else {
+    file = std::filesystem::file_size(spec.path, ignored);
+  }
+  return held + file;
+}
+
+uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
+  const auto& config = model.config;
+  const MixtureModel shape{"llama", config.layers, config.heads, config.kv_heads, 0, config.tied_head};
+  double bytes = 0;
+  for (const auto& tensor : merged_tensors(model)) {
+    // The rules ask for GGUF's names; the main type stands for those that differ by name only.
+    const auto type = tensor.shape.size() < 2 ? WeightType::f32 : choose_type(mixture, shape, {"blk.0.attn_q.weight", tensor.shape});
+    bytes += static_cast<double>(tensor.row_count()) * static_cast<double>(row_bytes(type, static_cast<uint64_t>(tensor.row_length())).value_or(0));
+  }
+  return bytes_of(bytes);
+}
+
+}  // namespace
+
+RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples) {
+  RunWork work;
+  const auto threads = usable_threads(spec.threads);
+  Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
+  work.steps = spec.steps > 0 ? spec.steps : batches.steps(spec.epochs);
+  Batches::Place place;
+  const auto looked_at = std::min(work.steps, kLookedAt);
+  Saving saving;
+  for (int64_t step = 0; step < looked_at; ++step) {
+    const auto plan = plan_step(samples, batches.take(place), spec.batch.row_tokens, threads);
+    work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
+    for (const auto& forest : plan.forests) {
+      std::set<int32_t> rows;
+      for (const auto& target : forest.targets) rows.insert(target.row);
+      work.most_rows = std::max(work.most_rows, forest.size());
+      work.most_targets = std::max(work.most_targets, static_cast<int64_t>(rows.size()));
+    }
+    saving.plain_rows += plan.saving.plain_rows;
+    saving.forest_rows += plan.saving.forest_rows;
+  }
+  // The longest sample comes some time.
+  for (const auto& sample : samples) work.most_rows = std::max(work.most_rows, static_cast<int64_t>(sample.tokens.size()) - 1);
+  work.rows_per_step = static_cast<double>(saving.forest_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
+  work.plain_rows_per_step = static_cast<double>(saving.plain_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
+  return work;
+}
+
+int64_t trainable_elements(const Model& model, const AdapterSpec& spec) {
+  const auto& config = model.config;
+  const auto matrix = config.vocabulary * config.hidden;
+  int64_t count = 0;
+  if (spec.kind == "none") return 0;
+  if (spec.kind == "full") {
+    count += matrix * (config.tied_head ? 1 : 2);
+    for (const auto* layer : linears_of(model)) count += layer->weight.rows * layer->weight.columns + (layer->bias.defined() ? layer->bias.numel() : 0);
+    for (const auto& vector : const_cast<Model&>(model).vectors())
+      if (!vector.name.ends_with(".bias")) count += vector.tensor->numel();
+    return count;
+  }
+  for (const auto* layer : linears_of(model)) {
+    const auto in = layer->weight.columns, out = layer->weight.rows;
+    if (named(layer->name, spec.modules_to_save)) count += in * out;
+    else if (named(layer->name, spec.targets)) count += spec.rank * (in + out) + (spec.kind == "dora" ? out : 0);
+  }
+  for (const auto& name : spec.modules_to_save)
+    if (named("lm_head", {name}) || named("model.embed_tokens", {name})) count += matrix;
+  return count;
+}
+
+double state_bytes(const OptimizerSpec& spec) {
+  if (spec.kind == "adamw") return 8;
+  if (spec.kind == "adamw8bit") return 2 + 8.0 / 256;   // two codes, and two scales for each block of 256
+  return spec.kind == "lion" || spec.momentum > 0 ? 4 : 0;
+}
+
+MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::ScalarType compute, const RunWork& work, const Dataset& dataset) {
+  const auto& config = model.config;
+  const auto width = static_cast<double>(c10::elementSize(compute));
+  const auto trainable = static_cast<double>(trainable_elements(model, recipe.adapter));
+  const auto layers = static_cast<double>(config.layers), rows = static_cast<double>(work.most_rows), threads = static_cast<double>(work.threads);
+
+  MemoryPrediction need;
+  need.program = kProgramBytes + kThreadBytes * static_cast<uint64_t>(usable_threads(recipe.train.threads));
+  need.weights = weight_bytes(model, recipe.model);
+  need.trainables = bytes_of(trainable * (4 + 4 + state_bytes(recipe.train.optimizer)));
+  for (const auto* side : {&dataset.train, &dataset.held_out})
+    for (const auto& sample : *side) need.samples += sample.tokens.size() * 8 + 200;
+
+  const auto layer = width * (row_numbers(kSaved, config) + adapter_numbers(model, recipe.adapter)) + 4.0 * static_cast<double>(config.heads);
+  const auto boundary = width * static_cast<double>(config.hidden);
+  const auto saved = recipe.train.recompute ? layers * boundary + layer : layers * layer;
+  const auto logits = std::min(static_cast<double>(kLogitBytes), static_cast<double>(work.most_targets * config.vocabulary) * width);
+  // A thread's own gradients wait to be summed.
+  const auto one = rows * (saved + width * row_numbers(kPassing, config)) + kLogitCopies * logits + 4 * trainable;
+  need.passes = bytes_of(threads * one);
+
+  // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in fp32.
+  for (const auto& task : recipe.eval.tasks) {
+    if (task.kind == "perplexity" || task.kind == "multiple_choice") continue;
+    int64_t prompt = 0;
+    for (const auto& sample : dataset.held_out) prompt = std::max(prompt, static_cast<int64_t>(sample.tokens.size()));
+    const auto texts = static_cast<double>(recipe.eval.batch);
+    const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers * 2 * static_cast<double>(config.kv_heads * config.head_dim) * width;
+    const auto scores = texts * static_cast<double>(config.vocabulary) * 8;
+    need.generation = std::max(need.generation, bytes_of(static_cast<double>(usable_threads(recipe.eval.threads)) * (cache + scores)));
+  }
+  return need;
+}
+
+std::string describe(const MemoryPrediction& need) {
+  const auto mib = [](uint64_t count) { return fmt::format("{} MiB", (count + (1 << 19)) >> 20); };
+  return fmt::format("program {}, weights {}, trainables and optimizer {}, samples {}, {} {}", mib(need.program), mib(need.weights), mib(need.trainables),
+                     mib(need.samples), need.passes >= need.generation ? "training passes" : "generation", mib(std::max(need.passes, need.generation)));
+}
+
+void require_memory(const MemoryPrediction& need, const Recipe& recipe) {
+  const auto machine = machine_memory();
+  if (need.peak() <= machine.available) return;
+  std::string advice;
+  if (need.generation > need.passes) advice = "lower eval.batch";
+  else if (need.passes * 2 > need.peak()) advice = recipe.train.recompute ? "lower train.batch.row_tokens or train.threads" : "set train.recompute: true, or lower train.batch.row_tokens or train.threads";
+  else advice = recipe.adapter.kind == "full" ? "train an adapter (adapter.kind: lora) or set train.optimizer.kind: adamw8bit" : "hold the base in fewer bits (model.weights: keep or nf4)";
+  throw Failure(fmt::format("this run needs about {} of memory ({}), and {} leaves {}; {}", bytes(need.peak()), describe(need), machine.bound_by, bytes(machine.available), advice));
+}
+
+uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& dataset) {
+  auto& mutable_model = const_cast<Model&>(model);
+  const auto trainable = static_cast<double>(trainable_elements(model, recipe.adapter));
+  double parameters = 0;
+  for (const auto& tensor : merged_tensors(mutable_model)) parameters += static_cast<double>(tensor.row_count() * tensor.row_length());
+  // Kept ones, the one being written, and the best.
+  const auto checkpoints = static_cast<double>(recipe.train.checkpoint.keep_last + 1 + (recipe.train.evaluate.keep_best ? 1 : 0));
+  double disk = trainable * (4 + state_bytes(recipe.train.optimizer)) * checkpoints + trainable * 4;
+  const auto& exports = recipe.exports;
+  if (exports.adapter) disk += trainable * 4;
+  if (exports.gguf_adapter) disk += trainable * 4;
+  if (exports.merged != "none") disk += parameters * (exports.merged == "f32" ? 4 : 2);
+  for (const auto& name : exports.gguf)
+    if (const auto mixture = mixture_from_name(name)) disk += static_cast<double>(mixture_bytes(*mixture, mutable_model));
+  for (const auto* side : {&dataset.train, &dataset.held_out})
+    for (const auto& sample : *side) disk += static_cast<double>(sample.tokens.size()) * 4;
+  return bytes_of(disk);
+}
+
+double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType compute, const Dataset& dataset) {
+  const auto& spec = recipe.train;
+  const auto threads = usable_threads(spec.threads);
+  const auto leaves = attach(model, recipe.adapter, static_cast<uint64_t>(spec.seed));
+  std::vector<Tensor> tensors;
+  for (const auto& leaf : leaves) tensors.push_back(*leaf.tensor);
+  Batches batches(dataset.train, spec.batch, static_cast<uint64_t>(spec.seed));
+  Batches::Place place;
+  auto plan = plan_step(dataset.train, batches.take(place), spec.batch.row_tokens, threads);
+  plan.forests.resize(std::min(plan.forests.size(), static_cast<size_t>(threads)));   // one round
+  int64_t rows = 0;
+  for (const auto& forest : plan.forests) rows += forest.size();
+  const auto pass_of = [&](const Forest& forest, int64_t) {
+    auto pass = make_pass(forest, compute);
+    pass.training = true;
+    pass.recompute = spec.recompute;
+    return pass;
+  };
+  const auto round = [&] {
+    StepSums sums;
+    const auto start = std::chrono::steady_clock::now();
+    add_gradients(model, next_token_objective(), plan, pass_of, tensors, threads, sums);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  round();   // page faults and buffers of the first time
+  return round() / static_cast<double>(std::max<int64_t>(1, rows));
+}
+
+TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset, double row_seconds) {
+  constexpr double kForwardShare = 0.4;    // of forward and backward
+  constexpr double kDecodedRow = 4;        // a row of a decode step costs as much as so many rows of a full pass
+  TimePrediction time;
+  double held_out_rows = 0, answers = 0;
+  for (const auto& sample : dataset.held_out) {
+    held_out_rows += static_cast<double>(sample.tokens.size());
+    answers += static_cast<double>(std::count_if(sample.weights.begin(), sample.weights.end(), [](float weight) { return weight > 0; }));
+  }
+  const double mean_answer = dataset.held_out.empty() ? 16 : answers / static_cast<double>(dataset.held_out.size());
+  const auto forward = row_seconds * kForwardShare;
+  const auto evaluations = 1 + (recipe.train.evaluate.every > 0 ? work.steps / recipe.train.evaluate.every + 1 : 0);
+  time.training = static_cast<double>(work.steps) * work.rows_per_step * row_seconds + static_cast<double>(evaluations) * held_out_rows * forward;
+
+  const auto models = 2 + static_cast<double>(recipe.exports.gguf.size()) + (recipe.exports.merged != "none" ? 1 : 0);
+  const auto inputs = check_tasks(recipe.eval, static_cast<int64_t>(dataset.held_out.size()));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const auto& task = recipe.eval.tasks[i];
+    const auto count = static_cast<double>(inputs[i].count);
+    const double sample_rows = dataset.held_out.empty() ? 128 : held_out_rows / static_cast<double>(dataset.held_out.size());
+    double rows = count * sample_rows;
+    if (task.kind == "completion") rows += count * std::min(static_cast<double>(task.max_tokens), mean_answer) * kDecodedRow;
+    if (task.kind == "numeric" || task.kind == "code") rows += count * static_cast<double>(task.max_tokens) * kDecodedRow;
+    time.evaluation += models * rows * forward;
+  }
+  return time;
+}
+
+}  // namespace retort

@@ -1,0 +1,58 @@
+// What a run will need, before it starts: memory from the model's shape and the samples, disk, and time from one measured step.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "models/model.h"
+#include "recipe/recipe.h"
+
+namespace retort {
+
+// The largest pass of a run, and how much work it is.
+struct RunWork {
+  int64_t steps = 0;
+  int64_t threads = 0;               // forests computed at the same time at most
+  int64_t most_rows = 0;             // of one forest
+  int64_t most_targets = 0;          // supervised rows of one forest
+  double rows_per_step = 0;          // after prefix sharing
+  double plain_rows_per_step = 0;
+};
+// From the first steps of the run itself (all of them when they are few), cut into forests as training cuts them.
+RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples);
+
+struct MemoryPrediction {
+  uint64_t program = 0;      // code, LibTorch, allocator, what every run has
+  uint64_t weights = 0;      // the base as it is held, and the file's pages it was made from
+  uint64_t trainables = 0;   // fp32 leaves, their gradients, optimizer states
+  uint64_t samples = 0;      // tokens and weights of loss
+  uint64_t passes = 0;       // training: activations, logits and gradients of all forests at work
+  uint64_t generation = 0;   // evaluation: caches and logits of answers that grow together
+
+  uint64_t peak() const { return program + weights + trainables + samples + std::max(passes, generation); }
+};
+MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::ScalarType compute, const RunWork& work, const Dataset& dataset);
+
+// Failure when the peak is above what this machine leaves: parts, limit, and which keys make it smaller. Call it before a run
+// evaluates or trains anything.
+void require_memory(const MemoryPrediction& prediction, const Recipe& recipe);
+std::string describe(const MemoryPrediction& prediction);   // parts, one line
+
+// Elements that training changes, and bytes of optimizer state for each.
+int64_t trainable_elements(const Model& model, const AdapterSpec& spec);
+double state_bytes(const OptimizerSpec& spec);
+
+// Largest use of the run's folder: checkpoints, exports, the token store.
+uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& dataset);
+
+// Seconds of one row through forward and backward on all threads, measured on the first forests of the run. Attaches the
+// adapter: the model is a trainable one afterwards.
+double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType compute, const Dataset& dataset);
+
+struct TimePrediction {
+  double training = 0, evaluation = 0;   // seconds
+};
+TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset, double row_seconds);
+
+}  // namespace retort

@@ -26,8 +26,12 @@ TEST(TrainableElements, AreThoseThatAttachMakes) {
     int64_t made = 0;
     for (const auto& leaf : attach(*loaded.model, spec, 1)) made += leaf.tensor->numel();
     EXPECT_EQ(counted, made) << spec.kind;
-    if (spec.kind == "full") EXPECT_EQ(counted, 134515008);                                       // the model card's parameters
-    if (spec.kind == "lora" && spec.modules_to_save.empty()) EXPECT_EQ(counted, 4884480);         // what PEFT prints for r=16 on all linear layers
+    if (spec.kind == "full") {
+      EXPECT_EQ(counted, 134515008);   // the model card's parameters
+    }
+    if (spec.kind == "lora" && spec.modules_to_save.empty()) {
+      EXPECT_EQ(counted, 4884480);     // what PEFT prints for r=16 on all linear layers
+    }
   }
 }
 

@@ -30,13 +30,21 @@ __attribute__((always_inline)) inline HalfCells to_bf16(Sums v) {   // nearest e
   return __builtin_convertvector(v == v ? rounded : (bits >> 16) | 64u, HalfCells);
 }
 
-// Kept out of the tile: what it does with partial vectors would cost the tile half of its registers.
+// Kept out of the tile: what they do with partial vectors would cost the tile half of its registers.
+template <Operand kType, bool kAdd>
 __attribute__((noinline)) void store_whole_rows(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t first_row) {
   char* c = static_cast<char*>(store.c) + first_row * store.c_row_bytes;
-  for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes)
+  const char* add = kAdd ? reinterpret_cast<const char*>(store.add) + first_row * store.add_row_bytes : nullptr;
+  for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes, add += kAdd ? store.add_row_bytes : 0)
     for (int64_t w = 0; w < vectors; ++w) {
-      const HalfCells h = to_bf16(*sums++);
-      std::memcpy(c + w * kLanes * 2, &h, sizeof h);
+      Sums v = *sums++;
+      if constexpr (kAdd) v += load_sums(add + w * kLanes * 4);
+      if constexpr (kType == Operand::bf16) {
+        const HalfCells h = to_bf16(v);
+        std::memcpy(c + w * kLanes * 2, &h, sizeof h);
+      } else {
+        std::memcpy(c + w * kLanes * 4, &v, sizeof v);
+      }
     }
 }
 
@@ -79,6 +87,10 @@ __attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, 
     const char* a = static_cast<const char*>(segment->a) + row * stride;
     const char* panel = static_cast<const char*>(segment->panel);
     for (int64_t step = segment->steps; step > 0; --step, a += 4, panel += W * kLanes * 4) {
+      if (W == 1 && step % 16 == 0) {   // rows that nothing else has brought near, more of them than the hardware follows
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) __builtin_prefetch(a + r * stride + 256);
+      }
       Cells b[W];
 #pragma GCC unroll 8
       for (int w = 0; w < W; ++w) b[w] = load_cells(panel + w * kLanes * 4);
@@ -90,8 +102,10 @@ __attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, 
       }
     }
   }
-  const bool plain = store.c_type == Operand::bf16 && !store.add && !store.bias && store.columns == W * kLanes;
-  if (plain) store_whole_rows(&sums[0][0], R, W, store, row);
+  const bool whole = !store.bias && store.columns == W * kLanes;
+  if (whole && store.c_type == Operand::bf16 && !store.add) store_whole_rows<Operand::bf16, false>(&sums[0][0], R, W, store, row);
+  else if (whole && store.c_type == Operand::f32 && !store.add) store_whole_rows<Operand::f32, false>(&sums[0][0], R, W, store, row);
+  else if (whole && store.c_type == Operand::f32) store_whole_rows<Operand::f32, true>(&sums[0][0], R, W, store, row);
   else store_rows(&sums[0][0], R, W, store, row);
 }
 

@@ -115,7 +115,9 @@ Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low
 }
 
 // Gradients of one group of layers: [dx, then dweight, dbias, da, db, dmagnitude of each layer].
-Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tensor& x, const Tensor& low, const std::vector<Part>& parts, int64_t in, bool wants_x, uint64_t dropout_key) {
+// all_a: every layer's A below each other, where no dropout tells their inputs apart.
+Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tensor& x, const Tensor& low, const Tensor& all_a, const std::vector<Part>& parts, int64_t in, bool wants_x,
+                       uint64_t dropout_key) {
   constexpr size_t kEach = 5;
   Tensors gradients(1 + kEach * parts.size());
   Tensors dzs(parts.size());                      // gradients of x W^T + s u B^T
@@ -126,7 +128,6 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
   auto v = ranks > 0 ? at::empty({n, ranks}, options) : Tensor();   // s dz B, beside each other like `low`
   std::vector<GemmTerm> dx_terms;
   Tensor dropped_dx;                              // what comes through the adapters' dropout
-  bool whole_v = true;                            // every layer's A wants the same product with x
   for (size_t i = 0; i < parts.size(); ++i) {
     const auto& part = parts[i];
     const auto& dy = dys[i];
@@ -150,7 +151,6 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
     gemm(kernel, {&v_term, 1}, n, into(v_part));
     if (part.b.requires_grad()) gradient[3] = product_over_rows(kernel, low.narrow(1, part.low_first, part.rank()), dz).mul_(part.scaling).t().contiguous();
     if (part.rate > 0) {
-      whole_v = false;
       if (part.a.requires_grad()) gradient[2] = product_over_rows(kernel, v_part, dropped(x, part.rate, dropout_key, part.name));
       if (!wants_x) continue;
       auto through = at::empty({n, in}, options);
@@ -158,12 +158,14 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
       gemm(kernel, {&term, 1}, n, into(through));
       through = dropped(through, part.rate, dropout_key, part.name);
       dropped_dx = dropped_dx.defined() ? dropped_dx.add_(through) : through;
-    } else {
+    } else if (!all_a.defined()) {
+      if (part.a.requires_grad()) gradient[2] = product_over_rows(kernel, v_part, x);
       dx_terms.push_back({rows_of(v_part), matrix_of(part.a, true)});
     }
   }
+  if (all_a.defined()) dx_terms.push_back({rows_of(v), matrix_of(all_a, true)});
   const bool wants_a = std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.adapted() && part.a.requires_grad(); });
-  if (wants_a && whole_v) {
+  if (wants_a && all_a.defined()) {
     const auto da = product_over_rows(kernel, v, x);   // x is packed once for all layers
     for (size_t i = 0; i < parts.size(); ++i)
       if (dys[i].defined() && parts[i].adapted() && parts[i].a.requires_grad()) gradients[1 + kEach * i + 2] = da.narrow(0, parts[i].low_first, parts[i].rank());
@@ -192,9 +194,17 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
   return differentiable_many(inputs, [&](bool recorded) -> ManyComputed {
     const auto& kernel = gemm_kernel(operand_of(x));
     auto low = ranks > 0 ? at::empty({x.size(0), ranks}, x.options()) : Tensor();   // dropout(x) A^T of each layer
-    Tensors values;
+    Tensors values, as;
+    for (const auto& part : parts)
+      if (part.adapted() && part.rate == 0) as.push_back(part.a);
+    Tensor all_a;
+    if (!as.empty() && std::none_of(parts.begin(), parts.end(), [](const Part& part) { return part.rate > 0; })) {
+      all_a = as.size() == 1 ? as[0].detach() : at::cat(as);
+      const GemmTerm term{rows_of(x), matrix_of(all_a, false)};
+      gemm(kernel, {&term, 1}, x.size(0), into(low));
+    }
     for (auto& part : parts) {
-      if (part.adapted()) {
+      if (part.adapted() && !all_a.defined()) {
         const auto kept = part.rate > 0 ? dropped(x, part.rate, pass.dropout_key, part.name) : x;
         auto low_part = low.narrow(1, part.low_first, part.rank());
         const GemmTerm term{rows_of(kept), matrix_of(part.a, false)};
@@ -205,7 +215,7 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
     if (!recorded) return {values, nullptr};
     const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.weight.trainable() || (part.adapted() && part.a.requires_grad()); });
     return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(), key = pass.dropout_key, &kernel](const Tensors& dys) {
-      return backward_parts(kernel, dys, saved, low, parts, in, wants_x, key);
+      return backward_parts(kernel, dys, saved, low, all_a, parts, in, wants_x, key);
     }};
   });
 }

@@ -40,6 +40,63 @@ struct Lanes512 {
   friend Lanes512 subtract(const Lanes512& a, const Lanes512& b) { return {_mm512_sub_ps(a.v, b.v)}; }
 };
 
+// Types with 16 values a block: the values once in bfloat16, then 32 codes at a time by one permutation of words.
+__attribute__((always_inline)) inline __m512i word_table(Lanes512 values) {
+  uint16_t words[16];
+  values.store(words);
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
+}
+__attribute__((always_inline)) inline Lanes512 counting() { return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
+// Element j in the low nibble of byte j, j + 16 in the high one. The permutation looks at five bits, and the table repeats after 16.
+__attribute__((always_inline)) inline void store_halves_apart(const uint8_t* codes, __m512i table, uint16_t* out) {
+  const __m256i low = _mm256_cvtepu8_epi16(bytes16(codes));
+  const __m512i index = _mm512_inserti64x4(_mm512_castsi256_si512(low), _mm256_srli_epi16(low, 4), 1);
+  _mm512_storeu_si512(out, _mm512_permutexvar_epi16(index, table));
+}
+
+void decode_q4_1_words(const std::byte* in, uint16_t* out, int64_t blocks) {
+  const auto* block = reinterpret_cast<const Q4_1Block*>(in);
+  for (int64_t b = 0; b < blocks; ++b, ++block, out += 32) {
+    const auto values = add(multiply(counting(), Lanes512::set1(half_at(block->scale))), Lanes512::set1(half_at(block->minimum)));
+    store_halves_apart(block->codes, word_table(values), out);
+  }
+}
+
+void decode_q4_0_words(const std::byte* in, uint16_t* out, int64_t blocks) {
+  const auto* block = reinterpret_cast<const Q4_0Block*>(in);
+  for (int64_t b = 0; b < blocks; ++b, ++block, out += 32)
+    store_halves_apart(block->codes, word_table(multiply(subtract(counting(), Lanes512::set1(8)), Lanes512::set1(half_at(block->scale)))), out);
+}
+
+// Neighbours in one byte: the low word of a 32-bit lane has the even element's code in its low bits, the high word the odd one's.
+__attribute__((always_inline)) inline void nf4_words(const uint8_t* codes, float maximum, __m512 values, uint16_t* out) {
+  const __m512i table = word_table(multiply(Lanes512{values}, Lanes512::set1(maximum)));
+  for (int k = 0; k < 32; k += 16, out += 32) {
+    const __m512i pairs = _mm512_cvtepu8_epi32(bytes16(codes + k));
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(_mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12)), table));
+  }
+}
+
+void decode_nf4_words(const std::byte* in, uint16_t* out, int64_t blocks) {
+  const auto* block = reinterpret_cast<const Nf4Block*>(in);
+  const __m512 values = _mm512_loadu_ps(kNf4Values);
+  for (int64_t b = 0; b < blocks; ++b, ++block, out += 64) nf4_words(block->codes, float_at(block->absmax), values, out);
+}
+
+void decode_nf4_words_apart(const uint8_t* codes, const float* maxima, uint16_t* out, int64_t blocks) {
+  const __m512 values = _mm512_loadu_ps(kNf4Values);
+  for (int64_t b = 0; b < blocks; ++b, codes += 32, out += 64) nf4_words(codes, maxima[b], values, out);
+}
+
+DecodeToBf16 word_decoder_of(WeightType type) {
+  switch (type) {
+    case WeightType::q4_0: return decode_q4_0_words;
+    case WeightType::q4_1: return decode_q4_1_words;
+    case WeightType::nf4: return decode_nf4_words;
+    default: return decoder_of<Lanes512, uint16_t>(type);
+  }
+}
+
 void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks) {
   __m512 midpoints[15];
   for (int i = 0; i < 15; ++i) midpoints[i] = _mm512_set1_ps((kNf4Values[i] + kNf4Values[i + 1]) * 0.5f);
@@ -64,7 +121,7 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
 
 extern const ScaleSearch kAvx2Search;   // k_search_avx2.cpp
 extern const QuantPath kAvx512Path;
-const QuantPath kAvx512Path = {"avx512", decoder_of<Lanes512, float>, decoder_of<Lanes512, uint16_t>,
-                               decode_nf4_apart<Lanes512, float>, decode_nf4_apart<Lanes512, uint16_t>, encode_nf4, &kAvx2Search};
+const QuantPath kAvx512Path = {"avx512", decoder_of<Lanes512, float>, word_decoder_of,
+                               decode_nf4_apart<Lanes512, float>, decode_nf4_words_apart, encode_nf4, &kAvx2Search};
 
 }  // namespace retort

@@ -89,10 +89,7 @@ void save_whole(Model& model, const std::string& name) {
 }
 
 void attach_full(Model& model) {
-  for (auto* layer : model.linears()) {
-    train_whole(layer->weight);
-    if (layer->bias.defined()) layer->bias = leaf(layer->bias);
-  }
+  for (auto* layer : model.linears()) train_whole(layer->weight);
   for (auto& vector : model.vectors()) *vector.tensor = leaf(*vector.tensor);
   train_whole(model.embedding);
   if (model.config.tied_head)
@@ -137,8 +134,7 @@ std::vector<NamedTensor> trainables(Model& model) {
   };
   add("model.embed_tokens.weight", model.embedding.dense);
   for (auto* layer : model.linears()) {
-    add(layer->name + ".weight", layer->weight.dense);
-    add(layer->name + ".bias", layer->bias);
+    add(layer->name + ".weight", layer->weight.dense);   // the bias is among the model's vectors
     if (!layer->adapter) continue;
     add(layer->name + ".lora_A.weight", layer->adapter->a);
     add(layer->name + ".lora_B.weight", layer->adapter->b);

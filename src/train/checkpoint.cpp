@@ -29,7 +29,13 @@ uint64_t total_bytes(const std::vector<NamedBytes>& tensors) {
 
 // What the page cache holds is not yet what the disk will give back, but a write that went wrong on its way there is seen.
 void require_equal(const fs::path& path, const std::vector<NamedBytes>& tensors) {
-  const auto file = open_safetensors(path);
+  const auto file = [&] {
+    try {
+      return open_safetensors(path);
+    } catch (const FormatError& error) {   // written a moment ago: the machine's fault, not a bad input
+      throw Failure(error.what());
+    }
+  }();
   for (const auto& tensor : tensors) {
     const auto* view = file.find(tensor.name);
     if (!view || view->data.size() != tensor.bytes.size() || std::memcmp(view->data.data(), tensor.bytes.data(), tensor.bytes.size()) != 0)
@@ -67,6 +73,7 @@ std::optional<CheckpointName> CheckpointName::from_folder(const std::string& nam
 
 Checkpoints::Checkpoints(fs::path folder) : folder_(std::move(folder)) {
   make_folder(folder_);
+  sync_folder(folder_.has_parent_path() ? folder_.parent_path() : ".");   // checkpoints last no longer than the name of their folder
   for (const auto& entry : fs::directory_iterator(folder_))
     if (entry.path().filename().string().starts_with(kSaving)) remove_folder(entry.path());
 }
@@ -97,8 +104,6 @@ void Checkpoints::save(const CheckpointName& name, const Content& content) const
     if (::rename(temporary.c_str(), path(name).c_str()) != 0) throw Failure(fmt::format("{}: rename failed: {}", path(name).string(), std::strerror(errno)));
     sync_folder(folder_);
   } catch (const fs::filesystem_error& error) {
-    throw Failure(error.what());
-  } catch (const FormatError& error) {   // reading back what was just written
     throw Failure(error.what());
   }
 }

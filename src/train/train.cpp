@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdio>
 #include <numeric>
+#include <set>
+#include <stdexcept>
 #include <thread>
 
 #include "base/error.h"
@@ -64,6 +66,16 @@ void load_weights(const std::filesystem::path& file, const std::vector<NamedTens
   for (const auto& trainable : trainables) trainable.tensor->unsafeGetTensorImpl()->bump_version();
 }
 
+// Halves of files that a killed session was writing.
+void remove_parts(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with(std::string(kTrainedFile) + ".part-") || name.starts_with("metrics.jsonl.part-") || name.starts_with("speed.jsonl.part-"))
+      std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
 class Run {
  public:
   Run(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
@@ -84,6 +96,7 @@ class Run {
   }
 
   TrainResult run() {
+    remove_parts(job_.folder);
     resume();
     state_.result.planned = spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs);
     log_.emplace(job_.folder, state_.result.steps, state_.metrics_bytes, watch_);
@@ -332,6 +345,9 @@ class Run {
 
 TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch) {
   if (job.trainables.empty()) throw RecipeError("adapter: nothing is trainable; choose adapter.kind lora, rslora, dora or full");
+  std::set<std::string> names;
+  for (const auto& trainable : job.trainables)
+    if (!names.insert(trainable.name).second) throw std::logic_error("a trainable is listed twice: " + trainable.name);
   return Run(spec, job, watch).run();
 }
 

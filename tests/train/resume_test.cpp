@@ -122,8 +122,13 @@ TEST(ResumeChild, TrainsUntilKilled) {
   const char* folder = std::getenv("RETORT_TEST_FOLDER");
   if (!folder) GTEST_SKIP() << "started by Resume.KilledAtRandomPlacesAndResumed";
   const auto kill_at = std::atoll(std::getenv("RETORT_TEST_KILL_AT"));
+  auto spec = resumable_spec();
+  if (const char* epochs = std::getenv("RETORT_TEST_EPOCHS")) {   // interrupted_saves.py wants it short
+    spec.epochs = std::atoll(epochs);
+    spec.checkpoint.every = 2;
+  }
   Ended ended;
-  session(resumable_spec(), folder, [&](int64_t call, const Pass&) { if (call == kill_at) ::raise(SIGKILL); }, &ended);
+  session(spec, folder, [&](int64_t call, const Pass&) { if (call == kill_at) ::raise(SIGKILL); }, &ended);
   std::ofstream(std::string(folder) + "/weights", std::ios::binary) << ended.weights;
 }
 

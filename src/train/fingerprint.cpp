@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "base/hash.h"
+#include "ops/gemm.h"
 
 namespace retort {
 namespace {
@@ -96,6 +97,7 @@ Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t
   Collect collect{all, "train."};
   resolved.fields(collect);
   all.emplace_back("compute", job.compute == at::kBFloat16 ? "bf16" : "f32");
+  all.emplace_back("kernel", gemm_kernel(job.compute == at::kBFloat16 ? Operand::bf16 : Operand::f32).name);   // chosen by a measurement
   all.emplace_back("cpu", cpu_model());
   all.emplace_back("build", build_id());
   all.emplace_back("libtorch", TORCH_VERSION);

@@ -116,8 +116,11 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
                    int64_t threads, StepSums& sums) {
   sums.gradients.resize(leaves.size());
   const auto count = static_cast<int64_t>(plan.forests.size()), first = sums.forests;
+  if (first == count) return true;
   OrderedSum sum(sums, threads);
-  run_workers(threads, count - first, [&](int64_t i) {
+  // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
+  const auto abreast = std::min(threads, count), inner = threads / abreast;
+  run_workers(std::min(abreast, count - first) * inner, count - first, [&](int64_t i) {
     if (stop_requested()) return sum.end();
     try {
       const auto index = first + i;

@@ -15,7 +15,7 @@
 namespace retort {
 
 // Everything that must be equal for a resumed run to end with the same bytes: names and values, compared one by one. The
-// caller adds what it knows (base model, data, recipe sections); train() adds threads, CPU level, compute type and build.
+// caller adds what it knows (base model, data, recipe sections); train() adds the train section, the samples, threads, CPU, compute type and build.
 using Fingerprint = std::vector<std::pair<std::string, std::string>>;
 
 struct StepRecord {

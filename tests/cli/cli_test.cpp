@@ -96,9 +96,11 @@ TEST(Cli, BashReadsItsCompletion) {
   EXPECT_EQ(complete("retort inspect --ha", 2), "--hashes\n");
 }
 
-// No network code: the program and its own objects import no socket call.
-TEST(Cli, OurCodeReferencesNoSockets) {
-  const auto symbols = [&] {
+namespace {
+
+// What the program takes from shared libraries, as nm lists it; empty where nm (binutils) is not installed.
+const std::string& imported_symbols() {
+  static const std::string symbols = [] {
     std::string text;
     auto* pipe = popen(fmt::format("nm -D --undefined-only '{}/retort' 2>/dev/null", RETORT_BINARY_DIR).c_str(), "r");
     char buffer[65536];
@@ -106,10 +108,25 @@ TEST(Cli, OurCodeReferencesNoSockets) {
     pclose(pipe);
     return text;
   }();
-  if (symbols.empty()) GTEST_SKIP() << "nm (binutils) is not installed";
-  ASSERT_NE(symbols.find(" U "), std::string::npos);
+  return symbols;
+}
+
+}  // namespace
+
+// No network code: the program and its own objects import no socket call.
+TEST(Cli, OurCodeReferencesNoSockets) {
+  if (imported_symbols().empty()) GTEST_SKIP() << "nm (binutils) is not installed";
+  ASSERT_NE(imported_symbols().find(" U "), std::string::npos);
   for (const char* name : {" socket@", " connect@", " bind@", " listen@", " accept@", " sendto@", " recvfrom@", " getaddrinfo@", " gethostbyname@", " dlopen@", " system@", " popen@", " execve@", " execvp@"}) {
-    EXPECT_EQ(symbols.find(name), std::string::npos) << name;
+    EXPECT_EQ(imported_symbols().find(name), std::string::npos) << name;
+  }
+}
+
+// A pickle is a program. Nothing here reads one: no torch::load, torch::jit, unpickler or Python (mangled names).
+TEST(Cli, OurCodeReferencesNoPickles) {
+  if (imported_symbols().empty()) GTEST_SKIP() << "nm (binutils) is not installed";
+  for (const char* name : {"5torch3jit", "5torch9serialize", "5torch4load", "5torch4save", "ickle", "caffe29serialize", " Py", "dlsym"}) {
+    EXPECT_EQ(imported_symbols().find(name), std::string::npos) << name;
   }
 }
 

@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "fuzz/damage.h"
+#include "text/unicode.h"
 
 namespace retort {
 namespace {
@@ -192,6 +194,42 @@ TEST(Licences, RefuseBrokenFrontMatter) {
   };
   for (const auto& one : cases)
     EXPECT_NE(problem([&] { licence(one.content); }).find(one.expected), std::string::npos) << one.what << ": " << problem([&] { licence(one.content); });
+}
+
+// Seeded damage: every reader delivers rows of valid text, or refuses with one line.
+TEST(Readers, DamagedFilesAreReadOrRefused) {
+  const auto valid = [](const Columns& columns, const std::string& place) {
+    for (const auto& [name, value] : columns) {
+      EXPECT_TRUE(valid_utf8(name) && valid_utf8(value)) << place;
+      EXPECT_EQ(value.find('\0'), std::string::npos) << place;
+    }
+  };
+  struct Reader {
+    std::string_view name;
+    std::string whole;
+    std::function<void(std::string_view)> read;
+  };
+  const std::vector<Reader> readers = {
+      {"jsonl", "{\"text\":\"a \\u00e9\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"b\"}],\"n\":-1.5e3}\r\n{\"x\":[[1],{\"y\":null}]}\n", [](std::string_view content) { read_json_lines(content, "f", [](const Json&, const std::string&) {}); }},
+      {"csv", "question,\"a, b\",c\n1,\"two \"\"quoted\"\" words\",\xC3\xA9\n\"line\nbreak\",,3\r\n", [&](std::string_view content) { read_csv(content, "f", ',', valid); }},
+      {"icd10cm", std::string(kList), [&](std::string_view content) { read_icd10cm(content, "f", valid); }},
+      {"licence", "---\nkey: x-1.0\nname: \"X: it\"\ncategory: Copyleft\nother_urls:\n  - http://a\n---\n\nRedistribute.\n", [&](std::string_view content) { read_licence(content, "f", valid); }},
+  };
+  for (const auto& reader : readers) {
+    int accepted = 0, refused = 0;
+    for (uint64_t i = 0; i < 2000; ++i) {
+      const auto content = damaged(reader.whole, reader.name, i, "\"{}[],:\n\r<>&;-\\ 0\xFF\xC3");
+      try {
+        reader.read(content);
+        ++accepted;
+      } catch (const FormatError& error) {
+        ++refused;
+        EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos) << error.what();
+      }
+    }
+    EXPECT_GT(accepted, 50) << reader.name;
+    EXPECT_GT(refused, 200) << reader.name;
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "fuzz/damage.h"
 #include "recipe/read.h"
 #include "recipe/recipe.h"
 
@@ -197,6 +198,23 @@ TEST(Override, ErrorsNameTheCommandLine) {
   EXPECT_EQ(error_of("items: [{path: a}]", {"items.5.path=b"}),
             std::string("command line: items.5.path=b: items: expected a list index from 0 to 1, found '5'") + kOne);
   EXPECT_NE(error_of("rank: 8", {"targets=[q"}).find("command line: targets=[q: "), std::string::npos);
+}
+
+// Seeded damage: a recipe is read or refused with the place of each problem, whatever happened to it.
+TEST(ReadSpec, DamagedRecipesAreReadOrRefused) {
+  const std::string whole = "# a recipe\nrank: 8\nkind: dora\ntargets: [q_proj, 'v_proj']\nwindow: 512\ninner: {rate: 2.0e-4, betas: [0, 1]}\nother:\n  rate: 3\nitems:\n  - path: a\n    keep: true\n  - {path: \"b\"}\n";
+  int accepted = 0, refused = 0;
+  for (uint64_t i = 0; i < 3000; ++i) {
+    const auto message = error_of(damaged(whole, "recipe", i, "&*!|>{}[],:#?-'\"% \n\t0\xFF"));
+    if (message == "accepted") {
+      ++accepted;
+    } else {
+      ++refused;
+      EXPECT_EQ(message.rfind("a.yaml:", 0), 0u) << message;
+    }
+  }
+  EXPECT_GT(accepted, 100);
+  EXPECT_GT(refused, 1000);
 }
 
 }  // namespace retort

@@ -12,13 +12,18 @@ PEER_PYTHON = pathlib.Path(os.environ.get("RETORT_PEERS", ROOT / "third_party/pe
 TUNED_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_MMAP_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "1073741824"}
 
 
-def json_line(command, extra_environment=None) -> dict:
-    """Runs a process and reads the last line it prints."""
+def output(command, extra_environment=None) -> str:
+    """Runs a process and returns what it prints; its failure is ours."""
     command = [str(part) for part in command]
     result = subprocess.run(command, cwd=ROOT, env=dict(os.environ, HF_HUB_OFFLINE="1", **(extra_environment or {})), capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"{' '.join(command)}: exit {result.returncode}\n{result.stderr[-2000:]}")
-    return json.loads(result.stdout.splitlines()[-1])
+    return result.stdout
+
+
+def json_line(command, extra_environment=None) -> dict:
+    """Runs a process and reads the last line it prints."""
+    return json.loads(output(command, extra_environment).splitlines()[-1])
 
 
 def peer(script, arguments, tuned=False) -> dict:

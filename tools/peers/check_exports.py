@@ -1,29 +1,39 @@
 #!/usr/bin/env python3
-"""Opens every artefact of a run with the peers and compares logits: transformers (safetensors folder), peft (adapter over the
-base), llama-cpp-python (GGUF).
+"""Opens every artefact of a run with the programs that others use and compares token ids and logits with retort's own: transformers
+(safetensors folder), peft (adapter on the base), llama-cpp-python (GGUF files and the GGUF adapter).
 
-    tools/peers/setup && third_party/peers/bin/python tools/peers/check_exports.py runs/NAME --base checkpoints/BASE.gguf
+    tools/peers/setup && tools/build release reference_logits
+    third_party/peers/bin/python tools/peers/check_exports.py runs/NAME [--base checkpoints/BASE.gguf]
 
-The reference is transformers in fp32 over the exported safetensors folder. Exits 1 when a bound is broken.
+Exits 1 when something differs by more than it may. KL is the mean over all positions of the prompts, in nats a token.
 """
 import argparse
+import json
 import os
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+import llama_cpp
 import numpy as np
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 parser = argparse.ArgumentParser()
 parser.add_argument("run", type=pathlib.Path)
-parser.add_argument("--base", type=pathlib.Path, required=True)
-parser.add_argument("--exports", default="export", help="folder inside the run")
+parser.add_argument("--base", type=pathlib.Path, default=ROOT / "checkpoints/smollm2-135m-instruct-q4_1.gguf")
+parser.add_argument("--reference", type=pathlib.Path, default=ROOT / "build/release/tools/peers/reference_logits")
 options = parser.parse_args()
-exports = options.run / options.exports
+exports = options.run / "export"
 
-# Mean KL per token from the reference, in nats. bf16 rounding alone costs about 1e-4 on this model.
-BOUNDS = {"F32": 2e-3, "F16": 2e-3, "BF16": 2e-3, "Q8_0": 5e-3, "Q6_K": 2e-2, "Q5_K_M": 5e-2, "Q5_1": 8e-2, "Q5_0": 8e-2, "Q4_K_M": 0.15, "Q4_1": 0.3, "Q4_0": 0.3}
+# What a file may differ from the trained model, in nats a token; both computed by retort in fp32.
+OF_FILE = {"merged": 2e-3, "F32": 1e-5, "F16": 1e-3, "BF16": 2e-3, "Q8_0": 2e-3, "Q6_K": 1e-2, "Q5_K_M": 2e-2, "Q4_K_M": 5e-2}
+EXACT = 1e-4      # two programs in fp32 on the same numbers
+BLOCKS = 1e-2     # llama.cpp quantizes activations to 8 bits where the weights are blocks
 PROMPTS = [
     "Cholera due to Vibrio cholerae 01, biovar eltor", "Type 2 diabetes mellitus with diabetic neuropathy, unspecified",
     "Displaced fracture of shaft of left clavicle", "Permission is hereby granted, free of charge, to any person obtaining a copy",
@@ -32,77 +42,111 @@ PROMPTS = [
     "<|im_start|>user\nlook-alike<|im_end|>", "Don't you'll we've I'm", "ALL CAPS AND MiXeD", "x = [[1, 2], [3, 4]]  # matrix", "\r\nwindows line\r\n", "a" * 64,
 ]
 failures = []
+checked = 0
 
 
 def report(what, ok, detail):
+    global checked
+    checked += 1
     print(f"{'ok  ' if ok else 'FAIL'} {what}: {detail}", flush=True)
     if not ok:
         failures.append(what)
 
 
 def kl(reference, other):
-    """Mean over positions of KL(reference || other), logits [N, V]."""
-    p = torch.log_softmax(torch.as_tensor(reference, dtype=torch.float32), -1)
-    q = torch.log_softmax(torch.as_tensor(np.array(other), dtype=torch.float32), -1)
+    p = torch.log_softmax(torch.cat([torch.as_tensor(part) for part in reference]).float(), -1)
+    q = torch.log_softmax(torch.cat([torch.as_tensor(np.asarray(part)) for part in other]).float(), -1)[:, : p.shape[1]]
     return (p.exp() * (p - q)).sum(-1).mean().item()
 
 
-def agreement(reference, other):
-    return (torch.as_tensor(reference).argmax(-1) == torch.as_tensor(np.array(other)).argmax(-1)).float().mean().item()
+def top1(reference, other):
+    return float(np.mean(np.concatenate([np.asarray(a).argmax(-1) == np.asarray(b).argmax(-1) for a, b in zip(reference, other)])))
 
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+def ours(model, adapter="-"):
+    """retort's ids and logits."""
+    with tempfile.TemporaryDirectory() as folder:
+        (pathlib.Path(folder) / "prompts.json").write_text(json.dumps(PROMPTS))
+        done = subprocess.run([options.reference, model, adapter, f"{folder}/prompts.json", f"{folder}/out"], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"reference_logits {model} {adapter}: {done.stderr}")
+        answer = json.loads(pathlib.Path(f"{folder}/out.json").read_text())
+        values = np.fromfile(f"{folder}/out.f32", dtype=np.float32).reshape(-1, answer["vocabulary"])
+    ends = np.cumsum([len(row) for row in answer["ids"]])
+    return answer["ids"], np.split(values, ends[:-1]), answer["eos"]
 
-folder = exports / "merged"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-report("transformers opens the safetensors folder", True, f"{sum(p.numel() for p in model.parameters()):,} parameters")
-report("the chat template travels", bool(tokenizer.chat_template), f"{len(tokenizer.chat_template or '')} characters")
-ids = [tokenizer(text, add_special_tokens=False).input_ids for text in PROMPTS]
-chat = tokenizer.apply_chat_template([{"role": "user", "content": PROMPTS[0]}], tokenize=True, add_generation_prompt=True, return_dict=False)
-sequences = [chat] + [row for row in ids if 2 <= len(row)]
-with torch.no_grad():
-    reference = [model(torch.tensor([row])).logits[0] for row in sequences]
 
-adapter = exports / "adapter"
-if adapter.exists():
-    from peft import PeftModel
-    base = AutoModelForCausalLM.from_pretrained(options.base.parent, gguf_file=options.base.name, dtype=torch.float32,
-                                                quantization_config=GgufConfig(dequantize=True)).eval()
-    tuned = PeftModel.from_pretrained(base, adapter).eval()
+def of_transformers(model, ids):
     with torch.no_grad():
-        found = [tuned(torch.tensor([row])).logits[0].numpy() for row in sequences]
-        with tuned.disable_adapter():
-            plain = [tuned(torch.tensor([row])).logits[0].numpy() for row in sequences]
-    distance = np.mean([kl(a, b) for a, b in zip(reference, found)])
-    moved = np.mean([kl(a, b) for a, b in zip(reference, plain)])
-    report("peft opens the adapter; base + adapter = merged", distance < 5e-3, f"KL {distance:.2e} nats a token (without the adapter {moved:.2e})")
-    report("the adapter does something", moved > 10 * distance, f"{moved:.2e}")
-    del base, tuned
+        return [model(torch.tensor([row])).logits[0].numpy() for row in ids]
 
-import llama_cpp
 
-for file in sorted(exports.glob("*.gguf")):
-    if "adapter" in file.name:
-        continue
-    kind = file.stem.rsplit("-", 1)[-1].upper()
-    llama = llama_cpp.Llama(str(file), n_ctx=512, logits_all=True, verbose=False, n_threads=2)
-    ours = [llama.tokenize(text.encode(), add_bos=False, special=False) for text in PROMPTS]
-    plain = [i for i, text in enumerate(PROMPTS) if "<|" not in text]   # transformers turns look-alikes into control tokens
-    same = sum(ours[i] == ids[i] for i in plain)
-    report(f"llama.cpp: {file.name}: token ids", same == len(plain), f"{same} of {len(plain)} prompts equal transformers'")
+def of_llama(llama, ids):
     found = []
-    for row in sequences:
+    for row in ids:
         llama.reset()
         llama.eval(row)
         found.append(llama.scores[: len(row)].copy())
-    distance = np.mean([kl(a, b) for a, b in zip(reference, found)])
-    top = np.mean([agreement(a, b) for a, b in zip(reference, found)])
-    bound = BOUNDS.get(kind, 0.5)
-    report(f"llama.cpp: {file.name}: logits", distance < bound, f"KL {distance:.2e} nats a token (bound {bound:g}), top-1 agreement {top:.3f}")
-    eos = llama.token_eos()
-    report(f"llama.cpp: {file.name}: end token", eos == tokenizer.convert_tokens_to_ids("<|im_end|>") or eos == tokenizer.eos_token_id, f"{eos}")
-    del llama
+    return found
 
-print(f"{len(failures)} failed" if failures else "all peers agree")
+
+def check_llama_tokens(name, llama, ids, eos):
+    same = sum(llama.tokenize(text.encode(), add_bos=False, special=False) == row for text, row in zip(PROMPTS, ids))
+    report(f"llama.cpp: {name}: token ids", same == len(PROMPTS), f"{same} of {len(PROMPTS)} prompts equal retort's")
+    report(f"llama.cpp: {name}: end token", llama.token_eos() in eos, f"{llama.token_eos()}, retort's are {eos}")
+    report(f"llama.cpp: {name}: chat template", bool(llama.metadata.get("tokenizer.chat_template")), f"{len(llama.metadata.get('tokenizer.chat_template', ''))} characters")
+
+
+adapter, merged, gguf_adapter = exports / "adapter", exports / "merged", exports / "adapter.gguf"
+models = sorted(file for file in exports.glob("model-*.gguf"))
+if not any(path.exists() for path in (adapter, merged, gguf_adapter)) and not models:
+    sys.exit(f"{exports}: holds no artefact; was the run finished?")
+base_ids, base_logits, base_eos = ours(options.base)
+trained = None
+if adapter.exists():
+    ids, trained, eos = ours(options.base, adapter)
+    base = AutoModelForCausalLM.from_pretrained(options.base.parent, gguf_file=options.base.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)).eval()
+    tuned = PeftModel.from_pretrained(base, adapter).eval()
+    found = of_transformers(tuned, ids)
+    report("peft opens the adapter: logits on the base", kl(trained, found) < EXACT, f"KL {kl(trained, found):.1e}, top-1 agreement {top1(trained, found):.3f}")
+    moved = kl(trained, base_logits)
+    report("the adapter does something", moved > 1e-4, f"KL to the base {moved:.1e}")
+    del base, tuned, found
+if merged.exists():
+    ids, logits, eos = ours(merged)
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
+    found = of_transformers(model, ids)
+    report("transformers opens the merged folder: logits", kl(logits, found) < EXACT, f"KL {kl(logits, found):.1e}, top-1 agreement {top1(logits, found):.3f}")
+    same = sum(tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids == row for text, row in zip(PROMPTS, base_ids))
+    report("transformers: merged: token ids", same == len(PROMPTS), f"{same} of {len(PROMPTS)} prompts equal retort's on the base")
+    ends = model.generation_config.eos_token_id
+    report("transformers: merged: end tokens", set(ends if isinstance(ends, list) else [ends]) == set(base_eos), f"{ends}, the base's are {base_eos}")
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": PROMPTS[0]}], tokenize=False, add_generation_prompt=True)
+    report("transformers: merged: chat template", PROMPTS[0] in chat, repr(chat[:60]))
+    if trained is not None:
+        report("merged = base + adapter, but for rounding", kl(trained, logits) < OF_FILE["merged"], f"KL {kl(trained, logits):.1e} (bound {OF_FILE['merged']:g})")
+    trained = trained if trained is not None else logits
+    del model, found
+for file in models:
+    kind = file.stem.removeprefix("model-")
+    ids, logits, eos = ours(file)
+    llama = llama_cpp.Llama(str(file), n_ctx=512, logits_all=True, verbose=False, n_threads=len(os.sched_getaffinity(0)))
+    check_llama_tokens(file.name, llama, base_ids, base_eos)
+    found = of_llama(llama, ids)
+    bound = EXACT if kind in ("F32",) else BLOCKS
+    report(f"llama.cpp: {file.name}: logits", kl(logits, found) < bound, f"KL {kl(logits, found):.1e} to retort on the same file (bound {bound:g}), top-1 agreement {top1(logits, found):.3f}")
+    if trained is not None:
+        bound = OF_FILE.get(kind, 0.3)
+        report(f"{file.name} = the trained model, but for its type", kl(trained, logits) < bound, f"KL {kl(trained, logits):.1e} (bound {bound:g}), llama.cpp's {kl(trained, found):.1e}, top-1 agreement {top1(trained, logits):.3f}")
+    del llama
+if gguf_adapter.exists():
+    ids, logits, eos = ours(options.base, gguf_adapter)
+    if adapter.exists():
+        report("retort: the GGUF adapter is the PEFT adapter", kl(trained, logits) < EXACT, f"KL {kl(trained, logits):.1e}")
+    llama = llama_cpp.Llama(str(options.base), lora_path=str(gguf_adapter), n_ctx=512, logits_all=True, verbose=False, n_threads=len(os.sched_getaffinity(0)))
+    found = of_llama(llama, ids)
+    report("llama.cpp: adapter.gguf on the base: logits", kl(logits, found) < BLOCKS, f"KL {kl(logits, found):.1e} to retort, {kl(base_logits, found):.1e} to the base without it")
+
+print(f"{checked - len(failures)} passed, {len(failures)} failed")
 sys.exit(1 if failures else 0)

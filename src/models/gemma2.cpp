@@ -17,8 +17,9 @@ struct Gemma2Layer {
         self_attn(parts, index, std::move(rotary)), mlp(parts, index, Activation::gelu_tanh) {}
 
   Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto h = x + rms_norm(self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
-    return h + rms_norm(mlp.forward(rms_norm(h, pre_feedforward_layernorm), pass), post_feedforward_layernorm);
+    const auto attended = rms_norm(self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+    const auto [h, normed] = add_rms_norm(x, attended, pre_feedforward_layernorm);
+    return h + rms_norm(mlp.forward(normed, pass), post_feedforward_layernorm);
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {

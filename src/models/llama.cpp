@@ -15,8 +15,8 @@ struct LlamaLayer {
         self_attn(parts, index, std::move(rotary)), mlp(parts, index, Activation::silu) {}
 
   Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto h = x + self_attn.forward(rms_norm(x, input_layernorm), pass);
-    return h + mlp.forward(rms_norm(h, post_attention_layernorm), pass);
+    const auto [h, normed] = add_rms_norm(x, self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+    return h + mlp.forward(normed, pass);
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {

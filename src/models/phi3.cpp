@@ -36,8 +36,8 @@ struct Phi3Layer {
     return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass);
   }
   Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto h = x + attention(rms_norm(x, input_layernorm), pass);
-    return h + feed_forward(rms_norm(h, post_attention_layernorm), pass);
+    const auto [h, normed] = add_rms_norm(x, attention(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+    return h + feed_forward(normed, pass);
   }
   template <class Visit> void linears(Visit&& visit) { visit(qkv_proj), visit(o_proj), visit(gate_up_proj), visit(down_proj); }
   template <class Visit> void norms(Visit&& visit) {

@@ -13,4 +13,10 @@ struct Norm {
 // x [..., E], normalised over its last dimension; the result has x's type. Saves x and one number a row.
 Tensor rms_norm(const Tensor& x, const Norm& norm);
 
+// A residual addition and the norm that follows it, in one pass each way: sum = x + delta, normed = rms_norm(sum).
+struct NormedSum {
+  Tensor sum, normed;
+};
+NormedSum add_rms_norm(const Tensor& x, const Tensor& delta, const Norm& norm);
+
 }  // namespace retort

@@ -10,10 +10,10 @@ enum class Activation { silu, gelu_tanh };
 
 template <class Element>   // float, or uint16_t holding bf16
 struct RowLoops {
-  // y = x * r * (offset + w), r = (mean(x^2) + epsilon)^-1/2, stored in `inverse_rms`.
-  void (*rms_norm)(const Element* x, const float* w, float offset, float epsilon, Element* y, float* inverse_rms, int64_t width);
-  // dx = r * (g - x * r^2 * mean(g * x)), g = dy * (offset + w). dw += dy * x * r when `dw` is not null.
-  void (*rms_norm_backward)(const Element* dy, const Element* x, const float* w, float offset, float inverse_rms, Element* dx, float* dw, int64_t width);
+  // y = x * r * (offset + w), r = (mean(x^2) + epsilon)^-1/2, stored in `inverse_rms`. With `delta`, sum = x + delta takes x's place.
+  void (*rms_norm)(const Element* x, const Element* delta, Element* sum, const float* w, float offset, float epsilon, Element* y, float* inverse_rms, int64_t width);
+  // dx = r * (g - x * r^2 * mean(g * x)), g = dy * (offset + w), plus `more` when that is not null. dw += dy * x * r when `dw` is not null.
+  void (*rms_norm_backward)(const Element* dy, const Element* x, const Element* more, const float* w, float offset, float inverse_rms, Element* dx, float* dw, int64_t width);
   // Half-split rotation of one head: (x1, x2) -> (x1 c - x2 s, x2 c + x1 s), pairs (i, i + half). sign = -1 is the inverse.
   void (*rotate)(const Element* x, const float* cosine, const float* sine, float sign, Element* y, int64_t half);
   // y = activation(gate) * up

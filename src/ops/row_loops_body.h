@@ -83,8 +83,12 @@ inline Lanes hyperbolic_tangent(Lanes x) {   // odd polynomial near 0, where 1 -
 }
 
 template <class Element>
-void rms_norm(const Element* x, const float* w, float offset, float epsilon, Element* y, float* inverse_rms, int64_t width) {
+void rms_norm(const Element* x, const Element* delta, Element* added, const float* w, float offset, float epsilon, Element* y, float* inverse_rms, int64_t width) {
   Lanes squares = {};
+  if (delta) {
+    each(width, [&](int64_t i, auto part) { store(added + i, load(x + i, part) + load(delta + i, part), part); });
+    x = added;
+  }
   each(width, [&](int64_t i, auto part) { const Lanes v = load(x + i, part); squares += v * v; });
   const float r = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(width) + epsilon);
   each(width, [&](int64_t i, auto part) { store(y + i, load(x + i, part) * r * (load(w + i, part) + offset), part); });
@@ -92,14 +96,15 @@ void rms_norm(const Element* x, const float* w, float offset, float epsilon, Ele
 }
 
 template <class Element>
-void rms_norm_backward(const Element* dy, const Element* x, const float* w, float offset, float r, Element* dx, float* dw, int64_t width) {
+void rms_norm_backward(const Element* dy, const Element* x, const Element* more, const float* w, float offset, float r, Element* dx, float* dw, int64_t width) {
   Lanes products = {};
   each(width, [&](int64_t i, auto part) { products += load(dy + i, part) * (load(w + i, part) + offset) * load(x + i, part); });
   const float shared = r * r * sum(products) / static_cast<float>(width);
   each(width, [&](int64_t i, auto part) {
     const Lanes g = load(dy + i, part), v = load(x + i, part);
     if (dw) store(dw + i, load(dw + i, part) + g * v * r, part);
-    store(dx + i, r * (g * (load(w + i, part) + offset) - v * shared), part);
+    const Lanes own = r * (g * (load(w + i, part) + offset) - v * shared);
+    store(dx + i, more ? own + load(more + i, part) : own, part);
   });
 }
 

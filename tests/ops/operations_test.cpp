@@ -178,6 +178,20 @@ TEST(RmsNorm, GradientsEqualAutograd) {
   for (size_t i = 0; i < 2; ++i) EXPECT_LT(distance(a[i], b[i]), 1e-5);
 }
 
+TEST(RmsNorm, ResidualAdditionJoinsIt) {
+  auto x = random({5, 37}, 1).requires_grad_(), delta = random({5, 37}, 4).requires_grad_(), w = random({37}, 2).requires_grad_();
+  const auto dsum = random({5, 37}, 3), dnormed = random({5, 37}, 5);
+  const auto ours = add_rms_norm(x, delta, {w, 1e-5, 1});
+  const auto sum = x + delta, normed = sum * (sum.square().mean(-1, true) + 1e-5).rsqrt() * (1 + w);
+  EXPECT_TRUE(ours.sum.equal(sum));
+  EXPECT_LT(distance(ours.normed, normed), 1e-6);
+  const auto a = torch::autograd::grad({ours.sum, ours.normed}, {x, delta, w}, {dsum, dnormed}, true), b = torch::autograd::grad({sum, normed}, {x, delta, w}, {dsum, dnormed}, true);
+  for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(a[i], b[i]), 1e-5);
+  const auto alone = torch::autograd::grad({ours.normed}, {x, delta, w}, {dnormed}, true), reference = torch::autograd::grad({normed}, {x, delta, w}, {dnormed}, true);
+  for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(alone[i], reference[i]), 1e-5);
+  EXPECT_TRUE(torch::autograd::grad({ours.sum}, {delta}, {dsum})[0].equal(dsum));
+}
+
 TEST(Linear, LoraRsLoraAndDoraEqualPeft) {
   const GoldenTensors golden("lora.safetensors");
   for (const std::string kind : {"lora", "rslora", "dora"}) {

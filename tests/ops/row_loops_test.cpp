@@ -35,7 +35,7 @@ TEST(RowLoops, RmsNormIsTheFormula) {
       const double r = 1 / std::sqrt(squares / static_cast<double>(width) + 1e-5);
       std::vector<float> y(x.size());
       float stored = 0;
-      path.loops->f32.rms_norm(x.data(), w.data(), 1, 1e-5f, y.data(), &stored, width);
+      path.loops->f32.rms_norm(x.data(), nullptr, nullptr, w.data(), 1, 1e-5f, y.data(), &stored, width);
       EXPECT_NEAR(stored / r, 1, 1e-6) << path.name;
       for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(y[i], x[i] * r * (1 + w[i]), 1e-5) << path.name << " " << width;
     }

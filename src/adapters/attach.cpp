@@ -41,19 +41,7 @@ LowRank low_rank(const Linear& layer, const AdapterSpec& spec, uint64_t seed) {
 }
 
 void attach_low_rank(Model& model, const AdapterSpec& spec, uint64_t seed) {
-  const auto linears = model.linears();
-  std::vector<std::string> known;
-  for (const auto* layer : linears) known.push_back(layer->name.substr(layer->name.rfind('.') + 1));
-  for (const auto& target : spec.targets) {
-    if (target == "lm_head" || target == "embed_tokens")
-      throw RecipeError("adapter.targets: '" + target + "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
-    const bool found = target == "all" || std::any_of(linears.begin(), linears.end(), [&](const Linear* layer) { return names(layer->name, target); });
-    if (found) continue;
-    const auto near = nearest(target, known);
-    throw RecipeError("adapter.targets: no linear layer of this model is named '" + printable(target) + "'" +
-                      (near.empty() ? "" : "; did you mean '" + near + "'?"));
-  }
-  for (auto* layer : linears) {
+  for (auto* layer : model.linears()) {
     const bool wanted = std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) { return target == "all" || names(layer->name, target); });
     const bool whole = std::any_of(spec.modules_to_save.begin(), spec.modules_to_save.end(), [&](const auto& name) { return names(layer->name, name); });
     if (wanted && !whole) layer->adapter = low_rank(*layer, spec, seed);
@@ -67,7 +55,9 @@ void untie(Model& model) {
   model.head.linear.name = "lm_head";
 }
 
-void save_whole(Model& model, const std::string& name) {
+}  // namespace
+
+void train_module_whole(Model& model, const std::string& name) {
   if (names("lm_head", name) || names("model.embed_tokens", name)) {
     untie(model);
     train_whole(names("lm_head", name) ? model.head.linear.weight : model.embedding);
@@ -87,6 +77,8 @@ void save_whole(Model& model, const std::string& name) {
     }
   if (!found) throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
 }
+
+namespace {
 
 void attach_full(Model& model) {
   for (auto* layer : model.linears()) train_whole(layer->weight);
@@ -114,12 +106,36 @@ bool has_adapters(const Model& model) {
   return std::any_of(linears.begin(), linears.end(), [](const Linear* layer) { return layer->adapter.has_value(); });
 }
 
-std::vector<NamedTensor> attach(Model& model, const AdapterSpec& spec, uint64_t seed) {
+void require_fitting(const Model& model, const AdapterSpec& spec) {
   if (has_adapters(model)) throw RecipeError("adapter: this model has an adapter already; merge it first or continue its run");
+  if (!spec.low_rank()) return;
+  const auto linears = linears_of(model);
+  std::vector<std::string> known;
+  for (const auto* layer : linears) known.push_back(layer->name.substr(layer->name.rfind('.') + 1));
+  for (const auto& target : spec.targets) {
+    if (target == "lm_head" || target == "embed_tokens")
+      throw RecipeError("adapter.targets: '" + target + "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
+    const bool found = target == "all" || std::any_of(linears.begin(), linears.end(), [&](const Linear* layer) { return names(layer->name, target); });
+    if (found) continue;
+    const auto near = nearest(target, known);
+    throw RecipeError("adapter.targets: no linear layer of this model is named '" + printable(target) + "'" +
+                      (near.empty() ? "" : "; did you mean '" + near + "'?"));
+  }
+  for (const auto& name : spec.modules_to_save) {
+    if (names("lm_head", name) || names("model.embed_tokens", name)) continue;
+    const auto vectors = const_cast<Model&>(model).vectors();
+    const bool found = std::any_of(linears.begin(), linears.end(), [&](const Linear* layer) { return names(layer->name, name); }) ||
+                       std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) { return names(vector.name, name) || names(vector.name, name + ".weight"); });
+    if (!found) throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
+  }
+}
+
+std::vector<NamedTensor> attach(Model& model, const AdapterSpec& spec, uint64_t seed) {
+  require_fitting(model, spec);
   const at::NoGradGuard no_grad;
   if (spec.low_rank()) {
     attach_low_rank(model, spec, seed);
-    for (const auto& name : std::set<std::string>(spec.modules_to_save.begin(), spec.modules_to_save.end())) save_whole(model, name);
+    for (const auto& name : std::set<std::string>(spec.modules_to_save.begin(), spec.modules_to_save.end())) train_module_whole(model, name);
   } else if (spec.kind == "full") {
     attach_full(model);
   }

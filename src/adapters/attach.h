@@ -17,11 +17,18 @@ namespace retort {
 // RecipeError when a target matches no layer, or the model has adapters already.
 std::vector<NamedTensor> attach(Model& model, const AdapterSpec& spec, uint64_t seed);
 
+// What attach() would refuse, without changing the model.
+void require_fitting(const Model& model, const AdapterSpec& spec);
+
 // The trainables of a model that has been through attach (or whose adapter was loaded), in the same order and names.
 std::vector<NamedTensor> trainables(Model& model);
 
 // Whether any linear layer has a low-rank adapter.
 bool has_adapters(const Model& model);
+
+// Makes one layer a trainable of its own, as modules_to_save does: lm_head, embed_tokens (each untied first), a norm, a linear
+// layer. RecipeError when the model has no such layer.
+void train_module_whole(Model& model, const std::string& name);
 
 // L2 norms of the rows of W, fp32 [out]; W may be quantized.
 Tensor row_norms(const Weight& weight);

@@ -41,6 +41,20 @@ void note(FileList Record::*list, const std::filesystem::path& path) {
   if (seen.insert(absolute.string()).second) files.push_back(absolute);
 }
 
+// Files written beneath `from` are at the same place beneath `to` now.
+void note_moved(const std::filesystem::path& from, const std::filesystem::path& to) {
+  const auto before = std::filesystem::absolute(from).lexically_normal().string() + "/";
+  std::lock_guard lock(record().mutex);
+  auto& [files, seen] = record().written;
+  for (auto& file : files) {
+    const auto text = file.string();
+    if (!text.starts_with(before)) continue;
+    seen.erase(text);
+    file = std::filesystem::absolute(to).lexically_normal() / text.substr(before.size());
+    seen.insert(file.string());
+  }
+}
+
 int64_t modified_ns(const struct stat& status) { return status.st_mtim.tv_sec * 1'000'000'000ll + status.st_mtim.tv_nsec; }
 
 }  // namespace
@@ -170,6 +184,45 @@ void write_text(const std::filesystem::path& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);
   file.commit();
+}
+
+AtomicFolder::AtomicFolder(std::filesystem::path target) : target_(std::move(target)) {
+  temporary_ = target_;
+  temporary_ += ".part-" + std::to_string(::getpid());
+  std::error_code error;
+  std::filesystem::remove_all(temporary_, error);
+  make_folder(temporary_);
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code error;
+  if (!committed_) std::filesystem::remove_all(temporary_, error);
+}
+
+void AtomicFolder::commit() {
+  sync_folder(temporary_);
+  std::error_code error;
+  auto old = target_;
+  old += ".old.part-" + std::to_string(::getpid());
+  const bool replaces = std::filesystem::exists(std::filesystem::symlink_status(target_, error));
+  if (replaces) std::filesystem::rename(target_, old, error);
+  if (!error) std::filesystem::rename(temporary_, target_, error);
+  if (error) throw Failure(target_.string() + ": cannot be put in place: " + error.message());
+  committed_ = true;
+  note_moved(temporary_, target_);
+  sync_folder(target_.has_parent_path() ? target_.parent_path() : ".");
+  if (replaces) std::filesystem::remove_all(old, error);
+}
+
+void remove_leftovers(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::vector<std::filesystem::path> found;
+  for (auto entry = std::filesystem::recursive_directory_iterator(folder, error); !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+    if (entry->path().filename().string().find(".part-") == std::string::npos) continue;
+    found.push_back(entry->path());
+    if (entry->is_directory()) entry.disable_recursion_pending();
+  }
+  for (const auto& path : found) std::filesystem::remove_all(path, error);
 }
 
 void sync_folder(const std::filesystem::path& folder) {

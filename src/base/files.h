@@ -74,6 +74,25 @@ class AtomicFile {
 
 void write_text(const std::filesystem::path& path, std::string_view text);  // through AtomicFile
 
+// A folder that appears whole or not at all: its files are written beneath path(), which is a folder beside TARGET until
+// commit() puts it in the place of what was there. Without commit() nothing stays.
+class AtomicFolder {
+ public:
+  explicit AtomicFolder(std::filesystem::path target);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+  const std::filesystem::path& path() const { return temporary_; }
+  void commit();
+
+ private:
+  std::filesystem::path target_, temporary_;
+  bool committed_ = false;
+};
+
+// Removes what killed processes left half-written inside FOLDER (names with ".part-"). Only for the one who holds its lock.
+void remove_leftovers(const std::filesystem::path& folder);
+
 // fsync of a folder, so that renames inside it last.
 void sync_folder(const std::filesystem::path& folder);
 

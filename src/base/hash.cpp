@@ -2,11 +2,39 @@
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
+
+#include <map>
+#include <mutex>
+#include <optional>
+#include <tuple>
 
 #include "base/error.h"
 #include "base/files.h"
 
 namespace retort {
+
+namespace {
+
+// What identifies the content of a file for one process: our own files are replaced by rename, which changes the inode.
+using FileState = std::tuple<dev_t, ino_t, off_t, time_t, long, time_t, long>;
+
+std::optional<FileState> state_of(const std::filesystem::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  return FileState{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
+}
+
+struct KnownHashes {
+  std::mutex mutex;
+  std::map<FileState, std::string> hashes;
+};
+KnownHashes& known() {
+  static KnownHashes the_known;
+  return the_known;
+}
+
+}  // namespace
 
 Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
   if (!context_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) != 1)
@@ -30,6 +58,19 @@ std::string Sha256::hex() {
 
 std::string sha256(std::string_view text) { return Sha256().add(text).hex(); }
 std::string sha256(std::span<const std::byte> data) { return Sha256().add(data).hex(); }
-std::string sha256_file(const std::filesystem::path& path) { return sha256(MappedFile(path).bytes()); }
+
+std::string sha256_file(const std::filesystem::path& path) {
+  const auto before = state_of(path);
+  if (before) {
+    std::lock_guard lock(known().mutex);
+    if (const auto found = known().hashes.find(*before); found != known().hashes.end()) return found->second;
+  }
+  const auto hash = sha256(MappedFile(path).bytes());
+  if (before && state_of(path) == before) {
+    std::lock_guard lock(known().mutex);
+    known().hashes.emplace(*before, hash);
+  }
+  return hash;
+}
 
 }  // namespace retort

@@ -25,6 +25,7 @@ class Sha256 {
 
 std::string sha256(std::string_view text);
 std::string sha256(std::span<const std::byte> data);
+// Of a whole file. A file that this process hashed already is not read again while its size, place and times are what they were.
 std::string sha256_file(const std::filesystem::path& path);
 
 }  // namespace retort

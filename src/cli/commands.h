@@ -17,6 +17,10 @@ namespace retort {
 // What the chosen command does; set while the command line is parsed, called afterwards.
 using Action = std::function<Exit()>;
 
+void add_run(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_export(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);

@@ -1,5 +1,6 @@
 #include <fmt/core.h>
-#include <malloc.h>
+
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -7,18 +8,14 @@
 #include <new>
 #include <system_error>
 
+#include "base/bus_error.h"
 #include "base/stop.h"
 #include "cli/commands.h"
+#include "ops/memory.h"
 
 namespace retort {
 
 namespace {
-
-// Freed tensors are kept for the next step instead of going back to the kernel: page faults cost a third of a training step.
-void keep_freed_memory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 512 << 20);
-}
 
 // One line for any error; a recipe's list of problems comes as it is.
 Exit report(const Error& error) {
@@ -50,10 +47,21 @@ Exit guarded(const Action& action) {
 
 }  // namespace retort
 
+// libgomp's idle threads spin for milliseconds after each parallel loop, which starves whatever else runs on the machine. It asks
+// the environment once, while it is loaded and before main(), so that only the answer can be changed. What the user set counts.
+extern "C" char* getenv(const char* name) noexcept {
+  const auto length = std::strlen(name);
+  for (char** entry = environ; entry && *entry; ++entry)
+    if (std::strncmp(*entry, name, length) == 0 && (*entry)[length] == '=') return *entry + length + 1;
+  static char passive[] = "passive";
+  return std::strcmp(name, "OMP_WAIT_POLICY") == 0 ? passive : nullptr;
+}
+
 int main(int argc, char** argv) {
   using namespace retort;
   keep_freed_memory();
   catch_stop_signals();
+  catch_bus_errors();
   return static_cast<int>(guarded([&] {
     Action action;
     const auto app = make_app(action);

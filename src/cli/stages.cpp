@@ -46,7 +46,35 @@ StageLedger::StageLedger(fs::path folder) : folder_(std::move(folder)), stages_(
   const auto file = folder_ / "stages.json";
   if (!fs::exists(file)) return;
   auto json = read_json(file);
-  if (json.is_object() && json.value("version", 0) == 1 && json["stages"].is_object()) stages_ = std::move(json["stages"]);
+  if (!json.is_object() || json.value("version", 0) != 1 || !json["stages"].is_object() || !json["read"].is_array())
+    corrupt(file.string(), "", "is not a ledger of this version; move it away to start the run again");
+  stages_ = std::move(json["stages"]);
+  for (const auto& path : json["read"]) read_.insert(path.get<std::string>());
+}
+
+void StageLedger::save() {
+  const auto inside = fs::absolute(folder_).lexically_normal().string() + "/";
+  for (const auto& file : retort::files_read()) {
+    if (!file.string().starts_with(inside)) read_.insert(file.string());
+  }
+  write_text(folder_ / "stages.json", Json{{"version", 1}, {"stages", stages_}, {"read", read_}}.dump(1) + "\n");
+}
+
+std::vector<fs::path> StageLedger::files_read() const {
+  return {read_.begin(), read_.end()};
+}
+
+std::string StageLedger::outputs_hash(const std::string& name) const { return sha256(stages_.at(name).at("outputs").dump()); }
+
+std::string StageLedger::hash(const std::string& except) const {
+  auto others = stages_;
+  others.erase(except);
+  return sha256(others.dump());
+}
+
+bool StageLedger::done(const std::string& name, const StageInputs& inputs) const {
+  const auto recorded = stages_.find(name);
+  return recorded != stages_.end() && recorded->value("inputs", "") == inputs.sha256() && still_there(*recorded);
 }
 
 bool StageLedger::still_there(const Json& stage) const {
@@ -61,7 +89,7 @@ bool StageLedger::still_there(const Json& stage) const {
 StageResult StageLedger::run(const std::string& name, const StageInputs& inputs, const std::vector<fs::path>& outputs, const std::function<Json()>& work) {
   StageResult result{inputs.sha256(), {}, 0, false};
   const auto recorded = stages_.find(name);
-  if (recorded != stages_.end() && recorded->value("inputs", "") == result.inputs && still_there(*recorded)) {
+  if (done(name, inputs)) {
     result.values = recorded->at("values");
     result.seconds = recorded->at("seconds");
     result.skipped = true;
@@ -69,11 +97,12 @@ StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
   }
   // What was recorded no longer holds, whether or not the new work ends well.
   if (recorded != stages_.end()) stages_.erase(recorded);
+  worked_ = true;
   const auto start = std::chrono::steady_clock::now();
   result.values = work();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   stages_[name] = {{"inputs", result.inputs}, {"values", result.values}, {"seconds", result.seconds}, {"outputs", outputs_on_disk(folder_, outputs)}};
-  write_text(folder_ / "stages.json", Json{{"version", 1}, {"stages", stages_}}.dump(1) + "\n");
+  save();
   return result;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,11 +36,24 @@ class StageLedger {
   // Runs `work` unless its result is recorded for the same inputs. `outputs` are files or folders inside the run's folder.
   // `work` returns the values to record.
   StageResult run(const std::string& name, const StageInputs& inputs, const std::vector<std::filesystem::path>& outputs, const std::function<Json()>& work);
+  // Whether run() would skip it.
+  bool done(const std::string& name, const StageInputs& inputs) const;
+  // Hash of what a recorded stage wrote, name by name.
+  std::string outputs_hash(const std::string& name) const;
+  // Hash of all that is recorded but the stage `except`.
+  std::string hash(const std::string& except) const;
+  // Whether any stage did work since this ledger was opened.
+  bool worked() const { return worked_; }
+  // Every file from outside that the recorded stages read, whichever process ran them.
+  std::vector<std::filesystem::path> files_read() const;
 
  private:
+  void save();
   bool still_there(const Json& stage) const;
   std::filesystem::path folder_;
   Json stages_;
+  std::set<std::string> read_;
+  bool worked_ = false;
 };
 
 }  // namespace retort

@@ -48,6 +48,9 @@ struct EvalSpec {
   }
 };
 
+// What gates call the comparison of an exported model with the trained one: comparison.kl_nats, comparison.top1.
+inline constexpr const char* kComparison = "comparison";
+
 // One line of the gate: the run exits 1 when it does not hold.
 struct BoundSpec {
   std::string metric;
@@ -56,8 +59,8 @@ struct BoundSpec {
   std::optional<double> worse_than_base_by;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("metric", metric, required(not_empty()), "task.metric, as the report names it: completion.exact_match, perplexity.nats_per_token");
-    field("model", model, one_of({"tuned", "exported"}), "which model must hold the bound");
+    field("metric", metric, required(not_empty()), "task.metric, as the report names it: completion.exact_match, perplexity.nats_per_token; comparison.kl_nats and comparison.top1 compare an exported model with the trained one");
+    field("model", model, one_of({"tuned", "exported"}), "which model must hold the bound; exported: every exported model");
     field("at_least", at_least, any(), "smallest value that passes");
     field("at_most", at_most, any(), "largest value that passes");
     field("worse_than_base_by", worse_than_base_by, at_least_zero(), "how much worse than the base model's value may be; 0 = not worse at all");

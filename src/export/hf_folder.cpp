@@ -9,9 +9,10 @@
 
 namespace retort {
 
-Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loaded, WeightType type, uint64_t shard_bytes, int64_t threads) {
+Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loaded, WeightType type, uint64_t shard_bytes, int64_t threads) {
   auto& model = *loaded.model;
-  make_folder(folder);
+  AtomicFolder staged(target);
+  const auto& folder = staged.path();
   std::vector<TensorSource> sources;
   for (auto& tensor : merged_tensors(model)) {
     const auto row_size = *row_bytes(type, static_cast<uint64_t>(tensor.row_length()));
@@ -32,13 +33,13 @@ Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loade
   if (!model.config.eos.empty()) generation["eos_token_id"] = model.config.eos.size() == 1 ? Json(model.config.eos.front()) : Json(model.config.eos);
   if (model.config.pad) generation["pad_token_id"] = *model.config.pad;
   write_text(folder / "generation_config.json", generation.dump(2) + "\n");
-  // config.json last: a folder without it is not a model.
   auto config = hf_config_json(model.config);
   config["dtype"] = type == WeightType::f32 ? "float32" : type == WeightType::f16 ? "float16" : "bfloat16";
   write_text(folder / "config.json", config.dump(2) + "\n");
+  staged.commit();
 
-  Artefact artefact{"safetensors", std::string(type_info(type).name), folder, 0, {}, 0};
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
+  Artefact artefact{"safetensors", std::string(type_info(type).name), target, 0, {}, 0};
+  for (const auto& entry : std::filesystem::directory_iterator(target)) artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
   for (const auto* layer : model.linears()) artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));
   return artefact;
 }

@@ -1,5 +1,7 @@
 #include "adapters/attach.h"
+#include "adapters/load_adapter.h"
 #include "base/error.h"
+#include "base/files.h"
 #include "export/artefacts.h"
 #include "formats/peft_folder.h"
 
@@ -27,7 +29,9 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
                        }});
   }
   if (sources.empty()) throw RecipeError("export.adapter: the model has no adapter to write; set export.adapter: false");
-  write_peft_folder(folder, config, sources);
+  AtomicFolder staged(folder);
+  write_peft_folder(staged.path(), config, sources, {{kBaseHashKey, loaded.sha256}});
+  staged.commit();
   return {"peft", spec.kind, folder, std::filesystem::file_size(folder / "adapter_model.safetensors"), {}, 0};
 }
 

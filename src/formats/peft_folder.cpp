@@ -86,11 +86,13 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
   return adapter;
 }
 
-void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config, const std::vector<TensorSource>& tensors) {
+void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config, const std::vector<TensorSource>& tensors,
+                       std::map<std::string, std::string> metadata) {
+  metadata.emplace("format", "pt");
   make_folder(folder);
   std::error_code error;
   std::filesystem::remove(folder / kConfig, error);   // of an earlier export: it must not be paired with the new weights
-  write_safetensors(folder / kWeights, tensors, {{"format", "pt"}});
+  write_safetensors(folder / kWeights, tensors, metadata);
   write_text(folder / kConfig, peft_config_text(config));
 }
 

@@ -62,7 +62,9 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder);
 // module saved in full.
 std::string peft_name(std::string_view module, std::string_view part);
 
-// `tensors` carry peft_name()s. The config is written last: a folder without one is no adapter.
-void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config, const std::vector<TensorSource>& tensors);
+// `tensors` carry peft_name()s; `metadata` is added to that of adapter_model.safetensors. The config is written last: a folder
+// without one is no adapter.
+void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config, const std::vector<TensorSource>& tensors,
+                       std::map<std::string, std::string> metadata = {});
 
 }  // namespace retort

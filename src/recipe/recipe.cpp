@@ -6,6 +6,7 @@
 #include "recipe/keys.h"
 #include "recipe/print.h"
 #include "recipe/read.h"
+#include "recipe/relations.h"
 
 namespace retort {
 
@@ -21,6 +22,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name, const 
   SpecReader reader(root, paths, problems);
   loaded.recipe.fields(reader);
   reader.finish();
+  if (problems.empty()) check_relations(loaded.recipe, root, problems);   // a misspelt key would show up there again
   throw_if_any(std::move(problems));
   loaded.resolved = print_spec(loaded.recipe);
   loaded.sha256 = sha256(loaded.resolved);

@@ -1,0 +1,92 @@
+// `retort eval RECIPE`: the tasks of a recipe on its base and its tuned model, or on any model and adapter.
+#include <fmt/core.h>
+
+#include "adapters/load_adapter.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "cli/recipe_option.h"
+#include "cli/run_result.h"
+#include "data/token_store.h"
+
+namespace retort {
+
+namespace {
+
+struct Options {
+  std::string model, adapter, json;
+};
+
+Exit print(const std::vector<const ModelResult*>& models, uint64_t base_bytes, const TrainingResult* training, const std::string& json) {
+  RunRecord record;
+  add_models(record, models, base_bytes, training);
+  fmt::print("{}", table_text(results_table(record)));
+  for (const auto* model : models)
+    for (const auto& task : model->tasks) {
+      fmt::print("\n{}: {} ({} samples)\n", model->name, task.task, task.count);
+      for (const auto& [metric, value] : task.metrics) fmt::print("  {:<20} {:.6g}\n", metric, value);
+    }
+  if (!json.empty()) {
+    auto all = Json::object();
+    for (const auto* model : models) all[model->name] = to_json(model->tasks, KeepSamples::yes);
+    write_text(json, all.dump(1) + "\n");
+  }
+  return Exit::done;
+}
+
+// What a run measures, taken from its ledger where it is done.
+Exit evaluate_run(LoadedRecipe recipe, const Options& options) {
+  Run run(std::move(recipe));
+  if (run.recipe().eval.tasks.empty()) throw RecipeError(fmt::format("{}: eval.tasks: missing; expected a list of what to measure", run.loaded().file));
+  prepare_samples(run);
+  const auto base = evaluate_base(run);
+  std::vector<const ModelResult*> models = {&base};
+  TrainingResult training;
+  ModelResult tuned;
+  if (run.trains() && is_trained(run)) {
+    training = trained_model(run);
+    tuned = evaluate_tuned(run, training);
+    models.push_back(&tuned);
+  }
+  close_run(run);
+  return print(models, bytes_of(run.recipe().model.path), &training, options.json);
+}
+
+// A model that no run made: measured, and nothing is kept but what --json asks for.
+Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
+  auto& recipe = loaded.recipe;
+  if (recipe.eval.tasks.empty()) throw RecipeError(fmt::format("{}: eval.tasks: missing; expected a list of what to measure", loaded.file));
+  if (!options.model.empty()) {
+    recipe.model.path = options.model;
+    recipe.model.weights = "keep";
+  }
+  recipe.data.cache.clear();   // it may be another tokenizer's
+  auto model = load_model(recipe.model);
+  if (!options.adapter.empty()) load_adapter(model, options.adapter);
+  const auto& chat = choose_chat_template(recipe.data.chat_template, model.chat_template_source);
+  const auto dataset = build_dataset(recipe.data, *model.tokenizer, chat);
+  const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model)};
+  const auto folder = options.json.empty() ? std::filesystem::path(".") : std::filesystem::path(options.json).parent_path();
+  ModelResult result;
+  result.name = recipe.model.path + (options.adapter.empty() ? "" : " + " + options.adapter);
+  result.tasks = evaluate(recipe.eval, subject, {dataset.held_out, dataset.held_out_records}, folder, [](const std::string& task) { fmt::print(stderr, "evaluating {} ...\n", task); });
+  return print({&result}, 0, nullptr, options.json);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("eval", "Only evaluate: the base and the tuned model of a recipe, or any model by its tasks");
+  auto recipe = add_recipe_options(*command);
+  auto options = std::make_shared<Options>();
+  command->add_option("--model", options->model, "a model folder or .gguf file instead of the recipe's");
+  command->add_option("--adapter", options->adapter, "a PEFT folder or GGUF adapter to put on the model");
+  command->add_option("--json", options->json, "write every answer to this file");
+  command->callback([recipe, options, &action] {
+    action = [recipe, options] {
+      const bool of_run = options->model.empty() && options->adapter.empty();
+      return of_run ? evaluate_run(recipe->load(), *options) : evaluate_path(recipe->load(), *options);
+    };
+  });
+}
+
+}  // namespace retort

@@ -1,0 +1,44 @@
+// `retort run RECIPE [key=value ...]`: from base weights to checked, quantized files, as far as it is not done yet.
+#include <fmt/core.h>
+
+#include "cli/commands.h"
+#include "cli/recipe_option.h"
+#include "cli/run_result.h"
+
+namespace retort {
+
+namespace {
+
+Exit run(LoadedRecipe recipe) {
+  Run run(std::move(recipe));
+  RunResult result;
+  result.samples = prepare_samples(run);
+  const auto before = run.seconds_since_start();
+  result.base = evaluate_base(run);
+  result.training = train_model(run, run.seconds_since_start() - before);
+  result.tuned = evaluate_tuned(run, result.training);
+  result.exports = export_models(run, result.training);
+  const auto record = write_report(run, result);
+  close_run(run);
+
+  fmt::print("{}\n", table_text(results_table(record)));
+  bool holds = true;
+  for (const auto& [line, held] : record.gates) {
+    fmt::print("gate: {}: {}\n", line, held ? "holds" : "broken");
+    holds = holds && held;
+  }
+  if (result.training.startup_seconds > 0) fmt::print("from the command to the first step: {:.2f} s\n", result.training.startup_seconds);
+  fmt::print("report    {}\nmanifest  {}\n", (run.folder() / "report.html").string(), (run.folder() / "manifest.json").string());
+  for (const auto& model : result.exports) fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
+  return holds ? Exit::done : Exit::gate_failed;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("run", "Train, evaluate and export by a recipe; continues what an earlier run of it left");
+  auto options = add_recipe_options(*command);
+  command->callback([options, &action] { action = [options] { return run(options->load()); }; });
+}
+
+}  // namespace retort

@@ -1,0 +1,33 @@
+// What a run came to: the gate, the table, the report page and the manifest.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "cli/run_stages.h"
+#include "report/run_record.h"
+
+namespace retort {
+
+struct RunResult {
+  SamplesResult samples;
+  ModelResult base, tuned;
+  TrainingResult training;
+  std::vector<ModelResult> exports;
+};
+
+// Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer gives the base's ids,
+// an adapter on its base is the trained model. A line, and whether it holds.
+std::vector<std::pair<std::string, bool>> check_gates(const Recipe& recipe, const RunResult& result);
+
+// Rows and columns of the table for any models; for models that were only evaluated the rest is empty.
+void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, uint64_t base_bytes, const TrainingResult* training);
+
+uint64_t bytes_of(const std::filesystem::path& file_or_folder);
+
+// Writes report.html when anything in it changed. Returns the record behind it.
+RunRecord write_report(Run& run, const RunResult& result);
+
+// Writes manifest.json when any stage did work.
+void close_run(Run& run);
+
+}  // namespace retort

@@ -1,0 +1,44 @@
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/run_stages.h"
+#include "recipe/print.h"
+
+namespace retort {
+
+namespace {
+
+ModelResult evaluate_model(Run& run, const std::string& name, StageInputs inputs, const std::function<LoadedModel&()>& load) {
+  ModelResult result;
+  result.name = name;
+  const auto& spec = run.recipe().eval;
+  if (spec.tasks.empty()) return result;
+  const auto folder = std::filesystem::path("eval"), file = folder / (name + ".json");
+  inputs.add("samples", run.sample_inputs().sha256()).add("eval", print_spec(spec));
+  const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
+    auto& loaded = load();
+    const auto& dataset = run.dataset();
+    const Subject subject{*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()};
+    const auto tasks = evaluate(spec, subject, {dataset.held_out, dataset.held_out_records}, run.folder() / folder / name,
+                                [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
+    write_text(run.folder() / file, to_json(tasks, KeepSamples::yes).dump(1) + "\n");
+    return Json{{"tasks", to_json(tasks, KeepSamples::no)}};
+  });
+  result.tasks = tasks_from(stage.values.at("tasks"));
+  result.lines.push_back({name, headlines(result.tasks), stage.seconds, stage.skipped});
+  run.say(result.lines.back());
+  return result;
+}
+
+}  // namespace
+
+ModelResult evaluate_base(Run& run) {
+  return evaluate_model(run, "base", run.model_inputs(), [&]() -> LoadedModel& { return run.model(); });
+}
+
+ModelResult evaluate_tuned(Run& run, const TrainingResult& training) {
+  auto inputs = run.model_inputs();
+  inputs.add("training", training.inputs);
+  return evaluate_model(run, "tuned", inputs, [&]() -> LoadedModel& { return run.trained(); });
+}
+
+}  // namespace retort

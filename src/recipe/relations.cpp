@@ -1,0 +1,96 @@
+#include "recipe/relations.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+
+namespace retort {
+
+namespace {
+
+bool is_file_name(const std::string& label) {
+  return !label.starts_with('.') && label.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == std::string::npos;
+}
+
+// The place of `path` in the tree, or of the nearest enclosing node that was written.
+class Places {
+ public:
+  explicit Places(const YamlNode& root) : root_(root) {}
+  Place of(const char* section, const char* key) const {
+    const auto* node = root_.find(section);
+    if (!node) return root_.place;
+    const auto* inner = node->find(key);
+    return inner ? inner->place : node->place;
+  }
+  Place of_item(const YamlNode* list, size_t index, const char* key) const {
+    if (!list || index >= list->items.size()) return list ? list->place : root_.place;
+    const auto* inner = list->items[index].find(key);
+    return inner ? inner->place : list->items[index].place;
+  }
+
+ private:
+  const YamlNode& root_;
+};
+
+void check_tasks(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto* eval = root.find("eval");
+  const auto* list = eval ? eval->find("tasks") : nullptr;
+  const Places places(root);
+  std::set<std::string> seen;
+  for (size_t i = 0; i < recipe.eval.tasks.size(); ++i) {
+    const auto& task = recipe.eval.tasks[i];
+    const auto path = fmt::format("eval.tasks[{}]", i);
+    const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of_item(list, i, key), fmt::format("{}.{}: {}", path, key, text)}); };
+    if (task.label() == kComparison) add("name", fmt::format("'{}' names the comparison of exports with the trained model; choose another name", kComparison));
+    if (!is_file_name(task.label())) add("name", "expected letters, digits, '-', '_' and '.'; files are named after it");
+    if (!seen.insert(task.label()).second) add("name", fmt::format("'{}' is taken by an earlier task; give this one a name of its own", printable(task.label())));
+    const bool own_file = task.kind == "multiple_choice" || task.kind == "numeric" || task.kind == "code";
+    if (own_file && task.path.empty()) add("path", fmt::format("missing; {} needs a question file", task.kind));
+    if (task.few_shot > 0 && task.examples.empty()) add("examples", fmt::format("missing; few_shot is {}", task.few_shot));
+  }
+}
+
+void check_gates(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto* list = root.find("gate");
+  const Places places(root);
+  std::vector<std::string> labels = {kComparison};
+  for (const auto& task : recipe.eval.tasks) labels.push_back(task.label());
+  const bool exports_a_model = recipe.exports.merged != "none" || !recipe.exports.gguf.empty();
+  for (size_t i = 0; i < recipe.gate.size(); ++i) {
+    const auto& gate = recipe.gate[i];
+    const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of_item(list, i, key), fmt::format("gate[{}].{}: {}", i, key, text)}); };
+    if (gate.metric.empty()) continue;   // reported as missing
+    const auto task = gate.metric.substr(0, gate.metric.rfind('.'));
+    if (std::find(labels.begin(), labels.end(), task) == labels.end()) {
+      const auto near = nearest(task, labels);
+      add("metric", fmt::format("no task of eval.tasks is named '{}'{}", printable(task), near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+    }
+    if (task == kComparison && gate.model == "tuned") add("model", "the comparison is between the tuned and the exported model; expected exported");
+    if (task == kComparison && gate.worse_than_base_by) add("worse_than_base_by", "the base is not compared with itself; set at_most or at_least");
+    if (!gate.at_least && !gate.at_most && !gate.worse_than_base_by) add("metric", "has no bound; set at_least, at_most or worse_than_base_by");
+    if (gate.model == "exported" && !exports_a_model) add("model", "no model is exported; set export.merged or export.gguf, or expect it of the tuned model");
+  }
+}
+
+void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const Places places(root);
+  const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of("export", key), fmt::format("export.{}: {}", key, text)}); };
+  std::set<std::string> seen;
+  for (const auto& type : recipe.exports.gguf)
+    if (!seen.insert(type).second) add("gguf", fmt::format("'{}' is listed twice", type));
+  if (!recipe.exports.gguf_adapter) return;
+  if (!recipe.adapter.low_rank()) add("gguf_adapter", fmt::format("adapter.kind {} leaves no adapter to write; set it to false", recipe.adapter.kind));
+  if (recipe.adapter.kind == "dora") add("gguf_adapter", "a GGUF adapter holds LoRA only, this one is DoRA; set it to false and deploy the merged model");
+  if (!recipe.adapter.modules_to_save.empty()) add("gguf_adapter", "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
+}
+
+}  // namespace
+
+void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  check_tasks(recipe, root, problems);
+  check_gates(recipe, root, problems);
+  check_exports(recipe, root, problems);
+}
+
+}  // namespace retort

@@ -205,6 +205,7 @@ void AtomicFolder::commit() {
   auto old = target_;
   old += ".old.part-" + std::to_string(::getpid());
   const bool replaces = std::filesystem::exists(std::filesystem::symlink_status(target_, error));
+  error.clear();   // a target that is missing is none
   if (replaces) std::filesystem::rename(target_, old, error);
   if (!error) std::filesystem::rename(temporary_, target_, error);
   if (error) throw Failure(target_.string() + ": cannot be put in place: " + error.message());

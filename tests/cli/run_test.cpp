@@ -1,0 +1,133 @@
+// Whole runs of the built program on SmolLM2 and a handful of samples of our own.
+#include <signal.h>
+
+#include <chrono>
+#include <map>
+#include <thread>
+
+#include "base/hash.h"
+#include "run_program.h"
+
+namespace retort {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+
+bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
+
+std::string samples() {
+  std::string lines;
+  for (int i = 0; i < 24; ++i)
+    lines += fmt::format("{{\"prompt\": \"How many legs have {} horses?\", \"completion\": \"{}\"}}\n", i + 1, 4 * (i + 1));
+  return lines;
+}
+
+std::string recipe(const Folder& folder, const std::string& more = "") {
+  return fmt::format(
+      "model: {{path: {}, compute: f32}}\n"
+      "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
+      "adapter: {{kind: lora, rank: 2, targets: [q_proj, v_proj]}}\n"
+      "train: {{steps: 3, threads: 2, batch: {{samples: 4}}, checkpoint: {{every: 1}}}}\n"
+      "eval: {{tasks: [{{kind: completion, limit: 2, max_tokens: 4}}, {{kind: perplexity}}]}}\n"
+      "export: {{merged: none, gguf: [Q8_0], gguf_adapter: true, compare_samples: 2}}\n"
+      "run: {{folder: {}}}\n{}",
+      kModel, folder.write("samples.jsonl", samples()), (folder.path / "run").string(), more);
+}
+
+// What a run of a recipe must end with whatever happened on the way.
+std::map<std::string, std::string> results_of(const fs::path& run) {
+  std::map<std::string, std::string> hashes;
+  for (const auto* name : {"trained.safetensors", "metrics.jsonl", "export/model-Q8_0.gguf", "export/adapter/adapter_model.safetensors", "export/adapter.gguf"})
+    hashes[name] = sha256_file(run / name);
+  return hashes;
+}
+
+TEST(Run, TrainsExportsAndFindsAllDoneTheSecondTime) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder));
+  const auto first = retort("run '" + file + "'");
+  ASSERT_EQ(first.exit, 0) << first.err;
+  EXPECT_NE(first.out.find("export/model-Q8_0.gguf"), std::string::npos) << first.out;
+  for (const auto* name : {"report.html", "manifest.json", "recipe.yaml", "eval/base.json", "eval/tuned.json", "export/model-Q8_0.Modelfile"})
+    EXPECT_TRUE(fs::exists(folder.path / "run" / name)) << name;
+  const auto before = results_of(folder.path / "run");
+  EXPECT_EQ(retort("verify '" + (folder.path / "run").string() + "'").exit, 0);
+
+  const auto second = retort("run '" + file + "'");
+  EXPECT_EQ(second.exit, 0) << second.err;
+  EXPECT_EQ(second.out, first.out);
+  for (size_t at = 0; at < second.err.size();) {   // every stage
+    const auto end = second.err.find('\n', at);
+    EXPECT_NE(second.err.substr(at, end - at).find("(done before)"), std::string::npos) << second.err.substr(at, end - at);
+    at = end == std::string::npos ? second.err.size() : end + 1;
+  }
+  EXPECT_EQ(results_of(folder.path / "run"), before);
+
+  // A bound that cannot hold: exit 1, and the line says which.
+  const auto broken = retort("run '" + folder.write("r.yaml", recipe(folder, "gate: [{metric: perplexity.perplexity, at_most: 0.5}]\n")) + "'");
+  EXPECT_EQ(broken.exit, 1) << broken.err;
+  EXPECT_NE(broken.out.find("at most 0.5: broken"), std::string::npos) << broken.out;
+
+  // One flipped byte is named.
+  const auto adapter = folder.path / "run/export/adapter/adapter_model.safetensors";
+  auto bytes = read_text(adapter);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  std::ofstream(adapter) << bytes;
+  const auto verified = retort("verify '" + (folder.path / "run").string() + "'");
+  EXPECT_EQ(verified.exit, 2);
+  EXPECT_NE((verified.out + verified.err).find("export/adapter/adapter_model.safetensors"), std::string::npos) << verified.out << verified.err;
+}
+
+TEST(Run, StoppedInAnyPhaseContinuesToTheSameBytes) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder));
+  ASSERT_EQ(retort("run '" + file + "'").exit, 0);
+  const auto whole = results_of(folder.path / "run");
+  fs::remove_all(folder.path / "run");
+
+  int stops = 0;
+  const auto program = fmt::format("{}/retort", RETORT_BINARY_DIR);
+  for (int milliseconds : {400, 900, 700, 600, 500, 800, 1200}) {
+    const pid_t child = fork();
+    if (child == 0) {
+      if (chdir(RETORT_SOURCE_DIR) != 0 || !freopen("/dev/null", "w", stderr) || !freopen("/dev/null", "w", stdout)) _exit(99);
+      execl(program.c_str(), "retort", "run", file.c_str(), nullptr);
+      _exit(99);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
+    kill(child, stops % 2 == 0 ? SIGTERM : SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) break;   // done before the signal
+    if (WIFEXITED(status)) {
+      EXPECT_EQ(WEXITSTATUS(status), 75);
+    }
+    ++stops;
+  }
+  EXPECT_GT(stops, 0);
+  const auto last = retort("run '" + file + "'");
+  ASSERT_EQ(last.exit, 0) << last.err;
+  EXPECT_EQ(results_of(folder.path / "run"), whole);
+}
+
+TEST(Run, RefusesBadInputAndWritesNothing) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto refused = [&](const std::string& more) {
+    const auto result = retort("run '" + folder.write("r.yaml", recipe(folder)) + "' " + more);
+    EXPECT_EQ(result.exit, 2) << result.err;
+    EXPECT_FALSE(fs::exists(folder.path / "run"));
+    return result.err;
+  };
+  EXPECT_NE(refused("train.stepz=3").find("train.stepz: unknown key; did you mean 'steps'?"), std::string::npos);
+  EXPECT_NE(refused("model.path=" + folder.write("half.gguf", "GGUF")).find("half.gguf"), std::string::npos);
+  EXPECT_NE(refused("data.sources.0.path=" + folder.write("broken.jsonl", "{\"prompt\": \"a\"\n")).find("broken.jsonl:1"), std::string::npos);
+  EXPECT_NE(refused("'adapter.targets=[q_prj]'").find("did you mean 'q_proj'?"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace retort

@@ -163,7 +163,8 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   const auto logits = std::min(static_cast<double>(kLogitBytes), static_cast<double>(work.most_targets * config.vocabulary) * width);
   // A thread's own gradients wait to be summed.
   const auto one = rows * (saved + width * row_numbers(kPassing, config)) + kLogitCopies * logits + 4 * trainable;
-  need.passes = bytes_of(threads * one);
+  const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) * (static_cast<double>(recipe.eval.row_tokens) * width * row_numbers(kPassing, config) + kLogitBytes);
+  need.passes = bytes_of(recipe.adapter.kind == "none" ? looked_at : std::max(looked_at, threads * one));
 
   // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in fp32.
   for (const auto& task : recipe.eval.tasks) {

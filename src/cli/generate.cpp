@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 
 #include "base/json.h"
 #include "base/stop.h"
@@ -31,7 +32,7 @@ struct GenerateOptions {
   std::vector<std::string> prompts;
   std::string file, chat_template = "auto", system;
   int64_t answers = 1;
-  bool raw = false, chat = false, jsonl = false, stats = false;
+  bool raw = false, chat = false, jsonl = false, stats = false, ignore_ends = false;
 };
 
 std::string standard_input() {
@@ -136,13 +137,14 @@ Exit generate_command(const GenerateOptions& options) {
     for (int64_t i = 0; i < options.answers; ++i) tokens.push_back(ids);
   }
 
-  const auto stops = stop_rules(loaded.model->config, *loaded.tokenizer, chat_template, options.sample);
+  const auto stops = options.ignore_ends ? StopRules{{}, options.sample.stop} : stop_rules(loaded.model->config, *loaded.tokenizer, chat_template, options.sample);
   Writer writer(options, prompts);
   // Prompts share their beginnings inside a part; a part is written when it is done.
   const auto part = static_cast<size_t>(8 * options.how.batch * usable_threads(options.how.threads));
   std::optional<Progress> progress;
   if (tokens.size() > part || (tokens.size() > 1 && isatty(STDERR_FILENO))) progress.emplace("generate", static_cast<int64_t>(tokens.size()), "answers");
   const auto start = std::chrono::steady_clock::now();
+  const auto cpu_start = std::clock();   // of all threads
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   size_t made = 0, read = 0;
   for (size_t first = 0; first < tokens.size(); first += part) {
@@ -169,7 +171,8 @@ Exit generate_command(const GenerateOptions& options) {
   if (progress) progress->finish(fmt::format("{:.0f} tokens/s", static_cast<double>(made) / seconds()));
   if (options.stats) {
     std::fflush(stdout);
-    fmt::print(stderr, "{} answers, {} tokens from prompts of {} tokens in {:.2f} s: {:.1f} tokens/s\n", tokens.size(), made, read, seconds(), static_cast<double>(made) / seconds());
+    fmt::print(stderr, "{} answers, {} tokens from prompts of {} tokens in {:.2f} s ({:.2f} s of CPU): {:.1f} tokens/s\n", tokens.size(), made, read, seconds(),
+               static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC, static_cast<double>(made) / seconds());
   }
   return Exit::done;
 }
@@ -188,6 +191,7 @@ void add_generate(CLI::App& app, Action& action) {
   command->add_flag("--chat", options->chat, "hold a conversation on the terminal");
   command->add_option("--answers", options->answers, "answers to each prompt, which is computed once")->check(CLI::Range(int64_t{1}, int64_t{4096}));
   command->add_flag("--jsonl", options->jsonl, "write one JSON object an answer: place, prompt, text, finish, tokens, prompt_tokens");
+  command->add_flag("--ignore-ends", options->ignore_ends, "go on after an end of text: every answer has --max-tokens tokens, for measurements");
   command->add_flag("--stats", options->stats, "tell tokens and tokens/s on standard error");
   add_spec_options(*command, options->model, {"path"});
   add_spec_options(*command, options->sample);

@@ -12,6 +12,7 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "data/token_store.h"
+#include "eval/check_tasks.h"
 #include "formats/weight_file.h"
 #include "recipe/print.h"
 #include "report/progress.h"
@@ -70,10 +71,15 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
     for (const auto& file : source_files(source)) sources.emplace_back(file);
   sample_files_ = hash_of_files(sources);
   if (recipe().data.sources.empty()) throw RecipeError(fmt::format("{}: data.sources: missing; expected a list of sections that say where samples come from", loaded_.file));
+  std::vector<BoundSpec> measured;
+  for (const auto& gate : recipe().gate)
+    if (!gate.metric.starts_with(std::string(kComparison) + ".")) measured.push_back(gate);
+  check_gates(measured, recipe().eval);
   // A run that begins reads everything once before it writes anything, so that bad input leaves nothing behind.
   if (!fs::exists(folder_)) {
     require_fitting(*model().model, recipe().adapter);
     dataset_ = own_store() ? build_dataset(recipe().data, *model().tokenizer, chat()) : load_dataset(recipe().data, *model().tokenizer, chat());
+    check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
   }
   lock_.emplace(folder_);
   remove_leftovers(folder_);

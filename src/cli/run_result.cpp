@@ -103,7 +103,7 @@ uint64_t bytes_of(const fs::path& path) {
   return bytes;
 }
 
-std::vector<std::pair<std::string, bool>> check_gates(const Recipe& recipe, const RunResult& result) {
+std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result) {
   std::vector<std::pair<std::string, bool>> lines;
   const auto check = [&](const BoundSpec& gate, const std::string& model, const std::vector<TaskResult>& tasks) {
     const auto failed = failed_gates({gate}, result.base.tasks, tasks, tasks);
@@ -178,7 +178,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   lines.insert(lines.end(), result.tuned.lines.begin(), result.tuned.lines.end());
   for (const auto& model : result.exports) lines.insert(lines.end(), model.lines.begin(), model.lines.end());
   for (const auto& line : lines) record.stages.push_back({line.name, fmt::format("{:.1f}", line.seconds), line.what});
-  record.gates = check_gates(recipe, result);
+  record.gates = gate_lines(recipe, result);
   record.notes = notes_of(run, result);
   record.recipe = run.loaded().resolved;
   record.recipe_sha256 = run.loaded().sha256;

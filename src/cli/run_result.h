@@ -17,7 +17,7 @@ struct RunResult {
 
 // Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer gives the base's ids,
 // an adapter on its base is the trained model. A line, and whether it holds.
-std::vector<std::pair<std::string, bool>> check_gates(const Recipe& recipe, const RunResult& result);
+std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result);
 
 // Rows and columns of the table for any models; for models that were only evaluated the rest is empty.
 void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, uint64_t base_bytes, const TrainingResult* training);

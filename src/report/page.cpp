@@ -36,6 +36,7 @@ i.c0{background:var(--accent)}i.c1{background:var(--second)}i.c2{background:var(
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:8px 12px;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:500;font-size:13px}th:first-child,td:first-child{text-align:left}
+.prose th:last-child,.prose td:last-child{text-align:left;white-space:normal;overflow-wrap:anywhere;width:80%}
 tr:last-child td{border-bottom:0}td:first-child{font-weight:500}
 .note{color:var(--soft);font-size:13.5px}.card>.note{margin:10px 0 0}
 .samples td{text-align:left;white-space:pre-wrap;overflow-wrap:anywhere;vertical-align:top;font-weight:400;min-width:120px}
@@ -51,12 +52,12 @@ footer{margin-top:44px;color:var(--soft);font-size:13px;border-top:1px solid var
 )";
 
 std::string table_html(const Table& table) {
-  std::string html = "<div class=\"card\"><div class=\"scroll\"><table><thead><tr>";
+  std::string html = fmt::format("<div class=\"card\"><div class=\"scroll\"><table{}><thead><tr>", table.prose ? " class=\"prose\"" : "");
   for (const auto& cell : table.head) html += fmt::format("<th>{}</th>", escape_html(cell));
   html += "</tr></thead><tbody>";
   for (const auto& row : table.rows) {
     html += "<tr>";
-    for (const auto& cell : row) html += fmt::format("<td>{}</td>", escape_html(cell));
+    for (const auto& cell : row) html += fmt::format("<td{}>{}</td>", cell == "broken" ? " class=\"wrong\"" : cell == "holds" ? " class=\"right\"" : "", escape_html(cell));
     html += "</tr>";
   }
   html += "</tbody></table></div>";
@@ -116,6 +117,7 @@ std::string page_html(const Page& page) {
     html += "</div>\n";
   }
   if (!page.samples.empty()) html += "<h2>Held-out samples, before and after</h2>\n" + samples_html(page.samples) + "\n";
+  for (const auto& table : page.later_tables) html += fmt::format("<h2>{}</h2>\n{}\n", escape_html(table.title), table_html(table));
   if (!page.notes.empty()) {
     html += "<h2>Notes</h2>\n<div class=\"card\"><ul>";
     for (const auto& note : page.notes) html += fmt::format("<li>{}</li>", escape_html(note));

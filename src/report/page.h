@@ -17,6 +17,7 @@ struct Table {
   std::string title, note;
   std::vector<std::string> head;
   std::vector<std::vector<std::string>> rows;   // the first cell of a row is its name
+  bool prose = false;                           // the last column holds sentences: to the left, wrapped
 };
 
 struct ShownSample {
@@ -31,6 +32,7 @@ struct Page {
   std::vector<Table> tables;
   std::vector<Chart> charts;
   std::vector<ShownSample> samples;
+  std::vector<Table> later_tables;       // below charts and samples
   std::vector<std::string> notes;        // what to know before trusting the numbers
   std::string recipe;                    // resolved YAML
   std::string recipe_sha256;

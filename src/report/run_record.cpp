@@ -83,7 +83,7 @@ std::vector<Tile> tiles_of(const RunRecord& record) {
 Table results_table(const RunRecord& record) {
   Table table{"Results", fmt::format("KL: nats a token from the trained model to the reopened file, over held-out answers; top-1: how often both choose the same token. "
                                      "Tokens/s: greedy answers in the evaluation."),
-              {"model"}, {}};
+              {"model"}, {}, false};
   for (const auto& column : record.columns) table.head.push_back(column.title);
   table.head.insert(table.head.end(), {"KL", "top-1", "size", "tokens/s"});
   for (const auto& model : record.models) {
@@ -106,11 +106,11 @@ Page run_page(const RunRecord& record) {
   page.tiles = tiles_of(record);
   page.tables.push_back(results_table(record));
   if (!record.gates.empty()) {
-    Table gates{"Gate", "The run exits 1 when a bound is broken.", {"bound", "result"}, {}};
+    Table gates{"Gate", "The run exits 1 when a bound is broken.", {"bound", "result"}, {}, false};
     for (const auto& [line, holds] : record.gates) gates.rows.push_back({line, holds ? "holds" : "broken"});
     page.tables.push_back(std::move(gates));
   }
-  if (!record.stages.empty()) page.tables.push_back({"Stages", "", {"stage", "seconds", "result"}, record.stages});
+  if (!record.stages.empty()) page.later_tables.push_back({"Stages", "", {"stage", "seconds", "result"}, record.stages, true});
   page.charts = charts_of(record.folder);
   page.samples = record.samples;
   page.notes = record.notes;

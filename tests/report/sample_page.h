@@ -14,7 +14,9 @@ inline Page sample_page() {
   page.facts = {{"Base", "checkpoints/smollm2-135m-instruct-q4_1.gguf"}, {"Adapter", "lora, rank 16"}, {"Samples", "46,000 + 200 held out"}, {"Steps", "300"}};
   page.tiles = {{"Exact match", "33.0 %", "base 0.0 %"}, {"Held-out loss", "0.873", "base 7.211"}, {"Training", "8 min 12 s", "412 tokens/s"}, {"Peak memory", "1.2 GiB", ""}};
   page.tables = {{"Results", "200 held-out samples, greedy.", {"Model", "Exact match", "Perplexity", "Size", "Tokens/s"},
-                  {{"base", "0.0 %", "1354.2", "93.8 MiB", "210"}, {"tuned", "33.0 %", "2.39", "-", "204"}, {"model-Q4_K.gguf", "32.5 %", "2.42", "100.1 MiB", "208"}}}};
+                  {{"base", "0.0 %", "1354.2", "93.8 MiB", "210"}, {"tuned", "33.0 %", "2.39", "-", "204"}, {"model-Q4_K.gguf", "32.5 %", "2.42", "100.1 MiB", "208"}}, false},
+                 {"Gate", "The run exits 1 when a bound is broken.", {"bound", "result"}, {{"completion.exact_match of tuned is 0.33; at least 0.2", "holds"}}, false}};
+  page.later_tables = {{"Stages", "", {"stage", "seconds", "result"}, {{"reopen", "43.5", "export/model-Q4_K.gguf: KL 6.00e-02 nats a token, top-1 87.5 %, 200 of 200 prompts tokenize alike, exact match 32.5 %, perplexity 2.42"}}, true}};
   Series loss{"loss", {}, true}, rate{"rate", {}}, norm{"norm", {}}, speed{"tokens/s", {}}, memory{"memory", {}};
   for (int step = 1; step <= 300; ++step) {
     const double t = step / 300.0;

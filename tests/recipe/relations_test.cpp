@@ -1,0 +1,44 @@
+// Sections that must fit each other: each misfit is named at its place.
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "recipe/recipe.h"
+
+namespace retort {
+
+namespace {
+
+std::string error_of(const std::string& text) {
+  try {
+    parse_recipe("model: {path: a.gguf}\n" + text, "r.yaml");
+  } catch (const RecipeError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+}  // namespace
+
+TEST(Relations, GatesNameWhatIsMeasured) {
+  const std::string tasks = "eval: {tasks: [{kind: completion}]}\n";
+  EXPECT_EQ(error_of(tasks + "gate: [{metric: completion.exact_match, at_least: 0.5}]"), "accepted");
+  EXPECT_EQ(error_of(tasks + "gate: [{metric: comparison.kl_nats, at_most: 0.1}]"), "accepted");
+  EXPECT_NE(error_of(tasks + "gate:\n  - {metric: complation.exact_match, at_least: 0.5}").find("r.yaml:4:14: gate[0].metric: no task of eval.tasks is named 'complation'; did you mean 'completion'?"), std::string::npos);
+  EXPECT_NE(error_of(tasks + "gate: [{metric: completion.f1}]").find("has no bound"), std::string::npos);
+  EXPECT_NE(error_of(tasks + "gate: [{metric: comparison.top1, model: tuned, at_least: 0.5}]").find("gate[0].model"), std::string::npos);
+  EXPECT_NE(error_of(tasks + "gate: [{metric: completion.f1, at_least: 0.5}]\nexport: {merged: none, gguf: []}").find("no model is exported"), std::string::npos);
+}
+
+TEST(Relations, TasksHaveNamesAndFiles) {
+  EXPECT_NE(error_of("eval: {tasks: [{kind: completion}, {kind: completion}]}").find("eval.tasks[1].name: 'completion' is taken"), std::string::npos);
+  EXPECT_NE(error_of("eval: {tasks: [{kind: numeric}]}").find("eval.tasks[0].path: missing"), std::string::npos);
+  EXPECT_NE(error_of("eval: {tasks: [{kind: code, path: a.jsonl, name: ../x}]}").find("eval.tasks[0].name: expected letters"), std::string::npos);
+}
+
+TEST(Relations, ExportsFitTheAdapter) {
+  EXPECT_EQ(error_of("export: {gguf_adapter: true}"), "accepted");
+  EXPECT_NE(error_of("adapter: {kind: dora}\nexport: {gguf_adapter: true}").find("r.yaml:3:24: export.gguf_adapter"), std::string::npos);
+  EXPECT_NE(error_of("export: {gguf: [Q8_0, Q8_0]}").find("export.gguf: 'Q8_0' is listed twice"), std::string::npos);
+}
+
+}  // namespace retort

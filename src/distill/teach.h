@@ -1,0 +1,37 @@
+// Asks a teacher about samples and keeps the answers.
+#pragma once
+#include <functional>
+
+#include "distill/teacher_cache.h"
+#include "models/model.h"
+
+namespace retort {
+
+struct TeachProgress {
+  size_t parts_done = 0, parts = 0;
+  int64_t positions = 0, positions_done = 0;   // of the missing parts; done in this session
+  int64_t tokens = 0;                          // rows that went through the teacher in this session
+};
+
+struct TeachJob {
+  const Model& teacher;
+  at::ScalarType compute = at::kFloat;
+  int64_t vocabulary = 0;                      // tokens that teacher and student share
+  double temperature = 1;
+  const std::vector<Sample>& samples;
+  std::filesystem::path folder;
+  Provenance made_from;
+  KeepSpec keep;
+  int64_t row_tokens = 1024;
+  int64_t threads = 0;
+  int64_t shard = 0, shards = 1;               // this process makes the parts whose number is `shard` modulo `shards`
+};
+
+// Makes the parts that are missing; Stopped between two parts when a signal came. A part that is there but damaged is an
+// error, never overwritten. Returns what this session did.
+TeachProgress teach(const TeachJob& job, const std::function<void(const TeachProgress&)>& progress = nullptr);
+
+// The rows of one part, in the order of its positions.
+std::vector<BitWriter> teach_part(const TeachJob& job, const CachePlan& plan, size_t part, int64_t* tokens = nullptr);
+
+}  // namespace retort

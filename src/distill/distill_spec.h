@@ -29,6 +29,7 @@ struct TeacherSpec {
   std::string weights = "keep";
   std::string compute = "auto";
   std::string cache;
+  bool live = false;
   KeepSpec keep;
   int64_t row_tokens = 1024;
   int64_t threads = 0;
@@ -38,7 +39,8 @@ struct TeacherSpec {
     field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
           "how its linear layers are held in memory; keep = as the file stores them");
     field("compute", compute, one_of({"auto", "f32", "bf16"}), "arithmetic of its activations");
-    field("cache", cache, any(), "folder that keeps what it said, made when absent; empty = the teacher stays in memory and is asked at every step");
+    field("cache", cache, any(), "folder that keeps what it said, made or completed when needed; empty = inside the run's folder");
+    field("live", live, any(), "no cache: the teacher stays in memory and is asked at every step");
     field.section("keep", keep, "what the cache keeps of each position");
     field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one teacher pass at most");
     field("threads", threads, between(0, 1024), "teacher passes at the same time; 0 = one a core");

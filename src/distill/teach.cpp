@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "distill/objective.h"
 #include "ops/workers.h"
 
 namespace retort {
@@ -9,7 +10,36 @@ namespace {
 
 constexpr size_t kRowsAtATime = 64;   // logits of 64 positions exist at a time in each thread
 
+std::string compute_name(const TeacherSpec& spec, at::ScalarType compute) { return fmt::format("{}, weights {}", compute == at::kBFloat16 ? "bf16" : "f32", spec.weights); }
+
+// The arithmetic that a build in `cache` began with; empty when none did.
+std::string begun_with(const std::filesystem::path& cache) {
+  const auto file = cache_part_file(cache, 0);
+  return std::filesystem::exists(file) ? read_hdf5(file.string(), "a teacher cache", {"compute"}, {{"rows", Hdf5Element::u8}}).attributes[0] : "";
+}
+
 }  // namespace
+
+Teacher load_teacher(const TeacherSpec& spec, const Tokenizer& student, const std::filesystem::path& cache) {
+  const ModelSpec model{.path = spec.path, .weights = spec.weights, .compute = spec.compute};
+  Teacher teacher{load_model(model), at::kFloat, 0};
+  require_same_tokens(*teacher.loaded.tokenizer, student);
+  teacher.vocabulary = teacher.loaded.tokenizer->size();
+  const auto begun = begun_with(cache);
+  teacher.compute = spec.compute == "auto" && !begun.empty() ? (begun.starts_with("bf16") ? at::kBFloat16 : at::kFloat) : compute_type(model);
+  return teacher;
+}
+
+TeacherIdentity identity_of(const TeacherSpec& spec, const Teacher& teacher, const ChatTemplate& chat, double temperature) {
+  return {teacher.loaded.sha256, teacher.loaded.tokenizer->hash(), std::string(chat.name), compute_name(spec, teacher.compute), temperature};
+}
+
+std::shared_ptr<const TeacherCache> open_whole_cache(const TeachJob& job) {
+  auto cache = std::make_shared<TeacherCache>(job.folder, job.made_from, plan_cache(job.samples, job.keep.part_positions), job.keep, job.vocabulary);
+  if (const auto missing = cache->missing_parts(); !missing.empty())
+    throw FormatError(fmt::format("{}: {} of {} positions are there; run `retort teach` with the same recipe to complete it", printable(job.folder.string()), cache->positions(), cache->planned_positions()));
+  return cache;
+}
 
 std::vector<BitWriter> teach_part(const TeachJob& job, const CachePlan& plan, size_t number, int64_t* tokens) {
   const auto& part = plan.parts.at(number);

@@ -52,6 +52,7 @@ struct DistillSpec {
   double parameter = -1;
   double temperature = 1;
   double weight = 0.5;
+  bool baseline = true;
 
   template <class Visitor> void fields(Visitor& field) {
     field("loss", loss, one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "total_variation", "adaptive_kl"}),
@@ -59,6 +60,7 @@ struct DistillSpec {
     field("parameter", parameter, between(-1, 1), "jensen_shannon: the teacher's share of the mixture; skewed: its alpha; adaptive_kl: mass of the head; -1 = 0.5, 0.1, 0.5");
     field("temperature", temperature, between(0.05, 100), "both distributions are softmax(logits / T); the loss is multiplied by T^2, so gradients keep their size");
     field("weight", weight, between(0, 1), "share of the divergence; the other 1 - weight is cross-entropy with the data");
+    field("baseline", baseline, any(), "train the same student on the same tokens without the teacher too, for the table of the report");
   }
 };
 

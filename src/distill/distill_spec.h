@@ -1,9 +1,11 @@
 // The `teacher:` and `distill:` sections of a recipe.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/fields.h"
+#include "distill/on_policy_spec.h"
 
 namespace retort {
 
@@ -53,6 +55,7 @@ struct DistillSpec {
   double temperature = 1;
   double weight = 0.5;
   bool baseline = true;
+  std::optional<OnPolicySpec> on_policy = {};
 
   template <class Visitor> void fields(Visitor& field) {
     field("loss", loss, one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "total_variation", "adaptive_kl"}),
@@ -61,6 +64,7 @@ struct DistillSpec {
     field("temperature", temperature, between(0.05, 100), "both distributions are softmax(logits / T); the loss is multiplied by T^2, so gradients keep their size");
     field("weight", weight, between(0, 1), "share of the divergence; the other 1 - weight is cross-entropy with the data");
     field("baseline", baseline, any(), "train the same student on the same tokens without the teacher too, for the table of the report");
+    field.section("on_policy", on_policy, "the student learns from its own answers, graded by the teacher");
   }
 };
 

@@ -23,6 +23,8 @@ void add_eval(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
+void add_teach(CLI::App& app, Action& action);
+void add_prune(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);

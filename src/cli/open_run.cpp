@@ -1,4 +1,5 @@
 #include "cli/open_run.h"
+#include "cli/stage_distill.h"
 
 #include <fmt/core.h>
 #include <time.h>
@@ -89,7 +90,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
 
 StageInputs Run::model_inputs() {
   StageInputs inputs;
-  inputs.add("retort", RETORT_VERSION).add("model files", model_files_).add("model", print_spec(recipe().model)).add("compute", compute_name(compute()));
+  inputs.add("retort", RETORT_VERSION).add("model files", model_files_).add("model", print_spec(recipe().model)).add("prune", recipe().prune ? print_spec(*recipe().prune) : "").add("compute", compute_name(compute()));
   return inputs;
 }
 
@@ -111,7 +112,7 @@ at::ScalarType Run::compute() {
 }
 
 LoadedModel& Run::model() {
-  if (!model_) model_ = load_model(recipe().model);
+  if (!model_) model_ = load_student(recipe());
   return *model_;
 }
 

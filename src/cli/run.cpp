@@ -18,10 +18,12 @@ Exit run(LoadedRecipe recipe) {
   result.training = train_model(run, run.seconds_since_start() - before);
   result.tuned = evaluate_tuned(run, result.training);
   result.exports = export_models(run, result.training);
+  result.distill = compare_with_teacher(run, result.training.inputs);
   const auto record = write_report(run, result);
   close_run(run);
 
   fmt::print("{}\n", table_text(results_table(record)));
+  for (const auto& table : record.tables) fmt::print("{}\n{}\n", table.title, table_text(table));
   bool holds = true;
   for (const auto& [line, held] : record.gates) {
     fmt::print("gate: {}: {}\n", line, held ? "holds" : "broken");

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cli/run_stages.h"
+#include "cli/stage_distill.h"
 #include "report/run_record.h"
 
 namespace retort {
@@ -13,6 +14,7 @@ struct RunResult {
   ModelResult base, tuned;
   TrainingResult training;
   std::vector<ModelResult> exports;
+  DistillResult distill;
 };
 
 // Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer gives the base's ids,

@@ -1,6 +1,7 @@
 #include "adapters/attach.h"
 #include "base/error.h"
 #include "cli/run_stages.h"
+#include "cli/stage_distill.h"
 #include "recipe/print.h"
 #include "report/progress.h"
 #include "train/train.h"
@@ -19,12 +20,15 @@ std::string train_settings(const Recipe& recipe) {
 StageInputs train_inputs(Run& run) {
   auto inputs = run.sample_inputs();
   inputs.add("base", run.model_inputs().sha256()).add("adapter", print_spec(run.recipe().adapter)).add("train", train_settings(run.recipe()));
+  if (run.recipe().distill) inputs.add("objective", objective_inputs(run.recipe()));
   return inputs;
 }
 
 // Compared one by one with that of the checkpoints, so that a refusal can say what differs. train() adds its samples and settings.
 Fingerprint fingerprint(Run& run) {
-  return {{"base model", run.model().sha256}, {"model section", print_spec(run.recipe().model)}, {"adapter section", print_spec(run.recipe().adapter)}};
+  Fingerprint all = {{"base model", run.model().sha256}, {"model section", print_spec(run.recipe().model)}, {"adapter section", print_spec(run.recipe().adapter)}};
+  if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
+  return all;
 }
 
 Json to_json(const TrainResult& result, double startup_seconds, uint64_t trainable_bytes, const std::vector<std::string>& notes) {
@@ -85,16 +89,17 @@ Json train_now(Run& run, double elsewhere) {
     else run.say("train", text);
   };
   const auto& dataset = run.dataset();
-  const TrainJob job{model, leaves, dataset.train, dataset.held_out, next_token_objective(), run.compute(), run.folder(), fingerprint(run)};
-  const auto result = train(recipe.train, job, watch);
+  const bool on_policy = recipe.distill && recipe.distill->on_policy;
+  const TrainJob job{model, leaves, dataset.train, dataset.held_out, on_policy ? next_token_objective() : objective_of(run), run.compute(), run.folder(), fingerprint(run)};
+  const auto result = on_policy ? train_in_rounds(run, job, watch, notes) : train(recipe.train, job, watch);
   if (result.resumed_inexactly) notes.push_back("resumed on another machine, build or recipe (train.checkpoint.resume_inexact): an uninterrupted run would not have given the same bytes");
   if (result.stopped_early) notes.push_back(fmt::format("stopped early after {} of {} steps: the held-out loss no longer fell", result.steps, result.planned));
   return to_json(result, startup, bytes, notes);
 }
 
-const std::vector<std::filesystem::path>& train_outputs() {
-  static const std::vector<std::filesystem::path> outputs = {"trained.safetensors", "metrics.jsonl"};
-  return outputs;
+std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
+  if (recipe.distill && recipe.distill->on_policy) return {"trained.safetensors"};   // metrics are in the folders of the rounds
+  return {"trained.safetensors", "metrics.jsonl"};
 }
 
 }  // namespace
@@ -108,7 +113,7 @@ TrainingResult train_model(Run& run, double elsewhere) {
     nothing.line = {"train", "nothing: adapter.kind is none", 0, true};
     return nothing;
   }
-  const auto stage = run.ledger().run("train", train_inputs(run), train_outputs(), [&] {
+  const auto stage = run.ledger().run("train", train_inputs(run), train_outputs(run.recipe()), [&] {
     auto values = train_now(run, elsewhere);
     run.model_is_trained();
     return values;

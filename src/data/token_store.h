@@ -10,15 +10,14 @@
 //   attributes of /: format, template, tokenizer, settings, source_0, source_1, ...: what it was made from
 #pragma once
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/hdf5_file.h"
 
 namespace retort {
 
-// What a store was made from: names and values, compared one by one. Sources by the sha256 of their files.
-using Provenance = std::vector<std::pair<std::string, std::string>>;
+// What a store was made from. Sources by the sha256 of their files.
 Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat);
 
 // What the file keeps: the samples of a Dataset, and the record index of each held-out sample instead of the record.

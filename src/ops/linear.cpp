@@ -181,6 +181,8 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
 }  // namespace
 
 std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Linear*>& layers, const Pass& pass) {
+  if (pass.observe)
+    for (const auto* layer : layers) pass.observe(*layer, input);
   const auto x = input.contiguous();
   std::vector<Part> parts;
   Tensors inputs{x};

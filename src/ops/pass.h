@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -10,6 +11,7 @@
 namespace retort {
 
 using at::Tensor;
+struct Linear;   // ops/linear.h
 
 // Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim]. Rows are handed out by whoever generates;
 // a segment's rows are contiguous, so `AttendBlock.keys` names cache rows when a cache is in use.
@@ -27,6 +29,8 @@ struct Pass {
   uint64_t dropout_key = 0;            // draws are keyed by (this, layer name, row, column)
   bool recompute = false;              // keep only layer boundaries and recompute inside each layer in backward
   float embedding_noise = 0;           // NEFTune alpha (arXiv:2310.05914), 0 = off
+
+  std::function<void(const Linear& layer, const Tensor& x)> observe;   // hears what enters each linear layer; for measuring
 
   int64_t size() const { return tokens.size(0); }
 };

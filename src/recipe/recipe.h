@@ -7,6 +7,8 @@
 
 #include "adapters/adapter_spec.h"
 #include "data/data_spec.h"
+#include "distill/distill_spec.h"
+#include "distill/prune_spec.h"
 #include "eval/eval_spec.h"
 #include "export/export_spec.h"
 #include "models/model_spec.h"
@@ -32,12 +34,18 @@ struct Recipe {
   EvalSpec eval;
   std::vector<BoundSpec> gate;
   ExportSpec exports;
+  std::optional<PruneSpec> prune;
+  std::optional<TeacherSpec> teacher;
+  std::optional<DistillSpec> distill;
   RunSpec run;
 
   template <class Visitor> void fields(Visitor& field) {
     field("about", about, any(), "what this recipe is for; shown in the report");
     field.section("model", model, "the base weights");
     field.section("data", data, "the samples");
+    field.section("prune", prune, "the model is cut to a smaller one before anything else");
+    field.section("teacher", teacher, "a larger model that the model learns from");
+    field.section("distill", distill, "how it learns from the teacher");
     field.section("adapter", adapter, "what is trained");
     field.section("train", train, "how it is trained");
     field.section("eval", eval, "what is measured, before and after");

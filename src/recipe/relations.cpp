@@ -85,9 +85,14 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
   if (!recipe.adapter.modules_to_save.empty()) add("gguf_adapter", "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
 }
 
+void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  if (recipe.distill && !recipe.teacher) problems.push_back({Places(root).of("distill", "loss"), "distill: there is no teacher; add a teacher section with its path"});
+}
+
 }  // namespace
 
 void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  check_distillation(recipe, root, problems);
   check_tasks(recipe, root, problems);
   check_gates(recipe, root, problems);
   check_exports(recipe, root, problems);

@@ -105,6 +105,7 @@ Page run_page(const RunRecord& record) {
   page.facts = record.facts;
   page.tiles = tiles_of(record);
   page.tables.push_back(results_table(record));
+  page.tables.insert(page.tables.end(), record.tables.begin(), record.tables.end());
   if (!record.gates.empty()) {
     Table gates{"Gate", "The run exits 1 when a bound is broken.", {"bound", "result"}, {}, false};
     for (const auto& [line, holds] : record.gates) gates.rows.push_back({line, holds ? "holds" : "broken"});
@@ -112,6 +113,7 @@ Page run_page(const RunRecord& record) {
   }
   if (!record.stages.empty()) page.later_tables.push_back({"Stages", "", {"stage", "seconds", "result"}, record.stages, true});
   page.charts = charts_of(record.folder);
+  page.charts.insert(page.charts.end(), record.charts.begin(), record.charts.end());
   page.samples = record.samples;
   page.notes = record.notes;
   page.recipe = record.recipe;

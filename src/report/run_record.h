@@ -42,6 +42,8 @@ struct RunRecord {
   std::optional<TrainingNumbers> training;
   std::vector<std::vector<std::string>> stages;                 // name, seconds, what it gave
   std::vector<std::pair<std::string, bool>> gates;              // a line each, and whether it holds
+  std::vector<Table> tables;                                    // further ones, after the models
+  std::vector<Chart> charts;                                    // further ones, after those of metrics.jsonl
   std::vector<ShownSample> samples;
   std::vector<std::string> notes;
   std::string recipe, recipe_sha256, footer;

@@ -1,0 +1,37 @@
+// The teacher of a recipe: loaded when it is first needed, its cache made or found, its objective.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "distill/objective.h"
+#include "distill/teach.h"
+#include "recipe/recipe.h"
+
+namespace retort {
+
+class TeacherOfRun {
+ public:
+  // `samples` are the training samples and must outlive this. The recipe has a teacher section.
+  TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const std::vector<Sample>& samples);
+
+  Teacher& teacher();
+  std::filesystem::path cache_folder() const;
+  // Makes the parts that are missing, showing progress; one line about the cache.
+  std::string complete(int64_t shard = 0, int64_t shards = 1);
+  // What the student is trained with; completes the cache first unless the teacher is live.
+  Objective objective();
+
+ private:
+  TeachJob job();
+  const Recipe& recipe_;
+  const Tokenizer& student_;
+  const ChatTemplate& chat_;
+  const std::vector<Sample>& samples_;
+  DistillSpec distill_;
+  std::optional<Teacher> teacher_;
+};
+
+}  // namespace retort

@@ -1,0 +1,71 @@
+// The `teacher:` and `distill:` sections of a recipe.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/fields.h"
+#include "distill/on_policy_spec.h"
+
+namespace retort {
+
+// What a cache keeps of each distribution.
+struct KeepSpec {
+  int64_t head = 6;
+  int64_t draws = 7;
+  int64_t precision = 12;
+  int64_t part_positions = 8192;
+  int64_t seed = 7;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("head", head, between(1, 1 << 20), "the largest probabilities kept of each position; fewer where they hold 99.9 % of the mass already");
+    field("draws", draws, between(0, 255), "random draws of the rest, kept with counts and unbiased (arXiv:2503.16870); 0 = the rest is one bucket, top-k distillation");
+    field("precision", precision, between(8, 24), "bits of a probability, rounded at random so that its mean is exact; 12 = within 0.35 % each");
+    field("part_positions", part_positions, between(64, 1 << 20), "positions of one file of the cache, at least: what a killed build loses");
+    field("seed", seed, at_least(0), "of the draws");
+  }
+};
+
+struct TeacherSpec {
+  std::string path;
+  std::string weights = "keep";
+  std::string compute = "auto";
+  std::string cache;
+  bool live = false;
+  KeepSpec keep;
+  int64_t row_tokens = 1024;
+  int64_t threads = 0;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("path", path, required(not_empty()), "the teacher: a model folder or .gguf file with the student's tokenizer");
+    field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
+          "how its linear layers are held in memory; keep = as the file stores them");
+    field("compute", compute, one_of({"auto", "f32", "bf16"}), "arithmetic of its activations");
+    field("cache", cache, any(), "folder that keeps what it said, made or completed when needed; empty = inside the run's folder");
+    field("live", live, any(), "no cache: the teacher stays in memory and is asked at every step");
+    field.section("keep", keep, "what the cache keeps of each position");
+    field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one teacher pass at most");
+    field("threads", threads, between(0, 1024), "teacher passes at the same time; 0 = one a core");
+  }
+};
+
+struct DistillSpec {
+  std::string loss = "forward_kl";
+  double parameter = -1;
+  double temperature = 1;
+  double weight = 0.5;
+  bool baseline = true;
+  std::optional<OnPolicySpec> on_policy = {};
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("loss", loss, one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "total_variation", "adaptive_kl"}),
+          "divergence from the teacher at each supervised token; the rest of the loss is cross-entropy");
+    field("parameter", parameter, between(-1, 1), "jensen_shannon: the teacher's share of the mixture; skewed: its alpha; adaptive_kl: mass of the head; -1 = 0.5, 0.1, 0.5");
+    field("temperature", temperature, between(0.05, 100), "both distributions are softmax(logits / T); the loss is multiplied by T^2, so gradients keep their size");
+    field("weight", weight, between(0, 1), "share of the divergence; the other 1 - weight is cross-entropy with the data");
+    field("baseline", baseline, any(), "train the same student on the same tokens without the teacher too, for the table of the report");
+    field.section("on_policy", on_policy, "the student learns from its own answers, graded by the teacher");
+  }
+};
+
+}  // namespace retort

@@ -1,0 +1,151 @@
+#include "distill/on_policy.h"
+
+#include <chrono>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/json.h"
+#include "distill/objective.h"
+
+namespace retort {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+constexpr const char* kTrained = "trained.safetensors";   // what train() leaves
+constexpr const char* kSummary = "round.json";            // written last: the round is finished
+
+size_t prompt_size(const Sample& sample) {
+  size_t size = 1;
+  while (size < sample.weights.size() && sample.weights[size] == 0) ++size;
+  return size;
+}
+
+// As train() would count them.
+int64_t planned_steps(const TrainSpec& spec, const TrainJob& job) {
+  if (spec.steps > 0) return spec.steps;
+  const auto each = (static_cast<int64_t>(job.samples.size()) + spec.batch.samples - 1) / spec.batch.samples;
+  return each * spec.epochs;
+}
+
+uint64_t bytes_of(Model& model) {
+  uint64_t sum = model.embedding.stored_bytes();
+  for (const auto* linear : model.linears()) sum += linear->weight.stored_bytes();
+  return model.config.tied_head ? sum : sum + model.head.linear.weight.stored_bytes();
+}
+
+Json to_json(const OnPolicyRound& round, const TrainResult& result) {
+  return {{"answers", round.answers}, {"answer_tokens", round.answer_tokens}, {"positions", round.positions}, {"seconds_answering", round.seconds_answering},
+          {"seconds_grading", round.seconds_grading}, {"seconds_training", round.seconds_training}, {"teacher_bytes", round.teacher_bytes}, {"steps", result.steps},
+          {"tokens", result.tokens}, {"rows", result.rows}, {"supervised", result.supervised}, {"skipped", result.skipped}, {"last_loss", result.last_loss}, {"peak_bytes", result.peak_bytes}};
+}
+
+void add(OnPolicyResult& all, int64_t number, const Json& json) {
+  OnPolicyRound round{number, json.at("answers"), json.at("answer_tokens"), json.at("positions"), json.at("seconds_answering"), json.at("seconds_grading"), json.at("seconds_training"), json.at("teacher_bytes")};
+  auto& sum = all.train;
+  sum.steps += json.at("steps").get<int64_t>();
+  sum.tokens += json.at("tokens").get<int64_t>();
+  sum.rows += json.at("rows").get<int64_t>();
+  sum.supervised += json.at("supervised").get<int64_t>();
+  sum.skipped += json.at("skipped").get<int64_t>();
+  sum.last_loss = json.at("last_loss");
+  sum.peak_bytes = std::max(sum.peak_bytes, json.at("peak_bytes").get<uint64_t>());
+  sum.seconds += round.seconds_answering + round.seconds_grading + round.seconds_training;
+  all.rounds.push_back(round);
+}
+
+}  // namespace
+
+std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, int64_t round, uint64_t seed, int64_t threads, OnPolicyRound* numbers) {
+  const auto& data = job.train.samples;
+  const auto order = shuffled(static_cast<int64_t>(data.size()), Draws(seed, "on-policy prompts", static_cast<uint64_t>(round)));
+  std::vector<const Sample*> chosen;
+  for (const auto index : order) {
+    const auto& sample = data[static_cast<size_t>(index)];
+    if (prompt_size(sample) < sample.tokens.size()) chosen.push_back(&sample);
+    if (chosen.size() == static_cast<size_t>(spec.prompts)) break;
+  }
+  const auto from_data = static_cast<size_t>(std::lround(spec.data_share * static_cast<double>(chosen.size())));
+  std::vector<Sample> samples;
+  for (size_t i = 0; i < from_data; ++i) samples.push_back(*chosen[i]);
+
+  std::vector<std::vector<int32_t>> prompts;
+  for (size_t i = from_data; i < chosen.size(); ++i)
+    prompts.emplace_back(chosen[i]->tokens.begin(), chosen[i]->tokens.begin() + static_cast<std::ptrdiff_t>(prompt_size(*chosen[i])));
+  if (prompts.empty()) return samples;
+  SampleSpec how;
+  how.temperature = spec.temperature;
+  how.max_tokens = spec.max_tokens;
+  how.seed = static_cast<int64_t>(seed);
+  GenerateSpec generating;
+  generating.threads = threads;
+  const at::NoGradGuard no_graph;
+  const auto answers = generate(job.train.model, job.tokenizer, prompts, how, job.stops, job.train.compute, generating, nullptr, round * spec.prompts);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    Sample sample{prompts[i], std::vector<float>(prompts[i].size()), chosen[from_data + i]->id};
+    for (const auto token : answers[i].tokens) sample.tokens.push_back(token), sample.weights.push_back(1);
+    // The token that ended the answer is the student's choice too.
+    if (answers[i].finish == Finish::stop_token && chosen[from_data + i]->weights.back() != 0) sample.tokens.push_back(chosen[from_data + i]->tokens.back()), sample.weights.push_back(1);
+    if (sample.tokens.size() > prompts[i].size()) samples.push_back(std::move(sample));
+    if (numbers) ++numbers->answers, numbers->answer_tokens += static_cast<int64_t>(answers[i].tokens.size());
+  }
+  return samples;
+}
+
+OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& distill, const TeacherSpec& teacher, const OnPolicyJob& job, const TrainWatch& watch,
+                               const std::function<void(const OnPolicyRound&)>& on_round) {
+  const auto& spec = *distill.on_policy;
+  OnPolicyResult all;
+  const auto steps = planned_steps(train_spec, job.train);
+  if (steps < spec.rounds) throw RecipeError(fmt::format("distill.on_policy.rounds: {} rounds for {} steps; a round needs at least one", spec.rounds, steps));
+  std::filesystem::path last;
+  for (int64_t number = 0; number < spec.rounds; ++number) {
+    const auto folder = job.train.folder / fmt::format("round-{:02}", number);
+    last = folder;
+    if (std::filesystem::exists(folder / kSummary)) {
+      load_trained(folder, job.train.trainables);
+      add(all, number, read_json(folder / kSummary));
+      continue;
+    }
+    OnPolicyRound round{number, 0, 0, 0, 0, 0, 0, 0};
+    auto start = Clock::now();
+    const auto samples = on_policy_samples(spec, job, number, static_cast<uint64_t>(train_spec.seed), train_spec.threads, &round);
+    if (samples.empty()) throw RecipeError("distill.on_policy: no answer has a token; the student ends at once, train it on the data first");
+    round.seconds_answering = since(start);
+
+    start = Clock::now();
+    const TeachJob teaching{*job.teacher.loaded.model, job.teacher.compute, job.teacher.vocabulary, distill.temperature, samples, folder / "teacher",
+                            cache_provenance(job.identity, samples, teacher.keep), teacher.keep, teacher.row_tokens, teacher.threads, 0, 1};
+    teach(teaching);
+    const auto cache = open_whole_cache(teaching);
+    round.positions = cache->positions();
+    round.teacher_bytes = bytes_of(*job.teacher.loaded.model);
+    round.seconds_grading = since(start);
+
+    start = Clock::now();
+    auto part = train_spec;
+    part.steps = steps * (number + 1) / spec.rounds - steps * number / spec.rounds;
+    part.seed = train_spec.seed + number;
+    if (number > 0) part.schedule.warmup_steps = 0;
+    auto fingerprint = job.train.fingerprint;
+    fingerprint.emplace_back("round", std::to_string(number));
+    fingerprint.emplace_back("round's samples", samples_hash(samples));
+    const std::vector<Sample> unused;
+    const TrainJob training{job.train.model, job.train.trainables, samples, number + 1 == spec.rounds ? job.train.held_out : unused, cached_distillation(distill, cache), job.train.compute, folder, fingerprint};
+    const auto result = train(part, training, watch);
+    round.seconds_training = since(start);
+    all.train.held_out_after = result.held_out_after;
+    const auto summary = to_json(round, result);
+    write_text(folder / kSummary, summary.dump(1) + "\n");
+    add(all, number, summary);
+    if (on_round) on_round(round);
+  }
+  all.train.planned = all.train.steps;
+  AtomicFile out(job.train.folder / kTrained);
+  out.write(read_text(last / kTrained, size_t{1} << 40));
+  out.commit();
+  return all;
+}
+
+}  // namespace retort

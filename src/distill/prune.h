@@ -1,0 +1,40 @@
+// A smaller model cut out of a larger one: whole layers, feed-forward channels, heads, embedding channels, tokens. What is kept is
+// ranked by what flows through it on calibration samples, nothing is trained.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "distill/prune_spec.h"
+#include "forest/forest.h"
+#include "models/model.h"
+
+namespace retort {
+
+// What flows through the parts of a model, over the rows of some samples (Minitron, arXiv:2408.11796 section 2.2).
+struct Importance {
+  std::vector<double> layers;                     // 1 - mean cosine of what enters and what leaves a layer
+  std::vector<std::vector<double>> intermediate;  // [layer][channel]: L2 over samples of the mean |activation| that enters down_proj
+  std::vector<std::vector<double>> kv_heads;      // [layer][head]: the same of the norm of the head's output, summed over its query heads
+  std::vector<double> hidden;                     // [channel]: the same of what leaves the norms, summed over layers
+};
+Importance measure_importance(LoadedModel& source, at::ScalarType compute, const std::vector<Sample>& samples, int64_t threads);
+
+struct Pruned {
+  LoadedModel model;
+  std::vector<int64_t> layers;                    // kept, by their number in the source
+  std::vector<std::string> kept;                  // what and why, a line each
+};
+
+// RecipeError when the spec asks for more than there is, for nothing, or for a width of a family whose matrices are fused. `samples` are
+// those of the training data; the first spec.samples calibrate, all of them say which tokens are used.
+Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const std::vector<Sample>& samples, int64_t threads);
+
+// The tokenizer with only these tokens, and their former ids in order. Every text whose tokens are all kept is cut as before.
+// RecipeError for tokenizers without merges.
+struct TrimmedTokenizer {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::vector<int32_t> former;                    // new id -> old id
+};
+TrimmedTokenizer trim_tokenizer(const Tokenizer& tokenizer, const std::vector<bool>& used);
+
+}  // namespace retort

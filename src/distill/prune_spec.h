@@ -1,0 +1,32 @@
+// The `prune:` section of a recipe: a student cut out of a larger model.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/fields.h"
+
+namespace retort {
+
+struct PruneSpec {
+  int64_t layers = 0;
+  std::vector<int64_t> keep_layers = {};
+  std::string rank_layers = "even";
+  int64_t intermediate = 0, kv_heads = 0, hidden = 0;
+  bool vocabulary = false;
+  int64_t samples = 64;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("layers", layers, at_least(0), "layers kept; 0 = all");
+    field("keep_layers", keep_layers, at_least(0), "layers kept, by number from 0; instead of `layers`");
+    field("rank_layers", rank_layers, one_of({"even", "influence"}),
+          "which `layers` are kept: spread evenly with the first and the last, or those that change the hidden state most (arXiv:2403.03853)");
+    field("intermediate", intermediate, at_least(0), "feed-forward channels kept, those of the largest activations (arXiv:2408.11796); 0 = all");
+    field("kv_heads", kv_heads, at_least(0), "key/value heads kept, each with its query heads, ranked the same way; 0 = all");
+    field("hidden", hidden, at_least(0), "embedding channels kept, ranked by what leaves the norms; 0 = all");
+    field("vocabulary", vocabulary, any(), "keep only tokens that the samples use (and control tokens, single bytes, and what they are merged from)");
+    field("samples", samples, between(1, 1 << 20), "training samples over which activations are measured");
+  }
+};
+
+}  // namespace retort

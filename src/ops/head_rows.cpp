@@ -1,0 +1,168 @@
+#include "ops/head_rows.h"
+
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+
+#include "base/half.h"
+#include "ops/differentiable.h"
+#include "ops/row_loops.h"
+
+namespace retort {
+namespace {
+
+constexpr int64_t kLogitBytes = 32 << 20;   // logits that one thread holds at a time
+
+Tensor index_of(std::span<const int32_t> rows) {
+  auto index = at::empty({static_cast<int64_t>(rows.size())}, at::TensorOptions(at::kLong));
+  std::copy(rows.begin(), rows.end(), index.mutable_data_ptr<int64_t>());
+  return index;
+}
+
+std::vector<Tensor> leaves_of(const Linear& layer) {
+  std::vector<Tensor> leaves;
+  const auto take = [&](const Tensor& leaf) { if (leaf.defined() && leaf.requires_grad()) leaves.push_back(leaf); };
+  take(layer.weight.dense);
+  take(layer.bias);
+  if (layer.adapter) {
+    take(layer.adapter->a);
+    take(layer.adapter->b);
+    take(layer.adapter->magnitude);
+  }
+  return leaves;
+}
+
+// chunk(first, logits [count,V] in compute type, recorded) returns nats and, when recorded, leaves the gradient of the
+// logits in their place. The projection's own graph then carries it to the rows and to what the head learns.
+template <class Chunk>
+Tensor over_chunks(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const Pass& pass, Chunk&& chunk) {
+  const auto leaves = leaves_of(head.linear);
+  Tensors inputs{hidden};
+  inputs.insert(inputs.end(), leaves.begin(), leaves.end());
+  return differentiable(inputs, [&](bool recorded) -> Computed {
+    double total = 0;
+    auto gradient = recorded ? at::empty({static_cast<int64_t>(rows.size()), hidden.size(1)}, hidden.options()) : Tensor();
+    Tensors leaf_gradients(leaves.size());
+    const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
+    const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
+    for (size_t first = 0; first < rows.size(); first += most) {
+      const auto part = rows.subspan(first, std::min(most, rows.size() - first));
+      const at::AutoGradMode graph(recorded);
+      auto x = hidden.detach().index_select(0, index_of(part));
+      if (recorded) x.requires_grad_();
+      const auto z = linear(x, head.linear, pass);
+      {
+        const at::NoGradGuard no_graph;
+        auto values = z.detach();   // the same memory, which nothing in the graph reads
+        total += chunk(first, values, recorded);
+      }
+      if (!recorded) continue;
+      Tensors asked{x};
+      asked.insert(asked.end(), leaves.begin(), leaves.end());
+      const auto gradients = torch::autograd::grad({z}, asked, {z.detach()}, std::nullopt, false, true);
+      const at::NoGradGuard no_graph;
+      gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(part.size())).copy_(gradients[0]);
+      for (size_t i = 0; i < leaves.size(); ++i)
+        if (gradients[i + 1].defined()) leaf_gradients[i] = leaf_gradients[i].defined() ? leaf_gradients[i].add_(gradients[i + 1]) : gradients[i + 1].clone();
+    }
+    const auto value = at::scalar_tensor(total, at::TensorOptions(at::kFloat));
+    return {value, [=, n = hidden.size(0), index = index_of(rows), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
+      const auto factor = upstream.item<double>();
+      Tensors result(1 + leaf_gradients.size());
+      if (wants_hidden) {
+        result[0] = at::zeros({n, gradient.size(1)}, gradient.options());
+        result[0].index_add_(0, index, factor == 1 ? gradient : gradient * factor);
+      }
+      for (size_t i = 0; i < leaf_gradients.size(); ++i)
+        if (leaf_gradients[i].defined()) result[i + 1] = leaf_gradients[i] * factor;
+      return result;
+    }};
+  });
+}
+
+void require_rows(std::span<const int32_t> rows, int64_t n, int64_t vocabulary, const Head& head) {
+  for (const auto row : rows)
+    if (row < 0 || row >= n) throw std::logic_error("a row outside the forest was asked for");
+  if (vocabulary <= 0 || vocabulary > head.linear.weight.rows) throw std::logic_error("the vocabulary asked for is not inside the head's");
+}
+
+float value_of(float x) { return x; }
+float value_of(uint16_t bits) { return bf16_to_float(bits); }
+void set_value(float& x, float value) { x = value; }
+void set_value(uint16_t& x, float value) { x = float_to_bf16(value); }
+
+template <class Element>
+void cap_rows(Tensor& logits, double cap) {
+  if (cap <= 0) return;
+  auto* z = mutable_elements<Element>(logits);
+  const auto width = logits.size(1);
+  for (int64_t r = 0; r < logits.size(0); ++r) loops_of<Element>().soft_cap(z + r * width, static_cast<float>(cap), width);
+}
+
+}  // namespace
+
+Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const Pass& pass, int64_t vocabulary, const LogitLoss& loss) {
+  require_rows(rows, hidden.size(0), vocabulary, head);
+  return over_chunks(hidden, rows, head, pass, [&](size_t first, Tensor& z, bool recorded) {
+    with_element(z.scalar_type(), [&](auto element) { cap_rows<decltype(element)>(z, head.soft_cap); });
+    LogitRows chunk{rows.subspan(first, static_cast<size_t>(z.size(0))), first, z.narrow(1, 0, vocabulary).to(at::kFloat, false, true).contiguous()};
+    Tensor slope;
+    if (recorded && head.soft_cap > 0) slope = 1 - (chunk.logits / head.soft_cap).square_();
+    const double nats = loss(chunk, recorded);
+    if (recorded) {
+      if (slope.defined()) chunk.logits.mul_(slope);
+      z.narrow(1, 0, vocabulary).copy_(chunk.logits);
+      if (vocabulary < z.size(1)) z.narrow(1, vocabulary, z.size(1) - vocabulary).zero_();
+    }
+    return nats;
+  });
+}
+
+Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head, const Pass& pass, int64_t vocabulary, double temperature, const IdRowLoss& loss) {
+  require_rows(rows.rows, hidden.size(0), vocabulary, head);
+  if (rows.offsets.size() != rows.rows.size() + 1 || rows.offsets.back() != rows.ids.size()) throw std::logic_error("ids do not belong to rows");
+  for (const auto id : rows.ids)
+    if (id < 0 || id >= vocabulary) throw std::out_of_range("id " + std::to_string(id) + " is outside the shared vocabulary of " + std::to_string(vocabulary));
+  const auto cap = static_cast<float>(head.soft_cap / temperature), inverse = static_cast<float>(1 / temperature);
+  return over_chunks(hidden, rows.rows, head, pass, [&](size_t first, Tensor& z, bool recorded) {
+    const int64_t count = z.size(0), width = z.size(1);
+    std::vector<double> nats(static_cast<size_t>(count));
+    with_element(z.scalar_type(), [&](auto element) {
+      using Element = decltype(element);
+      cap_rows<Element>(z, head.soft_cap);
+      if (temperature != 1) z.mul_(inverse);
+      auto* data = mutable_elements<Element>(z);
+      at::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
+        std::vector<float> log_q, logit, corrections;
+        for (int64_t r = begin; r < end; ++r) {
+          auto* row = data + r * width;
+          const auto index = first + static_cast<size_t>(r);
+          const std::span ids(rows.ids.data() + rows.offsets[index], rows.offsets[index + 1] - rows.offsets[index]);
+          const float log_sum = loops_of<Element>().log_sum_exp(row, vocabulary);
+          logit.resize(ids.size()), log_q.resize(ids.size());
+          corrections.assign(ids.size(), 0);
+          for (size_t i = 0; i < ids.size(); ++i) {
+            logit[i] = value_of(row[ids[i]]);
+            log_q[i] = logit[i] - log_sum;
+          }
+          const auto cost = loss(index, log_q, corrections);
+          nats[static_cast<size_t>(r)] = cost.nats;
+          if (!recorded) continue;
+          loops_of<Element>().softmax_gradient(row, log_sum, static_cast<float>(cost.softmax) * inverse, cap, vocabulary);
+          for (size_t i = 0; i < ids.size(); ++i) {
+            const float slope = cap > 0 ? 1 - (logit[i] / cap) * (logit[i] / cap) : 1;
+            // Added to the exact softmax term, not to what bf16 left of it: at a confident row the two nearly cancel.
+            set_value(row[ids[i]], (static_cast<float>(cost.softmax) * std::exp(log_q[i]) + corrections[i]) * inverse * slope);
+          }
+          std::fill(row + vocabulary, row + width, Element{});
+        }
+      });
+    });
+    return std::accumulate(nats.begin(), nats.end(), 0.0);
+  });
+}
+
+}  // namespace retort

@@ -1,0 +1,72 @@
+// Runs with a teacher, of the built program on SmolLM2 and a handful of samples of our own.
+#include "run_program.h"
+
+namespace retort {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+
+bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
+
+std::string recipe(const Folder& folder, const std::string& teacher) {
+  std::string lines;
+  for (int i = 0; i < 16; ++i) lines += fmt::format("{{\"prompt\": \"How many legs have {} horses?\", \"completion\": \"{}\"}}\n", i + 1, 4 * (i + 1));
+  return fmt::format(
+      "model: {{path: {}, compute: f32}}\n"
+      "prune: {{layers: 2}}\n{}"
+      "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
+      "adapter: {{kind: full}}\n"
+      "train: {{steps: 2, threads: 2, batch: {{samples: 4}}}}\n"
+      "export: {{merged: none, gguf: [Q4_K_M], adapter: false, compare_samples: 2}}\n"
+      "run: {{folder: {}}}\n",
+      kModel, teacher, folder.write("samples.jsonl", lines), (folder.path / "run").string());
+}
+const auto kTeacher = fmt::format("teacher: {{path: {}, compute: f32}}\ndistill: {{loss: forward_kl}}\n", kModel);
+
+TEST(DistilledRun, EndsWithAStudentAndATableOfWhatIsLeftOfTheTeacher) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder, kTeacher));
+  const auto first = retort("run '" + file + "'");
+  ASSERT_EQ(first.exit, 0) << first.err;
+  const auto table = first.out.find("What is left of the teacher");
+  ASSERT_NE(table, std::string::npos) << first.out;
+  for (const auto* name : {"\nbase ", "\nce-only ", "\ndistilled ", "\nteacher "}) EXPECT_NE(first.out.find(name, table), std::string::npos) << name << first.out;
+  for (const auto* name : {"teacher/part-00000.h5", "trained.safetensors", "ce-only/trained.safetensors", "export/model-Q4_K_M.gguf", "report.html"}) EXPECT_TRUE(fs::exists(folder.path / "run" / name)) << name;
+  EXPECT_NE(retort("inspect '" + (folder.path / "run/export/model-Q4_K_M.gguf").string() + "'").out.find("llama.block_count = 2"), std::string::npos);
+
+  const auto second = retort("run '" + file + "'");
+  EXPECT_EQ(second.exit, 0) << second.err;
+  EXPECT_EQ(second.out, first.out);
+  const auto taught = retort("teach '" + file + "'");
+  EXPECT_EQ(taught.exit, 0) << taught.err;
+  EXPECT_NE(taught.out.find("nothing was missing"), std::string::npos) << taught.out;
+}
+
+TEST(DistilledRun, RefusesALossWithoutATeacherAndAnAdapterWithoutABase) {
+  Folder folder;
+  const auto alone = retort("run '" + folder.write("a.yaml", recipe(folder, "distill: {loss: reverse_kl}\n")) + "'");
+  EXPECT_EQ(alone.exit, 2);
+  EXPECT_NE(alone.err.find("distill: there is no teacher"), std::string::npos) << alone.err;
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  const auto adapted = retort("run '" + folder.write("b.yaml", recipe(folder, kTeacher)) + "' adapter.kind=lora");
+  EXPECT_EQ(adapted.exit, 2);
+  EXPECT_NE(adapted.err.find("would have no base on disk"), std::string::npos) << adapted.err;
+}
+
+TEST(PruneCommand, WritesAModelFolderThatRuns) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder, ""));
+  const auto student = (folder.path / "student").string();
+  const auto pruned = retort("prune '" + file + "' '" + student + "'");
+  ASSERT_EQ(pruned.exit, 0) << pruned.err;
+  EXPECT_NE(pruned.out.find("layers 2 of 30: 0 29; spread evenly"), std::string::npos) << pruned.out;
+  EXPECT_EQ(retort("prune '" + file + "' '" + student + "'").exit, 2);   // is there already
+  EXPECT_EQ(retort("generate --model '" + student + "' hello --max-tokens 3").exit, 0);
+}
+
+}  // namespace
+}  // namespace retort

@@ -1,0 +1,99 @@
+#include "distill/on_policy.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+
+#include "adapters/attach.h"
+#include "base/files.h"
+#include "base/hash.h"
+#include "base/error.h"
+#include "base/stop.h"
+#include "data/temporary_folder.h"   // tests/data
+#include "distill/quality.h"
+#include "text/byte_tokenizer.h"     // tests/text
+
+namespace retort {
+namespace {
+
+LoadedModel tiny() { return load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(), .weights = "f32"}); }
+
+class OnPolicy : public testing::Test {
+ protected:
+  OnPolicy() {
+    teacher.loaded = tiny();
+    auto generator = at::make_generator<at::CPUGeneratorImpl>(3);
+    const auto w = widen(teacher.loaded.model->head.linear.weight, at::kFloat);
+    teacher.loaded.model->head.linear.weight = dense_weight(w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.7);
+    teacher.vocabulary = w.size(0);
+    const Draws draws(1, "prompts");
+    for (uint64_t s = 0; s < 24; ++s) {
+      Sample sample;
+      for (uint64_t i = 0; i < 14; ++i) sample.tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))), sample.weights.push_back(i < 6 ? 0 : 1);
+      samples.push_back(sample);
+    }
+    train_spec.steps = 12;
+    train_spec.threads = 1;
+    train_spec.batch.samples = 6;
+    train_spec.optimizer.learning_rate = 2e-3;
+    train_spec.checkpoint.every = 2;
+    distill.loss = "reverse_kl";
+    distill.weight = 1;
+    distill.on_policy = OnPolicySpec{.rounds = 3, .prompts = 12, .max_tokens = 10};
+  }
+  struct Trained {
+    OnPolicyResult result;
+    LoadedModel student;
+  };
+  Trained run(const std::string& name, const TrainWatch& watch = {}) {
+    Trained done{{}, tiny()};
+    AdapterSpec full;
+    full.kind = "full";
+    const auto leaves = attach(*done.student.model, full, 1);
+    const OnPolicyJob job{{*done.student.model, leaves, samples, held_out, nullptr, at::kFloat, folder / name, {{"test", "1"}}}, tokenizer, {}, teacher, {"w", "t", "c", "f32", 1}};
+    done.result = train_on_policy(train_spec, distill, teacher_spec, job, watch);
+    return done;
+  }
+  Teacher teacher;
+  TeacherSpec teacher_spec;
+  TrainSpec train_spec;
+  DistillSpec distill;
+  std::vector<Sample> samples, held_out;
+  ByteTokenizer tokenizer{{}};
+  TemporaryFolder folder;
+};
+
+TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
+  train_spec.steps = 30;
+  const auto done = run("a");
+  ASSERT_EQ(done.result.rounds.size(), 3u);
+  EXPECT_EQ(done.result.train.steps, 30);
+  uint64_t weights = teacher.loaded.model->embedding.stored_bytes() + teacher.loaded.model->head.linear.weight.stored_bytes();
+  for (const auto* linear : teacher.loaded.model->linears()) weights += linear->weight.stored_bytes();
+  for (const auto& round : done.result.rounds) {
+    EXPECT_EQ(round.answers, 6);   // half of 12 samples
+    EXPECT_EQ(round.answer_tokens, 60);
+    EXPECT_GE(round.positions, 100);
+    EXPECT_EQ(round.teacher_bytes, weights);
+  }
+  const auto before = tiny();
+  const auto quality = measure_quality({*teacher.loaded.model}, {{*before.model}, {*done.student.model}}, build_forests(samples, 100), tokenizer, teacher.vocabulary, 1);
+  EXPECT_LT(quality[1].reverse_kl, 0.8 * quality[0].reverse_kl);
+}
+
+TEST_F(OnPolicy, StoppedAnywhereEndsWithTheSameBytes) {
+  run("whole");
+  int steps = 0;
+  TrainWatch watch;
+  watch.on_step = [&](const StepRecord&) {
+    if (++steps == 7) request_stop();   // inside the second round
+  };
+  EXPECT_THROW(run("stopped", watch), Stopped);
+  forget_stop();
+  EXPECT_TRUE(std::filesystem::exists(folder / "stopped/round-00/round.json"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "stopped/round-01/round.json"));
+  run("stopped");
+  EXPECT_EQ(sha256_file(folder / "whole/trained.safetensors"), sha256_file(folder / "stopped/trained.safetensors"));
+}
+
+}  // namespace
+}  // namespace retort

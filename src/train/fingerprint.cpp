@@ -61,7 +61,7 @@ std::string hash_of(const std::vector<Sample>& samples) {
     hash.add(std::as_bytes(std::span(sample.tokens)));
     hash.add(std::as_bytes(std::span(sample.weights)));
   }
-  return hash.hex();
+  return hash.hex().substr(0, 16);   // shown to people where it differs
 }
 
 // Every field of a spec but those of the section that says how to save.
@@ -104,6 +104,14 @@ Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t
   all.emplace_back("samples", hash_of(job.samples));
   all.emplace_back("held_out samples", hash_of(job.held_out));
   return all;
+}
+
+Fingerprint without_machine(Fingerprint fingerprint) {
+  std::erase_if(fingerprint, [](const auto& pair) {
+    const auto& name = pair.first;
+    return name == "train.threads" || name == "kernel" || name == "cpu" || name == "build" || name == "libtorch";
+  });
+  return fingerprint;
 }
 
 std::string differences(const Fingerprint& then, const Fingerprint& now) {

@@ -7,6 +7,9 @@ namespace retort {
 // job.fingerprint and what only train() knows: threads, CPU, compute type, this build, the train section, the samples.
 Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t threads);
 
+// Without what names the machine and the build: all that matters once nothing is left to compute.
+Fingerprint without_machine(Fingerprint fingerprint);
+
 // "threads: 2 then, 1 now; ...": what differs, or "".
 std::string differences(const Fingerprint& then, const Fingerprint& now);
 

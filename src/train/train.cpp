@@ -98,7 +98,7 @@ class Run {
   TrainResult run() {
     remove_parts(job_.folder);
     resume();
-    state_.result.planned = spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs);
+    state_.result.planned = planned();
     log_.emplace(job_.folder, state_.result.steps, state_.metrics_bytes, watch_);
     if (watch_.on_start) watch_.on_start(state_.result.steps, state_.result.planned);
     try {
@@ -121,6 +121,7 @@ class Run {
   }
 
  private:
+  int64_t planned() { return spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs); }
   CheckpointName here() const { return {state_.result.steps, sums_.forests}; }
   bool finished() const { return state_.result.steps >= state_.result.planned || state_.result.stopped_early; }
 
@@ -133,7 +134,9 @@ class Run {
     const auto file = checkpoints_.path(*found) / "state.json";
     auto now = std::move(state_.fingerprint);
     state_ = run_state(checkpoints_.state(*found), file.string());
-    const auto different = differences(state_.fingerprint, now);
+    state_.result.planned = planned();
+    const bool complete = finished() && !evaluation_due();   // another machine or build then changes nothing
+    const auto different = complete ? differences(without_machine(state_.fingerprint), without_machine(now)) : differences(state_.fingerprint, now);
     if (!different.empty()) {
       if (!spec_.checkpoint.resume_inexact)
         throw RecipeError(fmt::format("{}: the run so far was made otherwise ({}); make that equal again, choose another output folder, or set "

@@ -254,6 +254,13 @@ TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {
   EXPECT_EQ(result.steps, 16);
   EXPECT_NE(notes.find("continues inexactly: train.threads: 2 then, 1 now"), std::string::npos) << notes;
   EXPECT_TRUE(train(spec, run.job(stopped)).resumed_inexactly);   // and stays recorded
+
+  // A run that is complete is complete on any machine; of another recipe it is not.
+  spec.checkpoint.resume_inexact = false;
+  spec.threads = 2;
+  EXPECT_EQ(train(spec, run.job(stopped)).steps, 16);
+  spec.epochs = 5;
+  EXPECT_NE(refusal(spec, run.job(stopped)).find("train.epochs: 4 then, 5 now"), std::string::npos);
 }
 
 }  // namespace retort

@@ -9,13 +9,14 @@
 
 #include "base/half.h"
 #include "ops/differentiable.h"
+#include "ops/gemm.h"
+#include "ops/head_sweep.h"
 #include "ops/row_loops.h"
 
 namespace retort {
 namespace {
 
 constexpr int64_t kLogitBytes = 32 << 20;      // logits that one thread holds at a time
-constexpr int64_t kDecodedRows = 4096;         // rows of a quantized head decoded at a time
 
 // Targets by row: a row with several labels (a shared row with several continuations) is projected once.
 struct Rows {
@@ -49,36 +50,16 @@ Tensor index_of(const std::vector<int64_t>& rows, size_t first, size_t count) {
   return index;
 }
 
-bool frozen(const Linear& linear_layer) {
-  return !linear_layer.adapter && !linear_layer.bias.defined() && !linear_layer.weight.trainable();
-}
+bool plain(const Linear& layer) { return !layer.adapter && !layer.bias.defined(); }
 
-// x W^T [R,V] in x's type, uncapped, without a graph. A quantized head is decoded a few thousand rows at a time.
-Tensor project(const Tensor& x, const Head& head, const Pass& pass) {
-  const auto& weight = head.linear.weight;
-  if (!frozen(head.linear)) {
-    const at::NoGradGuard no_graph;
-    return linear(x, head.linear, pass);
-  }
-  if (weight.dense.defined() && weight.dense.scalar_type() == x.scalar_type()) return at::linear(x, weight.dense);
-  auto logits = at::empty({x.size(0), weight.rows}, x.options());
-  for (int64_t first = 0; first < weight.rows; first += kDecodedRows) {
-    const auto count = std::min(kDecodedRows, weight.rows - first);
-    logits.narrow(1, first, count).copy_(at::linear(x, widen_for_use(weight, first, count, x.scalar_type())));
-  }
-  return logits;
+// Rows of the hidden states and what is asked of them, for the sweep over the vocabulary.
+AskedLabels asked_of(const Rows& rows, std::span<const Target> targets) {
+  AskedLabels asked;
+  for (const auto i : rows.order) asked.labels.push_back(targets[i].label);
+  for (const auto& [from, to] : rows.span) asked.offsets.push_back(to);
+  return asked;
 }
-
-// dz [R,V] W -> [R,E] for a frozen head.
-Tensor project_back(const Tensor& dz, const Weight& weight) {
-  if (weight.dense.defined() && weight.dense.scalar_type() == dz.scalar_type()) return at::mm(dz, weight.dense);
-  auto dx = at::zeros({dz.size(0), weight.columns}, at::TensorOptions(at::kFloat));
-  for (int64_t first = 0; first < weight.rows; first += kDecodedRows) {
-    const auto count = std::min(kDecodedRows, weight.rows - first);
-    dx.add_(at::mm(dz.narrow(1, first, count), widen_for_use(weight, first, count, dz.scalar_type())));
-  }
-  return dx.to(dz.scalar_type());
-}
+Tensor rows_at(const Tensor& hidden, const Rows& rows) { return hidden.detach().index_select(0, index_of(rows.row, 0, rows.row.size())); }
 
 void cap_logits(Tensor& logits, double cap) {
   if (cap <= 0) return;
@@ -97,17 +78,22 @@ float value_of(uint16_t bits) { return bf16_to_float(bits); }
 void set_value(float& x, float value) { x = value; }
 void set_value(uint16_t& x, float value) { x = float_to_bf16(value); }
 
-// Calls chunk(first, count, logits [count,V]) for runs of supervised rows, capped.
+// For heads that learn, or have an adapter: logits of a run of rows at a time. Calls chunk(first, count, x, z), z with a graph to x and
+// to the head's leaves when `recorded`; values of z are to be changed through z.detach() alone.
 template <class Chunk>
-void each_chunk(const Tensor& hidden, const Rows& rows, const Head& head, const Pass& pass, Chunk&& chunk) {
+void each_chunk(const Tensor& hidden, const Rows& rows, const Head& head, const Pass& pass, bool recorded, Chunk&& chunk) {
   const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
   const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
   for (size_t first = 0; first < rows.row.size(); first += most) {
     const auto count = std::min(most, rows.row.size() - first);
-    const auto x = hidden.index_select(0, index_of(rows.row, first, count));
-    auto logits = project(x, head, pass);
-    cap_logits(logits, head.soft_cap);
-    chunk(first, count, x, logits);
+    auto x = hidden.detach().index_select(0, index_of(rows.row, first, count));
+    if (recorded) x.requires_grad_();
+    const at::AutoGradMode graph(recorded);
+    const auto z = linear(x, head.linear, pass);
+    const at::NoGradGuard no_graph;
+    auto values = z.detach();
+    cap_logits(values, head.soft_cap);
+    chunk(first, count, x, z);
   }
 }
 
@@ -156,14 +142,55 @@ std::vector<Tensor> leaves_of(const Linear& layer) {
   return leaves;
 }
 
-// Gradients of `linear` for a head that learns: [x, leaves...].
-Tensors learning_gradients(const Tensor& x, const Tensor& dz, const Linear& layer, const std::vector<Tensor>& leaves, const Pass& pass) {
-  const at::AutoGradMode with_graph(true);
-  auto input = x.detach().requires_grad_();
-  const auto z = linear(input, layer, pass);
-  Tensors inputs{input};
-  inputs.insert(inputs.end(), leaves.begin(), leaves.end());
-  return torch::autograd::grad({z}, inputs, {dz}, std::nullopt, false, true);
+// What the targets cost, and with `recorded` the gradient of the asked rows [R,E] and of the head's leaves.
+struct Cost {
+  double nats = 0;
+  Tensor gradient;
+  Tensors leaf_gradients;
+};
+
+Cost frozen_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets, const Head& head, bool recorded) {
+  const auto& weight = head.linear.weight;
+  const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), weight, head.soft_cap, recorded);
+  Cost cost;
+  const int64_t width = hidden.size(1);
+  auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));   // row of the matrix at a label
+  for (size_t r = 0; r < rows.row.size(); ++r) {
+    auto* gradient = recorded ? swept.expected.mutable_data_ptr<float>() + static_cast<int64_t>(r) * width : nullptr;
+    double total = 0;
+    for (auto i = rows.span[r].first; i < rows.span[r].second; ++i) total += targets[rows.order[i]].weight;
+    if (gradient) loops_of<float>().to_float(gradient, static_cast<float>(total), gradient, width);
+    for (auto i = rows.span[r].first; i < rows.span[r].second; ++i) {
+      const auto& target = targets[rows.order[i]];
+      const float bent = head.soft_cap > 0 ? swept.logits[i] / static_cast<float>(head.soft_cap) : 0.0f;
+      cost.nats += target.weight * (static_cast<double>(swept.log_sum[r]) - swept.logits[i]);
+      if (!gradient) continue;
+      widen_rows_into(weight, target.label, 1, word);
+      row_loops().scores.add_scaled(gradient, word.const_data_ptr<float>(), -target.weight * (1 - bent * bent), width);
+    }
+  }
+  if (recorded) cost.gradient = swept.expected.to(hidden.scalar_type());
+  return cost;
+}
+
+Cost learning_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets, const Head& head, const std::vector<Tensor>& leaves, const Pass& pass, bool recorded) {
+  Cost cost;
+  cost.leaf_gradients.resize(leaves.size());
+  if (recorded) cost.gradient = at::empty({static_cast<int64_t>(rows.row.size()), hidden.size(1)}, hidden.options());
+  each_chunk(hidden, rows, head, pass, recorded, [&](size_t first, size_t count, const Tensor& x, const Tensor& z) {
+    auto values = z.detach();
+    cost.nats += chunk_loss(values, rows, first, targets, static_cast<float>(head.soft_cap), recorded);
+    if (!recorded) return;
+    Tensors asked{x};
+    asked.insert(asked.end(), leaves.begin(), leaves.end());
+    const auto gradients = torch::autograd::grad({z}, asked, {values}, std::nullopt, false, true);
+    cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(count)).copy_(gradients[0]);
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      auto& sum = cost.leaf_gradients[i];
+      if (gradients[i + 1].defined()) sum = sum.defined() ? sum.add_(gradients[i + 1]) : gradients[i + 1].clone();
+    }
+  });
+  return cost;
 }
 
 }  // namespace
@@ -175,35 +202,20 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
   for (const auto& target : targets) weight += target.weight;
   Tensors inputs{hidden};
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
-  // The gradient of each chunk is taken while its logits exist: backward only scales it.
+  // The gradient is taken while the logits exist: backward only scales it.
   auto nats = differentiable(inputs, [&](bool recorded) -> Computed {
-    double total = 0;
-    const bool plain = frozen(head.linear);
-    auto gradient = recorded ? at::empty({static_cast<int64_t>(rows.row.size()), hidden.size(1)}, hidden.options()) : Tensor();
-    Tensors leaf_gradients(leaves.size());
-    each_chunk(hidden, rows, head, pass, [&](size_t first, size_t count, const Tensor& x, Tensor& logits) {
-      total += chunk_loss(logits, rows, first, targets, static_cast<float>(head.soft_cap), recorded);
-      if (!recorded) return;
-      auto part = gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(count));
-      if (plain) {
-        part.copy_(project_back(logits, head.linear.weight));
-        return;
-      }
-      const auto gradients = learning_gradients(x, logits, head.linear, leaves, pass);
-      part.copy_(gradients[0]);
-      for (size_t i = 0; i < leaves.size(); ++i)
-        if (gradients[i + 1].defined()) leaf_gradients[i] = leaf_gradients[i].defined() ? leaf_gradients[i].add_(gradients[i + 1]) : gradients[i + 1].clone();
-    });
-    const auto value = at::scalar_tensor(total, at::TensorOptions(at::kFloat));
-    return {value, [=, n = hidden.size(0), index = index_of(rows.row, 0, rows.row.size()), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
+    const bool fused = plain(head.linear) && !(recorded && head.linear.weight.trainable());
+    const auto cost = fused ? frozen_cost(hidden, rows, targets, head, recorded) : learning_cost(hidden, rows, targets, head, leaves, pass, recorded);
+    const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
+    return {value, [cost, leaves = leaves.size(), n = hidden.size(0), index = index_of(rows.row, 0, rows.row.size()), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
       const auto factor = upstream.item<double>();
-      Tensors result(1 + leaf_gradients.size());
+      Tensors result(1 + leaves);
       if (wants_hidden) {
-        result[0] = at::zeros({n, gradient.size(1)}, gradient.options());
-        result[0].index_copy_(0, index, factor == 1 ? gradient : gradient * factor);
+        result[0] = at::zeros({n, cost.gradient.size(1)}, cost.gradient.options());
+        result[0].index_copy_(0, index, factor == 1 ? cost.gradient : cost.gradient * factor);
       }
-      for (size_t i = 0; i < leaf_gradients.size(); ++i)
-        if (leaf_gradients[i].defined()) result[i + 1] = leaf_gradients[i] * factor;
+      for (size_t i = 0; i < cost.leaf_gradients.size(); ++i)
+        if (cost.leaf_gradients[i].defined()) result[i + 1] = cost.leaf_gradients[i] * factor;
       return result;
     }};
   });
@@ -217,24 +229,26 @@ Scores score_targets(const Tensor& hidden, std::span<const Target> targets, cons
   Scores scores{at::empty({count_all}, at::TensorOptions(at::kFloat)), at::empty({count_all}, at::TensorOptions(at::kLong))};
   auto* log_probabilities = scores.log_probabilities.mutable_data_ptr<float>();
   auto* best = scores.argmax.mutable_data_ptr<int64_t>();
-  each_chunk(hidden, rows, head, pass, [&](size_t first, size_t count, const Tensor&, Tensor& logits) {
+  const auto put = [&](size_t row, float log_sum, int64_t winner, auto&& logit_of) {
+    for (auto i = rows.span[row].first; i < rows.span[row].second; ++i) {
+      log_probabilities[rows.order[i]] = logit_of(i) - log_sum;
+      best[rows.order[i]] = winner;
+    }
+  };
+  if (plain(head.linear)) {
+    const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), head.linear.weight, head.soft_cap, false);
+    for (size_t r = 0; r < rows.row.size(); ++r) put(r, swept.log_sum[r], swept.best[r], [&](size_t i) { return swept.logits[i]; });
+    return scores;
+  }
+  each_chunk(hidden, rows, head, pass, false, [&](size_t first, size_t count, const Tensor&, const Tensor& logits) {
     const auto winners = logits.argmax(1);
-    const auto* winner = winners.const_data_ptr<int64_t>();
     const int64_t width = logits.size(1);
     with_element(logits.scalar_type(), [&](auto element) {
       using Element = decltype(element);
-      const auto* data = elements<Element>(logits);
-      at::parallel_for(0, static_cast<int64_t>(count), 4, [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) {
-          const auto* z = data + r * width;
-          const float log_sum = loops_of<Element>().log_sum_exp(z, width);
-          const auto [from, to] = rows.span[first + static_cast<size_t>(r)];
-          for (auto i = from; i < to; ++i) {
-            log_probabilities[rows.order[i]] = value_of(z[targets[rows.order[i]].label]) - log_sum;
-            best[rows.order[i]] = winner[r];
-          }
-        }
-      });
+      for (size_t r = 0; r < count; ++r) {
+        const auto* z = elements<Element>(logits) + static_cast<int64_t>(r) * width;
+        put(first + r, loops_of<Element>().log_sum_exp(z, width), winners.const_data_ptr<int64_t>()[r], [&](size_t i) { return value_of(z[targets[rows.order[i]].label]); });
+      }
     });
   });
   return scores;
@@ -247,7 +261,16 @@ Tensor target_log_probabilities(const Tensor& hidden, std::span<const Target> ta
 Tensor logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const Pass& pass) {
   const at::NoGradGuard no_graph;
   const std::vector<int64_t> wanted(rows.begin(), rows.end());
-  auto z = project(hidden.index_select(0, index_of(wanted, 0, wanted.size())), head, pass).to(at::kFloat);
+  const auto x = hidden.index_select(0, index_of(wanted, 0, wanted.size()));
+  Tensor z;
+  if (plain(head.linear)) {   // straight into fp32, which a product of the layer's type would round first
+    const auto type = x.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16;
+    z = at::empty({x.size(0), head.linear.weight.rows}, at::TensorOptions(at::kFloat));
+    const GemmTerm term{{x.const_data_ptr(), x.size(1), type}, head.linear.weight.operand(false)};
+    if (x.size(0) > 0) gemm(gemm_kernel(type), {&term, 1}, x.size(0), {z.mutable_data_ptr(), z.size(1), Operand::f32});
+  } else {
+    z = linear(x, head.linear, pass).to(at::kFloat);
+  }
   cap_logits(z, head.soft_cap);
   return z;
 }

@@ -24,6 +24,8 @@ struct RowLoops {
   float (*log_sum_exp)(const Element* z, int64_t count);
   // In place: z -> weight * exp(z - log_sum), times 1 - (z / cap)^2 when cap > 0 (z is the capped logit).
   void (*softmax_gradient)(Element* z, float log_sum, float weight, float cap, int64_t count);
+  // p = exp(z - top), times 1 - (z / cap)^2 when cap > 0 (z is the capped logit). Returns the sum of exp(z - top).
+  float (*exponentials)(const float* z, float top, float cap, Element* p, int64_t count);
   // Conversions between Element and float; `to_float` may scale.
   void (*to_float)(const Element* x, float scale, float* y, int64_t count);
   void (*from_float)(const float* x, Element* y, int64_t count);
@@ -37,6 +39,7 @@ struct ScoreLoops {
   // s: raw scores -> probabilities (from the saved log_sum); dp: gradient of probabilities -> gradient of raw scores.
   // shared = sum_j p_j dp_j over the whole row.
   void (*backward)(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum, float shared);
+  float (*largest)(const float* z, int64_t count);
   // y += a * x; and the inner product.
   void (*add_scaled)(float* y, const float* x, float a, int64_t count);
   float (*dot)(const float* x, const float* y, int64_t count);

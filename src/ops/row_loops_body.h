@@ -152,11 +152,17 @@ void soft_cap(Element* z, float cap, int64_t count) {
 constexpr float kLowest = -3.0e38f;
 
 template <class Element>
-float log_sum_exp(const Element* z, int64_t count) {
+float largest(const Element* z, int64_t count) {
   Lanes high = all(kLowest);
   each(count, [&](int64_t i, auto part) { high = larger(keep(load(z + i, part), kLowest, part), high); });
   float top = kLowest;
   for (int i = 0; i < kLanes; ++i) top = high[i] > top ? high[i] : top;
+  return top;
+}
+
+template <class Element>
+float log_sum_exp(const Element* z, int64_t count) {
+  const float top = largest(z, count);
   Lanes total = {};
   each(count, [&](int64_t i, auto part) { total += keep(exponential(load(z + i, part) - top), 0.0f, part); });
   return top + __builtin_logf(sum(total));
@@ -169,6 +175,18 @@ void softmax_gradient(Element* z, float log_sum, float weight, float cap, int64_
     const Lanes v = load(z + i, part), bent = v * inverse;
     store(z + i, weight * exponential(v - log_sum) * (1.0f - bent * bent), part);
   });
+}
+
+template <class Element>
+float exponentials(const float* z, float top, float cap, Element* p, int64_t count) {
+  const float inverse = cap > 0 ? 1.0f / cap : 0.0f;
+  Lanes total = {};
+  each(count, [&](int64_t i, auto part) {
+    const Lanes v = load(z + i, part), bent = v * inverse, e = keep(exponential(v - top), 0.0f, part);
+    total += e;
+    store(p + i, e * (1.0f - bent * bent), part);
+  });
+  return sum(total);
 }
 
 template <class Element>
@@ -236,9 +254,9 @@ float dot(const float* x, const float* y, int64_t count) {
 template <class Element>
 constexpr RowLoops<Element> table_of() {
   return {rms_norm<Element>, rms_norm_backward<Element>, rotate<Element>, gated<Element>, gated_backward<Element>, soft_cap<Element>,
-          log_sum_exp<Element>, softmax_gradient<Element>, to_float<Element>, from_float<Element>};
+          log_sum_exp<Element>, softmax_gradient<Element>, exponentials<Element>, to_float<Element>, from_float<Element>};
 }
-constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, score_backward, add_scaled, dot}};
+constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, score_backward, largest<float>, add_scaled, dot}};
 
 }  // namespace
 }  // namespace retort

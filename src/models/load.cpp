@@ -172,7 +172,11 @@ LoadedModel load_weights(const ModelSpec& spec) {
   if (!loaded.chat_template_source.empty()) loaded.chat = chat_template_by_source(loaded.chat_template_source);
   loaded.sha256 = hash_of(file);
   const Source source(std::move(file), config, !folder, wanted);
-  loaded.model = build_model(config, [&](const std::string& name) { return source.linear(name); },
+  loaded.model = build_model(config, [&](const std::string& name) {
+                               auto layer = source.linear(name);
+                               if (spec.compute == "int8") layer.int8_scales = int8_row_scales(layer.weight);
+                               return layer;
+                             },
                              [&](const std::string& name) { return source.vector(name); }, [&](const std::string& name) { return source.matrix(name); });
   return loaded;
 }

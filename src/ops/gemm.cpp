@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ops/few_rows.h"
+#include "ops/int8_gemm.h"
 #include "ops/row_loops.h"
 #include "ops/team.h"
 
@@ -17,7 +18,7 @@ namespace retort {
 namespace {
 
 constexpr int64_t kPassElements = 3072;   // of K: a panel of 48 bf16 columns is 288 KiB, a part of the second-level cache
-enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened, kSliced };
+enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened, kSliced, kInt8Rows = 16, kInt8Panels, kInt8Codes, kCorrections };
 
 int64_t bytes_of(Operand type) { return type == Operand::f32 ? 4 : 2; }
 int64_t cells_of(const GemmKernel& kernel, int64_t k) { return (k + kernel.pair - 1) / kernel.pair; }
@@ -158,7 +159,7 @@ std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const Gemm
 }
 
 // Rows [row, row + m) by columns [column, column + n), one thread.
-void block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t column, int64_t n, const GemmOutput& out) {
+void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t column, int64_t n, const GemmOutput& out) {
   const auto operands = operands_of(kernel, terms, row, m);
   const auto passes = passes_of(terms);
   const auto group = group_of(kernel, terms, n);
@@ -204,6 +205,114 @@ void block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t ro
   }
 }
 
+struct Int8Term {
+  const GemmTerm* term;
+  Int8Rows rows;
+  std::byte* panels;          // of the columns at work
+  int64_t panel_stride;
+  int32_t* corrections;       // [panels][groups][kernel.width]
+};
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Rows [row, row + m) of the left operands as bytes, and room for the panels of `panels` times the kernel's width.
+std::vector<Int8Term> int8_terms(const Int8Kernel& integers, const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t panels) {
+  std::vector<Int8Term> found;
+  int64_t rows_bytes = 0, panels_bytes = 0, corrections_bytes = 0;
+  const auto sized = [&](const GemmTerm& term, auto&& use) {
+    const int64_t k = term.b.k(), stride = (k + 3) / 4 * 4, groups = (k + kInt8Group - 1) / kInt8Group;
+    use(k, stride, groups, aligned(m * stride) + aligned(m * groups * 4), panels * stride * kernel.width, panels * groups * kernel.width * 4);
+  };
+  for (const auto& term : terms)
+    if (term.int8_scales) sized(term, [&](int64_t, int64_t, int64_t, int64_t r, int64_t p, int64_t c) { rows_bytes += r, panels_bytes += p, corrections_bytes += c; });
+  auto *codes = scratch_bytes(kInt8Rows, rows_bytes), *packed = scratch_bytes(kInt8Panels, panels_bytes), *corrections = scratch_bytes(kCorrections, corrections_bytes);
+  for (const auto& term : terms)
+    if (term.int8_scales) sized(term, [&](int64_t k, int64_t stride, int64_t groups, int64_t r, int64_t p, int64_t c) {
+      Int8Rows rows{m, k, groups, reinterpret_cast<uint8_t*>(codes), stride, reinterpret_cast<float*>(codes + aligned(m * stride))};
+      for (int64_t i = 0; i < m; ++i) integers.quantize(from_row(term.a, row + i).data, term.a.type, term.b.transposed ? term.int8_scales : nullptr, rows, i);
+      found.push_back({&term, rows, packed, stride * kernel.width, reinterpret_cast<int32_t*>(corrections)});
+      codes += r, packed += p, corrections += c;
+    });
+  return found;
+}
+
+// Columns [column, column + count) of one term as panels of bytes, decoded to bf16 on the way.
+void pack_int8(const Int8Kernel& integers, const GemmKernel& kernel, const Int8Term& at, int64_t column, int64_t count) {
+  const auto& b = at.term->b;
+  const auto* scales = at.term->int8_scales;
+  GemmKernel narrow = kernel;
+  narrow.operand = Operand::bf16;   // what decode() writes
+  const auto inverse = [&](int64_t r) { return scales[r] > 0 ? 1 / scales[r] : 0.0f; };
+  if (!b.transposed) {
+    auto* decoded = reinterpret_cast<uint16_t*>(scratch_bytes(kDecoded, kernel.lanes * b.columns * 2));
+    auto* codes = reinterpret_cast<int8_t*>(scratch_bytes(kInt8Codes, kernel.lanes * at.rows.stride));
+    for (int64_t c = 0; c < count; c += kernel.lanes) {
+      const auto rows = std::min(kernel.lanes, count - c), panel_columns = std::min(kernel.width, count - c / kernel.width * kernel.width);
+      decode(narrow, b, column + c, rows, 0, b.columns, reinterpret_cast<std::byte*>(decoded));
+      for (int64_t r = 0; r < rows; ++r) {
+        integers.encode(decoded + r * b.columns, inverse(column + c + r), b.columns, codes + r * at.rows.stride);
+        std::fill(codes + r * at.rows.stride + b.columns, codes + (r + 1) * at.rows.stride, int8_t{0});
+      }
+      integers.pack_rows(codes, at.rows.stride, rows, at.rows.stride, at.panels + c / kernel.width * at.panel_stride + c % kernel.width * 4, cell_row_bytes(kernel, panel_columns));
+    }
+  } else {
+    constexpr int64_t kRowsAtOnce = 32;
+    auto* decoded = reinterpret_cast<uint16_t*>(scratch_bytes(kDecoded, kRowsAtOnce * count * 2));
+    auto* codes = reinterpret_cast<int8_t*>(scratch_bytes(kInt8Codes, kRowsAtOnce * count));
+    for (int64_t k = 0; k < b.rows; k += kRowsAtOnce) {
+      const auto rows = std::min(kRowsAtOnce, b.rows - k);
+      decode(narrow, b, k, rows, column, count, reinterpret_cast<std::byte*>(decoded));
+      for (int64_t r = 0; r < rows; ++r) integers.encode(decoded + r * count, inverse(k + r), count, codes + r * count);
+      for (int64_t c = 0; c < count; c += kernel.width) {
+        const auto some = std::min(kernel.width, count - c);
+        integers.pack_columns(codes + c, count, rows, some, at.panels + c / kernel.width * at.panel_stride + k / 4 * cell_row_bytes(kernel, some));
+      }
+    }
+  }
+  for (int64_t c = 0; c < count; c += kernel.width)
+    integers.corrections(at.panels + c / kernel.width * at.panel_stride, b.k(), std::min(kernel.width, count - c), at.corrections + c / kernel.width * at.rows.groups * kernel.width);
+}
+
+// As plain_block(), with some terms on integers: their sum, in fp32, is what the other terms are added to.
+void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t column, int64_t n, const GemmOutput& out) {
+  const auto group = group_of(kernel, terms, n);
+  const auto exact = int8_terms(integers, kernel, terms, row, m, (group + kernel.width - 1) / kernel.width);
+  std::vector<GemmTerm> others;
+  int64_t cells = 0;
+  for (const auto& term : terms)
+    if (!term.int8_scales) others.push_back(term), cells += cells_of(kernel, term.b.k());
+  const auto operands = operands_of(kernel, others, row, m);
+  const auto panel_stride = cells * kernel.width * 4;
+  auto* panels = scratch_bytes(kPanels, std::max<int64_t>(1, panel_stride * ((group + kernel.width - 1) / kernel.width)));
+  auto* partial = reinterpret_cast<float*>(scratch_bytes(kPartial, m * kernel.width * 4));
+  std::vector<GemmSegment> segments;
+  for (int64_t first = 0; first < n; first += group) {
+    const auto count = std::min(group, n - first);
+    for (const auto& term : exact) pack_int8(integers, kernel, term, column + first, count);
+    int64_t cell = 0;
+    for (const auto& term : others) {
+      pack_piece(kernel, term.b, 0, term.b.k(), column + first, count, panels, panel_stride, cell);
+      cell += cells_of(kernel, term.b.k());
+    }
+    for (int64_t at = 0; at < count; at += kernel.width) {
+      const auto some = std::min(kernel.width, count - at), where = column + first + at, number = at / kernel.width;
+      for (const auto& term : exact)
+        integers.multiply(term.rows, term.panels + number * term.panel_stride, term.corrections + number * term.rows.groups * kernel.width,
+                          term.term->b.transposed ? nullptr : term.term->int8_scales + where, some, partial, kernel.width, &term != exact.data());
+      segments.clear();
+      const auto* panel = panels + number * panel_stride;
+      for (size_t t = 0; t < others.size(); ++t) {
+        const auto steps = cells_of(kernel, others[t].b.k());
+        segments.push_back({operands[t].data, operands[t].stride * bytes_of(operands[t].type), steps, panel});
+        panel += steps * cell_row_bytes(kernel, some);
+      }
+      auto* c = static_cast<std::byte*>(out.data) + (row * out.stride + where) * bytes_of(out.type);
+      kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m,
+                      {c, out.stride * bytes_of(out.type), out.type, partial, kernel.width * 4, out.bias ? out.bias + where : nullptr, some});
+    }
+  }
+}
+
 // Calls part(first, count) for about `pieces` runs of whole units.
 template <class Part>
 void share_out(int64_t pieces, int64_t total, int64_t unit, Part&& part) {
@@ -240,7 +349,7 @@ bool few_rows(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t
   if (direct) return true;
   if (terms.size() > 1) {
     std::vector<float> others(static_cast<size_t>(m * n));
-    block(kernel, terms.subspan(1), 0, m, 0, n, {others.data(), n, Operand::f32});
+    plain_block(kernel, terms.subspan(1), 0, m, 0, n, {others.data(), n, Operand::f32});
     row_loops().scores.add_scaled(sums, others.data(), 1, m * n);
   }
   for (int64_t r = 0; r < m; ++r) {
@@ -272,7 +381,7 @@ std::byte* scratch_bytes(int slot, int64_t bytes) {
     std::unique_ptr<std::byte, FreeAligned> data;
     int64_t bytes = 0;
   };
-  thread_local std::array<Buffer, 16> buffers;
+  thread_local std::array<Buffer, 20> buffers;
   auto& buffer = buffers.at(static_cast<size_t>(slot));
   if (buffer.bytes < bytes) {
     buffer.data.reset();   // before the larger one is asked for
@@ -291,6 +400,9 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
   if (m == 0 || n == 0) return;
   if (few_rows(kernel, terms, m, n, out)) return;
   const auto threads = team_size();
+  const bool integers = std::any_of(terms.begin(), terms.end(), [](const GemmTerm& term) { return term.int8_scales; });
+  if (integers && (!int8_kernel_avx512() || kernel.lanes != 16 || out.add)) throw std::logic_error("gemm: integers need AVX-512 VNNI, and are not added to what is there");
+  const auto block = [&](auto&&... arguments) { return integers ? int8_block(*int8_kernel_avx512(), arguments...) : plain_block(arguments...); };
   if (threads <= 1) block(kernel, terms, 0, m, 0, n, out);
   else if (m >= 256 * threads) share_out(threads, m, 48, [&](int64_t row, int64_t rows) { block(kernel, terms, row, rows, 0, n, out); });
   else share_out(threads, n, group_of(kernel, terms, n), [&](int64_t column, int64_t columns) { block(kernel, terms, 0, m, column, columns, out); });

@@ -37,6 +37,8 @@ struct GemmRows {
 struct GemmTerm {
   GemmRows a;
   GemmMatrix b;
+  // Not null: this product runs on 8-bit integers (int8_gemm.h), each row of the stored matrix divided by its scale, largest magnitude / 127.
+  const float* int8_scales = nullptr;
 };
 
 struct GemmOutput {

@@ -4,10 +4,12 @@
 
 #include <cmath>
 
+#include "base/error.h"
 #include "base/half.h"
 #include "base/random.h"
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
+#include "ops/int8_gemm.h"
 
 namespace retort {
 namespace {
@@ -65,13 +67,14 @@ GemmMatrix matrix_of(const Tensor& parameter, bool transposed, double scale = 1)
 struct Part {
   std::string name;
   Weight weight;
-  Tensor bias, a, b, magnitude;
+  Tensor bias, a, b, magnitude, int8_scales;
   double scaling = 1, rate = 0;
   int64_t low_first = 0;      // its columns of `low`
   Tensor size, plain;         // DoRA: magnitude / norm [out] fp32, and x W^T + s u B^T where its gradient is wanted
 
   bool adapted() const { return a.defined(); }
   bool dora() const { return magnitude.defined(); }
+  const float* integer_scales() const { return int8_scales.defined() && !weight.trainable() ? int8_scales.const_data_ptr<float>() : nullptr; }
   int64_t rank() const { return adapted() ? a.size(0) : 0; }
 };
 
@@ -80,6 +83,7 @@ Part part_of(const Linear& layer, const Pass& pass) {
   part.name = layer.name;
   part.weight = layer.weight;
   part.bias = layer.bias;
+  part.int8_scales = layer.int8_scales;
   if (layer.adapter) {
     const auto& adapter = *layer.adapter;
     part.a = adapter.a.contiguous();
@@ -101,7 +105,7 @@ Tensor product_over_rows(const GemmKernel& kernel, const Tensor& a, const Tensor
 // z = x W^T + s u B^T, and what follows from it.
 Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, Part& part, bool recorded) {
   auto y = at::empty({x.size(0), part.weight.rows}, x.options());
-  std::vector<GemmTerm> terms{{rows_of(x), part.weight.operand(false)}};
+  std::vector<GemmTerm> terms{{rows_of(x), part.weight.operand(false), part.integer_scales()}};
   if (part.adapted()) terms.push_back({rows_of(low.narrow(1, part.low_first, part.rank())), matrix_of(part.b, false, part.scaling)});
   const auto bias = part.bias.defined() ? part.bias.to(at::kFloat).contiguous() : Tensor();
   gemm(kernel, terms, x.size(0), into(y, bias.defined() && !part.dora() ? bias.const_data_ptr<float>() : nullptr));
@@ -143,7 +147,7 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
       if (part.plain.defined()) gradient[4] = (dy.to(at::kFloat) * part.plain).sum(0) * (part.size / part.magnitude);   // dm = sum_n dy z / ||V||, and size / m = 1 / ||V||
       dz = dy * part.size.to(dy.scalar_type());
     }
-    dx_terms.push_back({rows_of(dz), part.weight.operand(true)});
+    dx_terms.push_back({rows_of(dz), part.weight.operand(true), part.integer_scales()});
     if (part.weight.trainable()) gradient[0] = product_over_rows(kernel, dz, x).to(part.weight.dense.scalar_type());
     if (!part.adapted()) continue;
     auto v_part = v.narrow(1, part.low_first, part.rank());
@@ -179,6 +183,17 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
 }
 
 }  // namespace
+
+Tensor int8_row_scales(const Weight& weight) {
+  if (!int8_kernel_avx512()) throw Failure("compute: int8 needs a CPU with AVX-512 VNNI; set auto, f32 or bf16");
+  const at::NoGradGuard no_graph;
+  auto scales = at::empty({weight.rows}, at::TensorOptions(at::kFloat));
+  for (int64_t first = 0; first < weight.rows; first += 512) {
+    const auto count = std::min<int64_t>(512, weight.rows - first);
+    scales.narrow(0, first, count).copy_(widen_for_use(weight, first, count, at::kFloat).abs().amax(1).div_(127));
+  }
+  return scales;
+}
 
 std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Linear*>& layers, const Pass& pass) {
   if (pass.observe)

@@ -22,8 +22,12 @@ struct Linear {
   std::string name;      // the checkpoint's: "model.layers.0.self_attn.q_proj"
   Weight weight;
   Tensor bias;           // [out] or undefined
+  Tensor int8_scales;    // [out], where the frozen base multiplies 8-bit integers in both directions (`compute: int8`); else undefined
   std::optional<LowRank> adapter;
 };
+
+// Largest magnitude of each row / 127: what switches a layer to integers. Failure where the CPU cannot.
+Tensor int8_row_scales(const Weight& weight);
 
 // Several layers of one input, as one operation: their gradients of x are one sum.
 std::vector<Tensor> linear_group(const Tensor& x, const std::vector<const Linear*>& layers, const Pass& pass);

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "models/model.h"
+#include "ops/int8_gemm.h"
 
 namespace retort {
 namespace {
@@ -91,6 +92,28 @@ TEST(SmolLM2, LossEqualsTransformers) {
     }
   }
   EXPECT_NEAR(bf16_loss / reference_loss, 1, 0.01);   // single prompts of three tokens are off by up to 2 %
+}
+
+// Frozen layers on 8-bit integers, all prompts in one forest (few rows would read the blocks exactly).
+TEST(SmolLM2, IntegersKeepTheLoss) {
+  if (!std::filesystem::exists(checkpoint())) GTEST_SKIP() << checkpoint() << " is absent: run tools/setup";
+  if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI";
+  const auto loaded = load_weights({.path = checkpoint().string(), .compute = "int8"});
+  for (const auto* layer : loaded.model->linears()) ASSERT_TRUE(layer->int8_scales.defined()) << layer->name;
+  const auto record = read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/smollm2_greedy.json");
+  const at::NoGradGuard no_graph;
+  Forest forest;
+  double reference = 0;
+  for (const auto& run : record["runs"]) {
+    const auto ids = run["ids"].get<std::vector<int32_t>>();
+    const auto first = static_cast<int32_t>(forest.size());
+    forest.add_segment(ids);
+    for (size_t i = 1; i < ids.size(); ++i) forest.targets.push_back({first + static_cast<int32_t>(i) - 1, ids[i], 1, 0});
+    reference += run["loss"].get<double>() * static_cast<double>(ids.size() - 1);
+  }
+  const auto loss = cross_entropy(loaded.model->hidden(make_pass(forest, at::kFloat)), forest.targets, loaded.model->head, make_pass(forest, at::kFloat));
+  EXPECT_NEAR(loss.nats.item<double>() / reference, 1, 0.01);
+  EXPECT_GT(std::abs(loss.nats.item<double>() / reference - 1), 1e-6);   // integers did run
 }
 
 }  // namespace

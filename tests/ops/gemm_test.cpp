@@ -10,6 +10,7 @@
 #include "base/half.h"
 #include "base/random.h"
 #include "ops/gemm.h"
+#include "ops/int8_gemm.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -213,6 +214,48 @@ TEST(Gemm, FewRowsReadTheBlocksThemselves) {
         }
   }
   at::set_num_threads(1);
+}
+
+// Integers: 127 steps for each 96 activations and each row of weights, so about half a percent of the result's size.
+TEST(Gemm, IntegersAreWithinTheirRounding) {
+  at::set_num_threads(1);
+  if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI";
+  for (const auto* kernel : gemm_kernels()) {
+    if (kernel->lanes != 16) continue;
+    for (const auto type : {WeightType::f32, WeightType::q4_1, WeightType::nf4_dq, WeightType::q6_k, WeightType::int8_row})
+      for (const bool transposed : {false, true})
+        for (const int64_t other : {13, 77, 193}) {
+          constexpr int64_t kM = 21, kWide = 768;
+          const auto b = stored(type, other, kWide, "b"), adapter = stored(WeightType::f32, transposed ? 5 : other, transposed ? kWide : 5, "adapter");
+          const auto n = transposed ? kWide : other, k = transposed ? other : kWide;
+          std::vector<float> scales(static_cast<size_t>(other));
+          for (int64_t r = 0; r < other; ++r)
+            for (int64_t c = 0; c < kWide; ++c) scales[static_cast<size_t>(r)] = std::max(scales[static_cast<size_t>(r)], std::fabs(b.values[static_cast<size_t>(r * kWide + c)]) / 127);
+          auto a = normals(kM * k, "a");
+          const auto low = normals(kM * 5, "low"), bias = normals(n, "bias");
+          std::vector<double> reference(static_cast<size_t>(kM * n));
+          for (size_t i = 0; i < reference.size(); ++i) reference[i] = static_cast<double>(bias[i % static_cast<size_t>(n)]);
+          add_product(reference, a, b, transposed, kM, Operand::f32);
+          add_product(reference, low, adapter, transposed, kM, Operand::f32);
+          std::vector<float> c(reference.size());
+          const std::vector<GemmTerm> terms{{{a.data(), k, Operand::f32}, b.view(transposed), scales.data()}, {{low.data(), 5, Operand::f32}, adapter.view(transposed)}};
+          gemm(*kernel, terms, kM, {c.data(), n, Operand::f32, bias.data()});
+          double error = 0, size = 0;
+          for (size_t i = 0; i < c.size(); ++i) error += std::pow(c[i] - reference[i], 2), size += std::pow(reference[i], 2);
+          EXPECT_LT(std::sqrt(error / size), 0.015) << kernel->name << " " << type_info(type).name << " " << other << (transposed ? " transposed" : "");
+          EXPECT_GT(std::sqrt(error / size), 1e-4);   // integers did run
+          if (transposed) {   // two integer terms, as dx of two layers
+            const std::vector<GemmTerm> twice{terms[0], terms[0]};
+            auto doubled = std::vector<double>(reference.size());
+            add_product(doubled, a, b, transposed, kM, Operand::f32);
+            add_product(doubled, a, b, transposed, kM, Operand::f32);
+            gemm(*kernel, twice, kM, {c.data(), n, Operand::f32});
+            error = size = 0;
+            for (size_t i = 0; i < c.size(); ++i) error += std::pow(c[i] - doubled[i], 2), size += std::pow(doubled[i], 2);
+            EXPECT_LT(std::sqrt(error / size), 0.015) << kernel->name << " " << type_info(type).name;
+          }
+        }
+  }
 }
 
 TEST(Team, PiecesRunOnceAndExceptionsComeBack) {

@@ -1,6 +1,6 @@
 // One LoRA training step without data, optimizer or report: forward, loss and backward of SmolLM2-135M, and the share of the machine's
 // measured peak that it reaches. Prints a table; --json FILE writes the numbers.
-//   tools/build release step_bench && build/release/tools/bench/step_bench [--compute bf16 f32] [--weights keep] [--rows 4] [--length 512] [--threads 2] [--steps 3]
+//   tools/build release step_bench && build/release/tools/bench/step_bench [--compute f32 bf16 int8] [--weights keep] [--rows 4] [--length 512] [--threads 2] [--steps 3]
 // "quiet" is the rate that the threads' CPU time allows when no other process takes the cores.
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
@@ -32,7 +32,7 @@ double cpu() {
 
 struct Options {
   std::string model = "checkpoints/smollm2-135m-instruct-q4_1.gguf", weights = "keep", adapter = "lora", json;
-  std::vector<std::string> compute = {"bf16", "f32"};
+  std::vector<std::string> compute = {"f32", "bf16", "int8"};
   int64_t rows = 4, length = 512, documents = 2, threads = 2, steps = 3;
 };
 
@@ -54,7 +54,7 @@ struct Measured {
   double wall_s = 0, cpu_s = 0, loss = 0;
 };
 
-Measured step(const Model& model, const std::vector<Forest>& forests, const std::vector<Tensor>& leaves, at::ScalarType compute, int64_t threads) {
+Measured step(const Model& model, const std::vector<Forest>& forests, const std::vector<Tensor>& leaves, at::ScalarType compute, int64_t threads, std::vector<Tensor>& gradients) {
   std::vector<double> cpus(static_cast<size_t>(threads)), losses(forests.size());
   std::vector<std::thread> pool;
   const double begin = wall();
@@ -67,7 +67,8 @@ Measured step(const Model& model, const std::vector<Forest>& forests, const std:
         pass.training = true;
         const auto loss = cross_entropy(model.hidden(pass), forests[f].targets, model.head, pass);
         losses[f] = loss.nats.item<double>() / loss.weight;
-        torch::autograd::grad({loss.nats}, leaves);
+        auto of_forest = torch::autograd::grad({loss.nats}, leaves);
+        if (f == 0) gradients = std::move(of_forest);
       }
       cpus[static_cast<size_t>(t)] = cpu() - start;
     });
@@ -76,6 +77,23 @@ Measured step(const Model& model, const std::vector<Forest>& forests, const std:
   for (const double c : cpus) measured.cpu_s += c / static_cast<double>(threads);
   for (const double l : losses) measured.loss += l / static_cast<double>(losses.size());
   return measured;
+}
+
+Tensor noise(int64_t count, const std::string& purpose) {
+  const Draws draws(3, purpose);
+  auto values = at::empty({count}, at::TensorOptions(at::kFloat));
+  for (int64_t i = 0; i < count; ++i) values.mutable_data_ptr<float>()[i] = static_cast<float>(0.02 * draws.normal(static_cast<uint64_t>(i)));
+  return values;
+}
+
+double cosine(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  double product = 0, aa = 0, bb = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    product += (a[i] * b[i]).sum().item<double>();
+    aa += a[i].square().sum().item<double>();
+    bb += b[i].square().sum().item<double>();
+  }
+  return product / std::sqrt(aa * bb);
 }
 
 double aten_speed(at::ScalarType type) {   // one thread, a layer of this model
@@ -94,19 +112,22 @@ double aten_speed(at::ScalarType type) {   // one thread, a layer of this model
 int run(const Options& options) {
   keep_freed_memory();
   Json report;
+  std::vector<Tensor> exact;   // gradients of the first forest in fp32, where that was asked for first
   for (const auto& speed : gemm_speeds()) {
     report["kernels"][speed.kernel->name] = {{"product_gflops", speed.product}, {"peak_gflops", speed.peak}};
     fmt::print("{:<12} one thread: {:.0f} GFLOP/s in cache, peak {:.0f}\n", speed.kernel->name, speed.product, speed.peak);
   }
   for (const auto& name : options.compute) {
     const auto compute = compute_type({.path = options.model, .compute = name});
-    const auto loaded = load_weights({.path = options.model, .weights = options.weights});
+    const auto loaded = load_weights({.path = options.model, .weights = options.weights, .compute = name});
     auto& model = *loaded.model;
     AdapterSpec adapter;
     adapter.kind = options.adapter;
     std::vector<Tensor> leaves;
     for (const auto& [leaf_name, tensor] : attach(model, adapter, 7)) leaves.push_back(*tensor);
     const Draws draws(1, "bench");
+    for (auto* layer : model.linears())   // B is zero at first, and then nothing would reach A
+      if (layer->adapter) layer->adapter->b.detach().view({-1}).copy_(noise(layer->adapter->b.numel(), layer->name));
     std::vector<Forest> forests;
     int64_t pairs = 0;
     for (int64_t r = 0, token = 0; r < options.rows; ++r) {
@@ -122,8 +143,9 @@ int run(const Options& options) {
     const auto& kernel = gemm_kernel(compute == at::kFloat ? Operand::f32 : Operand::bf16);
     const double peak = gemm_speed(kernel).peak * static_cast<double>(options.threads);
     std::vector<Measured> steps;
+    std::vector<Tensor> gradients;
     for (int64_t i = 0; i <= options.steps; ++i) {
-      const auto measured = step(model, forests, leaves, compute, options.threads);
+      const auto measured = step(model, forests, leaves, compute, options.threads, gradients);
       if (i > 0) steps.push_back(measured);   // the first faults pages in
     }
     const auto best = [&](auto&& of) { return of(*std::min_element(steps.begin(), steps.end(), [&](const auto& a, const auto& b) { return of(a) < of(b); })); };
@@ -131,6 +153,8 @@ int run(const Options& options) {
     const double flop = step_flop(model, options, pairs), tokens = static_cast<double>(options.rows * options.length);
     fmt::print("{} {} {}: {:.0f} tokens/s ({:.0f} quiet), {:.0f} GFLOP/s quiet = {:.1f} % of {:.0f} ({}), loss {:.4f}, ATen's product {:.0f} GFLOP/s a thread\n", options.weights,
                options.adapter, name, tokens / wall_s, tokens / cpu_s, flop / cpu_s * 1e-9, 100 * flop / cpu_s * 1e-9 / peak, peak, kernel.name, steps.back().loss, aten_speed(compute));
+    if (name == "f32") exact = gradients;
+    if (!exact.empty() && name != "f32") fmt::print("  gradient cosine with f32: {:.5f}\n", cosine(gradients, exact)), report["gradient_cosine_with_f32"][name] = cosine(gradients, exact);
     report["steps"][name] = {{"weights", options.weights}, {"adapter", options.adapter}, {"rows", options.rows}, {"length", options.length}, {"threads", options.threads}, {"kernel", kernel.name},
                              {"tokens_per_s", tokens / wall_s}, {"tokens_per_s_quiet", tokens / cpu_s}, {"flop_per_token", flop / tokens}, {"gflops_quiet", flop / cpu_s * 1e-9},
                              {"peak_gflops", peak}, {"share_of_peak", flop / cpu_s * 1e-9 / peak}, {"loss", steps.back().loss}};

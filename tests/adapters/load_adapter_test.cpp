@@ -70,7 +70,9 @@ TEST_F(LoadAdapter, EveryKindComesBackBitForBit) {
       EXPECT_TRUE(at::equal(*before[i].tensor, *after[i].tensor)) << kind << " " << before[i].name;
     }
     for (const auto* layer : again.model->linears()) {
-      if (layer->adapter) EXPECT_EQ(layer->adapter->scaling, spec.scaling()) << kind;
+      if (layer->adapter) {
+        EXPECT_EQ(layer->adapter->scaling, spec.scaling()) << kind;
+      }
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/stop.h"
 
 namespace retort {
 
@@ -95,6 +96,7 @@ StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
     result.skipped = true;
     return result;
   }
+  leave_if_stopped(name);
   // What was recorded no longer holds, whether or not the new work ends well.
   if (recorded != stages_.end()) stages_.erase(recorded);
   worked_ = true;

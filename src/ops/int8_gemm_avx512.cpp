@@ -83,13 +83,24 @@ void corrections(const void* panel, int64_t k, int64_t columns, int32_t* out) {
   }
 }
 
+// Kept out of the tile, as in gemm_body.h: its choices would cost the tile half of its registers.
+__attribute__((noinline)) void store_tile(const __m512* sums, int64_t rows, int64_t vectors, const float* factors, float* out, int64_t out_stride, bool add) {
+  for (int64_t r = 0; r < rows; ++r, out += out_stride)
+    for (int64_t w = 0; w < vectors; ++w) {
+      __m512 v = *sums++;
+      if (factors) v = _mm512_mul_ps(v, _mm512_loadu_ps(factors + w * 16));
+      if (add) v = _mm512_add_ps(v, _mm512_loadu_ps(out + w * 16));
+      _mm512_storeu_ps(out + w * 16, v);
+    }
+}
+
 template <int R, int W>
 __attribute__((noinline)) void tile(const Int8Rows& rows, int64_t row, const int8_t* panel, const int32_t* corrections, const float* factors, float* out, int64_t out_stride, bool add) {
   __m512 sums[R][W];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int w = 0; w < W; ++w) sums[r][w] = add ? _mm512_loadu_ps(out + (row + r) * out_stride + w * 16) : _mm512_setzero_ps();
+    for (int w = 0; w < W; ++w) sums[r][w] = _mm512_setzero_ps();
   const uint8_t* a = rows.codes + row * rows.stride;
   const float* scales = rows.scales + row * rows.groups;
   const int64_t stride = rows.stride;
@@ -120,11 +131,7 @@ __attribute__((noinline)) void tile(const Int8Rows& rows, int64_t row, const int
       for (int w = 0; w < W; ++w) sums[r][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact[r][w]), scale, sums[r][w]);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int w = 0; w < W; ++w)
-      _mm512_storeu_ps(out + (row + r) * out_stride + w * 16, factors ? _mm512_mul_ps(sums[r][w], _mm512_loadu_ps(factors + w * 16)) : sums[r][w]);
+  store_tile(&sums[0][0], R, W, factors, out + row * out_stride, out_stride, add);
 }
 
 template <int W>

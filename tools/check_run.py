@@ -130,7 +130,7 @@ def check_canary():
         holders = [str(path.relative_to(folder)) for run in ("run", "broken", "again") for path in (folder / run).rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
         require(not holders, "no sample's text in a log, checkpoint, export or report", holders)
         open_to_all = [str(path.relative_to(folder)) for path in (folder / "run").rglob("*") if path.stat().st_mode & 0o077]
-        print(f"note: {len(open_to_all)} files of the run can be read by others (umask {os.umask(0):03o})")
+        require(not open_to_all, "nobody but the user can read the run", open_to_all[:5])
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -59,6 +60,7 @@ extern "C" char* getenv(const char* name) noexcept {
 
 int main(int argc, char** argv) {
   using namespace retort;
+  ::umask(::umask(0) | 077);   // samples and weights are nobody else's business
   keep_freed_memory();
   catch_stop_signals();
   catch_bus_errors();

@@ -16,16 +16,17 @@ namespace {
 
 constexpr const char* kName = "manifest.json";
 
-// Locks and half-written files come and go; the manifest cannot hash itself.
+// Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints. `file` is relative to the run.
 bool recorded(const fs::path& file) {
   const auto name = file.filename().string();
-  return name != kName && !name.ends_with(".lock") && name.find(".tmp") == std::string::npos && name.find(".part") == std::string::npos;
+  return file != kName && !name.ends_with(".lock") && name.find(".tmp") == std::string::npos && name.find(".part") == std::string::npos;
 }
 
 std::vector<fs::path> files_inside(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && recorded(entry.path())) files.push_back(entry.path().lexically_relative(folder));
+    auto file = entry.path().lexically_relative(folder);
+    if (entry.is_regular_file() && recorded(file)) files.push_back(std::move(file));
   }
   std::sort(files.begin(), files.end());
   return files;

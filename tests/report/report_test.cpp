@@ -79,6 +79,14 @@ TEST(Manifest, NamesModifiedMissingAndAddedFiles) {
             (std::vector<std::string>{(inputs.path / "model.gguf").string() + " modified", "a.txt modified", "deep/b.txt missing", "c.txt added"}));
 }
 
+TEST(Manifest, HashesTheManifestsOfCheckpointsToo) {
+  Folder run;
+  run.write("checkpoints/step-10/manifest.json", "{}");
+  ASSERT_EQ(write_manifest(run.path, {}, "r").written.size(), 1u);
+  run.write("checkpoints/step-10/manifest.json", "{ }");
+  EXPECT_EQ(named(verify_manifest(run.path)), (std::vector<std::string>{"checkpoints/step-10/manifest.json modified"}));
+}
+
 TEST(Manifest, HostileManifestsAreRefused) {
   Folder run;
   EXPECT_THROW(verify_manifest(run.path), FormatError);

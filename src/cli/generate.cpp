@@ -8,6 +8,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "adapters/load_adapter.h"
 #include "base/json.h"
 #include "base/stop.h"
 #include "base/terminal.h"
@@ -30,7 +31,7 @@ struct GenerateOptions {
   SampleSpec sample;
   GenerateSpec how;
   std::vector<std::string> prompts;
-  std::string file, chat_template = "auto", system;
+  std::string adapter, file, chat_template = "auto", system;
   int64_t answers = 1;
   bool raw = false, chat = false, jsonl = false, stats = false, ignore_ends = false;
 };
@@ -120,7 +121,8 @@ Exit generate_command(const GenerateOptions& options) {
     throw RecipeError("--chat: prompts, --file, --raw, --jsonl and --answers do not go with it");
   if (!options.chat_template.empty() && options.chat_template != "auto") choose_chat_template(options.chat_template, "", "--template");   // a wrong name costs no loading
   const auto prompts = options.chat ? std::vector<Prompt>() : all_prompts(options);
-  const auto loaded = load_model(options.model);
+  auto loaded = load_model(options.model);
+  if (!options.adapter.empty()) load_adapter(loaded, options.adapter);
   const auto compute = compute_type(options.model);
   const auto* chat_template = wanted_template(options, loaded);
   if (options.chat) {
@@ -184,6 +186,7 @@ void add_generate(CLI::App& app, Action& action) {
   auto options = std::make_shared<GenerateOptions>();
   command->add_option("prompt", options->prompts, "prompts; without any, and without --file, one a line (or JSON objects) from standard input");
   command->add_option("-m,--model", options->model.path, "model folder or .gguf file")->required();
+  command->add_option("--adapter", options->adapter, "PEFT folder or GGUF adapter to put on the model");
   command->add_option("-f,--file", options->file, "prompts, one a line; .jsonl: {\"prompt\": ...} or {\"messages\": [...]} a line; - is standard input");
   command->add_option("--template", options->chat_template, "chat template by name; auto: by the hash of the model's own");
   command->add_option("--system", options->system, "system message for prompts that bring none");

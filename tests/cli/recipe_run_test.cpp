@@ -118,6 +118,25 @@ TEST_F(RecipeRun, DoesEveryStageAndSaysWhatItCameTo) {
   EXPECT_EQ(read_metrics(run / "metrics.jsonl").back().step, 2);
 }
 
+// Both files of the adapter hold the same numbers. Two steps change few words; the same update fifty times over changes many.
+TEST_F(RecipeRun, GeneratesWithTheAdapterThatItWrote) {
+  ASSERT_EQ(reference().result.exit, 0);
+  const auto answer = [](const fs::path& adapter) {
+    const auto result = retort("generate -m checkpoints/smollm2-135m-instruct-q4_1.gguf --compute f32 --max-tokens 12 --jsonl 'Cholera' 'Malignant neoplasm of lip' --adapter " + adapter.string());
+    EXPECT_EQ(result.exit, 0) << result.err;
+    return result.out;
+  };
+  const auto exports = reference().run / "export", strong = reference().folder / "strong";
+  const auto tuned = answer(exports / "adapter");
+  EXPECT_EQ(tuned, answer(exports / "adapter.gguf"));
+  fs::copy(exports / "adapter", strong);
+  auto config = read_json(strong / "adapter_config.json");
+  config["lora_alpha"] = 50 * config.at("lora_alpha").get<double>();
+  std::ofstream(strong / "adapter_config.json") << config;
+  EXPECT_NE(tuned, answer(strong));
+  expect_one_line(retort("generate -m checkpoints/smollm2-135m-instruct-q4_1.gguf hi --adapter " + exports.string()), 2, "retort: " + exports.string() + ": holds no adapter_config.json; is it a PEFT adapter?");
+}
+
 // Adapters are the same numbers; a file in bf16 is near, one in four bits further away.
 TEST_F(RecipeRun, ExportsReadBackAreTheTrainedModel) {
   ASSERT_EQ(reference().result.exit, 0);

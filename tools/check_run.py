@@ -95,6 +95,8 @@ def check(recipe, overrides, folder, caches=()):
 
     verify = lambda: subprocess.run([PROGRAM, "verify", folder], cwd=ROOT, capture_output=True, text=True)
     require(verify().returncode == 0, "retort verify agrees")
+    for_others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.stat().st_mode & 0o077)
+    require(not for_others, "nobody but the user can read the run", for_others[:5])
     victim = folder / sorted(named)[len(named) // 2]
     content = victim.read_bytes()
     changed = bytearray(content)
@@ -129,8 +131,6 @@ def check_canary():
         require(CANARY not in texts, "no sample's text in what retort prints")
         holders = [str(path.relative_to(folder)) for run in ("run", "broken", "again") for path in (folder / run).rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
         require(not holders, "no sample's text in a log, checkpoint, export or report", holders)
-        open_to_all = [str(path.relative_to(folder)) for path in (folder / "run").rglob("*") if path.stat().st_mode & 0o077]
-        require(not open_to_all, "nobody but the user can read the run", open_to_all[:5])
 
 
 def main() -> int:
@@ -149,8 +149,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="retort_run_") as name:
             folder = (options.keep or pathlib.Path(name) / "run").resolve()
             folder.parent.mkdir(parents=True, exist_ok=True)
-            cache = re.search(r"cache: *([^\s,}]+)", (ROOT / options.recipe).read_text())
-            result = check(options.recipe, [*options.overrides, f"run.folder={folder}"], folder, [ROOT / cache[1]] if cache else [])
+            caches = re.findall(r"cache: *([^\s,}]+)", (ROOT / options.recipe).read_text()) + [line.partition("=")[2] for line in options.overrides if line.startswith("data.cache=")]
+            result = check(options.recipe, [*options.overrides, f"run.folder={folder}"], folder, [ROOT / path for path in caches if path])
             print(result.stdout[-3000:])
     print(f"{len(failures)} failed" if failures else "all holds")
     return 1 if failures else 0

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "adapters/load_adapter.h"
+#include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
 #include "models/model.h"

@@ -10,6 +10,7 @@
 #include "cli/predict.h"
 #include "cli/recipe_option.h"
 #include "data/check_samples.h"
+#include "data/reject.h"
 #include "eval/check_tasks.h"
 #include "report/progress.h"
 
@@ -47,7 +48,13 @@ Exit check(const CheckOptions& options) {
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights, compute == at::kBFloat16 ? "bf16" : "f32"));
   say("template", fmt::format("{}: {}", chat.name, chat.documentation));
 
-  const auto records = read_records(recipe.data);
+  std::vector<RejectionCounts> rejections;
+  const auto records = read_records(recipe.data, &rejections);
+  int64_t rejected = 0;
+  for (const auto& source : rejections) {
+    say("reject", describe(source));
+    rejected += source.total();
+  }
   const auto held_out = held_out_records(recipe.data, records);
   const auto dataset = build_dataset(recipe.data, records, *base.tokenizer, chat);
   const auto work = run_work(recipe.train, dataset.train);
@@ -81,7 +88,7 @@ Exit check(const CheckOptions& options) {
                             inputs.empty() ? "" : fmt::format(" and {} of evaluation", duration(time.evaluation))));
   }
   if (options.json) {
-    fmt::print("{}\n", OrderedJson{{"recipe", loaded.file}, {"sha256", loaded.sha256}, {"steps", work.steps}, {"rows_per_step", work.rows_per_step}, {"most_rows", work.most_rows},
+    fmt::print("{}\n", OrderedJson{{"recipe", loaded.file}, {"sha256", loaded.sha256}, {"rejected_records", rejected}, {"steps", work.steps}, {"rows_per_step", work.rows_per_step}, {"most_rows", work.most_rows},
                                    {"trainable_elements", trainable}, {"peak_bytes", memory.peak()}, {"program_bytes", memory.program}, {"weight_bytes", memory.weights},
                                    {"trainable_bytes", memory.trainables}, {"sample_bytes", memory.samples}, {"pass_bytes", memory.passes}, {"generation_bytes", memory.generation},
                                    {"available_bytes", machine.available}, {"disk_bytes", disk}, {"training_seconds", time.training}, {"evaluation_seconds", time.evaluation}}.dump(1));

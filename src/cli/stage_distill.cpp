@@ -82,6 +82,10 @@ std::string objective_inputs(const Recipe& recipe) {
   teacher.cache.clear();   // where it is kept changes nothing
   teacher.threads = 0;
   std::string text = print_spec(*recipe.distill) + print_spec(teacher);
+  if (!teacher.url.empty()) {   // how it was asked changes nothing
+    teacher.server = {.model = teacher.server.model};
+    return print_spec(*recipe.distill) + print_spec(teacher);
+  }
   for (const auto& file : model_files(teacher.path)) text += file.filename().string() + " " + sha256_file(file) + "\n";
   return text;
 }
@@ -109,6 +113,11 @@ DistillResult compare_with_teacher(Run& run, const std::string& training) {
   DistillResult result;
   const auto& recipe = run.recipe();
   if (!recipe.distill) return result;
+  if (!recipe.teacher->url.empty()) {
+    result.lines.push_back({"agreement", "not measured: the teacher is behind a server (eval.tasks measures the student)", 0, true});
+    run.say(result.lines.back());
+    return result;
+  }
   const bool baseline = recipe.distill->baseline && run.trains();
   if (baseline) result.lines.push_back(train_baseline(run));
   auto inputs = run.sample_inputs();

@@ -2,13 +2,15 @@
 #include "cli/run_stages.h"
 #include "data/check_samples.h"
 #include "data/overlap.h"
+#include "data/reject.h"
 
 namespace retort {
 
 namespace {
 
-std::vector<std::string> notes_of(const DatasetCounts& counts, const Overlap& overlap) {
+std::vector<std::string> notes_of(const DatasetCounts& counts, const std::vector<RejectionCounts>& rejections, const Overlap& overlap) {
   std::vector<std::string> notes;
+  for (const auto& source : rejections) notes.push_back(describe(source));
   if (counts.skipped_long > 0) notes.push_back(fmt::format("{} of {} records are too long and were left out (data.length)", counts.skipped_long, counts.records));
   if (counts.cut > 0) notes.push_back(fmt::format("{} of {} records were cut to data.row_tokens", counts.cut, counts.records));
   if (counts.duplicates > 0) notes.push_back(fmt::format("{} of {} records are equal to another; equal ones stay on one side of the split", counts.duplicates, counts.records));
@@ -28,10 +30,11 @@ SamplesResult prepare_samples(Run& run) {
     run.make_dataset();
     const auto& dataset = run.dataset();
     refuse_bad_samples(dataset, *run.model().tokenizer, run.chat());
-    const auto records = read_records(run.recipe().data);
+    std::vector<RejectionCounts> rejections;
+    const auto records = read_records(run.recipe().data, &rejections);
     const auto overlap = find_overlap(records, held_out_records(run.recipe().data, records));
     return Json{{"train", dataset.train.size()}, {"held_out", dataset.held_out.size()}, {"tokens", dataset.counts.tokens}, {"supervised", dataset.counts.supervised},
-                {"notes", notes_of(dataset.counts, overlap)}};
+                {"notes", notes_of(dataset.counts, rejections, overlap)}};
   });
   SamplesResult result;
   result.train = stage.values.at("train");

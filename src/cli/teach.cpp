@@ -23,6 +23,10 @@ Exit teach_by_recipe(const TeachOptions& options) {
   if (!recipe.teacher) throw RecipeError(fmt::format("{}: teacher: missing; expected a section that names the teacher", loaded.file));
   if (recipe.teacher->live) throw RecipeError(fmt::format("{}: teacher.live: this teacher is asked while training; set it to false to keep a cache", loaded.file));
   const auto student = load_model(recipe.model);
+  if (recipe.teacher->answers) {
+    fmt::print("{}\n", collect_answers(recipe, *student.tokenizer));
+    return Exit::done;
+  }
   const auto& chat = choose_chat_template(recipe.data.chat_template, student.chat_template_source);
   const auto dataset = load_dataset(recipe.data, *student.tokenizer, chat);
   TeacherOfRun teacher(recipe, *student.tokenizer, chat, dataset.train);

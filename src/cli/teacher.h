@@ -8,6 +8,7 @@
 
 #include "distill/objective.h"
 #include "distill/teach.h"
+#include "distill/teach_served.h"
 #include "recipe/recipe.h"
 
 namespace retort {
@@ -26,12 +27,20 @@ class TeacherOfRun {
 
  private:
   TeachJob job();
+  bool served() const { return !recipe_.teacher->url.empty(); }
+  ServedTeacher& served_teacher();
+  ServedTeachJob served_job();
+  std::string complete_served(int64_t shard, int64_t shards);
   const Recipe& recipe_;
   const Tokenizer& student_;
   const ChatTemplate& chat_;
   const std::vector<Sample>& samples_;
   DistillSpec distill_;
   std::optional<Teacher> teacher_;
+  std::unique_ptr<ServedTeacher> served_;
 };
+
+// `retort teach` with teacher.answers: the server answers the prompts of the training samples; one line about the file.
+std::string collect_answers(const Recipe& recipe, const Tokenizer& student);
 
 }  // namespace retort

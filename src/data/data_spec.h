@@ -1,10 +1,12 @@
 // The `data:` section of a recipe.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/fields.h"
+#include "data/reject_spec.h"
 
 namespace retort {
 
@@ -17,6 +19,7 @@ struct SourceSpec {
   double weight = 1;
   int64_t limit = 0;
   std::string use = "both";
+  std::optional<RejectSpec> reject = {};
 
   template <class Visitor> void fields(Visitor& field) {
     field("path", path, required(not_empty()), "file, or folder for licences and text");
@@ -31,6 +34,7 @@ struct SourceSpec {
     field("weight", weight, above(0), "how often each training sample of this source is used in an epoch; 0.5 takes half of them, chosen by hash");
     field("limit", limit, at_least(0), "use at most this many records, chosen by hash; 0 takes all");
     field("use", use, one_of({"both", "train", "held_out"}), "both: split by hash; train or held_out: all records on that side");
+    field.section("reject", reject, "records that are left out, for answers that a model generated; before limit and split");
   }
 };
 

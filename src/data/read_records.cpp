@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "data/json_records.h"
 #include "data/readers.h"
+#include "data/reject.h"
 #include "text/chat_pieces.h"
 
 namespace retort {
@@ -36,6 +37,7 @@ class Collector {
     if (source.kind != "auto" && source.kind != "columns" && !source.prompt.empty())
       throw RecipeError(where_ + ".kind: prompt and completion are set, so kind is 'columns'; found '" + source.kind + "'");
     if (source.kind == "columns" && source.prompt.empty()) throw RecipeError(where_ + ".prompt: kind 'columns' needs prompt and completion");
+    if (source.reject) judge_.emplace(*source.reject, where_);
   }
 
   void add_json(const Json& object, std::string place) {
@@ -67,7 +69,11 @@ class Collector {
     finish(std::move(record));
   }
 
-  std::vector<Record> take() { return std::move(records_); }
+  std::vector<Record> take(std::vector<RejectionCounts>* rejections) {
+    if (judge_ && records_.empty()) throw RecipeError(fmt::format("{}.reject: nothing is left: {}", where_, describe(counts_)));
+    if (judge_ && rejections) rejections->push_back(counts_);
+    return std::move(records_);
+  }
 
  private:
   Record blank(Columns columns, std::string place) const {
@@ -81,21 +87,35 @@ class Collector {
 
   void finish(Record record) {
     if (record.messages.empty()) {
-      if (trimmed(record.text).empty()) corrupt(record.place, "text", "is empty");
-      return records_.push_back(std::move(record));
+      if (trimmed(record.text).empty() && !judge_) corrupt(record.place, "text", "is empty");
+      return keep(std::move(record));
     }
     if (!source_.system.empty() && record.messages[0].role != "system")
       record.messages.insert(record.messages.begin(), {"system", fill_placeholders(source_.system, record.columns, where_ + ".system")});
     if (record.messages.back().role != "assistant")
       corrupt(record.place, "", "the conversation ends with a " + record.messages.back().role + " message; expected an assistant's answer to learn from");
+    // A model may have said nothing: that is for the judge.
     for (const auto& message : record.messages)
-      if (trimmed(message.content).empty()) corrupt(record.place, message.role, "this message is empty");
+      if (trimmed(message.content).empty() && !(judge_ && &message == &record.messages.back())) corrupt(record.place, message.role, "this message is empty");
+    keep(std::move(record));
+  }
+
+  void keep(Record record) {
+    if (judge_) {
+      ++counts_.records;
+      if (const auto why = judge_->judge(record)) {
+        ++counts_.rejected[static_cast<size_t>(*why)];
+        return;
+      }
+    }
     records_.push_back(std::move(record));
   }
 
   const SourceSpec& source_;
   int32_t index_;
   std::string where_, kind_;
+  std::optional<Judge> judge_;
+  RejectionCounts counts_{source_.path};
   std::vector<Record> records_;
 };
 
@@ -158,7 +178,7 @@ std::string record_hash(const Record& record) {
   return hash.hex();
 }
 
-std::vector<Record> read_records(const SourceSpec& source, int32_t index) {
+std::vector<Record> read_records(const SourceSpec& source, int32_t index, std::vector<RejectionCounts>* rejections) {
   const auto files = source_files(source);
   const auto format = format_of(source);
   Collector collector(source, index);
@@ -182,14 +202,14 @@ std::vector<Record> read_records(const SourceSpec& source, int32_t index) {
     }
     file.require_unchanged();
   }
-  return collector.take();
+  return collector.take(rejections);
 }
 
-std::vector<Record> read_records(const DataSpec& spec) {
+std::vector<Record> read_records(const DataSpec& spec, std::vector<RejectionCounts>* rejections) {
   if (spec.sources.empty()) throw RecipeError("data.sources: expected at least one source");
   std::vector<Record> records;
   for (size_t i = 0; i < spec.sources.size(); ++i) {
-    auto some = read_records(spec.sources[i], static_cast<int32_t>(i));
+    auto some = read_records(spec.sources[i], static_cast<int32_t>(i), rejections);
     keep_some(some, spec.sources[i].limit, static_cast<uint64_t>(spec.seed));
     records.insert(records.end(), std::make_move_iterator(some.begin()), std::make_move_iterator(some.end()));
   }

@@ -27,8 +27,9 @@ struct Record {
 
 // All records of all sources, in file order. FormatError with file and line for a broken record, RecipeError for a spec
 // that does not fit the file (unknown column, no kind recognised).
-std::vector<Record> read_records(const DataSpec& spec);
-std::vector<Record> read_records(const SourceSpec& source, int32_t index);
+struct RejectionCounts;   // data/reject.h; one for each source with a reject section
+std::vector<Record> read_records(const DataSpec& spec, std::vector<RejectionCounts>* rejections = nullptr);
+std::vector<Record> read_records(const SourceSpec& source, int32_t index, std::vector<RejectionCounts>* rejections = nullptr);
 
 // The files that a source reads, in order.
 std::vector<std::string> source_files(const SourceSpec& source);

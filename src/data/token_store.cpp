@@ -17,12 +17,21 @@ template <class T> std::vector<int64_t> offsets_of(const std::vector<T>& parts) 
   return offsets;
 }
 
+struct AsJson {
+  Json& out;
+  template <class Member> void operator()(const char* name, Member& member, const Rule&, const char*) { out[name] = member; }
+};
+
 // The source's settings that decide what a sample becomes.
 std::string source_value(const SourceSpec& source) {
   Sha256 hash;
   for (const auto& file : source_files(source)) hash.add(sha256_file(file));
   Json settings = {{"format", source.format}, {"kind", source.kind},   {"prompt", source.prompt}, {"completion", source.completion}, {"system", source.system},
                    {"group", source.group},   {"weight", source.weight}, {"limit", source.limit}, {"use", source.use}};
+  if (auto reject = source.reject) {
+    AsJson visitor{settings["reject"]};
+    reject->fields(visitor);
+  }
   return "sha256 " + hash.hex() + ", settings " + sha256(settings.dump()).substr(0, 16);
 }
 

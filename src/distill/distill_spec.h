@@ -6,6 +6,7 @@
 
 #include "base/fields.h"
 #include "distill/on_policy_spec.h"
+#include "distill/server_spec.h"
 
 namespace retort {
 
@@ -28,6 +29,9 @@ struct KeepSpec {
 
 struct TeacherSpec {
   std::string path;
+  std::string url;
+  ServerSpec server;
+  std::optional<AnswersSpec> answers = {};
   std::string weights = "keep";
   std::string compute = "auto";
   std::string cache;
@@ -37,7 +41,10 @@ struct TeacherSpec {
   int64_t threads = 0;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("path", path, required(not_empty()), "the teacher: a model folder or .gguf file with the student's tokenizer");
+    field("path", path, any(), "the teacher: a model folder or .gguf file with the student's tokenizer");
+    field("url", url, any(), "or a teacher behind an OpenAI-compatible server: its address up to and with /v1, e.g. http://127.0.0.1:8000/v1. The program retort-online asks it, and no other host");
+    field.section("server", server, "how the server at url is asked");
+    field.section("answers", answers, "the server writes answers to the prompts of the training samples instead of giving probabilities");
     field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
           "how its linear layers are held in memory; keep = as the file stores them");
     field("compute", compute, one_of({"auto", "f32", "bf16"}), "arithmetic of its activations");

@@ -66,6 +66,14 @@ std::vector<int32_t> largest(std::span<const float> p, size_t count) {
   return best;
 }
 
+// Head count, number of drawn ids, entropy.
+void put_sizes(size_t kept, size_t drawn, double entropy, double draw, const KeepSpec& keep, BitWriter& out) {
+  out.put(kept, bits_for(keep.head));
+  out.put(drawn, bits_for(keep.draws));
+  const double steps = std::clamp(entropy, 0.0, ((1 << kEntropyBits) - 1) * kEntropyStep) / kEntropyStep;
+  out.put(std::min<uint64_t>(static_cast<uint64_t>(steps + draw), (1u << kEntropyBits) - 1), kEntropyBits);
+}
+
 }  // namespace
 
 void BitWriter::put(uint64_t value, int bits) {
@@ -140,10 +148,7 @@ void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, 
     }
   }
 
-  out.put(kept, bits_for(keep.head));
-  out.put(drawn.size(), bits_for(keep.draws));
-  const double steps = std::clamp(entropy, 0.0, ((1 << kEntropyBits) - 1) * kEntropyStep) / kEntropyStep;
-  out.put(std::min<uint64_t>(static_cast<uint64_t>(steps + uniform(1)), (1u << kEntropyBits) - 1), kEntropyBits);
+  put_sizes(kept, drawn.size(), entropy, uniform(1), keep, out);
   for (size_t j = 0; j < kept; ++j) {
     out.put(static_cast<uint64_t>(head[j]), id_bits);
     out.put(shares[j], static_cast<int>(keep.precision));
@@ -152,6 +157,33 @@ void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, 
   for (const auto& [id, times] : drawn) {
     for (int64_t i = 1; i < times; ++i) out.put(1, 1);
     out.put(0, 1);
+  }
+}
+
+void encode_top_row(std::span<const int32_t> ids, std::span<const float> log_p, int64_t vocabulary, const KeepSpec& keep, const Draws& draws, uint64_t position, BitWriter& out) {
+  const auto uniform = [&](uint64_t index) { return draws.uniform(position * kDrawsARow + index); };
+  const auto head = std::min(ids.size(), static_cast<size_t>(keep.head));
+  std::vector<double> p;
+  double known = 0, entropy = 0;
+  for (size_t j = 0; j < head; ++j) {
+    p.push_back(std::exp(static_cast<double>(log_p[j])));
+    known += p.back();
+    if (p.back() > 0) entropy -= p.back() * log_p[j];
+  }
+  const double rest = static_cast<int64_t>(head) == vocabulary ? 0 : std::max(0.0, 1 - known);
+  if (rest > 0) entropy -= rest * std::log(rest);
+  std::vector<double> left(head + 1, rest);   // left[j]: without the first j
+  for (size_t j = head; j-- > 0;) left[j] = left[j + 1] + p[j];
+  std::vector<uint64_t> shares;
+  const auto last = (uint64_t{1} << keep.precision) - 1;
+  while (shares.size() < head && (shares.empty() || shares.back() != last)) {
+    const auto j = shares.size();
+    shares.push_back(p[j] > 0 ? rounded_share(p[j], left[j + 1], static_cast<int>(keep.precision), uniform(j + 2)) : 0);
+  }
+  put_sizes(shares.size(), 0, entropy, uniform(1), keep, out);
+  for (size_t j = 0; j < shares.size(); ++j) {
+    out.put(static_cast<uint64_t>(ids[j]), bits_for(vocabulary - 1));
+    out.put(shares[j], static_cast<int>(keep.precision));
   }
 }
 

@@ -54,6 +54,9 @@ class BitReader {
 
 // p: probabilities of the whole vocabulary, fp32. `position` numbers the row for its draws.
 void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, const Draws& draws, uint64_t position, BitWriter& out);
+// A row of which only the likeliest tokens are known, likeliest first: the head and one bucket for the rest; keep.draws is 0. The entropy that is kept
+// is that of the buckets.
+void encode_top_row(std::span<const int32_t> ids, std::span<const float> log_p, int64_t vocabulary, const KeepSpec& keep, const Draws& draws, uint64_t position, BitWriter& out);
 // FormatError for ids outside the vocabulary and counts beyond the rule.
 SparseRow decode_row(BitReader& in, const KeepSpec& keep, int64_t vocabulary, std::string_view file);
 

@@ -2,7 +2,8 @@
 
 #include "base/error.h"
 #include "data/dataset.h"
-#include "eval/text_match.h"
+#include "text/chat_pieces.h"
+#include "text/text_match.h"
 
 namespace retort {
 

@@ -3,14 +3,14 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "eval/text_match.h"
+#include "text/chat_pieces.h"
 
 namespace retort {
 namespace {
 
 std::string asked(const ChoiceQuestion& question, ChoiceScore score) {
-  if (score == ChoiceScore::text) return "Question: " + trimmed(question.text) + "\nAnswer:";
-  auto text = trimmed(question.text) + "\n";
+  if (score == ChoiceScore::text) return fmt::format("Question: {}\nAnswer:", trimmed(question.text));
+  auto text = std::string(trimmed(question.text)) + "\n";
   for (size_t i = 0; i < question.options.size(); ++i) text += fmt::format("{}. {}\n", static_cast<char>('A' + i), question.options[i]);
   return text + "Answer:";
 }

@@ -1,7 +1,7 @@
 #include "eval/numeric.h"
 
 #include "base/error.h"
-#include "eval/final_answer.h"
+#include "text/final_answer.h"
 
 namespace retort {
 namespace {

@@ -85,8 +85,37 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
   if (!recipe.adapter.modules_to_save.empty()) add("gguf_adapter", "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
 }
 
+// Why text is not an address that a teacher may be asked at; empty when it is.
+std::string wrong_address(const std::string& url) {
+  const bool plain = url.starts_with("http://"), tls = url.starts_with("https://");
+  if (!plain && !tls) return "expected http://HOST/v1 or https://HOST/v1";
+  const auto host = url.substr(plain ? 7 : 8, url.find('/', plain ? 7 : 8) - (plain ? 7 : 8));
+  if (host.empty()) return "names no host";
+  if (host.find('@') != std::string::npos) return "holds a name or password; put a token into a file (teacher.server.token_file)";
+  if (url.find_first_of("?#") != std::string::npos || std::any_of(url.begin(), url.end(), [](unsigned char c) { return c <= ' ' || c >= 0x7F; })) return "expected an address without '?', '#' and spaces";
+  return "";
+}
+
+void check_teacher(const Recipe& recipe, const Places& places, std::vector<Problem>& problems) {
+  const auto& teacher = *recipe.teacher;
+  const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of("teacher", key), fmt::format("teacher.{}: {}", key, text)}); };
+  if (teacher.path.empty() && teacher.url.empty()) add("path", "missing; expected a model folder or .gguf file, or teacher.url");
+  if (!teacher.path.empty() && !teacher.url.empty()) add("url", "a teacher is either a model on disk or behind a server; remove path or url");
+  if (teacher.answers && teacher.url.empty()) add("answers", "only a server is asked for answers; set teacher.url");
+  if (teacher.url.empty()) return;
+  if (const auto wrong = wrong_address(teacher.url); !wrong.empty()) add("url", wrong);
+  if (teacher.answers && recipe.distill) add("answers", "a recipe either collects answers or distils; train on teacher.answers.file with a recipe of its own");
+  if (teacher.answers) return;
+  if (teacher.keep.draws != 0) add("keep", fmt::format("draws: {} asks for draws from the whole distribution, a server gives its likeliest tokens; set draws: 0", teacher.keep.draws));
+  if (teacher.live) add("live", "a server is not asked at every step; set it to false");
+  if (recipe.distill && recipe.distill->temperature != 1) add("url", fmt::format("a server gives probabilities at temperature 1; distill.temperature is {}", recipe.distill->temperature));
+  if (recipe.distill && recipe.distill->on_policy) add("url", "distill.on_policy needs a teacher on disk");
+}
+
 void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
-  if (recipe.distill && !recipe.teacher) problems.push_back({Places(root).of("distill", "loss"), "distill: there is no teacher; add a teacher section with its path"});
+  const Places places(root);
+  if (recipe.distill && !recipe.teacher) problems.push_back({places.of("distill", "loss"), "distill: there is no teacher; add a teacher section with its path"});
+  if (recipe.teacher) check_teacher(recipe, places, problems);
 }
 
 }  // namespace

@@ -56,6 +56,24 @@ TEST(DistilledRun, RefusesALossWithoutATeacherAndAnAdapterWithoutABase) {
   EXPECT_NE(adapted.err.find("would have no base on disk"), std::string::npos) << adapted.err;
 }
 
+TEST(SequenceLevel, RejectedAnswersAreCountedInCheckAndInTheReport) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const std::string line = "data/samples/arithmetic-answers.jsonl: 28 of 60 records rejected: 4 unfinished, 4 too short, 4 matching reject.if_match, 8 with a wrong answer, 4 equal to another answer, "
+                           "4 beyond reject.answers_per_prompt";
+  const auto options = fmt::format("recipes/small-sequence-level.yaml run.folder={} train.steps=1 'eval.tasks=[]' 'gate=[]'", (folder.path / "run").string());
+  const auto checked = retort("check --no-step " + options);
+  ASSERT_EQ(checked.exit, 0) << checked.err;
+  EXPECT_NE(checked.out.find("\nreject       " + line + "\n"), std::string::npos) << checked.out;
+  EXPECT_NE(checked.out.find(", of 32 records"), std::string::npos) << checked.out;
+  const auto run = retort("run " + options);
+  ASSERT_EQ(run.exit, 0) << run.err;
+  EXPECT_NE(read_text(folder.path / "run/report.html").find(line), std::string::npos);
+  const auto nothing = retort("check --no-step " + options + " 'data.sources.0.reject.unless_match=no such words'");
+  EXPECT_EQ(nothing.exit, 2);
+  EXPECT_NE(nothing.err.find("data.sources[0].reject: nothing is left: data/samples/arithmetic-answers.jsonl: 60 of 60 records rejected"), std::string::npos) << nothing.err;
+}
+
 TEST(PruneCommand, WritesAModelFolderThatRuns) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;

@@ -18,10 +18,10 @@ struct Result {
   std::string out, err;
 };
 
-// Runs `retort [COMMAND] ARGUMENTS` in the source folder, behind another program where one is named (strace, unshare).
-inline Result retort(const std::string& arguments, const std::string& behind = "", const std::string& name = "") {
+// Runs `PROGRAM [COMMAND] ARGUMENTS` in the source folder, behind another program where one is named (strace, unshare).
+inline Result run_program(const std::string& program, const std::string& arguments, const std::string& behind = "", const std::string& name = "") {
   const auto errors = std::filesystem::temp_directory_path() / fmt::format("retort_cli_{}.err", getpid());
-  const auto command = fmt::format("cd '{}' && {} '{}/retort' {} {} 2>'{}'", RETORT_SOURCE_DIR, behind, RETORT_BINARY_DIR, name, arguments, errors.string());
+  const auto command = fmt::format("cd '{}' && {} '{}/{}' {} {} 2>'{}'", RETORT_SOURCE_DIR, behind, RETORT_BINARY_DIR, program, name, arguments, errors.string());
   Result result;
   auto* pipe = popen(command.c_str(), "r");
   char buffer[4096];
@@ -32,6 +32,8 @@ inline Result retort(const std::string& arguments, const std::string& behind = "
   std::filesystem::remove(errors);
   return result;
 }
+
+inline Result retort(const std::string& arguments, const std::string& behind = "", const std::string& name = "") { return run_program("retort", arguments, behind, name); }
 
 class Folder {
  public:

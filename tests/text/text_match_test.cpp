@@ -1,4 +1,4 @@
-#include "eval/text_match.h"
+#include "text/text_match.h"
 
 #include <gtest/gtest.h>
 

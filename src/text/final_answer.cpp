@@ -1,11 +1,12 @@
-#include "eval/final_answer.h"
+#include "text/final_answer.h"
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
 #include <vector>
 
-#include "eval/text_match.h"
+#include "text/chat_pieces.h"
 
 namespace retort {
 namespace {
@@ -36,7 +37,7 @@ std::optional<std::string> last_boxed(std::string_view text) {
     if (const auto inner = braced(text, open)) return std::string(*inner);
     return std::nullopt;
   }
-  return trimmed(text.substr(open, text.find_first_of("$ \n", open) - open));  // "\boxed 5"
+  return std::string(trimmed(text.substr(open, text.find_first_of("$ \n", open) - open)));  // "\boxed 5"
 }
 
 // Digits with thousands separators, a fraction or a decimal part and an exponent, from the back.
@@ -113,7 +114,7 @@ std::optional<std::string> final_answer(std::string_view text) {
   if (auto boxed = last_boxed(text)) return boxed;
   if (const auto at = text.rfind("####"); at != std::string_view::npos) {
     const auto rest = text.substr(at + 4);
-    return trimmed(rest.substr(0, rest.find('\n')));
+    return std::string(trimmed(rest.substr(0, rest.find('\n'))));
   }
   if (const auto at = text.rfind("answer is"); at != std::string_view::npos) {
     auto rest = text.substr(at + 9);
@@ -121,14 +122,14 @@ std::optional<std::string> final_answer(std::string_view text) {
     size_t stop = 0;
     while (stop < rest.size() && !(rest[stop] == '.' && (stop + 1 == rest.size() || rest[stop + 1] == ' '))) ++stop;
     auto answer = trimmed(rest.substr(0, stop));
-    if (answer.starts_with(':')) answer = trimmed(std::string_view(answer).substr(1));
-    if (!answer.empty()) return answer;
+    if (answer.starts_with(':')) answer = trimmed(answer.substr(1));
+    if (!answer.empty()) return std::string(answer);
   }
   return last_number(text);
 }
 
 std::string normalised_formula(std::string_view formula) {
-  auto text = trimmed(formula);
+  std::string text(trimmed(formula));
   while (text.size() >= 2 && text.front() == '$' && text.back() == '$') text = text.substr(1, text.size() - 2);
   for (const std::string_view gone : {"\n", "\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$", "\\%", "%", "\\,", "\\;"}) replace_all(text, gone, "");
   replace_all(text, "\\\\", "\\");

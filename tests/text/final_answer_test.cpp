@@ -1,4 +1,4 @@
-#include "eval/final_answer.h"
+#include "text/final_answer.h"
 
 #include <gtest/gtest.h>
 

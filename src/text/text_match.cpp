@@ -1,10 +1,12 @@
-#include "eval/text_match.h"
+#include "text/text_match.h"
 
 #include <algorithm>
 #include <cctype>
 #include <map>
 #include <sstream>
 #include <vector>
+
+#include "text/chat_pieces.h"
 
 namespace retort {
 namespace {
@@ -17,13 +19,6 @@ std::vector<std::string> words(const std::string& text) {
 }
 
 }  // namespace
-
-std::string trimmed(std::string_view text) {
-  constexpr std::string_view kWhite = " \t\r\n\v\f";
-  const auto first = text.find_first_not_of(kWhite);
-  if (first == std::string_view::npos) return "";
-  return std::string(text.substr(first, text.find_last_not_of(kWhite) - first + 1));
-}
 
 std::string normalised_answer(std::string_view text) {
   std::string plain;

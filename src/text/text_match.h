@@ -5,7 +5,6 @@
 
 namespace retort {
 
-std::string trimmed(std::string_view text);                        // without white space at both ends
 // SQuAD's normalisation (arXiv:1606.05250): lower case, no punctuation, no articles, single spaces. ASCII only.
 std::string normalised_answer(std::string_view text);
 double token_f1(std::string_view expected, std::string_view got);  // over words of the normalised texts

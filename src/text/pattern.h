@@ -1,0 +1,21 @@
+// A regular expression from a recipe (PCRE2, UTF-8), searched for in texts from outside with bounded steps.
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace retort {
+
+class Pattern {
+ public:
+  // RecipeError, naming `key`, when it is not understood.
+  Pattern(std::string_view pattern, std::string key);
+  // Anywhere in the text; ^ and $ are its ends. RecipeError when that takes too many steps; `place` says where the text is from.
+  bool found_in(std::string_view text, std::string_view place) const;
+
+ private:
+  std::string key_;
+  std::shared_ptr<void> code_;
+};
+
+}  // namespace retort

@@ -6,32 +6,49 @@
 #include <string>
 #include <vector>
 
+#include "data/dataset.h"
 #include "distill/objective.h"
 #include "distill/teach.h"
 #include "recipe/recipe.h"
 
 namespace retort {
 
+// What a student is trained with, and what learns besides it (projections of feature losses), alive with the objective.
+struct TaughtObjective {
+  Objective objective;
+  std::vector<NamedTensor> auxiliary = {};
+  std::vector<std::string> notes = {};     // for the report
+};
+
 class TeacherOfRun {
  public:
-  // `samples` are the training samples and must outlive this. The recipe has a teacher section.
+  // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a teacher section.
   TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const std::vector<Sample>& samples);
 
+  // RecipeError when distill.alignment asks for the student's tokens and it has others.
   Teacher& teacher();
+  // Whether it has other tokens than the student, so that probabilities are carried over by bytes.
+  bool other_tokens();
+  // The recipe's samples in the teacher's tokens, for a teacher with other tokens.
+  const Dataset& dataset();
+  const ChatTemplate& chat();
   std::filesystem::path cache_folder() const;
   // Makes the parts that are missing, showing progress; one line about the cache.
   std::string complete(int64_t shard = 0, int64_t shards = 1);
-  // What the student is trained with; completes the cache first unless the teacher is live.
-  Objective objective();
+  // Completes the cache first unless the teacher is live.
+  TaughtObjective objective(const ModelConfig& student);
 
  private:
   TeachJob job();
+  const std::vector<Sample>& taught() { return other_tokens() ? dataset().train : samples_; }
   const Recipe& recipe_;
   const Tokenizer& student_;
   const ChatTemplate& chat_;
   const std::vector<Sample>& samples_;
   DistillSpec distill_;
   std::optional<Teacher> teacher_;
+  std::optional<Dataset> dataset_;
+  bool other_tokens_ = false;
 };
 
 }  // namespace retort

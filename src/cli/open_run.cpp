@@ -46,6 +46,23 @@ const char* compute_name(at::ScalarType type) { return type == at::kBFloat16 ? "
 
 }  // namespace
 
+namespace {
+
+// What prune.tokenizer names: a file, or those of a folder that tokenizers are read from.
+void add_tokenizer_files(const fs::path& path, std::vector<fs::path>& files) {
+  if (path.empty()) return;
+  if (!fs::exists(path)) throw RecipeError(fmt::format("prune.tokenizer: {}: no such file or folder", printable(path.string())));
+  if (!fs::is_directory(path)) {
+    files.push_back(path);
+    return;
+  }
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.is_regular_file() && (entry.path().extension() == ".json" || entry.path().extension() == ".model")) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+}
+
+}  // namespace
+
 std::vector<fs::path> model_files(const fs::path& path) {
   std::vector<fs::path> files;
   const auto add = [&](const fs::path& file) {
@@ -66,7 +83,9 @@ std::vector<fs::path> model_files(const fs::path& path) {
 }
 
 Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.recipe.run.folder) {
-  model_files_ = hash_of_files(model_files(recipe().model.path));
+  auto files = model_files(recipe().model.path);
+  if (recipe().prune) add_tokenizer_files(recipe().prune->tokenizer, files);
+  model_files_ = hash_of_files(files);
   std::vector<fs::path> sources;
   for (const auto& source : recipe().data.sources)
     for (const auto& file : source_files(source)) sources.emplace_back(file);

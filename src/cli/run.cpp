@@ -18,7 +18,7 @@ Exit run(LoadedRecipe recipe) {
   result.training = train_model(run, run.seconds_since_start() - before);
   result.tuned = evaluate_tuned(run, result.training);
   result.exports = export_models(run, result.training);
-  result.distill = compare_with_teacher(run, result.training.inputs);
+  result.distill = compare_with_teacher(run, result.training, result.base, result.tuned);
   const auto record = write_report(run, result);
   close_run(run);
 

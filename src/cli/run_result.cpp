@@ -180,7 +180,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   lines.insert(lines.end(), result.distill.lines.begin(), result.distill.lines.end());
   if (!result.distill.models.empty()) {
     record.tables.push_back(distill_table(result.distill));
-    if (auto chart = distill_chart(run.folder()); !chart.series.empty()) record.charts.push_back(std::move(chart));
+    if (auto chart = distill_chart(run.folder(), result.distill); !chart.series.empty()) record.charts.push_back(std::move(chart));
   }
   for (const auto& line : lines) record.stages.push_back({line.name, fmt::format("{:.1f}", line.seconds), line.what});
   record.gates = gate_lines(recipe, result);

@@ -49,6 +49,15 @@ struct ModelResult {
   std::optional<Agreement> agreement;     // against the trained model, both in fp32
   int64_t prompts = 0, equal_prompts = 0; // held-out prompts, and those whose token ids are the base tokenizer's
 };
+// What is evaluated under a name: `inputs` says what its weights were made from; `load` and then `held_out` (the run's own when absent)
+// are called when there is work to do.
+struct Evaluated {
+  std::string name;
+  StageInputs inputs;
+  std::function<Subject()> load;
+  std::function<HeldOut()> held_out = nullptr;
+};
+ModelResult evaluate_model(Run& run, const Evaluated& what);
 ModelResult evaluate_base(Run& run);
 ModelResult evaluate_tuned(Run& run, const TrainingResult& training);
 

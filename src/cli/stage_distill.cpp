@@ -1,9 +1,10 @@
 #include "cli/stage_distill.h"
 
+#include <map>
+
 #include "adapters/attach.h"
 #include "base/error.h"
 #include "base/hash.h"
-#include "cli/teacher.h"
 #include "data/dataset.h"
 #include "distill/on_policy.h"
 #include "distill/prune.h"
@@ -55,10 +56,10 @@ StageLine train_baseline(Run& run) {
 
 Json to_json(const Quality& quality) {
   return {{"rows", quality.rows}, {"forward_kl", quality.forward_kl}, {"reverse_kl", quality.reverse_kl}, {"top1", quality.top1}, {"top5", quality.top5},
-          {"acceptance", quality.acceptance}, {"calibration_error", quality.calibration_error}, {"nats", quality.nats}, {"bits_per_byte", quality.bits_per_byte}};
+          {"acceptance", quality.acceptance}, {"calibration_error", quality.calibration_error}, {"nats", quality.nats}, {"bits_per_byte", quality.bits_per_byte}, {"compared", quality.compared}};
 }
 Quality quality_from(const Json& json) {
-  return {json.at("rows"), json.at("forward_kl"), json.at("reverse_kl"), json.at("top1"), json.at("top5"), json.at("acceptance"), json.at("calibration_error"), json.at("nats"), json.at("bits_per_byte")};
+  return {json.at("rows"), json.at("forward_kl"), json.at("reverse_kl"), json.at("top1"), json.at("top5"), json.at("acceptance"), json.at("calibration_error"), json.at("nats"), json.at("bits_per_byte"), json.at("compared")};
 }
 
 }  // namespace
@@ -81,26 +82,27 @@ std::string objective_inputs(const Recipe& recipe) {
   auto teacher = *recipe.teacher;
   teacher.cache.clear();   // where it is kept changes nothing
   teacher.threads = 0;
+  if (!teacher.url.empty()) teacher.server = {.model = teacher.server.model};   // how it was asked changes nothing
   std::string text = print_spec(*recipe.distill) + print_spec(teacher);
-  if (!teacher.url.empty()) {   // how it was asked changes nothing
-    teacher.server = {.model = teacher.server.model};
-    return print_spec(*recipe.distill) + print_spec(teacher);
-  }
+  if (!teacher.url.empty()) return text;
   for (const auto& file : model_files(teacher.path)) text += file.filename().string() + " " + sha256_file(file) + "\n";
   return text;
 }
 
-Objective objective_of(Run& run) {
-  if (!run.recipe().distill) return next_token_objective();
+TaughtObjective objective_of(Run& run) {
+  if (!run.recipe().distill) return {next_token_objective()};
   TeacherOfRun teacher(run.recipe(), *run.model().tokenizer, run.chat(), run.dataset().train);
   if (!run.recipe().teacher->live) run.say("teacher", teacher.complete());
-  return teacher.objective();
+  auto taught = teacher.objective(run.model().model->config);
+  for (const auto& note : taught.notes) run.say("teacher", note);
+  return taught;
 }
 
 TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& watch, std::vector<std::string>& notes) {
   const auto& recipe = run.recipe();
   const auto& tokenizer = *run.model().tokenizer;
-  const auto teacher = load_teacher(*recipe.teacher, tokenizer, job.folder / "round-00" / "teacher");
+  const auto teacher = load_teacher(*recipe.teacher, job.folder / "round-00" / "teacher");
+  require_same_tokens(*teacher.loaded.tokenizer, tokenizer);
   const OnPolicyJob rounds{job, tokenizer, stop_rules(run.model().model->config, tokenizer, &run.chat(), {}), teacher, identity_of(*recipe.teacher, teacher, run.chat(), recipe.distill->temperature)};
   return train_on_policy(recipe.train, *recipe.distill, *recipe.teacher, rounds, watch, [&](const OnPolicyRound& round) {
     notes.push_back(fmt::format("round {}: {} answers of {} tokens in {:.0f} s, {} positions graded in {:.0f} s by one pass over {} of teacher weights, trained in {:.0f} s", round.round, round.answers,
@@ -109,7 +111,66 @@ TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& wat
   }).train;
 }
 
-DistillResult compare_with_teacher(Run& run, const std::string& training) {
+namespace {
+
+LoadedModel trained_student(Run& run, const std::filesystem::path& folder) {
+  auto student = load_student(run.recipe());
+  load_trained(folder, attach_leaves(run, student));
+  return student;
+}
+
+// The models that no other stage measures by the recipe's tasks.
+ModelResult evaluate_baseline(Run& run) {
+  std::optional<LoadedModel> student;
+  auto inputs = run.model_inputs();
+  inputs.add("training", baseline_inputs(run).sha256());
+  return evaluate_model(run, {kBaseline, inputs, [&]() -> Subject {
+                                student = trained_student(run, run.folder() / kBaseline);
+                                return {*student->model, *student->tokenizer, &run.chat(), run.compute()};
+                              }});
+}
+
+ModelResult evaluate_teacher(Run& run) {
+  std::optional<TeacherOfRun> teacher;
+  auto inputs = run.sample_inputs();
+  inputs.add("teacher", objective_inputs(run.recipe()));
+  return evaluate_model(run, {"teacher", inputs, [&]() -> Subject {
+                                teacher.emplace(run.recipe(), *run.model().tokenizer, run.chat(), run.dataset().train);
+                                const auto& asked = teacher->teacher();
+                                return {*asked.loaded.model, *asked.loaded.tokenizer, &teacher->chat(), asked.compute};
+                              },
+                              [&]() -> HeldOut {
+                                if (!teacher->other_tokens()) return {run.dataset().held_out, run.dataset().held_out_records};
+                                return {teacher->dataset().held_out, teacher->dataset().held_out_records};
+                              }});
+}
+
+Json compare_now(Run& run, bool baseline) {
+  const auto& recipe = run.recipe();
+  run.say("teacher", "comparing with the students ...");
+  std::vector<std::pair<std::string, LoadedModel>> students;
+  students.emplace_back("base", load_student(recipe));
+  if (baseline) students.emplace_back(kBaseline, trained_student(run, run.folder() / kBaseline));
+  if (run.trains()) students.emplace_back("distilled", trained_student(run, run.folder()));
+  const auto& tokenizer = *run.model().tokenizer;
+  TeacherOfRun asked(recipe, tokenizer, run.chat(), run.dataset().train);
+  const auto& loaded = asked.teacher();
+  const Student teacher{*loaded.loaded.model, loaded.compute};
+  std::vector<Student> measured;
+  for (const auto& [name, student] : students) measured.push_back({*student.model, run.compute()});
+  const auto measure = [&](const Student* with, const std::vector<Student>& models, const std::vector<Sample>& samples, const Tokenizer& tokens) {
+    return measure_quality(with, models, build_forests(samples, recipe.eval.row_tokens), tokens, tokens.size(), recipe.eval.threads);
+  };
+  auto qualities = measure(asked.other_tokens() ? nullptr : &teacher, measured, run.dataset().held_out, tokenizer);
+  if (asked.other_tokens()) qualities.push_back(measure(nullptr, {teacher}, asked.dataset().held_out, *loaded.loaded.tokenizer).front());
+  Json values = Json::array();
+  for (size_t i = 0; i < qualities.size(); ++i) values.push_back({{"name", i < students.size() ? students[i].first : "teacher"}, {"quality", to_json(qualities[i])}});
+  return {{"models", values}};
+}
+
+}  // namespace
+
+DistillResult compare_with_teacher(Run& run, const TrainingResult& training, const ModelResult& base, const ModelResult& tuned) {
   DistillResult result;
   const auto& recipe = run.recipe();
   if (!recipe.distill) return result;
@@ -119,49 +180,67 @@ DistillResult compare_with_teacher(Run& run, const std::string& training) {
     return result;
   }
   const bool baseline = recipe.distill->baseline && run.trains();
-  if (baseline) result.lines.push_back(train_baseline(run));
+  std::map<std::string, std::vector<TaskResult>> tasks = {{"base", base.tasks}, {"distilled", tuned.tasks}};
+  const auto measured = [&](const ModelResult& model) {
+    tasks[model.name] = model.tasks;
+    result.lines.insert(result.lines.end(), model.lines.begin(), model.lines.end());
+  };
+  if (baseline) {
+    result.lines.push_back(train_baseline(run));
+    measured(evaluate_baseline(run));
+  }
+  measured(evaluate_teacher(run));
   auto inputs = run.sample_inputs();
-  inputs.add("objective", objective_inputs(recipe)).add("training", training).add("baseline", baseline ? baseline_inputs(run).sha256() : "");
-  const auto stage = run.ledger().run("compare with teacher", inputs, {}, [&] {
-    run.say("teacher", "comparing with the students ...");
-    std::vector<std::pair<std::string, LoadedModel>> students;
-    students.emplace_back("base", load_student(run.recipe()));
-    if (baseline) {
-      students.emplace_back("ce-only", load_student(run.recipe()));
-      load_trained(run.folder() / kBaseline, attach_leaves(run, students.back().second));
-    }
-    if (run.trains()) {
-      students.emplace_back("distilled", load_student(run.recipe()));
-      load_trained(run.folder(), attach_leaves(run, students.back().second));
-    }
-    const auto& tokenizer = *run.model().tokenizer;
-    const auto teacher = load_teacher(*recipe.teacher, tokenizer, TeacherOfRun(recipe, tokenizer, run.chat(), run.dataset().train).cache_folder());
-    std::vector<Student> measured;
-    for (const auto& [name, student] : students) measured.push_back({*student.model, run.compute()});
-    const auto qualities = measure_quality({*teacher.loaded.model, teacher.compute}, measured, build_forests(run.dataset().held_out, recipe.eval.row_tokens), tokenizer, teacher.vocabulary, recipe.eval.threads);
-    Json values = Json::array();
-    for (size_t i = 0; i < qualities.size(); ++i) values.push_back({{"name", i < students.size() ? students[i].first : "teacher"}, {"quality", to_json(qualities[i])}});
-    return Json{{"models", values}};
-  });
-  for (const auto& model : stage.values.at("models")) result.models.emplace_back(model.at("name").get<std::string>(), quality_from(model.at("quality")));
+  inputs.add("objective", objective_inputs(recipe)).add("training", training.inputs).add("baseline", baseline ? baseline_inputs(run).sha256() : "");
+  const auto stage = run.ledger().run("compare with teacher", inputs, {}, [&] { return compare_now(run, baseline); });
+  for (const auto& model : stage.values.at("models")) {
+    const auto name = model.at("name").get<std::string>();
+    result.models.push_back({name, quality_from(model.at("quality")), tasks[name]});
+  }
   std::string what;
-  for (const auto& [name, quality] : result.models)
-    if (name != "teacher") what += fmt::format("{}{}: KL {:.4f}, top-1 {:.1f} %", what.empty() ? "" : "; ", name, quality.forward_kl, 100 * quality.top1);
+  for (const auto& [name, quality, scores] : result.models)
+    if (name != "teacher")
+      what += (what.empty() ? "" : "; ") + name + (quality.compared ? fmt::format(": KL {:.4f}, top-1 {:.1f} %", quality.forward_kl, 100 * quality.top1) : fmt::format(": {:.3f} bits/byte", quality.bits_per_byte));
   result.lines.push_back({"agreement", what, stage.seconds, stage.skipped});
   run.say(result.lines.back());
   return result;
 }
 
+namespace {
+
+// What the tasks are judged by, and of answers the share of right first lines too; perplexity stands in the table already.
+std::vector<Headline> task_columns(const TaskResult& task) {
+  if (task.kind == "perplexity" && task.task == task.kind) return {};
+  std::vector<Headline> columns = {headline(task)};
+  if (task.kind == "completion") columns.push_back({"first_line", "first line", true});
+  if (task.task != task.kind)
+    for (auto& column : columns) column.title = task.task + " " + column.title;
+  return columns;
+}
+
+}  // namespace
+
 Table distill_table(const DistillResult& result) {
   Table table{"What is left of the teacher", "On the supervised tokens of the held-out samples. KL in nats a token; accepted: expected tokens a teacher pass gives with four drafted by the student.",
               {"model", "KL(t||s)", "KL(s||t)", "top-1", "top-5", "accepted", "calibration error", "perplexity", "bits/byte"}, {}};
-  for (const auto& [name, q] : result.models)
-    table.rows.push_back({name, fmt::format("{:.4f}", q.forward_kl), fmt::format("{:.4f}", q.reverse_kl), fmt::format("{:.1f} %", 100 * q.top1), fmt::format("{:.1f} %", 100 * q.top5),
-                          fmt::format("{:.2f}", q.acceptance_length()), fmt::format("{:.3f}", q.calibration_error), fmt::format("{:.3f}", q.perplexity()), fmt::format("{:.3f}", q.bits_per_byte)});
+  if (!result.models.empty())
+    for (const auto& task : result.models[0].tasks)
+      for (const auto& column : task_columns(task)) table.head.push_back(column.title);
+  for (const auto& [name, quality, tasks] : result.models) {
+    const auto& q = quality;
+    const auto compared = [&](std::string text) { return q.compared ? text : "-"; };
+    table.rows.push_back({name, compared(fmt::format("{:.4f}", q.forward_kl)), compared(fmt::format("{:.4f}", q.reverse_kl)), compared(fmt::format("{:.1f} %", 100 * q.top1)), compared(fmt::format("{:.1f} %", 100 * q.top5)),
+                          compared(fmt::format("{:.2f}", q.acceptance_length())), fmt::format("{:.3f}", q.calibration_error), fmt::format("{:.3f}", q.perplexity()), fmt::format("{:.3f}", q.bits_per_byte)});
+    for (const auto& task : tasks)
+      for (const auto& column : task_columns(task)) {
+        const auto* value = task.metric(column.metric);
+        table.rows.back().push_back(!value ? "-" : column.share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
+      }
+  }
   return table;
 }
 
-Chart distill_chart(const std::filesystem::path& run_folder) {
+Chart distill_chart(const std::filesystem::path& run_folder, const DistillResult& result) {
   Chart chart{"Held-out cross-entropy", "nats per token, by step", {}, false};
   for (const auto& [name, file] : {std::pair{"distilled", run_folder / "metrics.jsonl"}, std::pair{"cross-entropy only", run_folder / kBaseline / "metrics.jsonl"}}) {
     Series series{name, {}, false};
@@ -170,6 +249,11 @@ Chart distill_chart(const std::filesystem::path& run_folder) {
         if (key == "held_out_loss") series.points.emplace_back(static_cast<double>(row.step), value);
     if (series.points.size() > 1) chart.series.push_back(std::move(series));
   }
+  if (chart.series.empty()) return chart;
+  const double last = chart.series[0].points.back().first;
+  for (const auto& model : result.models)
+    if (model.name == "base" || (model.name == "teacher" && result.models[0].quality.compared))   // nats a token of other tokens are another unit
+      chart.series.push_back({model.name == "base" ? "student before training" : "teacher", {{0, model.quality.nats}, {last, model.quality.nats}}, false});
   return chart;
 }
 

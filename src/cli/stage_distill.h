@@ -3,7 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "cli/open_run.h"
+#include "cli/run_stages.h"
+#include "cli/teacher.h"
 #include "distill/quality.h"
 #include "report/page.h"
 #include "train/train.h"
@@ -14,22 +15,29 @@ namespace retort {
 LoadedModel load_student(const Recipe& recipe);
 
 // Cross-entropy, or the distillation from the recipe's teacher (whose cache is completed first).
-Objective objective_of(Run& run);
+TaughtObjective objective_of(Run& run);
 // The rounds of distill.on_policy; a note each.
 TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& watch, std::vector<std::string>& notes);
 // What the objective depends on besides the samples: the sections, and the teacher's files by content; empty without a teacher.
 std::string objective_inputs(const Recipe& recipe);
 
+// One line of the table: how near the teacher, and how good at the recipe's tasks.
+struct DistilledModel {
+  std::string name;                       // base, ce-only, distilled, teacher
+  Quality quality;
+  std::vector<TaskResult> tasks;
+};
 struct DistillResult {
-  std::vector<std::pair<std::string, Quality>> models;   // base, cross-entropy only, distilled, teacher
+  std::vector<DistilledModel> models;
   std::vector<StageLine> lines;
 };
-// Trains the student without its teacher (distill.baseline), then compares all with the teacher on the held-out samples. Nothing
-// without a distill section. `training`: StageInputs of the distilled weights.
-DistillResult compare_with_teacher(Run& run, const std::string& training);
+// Trains the student without its teacher (distill.baseline), measures that student and the teacher by the recipe's tasks, as `base` and
+// `tuned` are already, and compares all with the teacher on the held-out samples. Nothing without a distill section.
+DistillResult compare_with_teacher(Run& run, const TrainingResult& training, const ModelResult& base, const ModelResult& tuned);
 
 Table distill_table(const DistillResult& result);
-// Held-out cross-entropy over the steps, with and without the teacher; without series where nothing was evaluated.
-Chart distill_chart(const std::filesystem::path& run_folder);
+// Held-out cross-entropy over the steps, with and without the teacher, between the student at its start and the teacher; without
+// series where nothing was evaluated.
+Chart distill_chart(const std::filesystem::path& run_folder, const DistillResult& result);
 
 }  // namespace retort

@@ -7,18 +7,23 @@ namespace retort {
 
 namespace {
 
-ModelResult evaluate_model(Run& run, const std::string& name, StageInputs inputs, const std::function<LoadedModel&()>& load) {
+Subject subject_of(Run& run, LoadedModel& loaded) { return {*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()}; }
+
+}  // namespace
+
+ModelResult evaluate_model(Run& run, const Evaluated& what) {
+  const auto& name = what.name;
   ModelResult result;
   result.name = name;
   const auto& spec = run.recipe().eval;
   if (spec.tasks.empty()) return result;
   const auto folder = std::filesystem::path("eval"), file = folder / (name + ".json");
+  auto inputs = what.inputs;
   inputs.add("samples", run.sample_inputs().sha256()).add("eval", print_spec(spec));
   const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
-    auto& loaded = load();
-    const auto& dataset = run.dataset();
-    const Subject subject{*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()};
-    const auto tasks = evaluate(spec, subject, {dataset.held_out, dataset.held_out_records}, run.folder() / folder / name,
+    const auto subject = what.load();
+    const HeldOut held_out = what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
+    const auto tasks = evaluate(spec, subject, held_out, run.folder() / folder / name,
                                 [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
     write_text(run.folder() / file, to_json(tasks, KeepSamples::yes).dump(1) + "\n");
     return Json{{"tasks", to_json(tasks, KeepSamples::no)}};
@@ -29,16 +34,14 @@ ModelResult evaluate_model(Run& run, const std::string& name, StageInputs inputs
   return result;
 }
 
-}  // namespace
-
 ModelResult evaluate_base(Run& run) {
-  return evaluate_model(run, "base", run.model_inputs(), [&]() -> LoadedModel& { return run.model(); });
+  return evaluate_model(run, {"base", run.model_inputs(), [&] { return subject_of(run, run.model()); }});
 }
 
 ModelResult evaluate_tuned(Run& run, const TrainingResult& training) {
   auto inputs = run.model_inputs();
   inputs.add("training", training.inputs);
-  return evaluate_model(run, "tuned", inputs, [&]() -> LoadedModel& { return run.trained(); });
+  return evaluate_model(run, {"tuned", inputs, [&] { return subject_of(run, run.trained()); }});
 }
 
 }  // namespace retort

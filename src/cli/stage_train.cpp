@@ -90,7 +90,9 @@ Json train_now(Run& run, double elsewhere) {
   };
   const auto& dataset = run.dataset();
   const bool on_policy = recipe.distill && recipe.distill->on_policy;
-  const TrainJob job{model, leaves, dataset.train, dataset.held_out, on_policy ? next_token_objective() : objective_of(run), run.compute(), run.folder(), fingerprint(run)};
+  const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
+  notes.insert(notes.end(), taught.notes.begin(), taught.notes.end());
+  const TrainJob job{model, leaves, dataset.train, dataset.held_out, taught.objective, run.compute(), run.folder(), fingerprint(run), taught.auxiliary};
   const auto result = on_policy ? train_in_rounds(run, job, watch, notes) : train(recipe.train, job, watch);
   if (result.resumed_inexactly) notes.push_back("resumed on another machine, build or recipe (train.checkpoint.resume_inexact): an uninterrupted run would not have given the same bytes");
   if (result.stopped_early) notes.push_back(fmt::format("stopped early after {} of {} steps: the held-out loss no longer fell", result.steps, result.planned));

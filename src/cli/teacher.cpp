@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 #include "data/dataset.h"
+#include "distill/bridged_cache.h"
+#include "distill/uld.h"
 #include "report/progress.h"
 
 namespace retort {
@@ -28,15 +30,33 @@ std::filesystem::path TeacherOfRun::cache_folder() const {
 }
 
 Teacher& TeacherOfRun::teacher() {
-  if (!teacher_) teacher_ = load_teacher(*recipe_.teacher, student_, cache_folder());
+  if (teacher_) return *teacher_;
+  teacher_ = load_teacher(*recipe_.teacher, cache_folder());
+  const auto& tokenizer = *teacher_->loaded.tokenizer;
+  if (distill_.alignment == "tokens") require_same_tokens(tokenizer, student_);
+  other_tokens_ = distill_.alignment == "bytes" || (distill_.alignment == "auto" && tokenizer.hash() != student_.hash());
   return *teacher_;
+}
+
+bool TeacherOfRun::other_tokens() {
+  teacher();
+  return other_tokens_;
+}
+
+const ChatTemplate& TeacherOfRun::chat() {
+  return other_tokens() ? choose_chat_template(recipe_.teacher->chat_template, teacher().loaded.chat_template_source, "teacher.template") : chat_;
+}
+
+const Dataset& TeacherOfRun::dataset() {
+  if (!dataset_) dataset_ = build_dataset(recipe_.data, *teacher().loaded.tokenizer, chat());
+  return *dataset_;
 }
 
 TeachJob TeacherOfRun::job() {
   const auto& spec = *recipe_.teacher;
   auto& asked = teacher();
-  const auto identity = identity_of(spec, asked, chat_, distill_.temperature);
-  return {*asked.loaded.model, asked.compute, asked.vocabulary, distill_.temperature, samples_, cache_folder(), cache_provenance(identity, samples_, spec.keep), spec.keep,
+  const auto identity = identity_of(spec, asked, chat(), distill_.temperature);
+  return {*asked.loaded.model, asked.compute, asked.vocabulary, distill_.temperature, taught(), cache_folder(), cache_provenance(identity, taught(), spec.keep), spec.keep,
           spec.row_tokens,     spec.threads,  0,                1};
 }
 
@@ -78,28 +98,58 @@ std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
     progress->update(state.positions_done, fmt::format("{:.0f} teacher tokens/s", static_cast<double>(state.tokens) / std::max(seconds, 1e-9)));
   });
   progress.reset();
-  const TeacherCache cache(work.folder, work.made_from, plan_cache(samples_, work.keep.part_positions), work.keep, work.vocabulary);
+  const TeacherCache cache(work.folder, work.made_from, plan_cache(work.samples, work.keep.part_positions), work.keep, work.vocabulary);
   return describe(cache, done);
 }
 
-Objective TeacherOfRun::objective() {
+TaughtObjective TeacherOfRun::objective(const ModelConfig& student) {
   if (recipe_.teacher->live) {
+    if (other_tokens()) throw RecipeError("teacher.live: this teacher has another tokenizer; its probabilities are carried to the student's tokens from a cache, set it to false");
     auto& asked = teacher();
     const std::shared_ptr<const Model> model = std::move(asked.loaded.model);
-    const auto live = LiveTeacher{model, asked.compute, asked.vocabulary};
+    auto live = LiveTeacher{model, asked.compute, asked.vocabulary};
     teacher_.reset();
-    return live_distillation(distill_, live);
+    TaughtObjective taught;
+    if (!distill_.features.empty()) {
+      const auto features = std::make_shared<Features>(distill_.features, student, model->config, static_cast<uint64_t>(recipe_.train.seed));
+      taught.auxiliary = features->leaves();
+      live.features = features;
+    }
+    taught.objective = live_distillation(distill_, std::move(live));
+    return taught;
   }
   complete();
   if (served()) {
     served_.reset();
     const auto work = served_job();
-    return cached_distillation(distill_, std::make_shared<TeacherCache>(work.folder, work.made_from, plan_cache(samples_, work.keep.part_positions), work.keep, work.vocabulary));
+    return {cached_distillation(distill_, std::make_shared<TeacherCache>(work.folder, work.made_from, plan_cache(samples_, work.keep.part_positions), work.keep, work.vocabulary))};
   }
-  const auto work = job();
-  auto cache = open_whole_cache(work);
-  teacher_.reset();   // the student needs the memory
-  return cached_distillation(distill_, std::move(cache));
+  auto cache = open_whole_cache(job());
+  if (distill_.loss == "uld") {
+    const auto pairs = std::make_shared<const std::unordered_map<Context, Context>>(paired_in_order(samples_, taught()));
+    const auto find = [pairs, cache](Context context) {
+      const auto found = pairs->find(context);
+      return found == pairs->end() ? std::nullopt : cache->find(found->second);
+    };
+    TaughtObjective taught_by_order{uld_distillation(distill_, {find, student_.size(), false})};
+    teacher_.reset();
+    dataset_.reset();
+    return taught_by_order;
+  }
+  if (!other_tokens()) {
+    teacher_.reset();   // the student needs the memory
+    return {cached_distillation(distill_, std::move(cache))};
+  }
+  const auto bridged = std::make_shared<const BridgedCache>(std::move(cache), *teacher().loaded.tokenizer, dataset().train, student_, samples_);
+  const auto& coverage = bridged->coverage();
+  TaughtObjective taught;
+  taught.notes.push_back(fmt::format("The teacher has another tokenizer: its probabilities are carried to the student's tokens by bytes. It is heard at {} of {} positions; there {:.1f} % of its mass met a token of the student.",
+                                     coverage.heard, coverage.positions, 100 * coverage.mass));
+  if (coverage.heard == 0) throw RecipeError("distill.alignment: the samples' texts differ between teacher and student, so that no position meets; check teacher.template and data.template");
+  taught.objective = kept_distillation(distill_, {[bridged](Context context) { return bridged->find(context); }, bridged->vocabulary(), bridged->sampled()});
+  teacher_.reset();
+  dataset_.reset();
+  return taught;
 }
 
 std::string collect_answers(const Recipe& recipe, const Tokenizer& student) {

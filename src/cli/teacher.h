@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "data/dataset.h"
 #include "distill/objective.h"
 #include "distill/teach.h"
 #include "distill/teach_served.h"
@@ -13,17 +14,30 @@
 
 namespace retort {
 
+// What a student is trained with, and what learns besides it (projections of feature losses), alive with the objective.
+struct TaughtObjective {
+  Objective objective;
+  std::vector<NamedTensor> auxiliary = {};
+  std::vector<std::string> notes = {};     // for the report
+};
+
 class TeacherOfRun {
  public:
-  // `samples` are the training samples and must outlive this. The recipe has a teacher section.
+  // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a teacher section.
   TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const std::vector<Sample>& samples);
 
+  // RecipeError when distill.alignment asks for the student's tokens and it has others.
   Teacher& teacher();
+  // Whether it has other tokens than the student, so that probabilities are carried over by bytes.
+  bool other_tokens();
+  // The recipe's samples in the teacher's tokens, for a teacher with other tokens.
+  const Dataset& dataset();
+  const ChatTemplate& chat();
   std::filesystem::path cache_folder() const;
   // Makes the parts that are missing, showing progress; one line about the cache.
   std::string complete(int64_t shard = 0, int64_t shards = 1);
-  // What the student is trained with; completes the cache first unless the teacher is live.
-  Objective objective();
+  // Completes the cache first unless the teacher is live.
+  TaughtObjective objective(const ModelConfig& student);
 
  private:
   TeachJob job();
@@ -31,6 +45,7 @@ class TeacherOfRun {
   ServedTeacher& served_teacher();
   ServedTeachJob served_job();
   std::string complete_served(int64_t shard, int64_t shards);
+  const std::vector<Sample>& taught() { return other_tokens() ? dataset().train : samples_; }
   const Recipe& recipe_;
   const Tokenizer& student_;
   const ChatTemplate& chat_;
@@ -38,6 +53,8 @@ class TeacherOfRun {
   DistillSpec distill_;
   std::optional<Teacher> teacher_;
   std::unique_ptr<ServedTeacher> served_;
+  std::optional<Dataset> dataset_;
+  bool other_tokens_ = false;
 };
 
 // `retort teach` with teacher.answers: the server answers the prompts of the training samples; one line about the file.

@@ -22,7 +22,8 @@ class ByteBridge {
  public:
   ByteBridge(const Tokenizer& teacher, const Tokenizer& student);
 
-  // The row over student tokens: ids distinct, rising; p sums to `covered`, and all of them are head (nothing is known of a rest).
+  // The row over student tokens: those that a head token met first, rising, then those that drawn tokens alone met; p sums to
+  // `covered`, and the rest is what is not in the head. The entropy is that of what was carried: for equal tokens the teacher's own.
   struct Carried {
     SparseRow row;
     double covered = 0;     // share of the possible mass that met a student token
@@ -48,8 +49,10 @@ struct BridgePlace {
   Context context;
   std::string prefix;
 };
-// For each supervised context of `student` that lies on the same text as `teacher` (the same record in the teacher's tokens). Samples whose supervised
-// bytes differ by more than a space in front have none; `lost` counts their positions and those before the teacher's first boundary.
+// For each supervised context of `student` that lies on the same text as `teacher` (the same record in the teacher's tokens). Runs of supervised
+// tokens (answers) are paired in order and aligned at their ends: the front of one may be missing in the other, a space that
+// SentencePiece adds or a first token that nothing predicts. `lost` counts the positions of runs that differ otherwise, and those
+// before the teacher's first boundary.
 std::vector<std::pair<Context, BridgePlace>> bridge_places(const Sample& student, const Tokenizer& student_tokens, const Sample& teacher, const Tokenizer& teacher_tokens, int64_t* lost = nullptr);
 
 }  // namespace retort

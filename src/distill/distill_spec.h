@@ -3,9 +3,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/fields.h"
+#include "distill/feature_spec.h"
 #include "distill/on_policy_spec.h"
+#include "distill/select_spec.h"
 #include "distill/server_spec.h"
 
 namespace retort {
@@ -34,6 +37,7 @@ struct TeacherSpec {
   std::optional<AnswersSpec> answers = {};
   std::string weights = "keep";
   std::string compute = "auto";
+  std::string chat_template = "auto";
   std::string cache;
   bool live = false;
   KeepSpec keep;
@@ -41,13 +45,14 @@ struct TeacherSpec {
   int64_t threads = 0;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("path", path, any(), "the teacher: a model folder or .gguf file with the student's tokenizer");
+    field("path", path, any(), "the teacher: a model folder or .gguf file");
     field("url", url, any(), "or a teacher behind an OpenAI-compatible server: its address up to and with /v1, e.g. http://127.0.0.1:8000/v1. The program retort-online asks it, and no other host");
     field.section("server", server, "how the server at url is asked");
     field.section("answers", answers, "the server writes answers to the prompts of the training samples instead of giving probabilities");
     field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
           "how its linear layers are held in memory; keep = as the file stores them");
     field("compute", compute, one_of({"auto", "f32", "bf16"}), "arithmetic of its activations");
+    field("template", chat_template, not_empty(), "a teacher with another tokenizer: its chat template by name; auto: by the hash of its own");
     field("cache", cache, any(), "folder that keeps what it said, made or completed when needed; empty = inside the run's folder");
     field("live", live, any(), "no cache: the teacher stays in memory and is asked at every step");
     field.section("keep", keep, "what the cache keeps of each position");
@@ -61,16 +66,23 @@ struct DistillSpec {
   double parameter = -1;
   double temperature = 1;
   double weight = 0.5;
+  std::string alignment = "auto";
   bool baseline = true;
+  std::optional<SelectSpec> select = {};
+  std::vector<FeatureSpec> features = {};
   std::optional<OnPolicySpec> on_policy = {};
 
   template <class Visitor> void fields(Visitor& field) {
-    field("loss", loss, one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "total_variation", "adaptive_kl"}),
-          "divergence from the teacher at each supervised token; the rest of the loss is cross-entropy");
+    field("loss", loss, one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "total_variation", "adaptive_kl", "uld"}),
+          "divergence from the teacher at each supervised token; the rest of the loss is cross-entropy. uld: sorted probabilities of a teacher with any tokenizer (arXiv:2402.12030), from a cache");
     field("parameter", parameter, between(-1, 1), "jensen_shannon: the teacher's share of the mixture; skewed: its alpha; adaptive_kl: mass of the head; -1 = 0.5, 0.1, 0.5");
     field("temperature", temperature, between(0.05, 100), "both distributions are softmax(logits / T); the loss is multiplied by T^2, so gradients keep their size");
     field("weight", weight, between(0, 1), "share of the divergence; the other 1 - weight is cross-entropy with the data");
+    field("alignment", alignment, one_of({"auto", "tokens", "bytes"}),
+          "tokens: teacher and student share a tokenizer; bytes: they need not, probabilities are carried to the student's tokens through their bytes (from the cache); auto: tokens where the tokenizers are equal");
     field("baseline", baseline, any(), "train the same student on the same tokens without the teacher too, for the table of the report");
+    field.section("select", select, "positions at which the teacher is heard; absent: all that are supervised");
+    field.list("features", features, "losses between layers of student and teacher besides (teacher.live: true)");
     field.section("on_policy", on_policy, "the student learns from its own answers, graded by the teacher");
   }
 };

@@ -1,5 +1,6 @@
 #include "distill/objective.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -7,32 +8,6 @@
 
 namespace retort {
 namespace {
-
-// Supervised rows of a forest, each once, with the targets that share it.
-struct SupervisedRows {
-  std::vector<int32_t> rows;
-  std::vector<std::vector<const Target*>> targets;
-  std::vector<double> weight;   // summed over the targets
-  double total = 0;
-};
-
-SupervisedRows supervised_rows(const Forest& forest) {
-  SupervisedRows all;
-  std::vector<int32_t> place(forest.tokens.size(), -1);
-  for (const auto& target : forest.targets) {
-    auto& at = place[static_cast<size_t>(target.row)];
-    if (at < 0) {
-      at = static_cast<int32_t>(all.rows.size());
-      all.rows.push_back(target.row);
-      all.targets.emplace_back();
-      all.weight.push_back(0);
-    }
-    all.targets[static_cast<size_t>(at)].push_back(&target);
-    all.weight[static_cast<size_t>(at)] += target.weight;
-    all.total += target.weight;
-  }
-  return all;
-}
 
 double parameter_of(const DistillSpec& spec, const Divergence& divergence) { return spec.parameter < 0 ? divergence.parameter : spec.parameter; }
 
@@ -44,17 +19,32 @@ Tensor data_part(const DistillSpec& spec, const Tensor& hidden, const Forest& fo
   return cross_entropy(hidden, targets, model.head, pass).nats;
 }
 
+// Rows at which the teacher is heard.
+std::vector<bool> chosen_rows(const std::optional<SelectSpec>& select, const Tensor& log_p, const Tensor& p, const Tensor& q) {
+  std::vector<bool> chosen(static_cast<size_t>(p.size(0)), true);
+  if (!select) return chosen;
+  const auto amount = select->by == "entropy" ? at::where(p.gt(0), p * log_p, at::zeros_like(p)).sum(-1, false, at::kDouble).neg() : (p - q).abs().sum(-1, false, at::kDouble) / 2;
+  for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = amount.const_data_ptr<double>()[i] >= select->at_least;
+  return chosen;
+}
+
 }  // namespace
 
 Objective live_distillation(const DistillSpec& spec, LiveTeacher teacher) {
   const auto& divergence = find_divergence(spec.loss);
   const double parameter = parameter_of(spec, divergence);
   return [=](const Model& model, const Forest& forest, const Pass& pass) -> LossSum {
-    const auto hidden = model.hidden(pass);
-    if (!pass.training || spec.weight == 0) return cross_entropy(hidden, forest.targets, model.head, pass);
+    if (!pass.training) return cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
     const auto rows = supervised_rows(forest);
+    Heard heard, heard_of_teacher;
+    auto student_pass = pass, teacher_pass = make_pass(forest, teacher.compute);
+    if (teacher.features) {
+      teacher.features->listen(student_pass, Features::Side::student, heard);
+      teacher.features->listen(teacher_pass, Features::Side::teacher, heard_of_teacher);
+    }
+    const auto hidden = model.hidden(student_pass);
+    if (spec.weight == 0 && !teacher.features) return cross_entropy(hidden, forest.targets, model.head, pass);
     Tensor taught;   // the teacher's hidden states
-    auto teacher_pass = make_pass(forest, teacher.compute);
     {
       const at::NoGradGuard no_graph;
       taught = teacher.model->hidden(teacher_pass);
@@ -64,6 +54,7 @@ Objective live_distillation(const DistillSpec& spec, LiveTeacher teacher) {
       const auto log_of = [&](const Tensor& z) { return (t == 1 ? z : z / t).log_softmax(-1); };
       const auto log_p = log_of(logits(taught, chunk.rows, teacher.model->head, teacher_pass).narrow(1, 0, teacher.vocabulary)), p = log_p.exp();
       const auto log_q = log_of(chunk.logits), q = log_q.exp();
+      const auto chosen = chosen_rows(spec.select, log_p, p, q);
       const auto width = static_cast<size_t>(teacher.vocabulary);
       auto* out = chunk.logits.mutable_data_ptr<float>();
       std::vector<float> slope(gradient ? 0 : width);
@@ -71,6 +62,10 @@ Objective live_distillation(const DistillSpec& spec, LiveTeacher teacher) {
       for (size_t i = 0; i < chunk.rows.size(); ++i) {
         const auto row_of = [&](const Tensor& all) { return std::span(all.const_data_ptr<float>() + i * width, width); };
         const std::span<float> result = gradient ? std::span(out + i * width, width) : std::span(slope);
+        if (!chosen[i]) {
+          std::fill(result.begin(), result.end(), 0.0f);
+          continue;
+        }
         sum += rows.weight[chunk.first + i] * measure(divergence, {row_of(log_p), row_of(p), row_of(log_q), row_of(q)}, parameter, result);
         const auto scale = static_cast<float>(rows.weight[chunk.first + i] * spec.weight * t);   // T^2 of the loss, 1/T of the logits
         if (gradient)
@@ -79,15 +74,17 @@ Objective live_distillation(const DistillSpec& spec, LiveTeacher teacher) {
       return sum * spec.weight * t * t;
     });
     if (const auto data = data_part(spec, hidden, forest, model, pass); data.defined()) nats = nats + data;
+    if (teacher.features) nats = nats + teacher.features->loss(heard, heard_of_teacher, rows, pass);
     return {nats, rows.total};
   };
 }
 
 // sum p^ (log p - log q): the entropy is kept exactly (on average), -sum p^ log q is estimated without bias. d/dz = q - p^.
 RowCost sampled_forward_kl(const SparseRow& row, std::span<const float> log_q, std::span<float> corrections) {
-  RowCost cost{-static_cast<double>(row.entropy), 1};
+  RowCost cost{-static_cast<double>(row.entropy), 0};
   for (size_t i = 0; i < row.ids.size(); ++i) {
     cost.nats -= static_cast<double>(row.p[i]) * log_q[i];
+    cost.softmax += row.p[i];   // 1, or what another tokenizer's tokens covered
     corrections[i] = -row.p[i];
   }
   return cost;
@@ -116,53 +113,131 @@ RowCost bucket_divergence(const Divergence& divergence, double parameter, const 
   return cost;
 }
 
-Objective cached_distillation(const DistillSpec& spec, std::shared_ptr<const TeacherCache> cache) {
+double disagreement(const SparseRow& row, std::span<const float> log_q) {
+  double inside = 0, sum = 0;
+  for (size_t i = 0; i < row.head; ++i) {
+    const double q = std::exp(static_cast<double>(log_q[i]));
+    inside += q;
+    sum += std::abs(static_cast<double>(row.p[i]) - q);
+  }
+  return (sum + std::abs(static_cast<double>(row.rest) - (1 - inside))) / 2;
+}
+
+namespace {
+
+// What is asked of one row: the teacher's ids, then the labels of the data that are not among them.
+struct AskedRow {
+  std::optional<SparseRow> kept;
+  double teacher = 0, data = 0;                      // weights of the two parts
+  std::vector<std::pair<size_t, float>> labels;      // index among the row's ids, weight
+};
+
+struct Asked {
+  std::vector<AskedRow> rows;                        // one a supervised row
+  IdRows ids;                                        // of those that ask for any
+  std::vector<size_t> place;                         // of each of those among `rows`
+};
+
+// `with_labels`: the cross-entropy is taken in the same pass.
+Asked ask(const DistillSpec& spec, const KeptRows& kept, const SupervisedRows& rows, const Forest& forest, bool with_labels) {
+  Asked asked;
+  const auto here = contexts(forest);
+  for (size_t i = 0; i < rows.rows.size(); ++i) {
+    AskedRow row;
+    row.kept = kept.find(here[static_cast<size_t>(rows.rows[i])]);
+    row.data = row.kept ? 1 - spec.weight : 1;
+    if (row.kept && spec.select && spec.select->by == "entropy" && row.kept->entropy < spec.select->at_least) row.kept.reset();
+    if (row.kept) row.teacher = rows.weight[i] * spec.weight * spec.temperature * spec.temperature;
+    const auto begin = asked.ids.ids.size();
+    if (row.kept) asked.ids.ids.insert(asked.ids.ids.end(), row.kept->ids.begin(), row.kept->ids.end());
+    if (with_labels && row.data > 0)
+      for (const auto* target : rows.targets[i]) {
+        const auto first = asked.ids.ids.begin() + static_cast<std::ptrdiff_t>(begin);
+        const auto found = std::find(first, asked.ids.ids.end(), target->label);
+        const auto at = static_cast<size_t>(found - first);
+        if (found == asked.ids.ids.end()) asked.ids.ids.push_back(target->label);
+        row.labels.emplace_back(at, target->weight * static_cast<float>(row.data));
+      }
+    if (asked.ids.ids.size() > begin) {
+      asked.ids.rows.push_back(rows.rows[i]);
+      asked.ids.offsets.push_back(asked.ids.ids.size());
+      asked.place.push_back(i);
+    }
+    asked.rows.push_back(std::move(row));
+  }
+  return asked;
+}
+
+// The data's part where the teacher is compared at another temperature: a pass of its own.
+Tensor data_part(const Asked& asked, const SupervisedRows& rows, const Tensor& hidden, const Model& model, const Pass& pass) {
+  std::vector<Target> targets;
+  for (size_t i = 0; i < asked.rows.size(); ++i)
+    if (asked.rows[i].data > 0)
+      for (const auto* target : rows.targets[i]) targets.push_back({target->row, target->label, target->weight * static_cast<float>(asked.rows[i].data), target->sample});
+  return targets.empty() ? Tensor() : cross_entropy(hidden, targets, model.head, pass).nats;
+}
+
+// A sum that is linear in log q is cross-entropy with several weighted labels a row.
+Tensor linear_part(const Asked& asked, const SupervisedRows& rows, const Tensor& hidden, const Model& model, const Pass& pass) {
+  std::vector<Target> targets;
+  double constant = 0;
+  for (size_t i = 0; i < asked.place.size(); ++i) {
+    const auto& row = asked.rows[asked.place[i]];
+    const auto begin = asked.ids.offsets[i];
+    const auto at_row = asked.ids.rows[i], sample = rows.targets[asked.place[i]].front()->sample;
+    for (const auto& [at, weight] : row.labels) targets.push_back({at_row, asked.ids.ids[begin + at], weight, sample});
+    if (!row.kept) continue;
+    for (size_t j = 0; j < row.kept->ids.size(); ++j) targets.push_back({at_row, row.kept->ids[j], static_cast<float>(row.teacher) * row.kept->p[j], sample});
+    constant += row.teacher * row.kept->entropy;
+  }
+  return cross_entropy(hidden, targets, model.head, pass).nats - constant;
+}
+
+}  // namespace
+
+Objective kept_distillation(const DistillSpec& spec, KeptRows kept) {
   const auto& divergence = find_divergence(spec.loss);
   const double parameter = parameter_of(spec, divergence);
-  const bool sampled = spec.loss == "forward_kl" && cache->keep().draws > 0;
+  const bool sampled = spec.loss == "forward_kl" && kept.sampled, by_disagreement = spec.select && spec.select->by == "disagreement";
   return [=](const Model& model, const Forest& forest, const Pass& pass) -> LossSum {
     const auto hidden = model.hidden(pass);
     if (!pass.training || spec.weight == 0) return cross_entropy(hidden, forest.targets, model.head, pass);
     const auto rows = supervised_rows(forest);
-    const auto here = contexts(forest);
-    std::vector<SparseRow> kept;
-    for (size_t i = 0; i < rows.rows.size(); ++i) {
-      auto row = cache->find(here[static_cast<size_t>(rows.rows[i])]);
-      if (!row) throw FormatError(fmt::format("{}: has no row for a context of these samples ({} of {} positions are there); run `retort teach` to complete it",
-                                              printable(cache->folder().string()), cache->positions(), cache->planned_positions()));
-      kept.push_back(std::move(*row));
-    }
-    const double t = spec.temperature;
-    // Forward KL from a sample is cross-entropy with several weighted labels a row, minus a constant: at T = 1 teacher and data
-    // go through the fused head together, at the cost of cross-entropy alone.
-    if (sampled && t == 1 && cache->vocabulary() == model.head.linear.weight.rows) {
-      std::vector<Target> targets;
-      double constant = 0;
-      for (size_t i = 0; i < kept.size(); ++i) {
-        if (spec.weight < 1)
-          for (const auto* target : rows.targets[i]) targets.push_back({target->row, target->label, target->weight * static_cast<float>(1 - spec.weight), target->sample});
-        const auto sample = rows.targets[i].front()->sample;
-        for (size_t j = 0; j < kept[i].ids.size(); ++j)
-          targets.push_back({rows.rows[i], kept[i].ids[j], static_cast<float>(rows.weight[i] * spec.weight) * kept[i].p[j], sample});
-        constant += rows.weight[i] * spec.weight * kept[i].entropy;
+    // At T = 1 teacher and data go through the head once; padding of the matrix counts for the data alone.
+    const bool together = spec.temperature == 1 && kept.vocabulary == model.head.linear.weight.rows;
+    const auto asked = ask(spec, kept, rows, forest, together);
+    if (sampled && together && !by_disagreement) return {linear_part(asked, rows, hidden, model, pass), rows.total};
+    auto nats = loss_over_ids(hidden, asked.ids, model.head, pass, kept.vocabulary, spec.temperature, [&](size_t i, std::span<const float> log_q, std::span<float> corrections) {
+      const auto& row = asked.rows[asked.place[i]];
+      IdLoss loss;
+      if (row.kept && !(by_disagreement && disagreement(*row.kept, log_q) < spec.select->at_least)) {
+        const auto mine = corrections.first(row.kept->ids.size());
+        const auto cost = sampled ? sampled_forward_kl(*row.kept, log_q, mine) : bucket_divergence(divergence, parameter, *row.kept, log_q, mine);
+        for (auto& value : mine) value *= static_cast<float>(row.teacher);
+        loss = {cost.nats * row.teacher, cost.softmax * row.teacher};
       }
-      return {cross_entropy(hidden, targets, model.head, pass).nats - constant, rows.total};
-    }
-    IdRows asked;
-    for (size_t i = 0; i < kept.size(); ++i) {
-      asked.rows.push_back(rows.rows[i]);
-      asked.ids.insert(asked.ids.end(), kept[i].ids.begin(), kept[i].ids.end());
-      asked.offsets.push_back(asked.ids.size());
-    }
-    auto nats = loss_over_ids(hidden, asked, model.head, pass, cache->vocabulary(), t, [&](size_t i, std::span<const float> log_q, std::span<float> corrections) {
-      const auto cost = sampled ? sampled_forward_kl(kept[i], log_q, corrections) : bucket_divergence(divergence, parameter, kept[i], log_q, corrections);
-      const double scale = rows.weight[i] * spec.weight * t * t;
-      for (auto& value : corrections) value *= static_cast<float>(scale);
-      return IdLoss{cost.nats * scale, cost.softmax * scale};
+      for (const auto& [at, weight] : row.labels) {
+        loss.nats -= static_cast<double>(weight) * log_q[at];
+        loss.softmax += weight;
+        corrections[at] -= weight;
+      }
+      return loss;
     });
-    if (const auto data = data_part(spec, hidden, forest, model, pass); data.defined()) nats = nats + data;
+    if (!together)
+      if (const auto data = data_part(asked, rows, hidden, model, pass); data.defined()) nats = nats + data;
     return {nats, rows.total};
   };
+}
+
+Objective cached_distillation(const DistillSpec& spec, std::shared_ptr<const TeacherCache> cache) {
+  KeptRows rows{nullptr, cache->vocabulary(), cache->keep().draws > 0};
+  rows.find = [cache = std::move(cache)](Context context) {
+    auto row = cache->find(context);
+    if (!row) throw FormatError(fmt::format("{}: has no row for a context of these samples ({} of {} positions are there); run `retort teach` to complete it",
+                                            printable(cache->folder().string()), cache->positions(), cache->planned_positions()));
+    return row;
+  };
+  return kept_distillation(spec, std::move(rows));
 }
 
 void require_same_tokens(const Tokenizer& teacher, const Tokenizer& student) {
@@ -170,11 +245,11 @@ void require_same_tokens(const Tokenizer& teacher, const Tokenizer& student) {
   const auto shared = std::min(teacher.size(), student.size());
   for (int32_t id = 0; id < shared; ++id)
     if (teacher.token_text(id) != student.token_text(id))
-      throw RecipeError(fmt::format("teacher: its tokenizer is not the student's: token {} is '{}' there and '{}' here; give a teacher of the same tokenizer",
+      throw RecipeError(fmt::format("teacher: its tokenizer is not the student's: token {} is '{}' there and '{}' here; give a teacher of the same tokenizer, or set distill.alignment: bytes",
                                     id, printable(teacher.token_text(id)), printable(student.token_text(id))));
   if (teacher.size() != student.size())
-    throw RecipeError(fmt::format("teacher: its tokenizer has {} tokens, the student's {}; give a teacher of the same tokenizer", teacher.size(), student.size()));
-  throw RecipeError("teacher: its tokenizer has the student's tokens but other merges or rules, so the two cut texts differently; give a teacher of the same tokenizer");
+    throw RecipeError(fmt::format("teacher: its tokenizer has {} tokens, the student's {}; give a teacher of the same tokenizer, or set distill.alignment: bytes", teacher.size(), student.size()));
+  throw RecipeError("teacher: its tokenizer has the student's tokens but other merges or rules, so the two cut texts differently; give a teacher of the same tokenizer, or set distill.alignment: bytes");
 }
 
 }  // namespace retort

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "base/hash.h"
 
 namespace retort {
@@ -69,6 +70,7 @@ class Cutter {
     choose_layers();
     if (spec.hidden > 0) hidden_ = best(importance_.hidden, spec.hidden);
     if (spec.vocabulary) choose_tokens(samples);
+    if (!spec.tokenizer.empty()) choose_tokenizer();
   }
 
   Pruned cut() {
@@ -85,12 +87,15 @@ class Cutter {
       for (const auto layer : layers_) config.sliding_layers.push_back(config_.sliding_layers[static_cast<size_t>(layer)]);
     }
     if (spec_.vocabulary) rename_tokens(config);
+    if (other_.tokenizer) name_ends(config);
     auto& out = pruned.model;
     out.model = build_model(config, [&](const std::string& name) { return linear(name); }, [&](const std::string& name) { return vector(name); },
-                            [&](const std::string&) { return cut_weight(source_.model->embedding, {tokens_.former.empty() ? std::vector<int64_t>{} : former(), hidden_}); });
-    out.tokenizer = spec_.vocabulary ? tokens_.tokenizer : source_.tokenizer;
-    out.chat_template_source = source_.chat_template_source;
-    out.chat = source_.chat;
+                            [&](const std::string&) { return token_rows(source_.model->embedding); });
+    out.tokenizer = other_.tokenizer ? other_.tokenizer : spec_.vocabulary ? tokens_.tokenizer : source_.tokenizer;
+    if (!other_.tokenizer) {   // the control tokens of a template are those of its tokenizer
+      out.chat_template_source = source_.chat_template_source;
+      out.chat = source_.chat;
+    }
     out.path = source_.path;
     pruned.layers = layers_;
     pruned.kept = lines_;
@@ -116,7 +121,9 @@ class Cutter {
       if (i > 0 && spec_.keep_layers[i] <= spec_.keep_layers[i - 1]) throw RecipeError("prune.keep_layers: expected rising numbers, each once");
     }
     if (!spec_.keep_layers.empty() && spec_.layers > 0) throw RecipeError("prune: give layers or keep_layers, not both");
-    if (spec_.keep_layers.empty() && spec_.layers == 0 && !narrows() && !spec_.vocabulary) throw RecipeError("prune: nothing is cut; set layers, keep_layers, intermediate, kv_heads, hidden or vocabulary");
+    if (spec_.keep_layers.empty() && spec_.layers == 0 && !narrows() && !spec_.vocabulary && spec_.tokenizer.empty())
+      throw RecipeError("prune: nothing is cut; set layers, keep_layers, intermediate, kv_heads, hidden, vocabulary or tokenizer");
+    if (spec_.vocabulary && !spec_.tokenizer.empty()) throw RecipeError("prune: give vocabulary or tokenizer, not both");
     if (narrows() && config_.family == "phi3") throw RecipeError("prune: phi3 keeps its projections fused; cut layers or the vocabulary only");
   }
 
@@ -147,6 +154,37 @@ class Cutter {
       for (const auto token : sample.tokens) used.at(static_cast<size_t>(token)) = true;
     tokens_ = trim_tokenizer(*source_.tokenizer, used);
     lines_.push_back(fmt::format("tokens {} of {}: those of {} samples, control tokens, bytes and what they are merged from", tokens_.former.size(), config_.vocabulary, samples.size()));
+  }
+
+  void choose_tokenizer() {
+    if (!source_.tokenizer) throw RecipeError("prune.tokenizer: the model has no tokenizer of its own to start from");
+    const std::filesystem::path path = spec_.tokenizer;
+    if (!std::filesystem::exists(path)) throw RecipeError(fmt::format("prune.tokenizer: {}: no such file or folder", printable(spec_.tokenizer)));
+    std::shared_ptr<const Tokenizer> tokenizer = std::filesystem::is_directory(path) ? tokenizer_from_folder(path.string()) : tokenizer_from_sentencepiece(read_text(path), path.string());
+    other_ = transplant_tokenizer(*source_.tokenizer, std::move(tokenizer));
+    size_t parts = 0;
+    for (const auto& old : other_.former) parts += old.size();
+    lines_.push_back(fmt::format("tokenizer {}: {} tokens, each the mean of {:.2f} of the {} old ones", path.filename().string(), other_.former.size(), static_cast<double>(parts) / static_cast<double>(other_.former.size()),
+                                 config_.vocabulary));
+  }
+
+  void name_ends(ModelConfig& config) const {
+    const auto& tokenizer = *other_.tokenizer;
+    config.vocabulary = tokenizer.size();
+    config.eos.clear();
+    if (tokenizer.eos) config.eos.push_back(*tokenizer.eos);
+    config.bos = tokenizer.bos;
+    config.pad = tokenizer.pad;
+  }
+
+  // The matrix of the embedding or the head, for the student's tokens.
+  Weight token_rows(const Weight& weight) const {
+    if (!other_.tokenizer) return cut_weight(weight, {tokens_.former.empty() ? std::vector<int64_t>{} : former(), hidden_});
+    const auto old = widen(weight, at::kFloat);
+    auto rows = at::empty({static_cast<int64_t>(other_.former.size()), old.size(1)}, at::TensorOptions(at::kFloat));
+    for (size_t i = 0; i < other_.former.size(); ++i)
+      rows[static_cast<int64_t>(i)].copy_(old.index_select(0, index_of({other_.former[i].begin(), other_.former[i].end()})).mean(0));
+    return cut_weight(dense_weight(rows), {{}, hidden_});
   }
 
   void rename_tokens(ModelConfig& config) const {
@@ -193,7 +231,7 @@ class Cutter {
   Linear linear(const std::string& name) {
     Linear layer;
     if (name == "lm_head") {
-      layer.weight = cut_weight(source_.model->head.linear.weight, {tokens_.former.empty() ? std::vector<int64_t>{} : former(), hidden_});
+      layer.weight = token_rows(source_.model->head.linear.weight);
       return layer;
     }
     const auto& from = *linears_.at(source_name(name));
@@ -218,6 +256,7 @@ class Cutter {
   Importance importance_;
   std::vector<int64_t> layers_, hidden_;
   TrimmedTokenizer tokens_;
+  TransplantedTokenizer other_;
   std::vector<std::string> lines_;
 };
 

@@ -37,4 +37,12 @@ struct TrimmedTokenizer {
 };
 TrimmedTokenizer trim_tokenizer(const Tokenizer& tokenizer, const std::vector<bool>& used);
 
+// Another tokenizer for a model: which old tokens each new one starts as the mean of. A control token takes the one of its spelling
+// or role, else those of its spelling as text.
+struct TransplantedTokenizer {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::vector<std::vector<int32_t>> former;       // new id -> old ids, at least one
+};
+TransplantedTokenizer transplant_tokenizer(const Tokenizer& old, std::shared_ptr<const Tokenizer> other);
+
 }  // namespace retort

@@ -14,6 +14,7 @@ struct PruneSpec {
   std::string rank_layers = "even";
   int64_t intermediate = 0, kv_heads = 0, hidden = 0;
   bool vocabulary = false;
+  std::string tokenizer = {};
   int64_t samples = 64;
 
   template <class Visitor> void fields(Visitor& field) {
@@ -25,6 +26,8 @@ struct PruneSpec {
     field("kv_heads", kv_heads, at_least(0), "key/value heads kept, each with its query heads, ranked the same way; 0 = all");
     field("hidden", hidden, at_least(0), "embedding channels kept, ranked by what leaves the norms; 0 = all");
     field("vocabulary", vocabulary, any(), "keep only tokens that the samples use (and control tokens, single bytes, and what they are merged from)");
+    field("tokenizer", tokenizer, any(),
+          "give the student another tokenizer, a model folder or a SentencePiece .model file: each new token starts as the mean of the old tokens that its text is cut into; empty: its own");
     field("samples", samples, between(1, 1 << 20), "training samples over which activations are measured");
   }
 };

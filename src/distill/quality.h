@@ -18,6 +18,7 @@ struct Quality {
   double calibration_error = 0;    // of the student's first choice against the data, 15 equal bins (arXiv:1706.04599)
   double nats = 0;                 // cross-entropy with the data, per unit of weight
   double bits_per_byte = 0;
+  bool compared = true;            // false: there was no teacher of the same tokens, and only the last three and `rows` are known
 
   double perplexity() const;
   double acceptance_length() const;   // expected tokens a teacher pass with kDraft drafted tokens gives (equation 1 there)
@@ -30,8 +31,8 @@ struct Student {
 };
 
 // Teacher and students see each forest once; columns beyond `vocabulary` are cut off. The teacher is measured against itself too, as
-// the last entry: zero divergence, its own calibration and bits per byte.
-std::vector<Quality> measure_quality(const Student& teacher, const std::vector<Student>& students, const std::vector<Forest>& forests, const Tokenizer& tokenizer,
+// the last entry: zero divergence, its own calibration and bits per byte. Without a teacher (nullptr) nothing is compared.
+std::vector<Quality> measure_quality(const Student* teacher, const std::vector<Student>& students, const std::vector<Forest>& forests, const Tokenizer& tokenizer,
                                      int64_t vocabulary, int64_t threads);
 
 }  // namespace retort

@@ -2,7 +2,6 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "distill/objective.h"
 #include "ops/workers.h"
 
 namespace retort {
@@ -20,10 +19,9 @@ std::string begun_with(const std::filesystem::path& cache) {
 
 }  // namespace
 
-Teacher load_teacher(const TeacherSpec& spec, const Tokenizer& student, const std::filesystem::path& cache) {
+Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache) {
   const ModelSpec model{.path = spec.path, .weights = spec.weights, .compute = spec.compute};
   Teacher teacher{load_model(model), at::kFloat, 0};
-  require_same_tokens(*teacher.loaded.tokenizer, student);
   teacher.vocabulary = teacher.loaded.tokenizer->size();
   const auto begun = begun_with(cache);
   teacher.compute = spec.compute == "auto" && !begun.empty() ? (begun.starts_with("bf16") ? at::kBFloat16 : at::kFloat) : compute_type(model);

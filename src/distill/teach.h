@@ -7,14 +7,14 @@
 
 namespace retort {
 
-// A teacher in memory, with the student's tokens.
+// A teacher in memory.
 struct Teacher {
   LoadedModel loaded;
   at::ScalarType compute = at::kFloat;
   int64_t vocabulary = 0;                      // tokens of the tokenizer; what matrices have beyond is padding
 };
-// RecipeError when its tokens are not the student's. `cache`: where "auto" arithmetic is taken from when a build there began.
-Teacher load_teacher(const TeacherSpec& spec, const Tokenizer& student, const std::filesystem::path& cache);
+// `cache`: where "auto" arithmetic is taken from when a build there began.
+Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache);
 TeacherIdentity identity_of(const TeacherSpec& spec, const Teacher& teacher, const ChatTemplate& chat, double temperature);
 
 struct TeachProgress {
@@ -26,7 +26,7 @@ struct TeachProgress {
 struct TeachJob {
   const Model& teacher;
   at::ScalarType compute = at::kFloat;
-  int64_t vocabulary = 0;                      // tokens that teacher and student share
+  int64_t vocabulary = 0;                      // tokens of the teacher, which `samples` are made of
   double temperature = 1;
   const std::vector<Sample>& samples;
   std::filesystem::path folder;

@@ -25,7 +25,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
   const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute, generate_spec(subject));
 
   TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
-  double exact = 0, normalised = 0, f1 = 0, letter = 0, prefix = 0, ended = 0;
+  double exact = 0, normalised = 0, f1 = 0, letter = 0, line = 0, prefix = 0, ended = 0;
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto& expected = questions[i].expected;
     const auto& answer = answers[i];
@@ -34,6 +34,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
     normalised += normalised_answer(expected) == normalised_answer(answer.text);
     f1 += token_f1(expected, answer.text);
     letter += first_letter_equal(expected, answer.text);
+    line += first_line_equal(expected, answer.text);
     prefix += prefix_share(expected, answer.text);
     ended += answer.finish == Finish::stop_token || answer.finish == Finish::stop_text;
     result.tokens += static_cast<int64_t>(answer.tokens.size());
@@ -42,7 +43,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
   const auto count = static_cast<double>(questions.size());
   result.metrics = {{"exact_match", exact / count},   {"f1", f1 / count},
                     {"normalised_match", normalised / count}, {"first_letter", letter / count},
-                    {"prefix_share", prefix / count}, {"ended", ended / count},
+                    {"first_line", line / count}, {"prefix_share", prefix / count}, {"ended", ended / count},
                     {"answer_tokens", static_cast<double>(result.tokens) / count}};
   return result;
 }

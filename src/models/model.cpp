@@ -32,12 +32,20 @@ Tensor Model::embed(const Pass& pass) const { return retort::embed(embedding, pa
 
 Tensor Model::hidden(const Pass& pass) const {
   auto x = embed(pass);
+  const auto heard = [&](int64_t i) {
+    if (pass.after_layer) pass.after_layer(i, x);
+  };
   if (pass.recompute && at::GradMode::is_enabled()) {
     const auto leaves = layer_leaves(const_cast<Model&>(*this));   // lists members, changes nothing
-    for (int64_t i = 0; i < config.layers; ++i)
+    for (int64_t i = 0; i < config.layers; ++i) {
       x = recompute(x, leaves[static_cast<size_t>(i)], [this, i, pass](const Tensor& h) { return layer(i, h, pass); });
+      heard(i);
+    }
   } else {
-    for (int64_t i = 0; i < config.layers; ++i) x = layer(i, x, pass);
+    for (int64_t i = 0; i < config.layers; ++i) {
+      x = layer(i, x, pass);
+      heard(i);
+    }
   }
   return finish(x, pass);
 }

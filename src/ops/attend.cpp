@@ -472,6 +472,7 @@ void with_kernel(at::ScalarType type, With&& with) {
 }  // namespace
 
 Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_input, const AttendRule& rule, const Pass& pass) {
+  if (pass.before_attend) pass.before_attend(rule, q_input, k_input);
   auto q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
   Shape shape{q.size(1), k.size(1), q.size(2), q.size(1) / k.size(1), 0, static_cast<float>(rule.soft_cap), rule.window};
   shape.scale = static_cast<float>(rule.scale != 0 ? rule.scale : 1 / std::sqrt(static_cast<double>(shape.width)));

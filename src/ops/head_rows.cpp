@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "ops/differentiable.h"
+#include "ops/head_sweep.h"
 #include "ops/row_loops.h"
 
 namespace retort {
@@ -35,52 +36,69 @@ std::vector<Tensor> leaves_of(const Linear& layer) {
   return leaves;
 }
 
-// chunk(first, logits [count,V] in compute type, recorded) returns nats and, when recorded, leaves the gradient of the
-// logits in their place. The projection's own graph then carries it to the rows and to what the head learns.
-template <class Chunk>
-Tensor over_chunks(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const Pass& pass, Chunk&& chunk) {
-  const auto leaves = leaves_of(head.linear);
+bool plain(const Linear& layer) { return !layer.adapter && !layer.bias.defined(); }
+
+// What the asked rows cost, and with `recorded` the gradient of those rows [R,E] and of the head's leaves.
+struct Cost {
+  double nats = 0;
+  Tensor gradient;
+  Tensors leaf_gradients;
+};
+
+// cost(recorded) becomes an operation: the gradient is taken while the logits exist, backward only scales it.
+template <class CostOf>
+Tensor joined(const Tensor& hidden, std::span<const int32_t> rows, const std::vector<Tensor>& leaves, CostOf&& cost_of) {
   Tensors inputs{hidden};
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
   return differentiable(inputs, [&](bool recorded) -> Computed {
-    double total = 0;
-    auto gradient = recorded ? at::empty({static_cast<int64_t>(rows.size()), hidden.size(1)}, hidden.options()) : Tensor();
-    Tensors leaf_gradients(leaves.size());
-    const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
-    const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
-    for (size_t first = 0; first < rows.size(); first += most) {
-      const auto part = rows.subspan(first, std::min(most, rows.size() - first));
-      const at::AutoGradMode graph(recorded);
-      auto x = hidden.detach().index_select(0, index_of(part));
-      if (recorded) x.requires_grad_();
-      const auto z = linear(x, head.linear, pass);
-      {
-        const at::NoGradGuard no_graph;
-        auto values = z.detach();   // the same memory, which nothing in the graph reads
-        total += chunk(first, values, recorded);
-      }
-      if (!recorded) continue;
-      Tensors asked{x};
-      asked.insert(asked.end(), leaves.begin(), leaves.end());
-      const auto gradients = torch::autograd::grad({z}, asked, {z.detach()}, std::nullopt, false, true);
-      const at::NoGradGuard no_graph;
-      gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(part.size())).copy_(gradients[0]);
-      for (size_t i = 0; i < leaves.size(); ++i)
-        if (gradients[i + 1].defined()) leaf_gradients[i] = leaf_gradients[i].defined() ? leaf_gradients[i].add_(gradients[i + 1]) : gradients[i + 1].clone();
-    }
-    const auto value = at::scalar_tensor(total, at::TensorOptions(at::kFloat));
-    return {value, [=, n = hidden.size(0), index = index_of(rows), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
+    const Cost cost = cost_of(recorded);
+    const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
+    return {value, [cost, leaves = leaves.size(), n = hidden.size(0), index = index_of(rows), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
       const auto factor = upstream.item<double>();
-      Tensors result(1 + leaf_gradients.size());
+      Tensors result(1 + leaves);
       if (wants_hidden) {
-        result[0] = at::zeros({n, gradient.size(1)}, gradient.options());
-        result[0].index_add_(0, index, factor == 1 ? gradient : gradient * factor);
+        result[0] = at::zeros({n, cost.gradient.size(1)}, cost.gradient.options());
+        result[0].index_add_(0, index, factor == 1 ? cost.gradient : cost.gradient * factor);
       }
-      for (size_t i = 0; i < leaf_gradients.size(); ++i)
-        if (leaf_gradients[i].defined()) result[i + 1] = leaf_gradients[i] * factor;
+      for (size_t i = 0; i < cost.leaf_gradients.size(); ++i)
+        if (cost.leaf_gradients[i].defined()) result[i + 1] = cost.leaf_gradients[i] * factor;
       return result;
     }};
   });
+}
+
+// chunk(first, logits [count,V] in compute type, recorded) returns nats and, when recorded, leaves the gradient of the
+// logits in their place. The projection's own graph then carries it to the rows and to what the head learns.
+template <class Chunk>
+Cost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const std::vector<Tensor>& leaves, const Pass& pass, bool recorded, Chunk&& chunk) {
+  Cost cost;
+  if (recorded) cost.gradient = at::empty({static_cast<int64_t>(rows.size()), hidden.size(1)}, hidden.options());
+  cost.leaf_gradients.resize(leaves.size());
+  const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
+  const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
+  for (size_t first = 0; first < rows.size(); first += most) {
+    const auto part = rows.subspan(first, std::min(most, rows.size() - first));
+    const at::AutoGradMode graph(recorded);
+    auto x = hidden.detach().index_select(0, index_of(part));
+    if (recorded) x.requires_grad_();
+    const auto z = linear(x, head.linear, pass);
+    {
+      const at::NoGradGuard no_graph;
+      auto values = z.detach();   // the same memory, which nothing in the graph reads
+      cost.nats += chunk(first, values, recorded);
+    }
+    if (!recorded) continue;
+    Tensors asked{x};
+    asked.insert(asked.end(), leaves.begin(), leaves.end());
+    const auto gradients = torch::autograd::grad({z}, asked, {z.detach()}, std::nullopt, false, true);
+    const at::NoGradGuard no_graph;
+    cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(part.size())).copy_(gradients[0]);
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      auto& sum = cost.leaf_gradients[i];
+      if (gradients[i + 1].defined()) sum = sum.defined() ? sum.add_(gradients[i + 1]) : gradients[i + 1].clone();
+    }
+  }
+  return cost;
 }
 
 void require_rows(std::span<const int32_t> rows, int64_t n, int64_t vocabulary, const Head& head) {
@@ -106,7 +124,8 @@ void cap_rows(Tensor& logits, double cap) {
 
 Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const Pass& pass, int64_t vocabulary, const LogitLoss& loss) {
   require_rows(rows, hidden.size(0), vocabulary, head);
-  return over_chunks(hidden, rows, head, pass, [&](size_t first, Tensor& z, bool recorded) {
+  const auto leaves = leaves_of(head.linear);
+  const auto chunk_loss = [&](size_t first, Tensor& z, bool recorded) {
     with_element(z.scalar_type(), [&](auto element) { cap_rows<decltype(element)>(z, head.soft_cap); });
     LogitRows chunk{rows.subspan(first, static_cast<size_t>(z.size(0))), first, z.narrow(1, 0, vocabulary).to(at::kFloat, false, true).contiguous()};
     Tensor slope;
@@ -118,8 +137,53 @@ Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, con
       if (vocabulary < z.size(1)) z.narrow(1, vocabulary, z.size(1) - vocabulary).zero_();
     }
     return nats;
-  });
+  };
+  return joined(hidden, rows, leaves, [&](bool recorded) { return cost_of_chunks(hidden, rows, head, leaves, pass, recorded, chunk_loss); });
 }
+
+namespace {
+
+// The first `count` rows of a matrix, not copied.
+Weight first_rows(const Weight& weight, int64_t count) {
+  if (count == weight.rows) return weight;
+  if (weight.dense.defined()) return dense_weight(weight.dense.detach().narrow(0, 0, count));
+  return block_weight(weight.type, count, weight.columns, weight.blocks.first(static_cast<size_t>(count) * (weight.blocks.size() / static_cast<size_t>(weight.rows))), weight.owner);
+}
+
+// A head that learns nothing: one pass over the vocabulary, at the temperature. (cap * tanh(z / cap)) / T is the head on x / T with
+// cap / T.
+Cost swept_cost(const Tensor& hidden, const IdRows& rows, const Head& head, int64_t vocabulary, double temperature, const IdRowLoss& loss, bool recorded) {
+  const auto inverse = static_cast<float>(1 / temperature), cap = static_cast<float>(head.soft_cap / temperature);
+  auto x = hidden.detach().index_select(0, index_of(rows.rows));
+  if (temperature != 1) x = x * inverse;
+  const auto weight = first_rows(head.linear.weight, vocabulary);
+  const auto swept = sweep_head(x, {rows.offsets, rows.ids}, weight, cap, recorded);
+  Cost cost;
+  const int64_t width = hidden.size(1);
+  auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));   // row of the matrix at an id
+  std::vector<float> log_q, corrections;
+  for (size_t r = 0; r < rows.rows.size(); ++r) {
+    const auto begin = rows.offsets[r], count = rows.offsets[r + 1] - begin;
+    log_q.resize(count);
+    corrections.assign(count, 0);
+    for (size_t i = 0; i < count; ++i) log_q[i] = swept.logits[begin + i] - swept.log_sum[r];
+    const auto asked = loss(r, log_q, corrections);
+    cost.nats += asked.nats;
+    if (!recorded) continue;
+    auto* gradient = swept.expected.mutable_data_ptr<float>() + static_cast<int64_t>(r) * width;
+    loops_of<float>().to_float(gradient, static_cast<float>(asked.softmax) * inverse, gradient, width);
+    for (size_t i = 0; i < count; ++i) {
+      if (corrections[i] == 0) continue;
+      const float bent = cap > 0 ? swept.logits[begin + i] / cap : 0.0f;
+      widen_rows_into(weight, rows.ids[begin + i], 1, word);
+      row_loops().scores.add_scaled(gradient, word.const_data_ptr<float>(), corrections[i] * inverse * (1 - bent * bent), width);
+    }
+  }
+  if (recorded) cost.gradient = swept.expected.to(hidden.scalar_type());
+  return cost;
+}
+
+}  // namespace
 
 Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head, const Pass& pass, int64_t vocabulary, double temperature, const IdRowLoss& loss) {
   require_rows(rows.rows, hidden.size(0), vocabulary, head);
@@ -127,7 +191,8 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head,
   for (const auto id : rows.ids)
     if (id < 0 || id >= vocabulary) throw std::out_of_range("id " + std::to_string(id) + " is outside the shared vocabulary of " + std::to_string(vocabulary));
   const auto cap = static_cast<float>(head.soft_cap / temperature), inverse = static_cast<float>(1 / temperature);
-  return over_chunks(hidden, rows.rows, head, pass, [&](size_t first, Tensor& z, bool recorded) {
+  const auto leaves = leaves_of(head.linear);
+  const auto chunk_loss = [&](size_t first, Tensor& z, bool recorded) {
     const int64_t count = z.size(0), width = z.size(1);
     std::vector<double> nats(static_cast<size_t>(count));
     with_element(z.scalar_type(), [&](auto element) {
@@ -162,6 +227,10 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head,
       });
     });
     return std::accumulate(nats.begin(), nats.end(), 0.0);
+  };
+  return joined(hidden, rows.rows, leaves, [&](bool recorded) {
+    const bool swept = plain(head.linear) && !(recorded && head.linear.weight.trainable());
+    return swept ? swept_cost(hidden, rows, head, vocabulary, temperature, loss, recorded) : cost_of_chunks(hidden, rows.rows, head, leaves, pass, recorded, chunk_loss);
   });
 }
 

@@ -1,5 +1,6 @@
 // The vocabulary projection for losses other than cross-entropy: the logits of asked rows, a chunk at a time, go to a function
-// that says what they cost. Each chunk's gradient is taken while its logits exist, so nobody holds logits for all rows.
+// that says what they cost. Each chunk's gradient is taken while its logits exist, so nobody holds logits for all rows. Rows that ask for
+// a few ids of a frozen head go through one sweep over the vocabulary instead (ops/head_sweep.h), as cross-entropy does.
 #pragma once
 #include <functional>
 #include <span>

@@ -11,7 +11,8 @@
 namespace retort {
 
 using at::Tensor;
-struct Linear;   // ops/linear.h
+struct Linear;       // ops/linear.h
+struct AttendRule;   // ops/attend.h
 
 // Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim]. Rows are handed out by whoever generates;
 // a segment's rows are contiguous, so `AttendBlock.keys` names cache rows when a cache is in use.
@@ -31,6 +32,9 @@ struct Pass {
   float embedding_noise = 0;           // NEFTune alpha (arXiv:2310.05914), 0 = off
 
   std::function<void(const Linear& layer, const Tensor& x)> observe;   // hears what enters each linear layer; for measuring
+  // With their graph: what leaves each layer [N,E]; rotated queries [N,H,D] and keys [N,K,D] with the rule of their layer.
+  std::function<void(int64_t layer, const Tensor& x)> after_layer;
+  std::function<void(const AttendRule& rule, const Tensor& q, const Tensor& k)> before_attend;
 
   int64_t size() const { return tokens.size(0); }
 };

@@ -85,6 +85,22 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
   if (!recipe.adapter.modules_to_save.empty()) add("gguf_adapter", "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
 }
 
+void check_features(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto& distill = *recipe.distill;
+  const auto add = [&](const char* key, const std::string& text) { problems.push_back({Places(root).of("distill", key), fmt::format("distill.{}: {}", key, text)}); };
+  const bool live = recipe.teacher && recipe.teacher->live;
+  if (distill.alignment == "bytes" && live) add("alignment", "bytes are carried from a cache; set teacher.live to false");
+  if (distill.alignment == "bytes" && distill.on_policy) add("alignment", "the student's own answers are graded token by token; distill.on_policy needs a teacher of the same tokenizer");
+  if (distill.loss == "uld" && live) add("loss", "uld compares with a cache; set teacher.live to false");
+  if (distill.loss == "uld" && distill.on_policy) add("loss", "uld has no rounds; leave distill.on_policy out or choose another loss");
+  if (distill.loss == "uld" && distill.select) add("select", "uld hears the teacher at every position; leave distill.select out");
+  if (distill.features.empty()) return;
+  if (distill.on_policy) add("features", "rounds are graded into a cache, which keeps no features; leave distill.on_policy out");
+  else if (!live) add("features", "a cache keeps no features; set teacher.live to true");
+  const bool attention = std::any_of(distill.features.begin(), distill.features.end(), [](const FeatureSpec& feature) { return feature.kind == "attention"; });
+  if (attention && recipe.train.recompute) add("features", "attention is not heard in layers that are computed again; set train.recompute to false");
+}
+
 // Why text is not an address that a teacher may be asked at; empty when it is.
 std::string wrong_address(const std::string& url) {
   const bool plain = url.starts_with("http://"), tls = url.starts_with("https://");
@@ -109,11 +125,14 @@ void check_teacher(const Recipe& recipe, const Places& places, std::vector<Probl
   if (teacher.keep.draws != 0) add("keep", fmt::format("draws: {} asks for draws from the whole distribution, a server gives its likeliest tokens; set draws: 0", teacher.keep.draws));
   if (teacher.live) add("live", "a server is not asked at every step; set it to false");
   if (recipe.distill && recipe.distill->temperature != 1) add("url", fmt::format("a server gives probabilities at temperature 1; distill.temperature is {}", recipe.distill->temperature));
-  if (recipe.distill && recipe.distill->on_policy) add("url", "distill.on_policy needs a teacher on disk");
+  if (!recipe.distill) return;
+  if (recipe.distill->on_policy) add("url", "distill.on_policy needs a teacher on disk");
+  if (recipe.distill->loss == "uld" || recipe.distill->alignment == "bytes") add("url", "a server's tokens must be the student's: loss uld and alignment bytes need a teacher on disk");
 }
 
 void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const Places places(root);
+  if (recipe.distill) check_features(recipe, root, problems);
   if (recipe.distill && !recipe.teacher) problems.push_back({places.of("distill", "loss"), "distill: there is no teacher; add a teacher section with its path"});
   if (recipe.teacher) check_teacher(recipe, places, problems);
 }

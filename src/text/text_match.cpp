@@ -55,6 +55,11 @@ bool first_letter_equal(std::string_view expected, std::string_view got) {
   return !a.empty() && !b.empty() && a[0] == b[0];
 }
 
+bool first_line_equal(std::string_view expected, std::string_view got) {
+  const auto first_line = [](std::string_view text) { return trimmed(text.substr(0, text.find('\n'))); };
+  return first_line(trimmed(expected)) == first_line(trimmed(got));
+}
+
 double prefix_share(std::string_view expected, std::string_view got) {
   const auto a = trimmed(expected), b = trimmed(got);
   if (a.empty()) return b.empty() ? 1 : 0;

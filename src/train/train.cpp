@@ -66,6 +66,12 @@ void load_weights(const std::filesystem::path& file, const std::vector<NamedTens
   for (const auto& trainable : trainables) trainable.tensor->unsafeGetTensorImpl()->bump_version();
 }
 
+std::vector<NamedTensor> all_of(const TrainJob& job) {
+  auto all = job.trainables;
+  all.insert(all.end(), job.auxiliary.begin(), job.auxiliary.end());
+  return all;
+}
+
 // Halves of files that a killed session was writing.
 void remove_parts(const std::filesystem::path& folder) {
   std::error_code ignored;
@@ -80,8 +86,8 @@ class Run {
  public:
   Run(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
       : spec_(spec), job_(job), watch_(watch), threads_(usable_threads(spec.threads)), lock_(job.folder), checkpoints_(job.folder / "checkpoints"),
-        batches_(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)), optimizer_(spec.optimizer, job.trainables, threads_) {
-    for (const auto& trainable : job.trainables) leaves_.push_back(*trainable.tensor);
+        batches_(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)), all_(all_of(job)), optimizer_(spec.optimizer, all_, threads_) {
+    for (const auto& trainable : all_) leaves_.push_back(*trainable.tensor);
     state_.fingerprint = full_fingerprint(spec, job, threads_);
     if (!job.held_out.empty()) {
       std::vector<int64_t> all(job.held_out.size());
@@ -145,12 +151,12 @@ class Run {
       state_.result.resumed_inexactly = true;
     }
     state_.fingerprint = std::move(now);
-    load_weights(checkpoints_.path(*found) / "weights.safetensors", job_.trainables);
+    load_weights(checkpoints_.path(*found) / "weights.safetensors", all_);
     load_tensors(checkpoints_.path(*found) / "optimizer.safetensors", optimizer_.states());
     optimizer_.updates = state_.updates;
     if (state_.forests > 0 && different.empty()) {   // the forests of another recipe or machine may be others
       sums_ = {.gradients = {}, .nats = state_.nats, .weight = state_.weight, .forests = state_.forests};
-      for (const auto& trainable : job_.trainables) sums_.gradients.push_back(at::empty(trainable.tensor->sizes(), at::TensorOptions(at::kFloat)));
+      for (const auto& trainable : all_) sums_.gradients.push_back(at::empty(trainable.tensor->sizes(), at::TensorOptions(at::kFloat)));
       load_tensors(checkpoints_.path(*found) / "gradients.safetensors", gradients());
     }
     saved_ = *found;
@@ -162,7 +168,7 @@ class Run {
     for (size_t i = 0; i < sums_.gradients.size(); ++i) {
       auto& sum = sums_.gradients[i];
       if (!sum.defined()) sum = at::zeros(leaves_[i].sizes(), at::TensorOptions(at::kFloat));
-      all.push_back(bytes_of(job_.trainables[i].name, sum));
+      all.push_back(bytes_of(all_[i].name, sum));
     }
     return all;
   }
@@ -273,7 +279,7 @@ class Run {
     state_.nats = sums_.nats;
     state_.weight = sums_.weight;
     state_.metrics_bytes = log_->sync();
-    checkpoints_.save(here(), {.weights = bytes_of(job_.trainables), .optimizer = optimizer_.states(), 
+    checkpoints_.save(here(), {.weights = bytes_of(all_), .optimizer = optimizer_.states(), 
                               .gradients = sums_.forests > 0 ? gradients() : std::vector<NamedBytes>(), .state = to_json(state_)});
     saved_ = here();
     best_is_new_ = false;
@@ -312,7 +318,7 @@ class Run {
     const CheckpointName best{*result.best_step, 0};
     try {
       checkpoints_.verify(best);
-      load_weights(checkpoints_.path(best) / "weights.safetensors", job_.trainables);
+      load_weights(checkpoints_.path(best) / "weights.safetensors", all_);
       result.held_out_after = state_.best_loss;
     } catch (const FormatError& error) {
       note(fmt::format("the best weights (step {}) cannot be had, the last ones stay: {}", best.steps, error.what()));
@@ -330,6 +336,7 @@ class Run {
   const RunLock lock_;
   const Checkpoints checkpoints_;
   Batches batches_;
+  const std::vector<NamedTensor> all_;       // trainables, then auxiliary
   Optimizer optimizer_;
   std::vector<Tensor> leaves_;
   StepPlan held_out_;
@@ -349,7 +356,7 @@ class Run {
 TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch) {
   if (job.trainables.empty()) throw RecipeError("adapter: nothing is trainable; choose adapter.kind lora, rslora, dora or full");
   std::set<std::string> names;
-  for (const auto& trainable : job.trainables)
+  for (const auto& trainable : all_of(job))
     if (!names.insert(trainable.name).second) throw std::logic_error("a trainable is listed twice: " + trainable.name);
   return Run(spec, job, watch).run();
 }

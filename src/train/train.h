@@ -58,6 +58,7 @@ struct TrainJob {
   at::ScalarType compute = at::kFloat;
   std::filesystem::path folder;                            // the run's: checkpoints/, metrics.jsonl, speed.jsonl, TensorBoard events
   Fingerprint fingerprint = {};
+  std::vector<NamedTensor> auxiliary = {};                 // learn with the others and are in checkpoints, but not in the result
 };
 
 // metrics.jsonl has a row a step (loss, learning_rate, gradient_norm, supervised, tokens, rows; skipped = 1 where it was) and

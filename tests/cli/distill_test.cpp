@@ -74,6 +74,51 @@ TEST(SequenceLevel, RejectedAnswersAreCountedInCheckAndInTheReport) {
   EXPECT_NE(nothing.err.find("data.sources[0].reject: nothing is left: data/samples/arithmetic-answers.jsonl: 60 of 60 records rejected"), std::string::npos) << nothing.err;
 }
 
+// SmolLM2 (byte-level BPE) teaches two of its layers with Mistral's SentencePiece vocabulary.
+TEST(DistilledRun, ATeacherMayHaveAnotherTokenizer) {
+  const fs::path tokenizer = "third_party/inputs/mistral/mistral_common/data/tokenizer.model.v1";
+  if (!model_is_there() || !fs::exists(fs::path(RETORT_SOURCE_DIR) / tokenizer)) GTEST_SKIP() << "run tools/setup inputs";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder, kTeacher));
+  const auto ran = retort("run '" + file + "' prune.tokenizer=" + tokenizer.string() + " data.template=mistral-v1 'eval.tasks=[{kind: perplexity}]'");
+  ASSERT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_NE(ran.err.find("The teacher has another tokenizer: its probabilities are carried to the student's tokens by bytes."), std::string::npos) << ran.err;
+  const auto heard = ran.err.find("It is heard at ");
+  ASSERT_NE(heard, std::string::npos) << ran.err;
+  int64_t at = 0, of = 0;
+  double mass = 0;
+  ASSERT_EQ(std::sscanf(ran.err.c_str() + heard, "It is heard at %ld of %ld positions; there %lf %%", &at, &of, &mass), 3) << ran.err;
+  EXPECT_GT(at, of / 2);
+  EXPECT_GT(mass, 90);
+  const auto table = ran.out.find("What is left of the teacher");
+  ASSERT_NE(table, std::string::npos) << ran.out;
+  for (const auto* name : {"\nce-only ", "\ndistilled ", "\nteacher "}) {
+    const auto row = ran.out.find(name, table);
+    ASSERT_NE(row, std::string::npos) << name << ran.out;
+    EXPECT_NE(ran.out.substr(row, 60).find(" - "), std::string::npos) << ran.out;   // nothing to compare token by token
+  }
+  const auto refused = retort("run '" + file + "' prune.tokenizer=" + tokenizer.string() + " data.template=mistral-v1 distill.alignment=tokens run.folder=" + (folder.path / "b").string());
+  EXPECT_EQ(refused.exit, 2);
+  EXPECT_NE(refused.err.find("its tokenizer is not the student's: token "), std::string::npos) << refused.err;
+}
+
+TEST(DistilledRun, RefusesFeaturesFromACache) {
+  Folder folder;
+  const auto refused = retort("run '" + folder.write("r.yaml", recipe(folder, kTeacher)) + "' 'distill.features=[{kind: hidden, student: 1, teacher: 29}]'");
+  EXPECT_EQ(refused.exit, 2);
+  EXPECT_NE(refused.err.find("distill.features: a cache keeps no features; set teacher.live to true"), std::string::npos) << refused.err;
+}
+
+TEST(DistilledRun, FeaturesOfALiveTeacherTrainAndLeaveNothingBehind) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto ran = retort("run '" + folder.write("r.yaml", recipe(folder, kTeacher)) + "' teacher.live=true distill.baseline=false train.steps=1 'export.gguf=[]' " +
+                          "'distill.features=[{kind: hidden, student: 1, teacher: 29}, {kind: attention, student: 1, teacher: 29}]'");
+  ASSERT_EQ(ran.exit, 0) << ran.err;
+  const auto inspected = retort("inspect '" + (folder.path / "run/trained.safetensors").string() + "'");
+  EXPECT_EQ(inspected.out.find("projection"), std::string::npos) << inspected.out;
+}
+
 TEST(PruneCommand, WritesAModelFolderThatRuns) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;

@@ -152,6 +152,68 @@ TEST_F(Distillation, TheMeanOverManyCachesIsTheLiveGradient) {
   EXPECT_NEAR(nats / live.nats, 1, 0.02);
 }
 
+// The fused sweep of a frozen head against the chunks of one that learns: the same sum, the same gradient below the head.
+TEST_F(Distillation, AFrozenHeadTeachesTheBodyTheSame) {
+  const auto cache = cached({}), warm = cached({}, 2, "warm");
+  for (const double t : {1.0, 2.0})
+    for (const auto& divergence : divergences()) {
+      const auto objective = cached_distillation({.loss = std::string(divergence.name), .temperature = t, .weight = 0.6}, t == 1 ? cache : warm);
+      std::vector<Tensor> gradients;
+      std::vector<double> nats;
+      for (const bool learns : {true, false}) {
+        const auto model = variant(2, 0, learns);
+        auto& norm = *model->vectors().front().tensor;
+        norm.requires_grad_();
+        auto pass = make_pass(forest, at::kFloat);
+        pass.training = true;
+        const auto loss = objective(*model, forest, pass);
+        nats.push_back(loss.nats.item<double>());
+        gradients.push_back(torch::autograd::grad({loss.nats}, {norm})[0]);
+      }
+      EXPECT_NEAR(nats[0] / nats[1], 1, 1e-5) << divergence.name;
+      EXPECT_LT(distance(gradients[1], gradients[0]), 2e-5) << divergence.name << " T " << t;
+    }
+}
+
+// The teacher is heard where its entropy, or its distance from the student, is large enough; elsewhere only the data counts.
+TEST_F(Distillation, SelectedPositionsEqualTheDefinition) {
+  const auto pass = make_pass(forest, at::kFloat);
+  const auto h = student->hidden(pass).detach(), taught = teacher->hidden(pass).detach();
+  const auto& w = student->head.linear.weight.dense;
+  const auto cache = cached({.head = vocabulary, .draws = 0, .precision = 24});
+  for (const std::string by : {"entropy", "disagreement"}) {
+    std::vector<double> amounts;
+    std::vector<Tensor> log_ps, log_qs;
+    for (const auto& target : forest.targets) {
+      log_ps.push_back(at::matmul(teacher->head.linear.weight.dense, taught[target.row]).log_softmax(-1));
+      log_qs.push_back(at::matmul(w, h[target.row]).log_softmax(-1));
+      const auto p = log_ps.back().exp(), q = log_qs.back().exp();
+      amounts.push_back(by == "entropy" ? -(p * log_ps.back()).sum().item<double>() : (p - q).abs().sum().item<double>() / 2);
+    }
+    // In the widest gap of the middle: a cache rounds what it keeps.
+    auto sorted = amounts;
+    std::sort(sorted.begin(), sorted.end());
+    size_t gap = sorted.size() / 4;
+    for (size_t i = gap; i < 3 * sorted.size() / 4; ++i)
+      if (sorted[i + 1] - sorted[i] > sorted[gap + 1] - sorted[gap]) gap = i;
+    const double least = (sorted[gap] + sorted[gap + 1]) / 2;
+    auto reference = at::zeros({}, at::TensorOptions(at::kFloat));
+    for (size_t i = 0; i < forest.targets.size(); ++i) {
+      const auto& target = forest.targets[i];
+      if (amounts[i] >= least) reference = reference + target.weight * 0.7 * (log_ps[i].exp() * (log_ps[i] - log_qs[i])).sum();
+      reference = reference - target.weight * 0.3 * log_qs[i][target.label];
+    }
+    const auto expected = torch::autograd::grad({reference}, {w})[0];
+    const DistillSpec spec{.weight = 0.7, .select = SelectSpec{by, least}};
+    const auto live = evaluated(live_distillation(spec, {teacher, at::kFloat, vocabulary}), *student, forest);
+    EXPECT_NEAR(live.nats / reference.item<double>(), 1, 1e-5) << by;
+    EXPECT_LT(distance(live.gradient, expected), 1e-5) << by;
+    const auto kept = evaluated(cached_distillation(spec, cache), *student, forest);
+    EXPECT_NEAR(kept.nats / live.nats, 1, 1e-3) << by;
+    EXPECT_LT(distance(kept.gradient, expected), 2e-3) << by;
+  }
+}
+
 TEST_F(Distillation, EvaluationIsPlainCrossEntropy) {
   const auto objective = cached_distillation({.weight = 1}, cached({}));
   const auto pass = make_pass(forest, at::kFloat);   // training is false

@@ -76,7 +76,8 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
     EXPECT_EQ(round.teacher_bytes, weights);
   }
   const auto before = tiny();
-  const auto quality = measure_quality({*teacher.loaded.model}, {{*before.model}, {*done.student.model}}, build_forests(samples, 100), tokenizer, teacher.vocabulary, 1);
+  const Student asked{*teacher.loaded.model};
+  const auto quality = measure_quality(&asked, {{*before.model}, {*done.student.model}}, build_forests(samples, 100), tokenizer, teacher.vocabulary, 1);
   EXPECT_LT(quality[1].reverse_kl, 0.8 * quality[0].reverse_kl);
 }
 

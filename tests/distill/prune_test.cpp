@@ -117,6 +117,23 @@ TEST(Prune, RefusesWhatCannotBeCut) {
 }
 
 // A byte-pair tokenizer of a, b, c, d with merges; "abc" arises from "ab" + "c".
+// Defined below: a to d, ab, cd, abc, abcd, dd, <|end|>.
+GgufVocabulary small_vocabulary();
+
+TEST(Prune, AnotherTokenizerStartsFromTheOldTokensOfItsText) {
+  const auto old = tokenizer_from_gguf(small_vocabulary(), "old");
+  GgufVocabulary vocabulary;
+  vocabulary.model = "gpt2";
+  vocabulary.pre = "gpt-2";
+  vocabulary.tokens = {"a", "b", "c", "d", "bc", "<|fin|>"};
+  vocabulary.token_types = {1, 1, 1, 1, 1, 3};
+  vocabulary.merges = {"b c"};
+  vocabulary.eos = 5;
+  const auto moved = transplant_tokenizer(*old, tokenizer_from_gguf(vocabulary, "other"));
+  const std::vector<std::vector<int32_t>> expected = {{0}, {1}, {2}, {3}, {1, 2}, {9}};   // bc is b and c there; an end is an end
+  EXPECT_EQ(moved.former, expected);
+}
+
 GgufVocabulary small_vocabulary() {
   GgufVocabulary vocabulary;
   vocabulary.model = "gpt2";

@@ -28,7 +28,8 @@ TEST(Quality, EqualsTheDefinitions) {
     for (uint64_t i = 0; i < 15; ++i) samples[s].tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))), samples[s].weights.push_back(1);
   const auto forests = build_forests(samples, 20);   // three forests
   const auto vocabulary = teacher->head.linear.weight.rows;
-  const auto all = measure_quality({*teacher}, {{*student}, {*teacher}}, forests, ByteTokenizer({}), vocabulary, 2);
+  const Student asked{*teacher};
+  const auto all = measure_quality(&asked, {{*student}, {*teacher}}, forests, ByteTokenizer({}), vocabulary, 2);
   ASSERT_EQ(all.size(), 3u);
 
   double forward = 0, reverse = 0, accepted = 0, top1 = 0, top5 = 0, nats = 0;

@@ -67,7 +67,7 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
       w.detach().narrow(0, kVocabulary, kMatrix - kVocabulary).fill_(100);
       const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}}, cap};
       // -sum_i a_i log q_i: gradient (sum a) q - a
-      const auto ours = loss_over_ids(hidden, rows, head, pass_of(at::kFloat), kVocabulary, temperature, [&](size_t row, std::span<const float> log_q, std::span<float> corrections) {
+      const auto weighted = [&](size_t row, std::span<const float> log_q, std::span<float> corrections) {
         IdLoss loss;
         for (size_t i = 0; i < log_q.size(); ++i) {
           const float weight = a[rows.offsets[row] + i];
@@ -76,7 +76,8 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
           corrections[i] = -weight;
         }
         return loss;
-      });
+      };
+      const auto ours = loss_over_ids(hidden, rows, head, pass_of(at::kFloat), kVocabulary, temperature, weighted);
       const auto log_q = (reference_logits(hidden, w, cap) / temperature).log_softmax(-1);
       auto reference = at::zeros({}, at::TensorOptions(at::kDouble));
       for (size_t row = 0; row < rows.rows.size(); ++row)
@@ -84,6 +85,11 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
       EXPECT_NEAR(ours.item<double>() / reference.item<double>(), 1, 1e-6);
       const auto gradients = torch::autograd::grad({ours * 0.5}, {hidden, w}), expected = torch::autograd::grad({reference * 0.5}, {hidden, w});
       for (size_t i = 0; i < 2; ++i) EXPECT_LT(distance(gradients[i], expected[i].to(at::kDouble)), 2e-6) << i << " T " << temperature << " cap " << cap;
+
+      const Head frozen{Linear{"lm_head", dense_weight(w.detach()), {}, {}, {}}, cap};   // goes through the sweep
+      const auto swept = loss_over_ids(hidden, rows, frozen, pass_of(at::kFloat), kVocabulary, temperature, weighted);
+      EXPECT_NEAR(swept.item<double>() / reference.item<double>(), 1, 1e-6);
+      EXPECT_LT(distance(torch::autograd::grad({swept * 0.5}, {hidden})[0], expected[0].to(at::kDouble)), 2e-6) << "swept, T " << temperature << " cap " << cap;
     }
 }
 
@@ -109,7 +115,7 @@ TEST(LossOverIds, Bf16LogitsAreSummedInFp32) {
   const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}}, 0};
   const IdRows rows{{0}, {2}, {0, 1}};
   const auto ours = loss_over_ids(hidden, rows, head, pass_of(at::kBFloat16), kMatrix, 1, [](size_t, std::span<const float> log_q, std::span<float>) { return IdLoss{-log_q[0], 1}; });
-  const auto z = at::linear(hidden[0].unsqueeze(0), w).to(at::kDouble);   // the logits rounded to bf16 once, the rest in fp64
+  const auto z = at::linear(hidden[0].unsqueeze(0).to(at::kDouble), w.to(at::kDouble));   // of the bf16 values, the rest in fp64
   EXPECT_NEAR(ours.item<double>(), -z.log_softmax(-1)[0][2].item<double>(), 1e-6);
 }
 

@@ -24,6 +24,9 @@ TEST(PrefixShare, CountsCharactersFromTheStart) {
   EXPECT_DOUBLE_EQ(prefix_share("E11", ""), 0);
   EXPECT_TRUE(first_letter_equal("E11", " E99"));
   EXPECT_FALSE(first_letter_equal("E11", ""));
+  EXPECT_TRUE(first_line_equal("Category: Permissive\nObligations: none", " Category: Permissive \nObligations: keep notices"));
+  EXPECT_TRUE(first_line_equal("one line", "one line"));
+  EXPECT_FALSE(first_line_equal("Category: Permissive\nObligations: none", "Category: Copyleft\nObligations: none"));
 }
 
 }  // namespace retort

@@ -2,6 +2,9 @@
 //   distill_bench bytes                      bytes a position of a cache file, V = 129,280 and 49,152, flat and Zipf distributions
 //   distill_bench unbiased MODEL TEXT        mean gradient over 10,000 draws against the dense one, in standard errors
 //   distill_bench speed MODEL TEXT           training step from the cache against cross-entropy: thread CPU time, resident memory
+//   distill_bench steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE
+//                                            whole training steps of a student (every weight, AdamW) on ROWS texts of LENGTH tokens: wall time a step, peak
+//                                            memory; OBJECTIVE is cross_entropy, or a row of distill.loss from a cache that is made first
 //   distill_bench kills TINY_MODEL FOLDER    1 million positions, killed 10 times at random, against an uninterrupted build
 #include <fmt/format.h>
 #include <sys/wait.h>
@@ -9,15 +12,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <numeric>
 
+#include "adapters/attach.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
 #include "distill/objective.h"
 #include "distill/teach.h"
+#include "train/train.h"
 
 namespace {
 
@@ -156,6 +162,53 @@ void measure_speed(const std::string& path, const std::string& text) {
   }
 }
 
+void measure_steps(const std::string& student_path, const std::string& teacher_path, const std::string& text, size_t rows, size_t length, int64_t steps, const std::string& objective) {
+  const auto begin = std::chrono::steady_clock::now();
+  const ModelSpec spec{.path = student_path};
+  auto student = load_model(spec);
+  const auto compute = compute_type(spec);
+  AdapterSpec full;
+  full.kind = "full";
+  const auto leaves = attach(*student.model, full, 1);
+  const auto samples = text_samples(*student.tokenizer, text, rows, length);
+  if (samples.size() < rows) throw RecipeError(text + ": too short a text");
+  const auto folder = std::filesystem::temp_directory_path() / fmt::format("retort_bench_{}", ::getpid());
+  double teaching = 0;
+  Objective trained = next_token_objective();
+  if (objective != "cross_entropy") {
+    const auto start = std::chrono::steady_clock::now();
+    const auto teacher = load_model({.path = teacher_path});
+    const KeepSpec keep;
+    const auto made_from = cache_provenance({teacher.sha256, "t", "c", "x", 1}, samples, keep);
+    const TeachJob job{*teacher.model, compute, teacher.tokenizer->size(), 1, samples, folder / "cache", made_from, keep, 1024, 0, 0, 1};
+    teach(job);
+    trained = cached_distillation({.loss = objective, .weight = 0.8}, open_whole_cache(job));
+    teaching = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  TrainSpec how;
+  how.steps = steps + 1;
+  how.batch.samples = static_cast<int64_t>(rows);
+  how.optimizer.learning_rate = 1e-4;
+  how.checkpoint.every = 0;
+  std::vector<double> seconds;
+  double first = 0, loss = 0;
+  TrainWatch watch;
+  watch.on_step = [&](const StepRecord& step) {
+    if (step.step == 1) first = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    else seconds.push_back(step.seconds);
+    loss = step.loss;
+  };
+  const std::vector<Sample> nothing;
+  const TrainJob job{*student.model, leaves, samples, nothing, trained, compute, folder / "run", {}};
+  train(how, job, watch);
+  const auto peak = peak_bytes();
+  std::filesystem::remove_all(folder);
+  std::sort(seconds.begin(), seconds.end());
+  const double median = seconds[seconds.size() / 2];
+  fmt::print("{{\"bench\": \"steps\", \"objective\": \"{}\", \"compute\": \"{}\", \"tokens_per_s\": {:.1f}, \"peak_mb\": {:.1f}, \"first_step_s\": {:.2f}, \"teaching_s\": {:.2f}, \"loss\": {:.5f}}}\n", objective,
+             compute == at::kBFloat16 ? "bf16" : "f32", static_cast<double>(rows * length) / median, static_cast<double>(peak) / (1 << 20), first, teaching, loss);
+}
+
 std::string hash_of(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
@@ -211,9 +264,11 @@ int main(int count, char** arguments) try {
   if (what == "bytes") measure_bytes();
   else if (what == "unbiased" && count == 4) measure_bias(arguments[2], arguments[3]);
   else if (what == "speed" && count == 4) measure_speed(arguments[2], arguments[3]);
+  else if (what == "steps" && count == 9)
+    measure_steps(arguments[2], arguments[3], arguments[4], std::stoul(arguments[5]), std::stoul(arguments[6]), std::stol(arguments[7]), arguments[8]);
   else if (what == "kills" && count == 4) measure_kills(arguments[2], arguments[3]);
   else {
-    fmt::print(stderr, "usage: distill_bench bytes | unbiased MODEL TEXT | speed MODEL TEXT | kills TINY_MODEL FOLDER\n");
+    fmt::print(stderr, "usage: distill_bench bytes | unbiased MODEL TEXT | speed MODEL TEXT | steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE | kills TINY_MODEL FOLDER\n");
     return 2;
   }
   return 0;

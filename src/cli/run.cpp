@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "cli/commands.h"
+#include "cli/profile_report.h"
 #include "cli/recipe_option.h"
 #include "cli/run_result.h"
 
@@ -9,7 +10,8 @@ namespace retort {
 
 namespace {
 
-Exit run(LoadedRecipe recipe) {
+Exit run(LoadedRecipe recipe, bool profile) {
+  if (profile) start_profile();
   Run run(std::move(recipe));
   RunResult result;
   result.samples = prepare_samples(run);
@@ -20,6 +22,7 @@ Exit run(LoadedRecipe recipe) {
   result.exports = export_models(run, result.training);
   result.distill = compare_with_teacher(run, result.training, result.base, result.tuned);
   const auto record = write_report(run, result);
+  if (profile) report_profile(run);
   close_run(run);
 
   fmt::print("{}\n", table_text(results_table(record)));
@@ -40,7 +43,9 @@ Exit run(LoadedRecipe recipe) {
 void add_run(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("run", "Train, evaluate and export by a recipe; continues what an earlier run of it left");
   auto options = add_recipe_options(*command);
-  command->callback([options, &action] { action = [options] { return run(options->load()); }; });
+  auto profile = std::make_shared<bool>(false);
+  command->add_flag("--profile", *profile, "write a Chrome trace (profile.json) and tell what each operation costs, against the machine's measured peak");
+  command->callback([=, &action] { action = [=] { return run(options->load(), *profile); }; });
 }
 
 }  // namespace retort

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/profile.h"
 #include "base/stop.h"
 
 namespace retort {
@@ -29,6 +30,14 @@ Json outputs_on_disk(const fs::path& folder, const std::vector<fs::path>& output
   Json list = Json::array();
   for (const auto& file : files) list.push_back({{"path", file.lexically_relative(folder).string()}, {"bytes", fs::file_size(file)}, {"sha256", sha256_file(file)}});
   return list;
+}
+
+// The name for as long as the program runs; an export's is a path, of which a trace shows letters, digits and signs that need no escape.
+const char* profile_name(const std::string& name) {
+  static std::set<std::string> names;
+  std::string plain;
+  for (const char c : name) plain += c >= ' ' && c < 127 && c != '"' && c != '\\' ? c : '?';
+  return names.insert(plain).first->c_str();
 }
 
 }  // namespace
@@ -101,6 +110,7 @@ StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
   if (recorded != stages_.end()) stages_.erase(recorded);
   worked_ = true;
   const auto start = std::chrono::steady_clock::now();
+  const Span span({profile_name(name), "stage"});
   result.values = work();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   stages_[name] = {{"inputs", result.inputs}, {"values", result.values}, {"seconds", result.seconds}, {"outputs", outputs_on_disk(folder_, outputs)}};

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/profile.h"
 #include "base/stop.h"
 #include "generate/growing_forest.h"
 #include "ops/workers.h"
@@ -38,6 +39,7 @@ void grow_batch(const Batch& batch, const std::vector<std::vector<int32_t>>& pro
     std::iota(rows.begin(), rows.end(), 0);
     auto scores = logits(hidden, rows, batch.model.head, pass).contiguous();  // [live,V]
     const auto vocabulary = static_cast<size_t>(scores.size(1));
+    std::optional<Span> choosing(std::in_place, Work{"choice of tokens", "decoding"});
     std::vector<int32_t> going, tokens;
     for (size_t i = 0; i < live.size(); ++i) {
       auto& one = growing[live[i]];
@@ -49,6 +51,7 @@ void grow_batch(const Batch& batch, const std::vector<std::vector<int32_t>>& pro
       }
     }
     live = std::move(going);
+    choosing.reset();
     if (!live.empty()) hidden = forest.step(live, tokens);
   }
 }

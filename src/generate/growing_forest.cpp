@@ -3,6 +3,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "base/profile.h"
+
 namespace retort {
 namespace {
 
@@ -89,6 +91,7 @@ std::vector<KeyRange> GrowingForest::keys_of(const Text& text, int32_t end) cons
 }
 
 Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows) {
+  const Span span({"between operations", "prompts"});
   const auto forest = prompt_forest(prompts);
   const auto count = static_cast<int64_t>(prompts.size());
   const auto needed = forest.size() + count * new_rows;
@@ -128,6 +131,7 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
 }
 
 Tensor GrowingForest::step(std::span<const int32_t> texts, std::span<const int32_t> tokens) {
+  const Span span({"between operations", "decoding"});
   std::vector<int32_t> positions;
   std::vector<AttendBlock> blocks;
   std::vector<int32_t> cache_rows;
@@ -146,6 +150,7 @@ Tensor GrowingForest::step(std::span<const int32_t> texts, std::span<const int32
 }
 
 Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int64_t chunk_rows) {
+  const Span span({"between operations", "decoding"});
   auto& text = texts_[index];
   if (tokens.empty()) throw std::logic_error("nothing to append");
   const auto missing = text.end + static_cast<int64_t>(tokens.size()) - text.limit;

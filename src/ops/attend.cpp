@@ -455,6 +455,17 @@ void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, con
   }
 }
 
+// Two products a pair of query and key forward, five backward.
+OperationWork work_of(const Tensor& q, const Tensor& k, const Shape& shape, const std::vector<AttendBlock>& blocks) {
+  double pairs = 0;
+  if (profiling())
+    for (const auto& block : blocks)
+      for (int64_t i = 0, offset = block.key_count() - (block.q_end - block.q_begin); i < block.q_end - block.q_begin; ++i)
+        pairs += static_cast<double>(shape.last(offset, i) - shape.first(offset, i));
+  const double product = 2 * pairs * static_cast<double>(shape.heads * shape.width), bytes = bytes_of(q) + bytes_of(k);   // out is as large as q, v as k
+  return {"attend", 2 * product, 2 * bytes, 5 * product, 4 * bytes};
+}
+
 void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache) {
   const auto index = at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
   cache.index_copy_(0, index, rows.to(cache.scalar_type()));
@@ -477,7 +488,7 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
   Shape shape{q.size(1), k.size(1), q.size(2), q.size(1) / k.size(1), 0, static_cast<float>(rule.soft_cap), rule.window};
   shape.scale = static_cast<float>(rule.scale != 0 ? rule.scale : 1 / std::sqrt(static_cast<double>(shape.width)));
   if (shape.group * shape.kv_heads != shape.heads || v.size(2) != shape.width || shape.width % 2 != 0) throw std::logic_error("attend: heads do not divide");
-  return differentiable({q, k, v}, [&](bool recorded) -> Computed {
+  return differentiable(work_of(q, k, shape, pass.blocks), {q, k, v}, [&](bool recorded) -> Computed {
     auto out = at::empty({q.size(0), shape.heads * shape.width}, q.options());
     auto log_sums = at::empty({q.size(0), shape.heads}, at::TensorOptions(at::kFloat));
     if (pass.cache) {

@@ -8,6 +8,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/profile.h"
+#include "ops/team.h"
+
 namespace retort {
 
 using at::Tensor;
@@ -16,6 +19,15 @@ using Tensors = torch::autograd::variable_list;
 // Gradient of the result -> gradients of the inputs, in the inputs' order; undefined where none is wanted. Runs with
 // gradient mode off and at most once: what it captured is freed right after.
 using Backward = std::function<Tensors(const Tensor& gradient)>;
+
+// What a profile calls an operation, and the arithmetic and memory traffic of each direction, without those of operations inside it.
+struct OperationWork {
+  const char* name;
+  double flop = 0, bytes = 0, backward_flop = 0, backward_bytes = 0;
+
+  Work forward() const { return {name, "forward", flop, bytes, team_size()}; }
+  Work backward() const { return {name, "backward", backward_flop, backward_bytes, team_size()}; }
+};
 
 struct Computed {
   Tensor value;
@@ -30,7 +42,7 @@ struct ManyComputed {
 
 class BackwardNode final : public torch::autograd::Node {
  public:
-  BackwardNode(torch::autograd::edge_list&& next, ManyBackward backward) : Node(std::move(next)), backward_(std::move(backward)) {}
+  BackwardNode(torch::autograd::edge_list&& next, const OperationWork& work, ManyBackward backward) : Node(std::move(next)), work_(work), backward_(std::move(backward)) {}
   Tensors apply(Tensors&& gradients) override {
     if (at::GradMode::is_enabled()) throw std::logic_error("operations have no second derivative");
     bool any = false;
@@ -38,18 +50,20 @@ class BackwardNode final : public torch::autograd::Node {
       if (gradient.defined()) any = true, gradient = gradient.contiguous();
     if (!any) return Tensors(num_outputs());
     if (!backward_) throw std::logic_error("a graph was walked twice");
+    const Span span(work_.backward());
     return backward_(gradients);
   }
   void release_variables() override { backward_ = nullptr; }
 
  private:
+  OperationWork work_;
   ManyBackward backward_;
 };
 
 // Results of `computed` become nodes of the graph behind `inputs`.
-inline void join_graph(const Tensors& inputs, ManyComputed& computed) {
+inline void join_graph(const OperationWork& work, const Tensors& inputs, ManyComputed& computed) {
   const c10::intrusive_ptr<torch::autograd::Node> node =
-      c10::make_intrusive<BackwardNode>(torch::autograd::collect_next_edges(inputs), std::move(computed.backward));
+      c10::make_intrusive<BackwardNode>(torch::autograd::collect_next_edges(inputs), work, std::move(computed.backward));
   for (const auto& value : computed.values) {
     const auto index = node->add_input_metadata(value);
     torch::autograd::impl::set_gradient_edge(value, torch::autograd::Edge(node, index));
@@ -65,25 +79,28 @@ inline bool any_wants_gradient(const Tensors& inputs) {
 
 // `forward(recorded)` returns ManyComputed; recorded says whether any input wants a gradient (then `backward` must be set).
 template <class Forward>
-Tensors differentiable_many(const Tensors& inputs, Forward&& forward) {
+Tensors differentiable_many(const OperationWork& work, const Tensors& inputs, Forward&& forward) {
   const bool recorded = any_wants_gradient(inputs);
   ManyComputed computed;
   {
+    const Span span(work.forward());
     const at::NoGradGuard no_graph;
     computed = forward(recorded);
   }
-  if (recorded) join_graph(inputs, computed);
+  if (recorded) join_graph(work, inputs, computed);
   return computed.values;
 }
 
 // The same for one result.
 template <class Forward>
-Tensor differentiable(const Tensors& inputs, Forward&& forward) {
-  return differentiable_many(inputs, [&](bool recorded) -> ManyComputed {
+Tensor differentiable(const OperationWork& work, const Tensors& inputs, Forward&& forward) {
+  return differentiable_many(work, inputs, [&](bool recorded) -> ManyComputed {
     Computed computed = forward(recorded);
     return {{computed.value}, [backward = std::move(computed.backward)](const Tensors& gradients) { return backward(gradients[0]); }};
   })[0];
 }
+
+inline double bytes_of(const Tensor& tensor) { return tensor.defined() ? static_cast<double>(tensor.nbytes()) : 0.0; }
 
 // Calls with(pointer type) for the two types that activations have: bf16 tensors are seen as uint16_t.
 template <class With>

@@ -11,7 +11,8 @@ namespace retort {
 Tensor embed(const Weight& embedding, const Pass& pass, double scale) {
   const auto type = pass.compute;
   const auto factor = at::scalar_tensor(scale, at::TensorOptions(type)).item<double>();
-  return differentiable({embedding.dense}, [&](bool) -> Computed {
+  const auto bytes = static_cast<double>(pass.size() * embedding.columns * static_cast<int64_t>(c10::elementSize(type)));
+  return differentiable({"embed", 0, 2 * bytes, 0, 2 * bytes}, {embedding.dense}, [&](bool) -> Computed {
     const int64_t n = pass.size(), width = embedding.columns;
     const auto* ids = pass.tokens.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < n; ++i)

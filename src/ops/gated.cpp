@@ -8,7 +8,8 @@ namespace retort {
 
 Tensor gated(const Tensor& gate_input, const Tensor& up_input, Activation activation) {
   const auto gate = gate_input.contiguous(), up = up_input.contiguous();
-  return differentiable({gate, up}, [&](bool) -> Computed {
+  const auto one = bytes_of(gate);
+  return differentiable({"gated activation", 0, 3 * one, 0, 5 * one}, {gate, up}, [&](bool) -> Computed {
     auto y = at::empty(gate.sizes(), gate.options());
     with_element(gate.scalar_type(), [&](auto element) {
       using Element = decltype(element);

@@ -142,6 +142,13 @@ std::vector<Tensor> leaves_of(const Linear& layer) {
   return leaves;
 }
 
+// The products of so many rows with the whole vocabulary; heads that learn go through linear(), which counts its own.
+OperationWork work_of(size_t rows, const Head& head, const Tensor& hidden, int products) {
+  const auto& weight = head.linear.weight;
+  const auto flop = 2.0 * products * static_cast<double>(rows) * static_cast<double>(weight.rows * weight.columns);
+  return {"head and loss", flop, static_cast<double>(weight.stored_bytes()) + 2.0 * static_cast<double>(rows) * static_cast<double>(weight.columns * hidden.element_size())};
+}
+
 // What the targets cost, and with `recorded` the gradient of the asked rows [R,E] and of the head's leaves.
 struct Cost {
   double nats = 0;
@@ -203,8 +210,8 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
   Tensors inputs{hidden};
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
   // The gradient is taken while the logits exist: backward only scales it.
-  auto nats = differentiable(inputs, [&](bool recorded) -> Computed {
-    const bool fused = plain(head.linear) && !(recorded && head.linear.weight.trainable());
+  const bool fused = plain(head.linear) && !(any_wants_gradient(inputs) && head.linear.weight.trainable());
+  auto nats = differentiable(fused ? work_of(rows.row.size(), head, hidden, any_wants_gradient(inputs) ? 2 : 1) : OperationWork{"head and loss"}, inputs, [&](bool recorded) -> Computed {
     const auto cost = fused ? frozen_cost(hidden, rows, targets, head, recorded) : learning_cost(hidden, rows, targets, head, leaves, pass, recorded);
     const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
     return {value, [cost, leaves = leaves.size(), n = hidden.size(0), index = index_of(rows.row, 0, rows.row.size()), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
@@ -236,6 +243,7 @@ Scores score_targets(const Tensor& hidden, std::span<const Target> targets, cons
     }
   };
   if (plain(head.linear)) {
+    const Span span(work_of(rows.row.size(), head, hidden, 1).forward());
     const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), head.linear.weight, head.soft_cap, false);
     for (size_t r = 0; r < rows.row.size(); ++r) put(r, swept.log_sum[r], swept.best[r], [&](size_t i) { return swept.logits[i]; });
     return scores;
@@ -264,6 +272,9 @@ Tensor logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& h
   const auto x = hidden.index_select(0, index_of(wanted, 0, wanted.size()));
   Tensor z;
   if (plain(head.linear)) {   // straight into fp32, which a product of the layer's type would round first
+    auto work = work_of(rows.size(), head, hidden, 1);
+    work.name = "logits";
+    const Span span(work.forward());
     const auto type = x.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16;
     z = at::empty({x.size(0), head.linear.weight.rows}, at::TensorOptions(at::kFloat));
     const GemmTerm term{{x.const_data_ptr(), x.size(1), type}, head.linear.weight.operand(false)};

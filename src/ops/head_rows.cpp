@@ -50,7 +50,7 @@ template <class CostOf>
 Tensor joined(const Tensor& hidden, std::span<const int32_t> rows, const std::vector<Tensor>& leaves, CostOf&& cost_of) {
   Tensors inputs{hidden};
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
-  return differentiable(inputs, [&](bool recorded) -> Computed {
+  return differentiable({"head and loss"}, inputs, [&](bool recorded) -> Computed {
     const Cost cost = cost_of(recorded);
     const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
     return {value, [cost, leaves = leaves.size(), n = hidden.size(0), index = index_of(rows), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {

@@ -182,6 +182,25 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
   return gradients;
 }
 
+OperationWork work_of(const std::vector<Part>& parts, const Tensor& x) {
+  OperationWork work{"linear", 0, bytes_of(x), 0, bytes_of(x)};
+  const auto n = static_cast<double>(x.size(0)), element = static_cast<double>(x.element_size());
+  const bool wants_x = x.requires_grad();
+  bool saves_x = false;
+  for (const auto& part : parts) {
+    const auto in = static_cast<double>(part.weight.columns), out = static_cast<double>(part.weight.rows);
+    const auto product = 2 * n * in * out, low = 2 * n * static_cast<double>(part.rank()) * (in + out);
+    work.flop += product + low;
+    work.backward_flop += (wants_x ? product + low : low / 2) + (part.weight.trainable() ? product : 0) + (part.adapted() && part.a.requires_grad() ? low : 0);
+    const auto weights = static_cast<double>(part.weight.stored_bytes()) + bytes_of(part.a) + bytes_of(part.b);
+    work.bytes += weights + n * out * element;
+    work.backward_bytes += weights * (part.weight.trainable() ? 2 : 1) + n * out * element;
+    saves_x = saves_x || part.weight.trainable() || part.adapted();
+  }
+  if (wants_x && saves_x) work.backward_bytes += bytes_of(x);
+  return work;
+}
+
 }  // namespace
 
 Tensor int8_row_scales(const Weight& weight) {
@@ -208,7 +227,7 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
     ranks += part.rank();
     inputs.insert(inputs.end(), {part.weight.dense, part.bias, part.a, part.b, part.magnitude});
   }
-  return differentiable_many(inputs, [&](bool recorded) -> ManyComputed {
+  return differentiable_many(work_of(parts, x), inputs, [&](bool recorded) -> ManyComputed {
     const auto& kernel = gemm_kernel(operand_of(x));
     auto low = ranks > 0 ? at::empty({x.size(0), ranks}, x.options()) : Tensor();   // dropout(x) A^T of each layer
     Tensors values, as;

@@ -63,7 +63,7 @@ std::pair<Tensor, Tensor> backward(const Tensor& dy, const Tensor& x, const Tens
 
 Tensor rms_norm(const Tensor& input, const Norm& norm) {
   const auto x = input.contiguous();
-  return differentiable({x, norm.weight}, [&](bool) -> Computed {
+  return differentiable({"norm", 0, 2 * bytes_of(x), 0, 3 * bytes_of(x)}, {x, norm.weight}, [&](bool) -> Computed {
     auto y = at::empty(x.sizes(), x.options()), inverse_rms = at::empty({Rows(x).count}, at::TensorOptions(at::kFloat));
     Tensor none;
     forward(x, none, none, norm, y, inverse_rms);
@@ -77,7 +77,7 @@ Tensor rms_norm(const Tensor& input, const Norm& norm) {
 NormedSum add_rms_norm(const Tensor& x_input, const Tensor& delta_input, const Norm& norm) {
   const auto x = x_input.contiguous(), delta = delta_input.contiguous();
   if (delta.scalar_type() != x.scalar_type()) throw std::logic_error("add_rms_norm: two types");
-  const auto results = differentiable_many({x, delta, norm.weight}, [&](bool) -> ManyComputed {
+  const auto results = differentiable_many({"norm", 0, 4 * bytes_of(x), 0, 4 * bytes_of(x)}, {x, delta, norm.weight}, [&](bool) -> ManyComputed {
     auto sum = at::empty(x.sizes(), x.options()), y = at::empty(x.sizes(), x.options()), inverse_rms = at::empty({Rows(x).count}, at::TensorOptions(at::kFloat));
     forward(x, delta, sum, norm, y, inverse_rms);
     return {{sum, y}, [=, saved = sum.detach(), wants_weight = norm.weight.requires_grad()](const Tensors& gradients) -> Tensors {

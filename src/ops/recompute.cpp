@@ -9,7 +9,7 @@ namespace retort {
 Tensor recompute(const Tensor& x, const std::vector<Tensor>& leaves, std::function<Tensor(const Tensor&)> part) {
   Tensors inputs{x};
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
-  return differentiable(inputs, [&](bool) -> Computed {
+  return differentiable({"recompute"}, inputs, [&](bool) -> Computed {
     auto y = part(x.detach());
     return {y, [leaves, part, saved = x.detach(), wants_x = x.requires_grad()](const Tensor& dy) -> Tensors {
       const at::AutoGradMode with_graph(true);

@@ -36,7 +36,8 @@ Tensor rotated(const Tensor& x, const Tensor& positions, const RotaryTable& tabl
 
 Tensor rotate(const Tensor& input, const Tensor& positions, const std::shared_ptr<const RotaryTable>& table) {
   const auto x = input.contiguous();
-  return differentiable({x}, [&](bool) -> Computed {
+  const auto both = 2 * bytes_of(x), flop = 3.0 * static_cast<double>(x.numel());
+  return differentiable({"rotate", flop, both, flop, both}, {x}, [&](bool) -> Computed {
     return {rotated(x, positions, *table, 1.0f), [=](const Tensor& dy) -> Tensors { return {rotated(dy, positions, *table, -1.0f)}; }};
   });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/profile.h"
 #include "ops/workers.h"
 #include "quant/dynamic8.h"
 #include "train/update_loops.h"
@@ -15,16 +16,15 @@ constexpr int64_t kChunk = 1 << 16;           // elements; whole 8-bit blocks
 constexpr int64_t kSmallest8Bit = 4096;       // smaller tensors keep fp32 moments, as bitsandbytes' do: they weigh nothing
 constexpr int64_t kWorthThreads = 1 << 18;    // elements: below, starting threads takes longer than the work
 
-// Calls work(i) for i in [0, count); each thread takes a run of neighbours.
-void in_runs(int64_t threads, int64_t count, const std::function<void(int64_t)>& work) {
-  if (threads == 1) {
-    for (int64_t i = 0; i < count; ++i) work(i);
-    return;
-  }
-  run_workers(threads, std::min(threads, count), [&](int64_t worker) {
-    const auto runs = std::min(threads, count);
+// Calls work(i) for i in [0, count); each thread takes a run of neighbours, and its share of what the whole is in a profile.
+void in_runs(const Work& whole, int64_t threads, int64_t count, const std::function<void(int64_t)>& work) {
+  const auto runs = std::max<int64_t>(1, std::min(threads, count));
+  const auto run = [&](int64_t worker) {
+    const Span span({whole.name, whole.kind, whole.flop / static_cast<double>(runs), whole.bytes / static_cast<double>(runs)});
     for (int64_t i = count * worker / runs; i < count * (worker + 1) / runs; ++i) work(i);
-  });
+  };
+  if (runs == 1) run(0);
+  else run_workers(threads, runs, run);
 }
 
 }  // namespace
@@ -89,10 +89,13 @@ bool Optimizer::update_chunk(const Chunk& chunk, const float* sums, double share
 }
 
 bool Optimizer::update(const std::vector<Tensor>& sums, double share, double learning_rate) {
+  double elements = 0;
+  for (const auto& slot : slots_) elements += static_cast<double>(slot.count);
+  const double bytes = elements * 4 * (spec_.kind == "adamw" ? 7 : spec_.kind == "adamw8bit" ? 4 : 5);   // weights and states read and written, the sum read
   static const std::vector<float> no_gradient(kChunk, 0);
   ++updates;
   std::vector<char> finite(chunks_.size());
-  in_runs(threads_, static_cast<int64_t>(chunks_.size()), [&](int64_t i) {
+  in_runs({"optimizer", "step", 0, bytes}, threads_, static_cast<int64_t>(chunks_.size()), [&](int64_t i) {
     const auto& chunk = chunks_[static_cast<size_t>(i)];
     const auto& sum = sums[chunk.slot];
     finite[static_cast<size_t>(i)] = update_chunk(chunk, sum.defined() ? sum.const_data_ptr<float>() + chunk.begin : no_gradient.data(), share, learning_rate);
@@ -130,7 +133,7 @@ double gradient_norm(const std::vector<Tensor>& sums, int64_t threads) {
     total += sum.numel();
     for (int64_t begin = 0; begin < sum.numel(); begin += kChunk) runs.push_back({sum.const_data_ptr<float>() + begin, std::min(kChunk, sum.numel() - begin)});
   }
-  in_runs(total < kWorthThreads ? 1 : threads, static_cast<int64_t>(runs.size()), [&](int64_t i) {
+  in_runs({"gradient norm", "step", 2.0 * static_cast<double>(total), 4.0 * static_cast<double>(total)}, total < kWorthThreads ? 1 : threads, static_cast<int64_t>(runs.size()), [&](int64_t i) {
     auto& run = runs[static_cast<size_t>(i)];
     run.squares = sum_of_squares(run.values, run.count);
   });

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 
+#include "base/profile.h"
 #include "base/stop.h"
 #include "ops/workers.h"
 
@@ -59,6 +60,7 @@ class OrderedSum {
 
  private:
   void merge(Part part) {
+    const Span span({"sum of gradients", "step"});
     const at::NoGradGuard no_graph;
     for (size_t i = 0; i < part.gradients.size(); ++i) {
       auto& gradient = part.gradients[i];
@@ -83,6 +85,7 @@ class OrderedSum {
 }  // namespace
 
 StepPlan plan_step(const std::vector<Sample>& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads) {
+  const Span span({"plan", "step"});
   std::vector<Sample> batch;
   for (const auto index : chosen) batch.push_back(samples[static_cast<size_t>(index)]);
   StepPlan plan;
@@ -125,6 +128,7 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
     try {
       const auto index = first + i;
       const auto& forest = plan.forests[static_cast<size_t>(index)];
+      const Span span({"between operations", "forest"});
       Part part;
       const auto loss = objective(model, forest, make_pass(forest, index));
       part.nats = loss.nats.defined() ? loss.nats.item<double>() : 0;
@@ -145,6 +149,7 @@ std::optional<double> mean_loss(const Model& model, const Objective& objective, 
   run_workers(threads, static_cast<int64_t>(plan.forests.size()), [&](int64_t i) {
     leave_if_stopped("evaluating the held-out samples");
     const auto& forest = plan.forests[static_cast<size_t>(i)];
+    const Span span({"between operations", "forest"});
     const auto loss = objective(model, forest, make_pass(forest, i));
     parts[static_cast<size_t>(i)].nats = loss.nats.defined() ? loss.nats.item<double>() : 0;
     parts[static_cast<size_t>(i)].weight = loss.weight;

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/profile.h"
 #include "base/random.h"
 #include "base/stop.h"
 #include "ops/workers.h"
@@ -189,6 +190,7 @@ class Run {
   }
 
   void step() {
+    const Span span({"step", "stage"});
     const auto start = Clock::now();
     auto place = state_.place;
     const auto chosen = batches_.take(place);
@@ -248,6 +250,7 @@ class Run {
   }
 
   void evaluate() {
+    const Span span({"held-out loss", "stage"});
     auto& result = state_.result;
     const auto loss = mean_loss(job_.model, job_.objective, held_out_, [&](const Forest& forest, int64_t) { return make_pass(forest, job_.compute); }, threads_);
     state_.evaluated = result.steps;
@@ -273,6 +276,7 @@ class Run {
 
   void save() {
     if (saved_ == here()) return;
+    const Span span({"checkpoint", "stage"});
     state_.result.seconds = earlier_seconds_ + seconds_since(session_);
     state_.updates = optimizer_.updates;
     state_.forests = sums_.forests;

@@ -36,6 +36,7 @@ CommonPrefix::CommonPrefix(const Subject& subject, std::span<const int32_t> toke
     Forest part;
     part.add_segment({tokens.begin() + from, tokens.begin() + std::min(rows_, from + subject.row_tokens)});
     auto pass = make_pass(part, subject.compute);
+    ask_for(pass, {});   // keys and values are all
     run(pass, prefix_, from);
   }
 }
@@ -64,8 +65,9 @@ Tensor CommonPrefix::run(Pass& pass, KvCache& cache, int64_t first_row) const {
   return subject_.model.hidden(pass);
 }
 
-CommonPrefix::Continued CommonPrefix::hidden(const Forest& forest) {
+CommonPrefix::Continued CommonPrefix::hidden(const Forest& forest, const std::vector<int32_t>& rows) {
   auto pass = make_pass(forest, subject_.compute);
+  ask_for(pass, rows);
   if (rows_ == 0) {
     auto states = subject_.model.hidden(pass);
     return {std::move(states), std::move(pass)};

@@ -17,12 +17,13 @@ class CommonPrefix {
   // Computes the keys and values of `tokens`, which may be empty. `most_rows`: of any pass that follows.
   CommonPrefix(const Subject& subject, std::span<const int32_t> tokens, int64_t most_rows);
 
-  // Hidden states of a forest whose texts continue the prefix, and the pass they came from. Safe to call from several threads.
+  // Hidden states of a forest whose texts continue the prefix (of `rows` alone where the pass says so: ops/pass.h, ask_for), and the
+  // pass they came from. Safe to call from several threads.
   struct Continued {
     Tensor hidden;
     Pass pass;
   };
-  Continued hidden(const Forest& forest);
+  Continued hidden(const Forest& forest, const std::vector<int32_t>& rows);
 
  private:
   KvCache blank() const;

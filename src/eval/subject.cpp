@@ -28,8 +28,9 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
   run_workers(threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
     leave_if_stopped("evaluating");
     if (forests[i].targets.empty()) return;
-    const auto [hidden, pass] = prefix.hidden(forests[i]);
-    scores[i] = score_targets(hidden, forests[i].targets, subject.model.head, pass);
+    const auto asked = asked_rows(forests[i]);
+    const auto [hidden, pass] = prefix.hidden(forests[i], asked.rows);
+    scores[i] = score_targets(hidden, pass.rows.defined() ? asked.targets : forests[i].targets, subject.model.head, pass);
   });
   std::vector<SampleLikelihood> sums(samples.size());
   for (size_t i = 0; i < forests.size(); ++i) {  // in forest order, whatever thread was first

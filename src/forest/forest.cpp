@@ -16,6 +16,20 @@ int32_t Forest::add_segment(const std::vector<int32_t>& segment_tokens, int32_t 
   return static_cast<int32_t>(segments.size()) - 1;
 }
 
+AskedRows asked_rows(const Forest& forest) {
+  std::vector<int32_t> place(forest.tokens.size(), -1);
+  for (const auto& target : forest.targets) place.at(static_cast<size_t>(target.row)) = 0;
+  AskedRows asked;
+  for (size_t row = 0; row < place.size(); ++row)
+    if (place[row] == 0) {
+      place[row] = static_cast<int32_t>(asked.rows.size());
+      asked.rows.push_back(static_cast<int32_t>(row));
+    }
+  asked.targets = forest.targets;
+  for (auto& target : asked.targets) target.row = place[static_cast<size_t>(target.row)];
+  return asked;
+}
+
 std::vector<AttendBlock> attend_blocks(const Forest& forest) {
   std::vector<AttendBlock> blocks;
   blocks.reserve(forest.segments.size());

@@ -34,6 +34,13 @@ struct Forest {
   int32_t add_segment(const std::vector<int32_t>& segment_tokens, int32_t parent = -1);
 };
 
+// The rows that targets name, rising and each once, and the targets with `row` as the place among them.
+struct AskedRows {
+  std::vector<int32_t> rows;
+  std::vector<Target> targets;
+};
+AskedRows asked_rows(const Forest& forest);
+
 // Attention as a list of blocks: queries [q_begin, q_end) see the concatenation of `keys`; the last q_end - q_begin rows
 // of that concatenation are the queries' own rows and are seen causally. Concatenation order is depth order, so the key at
 // index i of the concatenation has position i: windows and causality need no positions.

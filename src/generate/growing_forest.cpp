@@ -1,5 +1,6 @@
 #include "generate/growing_forest.h"
 
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 
@@ -122,10 +123,19 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
     pass.blocks = blocks_between(blocks, from, to, offset);
     for (int32_t row = from; row < to; ++row) pass.cache_rows.push_back(offset + row);
     pass.cache = &cache_;
+    std::vector<int32_t> asked;
+    for (const auto row : last_row)
+      if (row >= from && row < to) asked.push_back(row - from);
+    std::sort(asked.begin(), asked.end());
+    asked.erase(std::unique(asked.begin(), asked.end()), asked.end());   // equal prompts end in one row
+    const bool some = ask_for(pass, asked);
     const auto hidden = model_.hidden(pass);
     if (!last_hidden.defined()) last_hidden = at::empty({count, hidden.size(1)}, hidden.options());
-    for (size_t i = 0; i < prompts.size(); ++i)
-      if (last_row[i] >= from && last_row[i] < to) last_hidden[static_cast<int64_t>(i)].copy_(hidden[last_row[i] - from]);
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      if (last_row[i] < from || last_row[i] >= to) continue;
+      const auto row = last_row[i] - from;
+      last_hidden[static_cast<int64_t>(i)].copy_(hidden[some ? std::lower_bound(asked.begin(), asked.end(), row) - asked.begin() : row]);
+    }
   }
   return last_hidden;
 }
@@ -172,6 +182,8 @@ Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int
     pass.blocks = {{0, static_cast<int32_t>(part.size()), keys_of(text, text.end)}};
     pass.cache_rows = std::move(cache_rows);
     pass.cache = &cache_;
+    const bool last = from + part.size() == tokens.size();
+    ask_for(pass, last ? std::vector<int32_t>{static_cast<int32_t>(part.size()) - 1} : std::vector<int32_t>());
     hidden = model_.hidden(pass);
   }
   return hidden.narrow(0, hidden.size(0) - 1, 1);

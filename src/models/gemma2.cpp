@@ -18,7 +18,7 @@ struct Gemma2Layer {
 
   Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
     const auto attended = rms_norm(self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
-    const auto [h, normed] = add_rms_norm(x, attended, pre_feedforward_layernorm);
+    const auto [h, normed] = add_rms_norm(keep_rows(x, pass), attended, pre_feedforward_layernorm);
     return h + rms_norm(mlp.forward(normed, pass), post_feedforward_layernorm);
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }

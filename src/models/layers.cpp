@@ -66,7 +66,7 @@ Tensor Attention::forward(const Tensor& x, const Pass& pass) const {   // x [N,E
   const auto table = rotary->table(pass.positions);
   q = rotate(q, pass.positions, table);
   k = rotate(k, pass.positions, table);
-  return linear(attend(q, k, v, rule, pass), o_proj, pass);            // [N,E]
+  return linear(keep_rows(attend(q, k, v, rule, pass), pass), o_proj, pass);   // [N,E], in the last layer of pass.rows
 }
 
 GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activation(how) {

@@ -8,6 +8,7 @@
 #include "models/rotary.h"
 #include "ops/attend.h"
 #include "ops/gated.h"
+#include "ops/keep_rows.h"
 #include "ops/norm.h"
 
 namespace retort {

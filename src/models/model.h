@@ -32,7 +32,8 @@ class Model {
   virtual Tensor embed(const Pass& pass) const;                                              // [N,E]
   virtual Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const = 0;          // [N,E] -> [N,E]
   virtual Tensor finish(const Tensor& x, const Pass& pass) const = 0;                        // final norm
-  // All of it: hidden states after the final norm [N,E]. With pass.recompute, layers are recomputed in backward.
+  // All of it: hidden states after the final norm [N,E], or [pass.rows,E] where only those are asked for. With pass.recompute,
+  // layers are recomputed in backward.
   Tensor hidden(const Pass& pass) const;
 
   // Every linear layer inside the stack, in checkpoint order (the head is not among them).

@@ -29,14 +29,14 @@ struct Phi3Layer {
     const auto table = rotary->table(pass.positions);
     const auto q = rotate(split_heads(qkv[0], heads), pass.positions, table);       // [N,H,D]
     const auto k = rotate(split_heads(qkv[1], kv_heads), pass.positions, table);    // [N,K,D]
-    return linear(attend(q, k, split_heads(qkv[2], kv_heads), rule, pass), o_proj, pass);
+    return linear(keep_rows(attend(q, k, split_heads(qkv[2], kv_heads), rule, pass), pass), o_proj, pass);
   }
   Tensor feed_forward(const Tensor& x, const Pass& pass) const {
     const auto gate_up = linear(x, gate_up_proj, pass).chunk(2, 1);                 // two of [N,F]
     return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass);
   }
   Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto [h, normed] = add_rms_norm(x, attention(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+    const auto [h, normed] = add_rms_norm(keep_rows(x, pass), attention(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
     return h + feed_forward(normed, pass);
   }
   template <class Visit> void linears(Visit&& visit) { visit(qkv_proj), visit(o_proj), visit(gate_up_proj), visit(down_proj); }

@@ -18,7 +18,7 @@ struct Qwen3Layer {
   }
 
   Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto [h, normed] = add_rms_norm(x, self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+    const auto [h, normed] = add_rms_norm(keep_rows(x, pass), self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
     return h + mlp.forward(normed, pass);
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }

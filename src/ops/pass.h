@@ -26,6 +26,7 @@ struct Pass {
   std::vector<int32_t> cache_rows;    // with a cache: where row i of this pass stores its key and value
   KvCache* cache = nullptr;
   at::ScalarType compute = at::kFloat; // fp32 or bf16: the type of activations and of the matrices that meet them
+  Tensor rows;                         // int64, rising: the hidden states that are asked for; undefined = of all rows
   bool training = false;               // dropout on
   uint64_t dropout_key = 0;            // draws are keyed by (this, layer name, row, column)
   bool recompute = false;              // keep only layer boundaries and recompute inside each layer in backward
@@ -41,5 +42,7 @@ struct Pass {
 
 // A pass over a whole forest without a cache.
 Pass make_pass(const Forest& forest, at::ScalarType compute);
+// The same pass with hidden states of these rows alone, where leaving the others out is worth it: else of all, and false.
+bool ask_for(Pass& pass, const std::vector<int32_t>& rows);
 
 }  // namespace retort

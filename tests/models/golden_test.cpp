@@ -169,6 +169,43 @@ TEST_P(Golden, TokenByTokenWithACacheEqualsOnePass) {
   EXPECT_LT(distance(stepped, whole), 1e-5);
 }
 
+// The end of the last layer on the asked rows alone: the same hidden states and gradients as on all of them.
+TEST_P(Golden, TheLastLayerEndsOnTheAskedRowsAlone) {
+  auto& model = *loaded.model;
+  const auto leaves = train_all(model);
+  auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
+  std::erase_if(forest.targets, [](const Target& target) { return target.row % 3 != 1; });
+  const auto twice = forest.targets[2];
+  forest.targets.push_back({twice.row, twice.label + 1, 0.5f, 0});   // a row with two labels
+  const auto asked = asked_rows(forest);
+  std::vector<Tensor> wanted;
+  for (const auto& [name, leaf] : leaves) wanted.push_back(leaf);
+  for (const bool recompute : {false, true}) {
+    auto pass = make_pass(forest, at::kFloat);
+    pass.recompute = recompute;
+    const auto whole = model.hidden(pass);
+    const auto all = cross_entropy(whole, forest.targets, model.head, pass);
+    const auto expected = torch::autograd::grad({all.nats}, wanted);
+    ASSERT_TRUE(ask_for(pass, asked.rows));
+    const auto some = model.hidden(pass);
+    ASSERT_EQ(some.size(0), static_cast<int64_t>(asked.rows.size()));
+    EXPECT_LT(distance(some, whole.index_select(0, pass.rows)), 1e-6);
+    const auto loss = cross_entropy(some, asked.targets, model.head, pass);
+    EXPECT_NEAR(loss.nats.item<double>() / all.nats.item<double>(), 1, 1e-6);
+    EXPECT_EQ(loss.weight, all.weight);
+    const auto gradients = torch::autograd::grad({loss.nats}, wanted);
+    for (size_t i = 0; i < wanted.size(); ++i) EXPECT_LT(distance(gradients[i], expected[i]), 1e-5);
+  }
+}
+
+TEST_P(Golden, NoRowMayBeAskedFor) {   // a pass that only fills a cache
+  const auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
+  auto pass = make_pass(forest, at::kFloat);
+  ASSERT_TRUE(ask_for(pass, {}));
+  const at::NoGradGuard no_graph;
+  EXPECT_EQ(loaded.model->hidden(pass).size(0), 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"),
                          [](const auto& family) { return std::string(family.param); });
 

@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -65,7 +66,16 @@ std::string sha256_file(const std::filesystem::path& path) {
     std::lock_guard lock(known().mutex);
     if (const auto found = known().hashes.find(*before); found != known().hashes.end()) return found->second;
   }
-  const auto hash = sha256(MappedFile(path).bytes());
+  const MappedFile file(path);
+  Sha256 sum;
+  for (auto rest = file.bytes(); !rest.empty();) {   // pages that were read would count as this process's memory
+    constexpr size_t kPiece = size_t{4} << 20;
+    const auto piece = rest.first(std::min(rest.size(), kPiece));
+    sum.add(piece);
+    file.release(piece);
+    rest = rest.subspan(piece.size());
+  }
+  const auto hash = sum.hex();
   if (before && state_of(path) == before) {
     std::lock_guard lock(known().mutex);
     known().hashes.emplace(*before, hash);

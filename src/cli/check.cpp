@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/machine_memory.h"
 #include "cli/commands.h"
-#include "cli/predict.h"
+#include "cli/fit_memory.h"
 #include "cli/recipe_option.h"
 #include "data/check_samples.h"
 #include "data/reject.h"
@@ -33,8 +33,8 @@ double millions(const Model& model) {
 }
 
 Exit check(const CheckOptions& options) {
-  const auto loaded = options.recipe->load();
-  const auto& recipe = loaded.recipe;
+  auto loaded = options.recipe->load();
+  auto& recipe = loaded.recipe;
   check_gates(recipe.gate, recipe.eval);
   auto base = load_model(recipe.model);
   auto& model = *base.model;
@@ -57,6 +57,11 @@ Exit check(const CheckOptions& options) {
   }
   const auto held_out = held_out_records(recipe.data, records);
   const auto dataset = build_dataset(recipe.data, records, *base.tokenizer, chat);
+  if (!recipe.train.memory.empty() && recipe.adapter.kind != "none") {
+    const auto choice = choose_for_memory(recipe, model, compute, dataset);
+    say("budget", fmt::format("{} of {}", describe(choice), recipe.train.memory));
+    apply(choice, recipe.train);
+  }
   const auto work = run_work(recipe.train, dataset.train);
   if (!options.json) {
     const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");

@@ -1,4 +1,5 @@
 #include "cli/open_run.h"
+#include "cli/predict.h"
 #include "cli/stage_distill.h"
 
 #include <fmt/core.h>
@@ -15,6 +16,7 @@
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "formats/weight_file.h"
+#include "ops/workers.h"
 #include "recipe/print.h"
 #include "report/progress.h"
 #include "train/train.h"
@@ -100,11 +102,40 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
     require_fitting(*model().model, recipe().adapter);
     dataset_ = own_store() ? build_dataset(recipe().data, *model().tokenizer, chat()) : load_dataset(recipe().data, *model().tokenizer, chat());
     check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
+    refuse_without_memory();
   }
   lock_.emplace(folder_);
   remove_leftovers(folder_);
   ledger_.emplace(folder_);
+  keep_to_budget();
   if (!fs::exists(folder_ / "recipe.yaml") || read_text(folder_ / "recipe.yaml") != loaded_.resolved) write_text(folder_ / "recipe.yaml", loaded_.resolved);
+}
+
+void Run::refuse_without_memory() {
+  if (!trains()) return;
+  const auto compute = compute_type(recipe().model);
+  auto planned = recipe();
+  if (!recipe().train.memory.empty()) {
+    memory_ = choose_for_memory(recipe(), *model().model, compute, *dataset_);
+    apply(*memory_, planned.train);
+  }
+  require_memory(predict_memory(planned, *model().model, compute, run_work(planned.train, dataset_->train), *dataset_), planned);
+}
+
+// The choice is made once a run: a resume, and the stages after training, go on with it.
+void Run::keep_to_budget() {
+  auto& train = loaded_.recipe.train;
+  if (!trains() || train.memory.empty()) return;
+  auto inputs = sample_inputs();
+  inputs.add("base", model_inputs().sha256()).add("adapter", print_spec(recipe().adapter)).add("train", print_spec(train)).add("threads", fmt::format("{}", usable_threads(train.threads)));
+  const auto stage = ledger().run("memory", inputs, {}, [&] {
+    if (!memory_) memory_ = choose_for_memory(recipe(), *model().model, compute(), dataset());
+    return Json{{"row_tokens", memory_->row_tokens}, {"threads", memory_->threads}, {"recompute", memory_->recompute}, {"peak", memory_->peak}};
+  });
+  const auto& values = stage.values;
+  memory_ = {values.at("row_tokens"), values.at("threads"), values.at("recompute"), values.at("peak")};
+  say("memory", fmt::format("{} of {}", describe(*memory_), train.memory));
+  apply(*memory_, train);
 }
 
 StageInputs Run::model_inputs() {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/locked_folder.h"
+#include "cli/fit_memory.h"
 #include "cli/stages.h"
 #include "data/dataset.h"
 #include "models/model.h"
@@ -52,12 +53,15 @@ class Run {
   double seconds_since_start() const;  // since the process was started
 
  private:
+  void refuse_without_memory();              // before anything is written
+  void keep_to_budget();
   LoadedRecipe loaded_;
   std::filesystem::path folder_;
   std::string model_files_, sample_files_;   // hashes
   std::optional<LockedFolder> lock_;
   std::optional<StageLedger> ledger_;
   std::optional<at::ScalarType> compute_;
+  std::optional<MemoryChoice> memory_;       // of train.memory
   std::optional<LoadedModel> model_;
   bool trained_ = false;
   std::optional<Dataset> dataset_;

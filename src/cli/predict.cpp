@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <set>
 
 #include "adapters/attach.h"
@@ -19,25 +20,11 @@ namespace retort {
 
 namespace {
 
-// What the kernels keep, in numbers of activation type a row: `saved` for backward in each layer, `passing` once a thread
-// while a layer is at work. Read off the operations and checked against the peak of real runs by
-// tools/bench/memory_prediction; whoever changes what an operation saves changes this table.
-struct Held {
-  double hidden, query, key_value, intermediate;   // times E, H D, K D, F
-};
-constexpr Held kSaved = {4, 3, 2, 3};
-constexpr Held kPassing = {4, 2, 2, 4};
 constexpr uint64_t kProgramBytes = uint64_t{190} << 20;    // code and tables of LibTorch, the tokenizer, the allocator's slack
 constexpr uint64_t kThreadBytes = uint64_t{24} << 20;      // packed operands and buffers of one thread
-constexpr double kLogitCopies = 1.1;                       // logits of a chunk and what is made of them
-constexpr uint64_t kLogitBytes = uint64_t{32} << 20;       // ops/head.cpp: logits that one thread holds at a time
+constexpr double kLogitBytes = 32 << 20;                   // ops/head.cpp: logits that one thread holds at a time where the head learns
 
 constexpr int64_t kLookedAt = 64;   // steps
-
-double row_numbers(const Held& held, const ModelConfig& config) {
-  return held.hidden * static_cast<double>(config.hidden) + held.query * static_cast<double>(config.heads * config.head_dim) +
-         held.key_value * static_cast<double>(config.kv_heads * config.head_dim) + held.intermediate * static_cast<double>(config.intermediate);
-}
 
 // PEFT's rule: the whole name, or its end after a dot.
 bool named(const std::string& layer, const std::vector<std::string>& names) {
@@ -50,29 +37,47 @@ std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(
 
 uint64_t bytes_of(double value) { return static_cast<uint64_t>(std::max(0.0, value)); }
 
-// Adapted layers save the input's projection too.
-double adapter_numbers(const Model& model, const AdapterSpec& spec) {
-  if (!spec.low_rank()) return 0;
-  const auto linears = linears_of(model);
-  const auto adapted = std::count_if(linears.begin(), linears.end(), [&](const Linear* layer) { return named(layer->name, spec.targets); });
-  return static_cast<double>(adapted * spec.rank) / static_cast<double>(std::max<int64_t>(1, model.config.layers));
+// What one row of one layer keeps for backward, and what is at work besides while the layer is, in numbers of the activation type.
+// Read off the operations (differentiable.h: what a backward captures) and checked against the peak of real runs by
+// tools/bench/memory_prediction; whoever changes what an operation saves changes this.
+struct RowNumbers {
+  double saved = 0, passing = 0;
+};
+
+RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
+  const auto& config = model.config;
+  const auto hidden = static_cast<double>(config.hidden), query = static_cast<double>(config.heads * config.head_dim), keys = static_cast<double>(config.kv_heads * config.head_dim),
+             intermediate = static_cast<double>(config.intermediate);
+  double all = 0;                             // of all layers
+  for (const auto& vector : const_cast<Model&>(model).vectors()) {   // each norm keeps what it reads
+    if (!vector.name.starts_with("model.layers.") || !vector.name.ends_with("norm.weight")) continue;
+    all += vector.name.ends_with("q_norm.weight") ? query : vector.name.ends_with("k_norm.weight") ? keys : hidden;
+  }
+  std::set<std::string> inputs;               // layers of one input keep it once
+  for (const auto* layer : linears_of(model)) {
+    const auto in = static_cast<double>(layer->weight.columns), out = static_cast<double>(layer->weight.rows);
+    const bool whole = spec.kind == "full" || named(layer->name, spec.modules_to_save), low_rank = !whole && spec.low_rank() && named(layer->name, spec.targets);
+    if (low_rank) all += static_cast<double>(spec.rank) + (spec.kind == "dora" ? out : 0);   // x A^T; DoRA's product before its magnitude
+    const auto dot = layer->name.rfind('.');
+    const auto name = layer->name.substr(dot + 1);
+    if (name == "o_proj" || (!whole && !low_rank)) continue;   // attention keeps its result itself
+    if (inputs.insert(layer->name.substr(0, dot) + (name == "down_proj" ? " down" : "")).second) all += in;
+  }
+  RowNumbers numbers;
+  numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) + 2 * query + 2 * keys   // attention: q, k, v and its result
+                  + 2 * intermediate;                                                                       // the gated activation: gate and up
+  numbers.passing = 3 * hidden + 3 * intermediate;   // forward and backward alike: the residual sum, one more row, gradients of the feed-forward layer
+  return numbers;
 }
 
-uint64_t weight_bytes(const Model& model, const ModelSpec& spec) {
+// Views into the file count as the pages they touch; pages that copies were made from are given back (models/load.cpp). Weights that
+// are trained are fp32 leaves instead, and the file is closed with the last view of it.
+uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
+  if (adapter.kind == "full") return 0;
   uint64_t held = model.embedding.stored_bytes();
   if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
   for (const auto* layer : linears_of(model)) held += layer->weight.stored_bytes();
-  if (spec.weights == "keep") return held;
-  // Converted weights were made from pages of the file, which stay in memory until somebody else needs it.
-  uint64_t file = 0;
-  std::error_code ignored;
-  if (std::filesystem::is_directory(spec.path)) {
-    for (const auto& entry : std::filesystem::directory_iterator(spec.path, ignored))
-      if (entry.path().extension() == ".safetensors") file += entry.file_size(ignored);
-  } else {
-    file = std::filesystem::file_size(spec.path, ignored);
-  }
-  return held + file;
+  return held;
 }
 
 uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
@@ -100,17 +105,25 @@ RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples) {
   for (int64_t step = 0; step < looked_at; ++step) {
     const auto plan = plan_step(samples, batches.take(place), spec.batch.row_tokens, threads);
     work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
+    work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
+    work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
+    std::vector<int64_t> sizes;
     for (const auto& forest : plan.forests) {
-      std::set<int32_t> rows;
-      for (const auto& target : forest.targets) rows.insert(target.row);
-      work.most_rows = std::max(work.most_rows, forest.size());
-      work.most_targets = std::max(work.most_targets, static_cast<int64_t>(rows.size()));
+      sizes.push_back(forest.size());
+      work.most_targets = std::max(work.most_targets, static_cast<int64_t>(asked_rows(forest).rows.size()));
     }
+    std::sort(sizes.rbegin(), sizes.rend());
+    sizes.resize(std::min(sizes.size(), static_cast<size_t>(threads)));   // the largest may be at work together
+    work.most_rows = std::max(work.most_rows, sizes.empty() ? 0 : sizes[0]);
+    work.rows_at_once = std::max(work.rows_at_once, std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
     saving.plain_rows += plan.saving.plain_rows;
     saving.forest_rows += plan.saving.forest_rows;
   }
   // The longest sample comes some time.
-  for (const auto& sample : samples) work.most_rows = std::max(work.most_rows, static_cast<int64_t>(sample.tokens.size()) - 1);
+  int64_t longest = 0;
+  for (const auto& sample : samples) longest = std::max(longest, static_cast<int64_t>(sample.tokens.size()) - 1);
+  work.rows_at_once += std::max<int64_t>(0, longest - work.most_rows);
+  work.most_rows = std::max(work.most_rows, longest);
   work.rows_per_step = static_cast<double>(saving.forest_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
   work.plain_rows_per_step = static_cast<double>(saving.plain_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
   return work;
@@ -148,23 +161,31 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   const auto& config = model.config;
   const auto width = static_cast<double>(c10::elementSize(compute));
   const auto trainable = static_cast<double>(trainable_elements(model, recipe.adapter));
-  const auto layers = static_cast<double>(config.layers), rows = static_cast<double>(work.most_rows), threads = static_cast<double>(work.threads);
+  const auto layers = static_cast<double>(config.layers), rows = static_cast<double>(work.rows_at_once), threads = static_cast<double>(work.threads);
 
   MemoryPrediction need;
   need.program = kProgramBytes + kThreadBytes * static_cast<uint64_t>(usable_threads(recipe.train.threads));
-  need.weights = weight_bytes(model, recipe.model);
+  need.weights = weight_bytes(model, recipe.adapter);
   need.trainables = bytes_of(trainable * (4 + 4 + state_bytes(recipe.train.optimizer)));
   for (const auto* side : {&dataset.train, &dataset.held_out})
     for (const auto& sample : *side) need.samples += sample.tokens.size() * 8 + 200;
 
-  const auto layer = width * (row_numbers(kSaved, config) + adapter_numbers(model, recipe.adapter)) + 4.0 * static_cast<double>(config.heads);
+  const auto numbers = row_numbers(model, recipe.adapter);
+  const auto layer = width * numbers.saved + 4.0 * static_cast<double>(config.heads);
   const auto boundary = width * static_cast<double>(config.hidden);
   const auto saved = recipe.train.recompute ? layers * boundary + layer : layers * layer;
-  const auto logits = std::min(static_cast<double>(kLogitBytes), static_cast<double>(work.most_targets * config.vocabulary) * width);
-  // A thread's own gradients wait to be summed.
-  const auto one = rows * (saved + width * row_numbers(kPassing, config)) + kLogitCopies * logits + 4 * trainable;
-  const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) * (static_cast<double>(recipe.eval.row_tokens) * width * row_numbers(kPassing, config) + kLogitBytes);
-  need.passes = bytes_of(recipe.adapter.kind == "none" ? looked_at : std::max(looked_at, threads * one));
+  const bool head_learns = recipe.adapter.kind == "full" || named("lm_head", recipe.adapter.modules_to_save);
+  const auto matrix = 4.0 * static_cast<double>(config.vocabulary * config.hidden);
+  // A frozen head keeps rows of fp32 gradient; one that learns holds logits, and a gradient of the matrix for each of its two uses.
+  const auto targets = static_cast<double>(work.most_targets);
+  const auto head = head_learns ? 2 * std::min(kLogitBytes, targets * static_cast<double>(config.vocabulary) * width) + matrix * (config.tied_head && recipe.adapter.kind == "full" ? 2 : 1)
+                                : targets * static_cast<double>(config.hidden) * (4 + 3 * width);
+  // Gradients of the weights themselves are products of transposed rows.
+  const auto transposed = recipe.adapter.kind == "full" ? rows * width * static_cast<double>(config.intermediate) : 0;
+  // Every forest at work has gradients of its own; the first becomes the sum, which further ones wait for.
+  const auto own = 4 * trainable * (std::min(static_cast<double>(work.most_forests), threads + 1) - 1);
+  const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) * static_cast<double>(recipe.eval.row_tokens) * width * numbers.passing;
+  need.passes = bytes_of(recipe.adapter.kind == "none" ? looked_at : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed + threads * head + std::max(0.0, own)));
 
   // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in fp32.
   for (const auto& task : recipe.eval.tasks) {

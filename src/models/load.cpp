@@ -31,12 +31,15 @@ class Source {
     Linear layer;
     layer.weight = stored_matrix(name + ".weight");
     if (wanted_ && (!is_block_quantized(*wanted_) || name != "lm_head")) layer.weight = convert_weight(layer.weight, fitting_type(*wanted_, layer.weight.columns));
+    drop_pages(layer.weight, name + ".weight");
     if (find(name + ".bias")) layer.bias = vector(name + ".bias");
     return layer;
   }
   Weight matrix(const std::string& name) const {
     auto weight = stored_matrix(name);
-    return wanted_ && !is_block_quantized(*wanted_) ? convert_weight(weight, *wanted_) : weight;
+    if (wanted_ && !is_block_quantized(*wanted_)) weight = convert_weight(weight, *wanted_);
+    drop_pages(weight, name);
+    return weight;
   }
   // fp32, a copy.
   Tensor vector(const std::string& name) const {
@@ -63,6 +66,13 @@ class Source {
     return *tensor;
   }
   [[noreturn]] void fail(const std::string& name, const std::string& problem) const { corrupt(file_.path.string(), placed(name).name, problem); }
+
+  // Pages of the file that a copy was made from would count as this process's memory until somebody else wants it.
+  void drop_pages(const Weight& weight, const std::string& name) const {
+    const auto& tensor = need(name);
+    const auto* held = weight.dense.defined() ? static_cast<const std::byte*>(weight.dense.const_data_ptr()) : weight.blocks.data();
+    if (held != tensor.data.data()) tensor.file->release(tensor.data);
+  }
 
   // Where row i of the Hugging Face order stands in the file.
   Tensor order(int64_t heads, int64_t rows, const std::string& name) const {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/byte_size.h"
 
 namespace retort {
 
@@ -99,6 +100,7 @@ void check_features(const Recipe& recipe, const YamlNode& root, std::vector<Prob
   else if (!live) add("features", "a cache keeps no features; set teacher.live to true");
   const bool attention = std::any_of(distill.features.begin(), distill.features.end(), [](const FeatureSpec& feature) { return feature.kind == "attention"; });
   if (attention && recipe.train.recompute) add("features", "attention is not heard in layers that are computed again; set train.recompute to false");
+  if (attention && !recipe.train.memory.empty()) add("features", "attention is not heard in layers that are computed again, which train.memory may choose; leave train.memory out");
 }
 
 // Why text is not an address that a teacher may be asked at; empty when it is.
@@ -130,6 +132,11 @@ void check_teacher(const Recipe& recipe, const Places& places, std::vector<Probl
   if (recipe.distill->loss == "uld" || recipe.distill->alignment == "bytes") add("url", "a server's tokens must be the student's: loss uld and alignment bytes need a teacher on disk");
 }
 
+void check_budget(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  if (!recipe.train.memory.empty() && !byte_size(recipe.train.memory))
+    problems.push_back({Places(root).of("train", "memory"), fmt::format("train.memory: expected a size such as 700MiB or 1.5GiB, found '{}'", printable(recipe.train.memory))});
+}
+
 void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const Places places(root);
   if (recipe.distill) check_features(recipe, root, problems);
@@ -140,6 +147,7 @@ void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<
 }  // namespace
 
 void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  check_budget(recipe, root, problems);
   check_distillation(recipe, root, problems);
   check_tasks(recipe, root, problems);
   check_gates(recipe, root, problems);

@@ -82,6 +82,7 @@ struct TrainSpec {
   int64_t seed = 0;
   int64_t threads = 0;
   bool recompute = false;
+  std::string memory;
   double neftune_alpha = 0;
   int64_t bad_steps = 5;
   BatchSpec batch;
@@ -95,6 +96,8 @@ struct TrainSpec {
     field("seed", seed, at_least(0), "of shuffling, adapter start, dropout and noise; every draw is keyed by it");
     field("threads", threads, between(0, 1024), "micro-batches computed at the same time; 0 = one a core");
     field("recompute", recompute, any(), "keep layer boundaries only and compute each layer again in backward: less memory, a third more time");
+    field("memory", memory, any(),
+          "a budget for the whole process, e.g. 700MiB: recompute, batch.row_tokens and threads are then chosen by the predicted peak, the fastest that fits; what is written for them is the most they may be. Empty: as written");
     field("neftune_alpha", neftune_alpha, between(0, 100), "noise on embeddings while training (arXiv:2310.05914); 0 = off");
     field("bad_steps", bad_steps, between(1, 1000), "give up after so many steps in a row whose loss or gradient is not finite; each is skipped");
     field.section("batch", batch, "what one optimizer step holds");

@@ -97,17 +97,17 @@ TEST(PredictMemory, FollowsItsKeys) {
   const auto loaded = load_weights({.path = kModel.string()});
   Recipe recipe;
   recipe.model.path = kModel.string();
-  RunWork work{100, 2, 2048, 100, 4096, 4096};
+  RunWork work{.steps = 100, .threads = 2, .most_forests = 2, .most_rows = 2048, .rows_at_once = 4096, .most_targets = 100};
   const auto peak = [&] { return static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).peak()); };
   const auto plain = peak();
   recipe.train.recompute = true;
   EXPECT_LT(peak(), 0.5 * plain);
   recipe.train.recompute = false;
-  work.most_rows = 1024;
+  work.rows_at_once = 2048;
   EXPECT_LT(peak(), 0.7 * plain);
-  work.threads = 1;
+  work.threads = 1, work.rows_at_once = 1024;
   EXPECT_LT(peak(), 0.5 * plain);
-  work = {100, 2, 2048, 100, 4096, 4096};
+  work = {.steps = 100, .threads = 2, .most_forests = 2, .most_rows = 2048, .rows_at_once = 4096, .most_targets = 100};
   EXPECT_GT(static_cast<double>(predict_memory(recipe, *loaded.model, at::kFloat, work, {}).passes), 1.9 * static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).passes) - (1 << 28));
   recipe.adapter.kind = "full";
   EXPECT_GT(peak(), plain + 134515008.0 * 16);   // weights, gradients, two moments in fp32

@@ -193,7 +193,9 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
     int64_t prompt = 0;
     for (const auto& sample : dataset.held_out) prompt = std::max(prompt, static_cast<int64_t>(sample.tokens.size()));
     const auto texts = static_cast<double>(recipe.eval.batch);
-    const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers * 2 * static_cast<double>(config.kv_heads * config.head_dim) * width;
+    const auto kept = kv_type(recipe.eval.kv);
+    const auto number = kept == KvType::int8 ? 1 + 4.0 / static_cast<double>(config.head_dim) : kept == KvType::bf16 ? 2 : kept == KvType::f32 ? 4 : width;
+    const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers * 2 * static_cast<double>(config.kv_heads * config.head_dim) * number;
     const auto scores = texts * static_cast<double>(config.vocabulary) * 8;
     need.generation = std::max(need.generation, bytes_of(static_cast<double>(usable_threads(recipe.eval.threads)) * (cache + scores)));
   }

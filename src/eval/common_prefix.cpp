@@ -30,7 +30,7 @@ CommonPrefix::CommonPrefix(const Subject& subject, std::span<const int32_t> toke
     : subject_(subject), rows_(static_cast<int64_t>(tokens.size())), capacity_(rows_ + most_rows) {
   if (rows_ == 0) return;
   const at::NoGradGuard no_graph;
-  prefix_ = blank();
+  prefix_ = copy({}, 0);
   for (int64_t from = 0; from < rows_; from += subject.row_tokens) {
     leave_if_stopped("evaluating");
     Forest part;
@@ -41,12 +41,9 @@ CommonPrefix::CommonPrefix(const Subject& subject, std::span<const int32_t> toke
   }
 }
 
-KvCache CommonPrefix::blank() const {
+KvCache CommonPrefix::copy(const KvCache& from, int64_t rows) const {
   const auto& config = subject_.model.config;
-  KvCache cache;
-  for (auto* side : {&cache.keys, &cache.values})
-    for (int64_t i = 0; i < config.layers; ++i) side->push_back(at::empty({capacity_, config.kv_heads, config.head_dim}, at::TensorOptions(subject_.compute)));
-  return cache;
+  return larger_cache(from, rows, config.layers, capacity_, config.kv_heads, config.head_dim, kv_type(subject_.kv), subject_.compute);
 }
 
 // The pass's texts continue the rows of the cache before `first_row`, from where on their own rows go.
@@ -80,13 +77,7 @@ CommonPrefix::Continued CommonPrefix::hidden(const Forest& forest, const std::ve
       free_.pop_back();
     }
   }
-  if (cache.keys.empty()) {
-    cache = blank();
-    for (size_t i = 0; i < cache.keys.size(); ++i) {
-      cache.keys[i].narrow(0, 0, rows_).copy_(prefix_.keys[i].narrow(0, 0, rows_));
-      cache.values[i].narrow(0, 0, rows_).copy_(prefix_.values[i].narrow(0, 0, rows_));
-    }
-  }
+  if (cache.keys.empty()) cache = copy(prefix_, rows_);
   auto states = run(pass, cache, rows_);
   pass.cache = nullptr;
   const std::lock_guard lock(mutex_);

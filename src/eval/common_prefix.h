@@ -26,7 +26,7 @@ class CommonPrefix {
   Continued hidden(const Forest& forest, const std::vector<int32_t>& rows);
 
  private:
-  KvCache blank() const;
+  KvCache copy(const KvCache& from, int64_t rows) const;
   Tensor run(Pass& pass, KvCache& cache, int64_t first_row) const;
 
   const Subject& subject_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/fields.h"
+#include "ops/kv_type.h"
 
 namespace retort {
 
@@ -39,12 +40,14 @@ struct EvalSpec {
   int64_t threads = 0;
   int64_t row_tokens = 1024;
   int64_t batch = 32;
+  std::string kv = "auto";
 
   template <class Visitor> void fields(Visitor& field) {
     field.list("tasks", tasks, "what is measured, on the base model, the tuned model and the exported file alike");
     field("threads", threads, between(0, 4096), "worker threads; 0 = as many as the machine has");
     field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one pass at most");
     field("batch", batch, between(1, 4096), "answers that are generated together");
+    field("kv", kv, one_of({"auto", "f32", "bf16", "int8"}), kKvDocumentation);
   }
 };
 

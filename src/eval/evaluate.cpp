@@ -83,7 +83,7 @@ double value_of(const std::vector<TaskResult>& results, const std::string& path,
 }  // namespace
 
 Subject with_spec(Subject subject, const EvalSpec& spec) {
-  return {subject.model, subject.tokenizer, subject.chat, subject.compute, spec.threads, spec.row_tokens, spec.batch};
+  return {subject.model, subject.tokenizer, subject.chat, subject.compute, spec.threads, spec.row_tokens, spec.batch, spec.kv};
 }
 
 std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, const HeldOut& held_out, const std::filesystem::path& folder,

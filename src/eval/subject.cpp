@@ -11,6 +11,7 @@ GenerateSpec generate_spec(const Subject& subject) {
   how.threads = subject.threads;
   how.batch = subject.batch;
   how.prefill_rows = subject.row_tokens;
+  how.kv = subject.kv;
   return how;
 }
 

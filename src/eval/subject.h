@@ -14,6 +14,7 @@ struct Subject {
   int64_t threads = 0;                         // 0 = all
   int64_t row_tokens = 1024;                   // rows of one pass
   int64_t batch = 32;                          // answers generated together
+  std::string kv = "auto";                     // how caches are held: kv_type()
 };
 
 // Log-probability (nats) of every supervised token of every sample, summed with the samples' weights, over forests that

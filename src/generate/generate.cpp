@@ -17,6 +17,7 @@ struct Batch {
   const OnText& on_text;
   at::ScalarType compute;
   int64_t prefill_rows;
+  KvType kv;
 };
 
 struct Growing {
@@ -26,7 +27,7 @@ struct Growing {
 };
 
 void grow_batch(const Batch& batch, const std::vector<std::vector<int32_t>>& prompts, std::vector<Growing>& growing, int64_t most_tokens, std::vector<Answer>& answers) {
-  GrowingForest forest(batch.model, batch.compute);
+  GrowingForest forest(batch.model, batch.compute, batch.kv);
   Pass pass;
   pass.compute = batch.compute;
 
@@ -77,7 +78,7 @@ std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer, con
 
   std::vector<Answer> answers(prompts.size());
   std::mutex speaking;
-  const Batch shared{model, on_text, compute, how.prefill_rows};
+  const Batch shared{model, on_text, compute, how.prefill_rows, kv_type(how.kv)};
   run_workers(threads, batches, [&](int64_t batch) {
     std::vector<Growing> growing;
     std::vector<std::vector<int32_t>> tokens;

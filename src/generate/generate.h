@@ -17,10 +17,12 @@ struct GenerateSpec {
   int64_t threads = 0;          // 0 = all
   int64_t batch = 32;           // texts that grow together
   int64_t prefill_rows = 512;   // prompt tokens a pass
+  std::string kv = "auto";      // how keys and values are kept
   template <class Visitor> void fields(Visitor& field) {
     field("threads", threads, between(0, 4096), "worker threads, each with prompts of its own; 0 = as many as the machine has");
     field("batch", batch, between(1, 4096), "texts that grow together in one pass");
     field("prefill_rows", prefill_rows, between(1, 1 << 20), "prompt tokens that go through the model in one pass");
+    field("kv", kv, one_of({"auto", "f32", "bf16", "int8"}), kKvDocumentation);
   }
 };
 

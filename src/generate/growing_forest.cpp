@@ -58,22 +58,13 @@ Forest prompt_forest(const std::vector<std::vector<int32_t>>& prompts) {
 
 }  // namespace
 
-GrowingForest::GrowingForest(const Model& model, at::ScalarType compute) : model_(model), compute_(compute) {
-  cache_.keys.resize(model.config.layers);
-  cache_.values.resize(model.config.layers);
-}
+GrowingForest::GrowingForest(const Model& model, at::ScalarType compute, KvType kv) : model_(model), compute_(compute), kv_(kv) {}
 
 void GrowingForest::reserve(int64_t rows) {
   if (rows <= capacity_) return;
   const auto& config = model_.config;
   capacity_ = std::max(rows, capacity_ + capacity_ / 2);
-  const auto grow = [&](Tensor& stored) {
-    auto larger = at::empty({capacity_, config.kv_heads, config.head_dim}, at::TensorOptions().dtype(compute_));
-    if (stored.defined()) larger.narrow(0, 0, rows_).copy_(stored.narrow(0, 0, rows_));
-    stored = std::move(larger);
-  };
-  for (auto& keys : cache_.keys) grow(keys);
-  for (auto& values : cache_.values) grow(values);
+  cache_ = larger_cache(cache_, rows_, config.layers, capacity_, config.kv_heads, config.head_dim, kv_, compute_);
 }
 
 Pass GrowingForest::pass_over(std::vector<int32_t> tokens, std::vector<int32_t> positions) const {

@@ -10,7 +10,7 @@ namespace retort {
 
 class GrowingForest {
  public:
-  GrowingForest(const Model& model, at::ScalarType compute);
+  GrowingForest(const Model& model, at::ScalarType compute, KvType kv = KvType::as_computed);
 
   // Runs the prompts (each at least one token), `chunk_rows` rows a pass, with room for `new_rows` tokens after each.
   // Returns the hidden states of their last tokens [prompts,E]. Texts are numbered from texts() on.
@@ -42,6 +42,7 @@ class GrowingForest {
 
   const Model& model_;
   at::ScalarType compute_;
+  KvType kv_;
   KvCache cache_;
   int64_t rows_ = 0;      // handed out
   int64_t capacity_ = 0;  // allocated

@@ -100,6 +100,35 @@ void each_run(const std::vector<KeyRange>& ranges, int64_t first, int64_t last, 
 template <class T>
 T* scratch(Slot slot, int64_t count) { return reinterpret_cast<T*>(scratch_bytes(slot, count * static_cast<int64_t>(sizeof(T)))); }
 
+template <class From, class To>
+void copy_elements(const From* in, To* out, int64_t count) {
+  if constexpr (std::is_same_v<From, To>) std::copy_n(in, count, out);
+  else if constexpr (std::is_same_v<To, float>) loops_of<From>().to_float(in, 1.0f, out, count);
+  else loops_of<To>().from_float(in, out, count);
+}
+
+// Keys or values [rows, heads, width]: of this pass, or as a cache holds them.
+struct Stored {
+  const void* data;
+  at::ScalarType type;
+  const float* scales;      // 8 bits
+  int64_t heads, width;
+
+  Stored(const Tensor& tensor, const Tensor& of_codes = {})
+      : data(tensor.const_data_ptr()), type(tensor.scalar_type()), scales(of_codes.defined() ? of_codes.const_data_ptr<float>() : nullptr), heads(tensor.size(1)), width(tensor.size(2)) {
+    if (!tensor.is_contiguous()) throw std::logic_error("attend: keys and values are contiguous");
+  }
+  template <class Element>
+  const Element* place(int64_t row, int64_t head) const { return static_cast<const Element*>(data) + (row * heads + head) * width; }
+  // One head of one row in fp32: in place, or decoded into `room`.
+  const float* row(int64_t row, int64_t head, float* room) const {
+    if (type == at::kFloat) return place<float>(row, head);
+    if (type == at::kBFloat16) loops_of<uint16_t>().to_float(place<uint16_t>(row, head), 1.0f, room, width);
+    else row_loops().scores.codes_to_float(place<int8_t>(row, head), scales[row * heads + head], room, width);
+    return room;
+  }
+};
+
 // A form that keys or values of one head are packed in: the columns of q K^T, or the rows that scores sum over.
 enum class Form { columns, summed };
 
@@ -107,8 +136,8 @@ enum class Form { columns, summed };
 template <class Source>
 class Panels {
  public:
-  Panels(const GemmKernel& kernel, const Tensor& source, Form form, int64_t capacity)
-      : kernel_(kernel), source_(elements<Source>(source)), heads_(source.size(1)), width_(source.size(2)), form_(form),
+  Panels(const GemmKernel& kernel, const Stored& source, Form form, int64_t capacity)
+      : kernel_(kernel), source_(source), width_(source.width), form_(form),
         chunk_bytes_(((form == Form::columns ? panel_bytes(kernel, width_, kChunkKeys) : panel_bytes(kernel, kChunkKeys, width_)) + 63) / 64 * 64),
         packed_(static_cast<size_t>((capacity + kChunkKeys - 1) / kChunkKeys), 0),
         panels_(at::empty({static_cast<int64_t>(packed_.size()) * chunk_bytes_}, at::TensorOptions(at::kByte))) {}
@@ -139,15 +168,19 @@ class Panels {
   void pack(int64_t index, std::byte* panels) {
     const auto first = index * kChunkKeys, some = count(index);
     const auto type = std::is_same_v<Source, float> ? WeightType::f32 : WeightType::bf16;
-    GemmMatrix rows{type, nullptr, some, width_, heads_ * width_ * static_cast<int64_t>(sizeof(Source)), form_ == Form::summed, 1};
+    const bool as_is = source_.type == (std::is_same_v<Source, float> ? at::kFloat : at::kBFloat16);
+    GemmMatrix rows{type, nullptr, some, width_, source_.heads * width_ * static_cast<int64_t>(sizeof(Source)), form_ == Form::summed, 1};
     each_run(*path_, first, first + some, [&](int64_t at, int64_t row, int64_t run) {
-      const auto* from = source_ + (row * heads_ + head_) * width_;
-      if (run == some) {   // read in place
-        rows.data = reinterpret_cast<const std::byte*>(from);
+      if (run == some && as_is) {   // read in place
+        rows.data = reinterpret_cast<const std::byte*>(source_.place<Source>(row, head_));
         return;
       }
       auto* gathered = scratch<Source>(kGathered, some * width_);
-      for (int64_t i = 0; i < run; ++i) std::copy_n(from + i * heads_ * width_, width_, gathered + (at - first + i) * width_);
+      for (int64_t i = 0; i < run; ++i) {
+        auto* to = gathered + (at - first + i) * width_;
+        if (as_is) std::copy_n(source_.place<Source>(row + i, head_), width_, to);
+        else copy_elements(source_.row(row + i, head_, scratch<float>(kRow, width_)), to, width_);
+      }
       rows.data = reinterpret_cast<const std::byte*>(gathered);
       rows.row_bytes = width_ * static_cast<int64_t>(sizeof(Source));
     });
@@ -156,8 +189,8 @@ class Panels {
   }
 
   const GemmKernel& kernel_;
-  const Source* source_;
-  int64_t heads_, width_, head_ = 0, keys_ = 0;
+  Stored source_;
+  int64_t width_, head_ = 0, keys_ = 0;
   Form form_;
   int64_t chunk_bytes_;
   std::vector<int64_t> packed_;             // keys of each chunk that are packed for this path
@@ -175,13 +208,6 @@ void multiply_part(const GemmKernel& kernel, const void* a, int64_t a_stride, in
     const GemmStore store{out + first, out_stride * 4, Operand::f32, add ? out + first : nullptr, out_stride * 4, nullptr, std::min(kernel.width, n - first)};
     kernel.multiply(&segment, 1, m, store);
   }
-}
-
-template <class From, class To>
-void copy_elements(const From* in, To* out, int64_t count) {
-  if constexpr (std::is_same_v<From, To>) std::copy_n(in, count, out);
-  else if constexpr (std::is_same_v<To, float>) loops_of<From>().to_float(in, 1.0f, out, count);
-  else loops_of<To>().from_float(in, out, count);
 }
 
 // Query rows of one key/value head as [group * rows, D]: row h * rows + i is its query head h, query i.
@@ -219,7 +245,7 @@ void each_chunk(const GemmKernel& kernel, const Shape& shape, const Tile& tile, 
 
 // A tile of few rows: every key is read once, in place.
 template <class Source>
-void attend_directly(const Tensor& q, const Tensor& k, const Tensor& v, const Shape& shape, const Tile& tile, int64_t head, Tensor& out, float* sums) {
+void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const Tile& tile, int64_t head, Tensor& out, float* sums) {
   const auto m = shape.group * tile.rows(), width = shape.width, low = tile.low(shape), keys = tile.high() - low;
   auto* queries = scratch<float>(kQueries, m * width);
   auto* scores = scratch<float>(kScores, m * keys);
@@ -227,13 +253,9 @@ void attend_directly(const Tensor& q, const Tensor& k, const Tensor& v, const Sh
   auto* total = scratch<float>(kSums, m * width);
   const auto& loops = row_loops().scores;
   gather<Source>(q, shape, tile, head, queries);
-  const auto each_key = [&](const Tensor& source, auto&& use) {
+  const auto each_key = [&](const Stored& source, auto&& use) {
     each_run(tile.block->keys, low, low + keys, [&](int64_t at, int64_t first, int64_t run) {
-      const auto* from = elements<Source>(source) + (first * shape.kv_heads + head) * width;
-      for (int64_t i = 0; i < run; ++i, from += shape.kv_heads * width) {
-        if constexpr (std::is_same_v<Source, float>) use(at + i - low, from);
-        else copy_elements(from, row, width), use(at + i - low, row);
-      }
+      for (int64_t i = 0; i < run; ++i) use(at + i - low, source.row(first + i, head, row));
     });
   };
   each_key(k, [&](int64_t at, const float* key) {
@@ -308,7 +330,7 @@ int64_t most_keys(const std::vector<AttendBlock>& blocks) {
 
 // out [N,H*D], log_sums fp32 [N,H].
 template <class Source, class Number>
-void forward(const GemmKernel& kernel, const Tensor& q, const Tensor& k, const Tensor& v, const Shape& shape, const std::vector<AttendBlock>& blocks, Tensor& out,
+void forward(const GemmKernel& kernel, const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const std::vector<AttendBlock>& blocks, Tensor& out,
              Tensor& log_sums) {
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);
@@ -466,9 +488,27 @@ OperationWork work_of(const Tensor& q, const Tensor& k, const Shape& shape, cons
   return {"attend", 2 * product, 2 * bytes, 5 * product, 4 * bytes};
 }
 
-void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache) {
-  const auto index = at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
-  cache.index_copy_(0, index, rows.to(cache.scalar_type()));
+// Rows [N, heads, width] into the cache's rows `where`; in 8 bits each head of a row has its own scale.
+void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache, Tensor* scales) {
+  if (!scales) {
+    const auto index = at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
+    cache.index_copy_(0, index, rows.to(cache.scalar_type()));
+    return;
+  }
+  const Stored from(rows);
+  auto* codes = cache.mutable_data_ptr<int8_t>();
+  auto* scale = scales->mutable_data_ptr<float>();
+  std::vector<float> room(static_cast<size_t>(from.width));
+  for (size_t i = 0; i < where.size(); ++i)
+    for (int64_t head = 0; head < from.heads; ++head) {
+      const auto* values = from.row(static_cast<int64_t>(i), head, room.data());
+      const auto place = where[i] * from.heads + head;
+      float largest = 0;
+      for (int64_t j = 0; j < from.width; ++j) largest = std::max(largest, std::abs(values[j]));
+      scale[place] = largest / 127;
+      const auto inverse = largest > 0 ? 127 / largest : 0.0f;
+      for (int64_t j = 0; j < from.width; ++j) codes[place * from.width + j] = static_cast<int8_t>(std::lrint(values[j] * inverse));
+    }
 }
 
 // Calls with(source element, operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this machine.
@@ -484,24 +524,29 @@ void with_kernel(at::ScalarType type, With&& with) {
 
 Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_input, const AttendRule& rule, const Pass& pass) {
   if (pass.before_attend) pass.before_attend(rule, q_input, k_input);
-  auto q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
+  const auto q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
   Shape shape{q.size(1), k.size(1), q.size(2), q.size(1) / k.size(1), 0, static_cast<float>(rule.soft_cap), rule.window};
   shape.scale = static_cast<float>(rule.scale != 0 ? rule.scale : 1 / std::sqrt(static_cast<double>(shape.width)));
   if (shape.group * shape.kv_heads != shape.heads || v.size(2) != shape.width || shape.width % 2 != 0) throw std::logic_error("attend: heads do not divide");
   return differentiable(work_of(q, k, shape, pass.blocks), {q, k, v}, [&](bool recorded) -> Computed {
     auto out = at::empty({q.size(0), shape.heads * shape.width}, q.options());
     auto log_sums = at::empty({q.size(0), shape.heads}, at::TensorOptions(at::kFloat));
+    std::optional<Stored> keys, values;
     if (pass.cache) {
       if (recorded) throw std::logic_error("attend: a cache is for generation, without gradients");
-      auto &keys = pass.cache->keys.at(static_cast<size_t>(rule.layer)), &values = pass.cache->values.at(static_cast<size_t>(rule.layer));
-      store_in_cache(k, pass.cache_rows, keys);
-      store_in_cache(v, pass.cache_rows, values);
-      if (keys.scalar_type() != q.scalar_type()) throw std::logic_error("attend: the cache has the compute type");
-      k = keys;
-      v = values;
+      auto& cache = *pass.cache;
+      const auto layer = static_cast<size_t>(rule.layer);
+      const bool codes = !cache.key_scales.empty();
+      store_in_cache(k, pass.cache_rows, cache.keys.at(layer), codes ? &cache.key_scales.at(layer) : nullptr);
+      store_in_cache(v, pass.cache_rows, cache.values.at(layer), codes ? &cache.value_scales.at(layer) : nullptr);
+      keys.emplace(cache.keys.at(layer), codes ? cache.key_scales.at(layer) : Tensor());
+      values.emplace(cache.values.at(layer), codes ? cache.value_scales.at(layer) : Tensor());
+    } else {
+      keys.emplace(k);
+      values.emplace(v);
     }
     with_kernel(q.scalar_type(), [&](auto source, auto operand, const GemmKernel& kernel) {
-      forward<decltype(source), decltype(operand)>(kernel, q, k, v, shape, pass.blocks, out, log_sums);
+      forward<decltype(source), decltype(operand)>(kernel, q, *keys, *values, shape, pass.blocks, out, log_sums);
     });
     if (!recorded) return {out, nullptr};
     return {out, [=, blocks = pass.blocks, q = q.detach(), k = k.detach(), v = v.detach(), out = out.detach()](const Tensor& dout) -> Tensors {

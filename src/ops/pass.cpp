@@ -26,4 +26,28 @@ bool ask_for(Pass& pass, const std::vector<int32_t>& rows) {
   return true;
 }
 
+KvType kv_type(const std::string& name) {
+  if (name == "f32") return KvType::f32;
+  if (name == "bf16") return KvType::bf16;
+  return name == "int8" ? KvType::int8 : KvType::as_computed;
+}
+
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity, int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute) {
+  KvCache cache;
+  const auto grow = [&](const std::vector<Tensor>& old, std::vector<Tensor>& all, at::IntArrayRef shape, at::ScalarType scalar) {
+    for (int64_t i = 0; i < layers; ++i) {
+      auto larger = at::empty(shape, at::TensorOptions(scalar));
+      if (rows_kept > 0) larger.narrow(0, 0, rows_kept).copy_(old.at(static_cast<size_t>(i)).narrow(0, 0, rows_kept));
+      all.push_back(std::move(larger));
+    }
+  };
+  const auto scalar = type == KvType::int8 ? at::kChar : type == KvType::bf16 ? at::kBFloat16 : type == KvType::f32 ? at::kFloat : compute;
+  grow(from.keys, cache.keys, {capacity, kv_heads, head_dim}, scalar);
+  grow(from.values, cache.values, {capacity, kv_heads, head_dim}, scalar);
+  if (type != KvType::int8) return cache;
+  grow(from.key_scales, cache.key_scales, {capacity, kv_heads}, at::kFloat);
+  grow(from.value_scales, cache.value_scales, {capacity, kv_heads}, at::kFloat);
+  return cache;
+}
+
 }  // namespace retort

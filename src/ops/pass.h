@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "forest/forest.h"
+#include "ops/kv_type.h"
 
 namespace retort {
 
@@ -14,11 +15,15 @@ using at::Tensor;
 struct Linear;       // ops/linear.h
 struct AttendRule;   // ops/attend.h
 
-// Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim]. Rows are handed out by whoever generates;
-// a segment's rows are contiguous, so `AttendBlock.keys` names cache rows when a cache is in use.
+// Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim], held in fp32, bf16 or 8 bits. Rows are handed out by
+// whoever generates; a segment's rows are contiguous, so `AttendBlock.keys` names cache rows when a cache is in use.
 struct KvCache {
   std::vector<Tensor> keys, values;
+  std::vector<Tensor> key_scales, value_scales;   // 8 bits: fp32 [capacity, kv_heads], largest magnitude of a head's row / 127
 };
+
+// A cache of so many rows that holds what `from` (empty, or smaller) holds in its first `rows_kept` rows.
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity, int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute);
 
 struct Pass {
   Tensor tokens, positions;           // int64 [N]

@@ -43,6 +43,8 @@ struct ScoreLoops {
   // y += a * x; and the inner product.
   void (*add_scaled)(float* y, const float* x, float a, int64_t count);
   float (*dot)(const float* x, const float* y, int64_t count);
+  // y = scale * codes, of 8 bits.
+  void (*codes_to_float)(const int8_t* codes, float scale, float* y, int64_t count);
 };
 
 struct AllRowLoops {

@@ -251,12 +251,16 @@ float dot(const float* x, const float* y, int64_t count) {
   return sum(total);
 }
 
+void codes_to_float(const int8_t* codes, float scale, float* y, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) y[i] = scale * static_cast<float>(codes[i]);
+}
+
 template <class Element>
 constexpr RowLoops<Element> table_of() {
   return {rms_norm<Element>, rms_norm_backward<Element>, rotate<Element>, gated<Element>, gated_backward<Element>, soft_cap<Element>,
           log_sum_exp<Element>, softmax_gradient<Element>, exponentials<Element>, to_float<Element>, from_float<Element>};
 }
-constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, score_backward, largest<float>, add_scaled, dot}};
+constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, score_backward, largest<float>, add_scaled, dot, codes_to_float}};
 
 }  // namespace
 }  // namespace retort

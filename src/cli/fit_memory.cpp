@@ -1,8 +1,8 @@
 #include "cli/fit_memory.h"
 
+#include "base/byte_size.h"
 #include "base/error.h"
 #include "ops/workers.h"
-#include "base/byte_size.h"
 
 namespace retort {
 

@@ -20,7 +20,7 @@ struct GenerateSpec {
   std::string kv = "auto";      // how keys and values are kept
   template <class Visitor> void fields(Visitor& field) {
     field("threads", threads, between(0, 4096), "worker threads, each with prompts of its own; 0 = as many as the machine has");
-    field("batch", batch, between(1, 4096), "texts that grow together in one pass");
+    field("batch", batch, between(1, 4096), "texts that grow together in one pass; where some have ended, others take their places");
     field("prefill_rows", prefill_rows, between(1, 1 << 20), "prompt tokens that go through the model in one pass");
     field("kv", kv, one_of({"auto", "f32", "bf16", "int8"}), kKvDocumentation);
   }

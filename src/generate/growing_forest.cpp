@@ -82,9 +82,60 @@ std::vector<KeyRange> GrowingForest::keys_of(const Text& text, int32_t end) cons
   return keys;
 }
 
-Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows) {
+// Moves what texts still need to the front, where that frees half of the rows.
+void GrowingForest::give_up_rows() {
+  std::vector<KeyRange> needed;
+  for (const auto& text : texts_) {
+    if (text.left) continue;
+    needed.insert(needed.end(), text.path.begin(), text.path.end());
+    if (text.begin < text.limit) needed.push_back({text.begin, text.limit});
+  }
+  std::sort(needed.begin(), needed.end(), [](const KeyRange& a, const KeyRange& b) { return a.begin < b.begin; });
+  std::vector<KeyRange> kept;   // disjoint
+  for (const auto& range : needed) {
+    if (!kept.empty() && range.begin <= kept.back().end) kept.back().end = std::max(kept.back().end, range.end);
+    else kept.push_back(range);
+  }
+  int64_t rows = 0;
+  for (const auto& range : kept) rows += range.end - range.begin;
+  if (2 * rows > rows_) return;
+  std::vector<int32_t> first;   // where each of them goes
+  auto free = int32_t{0};
+  for (const auto& range : kept) first.push_back(free), free += range.end - range.begin;
+  const auto moved = [&](int32_t row) {
+    const auto at = std::upper_bound(kept.begin(), kept.end(), row, [](int32_t value, const KeyRange& range) { return value < range.begin; }) - kept.begin() - 1;
+    return first[static_cast<size_t>(at)] + row - kept[static_cast<size_t>(at)].begin;
+  };
+  for (auto* side : {&cache_.keys, &cache_.values, &cache_.key_scales, &cache_.value_scales})
+    for (auto& stored : *side)
+      for (size_t i = 0; i < kept.size(); ++i) {   // downwards, in order; a range may overlap where it goes
+        const auto count = kept[i].end - kept[i].begin;
+        if (first[i] != kept[i].begin) stored.narrow(0, first[i], count).copy_(stored.narrow(0, kept[i].begin, count).clone());
+      }
+  for (auto& text : texts_) {
+    if (text.left) {
+      text.path.clear();
+      continue;
+    }
+    for (auto& range : text.path) range = {moved(range.begin), moved(range.end - 1) + 1};
+    const auto begin = text.begin < text.limit ? moved(text.begin) : free;
+    text.end = begin + text.end - text.begin, text.limit = begin + text.limit - text.begin, text.begin = begin;
+  }
+  rows_ = rows;
+}
+
+Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows, int32_t beside, int64_t shared) {
   const Span span({"between operations", "prompts"});
-  const auto forest = prompt_forest(prompts);
+  give_up_rows();
+  std::vector<KeyRange> above;   // cache rows of what is shared with `beside`
+  for (int64_t left = shared; const auto& range : beside < 0 ? std::vector<KeyRange>() : texts_[beside].path) {
+    const auto some = static_cast<int32_t>(std::min<int64_t>(left, range.end - range.begin));
+    if (some > 0) above.push_back({range.begin, range.begin + some});
+    left -= some;
+  }
+  std::vector<std::vector<int32_t>> rest;
+  for (const auto& prompt : prompts) rest.emplace_back(prompt.begin() + shared, prompt.end());
+  const auto forest = prompt_forest(rest);
   const auto count = static_cast<int64_t>(prompts.size());
   const auto needed = forest.size() + count * new_rows;
   if (rows_ + needed > std::numeric_limits<int32_t>::max()) throw std::logic_error("a KV cache has at most 2^31 rows");
@@ -101,6 +152,7 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
     auto& text = texts_[first + i];
     text.path = path_to(forest, last_row[i]);
     for (auto& range : text.path) range = {range.begin + offset, range.end + offset};
+    text.path.insert(text.path.begin(), above.begin(), above.end());
     text.shared = static_cast<int64_t>(prompts[i].size());
     text.begin = text.end = free;
     text.limit = free += static_cast<int32_t>(new_rows);
@@ -111,7 +163,9 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
   for (int32_t from = 0; from < forest.size(); from += static_cast<int32_t>(chunk_rows)) {
     const auto to = static_cast<int32_t>(std::min<int64_t>(forest.size(), from + chunk_rows));
     auto pass = pass_over({forest.tokens.begin() + from, forest.tokens.begin() + to}, {forest.positions.begin() + from, forest.positions.begin() + to});
+    pass.positions.add_(shared);
     pass.blocks = blocks_between(blocks, from, to, offset);
+    for (auto& block : pass.blocks) block.keys.insert(block.keys.begin(), above.begin(), above.end());
     for (int32_t row = from; row < to; ++row) pass.cache_rows.push_back(offset + row);
     pass.cache = &cache_;
     std::vector<int32_t> asked;

@@ -1,5 +1,6 @@
 // A batch of texts that grow, over a KV cache. Prompts enter as one forest, so that a prefix they share is computed and
-// stored once; each text then owns a contiguous range of cache rows for what follows.
+// stored once; each text then owns a contiguous range of cache rows for what follows. Texts may leave and others enter: rows that
+// nobody needs any more are given up when new ones are asked for.
 #pragma once
 #include <span>
 #include <vector>
@@ -14,13 +15,17 @@ class GrowingForest {
 
   // Runs the prompts (each at least one token), `chunk_rows` rows a pass, with room for `new_rows` tokens after each.
   // Returns the hidden states of their last tokens [prompts,E]. Texts are numbered from texts() on.
-  Tensor enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows = 512);
+  // The prompts begin with the first `shared` tokens of the prompt of text `beside`, which are not computed again.
+  Tensor enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows = 512, int32_t beside = -1, int64_t shared = 0);
 
   // Appends one token to each named text, in one pass with one row a text; hidden states [texts,E].
   Tensor step(std::span<const int32_t> texts, std::span<const int32_t> tokens);
 
   // Appends several tokens to one text; hidden state of the last one [1,E].
   Tensor extend(int32_t text, std::span<const int32_t> tokens, int64_t chunk_rows = 512);
+
+  // This text will not grow any more, nor will another enter beside it.
+  void leave(int32_t text) { texts_[text].left = true; }
 
   // Forgets the tokens of a text from `length` on. Only tokens of its own range can go: length >= owned_from(text).
   void cut(int32_t text, int64_t length);
@@ -35,7 +40,9 @@ class GrowingForest {
     std::vector<KeyRange> path;          // cache rows of the prompt, root first
     int64_t shared = 0;                  // tokens on that path
     int32_t begin = 0, end = 0, limit = 0;  // cache rows of its own
+    bool left = false;
   };
+  void give_up_rows();
   void reserve(int64_t rows);
   Pass pass_over(std::vector<int32_t> tokens, std::vector<int32_t> positions) const;
   std::vector<KeyRange> keys_of(const Text& text, int32_t end) const;

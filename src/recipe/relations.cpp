@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "base/error.h"
 #include "base/byte_size.h"
+#include "base/error.h"
 
 namespace retort {
 

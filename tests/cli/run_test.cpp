@@ -114,6 +114,54 @@ TEST(Run, StoppedInAnyPhaseContinuesToTheSameBytes) {
   EXPECT_EQ(results_of(folder.path / "run"), whole);
 }
 
+TEST(Run, AProfileIsATableAndATraceOfTheRun) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder));
+  const auto run = retort("run --profile '" + file + "'");
+  ASSERT_EQ(run.exit, 0) << run.err;
+  for (const auto* part : {"linear (forward)", "linear (backward)", "attend (backward)", "head and loss (forward)", "optimizer (step)", "of the measured peak"})
+    EXPECT_NE(run.out.find(part), std::string::npos) << part << "\n" << run.out;
+  std::map<std::string, int> events;
+  const auto trace = read_json(folder.path / "run/profile.json");
+  for (const auto& event : trace.at("traceEvents")) ++events[event.at("name")];
+  EXPECT_EQ(events["optimizer"], 3);     // one a step
+  EXPECT_EQ(events["train"], 1);         // the stages hold the rest
+  EXPECT_GT(events["norm"], 3 * 60);     // two a layer forward, two backward
+  EXPECT_EQ(retort("verify '" + (folder.path / "run").string() + "'").exit, 0);
+  const auto again = retort("run --profile '" + file + "'");
+  EXPECT_EQ(again.exit, 0);
+  EXPECT_NE(again.err.find("nothing to measure"), std::string::npos) << again.err;
+}
+
+TEST(Run, ABudgetChoosesAndIsPartOfTheRun) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder));
+  const auto little = retort("run '" + file + "' train.memory=100MiB");
+  EXPECT_EQ(little.exit, 2) << little.err;
+  EXPECT_NE(little.err.find("train.memory: 100MiB is too little: the least that this recipe runs in is about"), std::string::npos) << little.err;
+  EXPECT_FALSE(fs::exists(folder.path / "run"));
+  EXPECT_EQ(retort("check '" + file + "' train.memory=plenty").exit, 2);
+
+  const auto first = retort("train '" + file + "' train.memory=2GiB train.steps=1");
+  ASSERT_EQ(first.exit, 0) << first.err;
+  EXPECT_NE(first.err.find("train.batch.row_tokens 2048, 2 threads, nothing recomputed"), std::string::npos) << first.err;
+  EXPECT_EQ(retort("train '" + file + "' train.memory=2GiB train.steps=1").exit, 0);
+  const auto other = retort("train '" + file + "' train.memory=3GiB train.steps=2");   // of the same choice, yet written otherwise
+  EXPECT_EQ(other.exit, 2);
+  EXPECT_NE(other.err.find("train.memory: 2GiB then, 3GiB now"), std::string::npos) << other.err;
+}
+
+TEST(Run, IsRefusedWhereMemoryIsShortAndLeavesNothing) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto run = retort("run '" + folder.write("r.yaml", recipe(folder)) + "' eval.row_tokens=1048576 eval.threads=4096");
+  EXPECT_EQ(run.exit, 3) << run.err;
+  EXPECT_NE(run.err.find("this run needs about"), std::string::npos) << run.err;
+  EXPECT_FALSE(fs::exists(folder.path / "run"));
+}
+
 TEST(Run, RefusesBadInputAndWritesNothing) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;

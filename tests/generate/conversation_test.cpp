@@ -75,7 +75,14 @@ TEST_F(SmolLM2Says, ABatchSaysWhatEachPromptAloneSays) {
   for (const char* word : {"cat", "dog", "cat", "sea", "sun", "a list of things that are green"}) prompts.push_back(prompt({{"user", std::string("Tell me about ") + word}}));
   prompts.push_back(prompt({{"system", "Be brief."}, {"user", "Hello"}}));
   const auto together = alone(prompts);
-  for (size_t i = 0; i < prompts.size(); ++i) EXPECT_EQ(together[i].tokens, alone({prompts[i]})[0].tokens) << i;
+  // Two at a time on one thread: each takes the place of one that has ended.
+  const auto in_turn = generate(*loaded->model, *loaded->tokenizer, prompts, sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample), at::kFloat,
+                                {.threads = 1, .batch = 2});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto expected = alone({prompts[i]})[0].tokens;
+    EXPECT_EQ(together[i].tokens, expected) << i;
+    EXPECT_EQ(in_turn[i].tokens, expected) << i;
+  }
 }
 
 // Draws are keyed by the number of the answer: a part of a batch gives what the whole gives, and equal prompts differ.

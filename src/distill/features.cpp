@@ -81,10 +81,12 @@ Tensor hidden_loss(const Tensor& student, const Tensor& teacher, const Tensor& p
 
 }  // namespace
 
-SupervisedRows supervised_rows(const Forest& forest) {
+SupervisedRows supervised_rows(const std::vector<Target>& targets) {
   SupervisedRows all;
-  std::vector<int32_t> place(forest.tokens.size(), -1);
-  for (const auto& target : forest.targets) {
+  int32_t last = -1;
+  for (const auto& target : targets) last = std::max(last, target.row);
+  std::vector<int32_t> place(static_cast<size_t>(last + 1), -1);
+  for (const auto& target : targets) {
     auto& at = place[static_cast<size_t>(target.row)];
     if (at < 0) {
       at = static_cast<int32_t>(all.rows.size());

@@ -11,14 +11,14 @@
 
 namespace retort {
 
-// Supervised rows of a forest, each once, with the targets that share it.
+// The rows that targets name, each once, with the targets that share it.
 struct SupervisedRows {
   std::vector<int32_t> rows;
   std::vector<std::vector<const Target*>> targets;
   std::vector<double> weight;   // summed over the targets
   double total = 0;
 };
-SupervisedRows supervised_rows(const Forest& forest);
+SupervisedRows supervised_rows(const std::vector<Target>& targets);
 
 // What a pass said of the layers that were listened to.
 struct Heard {

@@ -35,7 +35,7 @@ Objective live_distillation(const DistillSpec& spec, LiveTeacher teacher) {
   const double parameter = parameter_of(spec, divergence);
   return [=](const Model& model, const Forest& forest, const Pass& pass) -> LossSum {
     if (!pass.training) return cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
-    const auto rows = supervised_rows(forest);
+    const auto rows = supervised_rows(forest.targets);
     Heard heard, heard_of_teacher;
     auto student_pass = pass, teacher_pass = make_pass(forest, teacher.compute);
     if (teacher.features) {
@@ -139,9 +139,8 @@ struct Asked {
 };
 
 // `with_labels`: the cross-entropy is taken in the same pass.
-Asked ask(const DistillSpec& spec, const KeptRows& kept, const SupervisedRows& rows, const Forest& forest, bool with_labels) {
+Asked ask(const DistillSpec& spec, const KeptRows& kept, const SupervisedRows& rows, const std::vector<Context>& here, bool with_labels) {
   Asked asked;
-  const auto here = contexts(forest);
   for (size_t i = 0; i < rows.rows.size(); ++i) {
     AskedRow row;
     row.kept = kept.find(here[static_cast<size_t>(rows.rows[i])]);
@@ -166,6 +165,22 @@ Asked ask(const DistillSpec& spec, const KeptRows& kept, const SupervisedRows& r
     asked.rows.push_back(std::move(row));
   }
   return asked;
+}
+
+// The student's hidden states where the loss looks at them, with the targets and contexts of those rows.
+struct Looked {
+  Tensor hidden;
+  std::vector<Target> targets;
+  std::vector<Context> contexts;
+};
+Looked look(const Model& model, const Forest& forest, const Pass& pass) {
+  auto some = pass;
+  auto asked = asked_rows(forest);
+  const auto here = contexts(forest);
+  if (!ask_for(some, asked.rows)) return {model.hidden(pass), forest.targets, here};
+  Looked looked{model.hidden(some), std::move(asked.targets), {}};
+  for (const auto row : asked.rows) looked.contexts.push_back(here[static_cast<size_t>(row)]);
+  return looked;
 }
 
 // The data's part where the teacher is compared at another temperature: a pass of its own.
@@ -200,12 +215,12 @@ Objective kept_distillation(const DistillSpec& spec, KeptRows kept) {
   const double parameter = parameter_of(spec, divergence);
   const bool sampled = spec.loss == "forward_kl" && kept.sampled, by_disagreement = spec.select && spec.select->by == "disagreement";
   return [=](const Model& model, const Forest& forest, const Pass& pass) -> LossSum {
-    const auto hidden = model.hidden(pass);
-    if (!pass.training || spec.weight == 0) return cross_entropy(hidden, forest.targets, model.head, pass);
-    const auto rows = supervised_rows(forest);
+    const auto [hidden, targets, here] = look(model, forest, pass);
+    if (!pass.training || spec.weight == 0) return cross_entropy(hidden, targets, model.head, pass);
+    const auto rows = supervised_rows(targets);
     // At T = 1 teacher and data go through the head once; padding of the matrix counts for the data alone.
     const bool together = spec.temperature == 1 && kept.vocabulary == model.head.linear.weight.rows;
-    const auto asked = ask(spec, kept, rows, forest, together);
+    const auto asked = ask(spec, kept, rows, here, together);
     if (sampled && together && !by_disagreement) return {linear_part(asked, rows, hidden, model, pass), rows.total};
     auto nats = loss_over_ids(hidden, asked.ids, model.head, pass, kept.vocabulary, spec.temperature, [&](size_t i, std::span<const float> log_q, std::span<float> corrections) {
       const auto& row = asked.rows[asked.place[i]];

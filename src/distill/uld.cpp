@@ -66,7 +66,7 @@ Objective uld_distillation(const DistillSpec& spec, KeptRows kept) {
   return [=](const Model& model, const Forest& forest, const Pass& pass) -> LossSum {
     const auto hidden = model.hidden(pass);
     if (!pass.training || spec.weight == 0) return cross_entropy(hidden, forest.targets, model.head, pass);
-    const auto rows = supervised_rows(forest);
+    const auto rows = supervised_rows(forest.targets);
     const auto here = contexts(forest);
     const double t = spec.temperature;
     std::vector<int32_t> asked;

@@ -63,7 +63,7 @@ class FeatureLoss : public testing::Test {
     features.listen(teacher_pass, Features::Side::teacher, theirs);
     student->hidden(pass);
     teacher->hidden(teacher_pass);
-    return features.loss(heard, theirs, supervised_rows(forest), pass);
+    return features.loss(heard, theirs, supervised_rows(forest.targets), pass);
   }
   Tensor& weight_of(const std::string& name) {
     for (auto* linear : student->linears())

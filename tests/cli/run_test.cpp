@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "run_program.h"
 
 namespace retort {

@@ -55,7 +55,7 @@ def main(root, retort, online, http_test):
             print(run("env", f"RETORT_LLAMA_SERVER={url}", f"RETORT_LLAMA_TOKEN={token}", http_test, "--gtest_filter=LlamaCppServer.*"))
 
             samples = pathlib.Path(folder, "samples.jsonl")
-            samples.write_text("".join(json.dumps({"prompt": f"How many legs have {n} horses?", "completion": f"They have {4 * n} legs."}) + "\n" for n in range(1, 9)))
+            samples.write_text("".join(json.dumps({"prompt": f"How many legs have {n} horses?", "completion": f"They have {4 * n} legs."}) + "\n" for n in range(1, 6)))
             recipe = pathlib.Path(folder, "r.yaml")
             base = (f"model: {{path: {MODEL}}}\nprune: {{layers: 2}}\ndata: {{sources: [{{path: {samples}}}], held_out: {{count: 2}}}}\nadapter: {{kind: full}}\n"
                     f"train: {{steps: 2, threads: 2, batch: {{samples: 3}}}}\nexport: {{merged: none, gguf: [], adapter: false}}\nrun: {{folder: {folder}/run}}\n")
@@ -67,7 +67,7 @@ def main(root, retort, online, http_test):
             recipe.write_text(base + f"teacher: {{{server_keys}, answers: {{file: {folder}/answers.jsonl, max_tokens: 12, temperature: 0}}}}\n")
             print(run(online, "teach", recipe))
             answers = [json.loads(line) for line in open(f"{folder}/answers.jsonl")]
-            assert len(answers) == 6 and all(a["completion"] and a["finish_reason"] in ("stop", "length") and a["teacher"] == "smollm2" for a in answers), answers
+            assert len(answers) == 3 and all(a["completion"] and a["finish_reason"] in ("stop", "length") and a["teacher"] == "smollm2" for a in answers), answers
             recipe.write_text(base + f"teacher: {{{server_keys.replace('smollm2', 'smollm3')}, answers: {{file: {folder}/b.jsonl}}}}\n")
             wrong = run(online, "teach", recipe, expect=2)
             assert "has no model 'smollm3'; did you mean 'smollm2'?" in wrong, wrong

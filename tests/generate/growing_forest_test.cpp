@@ -46,17 +46,18 @@ TEST_F(KvOfSmolLM2, TextsEnterWhereOthersHaveLeft) {
   const at::NoGradGuard no_graph;
   const auto tokens = [&](const std::string& text) { return loaded->tokenizer->encode(text); };
   const std::string head = "A list of animals that live in the sea, with a sentence about each of them. ";
-  const auto whale = tokens(head + "The whale"), shark = tokens(head + "The shark has"), crab = tokens(head + "A crab walks"), clam = tokens(head + "A clam");
+  const auto whale = tokens(head + "The whale"), shark = tokens(head + "The shark has"), seal = tokens(head + "Seals"), crab = tokens(head + "A crab walks"), clam = tokens(head + "A clam");
   const auto next = tokens(" is large and quiet");
   const auto common = static_cast<int64_t>(tokens(head).size()) - 1;
   GrowingForest forest(*loaded->model, at::kFloat);
-  forest.enter({whale, shark}, 60);
-  for (size_t i = 0; i < 3; ++i) forest.step(std::vector<int32_t>{0, 1}, std::vector<int32_t>{next[i], next[i]});
+  forest.enter({whale, shark, seal}, 60);
+  for (size_t i = 0; i < 3; ++i) forest.step(std::vector<int32_t>{0, 1, 2}, std::vector<int32_t>{next[i], next[i], next[i]});
   const auto rows = forest.rows_used();
   forest.leave(0);
+  forest.leave(2);   // more than half of the rows are free now
   const auto entered = forest.enter({clam, crab}, 4, 512, 1, common);
   EXPECT_LT(forest.rows_used(), rows);
-  const auto stepped = forest.step(std::vector<int32_t>{1, 2, 3}, std::vector<int32_t>{next[3], next[0], next[0]});
+  const auto stepped = forest.step(std::vector<int32_t>{1, 3, 4}, std::vector<int32_t>{next[3], next[0], next[0]});
 
   const auto alone = [&](const std::vector<int32_t>& prompt, size_t steps) {
     GrowingForest one(*loaded->model, at::kFloat);

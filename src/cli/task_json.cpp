@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "cli/run_stages.h"
+#include "text/unicode.h"
 
 namespace retort {
 
@@ -15,7 +16,9 @@ Json to_json(const std::vector<TaskResult>& tasks, KeepSamples samples) {
     if (samples == KeepSamples::no) {
       json["seconds"] = task.seconds;   // the file is to be equal when the run is repeated
     } else {
-      for (const auto& sample : task.samples) json["samples"].push_back({{"id", sample.id}, {"expected", sample.expected}, {"got", sample.got}, {"score", sample.score}});
+      // A model that knows little may end an answer within a character; JSON holds whole ones.
+      for (const auto& sample : task.samples)
+        json["samples"].push_back({{"id", sample.id}, {"expected", sample.expected}, {"got", replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts)}, {"score", sample.score}});
     }
     list.push_back(std::move(json));
   }

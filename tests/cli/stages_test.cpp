@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "cli/run_stages.h"
 #include "cli/stages.h"
 
 namespace retort {
@@ -30,6 +31,12 @@ class Stages : public ::testing::Test {
   fs::path folder = fs::temp_directory_path() / fmt::format("retort_stages_{}", getpid());
   StageInputs inputs = StageInputs().add("recipe", "a: 1");
 };
+
+TEST(TaskResults, AnswersThatEndWithinACharacterAreKept) {
+  TaskResult task{"t", "completion", {{"exact_match", 0}}, {{"f:1", "\u00e9t\u00e9", "\xc3r", 0}}, 1, 1, 0};
+  const auto text = to_json({task}, KeepSamples::yes).dump();
+  EXPECT_EQ(tasks_from(Json::parse(text))[0].samples[0].got, "\uFFFDr");
+}
 
 TEST_F(Stages, ASecondRunSkipsWhatIsDone) {
   EXPECT_FALSE(skipped(inputs));

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <fstream>
 #include <numeric>
 
 #include "adapters/attach.h"
@@ -35,8 +36,10 @@ double thread_seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 uint64_t peak_bytes() {   // of this process so far
-  const auto status = read_text("/proc/self/status");
-  return std::stoull(status.substr(status.find("VmHWM:") + 6)) << 10;
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("VmHWM:")) return std::stoull(line.substr(6)) << 10;
+  return 0;
 }
 uint64_t forget_peak() {
   if (std::FILE* file = std::fopen("/proc/self/clear_refs", "w")) std::fputs("5", file), std::fclose(file);

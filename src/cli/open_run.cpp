@@ -93,10 +93,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
     for (const auto& file : source_files(source)) sources.emplace_back(file);
   sample_files_ = hash_of_files(sources);
   if (recipe().data.sources.empty()) throw RecipeError(fmt::format("{}: data.sources: missing; expected a list of sections that say where samples come from", loaded_.file));
-  std::vector<BoundSpec> measured;
-  for (const auto& gate : recipe().gate)
-    if (!gate.metric.starts_with(std::string(kComparison) + ".")) measured.push_back(gate);
-  check_gates(measured, recipe().eval);
+  check_gates(recipe().gate, recipe().eval);
   // A run that begins reads everything once before it writes anything, so that bad input leaves nothing behind.
   if (!fs::exists(folder_)) {
     require_fitting(*model().model, recipe().adapter);

@@ -74,7 +74,8 @@ void check_gates(const std::vector<BoundSpec>& gates, const EvalSpec& spec) {
   for (size_t i = 0; i < gates.size(); ++i) {
     const auto& gate = gates[i];
     const auto place = fmt::format("gate[{}]", i);
-    if (std::find(known.begin(), known.end(), gate.metric) == known.end()) {
+    const bool of_exports = gate.metric.starts_with(std::string(kComparison) + ".");   // measured by every run that has any
+    if (!of_exports && std::find(known.begin(), known.end(), gate.metric) == known.end()) {
       const auto meant = nearest(gate.metric, known);
       throw RecipeError(fmt::format("{}.metric: no task measures '{}'{}", place, printable(gate.metric),
                                     !meant.empty() ? "; did you mean '" + meant + "'?" : known.empty() ? "; eval.tasks is empty" : "; the first that is measured is '" + known[0] + "'"));

@@ -156,6 +156,15 @@ TEST(CheckTasks, RefusesBeforeAnythingRuns) {
   EXPECT_NE(refusal([&] { check_tasks(spec, 7); }).find("none.jsonl: "), std::string::npos);
 }
 
+TEST(CheckGates, ComparisonsOfExportsNeedNoTask) {
+  BoundSpec gate;
+  gate.metric = "comparison.kl_nats";
+  gate.at_most = 0.2;
+  EXPECT_EQ(refusal([&] { check_gates({gate}, {}); }), "");
+  gate.at_most.reset();
+  EXPECT_EQ(refusal([&] { check_gates({gate}, {}); }), "gate[0]: 'comparison.kl_nats' has no bound; set at_least, at_most or worse_than_base_by");
+}
+
 TEST(CheckGates, NameWhatIsMeasured) {
   EvalSpec spec;
   spec.tasks = {task("multiple_choice", "science.csv")};

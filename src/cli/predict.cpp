@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <set>
 
 #include "adapters/attach.h"
@@ -20,8 +19,8 @@ namespace retort {
 
 namespace {
 
-constexpr uint64_t kProgramBytes = uint64_t{190} << 20;    // code and tables of LibTorch, the tokenizer, the allocator's slack
-constexpr uint64_t kThreadBytes = uint64_t{24} << 20;      // packed operands and buffers of one thread
+constexpr uint64_t kProgramBytes = uint64_t{150} << 20;    // code and tables of LibTorch (124 MiB once loaded), the tokenizer
+constexpr uint64_t kThreadBytes = uint64_t{12} << 20;      // packed operands and buffers of one thread
 constexpr double kLogitBytes = 32 << 20;                   // ops/head.cpp: logits that one thread holds at a time where the head learns
 
 constexpr int64_t kLookedAt = 64;   // steps
@@ -107,22 +106,18 @@ RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples) {
     work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
     work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
     work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
-    std::vector<int64_t> sizes;
     for (const auto& forest : plan.forests) {
-      sizes.push_back(forest.size());
+      work.most_rows = std::max(work.most_rows, forest.size());
       work.most_targets = std::max(work.most_targets, static_cast<int64_t>(asked_rows(forest).rows.size()));
     }
-    std::sort(sizes.rbegin(), sizes.rend());
-    sizes.resize(std::min(sizes.size(), static_cast<size_t>(threads)));   // the largest may be at work together
-    work.most_rows = std::max(work.most_rows, sizes.empty() ? 0 : sizes[0]);
-    work.rows_at_once = std::max(work.rows_at_once, std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
     saving.plain_rows += plan.saving.plain_rows;
     saving.forest_rows += plan.saving.forest_rows;
   }
   // The longest sample comes some time.
   int64_t longest = 0;
   for (const auto& sample : samples) longest = std::max(longest, static_cast<int64_t>(sample.tokens.size()) - 1);
-  work.rows_at_once += std::max<int64_t>(0, longest - work.most_rows);
+  // Any thread gets the largest forest some time, and what it freed stays with it.
+  work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, longest - work.most_rows);
   work.most_rows = std::max(work.most_rows, longest);
   work.rows_per_step = static_cast<double>(saving.forest_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
   work.plain_rows_per_step = static_cast<double>(saving.plain_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));

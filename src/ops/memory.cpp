@@ -18,6 +18,8 @@ void keep_freed_memory() {
   ::mallopt(M_TOP_PAD, 64 << 20);
 }
 
+void return_freed_memory() { ::malloc_trim(0); }
+
 double memory_speed(int64_t threads) {
   constexpr size_t kWords = size_t{32} << 20;   // more than any cache holds
   const std::vector<uint64_t> words(kWords, 1);

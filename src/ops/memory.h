@@ -8,6 +8,9 @@ namespace retort {
 // page of every activation again. Call once at program start, before threads.
 void keep_freed_memory();
 
+// Returns what is free now after all: memory that one thread freed (texts of samples, parts of a conversion) is of no use to others.
+void return_freed_memory();
+
 // GB/s that so many threads together read from memory (256 MiB of it, for about 50 ms): the limit of whatever touches each byte once.
 double memory_speed(int64_t threads);
 

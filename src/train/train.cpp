@@ -17,6 +17,7 @@
 #include "base/profile.h"
 #include "base/random.h"
 #include "base/stop.h"
+#include "ops/memory.h"
 #include "ops/workers.h"
 #include "train/checkpoint.h"
 #include "train/fingerprint.h"
@@ -362,6 +363,7 @@ TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& 
   std::set<std::string> names;
   for (const auto& trainable : all_of(job))
     if (!names.insert(trainable.name).second) throw std::logic_error("a trainable is listed twice: " + trainable.name);
+  return_freed_memory();
   return Run(spec, job, watch).run();
 }
 

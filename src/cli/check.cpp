@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/fit_memory.h"
 #include "cli/recipe_option.h"
+#include "cli/stage_distill.h"
 #include "data/check_samples.h"
 #include "data/reject.h"
 #include "eval/check_tasks.h"
@@ -36,7 +37,7 @@ Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
   check_gates(recipe.gate, recipe.eval);
-  auto base = load_model(recipe.model);
+  auto base = load_for_tokens(recipe);
   auto& model = *base.model;
   const auto& chat = choose_chat_template(recipe.data.chat_template, base.chat_template_source);
   const auto compute = compute_type(recipe.model);

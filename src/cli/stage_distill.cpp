@@ -77,6 +77,8 @@ LoadedModel load_student(const Recipe& recipe) {
   return prune(source, at::kFloat, spec, samples, usable_threads(recipe.train.threads)).model;
 }
 
+LoadedModel load_for_tokens(const Recipe& recipe) { return recipe.prune && !recipe.prune->tokenizer.empty() ? load_student(recipe) : load_model(recipe.model); }
+
 std::string objective_inputs(const Recipe& recipe) {
   if (!recipe.distill) return "";
   auto teacher = *recipe.teacher;

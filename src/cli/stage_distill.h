@@ -13,6 +13,8 @@ namespace retort {
 
 // The recipe's model, cut by its prune section where it has one. Activations are measured in fp32, on whatever machine.
 LoadedModel load_student(const Recipe& recipe);
+// A model with the student's tokenizer, where the weights do not matter: cut only when the cut brings another tokenizer.
+LoadedModel load_for_tokens(const Recipe& recipe);
 
 // Cross-entropy, or the distillation from the recipe's teacher (whose cache is completed first).
 TaughtObjective objective_of(Run& run);

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "cli/commands.h"
+#include "cli/stage_distill.h"
 #include "cli/teacher.h"
 #include "data/token_store.h"
 
@@ -22,7 +23,7 @@ Exit teach_by_recipe(const TeachOptions& options) {
     throw RecipeError(fmt::format("--shard: expected I/N with I from 1 to N, found '{}'", printable(options.shard)));
   if (!recipe.teacher) throw RecipeError(fmt::format("{}: teacher: missing; expected a section that names the teacher", loaded.file));
   if (recipe.teacher->live) throw RecipeError(fmt::format("{}: teacher.live: this teacher is asked while training; set it to false to keep a cache", loaded.file));
-  const auto student = load_model(recipe.model);
+  const auto student = load_for_tokens(recipe);
   if (recipe.teacher->answers) {
     fmt::print("{}\n", collect_answers(recipe, *student.tokenizer));
     return Exit::done;

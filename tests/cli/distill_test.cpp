@@ -97,6 +97,11 @@ TEST(DistilledRun, ATeacherMayHaveAnotherTokenizer) {
     ASSERT_NE(row, std::string::npos) << name << ran.out;
     EXPECT_NE(ran.out.substr(row, 60).find(" - "), std::string::npos) << ran.out;   // nothing to compare token by token
   }
+  const auto overrides = "'" + file + "' prune.tokenizer=" + tokenizer.string() + " data.template=mistral-v1 'eval.tasks=[{kind: perplexity}]'";
+  const auto taught = retort("teach " + overrides);   // finds the run's cache: the same samples in the teacher's tokens
+  EXPECT_EQ(taught.exit, 0) << taught.err;
+  EXPECT_NE(taught.out.find("nothing was missing"), std::string::npos) << taught.out;
+  EXPECT_EQ(retort("check " + overrides).exit, 0);
   const auto refused = retort("run '" + file + "' prune.tokenizer=" + tokenizer.string() + " data.template=mistral-v1 distill.alignment=tokens run.folder=" + (folder.path / "b").string());
   EXPECT_EQ(refused.exit, 2);
   EXPECT_NE(refused.err.find("its tokenizer is not the student's: token "), std::string::npos) << refused.err;

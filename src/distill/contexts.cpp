@@ -44,6 +44,19 @@ CachePlan plan_cache(const std::vector<Sample>& samples, int64_t part_positions)
   return plan;
 }
 
+std::vector<std::pair<const Sample*, const Sample*>> same_records(const std::vector<Sample>& ours, const std::vector<Sample>& theirs) {
+  std::unordered_map<std::string, std::vector<const Sample*>> by_id;
+  for (const auto& sample : theirs) by_id[sample.id].push_back(&sample);
+  std::unordered_map<std::string, size_t> used;
+  std::vector<std::pair<const Sample*, const Sample*>> pairs;
+  for (const auto& sample : ours) {
+    const auto found = by_id.find(sample.id);
+    const auto number = used[sample.id]++;
+    if (found != by_id.end() && number < found->second.size()) pairs.emplace_back(&sample, found->second[number]);
+  }
+  return pairs;
+}
+
 std::string samples_hash(const std::vector<Sample>& samples) {
   Sha256 hash;
   for (const auto& sample : samples) {

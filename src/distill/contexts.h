@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "forest/forest.h"
@@ -29,6 +30,10 @@ struct CachePlan {
   int64_t positions() const { return static_cast<int64_t>(position.size()); }
 };
 CachePlan plan_cache(const std::vector<Sample>& samples, int64_t part_positions);
+
+// The same record cut by two tokenizers, found by its id. An id stands several times where a text was split or a source is repeated:
+// those come in the same order on both sides. Samples of one side alone are left out.
+std::vector<std::pair<const Sample*, const Sample*>> same_records(const std::vector<Sample>& ours, const std::vector<Sample>& theirs);
 
 // Over tokens and weights of all samples: names them in a cache's provenance.
 std::string samples_hash(const std::vector<Sample>& samples);

@@ -246,12 +246,7 @@ Objective kept_distillation(const DistillSpec& spec, KeptRows kept) {
 
 Objective cached_distillation(const DistillSpec& spec, std::shared_ptr<const TeacherCache> cache) {
   KeptRows rows{nullptr, cache->vocabulary(), cache->keep().draws > 0};
-  rows.find = [cache = std::move(cache)](Context context) {
-    auto row = cache->find(context);
-    if (!row) throw FormatError(fmt::format("{}: has no row for a context of these samples ({} of {} positions are there); run `retort teach` to complete it",
-                                            printable(cache->folder().string()), cache->positions(), cache->planned_positions()));
-    return row;
-  };
+  rows.find = [cache = std::move(cache)](Context context) { return std::optional(cache->at(context)); };
   return kept_distillation(spec, std::move(rows));
 }
 

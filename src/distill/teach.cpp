@@ -84,18 +84,23 @@ std::vector<BitWriter> teach_part(const TeachJob& job, const CachePlan& plan, si
   return rows;
 }
 
-TeachProgress teach(const TeachJob& job, const std::function<void(const TeachProgress&)>& progress) {
-  const auto plan = plan_cache(job.samples, job.keep.part_positions);
+std::vector<size_t> parts_to_make(const TeacherCache& cache, const CachePlan& plan, int64_t shard, int64_t shards, TeachProgress& state) {
   if (plan.parts.empty()) throw RecipeError("teacher: no token of the samples is supervised; check data.loss");
-  const TeacherCache there(job.folder, job.made_from, plan, job.keep, job.vocabulary);
-  TeachProgress state;
   std::vector<size_t> mine;
-  for (const auto part : there.missing_parts()) {
-    if (static_cast<int64_t>(part) % job.shards != job.shard) continue;
+  for (const auto part : cache.missing_parts()) {
+    if (static_cast<int64_t>(part) % shards != shard) continue;
     mine.push_back(part);
     state.positions += plan.parts[part].positions;
   }
   state.parts = mine.size();
+  return mine;
+}
+
+TeachProgress teach(const TeachJob& job, const std::function<void(const TeachProgress&)>& progress) {
+  const auto plan = plan_cache(job.samples, job.keep.part_positions);
+  const TeacherCache there(job.folder, job.made_from, plan, job.keep, job.vocabulary);
+  TeachProgress state;
+  const auto mine = parts_to_make(there, plan, job.shard, job.shards, state);
   if (progress) progress(state);
   for (const auto part : mine) {
     const auto rows = teach_part(job, plan, part, &state.tokens);

@@ -37,6 +37,9 @@ struct TeachJob {
   int64_t shard = 0, shards = 1;               // this process makes the parts whose number is `shard` modulo `shards`
 };
 
+// Numbers of the missing parts that are this process's to make, counted in `state`.
+std::vector<size_t> parts_to_make(const TeacherCache& cache, const CachePlan& plan, int64_t shard, int64_t shards, TeachProgress& state);
+
 // Makes the parts that are missing; Stopped between two parts when a signal came. A part that is there but damaged is an
 // error, never overwritten. Returns what this session did.
 TeachProgress teach(const TeachJob& job, const std::function<void(const TeachProgress&)>& progress = nullptr);

@@ -44,16 +44,9 @@ TeacherIdentity identity_of_served(const TeacherSpec& spec, const Tokenizer& stu
 
 TeachProgress teach_served(const ServedTeachJob& job, const std::function<void(const TeachProgress&)>& progress) {
   const auto plan = plan_cache(job.samples, job.keep.part_positions);
-  if (plan.parts.empty()) throw RecipeError("teacher: no token of the samples is supervised; check data.loss");
   const TeacherCache there(job.folder, job.made_from, plan, job.keep, job.vocabulary);
   TeachProgress state;
-  std::vector<size_t> mine;
-  for (const auto part : there.missing_parts()) {
-    if (static_cast<int64_t>(part) % job.shards != job.shard) continue;
-    mine.push_back(part);
-    state.positions += plan.parts[part].positions;
-  }
-  state.parts = mine.size();
+  const auto mine = parts_to_make(there, plan, job.shard, job.shards, state);
   if (mine.empty()) return state;
   auto& teacher = job.teacher();
   if (progress) progress(state);

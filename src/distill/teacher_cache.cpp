@@ -83,6 +83,12 @@ std::optional<SparseRow> TeacherCache::find(Context context) const {
   return decode_row(in, keep_, vocabulary_, file);
 }
 
+SparseRow TeacherCache::at(Context context) const {
+  auto row = find(context);
+  if (!row) throw FormatError(fmt::format("{}: has no row for a context of these samples ({} of {} positions are there); run `retort teach` to complete it", printable(folder_.string()), positions(), planned_positions()));
+  return std::move(*row);
+}
+
 std::vector<size_t> TeacherCache::missing_parts() const {
   std::vector<size_t> missing;
   for (size_t i = 0; i < parts_.size(); ++i)

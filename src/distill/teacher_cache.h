@@ -35,6 +35,7 @@ class TeacherCache {
 
   // The kept row, or nullopt for a context that the cache does not have (yet).
   std::optional<SparseRow> find(Context context) const;
+  SparseRow at(Context context) const;                      // FormatError that says what to run where there is none
   std::vector<size_t> missing_parts() const;
   int64_t positions() const { return positions_; }          // that are there
   int64_t planned_positions() const { return plan_.positions(); }

@@ -47,15 +47,9 @@ double sorted_distance(const SparseRow& row, std::span<float> q, std::vector<int
 }  // namespace
 
 std::unordered_map<Context, Context> paired_in_order(const std::vector<Sample>& ours, const std::vector<Sample>& theirs) {
-  std::unordered_map<std::string, std::vector<const Sample*>> by_id;
-  for (const auto& sample : theirs) by_id[sample.id].push_back(&sample);
-  std::unordered_map<std::string, size_t> used;
   std::unordered_map<Context, Context> pairs;
-  for (const auto& sample : ours) {
-    const auto found = by_id.find(sample.id);
-    const auto number = used[sample.id]++;
-    if (found == by_id.end() || number >= found->second.size()) continue;
-    const auto here = runs_of(sample), there = runs_of(*found->second[number]);
+  for (const auto& [our, their] : same_records(ours, theirs)) {
+    const auto here = runs_of(*our), there = runs_of(*their);
     for (size_t r = 0; r < std::min(here.size(), there.size()); ++r)
       for (size_t i = 0; i < std::min(here[r].size(), there[r].size()); ++i) pairs.emplace(here[r][i], there[r][i]);
   }

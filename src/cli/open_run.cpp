@@ -97,6 +97,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   // A run that begins reads everything once before it writes anything, so that bad input leaves nothing behind.
   if (!fs::exists(folder_)) {
     require_fitting(*model().model, recipe().adapter);
+    require_usable_teacher(recipe(), model());
     dataset_ = own_store() ? build_dataset(recipe().data, *model().tokenizer, chat()) : load_dataset(recipe().data, *model().tokenizer, chat());
     check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
     refuse_without_memory();

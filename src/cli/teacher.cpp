@@ -21,6 +21,15 @@ std::string describe(const TeacherCache& cache, const TeachProgress& done) {
 
 }  // namespace
 
+void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
+  if (!recipe.distill || !recipe.teacher->url.empty()) return;
+  const auto& path = recipe.teacher->path;
+  if (!std::filesystem::exists(path)) throw RecipeError(fmt::format("teacher.path: {}: no such model folder or .gguf file", printable(path)));
+  const auto teacher = load_model({.path = path});
+  if (recipe.distill->alignment == "tokens" || recipe.distill->on_policy) require_same_tokens(*teacher.tokenizer, *student.tokenizer);
+  const Features names_layers_that_are_there(recipe.distill->features, student.model->config, teacher.model->config, 0);
+}
+
 TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const std::vector<Sample>& samples)
     : recipe_(recipe), student_(student), chat_(chat), samples_(samples), distill_(recipe.distill.value_or(DistillSpec{})) {}
 

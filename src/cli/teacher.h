@@ -21,6 +21,10 @@ struct TaughtObjective {
   std::vector<std::string> notes = {};     // for the report
 };
 
+// RecipeError when the recipe's teacher on disk cannot teach this student: no such model, other tokens than distill.alignment allows, layers
+// that features name and it lacks. Nothing is converted or asked; a run calls it before it writes anything.
+void require_usable_teacher(const Recipe& recipe, const LoadedModel& student);
+
 class TeacherOfRun {
  public:
   // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a teacher section.

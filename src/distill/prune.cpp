@@ -117,7 +117,7 @@ class Cutter {
     at_most("kv_heads", spec_.kv_heads, config_.kv_heads);
     at_most("hidden", spec_.hidden, config_.hidden);
     for (size_t i = 0; i < spec_.keep_layers.size(); ++i) {
-      at_most("keep_layers", spec_.keep_layers[i] + 1, config_.layers);
+      if (spec_.keep_layers[i] >= config_.layers) throw RecipeError(fmt::format("prune.keep_layers: layer {} is asked for; the model has {}, counted from 0", spec_.keep_layers[i], config_.layers));
       if (i > 0 && spec_.keep_layers[i] <= spec_.keep_layers[i - 1]) throw RecipeError("prune.keep_layers: expected rising numbers, each once");
     }
     if (!spec_.keep_layers.empty() && spec_.layers > 0) throw RecipeError("prune: give layers or keep_layers, not both");

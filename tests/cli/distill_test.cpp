@@ -114,6 +114,17 @@ TEST(DistilledRun, RefusesFeaturesFromACache) {
   EXPECT_NE(refused.err.find("distill.features: a cache keeps no features; set teacher.live to true"), std::string::npos) << refused.err;
 }
 
+TEST(DistilledRun, ATeacherThatCannotTeachIsRefusedBeforeAnythingIsWritten) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder, kTeacher));
+  expect_one_line(retort("run '" + file + "' teacher.path=no.gguf"), 2, "retort: teacher.path: no.gguf: no such model folder or .gguf file");
+  expect_one_line(retort("run '" + file + "' teacher.live=true 'distill.features=[{kind: hidden, student: 1, teacher: 30}]'"), 2,
+                  "retort: distill.features[0].teacher: layer 30 is asked for; the teacher has 30, counted from 0");
+  expect_one_line(retort("run '" + file + "' prune.layers=0 'prune.keep_layers=[0, 30]'"), 2, "retort: prune.keep_layers: layer 30 is asked for; the model has 30, counted from 0");
+  EXPECT_FALSE(fs::exists(folder.path / "run"));
+}
+
 TEST(DistilledRun, FeaturesOfALiveTeacherTrainAndLeaveNothingBehind) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;

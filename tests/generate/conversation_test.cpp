@@ -6,26 +6,20 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "generate/generate.h"
+#include "smollm2.h"
 
 namespace retort {
 namespace {
 
-class SmolLM2Says : public testing::Test {
+class SmolLM2Says : public WithSmolLM2<testing::Test> {
  protected:
-  void SetUp() override {
-    const auto file = std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
-    if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is absent: run tools/setup";
-    static const auto shared = load_model({.path = file.string(), .compute = "f32"});
-    loaded = &shared;
-    sample.max_tokens = 12;
-  }
+  SmolLM2Says() { sample.max_tokens = 12; }
   std::vector<int32_t> prompt(const std::vector<Message>& messages) const { return render_tokens(*loaded->chat, *loaded->tokenizer, messages, true).tokens; }
   std::vector<Answer> alone(const std::vector<std::vector<int32_t>>& prompts) const {
     return generate(*loaded->model, *loaded->tokenizer, prompts, sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample), at::kFloat);
   }
   Conversation conversation() const { return Conversation(*loaded->model, *loaded->tokenizer, *loaded->chat, sample, at::kFloat); }
 
-  const LoadedModel* loaded = nullptr;
   SampleSpec sample;
 };
 

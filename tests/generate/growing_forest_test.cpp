@@ -3,17 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include "smollm2.h"
+
 namespace retort {
 namespace {
 
-class KvOfSmolLM2 : public testing::TestWithParam<std::pair<const char*, double>> {
+class KvOfSmolLM2 : public WithSmolLM2<testing::TestWithParam<std::pair<const char*, double>>> {
  protected:
-  void SetUp() override {
-    const auto file = std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
-    if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is absent: run tools/setup";
-    static const auto shared = load_model({.path = file.string(), .compute = "f32"});
-    loaded = &shared;
-  }
   // Last hidden states after two prompts that share a beginning, entered in passes of 24 rows, and some steps: [2 + steps * 2, E].
   Tensor states(KvType kv, at::ScalarType compute = at::kFloat) const {
     const at::NoGradGuard no_graph;
@@ -26,7 +22,6 @@ class KvOfSmolLM2 : public testing::TestWithParam<std::pair<const char*, double>
     for (size_t i = 0; i < 6; ++i) all.push_back(forest.step(std::vector<int32_t>{0, 1}, std::vector<int32_t>{next[i], next[5 - i]}));
     return at::cat(all).to(at::kFloat);
   }
-  const LoadedModel* loaded = nullptr;
 };
 
 double distance(const Tensor& a, const Tensor& b) { return ((a - b).norm() / b.norm()).item<double>(); }

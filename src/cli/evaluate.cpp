@@ -16,9 +16,9 @@ struct Options {
   std::string model, adapter, json;
 };
 
-Exit print(const std::vector<const ModelResult*>& models, uint64_t base_bytes, const TrainingResult* training, const std::string& json) {
+Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& sizes, const std::string& json) {
   RunRecord record;
-  add_models(record, models, base_bytes, training);
+  add_models(record, models, sizes);
   fmt::print("{}", table_text(results_table(record)));
   for (const auto* model : models)
     for (const auto& task : model->tasks) {
@@ -48,7 +48,7 @@ Exit evaluate_run(LoadedRecipe recipe, const Options& options) {
     models.push_back(&tuned);
   }
   close_run(run);
-  return print(models, bytes_of(run.recipe().model.path), &training, options.json);
+  return print(models, sizes_of(run.recipe(), training), options.json);
 }
 
 // A model that no run made: measured, and nothing is kept but what --json asks for.
@@ -69,7 +69,7 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   ModelResult result;
   result.name = recipe.model.path + (options.adapter.empty() ? "" : " + " + options.adapter);
   result.tasks = evaluate(recipe.eval, subject, {dataset.held_out, dataset.held_out_records}, folder, [](const std::string& task) { fmt::print(stderr, "evaluating {} ...\n", task); });
-  return print({&result}, 0, nullptr, options.json);
+  return print({&result}, {}, options.json);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ Exit export_run(LoadedRecipe recipe) {
   RunRecord record;
   std::vector<const ModelResult*> models;
   for (const auto& model : result.exports) models.push_back(&model);
-  add_models(record, models, 0, nullptr);
+  add_models(record, models, {});
   fmt::print("{}", table_text(results_table(record)));
   for (const auto& model : result.exports) fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
   return Exit::done;

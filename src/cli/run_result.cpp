@@ -130,7 +130,15 @@ std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const
   return lines;
 }
 
-void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, uint64_t base_bytes, const TrainingResult* training) {
+ModelSizes sizes_of(const Recipe& recipe, const TrainingResult& training) {
+  ModelSizes sizes;
+  if (!recipe.prune) sizes.base = bytes_of(recipe.model.path);
+  if (recipe.adapter.kind == "full") sizes.tuned = training.trainable_bytes;
+  else if (sizes.base) sizes.tuned = *sizes.base + training.trainable_bytes;
+  return sizes;
+}
+
+void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, const ModelSizes& sizes) {
   for (const auto* model : models) {   // columns in the order of the tasks
     for (const auto& task : model->tasks) {
       const auto head = headline(task);
@@ -147,8 +155,8 @@ void add_models(RunRecord& record, const std::vector<const ModelResult*>& models
         if (const auto* value = task.metric(head.metric); value && record.columns[i].title == title) row.scores[i] = *value;
       if (generates(task) && !row.tokens_per_second && task.seconds > 0) row.tokens_per_second = static_cast<double>(task.tokens) / task.seconds;
     }
-    if (model->name == "base") row.bytes = base_bytes;
-    if (model->name == "tuned" && training) row.bytes = base_bytes + training->trainable_bytes;
+    if (model->name == "base") row.bytes = sizes.base;
+    if (model->name == "tuned") row.bytes = sizes.tuned;
     if (model->artefact) row.bytes = model->artefact->bytes;
     if (model->agreement) row.kl_nats = model->agreement->kl_nats, row.top1 = model->agreement->top1;
     record.models.push_back(std::move(row));
@@ -166,7 +174,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   for (const auto* model : {&result.base, &result.tuned})
     if (!model->tasks.empty()) models.push_back(model);
   for (const auto& model : result.exports) models.push_back(&model);
-  add_models(record, models, bytes_of(recipe.model.path), &result.training);
+  add_models(record, models, sizes_of(recipe, result.training));
   if (run.trains()) {
     const auto& training = result.training;
     record.training = TrainingNumbers{training.steps, result.samples.train, result.samples.held_out, training.tokens, training.rows, training.seconds, training.startup_seconds, training.peak_bytes,

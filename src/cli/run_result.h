@@ -21,8 +21,15 @@ struct RunResult {
 // an adapter on its base is the trained model. A line, and whether it holds.
 std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result);
 
+// Bytes on disk of the models that are no exports. A base that was cut for this run is in no file; an adapter needs its base, every
+// weight trained does not.
+struct ModelSizes {
+  std::optional<uint64_t> base, tuned;
+};
+ModelSizes sizes_of(const Recipe& recipe, const TrainingResult& training);
+
 // Rows and columns of the table for any models; for models that were only evaluated the rest is empty.
-void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, uint64_t base_bytes, const TrainingResult* training);
+void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, const ModelSizes& sizes);
 
 uint64_t bytes_of(const std::filesystem::path& file_or_folder);
 

@@ -37,6 +37,16 @@ TEST(DistilledRun, EndsWithAStudentAndATableOfWhatIsLeftOfTheTeacher) {
   for (const auto* name : {"teacher/part-00000.h5", "trained.safetensors", "ce-only/trained.safetensors", "export/model-Q4_K_M.gguf", "report.html"}) EXPECT_TRUE(fs::exists(folder.path / "run" / name)) << name;
   EXPECT_NE(retort("inspect '" + (folder.path / "run/export/model-Q4_K_M.gguf").string() + "'").out.find("llama.block_count = 2"), std::string::npos);
 
+  // A cut base is in no file; a student of two layers, every weight trained, is smaller than its source was in bf16.
+  const auto tasks = retort("eval '" + file + "' 'eval.tasks=[{kind: perplexity}]'");
+  ASSERT_EQ(tasks.exit, 0) << tasks.err;
+  char base_size[16] = "";
+  double tuned_size = 0;
+  ASSERT_EQ(std::sscanf(tasks.out.c_str(), "%*[^\n]\nbase %*s %*s %*s %15s %*[^\n]\ntuned %*s %*s %*s %lf MiB", base_size, &tuned_size), 2) << tasks.out;   // perplexity, KL, top-1, size
+  EXPECT_STREQ(base_size, "-") << tasks.out;
+  EXPECT_GT(tuned_size, 100) << tasks.out;
+  EXPECT_LT(tuned_size, 200) << tasks.out;
+
   const auto second = retort("run '" + file + "'");
   EXPECT_EQ(second.exit, 0) << second.err;
   EXPECT_EQ(second.out, first.out);

@@ -46,6 +46,7 @@ TEST(Profile, SumsWhatEachSpanDidWithoutThoseInsideIt) {
   EXPECT_NEAR(inner->cpu_seconds, 0.02, 0.005);
   EXPECT_NEAR(outer->thread_seconds, 2 * outer->cpu_seconds, 1e-9);
   EXPECT_GE(profile.seconds, 0.04);
+  EXPECT_LE(outer->seconds + inner->seconds, profile.seconds);   // no second is counted twice
 }
 
 TEST(Profile, ThreadsThatHaveEndedCountAndTheirLanesAreUsedAgain) {

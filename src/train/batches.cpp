@@ -1,6 +1,7 @@
 #include "train/batches.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -15,12 +16,39 @@ Batches::Batches(const std::vector<Sample>& samples, const BatchSpec& spec, uint
   }
   if (supervised_.empty())
     throw RecipeError(fmt::format("data: none of the {} training samples has a supervised token; check data.loss and the template with `retort check`", samples.size()));
+  group();
+}
+
+// Brings the samples of a group together, groups in the order of their first samples. Samples of fewer tokens are groups by themselves.
+void Batches::group() {
+  std::unordered_map<uint64_t, int64_t> groups;   // by hash: two that met by chance would only be taken together
+  std::vector<std::pair<int64_t, int64_t>> placed;
+  int64_t count = 0;
+  for (const auto index : supervised_) {
+    const auto& tokens = samples_[static_cast<size_t>(index)].tokens;
+    if (spec_.together == 0 || static_cast<int64_t>(tokens.size()) < spec_.together) {
+      placed.emplace_back(count++, index);
+      continue;
+    }
+    uint64_t key = 0;
+    for (int64_t i = 0; i < spec_.together; ++i) key = mix_bits(key ^ static_cast<uint64_t>(tokens[static_cast<size_t>(i)]));
+    const auto [found, is_new] = groups.emplace(key, count);
+    count += is_new;
+    placed.emplace_back(found->second, index);
+  }
+  std::sort(placed.begin(), placed.end());
+  for (size_t i = 0; i < placed.size(); ++i) {
+    if (i == 0 || placed[i].first != placed[i - 1].first) begins_.push_back(static_cast<int64_t>(i));
+    supervised_[i] = placed[i].second;
+  }
+  begins_.push_back(static_cast<int64_t>(placed.size()));
 }
 
 void Batches::shuffle(int64_t epoch) {
   if (epoch == order_epoch_) return;
-  order_ = shuffled(static_cast<int64_t>(supervised_.size()), Draws(seed_, "shuffle", static_cast<uint64_t>(epoch)));
-  for (auto& index : order_) index = supervised_[static_cast<size_t>(index)];
+  order_.clear();
+  for (const auto group : shuffled(static_cast<int64_t>(begins_.size()) - 1, Draws(seed_, "shuffle", static_cast<uint64_t>(epoch))))
+    order_.insert(order_.end(), supervised_.begin() + begins_[static_cast<size_t>(group)], supervised_.begin() + begins_[static_cast<size_t>(group) + 1]);
   order_epoch_ = epoch;
 }
 

@@ -1,4 +1,5 @@
 // Which samples each optimizer step holds: a keyed shuffle for every epoch, cut into steps. A place in the data is two counters.
+// What is shuffled are groups: samples that begin with the same tokens (BatchSpec::together), or single ones.
 #pragma once
 #include "forest/forest.h"
 #include "train/train_spec.h"
@@ -23,11 +24,13 @@ class Batches {
  private:
   int64_t end_of_step(int64_t begin) const;
   void shuffle(int64_t epoch);
+  void group();
 
   const std::vector<Sample>& samples_;
   BatchSpec spec_;
   uint64_t seed_;
   std::vector<int64_t> supervised_, unsupervised_;
+  std::vector<int64_t> begins_;      // of each group in supervised_, and its end
   std::vector<int64_t> order_;       // of epoch order_epoch_
   int64_t order_epoch_ = -1;
 };

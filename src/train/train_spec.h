@@ -12,10 +12,14 @@ struct BatchSpec {
   int64_t samples = 16;
   int64_t tokens = 0;
   int64_t row_tokens = 2048;
+  int64_t together = 0;
   template <class Visitor> void fields(Visitor& field) {
     field("samples", samples, between(1, 1 << 20), "samples of one optimizer step; the last step of an epoch takes what is left");
     field("tokens", tokens, at_least(0), "tokens of one optimizer step at most (a step has at least one sample); 0 = count samples only");
     field("row_tokens", row_tokens, between(16, 1 << 20), "rows of one micro-batch (forest) at most; memory grows with it, the result does not change");
+    field("together", together, at_least(0),
+          "samples whose first this many tokens are equal (questions about one document, answers to one prompt) follow each other, so that a step computes what they share once; "
+          "0 = every sample is shuffled by itself");
   }
 };
 

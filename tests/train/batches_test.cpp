@@ -69,6 +69,27 @@ TEST(Batches, StepsAreCutByTokensToo) {
   EXPECT_EQ(batches.steps(2), steps);
 }
 
+TEST(Batches, SamplesThatBeginAlikeAreTakenTogether) {
+  std::vector<Sample> samples;
+  for (int question = 0; question < 3; ++question)   // three questions about each of five documents
+    for (int document = 0; document < 5; ++document) samples.push_back({{document, 7, 7, question, 9}, {0, 0, 0, 0, 1}, ""});
+  samples.push_back({{0, 7}, {0, 1}, ""});           // too short to belong to the first
+  Batches alone(samples, {.samples = 3}, 7), together(samples, {.samples = 3, .together = 3}, 7);
+  const auto order = epoch_order(together, 0);
+  EXPECT_EQ(sorted(order), sorted(epoch_order(alone, 0)));
+  EXPECT_NE(order, epoch_order(together, 1));
+  const auto changes = [&](const std::vector<int64_t>& indices) {
+    int64_t count = 0;
+    for (size_t i = 1; i < indices.size(); ++i) {
+      const auto& [a, b] = std::pair(samples[static_cast<size_t>(indices[i - 1])].tokens, samples[static_cast<size_t>(indices[i])].tokens);
+      count += a[0] != b[0] || a.size() != b.size();
+    }
+    return count;
+  };
+  EXPECT_EQ(changes(order), 5);   // six groups
+  EXPECT_GT(changes(epoch_order(alone, 0)), 5);
+}
+
 TEST(Batches, SamplesWithoutASupervisedTokenTakeNoPart) {
   auto samples = samples_of({5, 5, 5});
   samples[1].weights = {1, 0, 0, 0, 0};   // nothing predicts the first token

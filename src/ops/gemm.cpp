@@ -213,6 +213,10 @@ struct Int8Term {
   int32_t* corrections;       // [panels][groups][kernel.width]
 };
 
+Int8Rows rows_of(const Int8Rows& rows, int64_t first, int64_t count) {
+  return {count, rows.k, rows.groups, rows.codes + first * rows.stride, rows.stride, rows.scales + first * rows.groups};
+}
+
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Rows [row, row + m) of the left operands as bytes, and room for the panels of `panels` times the kernel's width.
@@ -284,7 +288,8 @@ void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<
   const auto operands = operands_of(kernel, others, row, m);
   const auto panel_stride = cells * kernel.width * 4;
   auto* panels = scratch_bytes(kPanels, std::max<int64_t>(1, panel_stride * ((group + kernel.width - 1) / kernel.width)));
-  auto* partial = reinterpret_cast<float*>(scratch_bytes(kPartial, m * kernel.width * 4));
+  constexpr int64_t kRowsAtOnce = 24;   // their sums stay in the first-level cache until the other terms are added
+  auto* partial = reinterpret_cast<float*>(scratch_bytes(kPartial, kRowsAtOnce * kernel.width * 4));
   std::vector<GemmSegment> segments;
   for (int64_t first = 0; first < n; first += group) {
     const auto count = std::min(group, n - first);
@@ -296,19 +301,22 @@ void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<
     }
     for (int64_t at = 0; at < count; at += kernel.width) {
       const auto some = std::min(kernel.width, count - at), where = column + first + at, number = at / kernel.width;
-      for (const auto& term : exact)
-        integers.multiply(term.rows, term.panels + number * term.panel_stride, term.corrections + number * term.rows.groups * kernel.width,
-                          term.term->b.transposed ? nullptr : term.term->int8_scales + where, some, partial, kernel.width, &term != exact.data());
-      segments.clear();
-      const auto* panel = panels + number * panel_stride;
-      for (size_t t = 0; t < others.size(); ++t) {
-        const auto steps = cells_of(kernel, others[t].b.k());
-        segments.push_back({operands[t].data, operands[t].stride * bytes_of(operands[t].type), steps, panel});
-        panel += steps * cell_row_bytes(kernel, some);
+      for (int64_t r = 0; r < m; r += kRowsAtOnce) {
+        const auto at_once = std::min(kRowsAtOnce, m - r);
+        for (const auto& term : exact)
+          integers.multiply(rows_of(term.rows, r, at_once), term.panels + number * term.panel_stride, term.corrections + number * term.rows.groups * kernel.width,
+                            term.term->b.transposed ? nullptr : term.term->int8_scales + where, some, partial, kernel.width, &term != exact.data());
+        segments.clear();
+        const auto* panel = panels + number * panel_stride;
+        for (size_t t = 0; t < others.size(); ++t) {
+          const auto steps = cells_of(kernel, others[t].b.k());
+          segments.push_back({from_row(operands[t], r).data, operands[t].stride * bytes_of(operands[t].type), steps, panel});
+          panel += steps * cell_row_bytes(kernel, some);
+        }
+        auto* c = static_cast<std::byte*>(out.data) + ((row + r) * out.stride + where) * bytes_of(out.type);
+        kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), at_once,
+                        {c, out.stride * bytes_of(out.type), out.type, partial, kernel.width * 4, out.bias ? out.bias + where : nullptr, some});
       }
-      auto* c = static_cast<std::byte*>(out.data) + (row * out.stride + where) * bytes_of(out.type);
-      kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m,
-                      {c, out.stride * bytes_of(out.type), out.type, partial, kernel.width * 4, out.bias ? out.bias + where : nullptr, some});
     }
   }
 }

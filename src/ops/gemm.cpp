@@ -219,24 +219,35 @@ Int8Rows rows_of(const Int8Rows& rows, int64_t first, int64_t count) {
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
+Int8Rows int8_rows(int64_t m, int64_t k, std::byte* memory) {
+  const int64_t stride = (k + 3) / 4 * 4, groups = (k + kInt8Group - 1) / kInt8Group;
+  return {m, k, groups, reinterpret_cast<uint8_t*>(memory), stride, reinterpret_cast<float*>(memory + aligned(m * stride))};
+}
+int64_t int8_rows_bytes(const Int8Rows& rows) { return aligned(rows.m * rows.stride) + aligned(rows.m * rows.groups * 4); }
+
+void quantize_rows(const Int8Kernel& integers, const GemmRows& a, const float* factors, Int8Rows& rows) {
+  for (int64_t i = 0; i < rows.m; ++i) integers.quantize(from_row(a, i).data, a.type, factors, rows, i);
+}
+
 // Rows [row, row + m) of the left operands as bytes, and room for the panels of `panels` times the kernel's width.
 std::vector<Int8Term> int8_terms(const Int8Kernel& integers, const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t panels) {
   std::vector<Int8Term> found;
   int64_t rows_bytes = 0, panels_bytes = 0, corrections_bytes = 0;
-  const auto sized = [&](const GemmTerm& term, auto&& use) {
-    const int64_t k = term.b.k(), stride = (k + 3) / 4 * 4, groups = (k + kInt8Group - 1) / kInt8Group;
-    use(k, stride, groups, aligned(m * stride) + aligned(m * groups * 4), panels * stride * kernel.width, panels * groups * kernel.width * 4);
-  };
-  for (const auto& term : terms)
-    if (term.int8_scales) sized(term, [&](int64_t, int64_t, int64_t, int64_t r, int64_t p, int64_t c) { rows_bytes += r, panels_bytes += p, corrections_bytes += c; });
+  for (const auto& term : terms) {
+    if (!term.int8_scales) continue;
+    const auto rows = int8_rows(m, term.b.k(), nullptr);
+    rows_bytes += int8_rows_bytes(rows);
+    panels_bytes += panels * rows.stride * kernel.width;
+    corrections_bytes += panels * rows.groups * kernel.width * 4;
+  }
   auto *codes = scratch_bytes(kInt8Rows, rows_bytes), *packed = scratch_bytes(kInt8Panels, panels_bytes), *corrections = scratch_bytes(kCorrections, corrections_bytes);
-  for (const auto& term : terms)
-    if (term.int8_scales) sized(term, [&](int64_t k, int64_t stride, int64_t groups, int64_t r, int64_t p, int64_t c) {
-      Int8Rows rows{m, k, groups, reinterpret_cast<uint8_t*>(codes), stride, reinterpret_cast<float*>(codes + aligned(m * stride))};
-      for (int64_t i = 0; i < m; ++i) integers.quantize(from_row(term.a, row + i).data, term.a.type, term.b.transposed ? term.int8_scales : nullptr, rows, i);
-      found.push_back({&term, rows, packed, stride * kernel.width, reinterpret_cast<int32_t*>(corrections)});
-      codes += r, packed += p, corrections += c;
-    });
+  for (const auto& term : terms) {
+    if (!term.int8_scales) continue;
+    auto rows = int8_rows(m, term.b.k(), codes);
+    quantize_rows(integers, from_row(term.a, row), term.b.transposed ? term.int8_scales : nullptr, rows);
+    found.push_back({&term, rows, packed, rows.stride * kernel.width, reinterpret_cast<int32_t*>(corrections)});
+    codes += int8_rows_bytes(rows), packed += panels * rows.stride * kernel.width, corrections += panels * rows.groups * kernel.width * 4;
+  }
   return found;
 }
 
@@ -438,6 +449,26 @@ int64_t panel_bytes(const GemmKernel& kernel, int64_t k, int64_t count) {
 
 void pack_panels(const GemmKernel& kernel, const GemmMatrix& b, int64_t first, int64_t count, std::byte* panels) {
   pack_piece(kernel, b, 0, b.k(), first, count, panels, panel_bytes(kernel, b.k(), kernel.width), 0);
+}
+
+Int8Panels pack_int8_panels(const GemmKernel& kernel, const GemmMatrix& b, const float* scales) {
+  const auto rows = int8_rows(0, b.k(), nullptr);
+  const auto count = (b.n() + kernel.width - 1) / kernel.width;
+  const GemmTerm term{{}, b, scales};
+  const Int8Term at{&term, rows, scratch_bytes(kInt8Panels, count * rows.stride * kernel.width), rows.stride * kernel.width,
+                    reinterpret_cast<int32_t*>(scratch_bytes(kCorrections, count * rows.groups * kernel.width * 4))};
+  pack_int8(*int8_kernel_avx512(), kernel, at, 0, b.n());
+  return {b.k(), b.n(), scales, at.panels, at.corrections};
+}
+
+void add_int8_product(const GemmKernel& kernel, GemmRows a, int64_t m, const Int8Panels& w, float* out, int64_t stride) {
+  const auto& integers = *int8_kernel_avx512();
+  auto rows = int8_rows(m, w.k, scratch_bytes(kInt8Rows, int8_rows_bytes(int8_rows(m, w.k, nullptr))));
+  quantize_rows(integers, a, w.scales, rows);
+  const auto* panel = w.panels;
+  const auto* corrections = w.corrections;
+  for (int64_t first = 0; first < w.n; first += kernel.width, panel += rows.stride * kernel.width, corrections += rows.groups * kernel.width)
+    integers.multiply(rows, panel, corrections, nullptr, std::min(kernel.width, w.n - first), out + first, stride, true);
 }
 
 void multiply_panels(const GemmKernel& kernel, GemmRows a, int64_t m, int64_t k, const std::byte* panels, int64_t count, const GemmOutput& out) {

@@ -188,6 +188,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
                                return layer;
                              },
                              [&](const std::string& name) { return source.vector(name); }, [&](const std::string& name) { return source.matrix(name); });
+  if (spec.compute == "int8" && loaded.model->config.tied_head) loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;
 }
 

@@ -16,7 +16,7 @@ struct ModelSpec {
     field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
           "how the frozen linear layers are held in memory; keep = as the file stores them");
     field("double_quant", double_quant, any(), "nf4 only: quantize the scales to 8 bits too (QLoRA section 3)");
-    field("compute", compute, one_of({"auto", "f32", "bf16", "int8"}), "arithmetic of activations; auto measures both for under 100 ms at start; int8: as auto, but frozen layers multiply 8-bit integers");
+    field("compute", compute, one_of({"auto", "f32", "bf16", "int8"}), "arithmetic of activations; auto measures both for under 100 ms at start; int8: as auto, but frozen layers multiply 8-bit integers, the head in its gradient alone");
   }
 };
 

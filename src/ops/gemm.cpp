@@ -213,26 +213,41 @@ struct Int8Term {
   int32_t* corrections;       // [panels][groups][kernel.width]
 };
 
+Int8Rows rows_of(const Int8Rows& rows, int64_t first, int64_t count) {
+  return {count, rows.k, rows.groups, rows.codes + first * rows.stride, rows.stride, rows.scales + first * rows.groups};
+}
+
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+Int8Rows int8_rows(int64_t m, int64_t k, std::byte* memory) {
+  const int64_t stride = (k + 3) / 4 * 4, groups = (k + kInt8Group - 1) / kInt8Group;
+  return {m, k, groups, reinterpret_cast<uint8_t*>(memory), stride, reinterpret_cast<float*>(memory + aligned(m * stride))};
+}
+int64_t int8_rows_bytes(const Int8Rows& rows) { return aligned(rows.m * rows.stride) + aligned(rows.m * rows.groups * 4); }
+
+void quantize_rows(const Int8Kernel& integers, const GemmRows& a, const float* factors, Int8Rows& rows) {
+  for (int64_t i = 0; i < rows.m; ++i) integers.quantize(from_row(a, i).data, a.type, factors, rows, i);
+}
 
 // Rows [row, row + m) of the left operands as bytes, and room for the panels of `panels` times the kernel's width.
 std::vector<Int8Term> int8_terms(const Int8Kernel& integers, const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t panels) {
   std::vector<Int8Term> found;
   int64_t rows_bytes = 0, panels_bytes = 0, corrections_bytes = 0;
-  const auto sized = [&](const GemmTerm& term, auto&& use) {
-    const int64_t k = term.b.k(), stride = (k + 3) / 4 * 4, groups = (k + kInt8Group - 1) / kInt8Group;
-    use(k, stride, groups, aligned(m * stride) + aligned(m * groups * 4), panels * stride * kernel.width, panels * groups * kernel.width * 4);
-  };
-  for (const auto& term : terms)
-    if (term.int8_scales) sized(term, [&](int64_t, int64_t, int64_t, int64_t r, int64_t p, int64_t c) { rows_bytes += r, panels_bytes += p, corrections_bytes += c; });
+  for (const auto& term : terms) {
+    if (!term.int8_scales) continue;
+    const auto rows = int8_rows(m, term.b.k(), nullptr);
+    rows_bytes += int8_rows_bytes(rows);
+    panels_bytes += panels * rows.stride * kernel.width;
+    corrections_bytes += panels * rows.groups * kernel.width * 4;
+  }
   auto *codes = scratch_bytes(kInt8Rows, rows_bytes), *packed = scratch_bytes(kInt8Panels, panels_bytes), *corrections = scratch_bytes(kCorrections, corrections_bytes);
-  for (const auto& term : terms)
-    if (term.int8_scales) sized(term, [&](int64_t k, int64_t stride, int64_t groups, int64_t r, int64_t p, int64_t c) {
-      Int8Rows rows{m, k, groups, reinterpret_cast<uint8_t*>(codes), stride, reinterpret_cast<float*>(codes + aligned(m * stride))};
-      for (int64_t i = 0; i < m; ++i) integers.quantize(from_row(term.a, row + i).data, term.a.type, term.b.transposed ? term.int8_scales : nullptr, rows, i);
-      found.push_back({&term, rows, packed, stride * kernel.width, reinterpret_cast<int32_t*>(corrections)});
-      codes += r, packed += p, corrections += c;
-    });
+  for (const auto& term : terms) {
+    if (!term.int8_scales) continue;
+    auto rows = int8_rows(m, term.b.k(), codes);
+    quantize_rows(integers, from_row(term.a, row), term.b.transposed ? term.int8_scales : nullptr, rows);
+    found.push_back({&term, rows, packed, rows.stride * kernel.width, reinterpret_cast<int32_t*>(corrections)});
+    codes += int8_rows_bytes(rows), packed += panels * rows.stride * kernel.width, corrections += panels * rows.groups * kernel.width * 4;
+  }
   return found;
 }
 
@@ -284,7 +299,8 @@ void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<
   const auto operands = operands_of(kernel, others, row, m);
   const auto panel_stride = cells * kernel.width * 4;
   auto* panels = scratch_bytes(kPanels, std::max<int64_t>(1, panel_stride * ((group + kernel.width - 1) / kernel.width)));
-  auto* partial = reinterpret_cast<float*>(scratch_bytes(kPartial, m * kernel.width * 4));
+  constexpr int64_t kRowsAtOnce = 24;   // their sums stay in the first-level cache until the other terms are added
+  auto* partial = reinterpret_cast<float*>(scratch_bytes(kPartial, kRowsAtOnce * kernel.width * 4));
   std::vector<GemmSegment> segments;
   for (int64_t first = 0; first < n; first += group) {
     const auto count = std::min(group, n - first);
@@ -296,19 +312,22 @@ void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<
     }
     for (int64_t at = 0; at < count; at += kernel.width) {
       const auto some = std::min(kernel.width, count - at), where = column + first + at, number = at / kernel.width;
-      for (const auto& term : exact)
-        integers.multiply(term.rows, term.panels + number * term.panel_stride, term.corrections + number * term.rows.groups * kernel.width,
-                          term.term->b.transposed ? nullptr : term.term->int8_scales + where, some, partial, kernel.width, &term != exact.data());
-      segments.clear();
-      const auto* panel = panels + number * panel_stride;
-      for (size_t t = 0; t < others.size(); ++t) {
-        const auto steps = cells_of(kernel, others[t].b.k());
-        segments.push_back({operands[t].data, operands[t].stride * bytes_of(operands[t].type), steps, panel});
-        panel += steps * cell_row_bytes(kernel, some);
+      for (int64_t r = 0; r < m; r += kRowsAtOnce) {
+        const auto at_once = std::min(kRowsAtOnce, m - r);
+        for (const auto& term : exact)
+          integers.multiply(rows_of(term.rows, r, at_once), term.panels + number * term.panel_stride, term.corrections + number * term.rows.groups * kernel.width,
+                            term.term->b.transposed ? nullptr : term.term->int8_scales + where, some, partial, kernel.width, &term != exact.data());
+        segments.clear();
+        const auto* panel = panels + number * panel_stride;
+        for (size_t t = 0; t < others.size(); ++t) {
+          const auto steps = cells_of(kernel, others[t].b.k());
+          segments.push_back({from_row(operands[t], r).data, operands[t].stride * bytes_of(operands[t].type), steps, panel});
+          panel += steps * cell_row_bytes(kernel, some);
+        }
+        auto* c = static_cast<std::byte*>(out.data) + ((row + r) * out.stride + where) * bytes_of(out.type);
+        kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), at_once,
+                        {c, out.stride * bytes_of(out.type), out.type, partial, kernel.width * 4, out.bias ? out.bias + where : nullptr, some});
       }
-      auto* c = static_cast<std::byte*>(out.data) + (row * out.stride + where) * bytes_of(out.type);
-      kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m,
-                      {c, out.stride * bytes_of(out.type), out.type, partial, kernel.width * 4, out.bias ? out.bias + where : nullptr, some});
     }
   }
 }
@@ -430,6 +449,26 @@ int64_t panel_bytes(const GemmKernel& kernel, int64_t k, int64_t count) {
 
 void pack_panels(const GemmKernel& kernel, const GemmMatrix& b, int64_t first, int64_t count, std::byte* panels) {
   pack_piece(kernel, b, 0, b.k(), first, count, panels, panel_bytes(kernel, b.k(), kernel.width), 0);
+}
+
+Int8Panels pack_int8_panels(const GemmKernel& kernel, const GemmMatrix& b, const float* scales) {
+  const auto rows = int8_rows(0, b.k(), nullptr);
+  const auto count = (b.n() + kernel.width - 1) / kernel.width;
+  const GemmTerm term{{}, b, scales};
+  const Int8Term at{&term, rows, scratch_bytes(kInt8Panels, count * rows.stride * kernel.width), rows.stride * kernel.width,
+                    reinterpret_cast<int32_t*>(scratch_bytes(kCorrections, count * rows.groups * kernel.width * 4))};
+  pack_int8(*int8_kernel_avx512(), kernel, at, 0, b.n());
+  return {b.k(), b.n(), scales, at.panels, at.corrections};
+}
+
+void add_int8_product(const GemmKernel& kernel, GemmRows a, int64_t m, const Int8Panels& w, float* out, int64_t stride) {
+  const auto& integers = *int8_kernel_avx512();
+  auto rows = int8_rows(m, w.k, scratch_bytes(kInt8Rows, int8_rows_bytes(int8_rows(m, w.k, nullptr))));
+  quantize_rows(integers, a, w.scales, rows);
+  const auto* panel = w.panels;
+  const auto* corrections = w.corrections;
+  for (int64_t first = 0; first < w.n; first += kernel.width, panel += rows.stride * kernel.width, corrections += rows.groups * kernel.width)
+    integers.multiply(rows, panel, corrections, nullptr, std::min(kernel.width, w.n - first), out + first, stride, true);
 }
 
 void multiply_panels(const GemmKernel& kernel, GemmRows a, int64_t m, int64_t k, const std::byte* panels, int64_t count, const GemmOutput& out) {

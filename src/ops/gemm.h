@@ -64,6 +64,17 @@ void pack_panels(const GemmKernel& kernel, const GemmMatrix& b, int64_t first, i
 // have a readable finite element after the last. One thread.
 void multiply_panels(const GemmKernel& kernel, GemmRows a, int64_t m, int64_t k, const std::byte* panels, int64_t count, const GemmOutput& out);
 
+// The same on 8-bit integers, for a transposed matrix whose N is a multiple of 16 and a kernel of 16 lanes: W as panels, which are this thread's until
+// its next gemm(), and out[m, N] += A W.
+struct Int8Panels {
+  int64_t k, n;
+  const float* scales;             // of W's rows
+  const std::byte* panels;
+  const int32_t* corrections;
+};
+Int8Panels pack_int8_panels(const GemmKernel& kernel, const GemmMatrix& b, const float* scales);
+void add_int8_product(const GemmKernel& kernel, GemmRows a, int64_t m, const Int8Panels& w, float* out, int64_t stride);
+
 // This thread's scratch memory number `slot`, 64-byte aligned, at least `bytes` long; the next call with the same slot reuses it.
 // Slots 0 to 7 are gemm's own.
 std::byte* scratch_bytes(int slot, int64_t bytes);

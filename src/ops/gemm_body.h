@@ -105,7 +105,8 @@ __attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, 
   const bool whole = !store.bias && store.columns == W * kLanes;
   if (whole && store.c_type == Operand::bf16 && !store.add) store_whole_rows<Operand::bf16, false>(&sums[0][0], R, W, store, row);
   else if (whole && store.c_type == Operand::f32 && !store.add) store_whole_rows<Operand::f32, false>(&sums[0][0], R, W, store, row);
-  else if (whole && store.c_type == Operand::f32) store_whole_rows<Operand::f32, true>(&sums[0][0], R, W, store, row);
+  else if (whole && store.c_type == Operand::bf16) store_whole_rows<Operand::bf16, true>(&sums[0][0], R, W, store, row);
+  else if (whole) store_whole_rows<Operand::f32, true>(&sums[0][0], R, W, store, row);
   else store_rows(&sums[0][0], R, W, store, row);
 }
 

@@ -158,7 +158,7 @@ struct Cost {
 
 Cost frozen_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets, const Head& head, bool recorded) {
   const auto& weight = head.linear.weight;
-  const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), weight, head.soft_cap, recorded);
+  const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), weight, head.linear.int8_scales, head.soft_cap, recorded);
   Cost cost;
   const int64_t width = hidden.size(1);
   auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));   // row of the matrix at a label
@@ -244,7 +244,7 @@ Scores score_targets(const Tensor& hidden, std::span<const Target> targets, cons
   };
   if (plain(head.linear)) {
     const Span span(work_of(rows.row.size(), head, hidden, 1).forward());
-    const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), head.linear.weight, head.soft_cap, false);
+    const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), head.linear.weight, {}, head.soft_cap, false);
     for (size_t r = 0; r < rows.row.size(); ++r) put(r, swept.log_sum[r], swept.best[r], [&](size_t i) { return swept.logits[i]; });
     return scores;
   }

@@ -157,7 +157,7 @@ Cost swept_cost(const Tensor& hidden, const IdRows& rows, const Head& head, int6
   auto x = hidden.detach().index_select(0, index_of(rows.rows));
   if (temperature != 1) x = x * inverse;
   const auto weight = first_rows(head.linear.weight, vocabulary);
-  const auto swept = sweep_head(x, {rows.offsets, rows.ids}, weight, cap, recorded);
+  const auto swept = sweep_head(x, {rows.offsets, rows.ids}, weight, head.linear.int8_scales, cap, recorded);
   Cost cost;
   const int64_t width = hidden.size(1);
   auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));   // row of the matrix at an id

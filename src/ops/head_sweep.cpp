@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
@@ -43,9 +44,11 @@ struct Part {
 
 class Sweep {
  public:
-  Sweep(const Tensor& x, const AskedLabels& asked, const Weight& weight, double soft_cap, bool gradient)
+  Sweep(const Tensor& x, const AskedLabels& asked, const Weight& weight, const Tensor& int8_scales, double soft_cap, bool gradient)
       : kernel_(gemm_kernel(x.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16)), x_(operands_of(kernel_, x)), rows_(x.size(0)), width_(x.size(1)), asked_(asked),
-        weight_(weight), cap_(static_cast<float>(soft_cap)), gradient_(gradient) {}
+        weight_(weight), cap_(static_cast<float>(soft_cap)), gradient_(gradient) {
+    if (int8_scales.defined() && kernel_.lanes == 16 && width_ % 16 == 0) scales_ = int8_scales.const_data_ptr<float>();
+  }
 
   Swept run() {
     Swept swept;
@@ -66,6 +69,12 @@ class Sweep {
 
  private:
   int64_t bytes() const { return kernel_.operand == Operand::f32 ? 4 : 2; }
+
+  // The part of the matrix at work as the right operand of p W: one of the two, or neither without a gradient.
+  struct Back {
+    const std::byte* panels = nullptr;
+    std::optional<Int8Panels> integers;
+  };
 
   // Rows [first, first + count) of the matrix in the operand type.
   GemmMatrix decoded(int64_t first, int64_t count) const {
@@ -90,24 +99,29 @@ class Sweep {
       part.memory = part.first == 0 ? expected.narrow(0, part.row, part.rows) : at::empty({part.rows, width_}, at::TensorOptions(at::kFloat));
       part.expected = part.memory.zero_().mutable_data_ptr<float>();
     }
-    const auto most = std::clamp<int64_t>(kPanelBytes / (2 * bytes() * width_) / kernel_.width, 1, 8) * kernel_.width;
+    const auto most = std::clamp<int64_t>(kPanelBytes / ((bytes() + (scales_ ? 1 : bytes())) * width_) / kernel_.width, 1, 8) * kernel_.width;
     for (int64_t first = part.first; first < part.last; first += most) {
       const auto count = std::min(most, part.last - first);
       auto matrix = decoded(first, count);
       auto* columns = scratch_bytes(kColumnPanels, panel_bytes(kernel_, width_, count));
       pack_panels(kernel_, matrix, 0, count, columns);
-      std::byte* back = nullptr;
+      Back back;
       if (gradient_) {
-        back = scratch_bytes(kRowPanels, panel_bytes(kernel_, count, width_));
         matrix.transposed = true;
-        pack_panels(kernel_, matrix, 0, width_, back);
+        if (scales_) {
+          back.integers = pack_int8_panels(kernel_, matrix, scales_ + first);
+        } else {
+          auto* panels = scratch_bytes(kRowPanels, panel_bytes(kernel_, count, width_));
+          pack_panels(kernel_, matrix, 0, width_, panels);
+          back.panels = panels;
+        }
       }
       for (int64_t row = 0; row < part.rows; row += kRowTile) tile(part, row, std::min(kRowTile, part.rows - row), first, count, columns, back);
     }
   }
 
   // Rows [row, row + rows) of the part and words [first, first + count).
-  void tile(Part& part, int64_t row, int64_t rows, int64_t first, int64_t count, const std::byte* columns, const std::byte* back) const {
+  void tile(Part& part, int64_t row, int64_t rows, int64_t first, int64_t count, const std::byte* columns, const Back& back) const {
     const auto stride = round_up(count, kernel_.pair);
     auto* z = reinterpret_cast<float*>(scratch_bytes(kLogits, rows * count * 4));
     auto* p = scratch_bytes(kProbabilities, rows * stride * bytes());
@@ -129,8 +143,11 @@ class Sweep {
                                                       : row_loops().bf16.exponentials(values, part.top[at], cap_, reinterpret_cast<uint16_t*>(out), count);
       std::fill_n(out + count * bytes(), (stride - count) * bytes(), std::byte{});
     }
-    if (back)
-      multiply_panels(kernel_, {p, stride, kernel_.operand}, rows, count, back, width_, {part.expected + row * width_, width_, Operand::f32, nullptr, true});
+    const GemmRows probabilities{p, stride, kernel_.operand};
+    if (back.integers)
+      add_int8_product(kernel_, probabilities, rows, *back.integers, part.expected + row * width_, width_);
+    else if (back.panels)
+      multiply_panels(kernel_, probabilities, rows, count, back.panels, width_, {part.expected + row * width_, width_, Operand::f32, nullptr, true});
   }
 
   void take_labels(size_t row, const float* values, int64_t first, int64_t count) const {
@@ -182,15 +199,16 @@ class Sweep {
   const Weight& weight_;
   float cap_;
   bool gradient_;
+  const float* scales_ = nullptr;   // of the matrix's rows, where p W runs on integers: add_int8_product() stores whole vectors
   float* logits_ = nullptr;
   std::vector<float> top_;
 };
 
 }  // namespace
 
-Swept sweep_head(const Tensor& x, const AskedLabels& asked, const Weight& weight, double soft_cap, bool gradient) {
+Swept sweep_head(const Tensor& x, const AskedLabels& asked, const Weight& weight, const Tensor& int8_scales, double soft_cap, bool gradient) {
   if (x.size(0) == 0) return {{}, {}, {}, gradient ? at::empty({0, x.size(1)}, at::TensorOptions(at::kFloat)) : Tensor()};
-  return Sweep(x, asked, weight, soft_cap, gradient).run();
+  return Sweep(x, asked, weight, int8_scales, soft_cap, gradient).run();
 }
 
 }  // namespace retort

@@ -22,6 +22,7 @@ struct Swept {
 };
 
 // x [R,E], fp32 or bf16; the head without bias and adapter. Rows, or with few of them parts of the vocabulary, go to inner threads.
-Swept sweep_head(const Tensor& x, const AskedLabels& asked, const Weight& weight, double soft_cap, bool gradient);
+// With the weight's `int8_scales` (int8_row_scales(); or undefined), `expected` comes from 8-bit integers; logits never do.
+Swept sweep_head(const Tensor& x, const AskedLabels& asked, const Weight& weight, const Tensor& int8_scales, double soft_cap, bool gradient);
 
 }  // namespace retort

@@ -94,13 +94,11 @@ __attribute__((noinline)) void store_tile(const __m512* sums, int64_t rows, int6
     }
 }
 
+// Sums of a group in registers, sums of groups in this thread's stack: with both in registers a tile of 4 rows is the most, and reads its panel twice
+// as often.
 template <int R, int W>
 __attribute__((noinline)) void tile(const Int8Rows& rows, int64_t row, const int8_t* panel, const int32_t* corrections, const float* factors, float* out, int64_t out_stride, bool add) {
-  __m512 sums[R][W];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int w = 0; w < W; ++w) sums[r][w] = _mm512_setzero_ps();
+  __m512 sums[R][W] = {};
   const uint8_t* a = rows.codes + row * rows.stride;
   const float* scales = rows.scales + row * rows.groups;
   const int64_t stride = rows.stride;
@@ -110,20 +108,25 @@ __attribute__((noinline)) void tile(const Int8Rows& rows, int64_t row, const int
     for (int w = 0; w < W; ++w)
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) exact[r][w] = _mm512_loadu_si512(corrections + w * 16);
-    const int64_t left = rows.stride - g * kInt8Group, cells = (left < kInt8Group ? left : kInt8Group) / 4;
-    for (int64_t i = 0; i < cells; ++i, a += 4, panel += W * 64) {
-      __m512i b[W];
+    const auto multiply_cells = [&](int64_t cells) __attribute__((always_inline)) {
+#pragma GCC unroll 1
+      for (int64_t i = 0; i < cells; ++i, a += 4, panel += W * 64) {
+        __m512i b[W];
 #pragma GCC unroll 4
-      for (int w = 0; w < W; ++w) b[w] = _mm512_loadu_si512(panel + w * 64);
+        for (int w = 0; w < W; ++w) b[w] = _mm512_loadu_si512(panel + w * 64);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        int32_t cell;
-        std::memcpy(&cell, a + r * stride, 4);
-        const __m512i broadcast = _mm512_set1_epi32(cell);
+        for (int r = 0; r < R; ++r) {
+          int32_t cell;
+          std::memcpy(&cell, a + r * stride, 4);
+          const __m512i broadcast = _mm512_set1_epi32(cell);
 #pragma GCC unroll 4
-        for (int w = 0; w < W; ++w) asm("vpdpbusd %2, %1, %0" : "+v"(exact[r][w]) : "v"(broadcast), "v"(b[w]));   // the intrinsic makes GCC 12 spill
+          for (int w = 0; w < W; ++w) asm("vpdpbusd %2, %1, %0" : "+v"(exact[r][w]) : "v"(broadcast), "v"(b[w]));   // the intrinsic makes GCC 12 spill
+        }
       }
-    }
+    };
+    const int64_t left = rows.stride - g * kInt8Group;
+    if (left >= kInt8Group) multiply_cells(kInt8Group / 4);   // a count that the compiler knows
+    else multiply_cells(left / 4);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const __m512 scale = _mm512_set1_ps(scales[r * rows.groups]);
@@ -137,7 +140,8 @@ __attribute__((noinline)) void tile(const Int8Rows& rows, int64_t row, const int
 template <int W>
 void multiply_panel(const Int8Rows& rows, const int8_t* panel, const int32_t* corrections, const float* factors, float* out, int64_t out_stride, bool add) {
   int64_t row = 0;
-  for (; row + 4 <= rows.m; row += 4) tile<4, W>(rows, row, panel, corrections, factors, out, out_stride, add);
+  for (; row + 8 <= rows.m; row += 8) tile<8, W>(rows, row, panel, corrections, factors, out, out_stride, add);
+  if (row + 4 <= rows.m) tile<4, W>(rows, row, panel, corrections, factors, out, out_stride, add), row += 4;
   for (; row < rows.m; ++row) tile<1, W>(rows, row, panel, corrections, factors, out, out_stride, add);
 }
 

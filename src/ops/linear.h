@@ -22,7 +22,7 @@ struct Linear {
   std::string name;      // the checkpoint's: "model.layers.0.self_attn.q_proj"
   Weight weight;
   Tensor bias;           // [out] or undefined
-  Tensor int8_scales;    // [out], where the frozen base multiplies 8-bit integers in both directions (`compute: int8`); else undefined
+  Tensor int8_scales;    // [out], where the frozen base multiplies 8-bit integers in both directions, a frozen head in dX alone (`compute: int8`); else undefined
   std::optional<LowRank> adapter;
 };
 

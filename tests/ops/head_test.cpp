@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "ops/head_sweep.h"
+#include "ops/int8_gemm.h"
 
 namespace retort {
 namespace {
@@ -91,6 +92,38 @@ TEST(Head, EveryStoredTypeEqualsItsWidenedSelf) {
     EXPECT_NEAR(loss.item<double>() / reference.item<double>(), 1, 2e-6) << type_info(type).name;
     EXPECT_LT(distance(torch::autograd::grad({loss}, {hidden})[0], torch::autograd::grad({reference}, {hidden})[0]), 1e-5) << type_info(type).name;
   }
+}
+
+// Weights of 8 bits with a scale a row and probabilities of 8 bits with one in 96: half a percent of the gradient. The loss is none of it.
+TEST(Head, IntegersLeaveTheLossExactAndTheGradientClose) {
+  if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI";
+  for (const auto type : {at::kFloat, at::kBFloat16})
+    for (const auto stored : {WeightType::bf16, WeightType::q8_0})
+      for (const int64_t vocabulary : {700, 2001}) {
+        const int64_t n = 150, width = 96;
+        Head head;
+        head.soft_cap = 20;
+        head.linear.weight = convert_weight(dense_weight(random({vocabulary, width}, 1) * 0.3), stored);
+        const auto targets = targets_of(n, vocabulary);
+        const auto hidden = random({n, width}, 2).to(type).requires_grad_();
+        const auto exact = cross_entropy(hidden, targets, head, Pass{}).nats;
+        head.linear.int8_scales = int8_row_scales(head.linear.weight);
+        const auto loss = cross_entropy(hidden, targets, head, Pass{}).nats;
+        EXPECT_NEAR(loss.item<double>() / exact.item<double>(), 1, 1e-6);
+        const auto wide = hidden.detach().to(at::kFloat).requires_grad_();
+        const auto reference = torch::autograd::grad({reference_loss(wide, widen(head.linear.weight, at::kFloat), targets, 20)}, {wide})[0];
+        const auto off = distance(torch::autograd::grad({loss}, {hidden})[0], reference);
+        EXPECT_LT(off, type == at::kFloat ? 0.01 : 0.015) << type_info(stored).name << " " << vocabulary;
+        if (type == at::kFloat && gemm_kernel(Operand::f32).lanes == 16) {
+          EXPECT_GT(off, 1e-5);   // integers did run
+        }
+        auto poisoned = hidden.detach().clone();
+        poisoned[3][5] = NAN;
+        poisoned.requires_grad_();
+        const auto gradient = torch::autograd::grad({cross_entropy(poisoned, targets, head, Pass{}).nats}, {poisoned})[0];
+        EXPECT_TRUE(gradient[3].isnan().all().item<bool>());
+        EXPECT_FALSE(gradient[5].isnan().any().item<bool>());
+      }
 }
 
 TEST(Head, LargeLogitsInRisingOrderKeepTheRunningSum) {   // every part of the vocabulary raises the largest logit so far

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kTileColumns = 192;  // query heads at a time: the depth of the products that gradients of keys and values sum
 constexpr int64_t kStrip = 48;         // of them, with their scores in cache: whole panels of every kernel
-constexpr int64_t kKeyStep = 48;       // what is not seen is left out in steps of so many keys
+constexpr int64_t kKeyStep = 16;       // what is not seen is left out in steps of so many keys
 constexpr int64_t kDirectColumns = 8;  // so few (decoding) are not worth copying keys for
 static_assert(kChunkKeys % kKeyStep == 0 && kTileColumns % kStrip == 0);
 enum Slot { kQueries = 10, kUpstream, kQueryPanels, kUpstreamPanels, kScores, kSlopes, kSums = 20, kProbabilities, kGradients, kScorePanels, kColumns, kQueryRows, kUpstreamRows };
@@ -47,8 +47,15 @@ struct Tile {
   int64_t high() const { return offset() + end; }
   int64_t columns(const Shape& shape) const { return rows() * shape.group; }
   int64_t padded(const Shape& shape) const { return round_up(columns(shape), 16); }
-  // Of [N,H]: where column c of a key/value head is.
-  int64_t place(const Shape& shape, int64_t kv_head, int64_t c) const { return (block->q_begin + begin + c / shape.group) * shape.heads + kv_head * shape.group + c % shape.group; }
+  // Calls run(column, place of its head in [N,H], count) for what lies together there of columns [first, last).
+  template <class Run>
+  void each_query(const Shape& shape, int64_t kv_head, int64_t first, int64_t last, Run&& run) const {
+    for (int64_t c = first; c < last;) {
+      const auto i = c / shape.group, h = c - i * shape.group, count = std::min(last - c, shape.group - h);
+      run(c, (block->q_begin + begin + i) * shape.heads + kv_head * shape.group + h, count);
+      c += count;
+    }
+  }
 };
 
 std::vector<Tile> tiles_of(const std::vector<AttendBlock>& blocks, const Shape& shape) {
@@ -103,8 +110,10 @@ template <class Number>
 void gather(const Tensor& x, const Shape& shape, const Tile& tile, int64_t kv_head, Number* out) {
   const auto* in = static_cast<const std::byte*>(x.const_data_ptr());
   const auto row_bytes = shape.width * x.element_size();
-  for (int64_t c = 0; c < tile.columns(shape); ++c)
-    to_operands(in + tile.place(shape, kv_head, c) * row_bytes, x.scalar_type(), operand_of(Number{}), out + c * shape.width, shape.width);
+  tile.each_query(shape, kv_head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
+    prefetch(in + (place + kRowsAhead * shape.heads) * row_bytes, count * row_bytes);
+    to_operands(in + place * row_bytes, x.scalar_type(), operand_of(Number{}), out + c * shape.width, count * shape.width);
+  });
   std::fill(out + tile.columns(shape) * shape.width, out + tile.padded(shape) * shape.width, Number{});
 }
 
@@ -171,11 +180,12 @@ void scatter(const GemmKernel& kernel, const float* total, const float* factors,
     if (factors) loops_of<Number>().times(total + j * kStrip, factors, lying + j * kStrip, strip.columns);
     else to_operands(total + j * kStrip, at::kFloat, operand_of(Number{}), lying + j * kStrip, strip.columns);
   }
-  const auto columns = std::min(strip.columns, tile.columns(shape) - strip.first), row_bytes = shape.width * x.element_size();
+  const auto last = std::min(strip.first + strip.columns, tile.columns(shape)), columns = last - strip.first, row_bytes = shape.width * x.element_size();
   kernel.transpose(lying, kStrip * static_cast<int64_t>(sizeof(Number)), shape.width, columns, standing, shape.width * static_cast<int64_t>(sizeof(Number)));
   auto* out = static_cast<std::byte*>(x.mutable_data_ptr());
-  for (int64_t c = 0; c < columns; ++c)
-    from_operands(standing + c * shape.width, operand_of(Number{}), x.scalar_type(), out + tile.place(shape, kv_head, strip.first + c) * row_bytes, shape.width);
+  tile.each_query(shape, kv_head, strip.first, last, [&](int64_t c, int64_t place, int64_t count) {
+    from_operands(standing + (c - strip.first) * shape.width, operand_of(Number{}), x.scalar_type(), out + place * row_bytes, count * shape.width);
+  });
 }
 
 // A tile of few columns: every key is read once, in place.
@@ -193,20 +203,21 @@ void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Sh
     });
   };
   each_key(k, [&](int64_t at, const float* key) {
-    for (int64_t c = 0; c < m; ++c) scores[c * keys + at] = loops_of<float>().dot(queries + c * width, key, width);
+    for (int64_t c = 0; c < m; ++c) loops_of<float>().dots(queries + c * width, key, 1, width, scores + c * keys + at);
   });
-  for (int64_t c = 0; c < m; ++c) {
-    const auto i = tile.begin + c / shape.group;
-    sums[tile.place(shape, head, c)] =
-        loops.probabilities(scores + c * keys, keys, shape.first(tile.offset(), i) - low, shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
-  }
+  tile.each_query(shape, head, 0, m, [&](int64_t column, int64_t place, int64_t count) {
+    const auto i = tile.begin + column / shape.group;
+    for (int64_t c = column; c < column + count; ++c, ++place)
+      sums[place] = loops.probabilities(scores + c * keys, keys, shape.first(tile.offset(), i) - low, shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
+  });
   std::fill_n(total, m * width, 0.0f);
   each_key(v, [&](int64_t at, const float* value) {
     for (int64_t c = 0; c < m; ++c) loops.add_scaled(total + c * width, value, scores[c * keys + at], width);
   });
   auto* to = static_cast<std::byte*>(out.mutable_data_ptr());
-  for (int64_t c = 0; c < m; ++c)
-    from_operands(total + c * width, Operand::f32, out.scalar_type(), to + tile.place(shape, head, c) * width * out.element_size(), width);
+  tile.each_query(shape, head, 0, m, [&](int64_t c, int64_t place, int64_t count) {
+    from_operands(total + c * width, Operand::f32, out.scalar_type(), to + place * width * out.element_size(), count * width);
+  });
 }
 
 // Chunk by chunk with a running sum of exponentials (arXiv:2205.14135), so that memory does not grow with the text. Scores lie
@@ -237,7 +248,7 @@ void attend_tile(const GemmKernel& kernel, const Tensor& q, KeyChunks& keys, Key
   });
   row_loops().scores.finish(top, running, totals);
   each_strip(shape, tile, [&](const Strip& strip) { scatter<Number>(kernel, total + strip.first * width, running + strip.first, shape, tile, strip, head, out); });
-  for (int64_t c = 0; c < tile.columns(shape); ++c) sums[tile.place(shape, head, c)] = top[c];
+  tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) { std::copy_n(top + c, count, sums + place); });
 }
 
 int64_t most_keys(const std::vector<AttendBlock>& blocks) {
@@ -302,14 +313,14 @@ void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q
   auto* total = scratch<float>(kSums, stride * (width + 2));   // of strip after strip
   auto *log_sums = total + stride * width, *shared = log_sums + stride;
   std::fill_n(log_sums, 2 * stride, 0.0f);
-  for (int64_t c = 0; c < tile.columns(shape); ++c) {
-    const auto place = tile.place(shape, head, c);
-    log_sums[c] = sums[place];
-    with_element(q.scalar_type(), [&](auto element) {   // sum_j p_j dp_j = dO . O
-      using Element = decltype(element);
-      shared[c] = loops_of<Element>().dot(elements<Element>(dout) + place * width, elements<Element>(out) + place * width, width);
+  with_element(q.scalar_type(), [&](auto element) {
+    using Element = decltype(element);
+    tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
+      prefetch(elements<Element>(out) + (place + kRowsAhead * shape.heads) * width, count * width * static_cast<int64_t>(sizeof(Element)));
+      std::copy_n(sums + place, count, log_sums + c);
+      loops_of<Element>().dots(elements<Element>(dout) + place * width, elements<Element>(out) + place * width, count, width, shared + c);   // sum_j p_j dp_j = dO . O
     });
-  }
+  });
   for (auto* each : {&keys, &values}) each->follow(tile.block->keys, tile.keys());
   for (auto* each : {&dk, &dv}) each->follow(&tile.block->keys, tile.keys());
   each_chunk(shape, tile, [&](int64_t index) {
@@ -353,21 +364,21 @@ void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, con
   };
   std::vector<Part> parts;
   for (size_t s = 0; s < slices.size(); ++s)
-    parts.push_back({KeyChunks(kernel, k, Layout::both, capacity), KeyChunks(kernel, v, Layout::rows, capacity), PathGradient(k.size(0), padded, shape.width),
-                     PathGradient(k.size(0), padded, shape.width)});
+    parts.push_back({KeyChunks(kernel, k, Layout::both, capacity), KeyChunks(kernel, v, Layout::rows, capacity), PathGradient(dk, padded, slices.size() > 1),
+                     PathGradient(dv, padded, slices.size() > 1)});
   for (int64_t head = 0; head < shape.kv_heads; ++head) {
     each_slice(slices.size(), [&](size_t s) {
       auto& part = parts[s];
-      part.keys.use_head(head);
-      part.values.use_head(head);
+      for (auto* each : {&part.keys, &part.values}) each->use_head(head);
+      for (auto* each : {&part.dk, &part.dv}) each->use_head(head);
       for (size_t i = slices[s].first; i < slices[s].second; ++i)
         backward_tile<Number>(kernel, dout, q, out, sums, part.keys, part.values, shape, tiles[i], head, dq, part.dk, part.dv);
       part.dk.follow(nullptr, 0);
       part.dv.follow(nullptr, 0);
     });
     for (auto& part : parts) {   // in order, whatever thread was first
-      part.dk.add_to(dk, head);
-      part.dv.add_to(dv, head);
+      part.dk.add_own();
+      part.dv.add_own();
     }
   }
 }

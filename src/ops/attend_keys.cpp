@@ -40,8 +40,6 @@ Stored::Stored(const Tensor& tensor, const Tensor& of_codes)
   if (!tensor.is_contiguous()) throw std::logic_error("attend: keys and values are contiguous");
 }
 
-const std::byte* Stored::place(int64_t row, int64_t head) const { return data + (row * heads + head) * width * static_cast<int64_t>(c10::elementSize(type)); }
-
 const float* Stored::row(int64_t row, int64_t head, float* room) const {
   const auto* from = place(row, head);
   if (type == at::kFloat) return reinterpret_cast<const float*>(from);
@@ -89,15 +87,20 @@ const std::byte* KeyChunks::chunk(int64_t index) {
   auto* rows = layout_ == Layout::transposed ? scratch_bytes(kRowsToTranspose, kChunkKeys * row_bytes) : memory;
   auto* room = reinterpret_cast<float*>(scratch_bytes(kRow, source_.width * 4));
   each_run(*path_, first, first + count, [&](int64_t at, int64_t row, int64_t run) {
-    for (int64_t i = 0; i < run; ++i) source_.copy_row(row + i, head_, kernel_.operand, rows + (at - first + i) * row_bytes, room);
+    for (int64_t i = 0; i < run; ++i) {
+      prefetch(source_.place(row + i + kRowsAhead, head_), source_.row_bytes());
+      source_.copy_row(row + i, head_, kernel_.operand, rows + (at - first + i) * row_bytes, room);
+    }
   });
   if (layout_ != Layout::rows) kernel_.transpose(rows, row_bytes, count, source_.width, memory + rows_bytes_, kChunkKeys * operand_bytes(kernel_.operand));
   copied = count;
   return memory;
 }
 
-PathGradient::PathGradient(int64_t rows, int64_t capacity, int64_t width)
-    : width_(width), path_(at::zeros({capacity, width}, at::TensorOptions(at::kFloat))), total_(at::zeros({rows, width}, at::TensorOptions(at::kFloat))) {}
+PathGradient::PathGradient(Tensor& out, int64_t capacity, bool own)
+    : out_(out), path_(at::zeros({capacity, out.size(2)}, at::TensorOptions(at::kFloat))), width_(out.size(2)) {
+  if (own) own_ = at::zeros({out.size(0), width_}, at::TensorOptions(at::kFloat));
+}
 
 void PathGradient::follow(const std::vector<KeyRange>* ranges, int64_t keys) {
   if (ranges == ranges_) return;
@@ -106,18 +109,19 @@ void PathGradient::follow(const std::vector<KeyRange>* ranges, int64_t keys) {
   keys_ = keys;
 }
 
-void PathGradient::add_to(Tensor& out, int64_t head) {
-  auto* to = out.mutable_data_ptr<float>();
-  const auto heads = out.size(1);
-  const auto* from = total_.const_data_ptr<float>();
-  for (int64_t row = 0; row < total_.size(0); ++row, from += width_) row_loops().scores.add_scaled(to + (row * heads + head) * width_, from, 1.0f, width_);
-  total_.zero_();
+void PathGradient::add_own() {
+  if (!own_.defined()) return;
+  const auto* from = own_.const_data_ptr<float>();
+  for (int64_t row = 0; row < own_.size(0); ++row, from += width_) row_loops().scores.add_scaled(place(row), from, 1.0f, width_);
+  own_.zero_();
 }
 
 void PathGradient::flush(int64_t from) {
   each_run(*ranges_, from, keys_, [&](int64_t at_index, int64_t row, int64_t run) {
     auto* part = at(at_index);
-    row_loops().scores.add_scaled(total_.mutable_data_ptr<float>() + row * width_, part, 1.0f, run * width_);
+    if (own_.defined()) row_loops().scores.add_scaled(own_.mutable_data_ptr<float>() + row * width_, part, 1.0f, run * width_);
+    else
+      for (int64_t i = 0; i < run; ++i) row_loops().scores.add_scaled(place(row + i), part + i * width_, 1.0f, width_);
     std::fill_n(part, run * width_, 0.0f);
   });
 }

@@ -29,6 +29,12 @@ void each_run(const std::vector<KeyRange>& ranges, int64_t first, int64_t last, 
   }
 }
 
+// Rows of one head lie far apart, where the hardware foresees nothing: asks for one that is needed a few rows later.
+inline void prefetch(const void* data, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const std::byte*>(data) + i);
+}
+constexpr int64_t kRowsAhead = 6;
+
 // `count` elements of fp32 or bf16 as operands of a product, and the other way.
 void to_operands(const void* in, at::ScalarType type, Operand operand, void* out, int64_t count);
 void from_operands(const void* in, Operand operand, at::ScalarType type, void* out, int64_t count);
@@ -42,13 +48,12 @@ struct Stored {
   int64_t heads, width;
 
   Stored(const Tensor& tensor, const Tensor& of_codes = {});
+  int64_t row_bytes() const { return width * static_cast<int64_t>(c10::elementSize(type)); }
+  const std::byte* place(int64_t row, int64_t head) const { return data + (row * heads + head) * row_bytes(); }
   // One head of one row in fp32: in place, or decoded into `room`.
   const float* row(int64_t row, int64_t head, float* room) const;
   // The same as operands; `room` holds a row of fp32.
   void copy_row(int64_t row, int64_t head, Operand operand, void* out, float* room) const;
-
- private:
-  const std::byte* place(int64_t row, int64_t head) const;
 };
 
 // How keys or values of one head are laid out: [keys, width], and [width, kChunkKeys] with zeros up to whole cells.
@@ -77,20 +82,22 @@ class KeyChunks {
   Tensor memory_;
 };
 
-// fp32 gradients of one head's keys or values: gathered along the path at hand, added to their rows when the path moves on.
+// Gradients of keys or values, one head at a time: gathered along the path at hand, added to their rows of `out` [N,K,D] when the path
+// moves on. Where several threads have parts of a sum, each keeps its `own` until add_own().
 class PathGradient {
  public:
-  PathGradient(int64_t rows, int64_t capacity, int64_t width);
+  PathGradient(Tensor& out, int64_t capacity, bool own);
+  void use_head(int64_t head) { head_ = head; }
   float* at(int64_t index) { return path_.mutable_data_ptr<float>() + index * width_; }
   void follow(const std::vector<KeyRange>* ranges, int64_t keys);
-  // Adds this head's rows to out [N,K,D] and forgets them.
-  void add_to(Tensor& out, int64_t head);
+  void add_own();
 
  private:
   void flush(int64_t from);
+  float* place(int64_t row) { return out_.mutable_data_ptr<float>() + (row * out_.size(1) + head_) * width_; }
 
-  int64_t width_, keys_ = 0;
-  Tensor path_, total_;
+  Tensor out_, path_, own_;
+  int64_t width_, head_ = 0, keys_ = 0;
   const std::vector<KeyRange>* ranges_ = nullptr;
 };
 

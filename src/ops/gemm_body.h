@@ -221,8 +221,11 @@ void transpose(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* 
       }
       transpose_square<1>(square);
       const int64_t left = ((k + kPair - 1) / kPair) * 4 - begin * kBytes;
-      for (int64_t i = 0; i < kLanes && first + i < n; ++i)
-        std::memcpy(static_cast<char*>(out) + (first + i) * out_row_bytes + begin * kBytes, &square[i], static_cast<size_t>(left < kLanes * 4 ? left : kLanes * 4));
+      char* to = static_cast<char*>(out) + first * out_row_bytes + begin * kBytes;
+      for (int64_t i = 0; i < kLanes && first + i < n; ++i, to += out_row_bytes) {
+        if (left >= kLanes * 4) std::memcpy(to, &square[i], sizeof square[i]);
+        else std::memcpy(to, &square[i], static_cast<size_t>(left));
+      }
     }
 }
 

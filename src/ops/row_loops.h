@@ -43,7 +43,8 @@ struct RowLoops {
   void (*softmax_backward)(const ScoreBlock& block, const float* dp, const float* log_sums, const float* shared, Element* p, Element* ds, int64_t out_stride);
   // y = x * by, element by element.
   void (*times)(const float* x, const float* by, Element* y, int64_t count);
-  float (*dot)(const Element* x, const Element* y, int64_t count);
+  // out[r] = x_r . y_r
+  void (*dots)(const Element* x, const Element* y, int64_t rows, int64_t width, float* out);
   // Conversions between Element and float; `to_float` may scale.
   void (*to_float)(const Element* x, float scale, float* y, int64_t count);
   void (*from_float)(const float* x, Element* y, int64_t count);

@@ -231,10 +231,12 @@ void add_scaled(float* y, const float* x, float a, int64_t count) {
   each(count, [&](int64_t i, auto part) { store(y + i, load(y + i, part) + a * load(x + i, part), part); });
 }
 template <class Element>
-float dot(const Element* x, const Element* y, int64_t count) {
-  Lanes total = {};
-  each(count, [&](int64_t i, auto part) { total += load(x + i, part) * load(y + i, part); });
-  return sum(total);
+void dots(const Element* x, const Element* y, int64_t rows, int64_t width, float* out) {
+  for (int64_t r = 0; r < rows; ++r, x += width, y += width) {
+    Lanes total = {};
+    each(width, [&](int64_t i, auto part) { total += load(x + i, part) * load(y + i, part); });
+    out[r] = sum(total);
+  }
 }
 template <class Element>
 void times(const float* x, const float* by, Element* y, int64_t count) {
@@ -257,7 +259,7 @@ template <class Element>
 constexpr RowLoops<Element> table_of() {
   return {rms_norm<Element>, rms_norm_backward<Element>, rotate<Element>, gated<Element>, gated_backward<Element>, soft_cap<Element>,
           log_sum_exp<Element>, softmax_gradient<Element>, exponentials<Element>,
-          softmax<Element>, softmax_backward<Element>, times<Element>, dot<Element>, to_float<Element>, from_float<Element>};
+          softmax<Element>, softmax_backward<Element>, times<Element>, dots<Element>, to_float<Element>, from_float<Element>};
 }
 constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, finish_softmax, largest<float>, add_scaled, codes_to_float}};
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "ops/attend_keys.h"
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
 #include "ops/row_loops.h"
@@ -14,13 +15,14 @@
 namespace retort {
 namespace {
 
-// Keys are packed for the product kernels this many at a time: five panels of 48 columns. Panels of a path from the root are kept
-// while blocks that share it follow each other.
-constexpr int64_t kChunkKeys = 240;
-constexpr int64_t kScoreStride = kChunkKeys + 8;   // room for one more: the other half of an odd pair of bf16
-constexpr int64_t kTileRows = 192;    // rows of scores at a time, a row being a query head and a query
-constexpr int64_t kDirectRows = 8;    // so few rows (decoding) are not worth packing keys for
-enum Slot { kGathered = 8, kQueries, kUpstream, kScores, kSlopes, kOperands, kSums, kRow };
+constexpr int64_t kTileColumns = 192;  // query heads at a time: the depth of the products that gradients of keys and values sum
+constexpr int64_t kStrip = 48;         // of them, with their scores in cache: whole panels of every kernel
+constexpr int64_t kKeyStep = 16;       // what is not seen is left out in steps of so many keys
+constexpr int64_t kDirectColumns = 8;  // so few (decoding) are not worth copying keys for
+static_assert(kChunkKeys % kKeyStep == 0 && kTileColumns % kStrip == 0);
+enum Slot { kQueries = 10, kUpstream, kQueryPanels, kUpstreamPanels, kScores, kSlopes, kSums = 20, kProbabilities, kGradients, kScorePanels, kColumns, kQueryRows, kUpstreamRows };
+
+int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 struct Shape {
   int64_t heads, kv_heads, width, group;   // group = heads / kv_heads
@@ -32,7 +34,8 @@ struct Shape {
   int64_t last(int64_t offset, int64_t i) const { return offset + i + 1; }
 };
 
-// Queries [begin, end) of a block.
+// Queries [begin, end) of a block. A column of scores is one query head of one of them, heads of a query next to each other; columns
+// are filled up to whole vectors, with queries of zero.
 struct Tile {
   const AttendBlock* block;
   int64_t begin, end;
@@ -42,11 +45,21 @@ struct Tile {
   int64_t offset() const { return keys() - (block->q_end - block->q_begin); }
   int64_t low(const Shape& shape) const { return shape.first(offset(), begin); }
   int64_t high() const { return offset() + end; }
-  int64_t row() const { return block->q_begin + begin; }   // of the first query
+  int64_t columns(const Shape& shape) const { return rows() * shape.group; }
+  int64_t padded(const Shape& shape) const { return round_up(columns(shape), 16); }
+  // Calls run(column, place of its head in [N,H], count) for what lies together there of columns [first, last).
+  template <class Run>
+  void each_query(const Shape& shape, int64_t kv_head, int64_t first, int64_t last, Run&& run) const {
+    for (int64_t c = first; c < last;) {
+      const auto i = c / shape.group, h = c - i * shape.group, count = std::min(last - c, shape.group - h);
+      run(c, (block->q_begin + begin + i) * shape.heads + kv_head * shape.group + h, count);
+      c += count;
+    }
+  }
 };
 
 std::vector<Tile> tiles_of(const std::vector<AttendBlock>& blocks, const Shape& shape) {
-  const auto most = std::max<int64_t>(1, kTileRows / shape.group);
+  const auto most = std::max<int64_t>(1, kTileColumns / shape.group);
   std::vector<Tile> tiles;
   for (const auto& block : blocks)
     for (int64_t begin = 0, rows = block.q_end - block.q_begin; begin < rows; begin += most) tiles.push_back({&block, begin, std::min(rows, begin + most)});
@@ -76,250 +89,166 @@ void each_slice(size_t count, Part&& part) {
   });
 }
 
-int64_t common_rows(const std::vector<KeyRange>& a, const std::vector<KeyRange>& b) {
-  int64_t common = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    if (a[i].begin != b[i].begin) break;
-    common += std::min(a[i].end, b[i].end) - a[i].begin;
-    if (a[i].end != b[i].end) break;
-  }
-  return common;
-}
-
-// Calls run(index in the concatenation, row, count) for the runs of rows in its part [first, last).
-template <class Run>
-void each_run(const std::vector<KeyRange>& ranges, int64_t first, int64_t last, Run&& run) {
-  int64_t index = 0;
-  for (const auto& range : ranges) {
-    const int64_t count = range.end - range.begin, begin = std::max(first, index), end = std::min(last, index + count);
-    if (begin < end) run(begin, range.begin + begin - index, end - begin);
-    index += count;
-  }
-}
-
 template <class T>
 T* scratch(Slot slot, int64_t count) { return reinterpret_cast<T*>(scratch_bytes(slot, count * static_cast<int64_t>(sizeof(T)))); }
 
-template <class From, class To>
-void copy_elements(const From* in, To* out, int64_t count) {
-  if constexpr (std::is_same_v<From, To>) std::copy_n(in, count, out);
-  else if constexpr (std::is_same_v<To, float>) loops_of<From>().to_float(in, 1.0f, out, count);
-  else loops_of<To>().from_float(in, out, count);
+Operand operand_of(float) { return Operand::f32; }
+Operand operand_of(uint16_t) { return Operand::bf16; }
+template <class Number>
+GemmRows rows_of(const Number* data, int64_t stride) { return {data, stride, operand_of(Number{})}; }
+// Dense or wider rows as a right operand: B = W^T, or with `transposed` B = W.
+template <class Number>
+GemmMatrix matrix_of(const Number* data, int64_t rows, int64_t columns, int64_t stride, bool transposed) {
+  const auto type = std::is_same_v<Number, float> ? WeightType::f32 : WeightType::bf16;
+  return {type, reinterpret_cast<const std::byte*>(data), rows, columns, stride * static_cast<int64_t>(sizeof(Number)), transposed, 1};
+}
+template <class Number>
+const Number* numbers(const std::byte* bytes) { return reinterpret_cast<const Number*>(bytes); }
+
+// Columns of one key/value head of x [N, heads * width], as operands [padded columns, width].
+template <class Number>
+void gather(const Tensor& x, const Shape& shape, const Tile& tile, int64_t kv_head, Number* out) {
+  const auto* in = static_cast<const std::byte*>(x.const_data_ptr());
+  const auto row_bytes = shape.width * x.element_size();
+  tile.each_query(shape, kv_head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
+    prefetch(in + (place + kRowsAhead * shape.heads) * row_bytes, count * row_bytes);
+    to_operands(in + place * row_bytes, x.scalar_type(), operand_of(Number{}), out + c * shape.width, count * shape.width);
+  });
+  std::fill(out + tile.columns(shape) * shape.width, out + tile.padded(shape) * shape.width, Number{});
 }
 
-// Keys or values [rows, heads, width]: of this pass, or as a cache holds them.
-struct Stored {
-  const void* data;
-  at::ScalarType type;
-  const float* scales;      // 8 bits
-  int64_t heads, width;
+// A part of a tile's columns, and the keys of a chunk that any of them sees, from a multiple of kKeyStep.
+struct Strip {
+  int64_t first, columns;   // whole vectors
+  int64_t begin = 0, end = 0;
+  bool fresh = false;       // no earlier chunk has keys that it sees
 
-  Stored(const Tensor& tensor, const Tensor& of_codes = {})
-      : data(tensor.const_data_ptr()), type(tensor.scalar_type()), scales(of_codes.defined() ? of_codes.const_data_ptr<float>() : nullptr), heads(tensor.size(1)), width(tensor.size(2)) {
-    if (!tensor.is_contiguous()) throw std::logic_error("attend: keys and values are contiguous");
-  }
-  template <class Element>
-  const Element* place(int64_t row, int64_t head) const { return static_cast<const Element*>(data) + (row * heads + head) * width; }
-  // One head of one row in fp32: in place, or decoded into `room`.
-  const float* row(int64_t row, int64_t head, float* room) const {
-    if (type == at::kFloat) return place<float>(row, head);
-    if (type == at::kBFloat16) loops_of<uint16_t>().to_float(place<uint16_t>(row, head), 1.0f, room, width);
-    else row_loops().scores.codes_to_float(place<int8_t>(row, head), scales[row * heads + head], room, width);
-    return room;
-  }
-};
-
-// A form that keys or values of one head are packed in: the columns of q K^T, or the rows that scores sum over.
-enum class Form { columns, summed };
-
-// One of K and V, one head, packed chunk by chunk when a chunk is first asked for.
-template <class Source>
-class Panels {
- public:
-  Panels(const GemmKernel& kernel, const Stored& source, Form form, int64_t capacity)
-      : kernel_(kernel), source_(source), width_(source.width), form_(form),
-        chunk_bytes_(((form == Form::columns ? panel_bytes(kernel, width_, kChunkKeys) : panel_bytes(kernel, kChunkKeys, width_)) + 63) / 64 * 64),
-        packed_(static_cast<size_t>((capacity + kChunkKeys - 1) / kChunkKeys), 0),
-        panels_(at::empty({static_cast<int64_t>(packed_.size()) * chunk_bytes_}, at::TensorOptions(at::kByte))) {}
-
-  void use_head(int64_t head) {
-    head_ = head;
-    path_ = nullptr;
-    std::fill(packed_.begin(), packed_.end(), 0);
-  }
-  // Chunks that lie within what the new path shares with the last one stay.
-  void follow(const std::vector<KeyRange>& path, int64_t keys) {
-    if (path_ == &path) return;
-    const auto common = path_ ? common_rows(*path_, path) : 0;
-    for (size_t c = 0; c < packed_.size(); ++c)
-      if (static_cast<int64_t>(c) * kChunkKeys + packed_[c] > common) packed_[c] = 0;
-    path_ = &path;
-    keys_ = keys;
-  }
-  int64_t count(int64_t chunk) const { return std::min(kChunkKeys, keys_ - chunk * kChunkKeys); }
-  const std::byte* chunk(int64_t index) {
-    auto* panels = panels_.mutable_data_ptr<uint8_t>() + index * chunk_bytes_;
-    auto* bytes = reinterpret_cast<std::byte*>(panels);
-    if (packed_[static_cast<size_t>(index)] != count(index)) pack(index, bytes);
-    return bytes;
-  }
-
- private:
-  void pack(int64_t index, std::byte* panels) {
-    const auto first = index * kChunkKeys, some = count(index);
-    const auto type = std::is_same_v<Source, float> ? WeightType::f32 : WeightType::bf16;
-    const bool as_is = source_.type == (std::is_same_v<Source, float> ? at::kFloat : at::kBFloat16);
-    GemmMatrix rows{type, nullptr, some, width_, source_.heads * width_ * static_cast<int64_t>(sizeof(Source)), form_ == Form::summed, 1};
-    each_run(*path_, first, first + some, [&](int64_t at, int64_t row, int64_t run) {
-      if (run == some && as_is) {   // read in place
-        rows.data = reinterpret_cast<const std::byte*>(source_.place<Source>(row, head_));
-        return;
-      }
-      auto* gathered = scratch<Source>(kGathered, some * width_);
-      for (int64_t i = 0; i < run; ++i) {
-        auto* to = gathered + (at - first + i) * width_;
-        if (as_is) std::copy_n(source_.place<Source>(row + i, head_), width_, to);
-        else copy_elements(source_.row(row + i, head_, scratch<float>(kRow, width_)), to, width_);
-      }
-      rows.data = reinterpret_cast<const std::byte*>(gathered);
-      rows.row_bytes = width_ * static_cast<int64_t>(sizeof(Source));
-    });
-    pack_panels(kernel_, rows, 0, rows.n(), panels);
-    packed_[static_cast<size_t>(index)] = some;
-  }
-
-  const GemmKernel& kernel_;
-  Stored source_;
-  int64_t width_, head_ = 0, keys_ = 0;
-  Form form_;
-  int64_t chunk_bytes_;
-  std::vector<int64_t> packed_;             // keys of each chunk that are packed for this path
-  const std::vector<KeyRange>* path_ = nullptr;
-  Tensor panels_;
-};
-
-// out [m, n] of rows [m, used] and panels that were packed for `packed` elements of K.
-void multiply_part(const GemmKernel& kernel, const void* a, int64_t a_stride, int64_t m, int64_t used, int64_t packed, const std::byte* panels, int64_t n, float* out,
-                   int64_t out_stride, bool add) {
-  const auto panel = panel_bytes(kernel, packed, kernel.width);
-  const int64_t element = kernel.operand == Operand::f32 ? 4 : 2;
-  for (int64_t first = 0; first < n; first += kernel.width, panels += panel) {
-    const GemmSegment segment{a, a_stride * element, (used + kernel.pair - 1) / kernel.pair, panels};
-    const GemmStore store{out + first, out_stride * 4, Operand::f32, add ? out + first : nullptr, out_stride * 4, nullptr, std::min(kernel.width, n - first)};
-    kernel.multiply(&segment, 1, m, store);
-  }
-}
-
-// Query rows of one key/value head as [group * rows, D]: row h * rows + i is its query head h, query i.
-template <class From, class To>
-void gather(const Tensor& x, const Shape& shape, const Tile& tile, int64_t kv_head, To* out) {
-  const auto* in = elements<From>(x);
-  for (int64_t h = 0; h < shape.group; ++h)
-    for (int64_t i = 0; i < tile.rows(); ++i, out += shape.width)
-      copy_elements(in + ((tile.row() + i) * shape.heads + kv_head * shape.group + h) * shape.width, out, shape.width);
-}
-template <class To>
-void scatter(const float* in, const Shape& shape, const Tile& tile, int64_t kv_head, Tensor& x) {
-  auto* out = mutable_elements<To>(x);
-  for (int64_t h = 0; h < shape.group; ++h)
-    for (int64_t i = 0; i < tile.rows(); ++i, in += shape.width)
-      copy_elements(in, out + ((tile.row() + i) * shape.heads + kv_head * shape.group + h) * shape.width, shape.width);
-}
-
-// Scores of a tile's rows and one chunk, as far as any row sees it.
-struct Chunk {
-  int64_t index, keys, seen;   // keys packed; of them [0, seen) may be visible
-
-  int64_t first(const Shape& shape, const Tile& tile, int64_t i) const { return std::clamp<int64_t>(shape.first(tile.offset(), tile.begin + i) - index * kChunkKeys, 0, seen); }
-  int64_t last(const Shape& shape, const Tile& tile, int64_t i) const { return std::clamp<int64_t>(shape.last(tile.offset(), tile.begin + i) - index * kChunkKeys, 0, seen); }
+  int64_t keys() const { return end - begin; }
 };
 
 template <class Body>
-void each_chunk(const GemmKernel& kernel, const Shape& shape, const Tile& tile, Body&& body) {
-  const auto keys = tile.keys(), high = tile.high();
-  for (int64_t c = tile.low(shape) / kChunkKeys; c * kChunkKeys < high; ++c) {
-    const auto packed = std::min(kChunkKeys, keys - c * kChunkKeys), wanted = high - c * kChunkKeys;
-    body(Chunk{c, packed, std::min(packed, (wanted + kernel.width - 1) / kernel.width * kernel.width)});   // whole panels
-  }
+void each_strip(const Shape& shape, const Tile& tile, Body&& body) {
+  for (int64_t first = 0; first < tile.padded(shape); first += kStrip) body(Strip{first, std::min(kStrip, tile.padded(shape) - first)});
 }
 
-// A tile of few rows: every key is read once, in place.
-template <class Source>
+// The strips that see any of chunk `index`.
+template <class Body>
+void each_strip_of(int64_t index, const Shape& shape, const Tile& tile, Body&& body) {
+  const auto start = index * kChunkKeys, keys = std::min(kChunkKeys, tile.keys() - start);
+  each_strip(shape, tile, [&](Strip strip) {
+    const auto last = std::min(strip.first + strip.columns, tile.columns(shape)) - 1;
+    const auto low = shape.first(tile.offset(), tile.begin + strip.first / shape.group) - start;
+    strip.begin = std::clamp<int64_t>(low, 0, keys) / kKeyStep * kKeyStep;
+    strip.end = std::clamp<int64_t>(shape.last(tile.offset(), tile.begin + last / shape.group) - start, 0, keys);
+    strip.fresh = low >= 0;
+    if (strip.begin < strip.end) body(strip);
+  });
+}
+
+template <class Body>
+void each_chunk(const Shape& shape, const Tile& tile, Body&& body) {
+  for (int64_t index = tile.low(shape) / kChunkKeys; index * kChunkKeys < tile.high(); ++index) body(index);
+}
+
+// Key j of chunk `index` is seen by query i of the tile where j <= diagonal + i.
+int64_t diagonal_of(const Tile& tile, int64_t index) { return tile.offset() + tile.begin - index * kChunkKeys; }
+
+ScoreBlock block_of(float* scores, const Shape& shape, const Tile& tile, int64_t index, const Strip& strip) {
+  return {scores, kStrip, strip.keys(), strip.columns, shape.group, strip.first, diagonal_of(tile, index) - strip.begin, shape.window, shape.scale, shape.cap};
+}
+
+// The products of a strip with one form of keys: scores [keys, kStrip] = rows [keys, width] of keys times packed queries ...
+template <class Number>
+void score(const GemmKernel& kernel, const std::byte* keys, const std::byte* packed, const Shape& shape, const Strip& strip, float* scores) {
+  const auto* panels = packed + strip.first / kernel.width * panel_bytes(kernel, shape.width, kernel.width);
+  multiply_panels(kernel, rows_of(numbers<Number>(keys), shape.width), round_up(strip.keys(), 8), shape.width, panels, strip.columns, {scores, kStrip, Operand::f32});
+}
+// ... and total [width, kStrip] += columns [width, keys] of keys times what scores became [keys, columns].
+template <class Number>
+void collect(const GemmKernel& kernel, const std::byte* keys, const Number* scores, int64_t stride, const Shape& shape, const Strip& strip, float* total, bool add) {
+  auto* panels = scratch<std::byte>(kScorePanels, panel_bytes(kernel, kChunkKeys, kStrip));
+  pack_panels(kernel, matrix_of(scores, strip.keys(), strip.columns, stride, true), 0, strip.columns, panels);
+  multiply_panels(kernel, rows_of(numbers<Number>(keys), kChunkKeys), shape.width, strip.keys(), panels, strip.columns, {total, kStrip, Operand::f32, nullptr, add});
+}
+
+// Totals [width, kStrip] of a strip, times `factors` where there are any, to their places in x [N, heads * width].
+template <class Number>
+void scatter(const GemmKernel& kernel, const float* total, const float* factors, const Shape& shape, const Tile& tile, const Strip& strip, int64_t kv_head, Tensor& x) {
+  auto* lying = scratch<Number>(kColumns, 2 * shape.width * kStrip);
+  auto* standing = lying + shape.width * kStrip;
+  for (int64_t j = 0; j < shape.width; ++j) {
+    if (factors) loops_of<Number>().times(total + j * kStrip, factors, lying + j * kStrip, strip.columns);
+    else to_operands(total + j * kStrip, at::kFloat, operand_of(Number{}), lying + j * kStrip, strip.columns);
+  }
+  const auto last = std::min(strip.first + strip.columns, tile.columns(shape)), columns = last - strip.first, row_bytes = shape.width * x.element_size();
+  kernel.transpose(lying, kStrip * static_cast<int64_t>(sizeof(Number)), shape.width, columns, standing, shape.width * static_cast<int64_t>(sizeof(Number)));
+  auto* out = static_cast<std::byte*>(x.mutable_data_ptr());
+  tile.each_query(shape, kv_head, strip.first, last, [&](int64_t c, int64_t place, int64_t count) {
+    from_operands(standing + (c - strip.first) * shape.width, operand_of(Number{}), x.scalar_type(), out + place * row_bytes, count * shape.width);
+  });
+}
+
+// A tile of few columns: every key is read once, in place.
 void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const Tile& tile, int64_t head, Tensor& out, float* sums) {
-  const auto m = shape.group * tile.rows(), width = shape.width, low = tile.low(shape), keys = tile.high() - low;
-  auto* queries = scratch<float>(kQueries, m * width);
+  const auto m = tile.columns(shape), width = shape.width, low = tile.low(shape), keys = tile.high() - low;
+  auto* queries = scratch<float>(kQueries, tile.padded(shape) * width);
   auto* scores = scratch<float>(kScores, m * keys);
-  auto* row = scratch<float>(kRow, width);
+  auto* row = scratch<float>(kColumns, width);
   auto* total = scratch<float>(kSums, m * width);
   const auto& loops = row_loops().scores;
-  gather<Source>(q, shape, tile, head, queries);
+  gather(q, shape, tile, head, queries);
   const auto each_key = [&](const Stored& source, auto&& use) {
     each_run(tile.block->keys, low, low + keys, [&](int64_t at, int64_t first, int64_t run) {
       for (int64_t i = 0; i < run; ++i) use(at + i - low, source.row(first + i, head, row));
     });
   };
   each_key(k, [&](int64_t at, const float* key) {
-    for (int64_t r = 0; r < m; ++r) scores[r * keys + at] = loops.dot(queries + r * width, key, width);
+    for (int64_t c = 0; c < m; ++c) loops_of<float>().dots(queries + c * width, key, 1, width, scores + c * keys + at);
   });
-  for (int64_t r = 0; r < m; ++r) {
-    const auto i = tile.begin + r % tile.rows();
-    sums[(tile.row() + r % tile.rows()) * shape.heads + head * shape.group + r / tile.rows()] =
-        loops.probabilities(scores + r * keys, keys, shape.first(tile.offset(), i) - low, shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
-  }
+  tile.each_query(shape, head, 0, m, [&](int64_t column, int64_t place, int64_t count) {
+    const auto i = tile.begin + column / shape.group;
+    for (int64_t c = column; c < column + count; ++c, ++place)
+      sums[place] = loops.probabilities(scores + c * keys, keys, shape.first(tile.offset(), i) - low, shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
+  });
   std::fill_n(total, m * width, 0.0f);
   each_key(v, [&](int64_t at, const float* value) {
-    for (int64_t r = 0; r < m; ++r) loops.add_scaled(total + r * width, value, scores[r * keys + at], width);
+    for (int64_t c = 0; c < m; ++c) loops.add_scaled(total + c * width, value, scores[c * keys + at], width);
   });
-  scatter<Source>(total, shape, tile, head, out);
+  auto* to = static_cast<std::byte*>(out.mutable_data_ptr());
+  tile.each_query(shape, head, 0, m, [&](int64_t c, int64_t place, int64_t count) {
+    from_operands(total + c * width, Operand::f32, out.scalar_type(), to + place * width * out.element_size(), count * width);
+  });
 }
 
-// Chunk by chunk with a running sum of exponentials (arXiv:2205.14135), so that memory does not grow with the text.
-template <class Source, class Number>
-void attend_tile(const GemmKernel& kernel, const Tensor& q, Panels<Source>& keys, Panels<Source>& values, const Shape& shape, const Tile& tile, int64_t head, Tensor& out,
-                 float* sums) {
-  const auto m = shape.group * tile.rows(), width = shape.width, stride = kScoreStride;
-  auto* queries = scratch<Number>(kQueries, m * width);
-  auto* scores = scratch<float>(kScores, m * stride);
-  auto* total = scratch<float>(kSums, m * (width + 1));
-  auto* running = total + m * width;
-  const auto& loops = row_loops().scores;
-  gather<Source>(q, shape, tile, head, queries);
+// Chunk by chunk with a running sum of exponentials (arXiv:2205.14135), so that memory does not grow with the text. Scores lie
+// [keys, columns]: keys are read as they are stored, and softmax runs along vectors of columns.
+template <class Number>
+void attend_tile(const GemmKernel& kernel, const Tensor& q, KeyChunks& keys, KeyChunks& values, const Shape& shape, const Tile& tile, int64_t head, Tensor& out, float* sums) {
+  const auto columns = tile.padded(shape), width = shape.width, totals = round_up(columns, kStrip);
+  auto* queries = scratch<Number>(kQueries, columns * width);
+  auto* panels = scratch<std::byte>(kQueryPanels, panel_bytes(kernel, width, columns));
+  auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
+  auto* p = scratch<Number>(kProbabilities, kChunkKeys * kStrip);
+  auto* total = scratch<float>(kSums, totals * (width + 3));   // of strip after strip
+  auto *top = total + totals * width, *running = top + totals, *factors = running + totals;
+  gather(q, shape, tile, head, queries);
+  pack_panels(kernel, matrix_of(queries, columns, width, width, false), 0, columns, panels);
   keys.follow(tile.block->keys, tile.keys());
   values.follow(tile.block->keys, tile.keys());
-  std::fill_n(running, m, -std::numeric_limits<float>::infinity());
-  bool fresh = true;
-  each_chunk(kernel, shape, tile, [&](const Chunk& chunk) {
-    multiply_part(kernel, queries, width, m, width, width, keys.chunk(chunk.index), chunk.seen, scores, stride, false);
-    Number* operands = nullptr;
-    if constexpr (std::is_same_v<Number, float>) operands = scores;
-    else operands = scratch<Number>(kOperands, m * stride);
-    for (int64_t r = 0; r < m; ++r) {
-      auto* row = scores + r * stride;
-      const auto first = chunk.first(shape, tile, r % tile.rows()), last = chunk.last(shape, tile, r % tile.rows());
-      if (first >= last) {
-        std::fill_n(row, chunk.seen, 0.0f);
-      } else {
-        const auto here = loops.probabilities(row, chunk.seen, first, last, shape.scale, shape.cap);
-        if (fresh || running[r] == -std::numeric_limits<float>::infinity()) {
-          running[r] = here;
-        } else {
-          const auto together = std::max(here, running[r]) + std::log1p(std::exp(-std::abs(here - running[r])));
-          const auto before = std::exp(running[r] - together), now = std::exp(here - together);
-          for (int64_t j = 0; j < width; ++j) total[r * width + j] *= before;
-          for (int64_t j = first; j < last; ++j) row[j] *= now;
-          running[r] = together;
-        }
-      }
-      if constexpr (!std::is_same_v<Number, float>) {
-        copy_elements(row, operands + r * stride, chunk.seen);
-        operands[r * stride + chunk.seen] = 0;
-      }
-    }
-    multiply_part(kernel, operands, stride, m, chunk.seen, chunk.keys, values.chunk(chunk.index), width, total, width, !fresh);
-    fresh = false;
+  std::fill_n(top, totals, kNoScore);
+  std::fill_n(running, totals, 0.0f);
+  each_chunk(shape, tile, [&](int64_t index) {
+    each_strip_of(index, shape, tile, [&](const Strip& strip) {
+      score<Number>(kernel, keys.rows(index, strip.begin), panels, shape, strip, scores);
+      auto* sum = total + strip.first * width;
+      loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, kStrip, top + strip.first, running + strip.first, factors);
+      for (int64_t j = 0; !strip.fresh && j < width; ++j) loops_of<float>().times(sum + j * kStrip, factors, sum + j * kStrip, strip.columns);
+      collect(kernel, values.transposed(index, strip.begin), p, kStrip, shape, strip, sum, !strip.fresh);
+    });
   });
-  scatter<Source>(total, shape, tile, head, out);
-  for (int64_t r = 0; r < m; ++r) sums[(tile.row() + r % tile.rows()) * shape.heads + head * shape.group + r / tile.rows()] = running[r];
+  row_loops().scores.finish(top, running, totals);
+  each_strip(shape, tile, [&](const Strip& strip) { scatter<Number>(kernel, total + strip.first * width, running + strip.first, shape, tile, strip, head, out); });
+  tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) { std::copy_n(top + c, count, sums + place); });
 }
 
 int64_t most_keys(const std::vector<AttendBlock>& blocks) {
@@ -329,150 +258,127 @@ int64_t most_keys(const std::vector<AttendBlock>& blocks) {
 }
 
 // out [N,H*D], log_sums fp32 [N,H].
-template <class Source, class Number>
+template <class Number>
 void forward(const GemmKernel& kernel, const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const std::vector<AttendBlock>& blocks, Tensor& out,
              Tensor& log_sums) {
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);
   auto* sums = log_sums.mutable_data_ptr<float>();
-  const auto direct = [&](const Tile& tile) { return shape.group * tile.rows() <= kDirectRows; };
+  const auto direct = [&](const Tile& tile) { return tile.columns(shape) <= kDirectColumns; };
   const auto capacity = std::all_of(tiles.begin(), tiles.end(), direct) ? 0 : most_keys(blocks);
   each_slice(slices.size(), [&](size_t slice) {
-    Panels<Source> keys(kernel, k, Form::columns, capacity), values(kernel, v, Form::summed, capacity);
+    KeyChunks keys(kernel, k, Layout::rows, capacity), values(kernel, v, Layout::transposed, capacity);
     for (int64_t head = 0; head < shape.kv_heads; ++head) {
       keys.use_head(head);
       values.use_head(head);
       for (size_t i = slices[slice].first; i < slices[slice].second; ++i) {
-        if (direct(tiles[i])) attend_directly<Source>(q, k, v, shape, tiles[i], head, out, sums);
-        else attend_tile<Source, Number>(kernel, q, keys, values, shape, tiles[i], head, out, sums);
+        if (direct(tiles[i])) attend_directly(q, k, v, shape, tiles[i], head, out, sums);
+        else attend_tile<Number>(kernel, q, keys, values, shape, tiles[i], head, out, sums);
       }
     }
   });
 }
 
-// fp32 gradients of one head's keys or values: gathered along the path at hand, added to their rows when the path moves on.
-class PathGradient {
- public:
-  PathGradient(int64_t rows, int64_t capacity, int64_t width)
-      : width_(width), path_(at::zeros({capacity, width}, at::TensorOptions(at::kFloat))), total_(at::zeros({rows, width}, at::TensorOptions(at::kFloat))) {}
-  float* at(int64_t index) { return path_.mutable_data_ptr<float>() + index * width_; }
-  void follow(const std::vector<KeyRange>* ranges, int64_t keys) {
-    if (ranges == ranges_) return;
-    if (ranges_) flush(ranges ? common_rows(*ranges_, *ranges) : 0);
-    ranges_ = ranges;
-    keys_ = keys;
+// Gradients of keys [begin, ...) of a chunk: out [keys, width] += p [keys, columns] times rows [columns, width] that are packed, over
+// the columns that see any of these keys.
+void add_gradient(const GemmKernel& kernel, const void* p, int64_t p_stride, int64_t keys, int64_t first, int64_t last, int64_t columns, const std::byte* panels, int64_t width,
+                  float* out) {
+  const auto bytes = operand_bytes(kernel.operand);
+  for (int64_t at = 0; at < width; at += kernel.width, panels += panel_bytes(kernel, columns, kernel.width)) {
+    const auto some = std::min(kernel.width, width - at);
+    const GemmSegment segment{static_cast<const std::byte*>(p) + first * bytes, p_stride * bytes, (last - first) / kernel.pair, panels + panel_bytes(kernel, first, some)};
+    kernel.multiply(&segment, 1, keys, {out + at, width * 4, Operand::f32, out + at, width * 4, nullptr, some});
   }
-  // Adds this head's rows to out [N,K,D] and forgets them.
-  void add_to(Tensor& out, int64_t head) {
-    auto* to = out.mutable_data_ptr<float>();
-    const auto heads = out.size(1);
-    const auto* from = total_.const_data_ptr<float>();
-    for (int64_t row = 0; row < total_.size(0); ++row, from += width_) row_loops().scores.add_scaled(to + (row * heads + head) * width_, from, 1.0f, width_);
-    total_.zero_();
-  }
+}
 
- private:
-  void flush(int64_t from) {
-    each_run(*ranges_, from, keys_, [&](int64_t at_index, int64_t row, int64_t run) {
-      auto* part = at(at_index);
-      row_loops().scores.add_scaled(total_.mutable_data_ptr<float>() + row * width_, part, 1.0f, run * width_);
-      std::fill_n(part, run * width_, 0.0f);
-    });
-  }
-  int64_t width_, keys_ = 0;
-  Tensor path_, total_;
-  const std::vector<KeyRange>* ranges_ = nullptr;
-};
-
-// What the backward of one slice works with.
-template <class Source>
-struct BackwardPanels {
-  Panels<Source> key_columns, value_columns, key_rows;
-  BackwardPanels(const GemmKernel& kernel, const Tensor& k, const Tensor& v, int64_t capacity)
-      : key_columns(kernel, k, Form::columns, capacity), value_columns(kernel, v, Form::columns, capacity), key_rows(kernel, k, Form::summed, capacity) {}
-  template <class Do> void each(Do&& action) { action(key_columns), action(value_columns), action(key_rows); }
-};
-
-template <class Source, class Number>
-void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& out, const float* sums, BackwardPanels<Source>& panels, const Shape& shape,
+template <class Number>
+void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& out, const float* sums, KeyChunks& keys, KeyChunks& values, const Shape& shape,
                    const Tile& tile, int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
-  const auto m = shape.group * tile.rows(), width = shape.width, stride = kScoreStride;
-  auto* queries = scratch<Number>(kQueries, m * width);
-  auto* upstream = scratch<Number>(kUpstream, m * width);
-  auto* scores = scratch<float>(kScores, m * stride);
-  auto* slopes = scratch<float>(kSlopes, m * stride);
-  auto* total = scratch<float>(kSums, m * (width + 2));
-  auto *log_sum = total + m * width, *shared = log_sum + m;
-  const auto& loops = row_loops().scores;
-  gather<Source>(q, shape, tile, head, queries);
-  gather<Source>(dout, shape, tile, head, upstream);
-  auto* pair = scratch<float>(kRow, 2 * width);
-  for (int64_t r = 0; r < m; ++r) {   // sum_j p_j dp_j = dO . O
-    const auto place = (tile.row() + r % tile.rows()) * shape.heads + head * shape.group + r / tile.rows();
-    copy_elements(elements<Source>(dout) + place * width, pair, width);
-    copy_elements(elements<Source>(out) + place * width, pair + width, width);
-    shared[r] = loops.dot(pair, pair + width, width);
-    log_sum[r] = sums[place];
-  }
-  panels.each([&](auto& each) { each.follow(tile.block->keys, tile.keys()); });
-  dk.follow(&tile.block->keys, tile.keys());
-  dv.follow(&tile.block->keys, tile.keys());
-  bool fresh = true;
-  each_chunk(kernel, shape, tile, [&](const Chunk& chunk) {
-    multiply_part(kernel, queries, width, m, width, width, panels.key_columns.chunk(chunk.index), chunk.seen, scores, stride, false);
-    multiply_part(kernel, upstream, width, m, width, width, panels.value_columns.chunk(chunk.index), chunk.seen, slopes, stride, false);
-    Number *p = nullptr, *ds = nullptr;
-    if constexpr (std::is_same_v<Number, float>) p = scores, ds = slopes;
-    else p = scratch<Number>(kOperands, 2 * m * stride), ds = p + m * stride;
-    for (int64_t r = 0; r < m; ++r) {
-      auto *s = scores + r * stride, *slope = slopes + r * stride;
-      const auto first = chunk.first(shape, tile, r % tile.rows()), last = chunk.last(shape, tile, r % tile.rows());
-      if (first < last) loops.backward(s, slope, chunk.seen, first, last, shape.scale, shape.cap, log_sum[r], shared[r]);
-      else std::fill_n(s, chunk.seen, 0.0f), std::fill_n(slope, chunk.seen, 0.0f);
-      if constexpr (!std::is_same_v<Number, float>) {
-        copy_elements(s, p + r * stride, chunk.seen);
-        copy_elements(slope, ds + r * stride, chunk.seen);
-        ds[r * stride + chunk.seen] = 0;
-      }
-    }
-    const auto start = chunk.index * kChunkKeys;
-    const auto collect = [&](const Number* left, const Number* right, float* into) {
-      gemm_transposed(kernel, {left, stride, kernel.operand}, chunk.seen, {right, width, kernel.operand}, width, m, {into, width, Operand::f32, nullptr, true});
-    };
-    collect(p, upstream, dv.at(start));
-    collect(ds, queries, dk.at(start));
-    multiply_part(kernel, ds, stride, m, chunk.seen, chunk.keys, panels.key_rows.chunk(chunk.index), width, total, width, !fresh);
-    fresh = false;
+  const auto columns = tile.padded(shape), width = shape.width, stride = round_up(columns, kStrip);
+  auto* queries = scratch<Number>(kQueries, columns * width);
+  auto* upstream = scratch<Number>(kUpstream, columns * width);
+  gather(q, shape, tile, head, queries);
+  gather(dout, shape, tile, head, upstream);
+  const auto packed = [&](Slot slot, const Number* rows, bool summed) {
+    auto* panels = scratch<std::byte>(slot, summed ? panel_bytes(kernel, columns, width) : panel_bytes(kernel, width, columns));
+    pack_panels(kernel, matrix_of(rows, columns, width, width, summed), 0, summed ? width : columns, panels);
+    return panels;
+  };
+  const auto *query_columns = packed(kQueryPanels, queries, false), *upstream_columns = packed(kUpstreamPanels, upstream, false);
+  const auto *query_rows = packed(kQueryRows, queries, true), *upstream_rows = packed(kUpstreamRows, upstream, true);
+  auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
+  auto* slopes = scratch<float>(kSlopes, kChunkKeys * kStrip);
+  auto* p = scratch<Number>(kProbabilities, kChunkKeys * stride);
+  auto* ds = scratch<Number>(kGradients, kChunkKeys * stride);
+  auto* total = scratch<float>(kSums, stride * (width + 2));   // of strip after strip
+  auto *log_sums = total + stride * width, *shared = log_sums + stride;
+  std::fill_n(log_sums, 2 * stride, 0.0f);
+  with_element(q.scalar_type(), [&](auto element) {
+    using Element = decltype(element);
+    tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
+      prefetch(elements<Element>(out) + (place + kRowsAhead * shape.heads) * width, count * width * static_cast<int64_t>(sizeof(Element)));
+      std::copy_n(sums + place, count, log_sums + c);
+      loops_of<Element>().dots(elements<Element>(dout) + place * width, elements<Element>(out) + place * width, count, width, shared + c);   // sum_j p_j dp_j = dO . O
+    });
   });
-  scatter<Source>(total, shape, tile, head, dq);
+  for (auto* each : {&keys, &values}) each->follow(tile.block->keys, tile.keys());
+  for (auto* each : {&dk, &dv}) each->follow(&tile.block->keys, tile.keys());
+  each_chunk(shape, tile, [&](int64_t index) {
+    int64_t begin = kChunkKeys, end = 0;   // of the keys that any strip sees
+    each_strip_of(index, shape, tile, [&](const Strip& strip) {
+      score<Number>(kernel, keys.rows(index, strip.begin), query_columns, shape, strip, scores);
+      score<Number>(kernel, values.rows(index, strip.begin), upstream_columns, shape, strip, slopes);
+      auto *own_p = p + strip.begin * stride + strip.first, *own_ds = ds + strip.begin * stride + strip.first;
+      loops_of<Number>().softmax_backward(block_of(scores, shape, tile, index, strip), slopes, log_sums + strip.first, shared + strip.first, own_p, own_ds, stride);
+      for (int64_t key = strip.keys(), last = round_up(key, kKeyStep); key < last; ++key)
+        for (auto* rest : {own_p, own_ds}) std::fill_n(rest + key * stride, strip.columns, Number{});
+      collect(kernel, keys.transposed(index, strip.begin), own_ds, stride, shape, strip, total + strip.first * width, !strip.fresh);
+      begin = std::min(begin, strip.begin), end = std::max(end, strip.end);
+    });
+    const auto diagonal = diagonal_of(tile, index);
+    for (int64_t key = begin; key < end; key += kKeyStep) {
+      const auto count = std::min(kKeyStep, end - key), last_key = key + count - 1;
+      const auto first = std::clamp<int64_t>((key - diagonal) * shape.group, 0, columns) / 2 * 2;
+      const auto last = shape.window > 0 ? round_up(std::clamp<int64_t>((last_key - diagonal + shape.window) * shape.group, 0, columns), 2) : columns;
+      const auto add = [&](const Number* left, const std::byte* right, float* into) {
+        add_gradient(kernel, left + key * stride, stride, round_up(count, 8), first, last, columns, right, width, into);
+      };
+      add(p, upstream_rows, dv.at(index * kChunkKeys + key));
+      add(ds, query_rows, dk.at(index * kChunkKeys + key));
+    }
+  });
+  each_strip(shape, tile, [&](const Strip& strip) { scatter<Number>(kernel, total + strip.first * width, nullptr, shape, tile, strip, head, dq); });
 }
 
 // dq in q's type; dk, dv [N,K,D] fp32, zero at entry: shared prefixes collect the gradients of all their branches.
-template <class Source, class Number>
+template <class Number>
 void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& log_sums, const Shape& shape,
               const std::vector<AttendBlock>& blocks, Tensor& dq, Tensor& dk, Tensor& dv) {
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);
   const auto* sums = log_sums.const_data_ptr<float>();
-  const auto capacity = most_keys(blocks), padded = (capacity + kChunkKeys - 1) / kChunkKeys * kChunkKeys;
-  std::vector<std::pair<PathGradient, PathGradient>> gradients;
-  std::vector<BackwardPanels<Source>> panels;
-  for (size_t s = 0; s < slices.size(); ++s) {
-    gradients.emplace_back(PathGradient(k.size(0), padded, shape.width), PathGradient(k.size(0), padded, shape.width));
-    panels.emplace_back(kernel, k, v, capacity);
-  }
+  const auto capacity = most_keys(blocks), padded = round_up(capacity, kChunkKeys);
+  struct Part {
+    KeyChunks keys, values;
+    PathGradient dk, dv;
+  };
+  std::vector<Part> parts;
+  for (size_t s = 0; s < slices.size(); ++s)
+    parts.push_back({KeyChunks(kernel, k, Layout::both, capacity), KeyChunks(kernel, v, Layout::rows, capacity), PathGradient(dk, padded, slices.size() > 1),
+                     PathGradient(dv, padded, slices.size() > 1)});
   for (int64_t head = 0; head < shape.kv_heads; ++head) {
     each_slice(slices.size(), [&](size_t s) {
-      panels[s].each([&](auto& each) { each.use_head(head); });
-      auto& [of_keys, of_values] = gradients[s];
+      auto& part = parts[s];
+      for (auto* each : {&part.keys, &part.values}) each->use_head(head);
+      for (auto* each : {&part.dk, &part.dv}) each->use_head(head);
       for (size_t i = slices[s].first; i < slices[s].second; ++i)
-        backward_tile<Source, Number>(kernel, dout, q, out, sums, panels[s], shape, tiles[i], head, dq, of_keys, of_values);
-      of_keys.follow(nullptr, 0);
-      of_values.follow(nullptr, 0);
+        backward_tile<Number>(kernel, dout, q, out, sums, part.keys, part.values, shape, tiles[i], head, dq, part.dk, part.dv);
+      part.dk.follow(nullptr, 0);
+      part.dv.follow(nullptr, 0);
     });
-    for (auto& [of_keys, of_values] : gradients) {   // in order, whatever thread was first
-      of_keys.add_to(dk, head);
-      of_values.add_to(dv, head);
+    for (auto& part : parts) {   // in order, whatever thread was first
+      part.dk.add_own();
+      part.dv.add_own();
     }
   }
 }
@@ -511,13 +417,12 @@ void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tenso
     }
 }
 
-// Calls with(source element, operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this machine.
+// Calls with(operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this machine.
 template <class With>
 void with_kernel(at::ScalarType type, With&& with) {
   const auto& kernel = gemm_kernel(type == at::kFloat ? Operand::f32 : Operand::bf16);
-  if (type == at::kFloat) with(float{}, float{}, kernel);
-  else if (kernel.operand == Operand::bf16) with(uint16_t{}, uint16_t{}, kernel);
-  else with(uint16_t{}, float{}, kernel);
+  if (kernel.operand == Operand::f32) with(float{}, kernel);
+  else with(uint16_t{}, kernel);
 }
 
 }  // namespace
@@ -545,15 +450,15 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
       keys.emplace(k);
       values.emplace(v);
     }
-    with_kernel(q.scalar_type(), [&](auto source, auto operand, const GemmKernel& kernel) {
-      forward<decltype(source), decltype(operand)>(kernel, q, *keys, *values, shape, pass.blocks, out, log_sums);
+    with_kernel(q.scalar_type(), [&](auto operand, const GemmKernel& kernel) {
+      forward<decltype(operand)>(kernel, q, *keys, *values, shape, pass.blocks, out, log_sums);
     });
     if (!recorded) return {out, nullptr};
     return {out, [=, blocks = pass.blocks, q = q.detach(), k = k.detach(), v = v.detach(), out = out.detach()](const Tensor& dout) -> Tensors {
       auto dq = at::empty(q.sizes(), q.options());
       auto dk = at::zeros(k.sizes(), at::TensorOptions(at::kFloat)), dv = at::zeros_like(dk);
-      with_kernel(q.scalar_type(), [&](auto source, auto operand, const GemmKernel& kernel) {
-        backward<decltype(source), decltype(operand)>(kernel, dout, q, k, v, out, log_sums, shape, blocks, dq, dk, dv);
+      with_kernel(q.scalar_type(), [&](auto operand, const GemmKernel& kernel) {
+        backward<decltype(operand)>(kernel, dout, q, k, v, out, log_sums, shape, blocks, dq, dk, dv);
       });
       return {dq, dk.to(k.scalar_type()), dv.to(v.scalar_type())};
     }};

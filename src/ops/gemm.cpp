@@ -400,7 +400,7 @@ std::byte* scratch_bytes(int slot, int64_t bytes) {
     std::unique_ptr<std::byte, FreeAligned> data;
     int64_t bytes = 0;
   };
-  thread_local std::array<Buffer, 20> buffers;
+  thread_local std::array<Buffer, 27> buffers;
   auto& buffer = buffers.at(static_cast<size_t>(slot));
   if (buffer.bytes < bytes) {
     buffer.data.reset();   // before the larger one is asked for

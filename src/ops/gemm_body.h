@@ -31,20 +31,12 @@ __attribute__((always_inline)) inline HalfCells to_bf16(Sums v) {   // nearest e
 }
 
 // Kept out of the tile: what they do with partial vectors would cost the tile half of its registers.
-template <Operand kType, bool kAdd>
 __attribute__((noinline)) void store_whole_rows(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t first_row) {
   char* c = static_cast<char*>(store.c) + first_row * store.c_row_bytes;
-  const char* add = kAdd ? reinterpret_cast<const char*>(store.add) + first_row * store.add_row_bytes : nullptr;
-  for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes, add += kAdd ? store.add_row_bytes : 0)
+  for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes)
     for (int64_t w = 0; w < vectors; ++w) {
-      Sums v = *sums++;
-      if constexpr (kAdd) v += load_sums(add + w * kLanes * 4);
-      if constexpr (kType == Operand::bf16) {
-        const HalfCells h = to_bf16(v);
-        std::memcpy(c + w * kLanes * 2, &h, sizeof h);
-      } else {
-        std::memcpy(c + w * kLanes * 4, &v, sizeof v);
-      }
+      const HalfCells h = to_bf16(*sums++);
+      std::memcpy(c + w * kLanes * 2, &h, sizeof h);
     }
 }
 
@@ -102,12 +94,30 @@ __attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, 
       }
     }
   }
+  // Whole vectors: what is added goes to the registers, fp32 goes straight from them. Everything else through a copy, so that the sums have no address.
   const bool whole = !store.bias && store.columns == W * kLanes;
-  if (whole && store.c_type == Operand::bf16 && !store.add) store_whole_rows<Operand::bf16, false>(&sums[0][0], R, W, store, row);
-  else if (whole && store.c_type == Operand::f32 && !store.add) store_whole_rows<Operand::f32, false>(&sums[0][0], R, W, store, row);
-  else if (whole && store.c_type == Operand::bf16) store_whole_rows<Operand::bf16, true>(&sums[0][0], R, W, store, row);
-  else if (whole) store_whole_rows<Operand::f32, true>(&sums[0][0], R, W, store, row);
-  else store_rows(&sums[0][0], R, W, store, row);
+  if (whole && store.add) {
+    const char* add = reinterpret_cast<const char*>(store.add) + row * store.add_row_bytes;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int w = 0; w < W; ++w) sums[r][w] += load_sums(add + r * store.add_row_bytes + w * kLanes * 4);
+  }
+  if (whole && store.c_type == Operand::f32) {
+    char* c = static_cast<char*>(store.c) + row * store.c_row_bytes;
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int w = 0; w < W; ++w) std::memcpy(c + r * store.c_row_bytes + w * kLanes * 4, &sums[r][w], sizeof(Sums));
+    return;
+  }
+  Sums copies[R][W];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int w = 0; w < W; ++w) copies[r][w] = sums[r][w];
+  if (whole) store_whole_rows(&copies[0][0], R, W, store, row);
+  else store_rows(&copies[0][0], R, W, store, row);
 }
 
 template <class Arithmetic, int R, int W>
@@ -212,8 +222,11 @@ void transpose(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* 
       }
       transpose_square<1>(square);
       const int64_t left = ((k + kPair - 1) / kPair) * 4 - begin * kBytes;
-      for (int64_t i = 0; i < kLanes && first + i < n; ++i)
-        std::memcpy(static_cast<char*>(out) + (first + i) * out_row_bytes + begin * kBytes, &square[i], static_cast<size_t>(left < kLanes * 4 ? left : kLanes * 4));
+      char* to = static_cast<char*>(out) + first * out_row_bytes + begin * kBytes;
+      for (int64_t i = 0; i < kLanes && first + i < n; ++i, to += out_row_bytes) {
+        if (left >= kLanes * 4) std::memcpy(to, &square[i], sizeof square[i]);
+        else std::memcpy(to, &square[i], static_cast<size_t>(left));
+      }
     }
 }
 

@@ -8,6 +8,15 @@ namespace retort {
 
 enum class Activation { silu, gelu_tanh };
 
+// Scores of some keys (rows) by query heads (columns, whole vectors of 16), [keys, stride] fp32. Column c is of query
+// i = (first_column + c) / group, which sees key j when diagonal + i - window < j <= diagonal + i; window 0 has no lower limit.
+struct ScoreBlock {
+  float* scores;
+  int64_t stride, keys, columns;
+  int64_t group, first_column, diagonal, window;
+  float scale, cap;        // z = scale * s, then cap * tanh(z / cap) when cap > 0
+};
+
 template <class Element>   // float, or uint16_t holding bf16
 struct RowLoops {
   // y = x * r * (offset + w), r = (mean(x^2) + epsilon)^-1/2, stored in `inverse_rms`. With `delta`, sum = x + delta takes x's place.
@@ -26,23 +35,33 @@ struct RowLoops {
   void (*softmax_gradient)(Element* z, float log_sum, float weight, float cap, int64_t count);
   // p = exp(z - top), times 1 - (z / cap)^2 when cap > 0 (z is the capped logit). Returns the sum of exp(z - top).
   float (*exponentials)(const float* z, float top, float cap, Element* p, int64_t count);
+  // One chunk of a running softmax over keys: raises `top`, the columns' largest z so far in powers of two (kNoScore at first), writes
+  // p [keys, stride of p] = 2^(z - top), zero where it is not seen, `factors` = 2^(old top - top) and sums = factors * sums + sum p.
+  void (*softmax)(const ScoreBlock& block, Element* p, int64_t p_stride, float* top, float* sums, float* factors);
+  // Probabilities p from the saved log_sums, and ds, the gradient of the raw scores: dp [keys, block.stride] is that of the
+  // probabilities, shared = sum_j p_j dp_j of a column over all keys.
+  void (*softmax_backward)(const ScoreBlock& block, const float* dp, const float* log_sums, const float* shared, Element* p, Element* ds, int64_t out_stride);
+  // y = x * by, element by element.
+  void (*times)(const float* x, const float* by, Element* y, int64_t count);
+  // out[r] = x_r . y_r
+  void (*dots)(const Element* x, const Element* y, int64_t rows, int64_t width, float* out);
   // Conversions between Element and float; `to_float` may scale.
   void (*to_float)(const Element* x, float scale, float* y, int64_t count);
   void (*from_float)(const float* x, Element* y, int64_t count);
 };
 
-// Rows of attention scores are always fp32.
+constexpr float kNoScore = -3.0e38f;
+
+// Of attention, all in fp32.
 struct ScoreLoops {
   // In place: raw scores s -> probabilities over columns [first, last) of scale * s (soft-capped when cap > 0), zero
   // elsewhere. Returns the log of the sum of exponentials.
   float (*probabilities)(float* s, int64_t columns, int64_t first, int64_t last, float scale, float cap);
-  // s: raw scores -> probabilities (from the saved log_sum); dp: gradient of probabilities -> gradient of raw scores.
-  // shared = sum_j p_j dp_j over the whole row.
-  void (*backward)(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum, float shared);
+  // What the softmax of the last chunk left: top -> log of the sum of exponentials, sums -> 1 / sums.
+  void (*finish)(float* top, float* sums, int64_t columns);
   float (*largest)(const float* z, int64_t count);
-  // y += a * x; and the inner product.
+  // y += a * x
   void (*add_scaled)(float* y, const float* x, float a, int64_t count);
-  float (*dot)(const float* x, const float* y, int64_t count);
   // y = scale * codes, of 8 bits.
   void (*codes_to_float)(const int8_t* codes, float scale, float* y, int64_t count);
 };

@@ -1,3 +1,5 @@
+#include <immintrin.h>
+
 #include "ops/row_loops_body.h"
 
 namespace retort {

@@ -50,9 +50,10 @@ inline void each(int64_t count, Body&& body) {
 }
 
 inline float sum(Lanes v) {
-  float total = 0;
-  for (int i = 0; i < kLanes; ++i) total += v[i];
-  return total;
+  v += __builtin_shuffle(v, Bits{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+  v += __builtin_shuffle(v, Bits{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11});
+  v += __builtin_shuffle(v, Bits{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13});
+  return v[0] + v[1];
 }
 inline Lanes all(float x) { return x - Lanes{}; }
 inline Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
@@ -226,41 +227,41 @@ float probabilities(float* s, int64_t columns, int64_t first, int64_t last, floa
   return top + __builtin_logf(all_of_it);
 }
 
-void score_backward(float* s, float* dp, int64_t columns, int64_t first, int64_t last, float scale, float cap, float log_sum, float shared) {
-  float* row = s + first;
-  float* gradient = dp + first;
-  const float inverse = cap > 0 ? 1.0f / cap : 0.0f;
-  each(last - first, [&](int64_t i, auto part) {
-    const Lanes z = capped(load(row + i, part), scale, cap), bent = z * inverse;
-    const Lanes p = exponential(z - log_sum);
-    store(row + i, p, part);
-    store(gradient + i, p * (load(gradient + i, part) - shared) * (1.0f - bent * bent) * scale, part);
-  });
-  for (float* outside : {s, dp}) {
-    std::memset(outside, 0, static_cast<size_t>(first) * 4);
-    std::memset(outside + last, 0, static_cast<size_t>(columns - last) * 4);
-  }
-}
-
 void add_scaled(float* y, const float* x, float a, int64_t count) {
   each(count, [&](int64_t i, auto part) { store(y + i, load(y + i, part) + a * load(x + i, part), part); });
 }
-float dot(const float* x, const float* y, int64_t count) {
-  Lanes total = {};
-  each(count, [&](int64_t i, auto part) { total += load(x + i, part) * load(y + i, part); });
-  return sum(total);
+template <class Element>
+void dots(const Element* x, const Element* y, int64_t rows, int64_t width, float* out) {
+  for (int64_t r = 0; r < rows; ++r, x += width, y += width) {
+    Lanes total = {};
+    each(width, [&](int64_t i, auto part) { total += load(x + i, part) * load(y + i, part); });
+    out[r] = sum(total);
+  }
+}
+template <class Element>
+void times(const float* x, const float* by, Element* y, int64_t count) {
+  each(count, [&](int64_t i, auto part) { store(y + i, load(x + i, part) * load(by + i, part), part); });
 }
 
 void codes_to_float(const int8_t* codes, float scale, float* y, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = scale * static_cast<float>(codes[i]);
 }
 
+}  // namespace
+}  // namespace retort
+
+#include "ops/score_loops_body.h"
+
+namespace retort {
+namespace {
+
 template <class Element>
 constexpr RowLoops<Element> table_of() {
   return {rms_norm<Element>, rms_norm_backward<Element>, rotate<Element>, gated<Element>, gated_backward<Element>, soft_cap<Element>,
-          log_sum_exp<Element>, softmax_gradient<Element>, exponentials<Element>, to_float<Element>, from_float<Element>};
+          log_sum_exp<Element>, softmax_gradient<Element>, exponentials<Element>,
+          softmax<Element>, softmax_backward<Element>, times<Element>, dots<Element>, to_float<Element>, from_float<Element>};
 }
-constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, score_backward, largest<float>, add_scaled, dot, codes_to_float}};
+constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, finish_softmax, largest<float>, add_scaled, codes_to_float}};
 
 }  // namespace
 }  // namespace retort

@@ -63,6 +63,14 @@ TEST(RowLoops, GatedActivationsAreTheFormulas) {
     }
 }
 
+// Scores of 40 keys by 64 columns, three query heads a query from the second head of the first query on.
+struct SeenScores {
+  static constexpr int64_t kKeys = 40, kColumns = 64, kGroup = 3, kFirst = 1, kDiagonal = 18;
+  int64_t window;
+  int64_t query(int64_t column) const { return (kFirst + column) / kGroup; }
+  bool seen(int64_t key, int64_t column) const { return key <= kDiagonal + query(column) && (window == 0 || key > kDiagonal + query(column) - window); }
+};
+
 TEST(RowLoops, SoftmaxOfAWindowWithACap) {
   for (const auto& path : paths())
     for (const float cap : {0.0f, 2.0f}) {
@@ -74,18 +82,52 @@ TEST(RowLoops, SoftmaxOfAWindowWithACap) {
       for (size_t i = 3; i < 36; ++i) total += std::exp(z[i] = cap > 0 ? cap * std::tanh(raw[i] * 0.5 / cap) : raw[i] * 0.5);
       EXPECT_NEAR(log_sum, std::log(total), 1e-5) << path.name;
       for (size_t i = 0; i < 40; ++i) EXPECT_NEAR(s[i], i >= 3 && i < 36 ? std::exp(z[i]) / total : 0, 1e-6) << path.name << " " << i;
-      // dS = P (dP - sum P dP) * scale * (1 - tanh^2)
-      auto again = raw, dp = normals(40, "dp");
-      const auto given = dp;
-      double shared = 0;
-      for (size_t i = 3; i < 36; ++i) shared += std::exp(z[i]) / total * given[i];
-      path.loops->scores.backward(again.data(), dp.data(), 40, 3, 36, 0.5f, cap, log_sum, static_cast<float>(shared));
-      for (size_t i = 0; i < 40; ++i) {
-        const double bend = cap > 0 ? 1 - z[i] * z[i] / cap / cap : 1;
-        EXPECT_NEAR(dp[i], i >= 3 && i < 36 ? std::exp(z[i]) / total * (given[i] - shared) * 0.5 * bend : 0, 1e-5) << path.name << " " << i;
-        EXPECT_NEAR(again[i], s[i], 1e-6);
-      }
     }
+}
+
+// The chunks of 25 and 15 keys of a column's softmax join, and its gradient is dS = P (dP - sum P dP) * scale * (1 - tanh^2).
+TEST(RowLoops, SoftmaxOverKeysInChunksAndItsGradient) {
+  constexpr auto kKeys = SeenScores::kKeys, kColumns = SeenScores::kColumns;
+  const auto at = [](int64_t key, int64_t column) { return static_cast<size_t>(key * kColumns + column); };
+  for (const auto& path : paths())
+    for (const float cap : {0.0f, 2.0f})
+      for (const int64_t window : {0, 9}) {
+        const SeenScores scores{window};
+        const auto raw = normals(kKeys * kColumns, "scores", 4), upstream = normals(kKeys * kColumns, "dp");
+        const auto block = [&](std::vector<float>& s, int64_t first, int64_t keys) {
+          return ScoreBlock{s.data() + first * kColumns, kColumns, keys, kColumns, scores.kGroup, scores.kFirst, scores.kDiagonal - first, window, 0.5f, cap};
+        };
+        auto s = raw;
+        std::vector<float> p(s.size()), top(kColumns, kNoScore), sums(kColumns), factors(kColumns);
+        path.loops->f32.softmax(block(s, 0, 25), p.data(), kColumns, top.data(), sums.data(), factors.data());
+        path.loops->f32.softmax(block(s, 25, kKeys - 25), p.data() + 25 * kColumns, kColumns, top.data(), sums.data(), factors.data());
+        path.loops->scores.finish(top.data(), sums.data(), kColumns);
+        std::vector<float> shared(kColumns), probabilities(s.size()), ds(s.size());
+        std::vector<double> expected(s.size());
+        for (int64_t c = 0; c < kColumns; ++c) {
+          double total = 0;
+          for (int64_t key = 0; key < kKeys; ++key) {
+            const double z = raw[at(key, c)] * 0.5;
+            total += expected[at(key, c)] = scores.seen(key, c) ? std::exp(cap > 0 ? cap * std::tanh(z / cap) : z) : 0;
+          }
+          EXPECT_NEAR(top[static_cast<size_t>(c)], std::log(total), 2e-5) << path.name << " " << c;
+          double mean = 0;
+          for (int64_t key = 0; key < kKeys; ++key) mean += (expected[at(key, c)] /= total) * upstream[at(key, c)];
+          shared[static_cast<size_t>(c)] = static_cast<float>(mean);
+          for (int64_t key = 0; key < kKeys; ++key) {   // the first chunk is relative to an earlier maximum
+            const float factor = sums[static_cast<size_t>(c)] * (key < 25 ? factors[static_cast<size_t>(c)] : 1);
+            EXPECT_NEAR(p[at(key, c)] * factor, expected[at(key, c)], 1e-6) << path.name << " " << key << " " << c;
+          }
+        }
+        s = raw;
+        path.loops->f32.softmax_backward(block(s, 0, kKeys), upstream.data(), top.data(), shared.data(), probabilities.data(), ds.data(), kColumns);
+        for (int64_t c = 0; c < kColumns; ++c)
+          for (int64_t key = 0; key < kKeys; ++key) {
+            const double bent = cap > 0 ? std::tanh(raw[at(key, c)] * 0.5 / cap) : 0, e = expected[at(key, c)];
+            EXPECT_NEAR(probabilities[at(key, c)], e, 1e-6) << path.name;
+            EXPECT_NEAR(ds[at(key, c)], e * (upstream[at(key, c)] - shared[static_cast<size_t>(c)]) * 0.5 * (1 - bent * bent), 1e-5) << path.name << " " << key << " " << c;
+          }
+      }
 }
 
 TEST(RowLoops, LogSumExpKeepsLargeLogitsAndShortTails) {

@@ -91,10 +91,10 @@ StepPlan plan_step(const std::vector<Sample>& samples, std::span<const int64_t> 
   StepPlan plan;
   plan.forests = build_forests(batch, row_tokens, 4, &plan.saving);
 
-  // Smaller forests for idle threads. A few forests on many threads still use inner threads, at about three quarters of the
-  // speed, so cutting must gain that much there.
+  // Forests of about equal size for all threads, instead of full ones and what is left. A few forests on many threads still use inner
+  // threads, at about three quarters of the speed, so cutting must gain that much there.
   const auto wanted = rounds(plan.forests, threads) * threads;
-  if (static_cast<int64_t>(plan.forests.size()) < wanted && batch.size() > plan.forests.size()) {
+  if (threads > 1 && batch.size() > plan.forests.size()) {
     Saving saving;
     auto budget = std::min(row_tokens, (plan.saving.forest_rows + wanted - 1) / wanted);
     auto cut = build_forests(batch, budget, 4, &saving);

@@ -99,6 +99,12 @@ TEST(Step, ThereIsWorkForEveryThread) {
   const auto rows = alone.forests[0].size();
   EXPECT_EQ(plan_step(samples, first(16), rows / 3 + 12, 1).forests.size(), 3u);
   EXPECT_EQ(plan_step(samples, first(16), rows / 3 + 12, 2).forests.size(), 4u);
+  // A full forest and a rest are as many as there are threads, but one of them would wait.
+  const auto full = plan_step(samples, first(16), rows * 3 / 4, 1), even = plan_step(samples, first(16), rows * 3 / 4, 2);
+  ASSERT_EQ(full.forests.size(), 2u);
+  EXPECT_GT(full.forests[0].size(), full.forests[1].size() * 2);
+  ASSERT_EQ(even.forests.size(), 2u);
+  EXPECT_LT(even.forests[0].size(), even.forests[1].size() * 3 / 2);
 }
 
 TEST(Step, OneSampleStaysOneForest) {

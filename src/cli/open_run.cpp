@@ -184,7 +184,7 @@ void Run::make_dataset() {
   }
   const auto& tokenizer = *model().tokenizer;
   if (!dataset_) dataset_ = build_dataset(recipe().data, tokenizer, chat());
-  write_token_store(data_spec().cache, {dataset_->train, dataset_->held_out, dataset_->held_out_indices, dataset_->counts}, provenance(recipe().data, tokenizer, chat()));
+  write_token_store(data_spec().cache, {dataset_->train.list(), dataset_->held_out.list(), dataset_->held_out_indices, dataset_->counts}, provenance(recipe().data, tokenizer, chat()));
 }
 
 LoadedModel& Run::trained() {

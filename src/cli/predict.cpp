@@ -93,7 +93,7 @@ uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
 
 }  // namespace
 
-RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples) {
+RunWork run_work(const TrainSpec& spec, const Samples& samples) {
   RunWork work;
   const auto threads = usable_threads(spec.threads);
   Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
@@ -115,7 +115,7 @@ RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples) {
   }
   // The longest sample comes some time.
   int64_t longest = 0;
-  for (const auto& sample : samples) longest = std::max(longest, static_cast<int64_t>(sample.tokens.size()) - 1);
+  for (size_t i = 0; i < samples.size(); ++i) longest = std::max(longest, samples.tokens(i) - 1);
   // Any thread gets the largest forest some time, and what it freed stays with it.
   work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, longest - work.most_rows);
   work.most_rows = std::max(work.most_rows, longest);
@@ -163,7 +163,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   need.weights = weight_bytes(model, recipe.adapter);
   need.trainables = bytes_of(trainable * (4 + 4 + state_bytes(recipe.train.optimizer)));
   for (const auto* side : {&dataset.train, &dataset.held_out})
-    for (const auto& sample : *side) need.samples += sample.tokens.size() * 8 + 200;
+    for (size_t i = 0; i < side->size(); ++i) need.samples += static_cast<uint64_t>(side->tokens(i)) * 8 + 200;
 
   const auto numbers = row_numbers(model, recipe.adapter);
   const auto layer = width * numbers.saved + 4.0 * static_cast<double>(config.heads);
@@ -186,7 +186,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   for (const auto& task : recipe.eval.tasks) {
     if (task.kind == "perplexity" || task.kind == "multiple_choice") continue;
     int64_t prompt = 0;
-    for (const auto& sample : dataset.held_out) prompt = std::max(prompt, static_cast<int64_t>(sample.tokens.size()));
+    for (size_t i = 0; i < dataset.held_out.size(); ++i) prompt = std::max(prompt, dataset.held_out.tokens(i));
     const auto texts = static_cast<double>(recipe.eval.batch);
     const auto kept = kv_type(recipe.eval.kv);
     const auto number = kept == KvType::int8 ? 1 + 4.0 / static_cast<double>(config.head_dim) : kept == KvType::bf16 ? 2 : kept == KvType::f32 ? 4 : width;
@@ -228,7 +228,7 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   for (const auto& name : exports.gguf)
     if (const auto mixture = mixture_from_name(name)) disk += static_cast<double>(mixture_bytes(*mixture, mutable_model));
   for (const auto* side : {&dataset.train, &dataset.held_out})
-    for (const auto& sample : *side) disk += static_cast<double>(sample.tokens.size()) * 4;
+    for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * 4;
   return bytes_of(disk);
 }
 

@@ -23,7 +23,7 @@ struct RunWork {
   double plain_rows_per_step = 0;
 };
 // From the first steps of the run itself (all of them when they are few), cut into forests as training cuts them.
-RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples);
+RunWork run_work(const TrainSpec& spec, const Samples& samples);
 
 struct MemoryPrediction {
   uint64_t program = 0;      // code, LibTorch, allocator, what every run has

@@ -30,7 +30,7 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
   const Features names_layers_that_are_there(recipe.distill->features, student.model->config, teacher.model->config, 0);
 }
 
-TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const std::vector<Sample>& samples)
+TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const Samples& samples)
     : recipe_(recipe), student_(student), chat_(chat), samples_(samples), distill_(recipe.distill.value_or(DistillSpec{})) {}
 
 std::filesystem::path TeacherOfRun::cache_folder() const {

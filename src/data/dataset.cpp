@@ -124,6 +124,7 @@ std::vector<int32_t> prompt_tokens(const Record& record, const Tokenizer& tokeni
 
 Dataset build_dataset(const DataSpec& spec, const std::vector<Record>& records, const Tokenizer& tokenizer, const ChatTemplate& chat) {
   Dataset dataset;
+  std::vector<Sample> train, held_out;
   auto& counts = dataset.counts;
   counts.records = static_cast<int64_t>(records.size());
   const auto held = held_out_records(spec, records);
@@ -181,13 +182,15 @@ Dataset build_dataset(const DataSpec& spec, const std::vector<Record>& records, 
         dataset.held_out_records.push_back(record);
         dataset.held_out_indices.push_back(static_cast<int64_t>(i));
       }
-      auto& side = held[i] ? dataset.held_out : dataset.train;
+      auto& side = held[i] ? held_out : train;
       for (int64_t copy = 1; copy < copies; ++copy) side.push_back(one);
       side.push_back(std::move(one));
     }
   }
-  if (dataset.train.empty()) throw RecipeError(fmt::format("data: no training sample is left of {} records ({} too long); check sources, length and held_out",
+  if (train.empty()) throw RecipeError(fmt::format("data: no training sample is left of {} records ({} too long); check sources, length and held_out",
                                                            counts.records, counts.skipped_long));
+  dataset.train = std::move(train);
+  dataset.held_out = std::move(held_out);
   return dataset;
 }
 

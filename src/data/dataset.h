@@ -7,7 +7,7 @@
 
 #include "data/data_spec.h"
 #include "data/record.h"
-#include "forest/forest.h"
+#include "forest/samples.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -28,7 +28,7 @@ struct DatasetCounts {
 };
 
 struct Dataset {
-  std::vector<Sample> train, held_out;
+  Samples train, held_out;
   std::vector<Record> held_out_records;  // one for each sample of held_out, in its order: prompt, expected completion, place
   std::vector<int64_t> held_out_indices;  // their places in read_records()
   DatasetCounts counts;

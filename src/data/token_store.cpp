@@ -94,7 +94,7 @@ Dataset load_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const Cha
     return dataset;
   }
   auto dataset = build_dataset(spec, records, tokenizer, chat);
-  write_token_store(spec.cache, {dataset.train, dataset.held_out, dataset.held_out_indices, dataset.counts}, made_from);
+  write_token_store(spec.cache, {dataset.train.list(), dataset.held_out.list(), dataset.held_out_indices, dataset.counts}, made_from);
   return dataset;
 }
 

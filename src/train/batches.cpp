@@ -7,9 +7,9 @@
 
 namespace retort {
 
-Batches::Batches(const std::vector<Sample>& samples, const BatchSpec& spec, uint64_t seed) : samples_(samples), spec_(spec), seed_(seed) {
+Batches::Batches(const Samples& samples, const BatchSpec& spec, uint64_t seed) : samples_(samples), spec_(spec), seed_(seed) {
   for (size_t i = 0; i < samples.size(); ++i) {
-    const auto& weights = samples[i].weights;
+    const auto weights = samples[i].weights;
     const bool supervised = weights.size() > 1 && std::any_of(weights.begin() + 1, weights.end(), [](float weight) { return weight != 0; });
     (supervised ? supervised_ : unsupervised_).push_back(static_cast<int64_t>(i));
   }
@@ -29,7 +29,7 @@ int64_t Batches::end_of_step(int64_t begin) const {
   if (spec_.tokens == 0) return last;
   int64_t tokens = 0, end = begin;
   for (; end < last; ++end) {
-    tokens += static_cast<int64_t>(samples_[static_cast<size_t>(order_[static_cast<size_t>(end)])].tokens.size());
+    tokens += samples_.tokens(static_cast<size_t>(order_[static_cast<size_t>(end)]));
     if (tokens > spec_.tokens && end > begin) break;
   }
   return end;

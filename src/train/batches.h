@@ -1,6 +1,6 @@
 // Which samples each optimizer step holds: a keyed shuffle for every epoch, cut into steps. A place in the data is two counters.
 #pragma once
-#include "forest/forest.h"
+#include "forest/samples.h"
 #include "train/train_spec.h"
 
 namespace retort {
@@ -8,7 +8,7 @@ namespace retort {
 class Batches {
  public:
   // Samples that supervise no token take no part.
-  Batches(const std::vector<Sample>& samples, const BatchSpec& spec, uint64_t seed);
+  Batches(const Samples& samples, const BatchSpec& spec, uint64_t seed);
 
   struct Place {
     int64_t epoch = 0, taken = 0;   // samples of this epoch that earlier steps took
@@ -24,7 +24,7 @@ class Batches {
   int64_t end_of_step(int64_t begin) const;
   void shuffle(int64_t epoch);
 
-  const std::vector<Sample>& samples_;
+  Samples samples_;
   BatchSpec spec_;
   uint64_t seed_;
   std::vector<int64_t> supervised_, unsupervised_;

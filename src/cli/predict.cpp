@@ -23,6 +23,10 @@ constexpr uint64_t kProgramBytes = uint64_t{150} << 20;    // code and tables of
 constexpr uint64_t kThreadBytes = uint64_t{12} << 20;      // packed operands and buffers of one thread
 constexpr double kLogitBytes = 32 << 20;                   // ops/head.cpp: logits that one thread holds at a time where the head learns
 
+constexpr uint64_t kSampleBytes = 60;      // where it begins, its id, its place in the order of an epoch
+constexpr uint64_t kTokenBytes = 5;        // packed, where data.cache names no store that they stay in
+constexpr uint64_t kHeldOutBytes = 28;     // of a held-out token: its record's text; token, position and target in the forests of the held-out loss
+
 constexpr int64_t kLookedAt = 64;   // steps
 
 // PEFT's rule: the whole name, or its end after a dot.
@@ -162,8 +166,10 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   need.program = kProgramBytes + kThreadBytes * static_cast<uint64_t>(usable_threads(recipe.train.threads));
   need.weights = weight_bytes(model, recipe.adapter);
   need.trainables = bytes_of(trainable * (4 + 4 + state_bytes(recipe.train.optimizer)));
-  for (const auto* side : {&dataset.train, &dataset.held_out})
-    for (size_t i = 0; i < side->size(); ++i) need.samples += static_cast<uint64_t>(side->tokens(i)) * 8 + 200;
+  const uint64_t packed = recipe.data.cache.empty() ? kTokenBytes : 0;
+  const auto tokens = [](const Samples& samples, size_t i) { return static_cast<uint64_t>(samples.tokens(i)); };
+  for (size_t i = 0; i < dataset.train.size(); ++i) need.samples += kSampleBytes + tokens(dataset.train, i) * packed;
+  for (size_t i = 0; i < dataset.held_out.size(); ++i) need.samples += kSampleBytes + tokens(dataset.held_out, i) * (packed + kHeldOutBytes);
 
   const auto numbers = row_numbers(model, recipe.adapter);
   const auto layer = width * numbers.saved + 4.0 * static_cast<double>(config.heads);
@@ -228,7 +234,7 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   for (const auto& name : exports.gguf)
     if (const auto mixture = mixture_from_name(name)) disk += static_cast<double>(mixture_bytes(*mixture, mutable_model));
   for (const auto* side : {&dataset.train, &dataset.held_out})
-    for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * 4;
+    for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * kTokenBytes;
   return bytes_of(disk);
 }
 

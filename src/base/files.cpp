@@ -1,6 +1,7 @@
 #include "base/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -15,6 +16,7 @@
 
 #include "base/bus_error.h"
 #include "base/error.h"
+#include "base/unfinished_file.h"
 
 namespace retort {
 namespace {
@@ -178,6 +180,51 @@ void AtomicFile::commit() {
   }
   sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
   note(&Record::written, path_);
+}
+
+namespace {
+
+void remove_parts_of(const std::filesystem::path& target) {
+  const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
+  const auto prefix = target.filename().string() + ".part-";
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (!entry.path().filename().string().starts_with(prefix) || !entry.is_regular_file(error)) continue;
+    const int descriptor = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (descriptor < 0) continue;
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
+    ::close(descriptor);
+  }
+}
+
+}  // namespace
+
+UnfinishedFile::UnfinishedFile(std::filesystem::path target) : target_(std::move(target)), temporary_(target_) {
+  if (target_.has_parent_path()) make_folder(target_.parent_path());
+  remove_parts_of(target_);
+  temporary_ += ".part-" + std::to_string(::getpid());
+  descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (descriptor_ < 0) throw Failure(target_.string() + ": cannot be written: " + reason());
+  // Where the file system knows no locks, another writer may take this for a leftover.
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(std::exchange(descriptor_, -1));
+    throw Failure(target_.string() + ": another process is writing it");
+  }
+  if (::ftruncate(descriptor_, 0) != 0) throw Failure(target_.string() + ": cannot be written: " + reason());
+}
+
+UnfinishedFile::~UnfinishedFile() {
+  if (descriptor_ < 0) return;
+  ::unlink(temporary_.c_str());
+  ::close(descriptor_);
+}
+
+void UnfinishedFile::commit() {
+  if (::fsync(descriptor_) != 0) throw Failure(target_.string() + ": fsync failed: " + reason());
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) throw Failure(target_.string() + ": rename failed: " + reason());
+  ::close(std::exchange(descriptor_, -1));
+  sync_folder(target_.has_parent_path() ? target_.parent_path() : ".");
+  note(&Record::written, target_);
 }
 
 void write_text(const std::filesystem::path& path, std::string_view text) {

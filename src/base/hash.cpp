@@ -48,13 +48,24 @@ Sha256& Sha256::add(std::span<const std::byte> data) {
   return *this;
 }
 
-std::string Sha256::hex() {
-  unsigned char digest[32];
+std::array<uint8_t, 32> Sha256::digest() {
+  std::array<uint8_t, 32> all = {};
   unsigned int length = 0;
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest, &length);
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), all.data(), &length);
+  return all;
+}
+
+std::string Sha256::hex() {
   std::string text;
-  for (const auto byte : digest) text += fmt::format("{:02x}", byte);
+  for (const auto byte : digest()) text += fmt::format("{:02x}", byte);
   return text;
+}
+
+ContentKey content_key(Sha256& hash) {
+  ContentKey key;
+  const auto all = hash.digest();
+  for (size_t i = 0; i < 8; ++i) key.high = key.high << 8 | all[i], key.low = key.low << 8 | all[8 + i];
+  return key;
 }
 
 std::string sha256(std::string_view text) { return Sha256().add(text).hex(); }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/json.h"
 #include "base/machine_memory.h"
@@ -11,7 +12,9 @@
 #include "cli/recipe_option.h"
 #include "cli/stage_distill.h"
 #include "data/check_samples.h"
+#include "data/overlap.h"
 #include "data/reject.h"
+#include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "report/progress.h"
 
@@ -49,15 +52,16 @@ Exit check(const CheckOptions& options) {
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights, compute == at::kBFloat16 ? "bf16" : "f32"));
   say("template", fmt::format("{}: {}", chat.name, chat.documentation));
 
-  std::vector<RejectionCounts> rejections;
-  const auto records = read_records(recipe.data, &rejections);
+  const SourceFiles files(recipe.data.sources, recipe.train.threads);
+  const auto plan = plan_records(recipe.data, files);
   int64_t rejected = 0;
-  for (const auto& source : rejections) {
+  for (const auto& source : plan.rejections) {
     say("reject", describe(source));
     rejected += source.total();
   }
-  const auto held_out = held_out_records(recipe.data, records);
-  const auto dataset = build_dataset(recipe.data, records, *base.tokenizer, chat);
+  // A store that is there is what a run would read, or refuse.
+  const bool stored = !recipe.data.cache.empty() && std::filesystem::exists(recipe.data.cache);
+  const auto dataset = stored ? load_dataset(recipe.data, *base.tokenizer, chat, nullptr, recipe.train.threads) : build_dataset(recipe.data, files, plan, *base.tokenizer, chat);
   if (!recipe.train.memory.empty() && recipe.adapter.kind != "none") {
     const auto choice = choose_for_memory(recipe, model, compute, dataset);
     say("budget", fmt::format("{} of {}", describe(choice), recipe.train.memory));
@@ -67,7 +71,7 @@ Exit check(const CheckOptions& options) {
   if (!options.json) {
     const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");
     fmt::print("\n{}\n", rendered_samples(dataset.train, *base.tokenizer, static_cast<size_t>(options.samples), colour));
-    fmt::print("{}\n", describe_samples(dataset, sample_statistics(dataset.train, recipe.train.batch.samples, recipe.train.batch.row_tokens, recipe.train.seed), find_overlap(records, held_out)));
+    fmt::print("{}\n", describe_samples(dataset, sample_statistics(dataset.train, recipe.train.batch.samples, recipe.train.batch.row_tokens, recipe.train.seed), find_overlap(files, plan)));
     std::fflush(stdout);
   }
   refuse_bad_samples(dataset, *base.tokenizer, chat);

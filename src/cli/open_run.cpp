@@ -98,7 +98,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   if (!fs::exists(folder_)) {
     require_fitting(*model().model, recipe().adapter);
     require_usable_teacher(recipe(), model());
-    dataset_ = own_store() ? build_dataset(recipe().data, *model().tokenizer, chat()) : load_dataset(recipe().data, *model().tokenizer, chat());
+    dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
     check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
     refuse_without_memory();
   }
@@ -173,7 +173,7 @@ DataSpec Run::data_spec() const {
 }
 
 const Dataset& Run::dataset() {
-  if (!dataset_) dataset_ = load_dataset(data_spec(), *model().tokenizer, chat());
+  if (!dataset_) dataset_ = load_dataset(data_spec(), *model().tokenizer, chat(), nullptr, recipe().train.threads);
   return *dataset_;
 }
 
@@ -183,8 +183,8 @@ void Run::make_dataset() {
     return;
   }
   const auto& tokenizer = *model().tokenizer;
-  if (!dataset_) dataset_ = build_dataset(recipe().data, tokenizer, chat());
-  write_token_store(data_spec().cache, {dataset_->train, dataset_->held_out, dataset_->held_out_indices, dataset_->counts}, provenance(recipe().data, tokenizer, chat()));
+  if (!dataset_) dataset_ = build_dataset(recipe().data, tokenizer, chat(), recipe().train.threads);
+  write_token_store(data_spec().cache, {dataset_->train, dataset_->held_out, dataset_->held_out_rows, dataset_->counts}, provenance(recipe().data, tokenizer, chat()));
 }
 
 LoadedModel& Run::trained() {

@@ -23,6 +23,10 @@ constexpr uint64_t kProgramBytes = uint64_t{150} << 20;    // code and tables of
 constexpr uint64_t kThreadBytes = uint64_t{12} << 20;      // packed operands and buffers of one thread
 constexpr double kLogitBytes = 32 << 20;                   // ops/head.cpp: logits that one thread holds at a time where the head learns
 
+constexpr uint64_t kSampleBytes = 60;      // where it begins, its id, its place in the order of an epoch
+constexpr uint64_t kTokenBytes = 5;        // packed, where data.cache names no store that they stay in
+constexpr uint64_t kHeldOutBytes = 28;     // of a held-out token: its record's text; token, position and target in the forests of the held-out loss
+
 constexpr int64_t kLookedAt = 64;   // steps
 
 // PEFT's rule: the whole name, or its end after a dot.
@@ -93,7 +97,7 @@ uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
 
 }  // namespace
 
-RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples) {
+RunWork run_work(const TrainSpec& spec, const Samples& samples) {
   RunWork work;
   const auto threads = usable_threads(spec.threads);
   Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
@@ -115,7 +119,7 @@ RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples) {
   }
   // The longest sample comes some time.
   int64_t longest = 0;
-  for (const auto& sample : samples) longest = std::max(longest, static_cast<int64_t>(sample.tokens.size()) - 1);
+  for (size_t i = 0; i < samples.size(); ++i) longest = std::max(longest, samples.tokens(i) - 1);
   // Any thread gets the largest forest some time, and what it freed stays with it.
   work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, longest - work.most_rows);
   work.most_rows = std::max(work.most_rows, longest);
@@ -162,8 +166,10 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   need.program = kProgramBytes + kThreadBytes * static_cast<uint64_t>(usable_threads(recipe.train.threads));
   need.weights = weight_bytes(model, recipe.adapter);
   need.trainables = bytes_of(trainable * (4 + 4 + state_bytes(recipe.train.optimizer)));
-  for (const auto* side : {&dataset.train, &dataset.held_out})
-    for (const auto& sample : *side) need.samples += sample.tokens.size() * 8 + 200;
+  const uint64_t packed = recipe.data.cache.empty() ? kTokenBytes : 0;
+  const auto tokens = [](const Samples& samples, size_t i) { return static_cast<uint64_t>(samples.tokens(i)); };
+  for (size_t i = 0; i < dataset.train.size(); ++i) need.samples += kSampleBytes + tokens(dataset.train, i) * packed;
+  for (size_t i = 0; i < dataset.held_out.size(); ++i) need.samples += kSampleBytes + tokens(dataset.held_out, i) * (packed + kHeldOutBytes);
 
   const auto numbers = row_numbers(model, recipe.adapter);
   const auto layer = width * numbers.saved + 4.0 * static_cast<double>(config.heads);
@@ -186,7 +192,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   for (const auto& task : recipe.eval.tasks) {
     if (task.kind == "perplexity" || task.kind == "multiple_choice") continue;
     int64_t prompt = 0;
-    for (const auto& sample : dataset.held_out) prompt = std::max(prompt, static_cast<int64_t>(sample.tokens.size()));
+    for (size_t i = 0; i < dataset.held_out.size(); ++i) prompt = std::max(prompt, dataset.held_out.tokens(i));
     const auto texts = static_cast<double>(recipe.eval.batch);
     const auto kept = kv_type(recipe.eval.kv);
     const auto number = kept == KvType::int8 ? 1 + 4.0 / static_cast<double>(config.head_dim) : kept == KvType::bf16 ? 2 : kept == KvType::f32 ? 4 : width;
@@ -228,7 +234,7 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   for (const auto& name : exports.gguf)
     if (const auto mixture = mixture_from_name(name)) disk += static_cast<double>(mixture_bytes(*mixture, mutable_model));
   for (const auto* side : {&dataset.train, &dataset.held_out})
-    for (const auto& sample : *side) disk += static_cast<double>(sample.tokens.size()) * 4;
+    for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * kTokenBytes;
   return bytes_of(disk);
 }
 

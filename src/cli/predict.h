@@ -23,13 +23,13 @@ struct RunWork {
   double plain_rows_per_step = 0;
 };
 // From the first steps of the run itself (all of them when they are few), cut into forests as training cuts them.
-RunWork run_work(const TrainSpec& spec, const std::vector<Sample>& samples);
+RunWork run_work(const TrainSpec& spec, const Samples& samples);
 
 struct MemoryPrediction {
   uint64_t program = 0;      // code, LibTorch, allocator, what every run has
   uint64_t weights = 0;      // the base as it is held, and the file's pages it was made from
   uint64_t trainables = 0;   // fp32 leaves, their gradients, optimizer states
-  uint64_t samples = 0;      // tokens and weights of loss
+  uint64_t samples = 0;      // tokens and weights of loss, or where they are in the store
   uint64_t passes = 0;       // training: activations, logits and gradients of all forests at work
   uint64_t generation = 0;   // evaluation: caches and logits of answers that grow together
 

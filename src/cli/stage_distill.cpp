@@ -72,7 +72,7 @@ LoadedModel load_student(const Recipe& recipe) {
     throw RecipeError("adapter.kind: an adapter for a student that is cut at start would have no base on disk; use full, or write the student with `retort prune`");
   const auto& spec = *recipe.prune;
   const bool measured = spec.rank_layers == "influence" || spec.intermediate > 0 || spec.kv_heads > 0 || spec.hidden > 0;
-  std::vector<Sample> samples;
+  Samples samples;
   if (measured) samples = build_dataset(recipe.data, *source.tokenizer, choose_chat_template(recipe.data.chat_template, source.chat_template_source)).train;
   return prune(source, at::kFloat, spec, samples, usable_threads(recipe.train.threads)).model;
 }
@@ -160,8 +160,8 @@ Json compare_now(Run& run, bool baseline) {
   const Student teacher{*loaded.loaded.model, loaded.compute};
   std::vector<Student> measured;
   for (const auto& [name, student] : students) measured.push_back({*student.model, run.compute()});
-  const auto measure = [&](const Student* with, const std::vector<Student>& models, const std::vector<Sample>& samples, const Tokenizer& tokens) {
-    return measure_quality(with, models, build_forests(samples, recipe.eval.row_tokens), tokens, tokens.size(), recipe.eval.threads);
+  const auto measure = [&](const Student* with, const std::vector<Student>& models, const Samples& samples, const Tokenizer& tokens) {
+    return measure_quality(with, models, build_forests(samples.list(), recipe.eval.row_tokens), tokens, tokens.size(), recipe.eval.threads);
   };
   auto qualities = measure(asked.other_tokens() ? nullptr : &teacher, measured, run.dataset().held_out, tokenizer);
   if (asked.other_tokens()) qualities.push_back(measure(nullptr, {teacher}, asked.dataset().held_out, *loaded.loaded.tokenizer).front());

@@ -112,8 +112,7 @@ Json compare(Run& run, const Export& one) {
   if (chat.name != run.chat().name)
     throw Failure(fmt::format("{}: its chat template reads back as {}, the base has {}; please report it", one.path.string(), chat.name, run.chat().name));
 
-  auto samples = dataset.held_out;
-  samples.resize(std::min(samples.size(), static_cast<size_t>(recipe.exports.compare_samples)));
+  const auto samples = dataset.held_out.list(0, std::min(dataset.held_out.size(), static_cast<size_t>(recipe.exports.compare_samples)));
   Json values;
   if (!samples.empty()) {
     // fp32 on both sides: what is measured is the file, not the rounding of activations.

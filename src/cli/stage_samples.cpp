@@ -30,11 +30,11 @@ SamplesResult prepare_samples(Run& run) {
     run.make_dataset();
     const auto& dataset = run.dataset();
     refuse_bad_samples(dataset, *run.model().tokenizer, run.chat());
-    std::vector<RejectionCounts> rejections;
-    const auto records = read_records(run.recipe().data, &rejections);
-    const auto overlap = find_overlap(records, held_out_records(run.recipe().data, records));
+    const SourceFiles files(run.recipe().data.sources, run.recipe().train.threads);
+    const auto plan = plan_records(run.recipe().data, files);
+    const auto overlap = find_overlap(files, plan);
     return Json{{"train", dataset.train.size()}, {"held_out", dataset.held_out.size()}, {"tokens", dataset.counts.tokens}, {"supervised", dataset.counts.supervised},
-                {"notes", notes_of(dataset.counts, rejections, overlap)}};
+                {"notes", notes_of(dataset.counts, plan.rejections, overlap)}};
   });
   SamplesResult result;
   result.train = stage.values.at("train");

@@ -30,7 +30,7 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
   const Features names_layers_that_are_there(recipe.distill->features, student.model->config, teacher.model->config, 0);
 }
 
-TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const std::vector<Sample>& samples)
+TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const Samples& samples)
     : recipe_(recipe), student_(student), chat_(chat), samples_(samples), distill_(recipe.distill.value_or(DistillSpec{})) {}
 
 std::filesystem::path TeacherOfRun::cache_folder() const {
@@ -57,7 +57,7 @@ const ChatTemplate& TeacherOfRun::chat() {
 }
 
 const Dataset& TeacherOfRun::dataset() {
-  if (!dataset_) dataset_ = build_dataset(recipe_.data, *teacher().loaded.tokenizer, chat());
+  if (!dataset_) dataset_ = build_dataset(recipe_.data, *teacher().loaded.tokenizer, chat(), recipe_.train.threads);
   return *dataset_;
 }
 
@@ -163,11 +163,12 @@ TaughtObjective TeacherOfRun::objective(const ModelConfig& student) {
 
 std::string collect_answers(const Recipe& recipe, const Tokenizer& student) {
   const auto& spec = *recipe.teacher;
-  const auto all = read_records(recipe.data);
-  const auto held_out = held_out_records(recipe.data, all);
-  std::vector<Record> records;
-  for (size_t i = 0; i < all.size(); ++i)
-    if (!held_out[i]) records.push_back(all[i]);
+  const SourceFiles files(recipe.data.sources);
+  const auto plan = plan_records(recipe.data, files);
+  std::vector<int64_t> rows;
+  for (size_t row = 0; row < plan.rows.size(); ++row)
+    if (plan.rows[row].side == Side::train) rows.push_back(static_cast<int64_t>(row));
+  const auto records = records_of_rows(files, rows, "data");
   std::unique_ptr<ServedTeacher> teacher;
   const auto connected = [&]() -> ServedTeacher& {
     if (!teacher) teacher = connect_teacher(spec, student);

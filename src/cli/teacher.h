@@ -28,7 +28,7 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student);
 class TeacherOfRun {
  public:
   // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a teacher section.
-  TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const std::vector<Sample>& samples);
+  TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const Samples& samples);
 
   // RecipeError when distill.alignment asks for the student's tokens and it has others.
   Teacher& teacher();
@@ -49,11 +49,11 @@ class TeacherOfRun {
   ServedTeacher& served_teacher();
   ServedTeachJob served_job();
   std::string complete_served(int64_t shard, int64_t shards);
-  const std::vector<Sample>& taught() { return other_tokens() ? dataset().train : samples_; }
+  Samples taught() { return other_tokens() ? dataset().train : samples_; }
   const Recipe& recipe_;
   const Tokenizer& student_;
   const ChatTemplate& chat_;
-  const std::vector<Sample>& samples_;
+  Samples samples_;
   DistillSpec distill_;
   std::optional<Teacher> teacher_;
   std::unique_ptr<ServedTeacher> served_;

@@ -54,7 +54,7 @@ std::string percent(double share) { return fmt::format("{:.1f}%", 100 * share); 
 
 }  // namespace
 
-std::string rendered_samples(const std::vector<Sample>& samples, const Tokenizer& tokenizer, size_t count, bool colour, size_t longest) {
+std::string rendered_samples(const Samples& samples, const Tokenizer& tokenizer, size_t count, bool colour, size_t longest) {
   std::string out;
   const std::string_view begin = colour ? "\x1b[32m" : "\u27e6", end = colour ? "\x1b[0m" : "\u27e7";
   for (size_t s = 0; s < std::min(count, samples.size()); ++s) {
@@ -82,7 +82,7 @@ std::string rendered_samples(const std::vector<Sample>& samples, const Tokenizer
   return out;
 }
 
-SampleStatistics sample_statistics(const std::vector<Sample>& samples, int64_t step_samples, int64_t budget_rows, int64_t seed) {
+SampleStatistics sample_statistics(const Samples& samples, int64_t step_samples, int64_t budget_rows, int64_t seed) {
   SampleStatistics found;
   found.samples = static_cast<int64_t>(samples.size());
   if (samples.empty()) return found;
@@ -121,7 +121,7 @@ SampleStatistics sample_statistics(const std::vector<Sample>& samples, int64_t s
   return found;
 }
 
-std::vector<std::string> sample_problems(const std::vector<Sample>& samples, const Tokenizer& tokenizer, const ChatTemplate& chat) {
+std::vector<std::string> sample_problems(const Samples& samples, const Tokenizer& tokenizer, const ChatTemplate& chat) {
   const auto ends = end_tokens(tokenizer, chat);
   int64_t counts[5] = {};
   std::string places[5];

@@ -11,7 +11,7 @@ namespace retort {
 
 // Samples as the model meets them, supervised tokens coloured (ANSI green) or, without `colour`, between ⟦ and ⟧.
 // Control bytes of the data are escaped, so a sample cannot drive the terminal. At most `longest` bytes of each.
-std::string rendered_samples(const std::vector<Sample>& samples, const Tokenizer& tokenizer, size_t count, bool colour, size_t longest = 4000);
+std::string rendered_samples(const Samples& samples, const Tokenizer& tokenizer, size_t count, bool colour, size_t longest = 4000);
 
 struct SampleStatistics {
   int64_t samples = 0, tokens = 0, supervised = 0;
@@ -22,14 +22,14 @@ struct SampleStatistics {
 };
 
 // step_samples: how many samples an optimizer step takes (sharing happens inside one step); row budget in tokens.
-SampleStatistics sample_statistics(const std::vector<Sample>& samples, int64_t step_samples, int64_t budget_rows, int64_t seed);
+SampleStatistics sample_statistics(const Samples& samples, int64_t step_samples, int64_t budget_rows, int64_t seed);
 
 // Why training on these samples would go wrong; one line a kind, with the number of samples and the first places:
 //   zero mask      no token is supervised
 //   double BOS     two BOS tokens in front
 //   untrained EOS  the last answer's end token is there but not supervised
 //   cut answer     the last answer has no end token
-std::vector<std::string> sample_problems(const std::vector<Sample>& samples, const Tokenizer& tokenizer, const ChatTemplate& chat);
+std::vector<std::string> sample_problems(const Samples& samples, const Tokenizer& tokenizer, const ChatTemplate& chat);
 
 // RecipeError with all lines of sample_problems() when there is one.
 void refuse_bad_samples(const Dataset& dataset, const Tokenizer& tokenizer, const ChatTemplate& chat);

@@ -30,6 +30,7 @@ class CsvRows {
       return true;
     }
   }
+  size_t at() const { return at_; }
   std::string place() const { return fmt::format("{}:{}", file_, row_line_); }
 
  private:
@@ -69,7 +70,7 @@ class CsvRows {
 
 }  // namespace
 
-void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take) {
+void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take, const std::function<void(size_t)>& passed) {
   CsvRows rows(without_bom(content), file, delimiter);
   std::vector<std::string> names, fields;
   if (!rows.next(names)) corrupt(file, "", "is empty; expected a header row with column names");
@@ -91,7 +92,9 @@ void read_csv(std::string_view content, std::string_view file, char delimiter, c
       columns.emplace_back(names[i], std::move(fields[i]));
     }
     take(std::move(columns), rows.place());
-    if (++records % 1024 == 0) leave_if_stopped("reading samples");
+    if (++records % 1024 != 0) continue;
+    leave_if_stopped("reading samples");
+    if (passed) passed(rows.at());
   }
   if (records == 0) corrupt(file, "", "holds a header but no rows");
 }

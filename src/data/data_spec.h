@@ -69,7 +69,7 @@ struct DataSpec {
           "plain text loses its end); split cuts plain text into several samples. What was done is counted and reported");
     field("loss", loss, one_of({"completion", "last_answer", "all"}), "which tokens are learned: all answers, the last answer, or every token");
     field("seed", seed, at_least(0), "names the split and the choice of samples");
-    field("cache", cache, any(), "HDF5 file that keeps the tokens for the next run; empty: none");
+    field("cache", cache, any(), "HDF5 file that keeps the tokens for the next run; training reads its samples out of it. Empty: none, they are held in memory");
   }
 };
 

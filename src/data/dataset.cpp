@@ -1,21 +1,14 @@
 #include "data/dataset.h"
 
 #include <algorithm>
-#include <cmath>
-#include <map>
-#include <set>
+#include <memory>
 
 #include "base/error.h"
-#include "base/hash.h"
-#include "base/random.h"
 #include "base/stop.h"
+#include "data/packed_samples.h"
 
 namespace retort {
 namespace {
-
-uint64_t hash_number(std::string_view hex) { return std::stoull(std::string(hex.substr(0, 16)), nullptr, 16); }
-
-std::string split_key(const Record& record) { return record.group.empty() ? record_hash(record) : sha256("group:" + record.group); }
 
 void weigh(const DataSpec& spec, const RenderedTokens& rendered, Sample& sample) {
   sample.tokens = rendered.tokens;
@@ -66,34 +59,67 @@ std::vector<Sample> pieces_of(const Sample& whole, size_t limit) {
   return pieces;
 }
 
-// How often a training sample is used in an epoch: the whole part of the weight, and once more with its fraction.
-int64_t uses(double weight, uint64_t key, const Draws& draws) {
-  const double whole = std::floor(weight);
-  return static_cast<int64_t>(whole) + (draws.uniform(key) < weight - whole ? 1 : 0);
+// What one record becomes.
+struct Made {
+  std::vector<Sample> samples;
+  int64_t skipped = 0, cut = 0, pieces = 0;
+};
+
+Made made_of(const DataSpec& spec, const Record& record, const Tokenizer& tokenizer, const ChatTemplate& chat) {
+  const auto limit = static_cast<size_t>(spec.row_tokens);
+  Made made;
+  auto sample = make_sample(spec, record, tokenizer, chat);
+  if (sample.tokens.size() <= limit) {
+    made.samples.push_back(std::move(sample));
+  } else if (spec.length == "error") {
+    throw RecipeError(fmt::format("{}: {} tokens, but data.row_tokens is {}; raise it, or set data.length to skip, cut{}", record.place,
+                                  sample.tokens.size(), spec.row_tokens, record.messages.empty() ? " or split" : ""));
+  } else if (spec.length == "skip") {
+    made.skipped = 1;
+  } else if (record.messages.empty()) {
+    made.samples = pieces_of(sample, limit);
+    if (spec.length == "cut") {
+      made.samples.resize(1);
+      made.samples[0].id = record.place;
+      made.cut = 1;
+    } else {
+      made.pieces = static_cast<int64_t>(made.samples.size());
+    }
+  } else if (spec.length == "split") {
+    throw RecipeError(fmt::format("{}: {} tokens, but data.row_tokens is {}; data.length split is for plain text, a conversation can be skipped or cut",
+                                  record.place, sample.tokens.size(), spec.row_tokens));
+  } else if (cut_to_fit(spec, record, tokenizer, chat, sample)) {
+    made.samples.push_back(std::move(sample));
+    made.cut = 1;
+  } else {
+    made.skipped = 1;
+  }
+  return made;
 }
+
+void count(const Made& made, int64_t copies, DatasetCounts& counts) {
+  counts.skipped_long += made.skipped;
+  counts.cut += made.cut;
+  counts.split_pieces += made.pieces;
+  for (const auto& sample : made.samples) {
+    const auto tokens = static_cast<int64_t>(sample.tokens.size());
+    counts.tokens += tokens * copies;
+    counts.longest = std::max(counts.longest, tokens);
+    counts.supervised += std::count_if(sample.weights.begin(), sample.weights.end(), [](float w) { return w > 0; }) * copies;
+  }
+}
+
+class Packing : public SampleSink {
+ public:
+  void add(const Sample& sample) override { packed->add(sample); }
+  std::shared_ptr<PackedSamples> packed = std::make_shared<PackedSamples>();
+};
 
 }  // namespace
 
 std::vector<bool> held_out_records(const DataSpec& spec, const std::vector<Record>& records) {
-  const Draws draws(static_cast<uint64_t>(spec.seed), "held_out");
-  std::vector<bool> held(records.size(), false);
-  std::vector<std::pair<uint64_t, size_t>> order;
-  for (size_t i = 0; i < records.size(); ++i) {
-    const auto& use = spec.sources.at(static_cast<size_t>(records[i].source)).use;
-    if (use == "held_out") held[i] = true;
-    if (use != "both") continue;
-    const auto key = hash_number(split_key(records[i]));
-    if (spec.held_out.count == 0) held[i] = draws.uniform(key) < spec.held_out.fraction;
-    else order.emplace_back(draws.bits(key), i);
-  }
-  if (spec.held_out.count > 0) {
-    // Equal draws are equal samples or one group: they go together, so the count may be exceeded by the last group.
-    std::sort(order.begin(), order.end());
-    for (size_t i = 0; i < order.size(); ++i) {
-      const bool with_previous = i > 0 && order[i].first == order[i - 1].first && held[order[i - 1].second];
-      if (i < static_cast<size_t>(spec.held_out.count) || with_previous) held[order[i].second] = true;
-    }
-  }
+  std::vector<bool> held;
+  for (const auto& row : plan_chosen(spec, RecordList(records)).rows) held.push_back(row.side == Side::held_out);
   return held;
 }
 
@@ -122,77 +148,61 @@ std::vector<int32_t> prompt_tokens(const Record& record, const Tokenizer& tokeni
   return render_tokens(chat, tokenizer, record.prompt(), true).tokens;
 }
 
-Dataset build_dataset(const DataSpec& spec, const std::vector<Record>& records, const Tokenizer& tokenizer, const ChatTemplate& chat) {
+Dataset make_samples(const DataSpec& spec, const RecordSource& source, const RecordPlan& plan, const Tokenizer& tokenizer, const ChatTemplate& chat, SampleSink& sink) {
   Dataset dataset;
   auto& counts = dataset.counts;
-  counts.records = static_cast<int64_t>(records.size());
-  const auto held = held_out_records(spec, records);
-  const Draws weight_draws(static_cast<uint64_t>(spec.seed), "weight");
-  const auto limit = static_cast<size_t>(spec.row_tokens);
-  std::set<std::string> seen;
-  for (size_t i = 0; i < records.size(); ++i) {
-    if (i % 256 == 0) leave_if_stopped("tokenizing samples");
-    const auto& record = records[i];
-    const auto hash = record_hash(record);
-    if (!seen.insert(hash).second) ++counts.duplicates;
-    int64_t copies = 1;
-    if (!held[i]) {
-      copies = uses(spec.sources.at(static_cast<size_t>(record.source)).weight, hash_number(hash), weight_draws);
-      if (copies == 0) {
-        ++counts.left_out;
-        continue;
-      }
-      counts.repeats += copies - 1;
+  counts.records = plan.records;
+  counts.duplicates = plan.duplicates;
+  counts.repeats = plan.repeats;
+  counts.left_out = plan.left_out;
+  const auto planned = [&](int64_t row) -> PlannedRow { return row < static_cast<int64_t>(plan.rows.size()) ? plan.rows[static_cast<size_t>(row)] : PlannedRow{}; };
+  int64_t train = 0;
+  PackedSamples held_out;   // they come last in the sink
+  const auto take_training = [&](const Made& made, int64_t copies) {
+    count(made, copies, counts);
+    for (const auto& sample : made.samples)
+      for (int64_t copy = 0; copy < copies; ++copy, ++train) sink.add(sample);
+  };
+  const auto take_held_out = [&](int64_t row, const Made& made, const Record& record) {
+    count(made, 1, counts);
+    for (const auto& sample : made.samples) {
+      held_out.add(sample);
+      dataset.held_out_records.push_back(record);
+      dataset.held_out_rows.push_back(row);
     }
-    auto sample = make_sample(spec, record, tokenizer, chat);
-    std::vector<Sample> samples;
-    if (sample.tokens.size() <= limit) {
-      samples.push_back(std::move(sample));
-    } else if (spec.length == "error") {
-      throw RecipeError(fmt::format("{}: {} tokens, but data.row_tokens is {}; raise it, or set data.length to skip, cut{}", record.place,
-                                    sample.tokens.size(), spec.row_tokens, record.messages.empty() ? " or split" : ""));
-    } else if (spec.length == "skip") {
-      ++counts.skipped_long;
-      continue;
-    } else if (record.messages.empty()) {
-      samples = pieces_of(sample, limit);
-      if (spec.length == "cut") {
-        samples.resize(1);
-        samples[0].id = record.place;
-        ++counts.cut;
-      } else {
-        counts.split_pieces += static_cast<int64_t>(samples.size());
-      }
-    } else if (spec.length == "split") {
-      throw RecipeError(fmt::format("{}: {} tokens, but data.row_tokens is {}; data.length split is for plain text, a conversation can be skipped or cut",
-                                    record.place, sample.tokens.size(), spec.row_tokens));
-    } else if (cut_to_fit(spec, record, tokenizer, chat, sample)) {
-      ++counts.cut;
-      samples.push_back(std::move(sample));
-    } else {
-      ++counts.skipped_long;
-      continue;
-    }
-    for (auto& one : samples) {
-      counts.tokens += static_cast<int64_t>(one.tokens.size()) * copies;
-      counts.longest = std::max(counts.longest, static_cast<int64_t>(one.tokens.size()));
-      counts.supervised += std::count_if(one.weights.begin(), one.weights.end(), [](float w) { return w > 0; }) * copies;
-      if (held[i]) {
-        dataset.held_out_records.push_back(record);
-        dataset.held_out_indices.push_back(static_cast<int64_t>(i));
-      }
-      auto& side = held[i] ? dataset.held_out : dataset.train;
-      for (int64_t copy = 1; copy < copies; ++copy) side.push_back(one);
-      side.push_back(std::move(one));
-    }
+  };
+  source.pass([&](int64_t row) { return planned(row).copies > 0; }, [&](int64_t row, Record record) -> RecordSource::Later {
+    auto made = std::make_shared<const Made>(made_of(spec, record, tokenizer, chat));
+    const auto [side, copies] = planned(row);
+    if (side == Side::train) return [&take_training, made, times = copies] { take_training(*made, times); };
+    return [&take_held_out, made, row, kept = std::make_shared<const Record>(std::move(record))] { take_held_out(row, *made, *kept); };
+  });
+  if (train == 0) throw RecipeError(fmt::format("data: no training sample is left of {} records ({} too long); check sources, length and held_out",
+                                                counts.records, counts.skipped_long));
+  for (size_t i = 0; i < held_out.size(); ++i) {
+    if (i % 1024 == 0) leave_if_stopped("tokenizing samples");
+    sink.add(held_out.read(i));
   }
-  if (dataset.train.empty()) throw RecipeError(fmt::format("data: no training sample is left of {} records ({} too long); check sources, length and held_out",
-                                                           counts.records, counts.skipped_long));
   return dataset;
 }
 
-Dataset build_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat) {
-  return build_dataset(spec, read_records(spec), tokenizer, chat);
+Dataset build_dataset(const DataSpec& spec, const RecordSource& source, const RecordPlan& plan, const Tokenizer& tokenizer, const ChatTemplate& chat) {
+  Packing packing;
+  auto dataset = make_samples(spec, source, plan, tokenizer, chat, packing);
+  const auto held_out = dataset.held_out_rows.size(), train = packing.packed->size() - held_out;
+  dataset.train = Samples(packing.packed, 0, train);
+  dataset.held_out = Samples(packing.packed, train, held_out);
+  return dataset;
+}
+
+Dataset build_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat, int64_t threads) {
+  const SourceFiles files(spec.sources, threads);
+  return build_dataset(spec, files, plan_records(spec, files), tokenizer, chat);
+}
+
+Dataset build_dataset(const DataSpec& spec, const std::vector<Record>& records, const Tokenizer& tokenizer, const ChatTemplate& chat) {
+  const RecordList list(records);
+  return build_dataset(spec, list, plan_chosen(spec, list), tokenizer, chat);
 }
 
 }  // namespace retort

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "data/data_spec.h"
-#include "data/record.h"
-#include "forest/forest.h"
+#include "data/record_plan.h"
+#include "forest/samples.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -28,13 +28,13 @@ struct DatasetCounts {
 };
 
 struct Dataset {
-  std::vector<Sample> train, held_out;
+  Samples train, held_out;
   std::vector<Record> held_out_records;  // one for each sample of held_out, in its order: prompt, expected completion, place
-  std::vector<int64_t> held_out_indices;  // their places in read_records()
+  std::vector<int64_t> held_out_rows;     // their rows in the sources
   DatasetCounts counts;
 };
 
-// Which records are held out, by the hash of the sample (or its group), the seed and `held_out`: adding a record never moves
+// Which of these records are held out, by the hash of the sample (or its group), the seed and `held_out`: adding a record never moves
 // another when a fraction is asked for. One entry a record.
 std::vector<bool> held_out_records(const DataSpec& spec, const std::vector<Record>& records);
 
@@ -44,9 +44,22 @@ Sample make_sample(const DataSpec& spec, const Record& record, const Tokenizer& 
 // Ids of what precedes the answer, with the reply header: what the model continues in evaluation.
 std::vector<int32_t> prompt_tokens(const Record& record, const Tokenizer& tokenizer, const ChatTemplate& chat);
 
-// Reads, splits, renders and tokenizes everything. RecipeError or FormatError with file:line; nothing of a sample's text is
-// ever in a message.
-Dataset build_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat);
+// Where the samples of a data set go as they are made: training samples first, then those held out.
+class SampleSink {
+ public:
+  virtual ~SampleSink() = default;
+  virtual void add(const Sample& sample) = 0;
+};
+
+// Reads, renders and tokenizes what the plan wants on all threads of the source, into `sink`; the order is that of the records. The
+// dataset that is returned has all but the samples. RecipeError or FormatError with file:line; nothing of a sample's text is ever in
+// a message.
+Dataset make_samples(const DataSpec& spec, const RecordSource& source, const RecordPlan& plan, const Tokenizer& tokenizer, const ChatTemplate& chat, SampleSink& sink);
+
+// The same into memory, packed. threads: 0 = all.
+Dataset build_dataset(const DataSpec& spec, const RecordSource& source, const RecordPlan& plan, const Tokenizer& tokenizer, const ChatTemplate& chat);
+Dataset build_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat, int64_t threads = 0);
+// Of records that were chosen before: nothing is rejected, and no limit counts.
 Dataset build_dataset(const DataSpec& spec, const std::vector<Record>& records, const Tokenizer& tokenizer, const ChatTemplate& chat);
 
 }  // namespace retort

@@ -1,10 +1,12 @@
 #include "data/hdf5_file.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/unfinished_file.h"
 #include "data/hdf5_handle.h"
 #include "data/isolated_read.h"
 
@@ -12,6 +14,8 @@ namespace retort {
 namespace {
 
 constexpr size_t kLongestAttribute = 60000;
+constexpr size_t kStreamChunk = size_t{1} << 20;   // elements; a shorter stream has one chunk of its own length
+constexpr uint64_t kReaderBytes = uint64_t{256} << 20;
 constexpr uint64_t kDeflateRatio = 1032;  // deflate makes no more of a byte than that
 
 [[noreturn]] void failed(std::string_view what) { throw Failure(fmt::format("HDF5 cannot {}; is memory exhausted?", what)); }
@@ -49,6 +53,14 @@ void add_attribute(hid_t file, const std::string& name, const std::string& value
   if (!attribute.valid() || H5Awrite(attribute, type, data.data()) < 0) failed("write an attribute");
 }
 
+// The library would copy the whole image otherwise; it is opened for reading only.
+void* lend_image(size_t, H5FD_file_image_op_t, void* image) { return image; }
+void* keep_image(void* to, const void*, size_t, H5FD_file_image_op_t, void*) { return to; }
+void* no_growth(void*, size_t, H5FD_file_image_op_t, void*) { return nullptr; }
+herr_t keep_alive(void*, H5FD_file_image_op_t, void*) { return 0; }
+void* same_image(void* image) { return image; }
+herr_t keep_data(void*) { return 0; }
+
 // All objects of the file are opened here, in the child.
 class Reader {
  public:
@@ -56,22 +68,26 @@ class Reader {
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
     H5PLset_loading_state(0);
     const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-    if (H5Pset_fapl_core(access, size_t{1} << 20, false) < 0 || H5Pset_file_image(access, const_cast<std::byte*>(image.data()), image.size()) < 0)
+    auto* bytes = const_cast<std::byte*>(image.data());
+    H5FD_file_image_callbacks_t lent{lend_image, keep_image, no_growth, keep_alive, same_image, keep_data, bytes};
+    if (H5Pset_fapl_core(access, size_t{1} << 20, false) < 0 || H5Pset_file_image_callbacks(access, &lent) < 0 || H5Pset_file_image(access, bytes, image.size()) < 0)
       corrupt(path, "", "cannot be held in memory");
     file_ = H5Fopen("file", H5F_ACC_RDONLY, access);
     if (file_ < 0) corrupt(path, "", "is no HDF5 file or is damaged; delete it and it is made again");
   }
 
-  // Each attribute, then each data set: its length in bytes and its bytes.
-  void send_all(const std::vector<std::string>& attributes, const std::vector<Hdf5Dataset>& datasets, const SendBytes& send) {
-    H5G_info_t root{};
-    if (H5Gget_info(file_, &root) < 0 || root.nlinks != datasets.size()) corrupt(path_, "/", "holds other objects than " + kind_);
+  // Each attribute, or each data set: its length in bytes and its bytes. Of those read in place: the pieces.
+  void send_attributes(const std::vector<std::string>& attributes, const SendBytes& send) {
     for (const auto& name : attributes) {
       const auto found = attribute(name);
       const uint64_t size = found.size();
       send(std::as_bytes(std::span(&size, 1)));
       send(std::as_bytes(std::span(found.data(), found.size())));
     }
+  }
+  void send_datasets(const std::vector<Hdf5Dataset>& datasets, const SendBytes& send) {
+    H5G_info_t root{};
+    if (H5Gget_info(file_, &root) < 0 || root.nlinks != datasets.size()) corrupt(path_, "/", "holds other objects than " + kind_);
     uint64_t total = 0;
     for (const auto& expected : datasets) send_dataset(expected, total, send);
   }
@@ -109,19 +125,24 @@ class Reader {
     const auto layout = H5Pget_layout(properties);
     if (layout != H5D_CHUNKED && layout != H5D_CONTIGUOUS) corrupt(path_, expected.name, "has a storage layout that is not read");
     if (H5Pget_external_count(properties) != 0) corrupt(path_, expected.name, "keeps its data in another file; that is not read");
-    for (int i = 0; i < H5Pget_nfilters(properties); ++i) {
+    const auto filters = H5Pget_nfilters(properties);
+    for (int i = 0; i < filters; ++i) {
       unsigned flags = 0, configuration = 0;
       size_t values = 0;
       const auto filter = H5Pget_filter2(properties, static_cast<unsigned>(i), &flags, &values, nullptr, 0, nullptr, &configuration);
       if (filter != H5Z_FILTER_DEFLATE && filter != H5Z_FILTER_SHUFFLE) corrupt(path_, expected.name, "uses a filter other than deflate and shuffle");
     }
     hsize_t chunk = 1;
-    if (layout == H5D_CHUNKED && (H5Pget_chunk(properties, 1, &chunk) != 1 || chunk > 65536)) corrupt(path_, expected.name, "has chunks over 65536 elements");
+    if (layout == H5D_CHUNKED && (H5Pget_chunk(properties, 1, &chunk) != 1 || chunk == 0 || (chunk > 65536 && !expected.in_place))) corrupt(path_, expected.name, "has chunks over 65536 elements");
     hsize_t extent = 0;
     H5Sget_simple_extent_dims(space, &extent, nullptr);
     uint64_t size = 0;
     if (!multiply(extent, bytes_of(expected.element), size) || !add(total, size, total) || total > image_bytes_ * kDeflateRatio)
       corrupt(path_, expected.name, "claims more elements than the file can hold");
+    if (expected.in_place) {
+      if (filters != 0) corrupt(path_, expected.name, "is compressed; " + kind_ + " holds it as it is");
+      return send_pieces(expected, dataset, extent, layout == H5D_CHUNKED ? chunk : extent, layout == H5D_CHUNKED, size, send);
+    }
     send(std::as_bytes(std::span(&size, 1)));
     // In blocks, so that memory stays bounded whatever the file claims.
     constexpr hsize_t kBlock = 1 << 18;
@@ -135,6 +156,24 @@ class Reader {
         corrupt(path_, expected.name, "cannot be read; the file is damaged");
       send(block);
     }
+  }
+
+  void send_pieces(const Hdf5Dataset& expected, hid_t dataset, hsize_t extent, hsize_t chunk, bool chunked, uint64_t size, const SendBytes& send) {
+    if (size > image_bytes_) corrupt(path_, expected.name, "claims more elements than the file can hold");
+    std::vector<Hdf5Piece> pieces;
+    for (hsize_t begin = 0; begin < extent; begin += std::min(chunk, extent - begin)) {
+      const auto wanted = std::min(chunk, extent - begin) * bytes_of(expected.element);
+      unsigned mask = 0;
+      haddr_t address = HADDR_UNDEF;
+      hsize_t stored = 0;
+      if (!chunked) address = H5Dget_offset(dataset), stored = wanted;
+      else if (H5Dget_chunk_info_by_coord(dataset, &begin, &mask, &address, &stored) < 0) address = HADDR_UNDEF;
+      if (address == HADDR_UNDEF || stored < wanted || address > image_bytes_ || wanted > image_bytes_ - address) corrupt(path_, expected.name, "does not lie in the file; it is damaged");
+      pieces.push_back({address, wanted});
+    }
+    const uint64_t sent = pieces.size() * sizeof(Hdf5Piece);
+    send(std::as_bytes(std::span(&sent, 1)));
+    send(std::as_bytes(std::span(pieces)));
   }
 
   std::string path_, kind_;
@@ -175,13 +214,115 @@ void write_hdf5(const std::string& path, const Provenance& attributes, const std
   out.commit();
 }
 
+struct Hdf5Writer::Stream {
+  const char* name;
+  Hdf5Element element;
+  std::vector<std::byte> waiting = {};   // less than a chunk
+  std::optional<Hdf5Handle> dataset = {};
+  hsize_t written = 0;                   // elements
+};
+
+struct Hdf5Writer::State {
+  explicit State(const std::string& path) : file(path) {
+    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+    const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    if (H5Pset_file_locking(access, false, true) < 0) failed("prepare a file");   // `file` holds a lock already
+    handle.emplace(H5Fcreate(file.path().c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
+    if (!handle->valid()) throw Failure(path + ": HDF5 cannot write here");
+  }
+
+  [[noreturn]] void full() const { throw Failure(file.path().string() + ": HDF5 cannot write data; is the disk full?"); }
+
+  void make(Stream& stream, hsize_t chunk) {
+    const hsize_t none = 0, most = H5S_UNLIMITED;
+    const Hdf5Handle space(H5Screate_simple(1, &none, &most), H5Sclose);
+    const Hdf5Handle properties(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+    const bool fine = space.valid() && properties.valid() && H5Pset_obj_track_times(properties, false) >= 0 && H5Pset_chunk(properties, 1, &chunk) >= 0;
+    stream.dataset.emplace(fine ? H5Dcreate2(*handle, stream.name, stored_type(stream.element), space, H5P_DEFAULT, properties, H5P_DEFAULT) : hid_t{-1}, H5Dclose);
+    if (!stream.dataset->valid()) failed("make a data set");
+  }
+
+  // What is written is a whole chunk, the last one of a stream with zeros behind its end.
+  void write_chunk(Stream& stream, size_t elements, std::span<const std::byte> chunk) {
+    const hsize_t begin = stream.written, end = begin + elements;
+    if (H5Dset_extent(*stream.dataset, &end) < 0 || H5Dwrite_chunk(*stream.dataset, H5P_DEFAULT, 0, &begin, chunk.size(), chunk.data()) < 0) full();
+    stream.written = end;
+  }
+
+  void close(Stream& stream) {
+    const auto elements = stream.waiting.size() / bytes_of(stream.element);
+    const bool only = !stream.dataset;
+    if (only) make(stream, std::max<hsize_t>(1, elements));
+    if (elements > 0) {
+      if (!only) stream.waiting.resize(kStreamChunk * bytes_of(stream.element));
+      write_chunk(stream, elements, stream.waiting);
+    }
+    stream.dataset.reset();
+    stream.waiting = {};
+  }
+
+  UnfinishedFile file;
+  std::optional<Hdf5Handle> handle;
+  std::vector<Stream> streams;
+};
+
+Hdf5Writer::Hdf5Writer(const std::string& path) : state_(std::make_unique<State>(path)) {}
+Hdf5Writer::~Hdf5Writer() = default;
+
+size_t Hdf5Writer::add_stream(const char* name, Hdf5Element element) {
+  state_->streams.push_back({name, element});
+  return state_->streams.size() - 1;
+}
+
+void Hdf5Writer::append(size_t number, std::span<const std::byte> data) {
+  auto& stream = state_->streams.at(number);
+  const auto chunk = kStreamChunk * bytes_of(stream.element);
+  while (!data.empty()) {
+    if (stream.waiting.size() == chunk) {   // there is more: it will not be the only one
+      if (!stream.dataset) state_->make(stream, kStreamChunk);
+      state_->write_chunk(stream, kStreamChunk, stream.waiting);
+      stream.waiting.clear();
+    }
+    const auto some = data.first(std::min(data.size(), chunk - stream.waiting.size()));
+    stream.waiting.insert(stream.waiting.end(), some.begin(), some.end());
+    data = data.subspan(some.size());
+  }
+}
+
+void Hdf5Writer::finish(const Provenance& attributes, const std::vector<Hdf5Dataset>& datasets) {
+  for (auto& stream : state_->streams) state_->close(stream);
+  auto& file = *state_->handle;
+  for (const auto& dataset : datasets) add_dataset(file, dataset);
+  for (const auto& [name, value] : attributes) add_attribute(file, name, value);
+  if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) state_->full();
+  state_->handle.reset();
+  state_->file.commit();
+}
+
+std::vector<std::string> read_hdf5_attributes(const std::string& path, std::string_view kind, const std::vector<std::string>& names) {
+  const MappedFile file(path);
+  const auto image = file.bytes();
+  const auto raw = read_isolated(path, kReaderBytes, names.size() * (kLongestAttribute + 8), 60, [&](const SendBytes& send) { Reader(path, kind, image).send_attributes(names, send); });
+  file.require_unchanged();
+  std::vector<std::string> values;
+  std::span<const std::byte> left(raw);
+  for (const auto& name : names) {
+    const auto piece = next_piece(path, name, left);
+    values.emplace_back(reinterpret_cast<const char*>(piece.data()), piece.size());
+  }
+  return values;
+}
+
 Hdf5Content read_hdf5(const std::string& path, std::string_view kind, const std::vector<std::string>& attributes, const std::vector<Hdf5Dataset>& datasets) {
   const MappedFile file(path);
   const auto image = file.bytes();
   uint64_t most = 0;
   if (!multiply(image.size(), kDeflateRatio, most)) corrupt(path, "", "is too large");
-  const auto raw = read_isolated(path, image.size() * 3 + (uint64_t{256} << 20), most + (uint64_t{1} << 20), 600,
-                                 [&](const SendBytes& send) { Reader(path, kind, image).send_all(attributes, datasets, send); });
+  const auto raw = read_isolated(path, image.size() * 3 + kReaderBytes, most + (uint64_t{1} << 20), 600, [&](const SendBytes& send) {
+    Reader reader(path, kind, image);
+    reader.send_attributes(attributes, send);
+    reader.send_datasets(datasets, send);
+  });
   file.require_unchanged();
   Hdf5Content content;
   std::span<const std::byte> left(raw);
@@ -191,8 +332,19 @@ Hdf5Content read_hdf5(const std::string& path, std::string_view kind, const std:
   }
   for (const auto& dataset : datasets) {
     const auto piece = next_piece(path, dataset.name, left);
-    if (piece.size() % bytes_of(dataset.element) != 0) corrupt(path, dataset.name, "is cut off");
-    content.datasets.emplace_back(piece.begin(), piece.end());
+    const auto width = dataset.in_place ? sizeof(Hdf5Piece) : bytes_of(dataset.element);
+    if (piece.size() % width != 0) corrupt(path, dataset.name, "is cut off");
+    content.datasets.emplace_back();
+    content.pieces.emplace_back();
+    if (!dataset.in_place) {
+      content.datasets.back().assign(piece.begin(), piece.end());
+      continue;
+    }
+    auto& pieces = content.pieces.back();
+    pieces.resize(piece.size() / sizeof(Hdf5Piece));
+    if (!pieces.empty()) std::memcpy(pieces.data(), piece.data(), piece.size());
+    for (const auto& [offset, size] : pieces)   // the child is not trusted
+      if (offset > image.size() || size > image.size() - offset || size == 0 || size % bytes_of(dataset.element) != 0) corrupt(path, dataset.name, "does not lie in the file");
   }
   if (!left.empty()) corrupt(path, "", "holds more than " + std::string(kind));
   return content;

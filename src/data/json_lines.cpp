@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/stop.h"
 #include "data/readers.h"
@@ -30,26 +32,37 @@ void require_text(std::string_view text, std::string_view file, std::string_view
   }
 }
 
-void read_json_lines(std::string_view content, std::string_view file, const std::function<void(const Json& object, std::string place)>& take) {
+void read_lines(std::string_view content, std::string_view file, const std::function<void(std::string_view line, std::string place)>& take) {
   content = without_bom(content);
-  size_t line_number = 0, records = 0;
+  size_t line_number = 0;
   for (size_t begin = 0; begin < content.size();) {
-    auto end = content.find('\n', begin);
-    if (end == std::string_view::npos) end = content.size();
+    const auto end = std::min(content.find('\n', begin), content.size());
     auto line = content.substr(begin, end - begin);
     begin = end + 1;
     ++line_number;
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const auto place = fmt::format("{}:{}", file, line_number);
+    if (line.find_first_not_of(" \t\r\v\f") == std::string_view::npos) continue;
+    auto place = fmt::format("{}:{}", file, line_number);
     if (line.size() > kLongestLine) corrupt(place, "", "line of " + bytes(line.size()) + "; at most " + bytes(kLongestLine) + " are read");
-    require_text(line, place, "");
     if (line_number % 1024 == 0) leave_if_stopped("reading samples");
-    const auto object = parse_json(line, place);
-    if (!object.is_object()) corrupt(place, "", std::string("expected a JSON object on each line, found ") + object.type_name());
-    take(object, place);
-    ++records;
+    take(line, std::move(place));
   }
+}
+
+Json parse_json_line(std::string_view line, std::string_view place) {
+  require_text(line, place, "");
+  auto object = parse_json(line, place);
+  if (!object.is_object()) corrupt(place, "", std::string("expected a JSON object on each line, found ") + object.type_name());
+  return object;
+}
+
+void read_json_lines(std::string_view content, std::string_view file, const std::function<void(const Json& object, std::string place)>& take) {
+  size_t records = 0;
+  read_lines(content, file, [&](std::string_view line, std::string place) {
+    const auto object = parse_json_line(line, place);
+    take(object, std::move(place));
+    ++records;
+  });
   if (records == 0) corrupt(file, "", "holds no records; expected one JSON object a line");
 }
 

@@ -1,10 +1,10 @@
 #include "data/overlap.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <memory>
+#include <utility>
 
 #include "base/random.h"
-#include "base/stop.h"
 
 namespace retort {
 namespace {
@@ -44,58 +44,131 @@ uint64_t hash_of(const uint64_t* words, size_t count) {
   return hash;
 }
 
-struct Found {
-  int32_t records = 0;     // training records with this run
-  size_t last = SIZE_MAX;  // the last one counted
+// Where each run of words of the held-out records occurs in the training data. Open addressing: there may be tens of millions.
+class Runs {
+ public:
+  struct Found {
+    uint64_t key = 0;
+    int32_t records = 0;   // training records with this run
+    int64_t last = -1;     // row of the last one counted
+  };
+
+  void add(uint64_t key) {
+    if ((used_ + 1) * 3 > slots_.size() * 2) grow();
+    auto& slot = slots_[place_of(key)];
+    if (slot.key == key) return;
+    slot.key = key;
+    ++used_;
+  }
+  // SIZE_MAX: none of the held-out records has it.
+  size_t find(uint64_t key) const {
+    if (slots_.empty()) return SIZE_MAX;
+    const auto place = place_of(key);
+    return slots_[place].key == key ? place : SIZE_MAX;
+  }
+  Found& operator[](size_t place) { return slots_[place]; }
+  const Found& operator[](size_t place) const { return slots_[place]; }
+  bool empty() const { return used_ == 0; }
+
+ private:
+  size_t place_of(uint64_t key) const {   // of the key, or where it would stand
+    auto place = static_cast<size_t>(mix_bits(key)) & (slots_.size() - 1);
+    while (slots_[place].key != 0 && slots_[place].key != key) place = (place + 1) & (slots_.size() - 1);
+    return place;
+  }
+  void grow() {
+    auto before = std::exchange(slots_, std::vector<Found>(std::max<size_t>(1024, slots_.size() * 2)));
+    for (const auto& slot : before)
+      if (slot.key != 0) slots_[place_of(slot.key)] = slot;
+  }
+  std::vector<Found> slots_;   // key 0: free
+  size_t used_ = 0;
+};
+
+// Keys of a record: all its words, then each run of kWords of them. Never 0; the two kinds differ by the count that is hashed, but for
+// a record of exactly kWords words, whose whole is told apart by its lowest bit.
+struct Keys {
+  uint64_t whole = 0;
+  std::vector<uint64_t> runs;
+};
+Keys keys_of(const Record& record) {
+  const auto words = words_of(record);
+  Keys keys;
+  keys.whole = hash_of(words.data(), words.size()) | 1;
+  for (size_t k = 0; k + kWords <= words.size(); ++k) keys.runs.push_back((hash_of(&words[k], kWords) & ~uint64_t{1}) + 2);
+  return keys;
+}
+
+// What one held-out record meets.
+struct Met {
+  int64_t row = 0;
+  std::string place;
+  int64_t exact = -1, run = -1;   // rows of training records
 };
 
 }  // namespace
 
-Overlap find_overlap(const std::vector<Record>& records, const std::vector<bool>& held_out) {
-  std::unordered_map<uint64_t, Found> whole, runs;  // keys: those of the held-out records
-  for (size_t i = 0; i < records.size(); ++i) {
-    if (!held_out[i]) continue;
-    const auto words = words_of(records[i]);
-    whole[hash_of(words.data(), words.size())];
-    for (size_t k = 0; k + kWords <= words.size(); ++k) runs[hash_of(&words[k], kWords)];
-  }
-  if (whole.empty()) return {};
-  for (size_t i = 0; i < records.size(); ++i) {
-    if (held_out[i]) continue;
-    if (i % 1024 == 0) leave_if_stopped("comparing train and held-out samples");
-    const auto words = words_of(records[i]);
-    const auto note = [&](std::unordered_map<uint64_t, Found>& map, uint64_t key) {
-      const auto found = map.find(key);
-      if (found == map.end() || found->second.last == i) return;
-      ++found->second.records;
-      found->second.last = i;
+Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
+  const auto on = [&](Side side) {
+    return [&plan, side](int64_t row) { return row < static_cast<int64_t>(plan.rows.size()) && plan.rows[static_cast<size_t>(row)].side == side; };
+  };
+  Runs runs;
+  source.pass(on(Side::held_out), [&](int64_t, const Record& record) -> RecordSource::Later {
+    return [&runs, keys = std::make_shared<const Keys>(keys_of(record))] {
+      runs.add(keys->whole);
+      for (const auto key : keys->runs) runs.add(key);
     };
-    note(whole, hash_of(words.data(), words.size()));
-    for (size_t k = 0; k + kWords <= words.size(); ++k) note(runs, hash_of(&words[k], kWords));
-  }
+  });
+  if (runs.empty()) return {};
+  source.pass(on(Side::train), [&](int64_t row, const Record& record) -> RecordSource::Later {
+    const auto keys = keys_of(record);
+    std::vector<size_t> found;
+    const auto look = [&](uint64_t key) {
+      if (const auto place = std::as_const(runs).find(key); place != SIZE_MAX) found.push_back(place);
+    };
+    look(keys.whole);
+    for (const auto key : keys.runs) look(key);
+    if (found.empty()) return nullptr;
+    return [&runs, row, found = std::move(found)] {
+      for (const auto place : found) {
+        auto& run = runs[place];
+        if (run.last == row) continue;
+        run.last = row;
+        ++run.records;
+      }
+    };
+  });
+
   Overlap overlap;
-  std::vector<std::string> by_run;
-  for (size_t i = 0; i < records.size(); ++i) {
-    if (!held_out[i]) continue;
-    ++overlap.held_out;
-    const auto words = words_of(records[i]);
-    const auto& same = whole[hash_of(words.data(), words.size())];
-    if (same.records > 0) {
-      ++overlap.exact;
-      if (overlap.places.size() < kShown) overlap.places.push_back(records[i].place + " = " + records[same.last].place);
-      continue;
-    }
-    for (size_t k = 0; k + kWords <= words.size(); ++k) {
-      const auto& run = runs[hash_of(&words[k], kWords)];
-      if (run.records == 0 || run.records > kCommon) continue;
-      ++overlap.ngram;
-      if (by_run.size() < kShown) by_run.push_back(records[i].place + " ~ " + records[run.last].place);
-      break;
-    }
-  }
-  for (auto& place : by_run)
-    if (overlap.places.size() < kShown) overlap.places.push_back(std::move(place));
+  std::vector<Met> exact, by_run;   // the first few of each
+  source.pass(on(Side::held_out), [&](int64_t row, const Record& record) -> RecordSource::Later {
+    const auto keys = keys_of(record);
+    Met met{row, record.place};
+    if (const auto& whole = std::as_const(runs)[runs.find(keys.whole)]; whole.records > 0) met.exact = whole.last;
+    for (size_t k = 0; k < keys.runs.size() && met.exact < 0 && met.run < 0; ++k)
+      if (const auto& run = std::as_const(runs)[runs.find(keys.runs[k])]; run.records > 0 && run.records <= kCommon) met.run = run.last;
+    return [&, met] {
+      ++overlap.held_out;
+      overlap.exact += met.exact >= 0;
+      overlap.ngram += met.run >= 0;
+      if (met.exact >= 0 && exact.size() < kShown) exact.push_back(met);
+      if (met.run >= 0 && by_run.size() < kShown) by_run.push_back(met);
+    };
+  });
+  std::vector<int64_t> rows;
+  exact.insert(exact.end(), by_run.begin(), by_run.end());
+  exact.resize(std::min(exact.size(), kShown));
+  for (const auto& met : exact) rows.push_back(met.exact >= 0 ? met.exact : met.run);
+  if (rows.empty()) return overlap;
+  const auto records = records_of_rows(source, rows, "data");
+  for (size_t i = 0; i < exact.size(); ++i) overlap.places.push_back(exact[i].place + (exact[i].exact >= 0 ? " = " : " ~ ") + records[i].place);
   return overlap;
+}
+
+Overlap find_overlap(const std::vector<Record>& records, const std::vector<bool>& held_out) {
+  RecordPlan plan;
+  for (const bool held : held_out) plan.rows.push_back({held ? Side::held_out : Side::train, 1});
+  return find_overlap(RecordList(records), plan);
 }
 
 }  // namespace retort

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "data/record.h"
+#include "data/record_plan.h"
 
 namespace retort {
 
@@ -17,7 +17,8 @@ struct Overlap {
 
 // System messages are left out. As in GPT-3 (arXiv:2005.14165, appendix C) runs of 13 words are compared, lower-cased and
 // without punctuation, and runs found in more than 10 training records are taken for common text (instructions, boilerplate).
-// Two records shorter than 13 words only meet as exact ones.
+// Two records shorter than 13 words only meet as exact ones. Goes through the records three times; memory grows with the words held out.
+Overlap find_overlap(const RecordSource& source, const RecordPlan& plan);
 Overlap find_overlap(const std::vector<Record>& records, const std::vector<bool>& held_out);
 
 }  // namespace retort

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/hash.h"
 #include "data/data_spec.h"
 #include "text/chat.h"
 
@@ -29,6 +30,7 @@ struct Record {
 // that does not fit the file (unknown column, no kind recognised).
 struct RejectionCounts;   // data/reject.h; one for each source with a reject section
 std::vector<Record> read_records(const DataSpec& spec, std::vector<RejectionCounts>* rejections = nullptr);
+// Of one source, without its limit.
 std::vector<Record> read_records(const SourceSpec& source, int32_t index, std::vector<RejectionCounts>* rejections = nullptr);
 
 // The files that a source reads, in order.
@@ -38,7 +40,7 @@ std::vector<std::string> source_files(const SourceSpec& source);
 // character and word boundary at or before 80 bytes.
 std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path);
 
-// sha256 over roles and contents: equal for equal samples wherever they come from.
-std::string record_hash(const Record& record);
+// Of the sha256 over roles and contents: equal for equal samples wherever they come from.
+ContentKey record_key(const Record& record);
 
 }  // namespace retort

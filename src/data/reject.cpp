@@ -27,6 +27,11 @@ std::string prompt_of(const Record& record) {
   return key;
 }
 
+ContentKey key_of(std::string_view prompt, std::string_view answer) {
+  Sha256 hash;
+  return content_key(hash.add(fmt::format("{}:", prompt.size())).add(prompt).add(answer));
+}
+
 // Lower case, words and numbers only, so that "It is 4." and "it is 4" are one answer but "-4" and "4", "1.5" and "15" are two.
 std::string words_of(std::string_view text) {
   std::string words;
@@ -85,8 +90,8 @@ std::optional<Rejection> Judge::judge(const Record& record) {
   if (wanted_ && !wanted_->found_in(answer, record.place)) return Rejection::unmatched;
   if (!spec_.unless_answer.empty() && !right(record, answer)) return Rejection::wrong;
   const auto prompt = prompt_of(record);
-  if (spec_.duplicates && !kept_[prompt].insert(words_of(answer)).second) return Rejection::duplicate;
-  if (spec_.answers_per_prompt > 0 && ++answers_[prompt] > spec_.answers_per_prompt) return Rejection::surplus;
+  if (spec_.duplicates && !kept_.insert(key_of(prompt, words_of(answer))).second) return Rejection::duplicate;
+  if (spec_.answers_per_prompt > 0 && ++answers_[key_of(prompt, "")] > spec_.answers_per_prompt) return Rejection::surplus;
   return std::nullopt;
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "base/hash.h"
 #include "data/record.h"
 #include "text/pattern.h"
 
@@ -38,8 +39,8 @@ class Judge {
   const RejectSpec& spec_;
   std::string where_;
   std::optional<Pattern> wanted_, forbidden_;
-  std::map<std::string, std::set<std::string>> kept_;   // by prompt: words of the answers
-  std::map<std::string, int64_t> answers_;              // by prompt
+  std::set<ContentKey> kept_;                   // prompts with the words of an answer
+  std::map<ContentKey, int64_t> answers_;       // by prompt
 };
 
 }  // namespace retort

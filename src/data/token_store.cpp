@@ -5,17 +5,12 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "data/packed_samples.h"
 
 namespace retort {
 namespace {
 
-constexpr std::string_view kFormat = "retort tokens 1";
-
-template <class T> std::vector<int64_t> offsets_of(const std::vector<T>& parts) {
-  std::vector<int64_t> offsets = {0};
-  for (const auto& part : parts) offsets.push_back(offsets.back() + static_cast<int64_t>(part.size()));
-  return offsets;
-}
+constexpr std::string_view kFormat = "retort tokens 2";
 
 struct AsJson {
   Json& out;
@@ -49,52 +44,63 @@ Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const Ch
   return made_from;
 }
 
-void write_token_store(const std::string& path, const StoredSamples& samples, const Provenance& made_from) {
-  std::vector<int32_t> tokens;
-  std::vector<float> weights;
-  std::vector<std::string> ids;
-  std::vector<int64_t> offsets = {0};
-  for (const auto* side : {&samples.train, &samples.held_out})
-    for (const auto& sample : *side) {
-      tokens.insert(tokens.end(), sample.tokens.begin(), sample.tokens.end());
-      weights.insert(weights.end(), sample.weights.begin(), sample.weights.end());
-      offsets.push_back(static_cast<int64_t>(tokens.size()));
-      ids.push_back(sample.id);
-    }
-  std::string joined;
-  for (const auto& id : ids) joined += id;
-  const auto id_offsets = offsets_of(ids);
-  const auto& c = samples.counts;
-  const std::vector<int64_t> counts = {c.records, c.skipped_long, c.cut, c.split_pieces, c.duplicates, c.repeats, c.left_out, c.tokens, c.supervised, c.longest};
+struct TokenStoreWriter::State {
+  explicit State(const std::string& path) : file(path), tokens(file.add_stream("tokens", Hdf5Element::i32)), weights(file.add_stream("weights", Hdf5Element::u8)) {}
+  Hdf5Writer file;
+  size_t tokens, weights;
+  std::vector<int64_t> offsets = {0}, id_offsets = {0};
+  std::string ids;
+};
 
-  const auto raw = [](const auto& values) { return std::as_bytes(std::span(values.data(), values.size())); };
-  write_hdf5(path, made_from,
-             {{"tokens", Hdf5Element::i32, raw(tokens)},
-              {"weights", Hdf5Element::f32, raw(weights)},
-              {"offsets", Hdf5Element::i64, raw(offsets)},
-              {"held_out", Hdf5Element::i64, raw(samples.held_out_indices)},
-              {"ids", Hdf5Element::u8, raw(joined)},
-              {"id_offsets", Hdf5Element::i64, raw(id_offsets)},
-              {"counts", Hdf5Element::i64, raw(counts)}});
+TokenStoreWriter::TokenStoreWriter(const std::string& path) : state_(std::make_unique<State>(path)) {}
+TokenStoreWriter::~TokenStoreWriter() = default;
+
+void TokenStoreWriter::add(const Sample& sample) {
+  auto& state = *state_;
+  const auto weights = packed_weights(sample);
+  state.file.append(state.weights, std::as_bytes(std::span(weights)));
+  state.file.append(state.tokens, std::as_bytes(std::span(sample.tokens)));
+  state.offsets.push_back(state.offsets.back() + static_cast<int64_t>(sample.tokens.size()));
+  state.ids += sample.id;
+  state.id_offsets.push_back(static_cast<int64_t>(state.ids.size()));
 }
 
-Dataset load_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat, bool* from_cache) {
+void TokenStoreWriter::finish(const std::vector<int64_t>& held_out_rows, const DatasetCounts& c, const Provenance& made_from) {
+  const std::vector<int64_t> counts = {c.records, c.skipped_long, c.cut, c.split_pieces, c.duplicates, c.repeats, c.left_out, c.tokens, c.supervised, c.longest};
+  const auto raw = [](const auto& values) { return std::as_bytes(std::span(values.data(), values.size())); };
+  state_->file.finish(made_from, {{"offsets", Hdf5Element::i64, raw(state_->offsets)},
+                                  {"held_out", Hdf5Element::i64, raw(held_out_rows)},
+                                  {"ids", Hdf5Element::u8, raw(state_->ids)},
+                                  {"id_offsets", Hdf5Element::i64, raw(state_->id_offsets)},
+                                  {"counts", Hdf5Element::i64, raw(counts)}});
+}
+
+void write_token_store(const std::string& path, const StoredSamples& samples, const Provenance& made_from) {
+  TokenStoreWriter writer(path);
+  for (const auto* side : {&samples.train, &samples.held_out})
+    for (const auto& sample : *side) writer.add(sample);
+  writer.finish(samples.held_out_rows, samples.counts, made_from);
+}
+
+Dataset load_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat, bool* from_cache, int64_t threads) {
   if (from_cache) *from_cache = false;
-  if (spec.cache.empty()) return build_dataset(spec, tokenizer, chat);
+  if (spec.cache.empty()) return build_dataset(spec, tokenizer, chat, threads);
   const auto made_from = provenance(spec, tokenizer, chat);
-  auto records = read_records(spec);
-  if (std::filesystem::exists(spec.cache)) {
-    auto stored = read_token_store(spec.cache, made_from, tokenizer.size());
-    Dataset dataset{std::move(stored.train), std::move(stored.held_out), {}, std::move(stored.held_out_indices), stored.counts};
-    for (const auto index : dataset.held_out_indices) {
-      if (index < 0 || static_cast<size_t>(index) >= records.size()) corrupt(spec.cache, "held_out", "names a record that the sources do not have");
-      dataset.held_out_records.push_back(records[static_cast<size_t>(index)]);
-    }
-    if (from_cache) *from_cache = true;
-    return dataset;
+  const SourceFiles files(spec.sources, threads);
+  const bool there = std::filesystem::exists(spec.cache);
+  Dataset dataset;
+  if (!there) {
+    TokenStoreWriter writer(spec.cache);
+    dataset = make_samples(spec, files, plan_records(spec, files), tokenizer, chat, writer);
+    writer.finish(dataset.held_out_rows, dataset.counts, made_from);
   }
-  auto dataset = build_dataset(spec, records, tokenizer, chat);
-  write_token_store(spec.cache, {dataset.train, dataset.held_out, dataset.held_out_indices, dataset.counts}, made_from);
+  auto stored = read_token_store(spec.cache, made_from, tokenizer.size());
+  if (there) dataset.held_out_records = records_of_rows(files, stored.held_out_rows, spec.cache);
+  dataset.train = std::move(stored.train);
+  dataset.held_out = std::move(stored.held_out);
+  dataset.held_out_rows = std::move(stored.held_out_rows);
+  dataset.counts = stored.counts;
+  if (from_cache) *from_cache = there;
   return dataset;
 }
 

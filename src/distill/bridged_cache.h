@@ -20,7 +20,7 @@ struct Coverage {
 class BridgedCache {
  public:
   // The samples are the same records in both tokenizers, found by their ids; the cache covers all of `theirs`.
-  BridgedCache(std::shared_ptr<const TeacherCache> cache, const Tokenizer& teacher, const std::vector<Sample>& theirs, const Tokenizer& student, const std::vector<Sample>& ours);
+  BridgedCache(std::shared_ptr<const TeacherCache> cache, const Tokenizer& teacher, const Samples& theirs, const Tokenizer& student, const Samples& ours);
 
   // nullopt where the teacher says nothing.
   std::optional<SparseRow> find(Context context) const;

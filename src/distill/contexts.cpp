@@ -27,11 +27,12 @@ std::vector<Context> contexts(const std::vector<int32_t>& tokens) {
   return all;
 }
 
-CachePlan plan_cache(const std::vector<Sample>& samples, int64_t part_positions) {
+CachePlan plan_cache(const Samples& samples, int64_t part_positions) {
   CachePlan plan;
   CachePlan::Part part;
   for (size_t s = 0; s < samples.size(); ++s) {
-    const auto& [tokens, weights, id] = samples[s];
+    const auto sample = samples[s];
+    const auto& [tokens, weights, id] = sample;
     const auto here = contexts(tokens);
     for (size_t i = 1; i < tokens.size(); ++i)
       if (weights[i] != 0) plan.position.try_emplace(here[i - 1], plan.positions());
@@ -44,20 +45,21 @@ CachePlan plan_cache(const std::vector<Sample>& samples, int64_t part_positions)
   return plan;
 }
 
-std::vector<std::pair<const Sample*, const Sample*>> same_records(const std::vector<Sample>& ours, const std::vector<Sample>& theirs) {
-  std::unordered_map<std::string, std::vector<const Sample*>> by_id;
-  for (const auto& sample : theirs) by_id[sample.id].push_back(&sample);
+std::vector<std::pair<size_t, size_t>> same_records(const Samples& ours, const Samples& theirs) {
+  std::unordered_map<std::string, std::vector<size_t>> by_id;
+  for (size_t i = 0; i < theirs.size(); ++i) by_id[theirs[i].id].push_back(i);
   std::unordered_map<std::string, size_t> used;
-  std::vector<std::pair<const Sample*, const Sample*>> pairs;
-  for (const auto& sample : ours) {
-    const auto found = by_id.find(sample.id);
-    const auto number = used[sample.id]++;
-    if (found != by_id.end() && number < found->second.size()) pairs.emplace_back(&sample, found->second[number]);
+  std::vector<std::pair<size_t, size_t>> pairs;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    const auto id = ours[i].id;
+    const auto found = by_id.find(id);
+    const auto number = used[id]++;
+    if (found != by_id.end() && number < found->second.size()) pairs.emplace_back(i, found->second[number]);
   }
   return pairs;
 }
 
-std::string samples_hash(const std::vector<Sample>& samples) {
+std::string samples_hash(const Samples& samples) {
   Sha256 hash;
   for (const auto& sample : samples) {
     const uint64_t size = sample.tokens.size();

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "forest/forest.h"
+#include "forest/samples.h"
 
 namespace retort {
 
@@ -29,13 +29,13 @@ struct CachePlan {
   std::vector<Part> parts;                         // each has at least `part_positions` positions, but for the last
   int64_t positions() const { return static_cast<int64_t>(position.size()); }
 };
-CachePlan plan_cache(const std::vector<Sample>& samples, int64_t part_positions);
+CachePlan plan_cache(const Samples& samples, int64_t part_positions);
 
 // The same record cut by two tokenizers, found by its id. An id stands several times where a text was split or a source is repeated:
-// those come in the same order on both sides. Samples of one side alone are left out.
-std::vector<std::pair<const Sample*, const Sample*>> same_records(const std::vector<Sample>& ours, const std::vector<Sample>& theirs);
+// those come in the same order on both sides. Samples of one side alone are left out. Numbers of samples of `ours` and of `theirs`.
+std::vector<std::pair<size_t, size_t>> same_records(const Samples& ours, const Samples& theirs);
 
 // Over tokens and weights of all samples: names them in a cache's provenance.
-std::string samples_hash(const std::vector<Sample>& samples);
+std::string samples_hash(const Samples& samples);
 
 }  // namespace retort

@@ -60,19 +60,19 @@ void add(OnPolicyResult& all, int64_t number, const Json& json) {
 std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, int64_t round, uint64_t seed, int64_t threads, OnPolicyRound* numbers) {
   const auto& data = job.train.samples;
   const auto order = shuffled(static_cast<int64_t>(data.size()), Draws(seed, "on-policy prompts", static_cast<uint64_t>(round)));
-  std::vector<const Sample*> chosen;
+  std::vector<Sample> chosen;
   for (const auto index : order) {
-    const auto& sample = data[static_cast<size_t>(index)];
-    if (prompt_size(sample) < sample.tokens.size()) chosen.push_back(&sample);
+    auto sample = data[static_cast<size_t>(index)];
+    if (prompt_size(sample) < sample.tokens.size()) chosen.push_back(std::move(sample));
     if (chosen.size() == static_cast<size_t>(spec.prompts)) break;
   }
   const auto from_data = static_cast<size_t>(std::lround(spec.data_share * static_cast<double>(chosen.size())));
   std::vector<Sample> samples;
-  for (size_t i = 0; i < from_data; ++i) samples.push_back(*chosen[i]);
+  for (size_t i = 0; i < from_data; ++i) samples.push_back(chosen[i]);
 
   std::vector<std::vector<int32_t>> prompts;
   for (size_t i = from_data; i < chosen.size(); ++i)
-    prompts.emplace_back(chosen[i]->tokens.begin(), chosen[i]->tokens.begin() + static_cast<std::ptrdiff_t>(prompt_size(*chosen[i])));
+    prompts.emplace_back(chosen[i].tokens.begin(), chosen[i].tokens.begin() + static_cast<std::ptrdiff_t>(prompt_size(chosen[i])));
   if (prompts.empty()) return samples;
   SampleSpec how;
   how.temperature = spec.temperature;
@@ -83,10 +83,10 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
   const at::NoGradGuard no_graph;
   const auto answers = generate(job.train.model, job.tokenizer, prompts, how, job.stops, job.train.compute, generating, nullptr, round * spec.prompts);
   for (size_t i = 0; i < answers.size(); ++i) {
-    Sample sample{prompts[i], std::vector<float>(prompts[i].size()), chosen[from_data + i]->id};
+    Sample sample{prompts[i], std::vector<float>(prompts[i].size()), chosen[from_data + i].id};
     for (const auto token : answers[i].tokens) sample.tokens.push_back(token), sample.weights.push_back(1);
     // The token that ended the answer is the student's choice too.
-    if (answers[i].finish == Finish::stop_token && chosen[from_data + i]->weights.back() != 0) sample.tokens.push_back(chosen[from_data + i]->tokens.back()), sample.weights.push_back(1);
+    if (answers[i].finish == Finish::stop_token && chosen[from_data + i].weights.back() != 0) sample.tokens.push_back(chosen[from_data + i].tokens.back()), sample.weights.push_back(1);
     if (sample.tokens.size() > prompts[i].size()) samples.push_back(std::move(sample));
     if (numbers) ++numbers->answers, numbers->answer_tokens += static_cast<int64_t>(answers[i].tokens.size());
   }
@@ -131,7 +131,7 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     auto fingerprint = job.train.fingerprint;
     fingerprint.emplace_back("round", std::to_string(number));
     fingerprint.emplace_back("round's samples", samples_hash(samples));
-    const std::vector<Sample> unused;
+    const Samples unused;
     const TrainJob training{job.train.model, job.train.trainables, samples, number + 1 == spec.rounds ? job.train.held_out : unused, cached_distillation(distill, cache), job.train.compute, folder, fingerprint};
     const auto result = train(part, training, watch);
     round.seconds_training = since(start);

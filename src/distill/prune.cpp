@@ -55,7 +55,7 @@ std::vector<int64_t> head_rows(const std::vector<int64_t>& heads, int64_t head_d
 
 class Cutter {
  public:
-  Cutter(LoadedModel& source, const PruneSpec& spec, at::ScalarType compute, const std::vector<Sample>& samples, int64_t threads) : source_(source), spec_(spec), config_(source.model->config) {
+  Cutter(LoadedModel& source, const PruneSpec& spec, at::ScalarType compute, const Samples& samples, int64_t threads) : source_(source), spec_(spec), config_(source.model->config) {
     check();
     for (auto* linear : source.model->linears()) {
       if (linear->adapter) throw RecipeError("prune: the model has an adapter; merge it first (export writes the merged folder)");
@@ -63,7 +63,7 @@ class Cutter {
     }
     for (const auto& [name, tensor] : source.model->vectors()) vectors_[name] = *tensor;
     if (spec.rank_layers == "influence" || narrows()) {
-      const std::vector<Sample> calibration(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(std::min(samples.size(), static_cast<size_t>(spec.samples))));
+      const auto calibration = samples.list(0, std::min(samples.size(), static_cast<size_t>(spec.samples)));
       if (calibration.empty()) throw RecipeError("prune: there are no samples to measure activations on");
       importance_ = measure_importance(source, compute, calibration, threads);
     }
@@ -147,7 +147,7 @@ class Cutter {
     lines_.push_back(fmt::format("layers {} of {}: {}; {}", layers_.size(), config_.layers, numbers, why));
   }
 
-  void choose_tokens(const std::vector<Sample>& samples) {
+  void choose_tokens(const Samples& samples) {
     if (!source_.tokenizer) throw RecipeError("prune.vocabulary: the model has no tokenizer");
     std::vector<bool> used(static_cast<size_t>(source_.tokenizer->size()));
     for (const auto& sample : samples)
@@ -262,7 +262,7 @@ class Cutter {
 
 }  // namespace
 
-Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const std::vector<Sample>& samples, int64_t threads) {
+Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const Samples& samples, int64_t threads) {
   const auto& config = source.model->config;
   Cutter cutter(source, spec, compute, samples, threads);
   auto pruned = cutter.cut();

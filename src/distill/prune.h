@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "distill/prune_spec.h"
-#include "forest/forest.h"
+#include "forest/samples.h"
 #include "models/model.h"
 
 namespace retort {
@@ -27,7 +27,7 @@ struct Pruned {
 
 // RecipeError when the spec asks for more than there is, for nothing, or for a width of a family whose matrices are fused. `samples` are
 // those of the training data; the first spec.samples calibrate, all of them say which tokens are used.
-Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const std::vector<Sample>& samples, int64_t threads);
+Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const Samples& samples, int64_t threads);
 
 // The tokenizer with only these tokens, and their former ids in order. Every text whose tokens are all kept is cut as before.
 // RecipeError for tokenizers without merges.

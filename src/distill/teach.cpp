@@ -41,7 +41,7 @@ std::shared_ptr<const TeacherCache> open_whole_cache(const TeachJob& job) {
 
 std::vector<BitWriter> teach_part(const TeachJob& job, const CachePlan& plan, size_t number, int64_t* tokens) {
   const auto& part = plan.parts.at(number);
-  const std::vector<Sample> samples(job.samples.begin() + static_cast<std::ptrdiff_t>(part.first_sample), job.samples.begin() + static_cast<std::ptrdiff_t>(part.end_sample));
+  const auto samples = job.samples.list(part.first_sample, part.end_sample);
   const auto forests = build_forests(samples, job.row_tokens);
   // A context that stands in two forests belongs to the first: what is written never depends on which thread was faster.
   std::vector<BitWriter> rows(static_cast<size_t>(part.positions));

@@ -28,7 +28,7 @@ struct TeachJob {
   at::ScalarType compute = at::kFloat;
   int64_t vocabulary = 0;                      // tokens of the teacher, which `samples` are made of
   double temperature = 1;
-  const std::vector<Sample>& samples;
+  Samples samples;
   std::filesystem::path folder;
   Provenance made_from;
   KeepSpec keep;

@@ -74,9 +74,10 @@ TeachProgress teach_served(const ServedTeachJob& job, const std::function<void(c
       asked.clear(), wanted.clear();
     };
     for (size_t s = part.first_sample; s < part.end_sample; ++s) {
-      auto positions = wanted_positions(job.samples[s], plan, part, claimed);
+      auto sample = job.samples[s];
+      auto positions = wanted_positions(sample, plan, part, claimed);
       if (std::all_of(positions.begin(), positions.end(), [](int64_t position) { return position < 0; })) continue;   // other samples have them all
-      asked.push_back(job.samples[s]);
+      asked.push_back(std::move(sample));
       wanted.push_back(std::move(positions));
       if (static_cast<int64_t>(asked.size()) >= job.samples_at_a_time) ask();
     }

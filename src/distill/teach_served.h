@@ -15,7 +15,7 @@ TeacherIdentity identity_of_served(const TeacherSpec& spec, const Tokenizer& stu
 struct ServedTeachJob {
   std::function<ServedTeacher&()> teacher;     // asked for when something is missing
   int64_t vocabulary = 0;                      // the student's tokens
-  const std::vector<Sample>& samples;
+  Samples samples;
   std::filesystem::path folder;
   Provenance made_from;
   KeepSpec keep;                               // draws: 0

@@ -15,7 +15,7 @@ const std::vector<Hdf5Dataset> kDatasets = {{"rows", Hdf5Element::u8}};
 
 std::filesystem::path cache_part_file(const std::filesystem::path& folder, size_t part) { return folder / fmt::format("part-{:05}.h5", part); }
 
-Provenance cache_provenance(const TeacherIdentity& teacher, const std::vector<Sample>& samples, const KeepSpec& keep) {
+Provenance cache_provenance(const TeacherIdentity& teacher, const Samples& samples, const KeepSpec& keep) {
   return {{"format", std::string(kFormat)},
           {"teacher", teacher.weights},
           {"tokenizer", teacher.tokenizer},

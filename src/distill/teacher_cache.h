@@ -23,7 +23,7 @@ struct TeacherIdentity {
   std::string compute;      // f32 or bf16, and how its weights are held
   double temperature = 1;
 };
-Provenance cache_provenance(const TeacherIdentity& teacher, const std::vector<Sample>& samples, const KeepSpec& keep);
+Provenance cache_provenance(const TeacherIdentity& teacher, const Samples& samples, const KeepSpec& keep);
 
 // A part of `plan`, from one bit string a position.
 void write_cache_part(const std::filesystem::path& folder, size_t part, const Provenance& made_from, const std::vector<BitWriter>& rows);

@@ -46,10 +46,10 @@ double sorted_distance(const SparseRow& row, std::span<float> q, std::vector<int
 
 }  // namespace
 
-std::unordered_map<Context, Context> paired_in_order(const std::vector<Sample>& ours, const std::vector<Sample>& theirs) {
+std::unordered_map<Context, Context> paired_in_order(const Samples& ours, const Samples& theirs) {
   std::unordered_map<Context, Context> pairs;
   for (const auto& [our, their] : same_records(ours, theirs)) {
-    const auto here = runs_of(*our), there = runs_of(*their);
+    const auto here = runs_of(ours[our]), there = runs_of(theirs[their]);
     for (size_t r = 0; r < std::min(here.size(), there.size()); ++r)
       for (size_t i = 0; i < std::min(here[r].size(), there[r].size()); ++i) pairs.emplace(here[r][i], there[r][i]);
   }

@@ -10,7 +10,7 @@
 namespace retort {
 
 // Supervised contexts of `ours` to those of `theirs`: the same record (by id), the same run, the same number within the run.
-std::unordered_map<Context, Context> paired_in_order(const std::vector<Sample>& ours, const std::vector<Sample>& theirs);
+std::unordered_map<Context, Context> paired_in_order(const Samples& ours, const Samples& theirs);
 
 // `rows.find` gives the teacher's row, its ids unread. At the temperature, times T^2 like every divergence.
 Objective uld_distillation(const DistillSpec& spec, KeptRows rows);

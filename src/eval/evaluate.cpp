@@ -37,14 +37,14 @@ template <class Item, class Read> std::vector<Item> examples_of(const EvalTaskSp
 TaskResult run_task(const EvalTaskSpec& task, const Subject& subject, const HeldOut& held_out, const std::filesystem::path& folder) {
   const auto& name = task.label();
   if (task.kind == "perplexity") {
-    if (task.path.empty()) return perplexity_task(subject, first_of(held_out.samples, task.limit), name);
+    if (task.path.empty()) return perplexity_task(subject, first_of(held_out.samples.list(), task.limit), name);
     DataSpec whole;
     whole.sources = {source_of(task)};
     whole.held_out = {0, 0};
     whole.length = "split";   // long texts are read in pieces of one pass
     whole.row_tokens = subject.row_tokens;
     const auto* chat = subject.chat ? subject.chat : find_chat_template("plain");
-    const auto samples = build_dataset(whole, first_of(read_records(source_of(task), 0), task.limit), subject.tokenizer, *chat).train;
+    const auto samples = build_dataset(whole, first_of(read_records(source_of(task), 0), task.limit), subject.tokenizer, *chat).train.list();
     return perplexity_task(subject, samples, name);
   }
   if (task.kind == "completion") {

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "data/record.h"
+#include "forest/samples.h"
 #include "eval/eval_spec.h"
 #include "eval/subject.h"
 
@@ -12,7 +13,7 @@ namespace retort {
 
 // What `data` holds out.
 struct HeldOut {
-  const std::vector<Sample>& samples;
+  Samples samples;
   const std::vector<Record>& records;
 };
 

@@ -1,20 +1,11 @@
 #include "ops/workers.h"
 
-#include <sched.h>
-
 #include <atomic>
 #include <exception>
 #include <mutex>
 #include <thread>
 
 namespace retort {
-
-int64_t usable_threads(int64_t wanted) {
-  if (wanted > 0) return wanted;
-  cpu_set_t mask;
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0) return 1;
-  return std::max(1, CPU_COUNT(&mask));
-}
 
 void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t)>& work, Gradients gradients) {
   if (count <= 0) return;

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "base/ordered_work.h"   // usable_threads()
+
 namespace retort {
 
 enum class Gradients { off, on };   // whether graphs are recorded in the workers
@@ -10,8 +12,5 @@ enum class Gradients { off, on };   // whether graphs are recorded in the worker
 // Calls work(i) for each i in [0, count), in order of i as threads become free; at most `threads` at a time. With fewer pieces
 // than threads the rest of the threads is shared out as inner threads. The first exception is rethrown after all have ended.
 void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t index)>& work, Gradients gradients = Gradients::off);
-
-// Hardware threads this process may use (its affinity mask), at least 1: what 0 in a spec means.
-int64_t usable_threads(int64_t wanted);
 
 }  // namespace retort

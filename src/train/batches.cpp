@@ -8,9 +8,9 @@
 
 namespace retort {
 
-Batches::Batches(const std::vector<Sample>& samples, const BatchSpec& spec, uint64_t seed) : samples_(samples), spec_(spec), seed_(seed) {
+Batches::Batches(const Samples& samples, const BatchSpec& spec, uint64_t seed) : samples_(samples), spec_(spec), seed_(seed) {
   for (size_t i = 0; i < samples.size(); ++i) {
-    const auto& weights = samples[i].weights;
+    const auto weights = samples[i].weights;
     const bool supervised = weights.size() > 1 && std::any_of(weights.begin() + 1, weights.end(), [](float weight) { return weight != 0; });
     (supervised ? supervised_ : unsupervised_).push_back(static_cast<int64_t>(i));
   }
@@ -25,11 +25,11 @@ void Batches::group() {
   std::vector<std::pair<int64_t, int64_t>> placed;
   int64_t count = 0;
   for (const auto index : supervised_) {
-    const auto& tokens = samples_[static_cast<size_t>(index)].tokens;
-    if (spec_.together == 0 || static_cast<int64_t>(tokens.size()) < spec_.together) {
+    if (spec_.together == 0 || samples_.tokens(static_cast<size_t>(index)) < spec_.together) {
       placed.emplace_back(count++, index);
       continue;
     }
+    const auto tokens = samples_[static_cast<size_t>(index)].tokens;
     uint64_t key = 0;
     for (int64_t i = 0; i < spec_.together; ++i) key = mix_bits(key ^ static_cast<uint64_t>(tokens[static_cast<size_t>(i)]));
     const auto [found, is_new] = groups.emplace(key, count);
@@ -57,7 +57,7 @@ int64_t Batches::end_of_step(int64_t begin) const {
   if (spec_.tokens == 0) return last;
   int64_t tokens = 0, end = begin;
   for (; end < last; ++end) {
-    tokens += static_cast<int64_t>(samples_[static_cast<size_t>(order_[static_cast<size_t>(end)])].tokens.size());
+    tokens += samples_.tokens(static_cast<size_t>(order_[static_cast<size_t>(end)]));
     if (tokens > spec_.tokens && end > begin) break;
   }
   return end;

@@ -1,7 +1,7 @@
 // Which samples each optimizer step holds: a keyed shuffle for every epoch, cut into steps. A place in the data is two counters.
 // What is shuffled are groups: samples that begin with the same tokens (BatchSpec::together), or single ones.
 #pragma once
-#include "forest/forest.h"
+#include "forest/samples.h"
 #include "train/train_spec.h"
 
 namespace retort {
@@ -9,7 +9,7 @@ namespace retort {
 class Batches {
  public:
   // Samples that supervise no token take no part.
-  Batches(const std::vector<Sample>& samples, const BatchSpec& spec, uint64_t seed);
+  Batches(const Samples& samples, const BatchSpec& spec, uint64_t seed);
 
   struct Place {
     int64_t epoch = 0, taken = 0;   // samples of this epoch that earlier steps took
@@ -26,7 +26,7 @@ class Batches {
   void shuffle(int64_t epoch);
   void group();
 
-  const std::vector<Sample>& samples_;
+  Samples samples_;
   BatchSpec spec_;
   uint64_t seed_;
   std::vector<int64_t> supervised_, unsupervised_;

@@ -53,7 +53,7 @@ std::string cpu_model() {
   return fmt::format("{} family{} model{} {}", vendor.empty() ? vendor : vendor.substr(1), family, model, at::get_cpu_capability());
 }
 
-std::string hash_of(const std::vector<Sample>& samples) {
+std::string hash_of(const Samples& samples) {
   Sha256 hash;
   for (const auto& sample : samples) {
     const uint64_t length = sample.tokens.size();

@@ -84,7 +84,7 @@ class OrderedSum {
 
 }  // namespace
 
-StepPlan plan_step(const std::vector<Sample>& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads) {
+StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads) {
   const Span span({"plan", "step"});
   std::vector<Sample> batch;
   for (const auto index : chosen) batch.push_back(samples[static_cast<size_t>(index)]);

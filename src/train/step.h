@@ -3,6 +3,7 @@
 #pragma once
 #include <span>
 
+#include "forest/samples.h"
 #include "train/objective.h"
 #include "train/train_spec.h"
 
@@ -17,7 +18,7 @@ struct StepPlan {
 // The forests of samples[chosen]. At most row_tokens rows each, and as many as keep every thread busy: where they would be
 // fewer than a multiple of the threads, they are cut smaller if that shortens the longest thread's work. Depends on nothing
 // but the arguments. target.sample is an index into `samples`.
-StepPlan plan_step(const std::vector<Sample>& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads);
+StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads);
 
 // Sums over the first `forests` forests of a step.
 struct StepSums {

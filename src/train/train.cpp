@@ -97,7 +97,7 @@ class Run {
       held_out_ = plan_step(job.held_out, all, spec.batch.row_tokens, threads_);
     }
     if (!batches_.unsupervised().empty()) {
-      const auto& first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
+      const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
       note(fmt::format("{} of {} training samples have no supervised token and are left out; the first is {}", batches_.unsupervised().size(),
                        job.samples.size(), printable(first.id)));
     }

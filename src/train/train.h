@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "forest/samples.h"
 #include "models/model.h"
 #include "train/objective.h"
 #include "train/train_spec.h"
@@ -52,8 +53,8 @@ struct TrainResult {
 struct TrainJob {
   const Model& model;
   std::vector<NamedTensor> trainables;                     // fp32 leaves, changed in place
-  const std::vector<Sample>& samples;
-  const std::vector<Sample>& held_out;
+  Samples samples;
+  Samples held_out;
   Objective objective;
   at::ScalarType compute = at::kFloat;
   std::filesystem::path folder;                            // the run's: checkpoints/, metrics.jsonl, speed.jsonl, TensorBoard events

@@ -92,6 +92,20 @@ TEST(RequireMemory, ARunThatCannotFitIsRefusedWithAdvice) {
 }
 
 // Memory grows as the settings say.
+// Tokens of a million samples stay in the store; without one they are packed.
+TEST(PredictMemory, SamplesInAStoreAreNotHeld) {
+  if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  const auto loaded = load_weights({.path = kModel.string()});
+  Recipe recipe;
+  Dataset dataset;
+  dataset.train = {sample(1000, 10, 0), sample(3000, 10, 0)};
+  const auto packed = predict_memory(recipe, *loaded.model, at::kFloat, {}, dataset).samples;
+  recipe.data.cache = "tokens.h5";
+  const auto stored = predict_memory(recipe, *loaded.model, at::kFloat, {}, dataset).samples;
+  EXPECT_EQ(packed - stored, 5u * 4000);
+  EXPECT_LE(stored, 200u);
+}
+
 TEST(PredictMemory, FollowsItsKeys) {
   if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   const auto loaded = load_weights({.path = kModel.string()});

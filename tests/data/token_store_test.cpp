@@ -21,13 +21,13 @@
 namespace retort {
 namespace {
 
-const Provenance kMadeFrom = {{"format", "retort tokens 1"}, {"template", "chatml"}, {"tokenizer", "abc"}, {"source_0", "sha256 1"}};
+const Provenance kMadeFrom = {{"format", "retort tokens 2"}, {"template", "chatml"}, {"tokenizer", "abc"}, {"source_0", "sha256 1"}};
 
 StoredSamples two_samples() {
   StoredSamples samples;
-  samples.train = {{{1, 2, 3}, {0, 0, 1}, "f:1"}, {{4, 5}, {0, 0.5f}, "f:2"}};
+  samples.train = {{{1, 2, 3}, {0, 0, 1}, "f:1"}, {{4, 5}, {0, 1}, "f:2"}};
   samples.held_out = {{{6, 7, 8, 9}, {0, 1, 1, 1}, "f:3"}};
-  samples.held_out_indices = {2};
+  samples.held_out_rows = {2};
   samples.counts.records = 3;
   samples.counts.tokens = 9;
   return samples;
@@ -50,10 +50,10 @@ TEST(TokenStore, ReadsBackWhatWasWritten) {
   ASSERT_EQ(read.train.size(), 2u);
   ASSERT_EQ(read.held_out.size(), 1u);
   EXPECT_EQ(read.train[1].tokens, (std::vector<int32_t>{4, 5}));
-  EXPECT_EQ(read.train[1].weights, (std::vector<float>{0, 0.5f}));
+  EXPECT_EQ(read.train[1].weights, (std::vector<float>{0, 1}));
   EXPECT_EQ(read.train[1].id, "f:2");
   EXPECT_EQ(read.held_out[0].tokens, (std::vector<int32_t>{6, 7, 8, 9}));
-  EXPECT_EQ(read.held_out_indices, (std::vector<int64_t>{2}));
+  EXPECT_EQ(read.held_out_rows, (std::vector<int64_t>{2}));
   EXPECT_EQ(read.counts.records, 3);
   EXPECT_EQ(read.counts.tokens, 9);
   const auto hash = sha256_file(path);
@@ -63,17 +63,23 @@ TEST(TokenStore, ReadsBackWhatWasWritten) {
 
 TEST(TokenStore, LargeStoresSpanManyBlocks) {
   TemporaryFolder folder;
-  StoredSamples samples;
-  for (int s = 0; s < 700; ++s) {
+  std::vector<Sample> written;
+  for (int s = 0; s < 2500; ++s) {
     Sample sample;
     for (int i = 0; i < 1000; ++i) sample.tokens.push_back((s * 7919 + i * 31) % 49152), sample.weights.push_back(i % 2 == 0 ? 0.0f : 1.0f);
     sample.id = "f:" + std::to_string(s);
-    samples.train.push_back(sample);
+    written.push_back(sample);
   }
-  write_token_store(folder / "t.h5", samples, kMadeFrom);
+  write_token_store(folder / "t.h5", {written, {}, {}, {}}, kMadeFrom);
   const auto read = read_token_store(folder / "t.h5", kMadeFrom, 49152);
-  ASSERT_EQ(read.train.size(), 700u);
-  for (size_t s = 0; s < 700; ++s) ASSERT_EQ(read.train[s].tokens, samples.train[s].tokens);
+  ASSERT_EQ(read.train.size(), written.size());
+  for (size_t s = 0; s < written.size(); ++s) {
+    const auto sample = read.train[s];
+    ASSERT_EQ(sample.tokens, written[s].tokens);
+    ASSERT_EQ(sample.weights, written[s].weights);
+    ASSERT_EQ(sample.id, written[s].id);
+    ASSERT_EQ(read.train.tokens(s), 1000);
+  }
 }
 
 TEST(TokenStore, SaysWhatDiffers) {
@@ -86,28 +92,68 @@ TEST(TokenStore, SaysWhatDiffers) {
   EXPECT_NE(message.find("template (stored: chatml, now: llama3); source_0 (stored: sha256 1, now: sha256 2)"), std::string::npos) << message;
 }
 
+// The three samples, as bytes that nobody checked.
+struct RawStore {
+  std::vector<int32_t> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  std::vector<uint8_t> weights = {0, 0, 1, 0, 1, 0, 1, 1, 1};
+  std::vector<int64_t> offsets = {0, 3, 5, 9}, held_out = {2}, id_offsets = {0, 3, 6, 9}, counts = std::vector<int64_t>(10);
+  std::string ids = "f:1f:2f:3";
+  bool compressed = false;
+
+  void write(const std::string& path) const {
+    const auto raw = [](const auto& values) { return std::as_bytes(std::span(values.data(), values.size())); };
+    write_hdf5(path, kMadeFrom, {{"tokens", Hdf5Element::i32, raw(tokens), compressed}, {"weights", Hdf5Element::u8, raw(weights), false}, {"offsets", Hdf5Element::i64, raw(offsets)},
+                                 {"held_out", Hdf5Element::i64, raw(held_out)}, {"ids", Hdf5Element::u8, raw(ids)}, {"id_offsets", Hdf5Element::i64, raw(id_offsets)},
+                                 {"counts", Hdf5Element::i64, raw(counts)}});
+  }
+};
+
 TEST(TokenStore, RefusesNumbersThatAreNoSamples) {
   TemporaryFolder folder;
-  const auto refused = [&](const char* expected, const std::function<void(StoredSamples&)>& change, int64_t vocabulary = 10) {
-    auto samples = two_samples();
-    change(samples);
-    write_token_store(folder / "t.h5", samples, kMadeFrom);
+  const auto refused = [&](const char* expected, const std::function<void(RawStore&)>& change, int64_t vocabulary = 10) {
+    RawStore store;
+    change(store);
+    store.write(folder / "t.h5");
     const auto message = problem([&] { read_token_store(folder / "t.h5", kMadeFrom, vocabulary); });
     EXPECT_NE(message.find(expected), std::string::npos) << expected << ": " << message;
   };
-  refused("token 8 is 9; the vocabulary has 9", [](StoredSamples&) {}, 9);
-  refused("token 0 is -1", [](StoredSamples& s) { s.train[0].tokens[0] = -1; });
-  refused("is not a weight", [](StoredSamples& s) { s.train[0].weights[0] = -1; });
-  refused("is not a weight", [](StoredSamples& s) { s.train[0].weights[0] = std::numeric_limits<float>::quiet_NaN(); });
-  refused("weights: 8 values for 9 tokens", [](StoredSamples& s) { s.train[0].weights.pop_back(); });
-  refused("more samples held out", [](StoredSamples& s) { s.held_out_indices.assign(9, 0); });
+  RawStore().write(folder / "t.h5");
+  EXPECT_EQ(read_token_store(folder / "t.h5", kMadeFrom, 10).held_out[0].tokens, (std::vector<int32_t>{6, 7, 8, 9}));   // contiguous ones are read too
+  refused("token 8 is 9; the vocabulary has 9", [](RawStore&) {}, 9);
+  refused("token 0 is -1", [](RawStore& s) { s.tokens[0] = -1; });
+  refused("weights: value 3 is 2; expected a weight of 0 or 1", [](RawStore& s) { s.weights[3] = 2; });
+  refused("weights: 8 values for 9 tokens", [](RawStore& s) { s.weights.pop_back(); });
+  refused("more samples held out", [](RawStore& s) { s.held_out.assign(9, 0); });
+  refused("offsets: does not divide", [](RawStore& s) { s.offsets[1] = 6; });
+  refused("offsets: does not divide", [](RawStore& s) { s.offsets[3] = 10; });
+  refused("another number of samples", [](RawStore& s) { s.id_offsets = {0, 9}; });
+  refused("counts: 9 values", [](RawStore& s) { s.counts.pop_back(); });
+  refused("tokens: is compressed", [](RawStore& s) { s.compressed = true; });
+}
+
+TEST(TokenStore, AFileThatChangesLaterIsNotTrainedOn) {
+  TemporaryFolder folder;
+  const auto path = folder / "t.h5";
+  write_token_store(path, two_samples(), kMadeFrom);
+  const auto read = read_token_store(path, kMadeFrom, 10);
+  const auto whole = read_text(path);
+  folder.write("t.h5", whole + "x");
+  EXPECT_NE(problem([&] { (void)read.train[0]; }).find("changed while it was being read"), std::string::npos);
+}
+
+TEST(TokenStore, AnotherVersionSaysSo) {
+  TemporaryFolder folder;
+  const std::vector<float> weights = {0};
+  write_hdf5(folder / "t.h5", {{"format", "retort tokens 1"}}, {{"weights", Hdf5Element::f32, std::as_bytes(std::span(weights))}});
+  const auto message = problem([&] { read_token_store(folder / "t.h5", {{"format", "retort tokens 2"}}, 10); });
+  EXPECT_NE(message.find("format (stored: retort tokens 1, now: retort tokens 2)"), std::string::npos) << message;
 }
 
 // A store made by hand, one thing in it changed by `change`.
 void make_store(const std::string& path, const std::function<bool(hid_t file, const std::string& name)>& change) {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   const Hdf5Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose);
-  const std::pair<const char*, hid_t> sets[] = {{"tokens", H5T_STD_I32LE},   {"weights", H5T_IEEE_F32LE}, {"offsets", H5T_STD_I64LE}, {"held_out", H5T_STD_I64LE},
+  const std::pair<const char*, hid_t> sets[] = {{"tokens", H5T_STD_I32LE},   {"weights", H5T_STD_U8LE}, {"offsets", H5T_STD_I64LE}, {"held_out", H5T_STD_I64LE},
                                                 {"ids", H5T_STD_U8LE},       {"id_offsets", H5T_STD_I64LE}, {"counts", H5T_STD_I64LE}};
   for (const auto& [name, type] : sets) {
     if (change(file, name)) continue;
@@ -179,6 +225,13 @@ TEST(TokenStore, RefusesHostileHdf5) {
     const hsize_t chunk = 1024;
     H5Pset_chunk(properties, 1, &chunk);
     return H5Dclose(H5Dcreate2(file, "tokens", H5T_STD_I32LE, simple(hsize_t{1} << 60), 0, properties, 0)) >= 0;
+  });
+  refused("in chunks of which none is there", "does not lie in the file", [](hid_t file, const std::string& name) {
+    if (name != "tokens") return false;
+    const hid_t properties = H5Pcreate(H5P_DATASET_CREATE);
+    const hsize_t chunk = 2;
+    H5Pset_chunk(properties, 1, &chunk);
+    return H5Dclose(H5Dcreate2(file, "tokens", H5T_STD_I32LE, simple(4), 0, properties, 0)) >= 0;
   });
   refused("virtual", "storage layout", [&](hid_t file, const std::string& name) {
     if (name != "tokens") return false;

@@ -1,5 +1,5 @@
-// One side of tools/bench/tokenize: encodes documents with one thread and prints what it took, as JSON.
-// tokenize_bench TOKENIZER_FOLDER DOCUMENTS IDS_OUT [text|tokens]: documents end in a NUL each; ids are written as int32, -1 after each document.
+// One side of tools/bench/tokenize: encodes documents on some threads and prints what it took, as JSON.
+// tokenize_bench TOKENIZER_FOLDER DOCUMENTS IDS_OUT [text|tokens] [THREADS]: documents end in a NUL each; ids are written as int32, -1 after each document.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/ordered_work.h"
 #include "text/tokenizer.h"
 
 namespace {
@@ -21,7 +22,7 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 int main(int count, char** arguments) try {
   using namespace retort;
   if (count < 4) {
-    fmt::print(stderr, "usage: tokenize_bench TOKENIZER_FOLDER DOCUMENTS IDS_OUT [text|tokens]\n");
+    fmt::print(stderr, "usage: tokenize_bench TOKENIZER_FOLDER DOCUMENTS IDS_OUT [text|tokens] [THREADS]\n");
     return 2;
   }
   const double start = now();
@@ -35,6 +36,9 @@ int main(int count, char** arguments) try {
     documents.push_back(std::string_view(text).substr(at, end - at));
     at = end + 1;
   }
+  constexpr size_t kBatchBytes = size_t{1} << 16;
+  const int64_t threads = count > 5 ? std::max(1, std::atoi(arguments[5])) : 1;
+  OrderedWork work(threads, static_cast<size_t>(threads) * 4);
   double best = std::numeric_limits<double>::max(), first = 0;
   size_t tokens = 0;
   std::vector<int32_t> ids;
@@ -42,12 +46,23 @@ int main(int count, char** arguments) try {
     tokens = 0;
     ids.clear();
     const double begin = now();
-    for (const std::string_view document : documents) {
-      const auto row = tokenizer->encode(document, specials);
-      tokens += row.size();
-      ids.insert(ids.end(), row.begin(), row.end());
-      ids.push_back(-1);
+    for (size_t at = 0; at < documents.size();) {   // batches as data/record_source.cpp makes them
+      const size_t begins = at;
+      for (size_t bytes = 0; at < documents.size() && bytes < kBatchBytes; ++at) bytes += documents[at].size();
+      work.add([&, begins, end = at]() -> OrderedWork::Later {
+        std::vector<int32_t> some;
+        for (size_t i = begins; i < end; ++i) {
+          const auto row = tokenizer->encode(documents[i], specials);
+          some.insert(some.end(), row.begin(), row.end());
+          some.push_back(-1);
+        }
+        return [&, some = std::move(some), count = end - begins] {
+          tokens += some.size() - count;
+          ids.insert(ids.end(), some.begin(), some.end());
+        };
+      });
     }
+    work.finish();
     const double seconds = now() - begin;
     if (round == 0) first = seconds;
     best = std::min(best, seconds);

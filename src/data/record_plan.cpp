@@ -1,0 +1,188 @@
+#include "data/record_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "data/dataset.h"
+
+namespace retort {
+namespace {
+
+struct Facts {
+  int64_t row = 0;
+  ContentKey key;
+  uint64_t group = 0;   // what the split goes by
+  int32_t source = 0;
+};
+
+Facts facts_of(int64_t row, const Record& record) {
+  Facts facts{row, record_key(record), 0, record.source};
+  facts.group = facts.key.high;
+  if (!record.group.empty()) {
+    Sha256 hash;
+    facts.group = content_key(hash.add("group:").add(record.group)).high;
+  }
+  return facts;
+}
+
+// The rejecting sources, and what came of their records.
+class Judges {
+ public:
+  Judges(const DataSpec& spec, std::vector<RejectionCounts>& counts) : spec_(spec), counts_(counts), judges_(spec.sources.size()) {
+    for (size_t s = 0; s < spec.sources.size(); ++s)
+      if (spec.sources[s].reject) judges_[s].emplace(*spec.sources[s].reject, where(s));
+  }
+
+  bool reads(int32_t source) const { return spec_.sources[static_cast<size_t>(source)].reject.has_value(); }
+
+  bool passes(const Record& record) {
+    const auto s = static_cast<size_t>(record.source);
+    begin(s);
+    auto& counts = counts_.back();
+    ++counts.records;
+    const auto why = judges_[s]->judge(record);
+    if (why) ++counts.rejected[static_cast<size_t>(*why)];
+    return !why;
+  }
+
+  // Sources come one after another: one that is over must have left something.
+  void begin(size_t source) {
+    if (source == current_) return;
+    end();
+    current_ = source;
+    if (source < judges_.size() && judges_[source]) counts_.push_back({spec_.sources[source].path});
+  }
+
+ private:
+  static std::string where(size_t source) { return fmt::format("data.sources[{}]", source); }
+  void end() {
+    if (current_ >= judges_.size() || !judges_[current_]) return;
+    const auto& counts = counts_.back();
+    if (counts.total() == counts.records) throw RecipeError(fmt::format("{}.reject: nothing is left: {}", where(current_), describe(counts)));
+    judges_[current_].reset();   // what it remembers of the answers
+  }
+  const DataSpec& spec_;
+  std::vector<RejectionCounts>& counts_;
+  std::vector<std::optional<Judge>> judges_;
+  size_t current_ = std::numeric_limits<size_t>::max();
+};
+
+// Facts of what no judge rejects, in the order of the rows; `rows` becomes how many rows there are.
+std::vector<Facts> gather(const DataSpec& spec, const RecordSource& source, std::vector<RejectionCounts>& rejections, int64_t& rows) {
+  std::vector<Facts> all;
+  Judges judges(spec, rejections);
+  source.pass(nullptr, [&](int64_t row, Record record) -> RecordSource::Later {
+    const auto facts = facts_of(row, record);
+    const bool judged = judges.reads(record.source);
+    const auto kept = judged ? std::make_shared<const Record>(std::move(record)) : nullptr;
+    return [&, facts, kept] {
+      rows = facts.row + 1;
+      if (!kept) judges.begin(static_cast<size_t>(facts.source));
+      if (!kept || judges.passes(*kept)) all.push_back(facts);
+    };
+  });
+  judges.begin(spec.sources.size());
+  return all;
+}
+
+// Keeps `limit` of each source's records, chosen by hash.
+void keep_some(const DataSpec& spec, std::vector<Facts>& all) {
+  const Draws draws(static_cast<uint64_t>(spec.seed), "limit");
+  std::vector<Facts> kept;
+  for (size_t begin = 0; begin < all.size();) {
+    size_t end = begin;
+    while (end < all.size() && all[end].source == all[begin].source) ++end;
+    const auto limit = spec.sources.at(static_cast<size_t>(all[begin].source)).limit;
+    if (limit <= 0 || static_cast<size_t>(limit) >= end - begin) {
+      kept.insert(kept.end(), all.begin() + static_cast<std::ptrdiff_t>(begin), all.begin() + static_cast<std::ptrdiff_t>(end));
+    } else {
+      std::vector<std::pair<uint64_t, size_t>> order;
+      for (size_t i = begin; i < end; ++i) order.emplace_back(draws.bits(all[i].key.high), i);
+      std::nth_element(order.begin(), order.begin() + limit, order.end());
+      order.resize(static_cast<size_t>(limit));
+      std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+      for (const auto& [draw, i] : order) kept.push_back(all[i]);
+    }
+    begin = end;
+  }
+  all = std::move(kept);
+}
+
+std::vector<bool> held_out_of(const DataSpec& spec, const std::vector<Facts>& all) {
+  const Draws draws(static_cast<uint64_t>(spec.seed), "held_out");
+  std::vector<bool> held(all.size(), false);
+  std::vector<std::pair<uint64_t, size_t>> order;
+  for (size_t i = 0; i < all.size(); ++i) {
+    const auto& use = spec.sources.at(static_cast<size_t>(all[i].source)).use;
+    if (use == "held_out") held[i] = true;
+    if (use != "both") continue;
+    if (spec.held_out.count == 0) held[i] = draws.uniform(all[i].group) < spec.held_out.fraction;
+    else order.emplace_back(draws.bits(all[i].group), i);
+  }
+  if (spec.held_out.count > 0) {
+    // Equal draws are equal samples or one group: they go together, so the count may be exceeded by the last group.
+    std::sort(order.begin(), order.end());
+    for (size_t i = 0; i < order.size(); ++i) {
+      const bool with_previous = i > 0 && order[i].first == order[i - 1].first && held[order[i - 1].second];
+      if (i < static_cast<size_t>(spec.held_out.count) || with_previous) held[order[i].second] = true;
+    }
+  }
+  return held;
+}
+
+int64_t count_duplicates(const std::vector<Facts>& all) {
+  std::vector<ContentKey> keys;
+  keys.reserve(all.size());
+  for (const auto& facts : all) keys.push_back(facts.key);
+  std::sort(keys.begin(), keys.end());
+  return static_cast<int64_t>(keys.end() - std::unique(keys.begin(), keys.end()));
+}
+
+// How often a training sample is used in an epoch: the whole part of the weight, and once more with its fraction.
+int64_t uses(double weight, uint64_t key, const Draws& draws) {
+  const double whole = std::floor(weight);
+  return static_cast<int64_t>(whole) + (draws.uniform(key) < weight - whole ? 1 : 0);
+}
+
+RecordPlan plan_of(const DataSpec& spec, const std::vector<Facts>& all, int64_t rows) {
+  RecordPlan plan;
+  plan.rows.resize(static_cast<size_t>(rows));
+  plan.records = static_cast<int64_t>(all.size());
+  plan.duplicates = count_duplicates(all);
+  const auto held = held_out_of(spec, all);
+  const Draws draws(static_cast<uint64_t>(spec.seed), "weight");
+  for (size_t i = 0; i < all.size(); ++i) {
+    auto& row = plan.rows[static_cast<size_t>(all[i].row)];
+    row = {held[i] ? Side::held_out : Side::train, 1};
+    if (held[i]) continue;
+    row.copies = uses(spec.sources.at(static_cast<size_t>(all[i].source)).weight, all[i].key.high, draws);
+    if (row.copies == 0) ++plan.left_out;
+    else plan.repeats += row.copies - 1;
+  }
+  return plan;
+}
+
+}  // namespace
+
+RecordPlan plan_records(const DataSpec& spec, const RecordSource& source) {
+  std::vector<RejectionCounts> rejections;
+  int64_t rows = 0;
+  auto all = gather(spec, source, rejections, rows);
+  keep_some(spec, all);
+  auto plan = plan_of(spec, all, rows);
+  plan.rejections = std::move(rejections);
+  return plan;
+}
+
+RecordPlan plan_chosen(const DataSpec& spec, const RecordSource& source) {
+  auto chosen = spec;
+  for (auto& one : chosen.sources) one.reject.reset(), one.limit = 0;
+  return plan_records(chosen, source);
+}
+
+}  // namespace retort

@@ -1,0 +1,163 @@
+#include "data/record_source.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "base/error.h"
+#include "base/ordered_work.h"
+#include "base/stop.h"
+#include "data/rows.h"
+
+namespace retort {
+namespace {
+
+// Rows go to the threads in batches: enough that handing over costs nothing, few enough that all batches under way are small.
+constexpr size_t kBatchRows = 128, kBatchBytes = size_t{1} << 18;
+constexpr size_t kBatchesAThread = 4;
+
+using Laters = std::vector<RecordSource::Later>;
+
+// What the rows of a batch leave to do, up to the first that failed.
+template <class Item, class Do> OrderedWork::Later done_in_order(std::vector<Item>& items, Do work_on) {
+  auto laters = std::make_shared<Laters>();
+  std::exception_ptr failure;
+  for (auto& item : items) {
+    try {
+      laters->push_back(work_on(item));
+    } catch (...) {
+      failure = std::current_exception();
+      break;
+    }
+  }
+  return [laters, failure] {
+    for (auto& later : *laters) {
+      if (later) later();
+      later = nullptr;
+    }
+    if (failure) std::rethrow_exception(failure);
+  };
+}
+
+size_t pending_batches(int64_t threads) { return static_cast<size_t>(threads) * kBatchesAThread; }
+
+// Collects the rows of one source into batches and hands these to the threads.
+class Batches {
+ public:
+  Batches(const RecordMaker& maker, const RecordSource::Work& on_record, int64_t threads) : maker_(maker), on_record_(on_record), work_(threads, pending_batches(threads)) {}
+
+  void add(int64_t number, Row row) {
+    bytes_ += row.bytes();
+    rows_.emplace_back(number, std::move(row));
+    if (rows_.size() >= kBatchRows || bytes_ >= kBatchBytes) hand_over();
+  }
+
+  void finish() {
+    if (!rows_.empty()) hand_over();
+    work_.finish();
+  }
+
+ private:
+  using Numbered = std::pair<int64_t, Row>;
+
+  void hand_over() {
+    const auto rows = std::make_shared<std::vector<Numbered>>(std::move(rows_));
+    rows_.clear();
+    bytes_ = 0;
+    leave_if_stopped("reading samples");
+    work_.add([this, rows]() -> OrderedWork::Later {
+      const auto file = rows->back().second.file;
+      const auto first = rows->front().second.raw, last = rows->back().second.raw;
+      auto later = done_in_order(*rows, [&](Numbered& item) { return on_record_(item.first, maker_.make(std::move(item.second))); });
+      rows->clear();
+      return [later, file, first, last] {
+        leave_if_stopped("reading samples");
+        later();
+        if (file) release_until(*file, first.data(), last.data() + last.size());
+      };
+    });
+  }
+
+  // The kernel maps some pages around one that is touched, so a little of what was given back before is there again.
+  static void release_until(const MappedFile& file, const char* begin, const char* end) {
+    constexpr ptrdiff_t kAround = 128 << 10;
+    begin -= std::min(kAround, begin - file.text().data());
+    file.release(std::as_bytes(std::span(begin, end)));
+  }
+
+  const RecordMaker& maker_;
+  const RecordSource::Work& on_record_;
+  std::vector<Numbered> rows_;
+  size_t bytes_ = 0;
+  OrderedWork work_;   // last: its threads use the others
+};
+
+}  // namespace
+
+SourceFiles::SourceFiles(const std::vector<SourceSpec>& sources, int64_t threads) : sources_(sources), threads_(usable_threads(threads)) {
+  if (sources.empty()) throw RecipeError("data.sources: expected at least one source");
+}
+
+void SourceFiles::pass(const Choose& choose, const Work& on_record) const {
+  int64_t number = 0;
+  for (size_t s = 0; s < sources_.size(); ++s) {
+    RecordMaker maker(sources_[s], static_cast<int32_t>(s));
+    Batches batches(maker, on_record, threads_);
+    bool settled = false, reading = true;
+    try {
+      read_rows(sources_[s], [&](Row row) {
+        reading = false;   // what is thrown here is a record's, in its turn
+        if (!settled) maker.settle(row);
+        settled = true;
+        const auto here = number++;
+        if (!choose || choose(here)) batches.add(here, std::move(row));
+        reading = true;
+      }, [&] {
+        reading = false;
+        batches.finish();
+        reading = true;
+      });
+      reading = false;
+      batches.finish();
+    } catch (const FormatError&) {
+      if (reading) batches.finish();   // a record before this place may be bad too
+      throw;
+    }
+  }
+}
+
+RecordList::RecordList(const std::vector<Record>& records, int64_t threads) : records_(records), threads_(usable_threads(threads)) {}
+
+void RecordList::pass(const Choose& choose, const Work& on_record) const {
+  OrderedWork work(threads_, pending_batches(threads_));
+  std::vector<int64_t> rows;
+  const auto hand_over = [&] {
+    leave_if_stopped("reading samples");
+    work.add([this, &on_record, some = std::exchange(rows, {})]() mutable {
+      return done_in_order(some, [&](int64_t row) { return on_record(row, records_[static_cast<size_t>(row)]); });
+    });
+  };
+  for (size_t row = 0; row < records_.size(); ++row) {
+    if (!choose || choose(static_cast<int64_t>(row))) rows.push_back(static_cast<int64_t>(row));
+    if (rows.size() >= kBatchRows) hand_over();
+  }
+  if (!rows.empty()) hand_over();
+  work.finish();
+}
+
+std::vector<Record> records_of_rows(const RecordSource& source, const std::vector<int64_t>& rows, const std::string& named_by) {
+  auto wanted = rows;
+  std::sort(wanted.begin(), wanted.end());
+  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
+  std::vector<Record> found;
+  source.pass([&](int64_t row) { return std::binary_search(wanted.begin(), wanted.end(), row); },
+              [&](int64_t, Record record) -> RecordSource::Later {
+                const auto moved = std::make_shared<Record>(std::move(record));
+                return [moved, &found] { found.push_back(std::move(*moved)); };
+              });
+  if (found.size() != wanted.size()) corrupt(named_by, "held_out", "names a record that the sources do not have");
+  std::vector<Record> all;
+  for (const auto row : rows) all.push_back(found[static_cast<size_t>(std::lower_bound(wanted.begin(), wanted.end(), row) - wanted.begin())]);
+  return all;
+}
+
+}  // namespace retort

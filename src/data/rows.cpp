@@ -1,0 +1,181 @@
+#include "data/rows.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "data/json_records.h"
+#include "data/readers.h"
+#include "text/chat_pieces.h"
+
+namespace retort {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kReleasedAtOnce = size_t{4} << 20;   // bytes of a file
+
+std::string format_of(const SourceSpec& source) {
+  if (source.format != "auto") return source.format;
+  const auto ending = fs::path(source.path).extension().string();
+  if (ending == ".jsonl" || ending == ".ndjson") return "jsonl";
+  if (ending == ".csv" || ending == ".tsv") return "csv";
+  if (ending == ".txt") return "text";
+  if (ending == ".xml") return "icd10cm";
+  throw RecipeError(fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, csv, text, lines, icd10cm or licences",
+                                printable(source.path)));
+}
+
+// Pages that were read stay in this process's memory until they are released.
+class Behind {
+ public:
+  explicit Behind(const MappedFile& file) : file_(file) {}
+  void operator()(size_t end) {
+    if (end < begin_ + 2 * kReleasedAtOnce) return;
+    const auto until = end - kReleasedAtOnce;   // rows on their way to the threads are still looked at
+    file_.release(file_.bytes().subspan(begin_, until - begin_));
+    begin_ = until;
+  }
+
+ private:
+  const MappedFile& file_;
+  size_t begin_ = 0;
+};
+
+}  // namespace
+
+size_t Row::bytes() const {
+  size_t sum = raw.size() + text.size();
+  for (const auto& [name, value] : columns) sum += name.size() + value.size();
+  return sum;
+}
+
+std::vector<std::string> source_files(const SourceSpec& source) {
+  if (!fs::is_directory(source.path)) return {source.path};
+  const auto format = source.format == "auto" ? std::string() : format_of(source);
+  if (format != "licences" && format != "text")
+    throw RecipeError(fmt::format("data.sources.path: {}: is a folder; only the formats licences and text read folders", printable(source.path)));
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(source.path))
+    if (entry.is_regular_file() && entry.path().extension() == (format == "licences" ? ".LICENSE" : ".txt")) files.push_back(entry.path().string());
+  std::sort(files.begin(), files.end());
+  if (files.empty()) corrupt(source.path, "", format == "licences" ? "holds no *.LICENSE file" : "holds no *.txt file");
+  return files;
+}
+
+void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take, const std::function<void()>& file_done) {
+  const auto files = source_files(source);
+  const auto format = format_of(source);
+  const auto take_columns = [&](Columns columns, std::string place) { take({Row::Kind::columns, {}, nullptr, std::move(columns), {}, std::move(place)}); };
+  for (const auto& path : files) {
+    const auto file = std::make_shared<const MappedFile>(path);
+    const auto content = file->text();
+    if (format == "jsonl" || format == "lines") {
+      const auto kind = format == "jsonl" ? Row::Kind::json : Row::Kind::line;
+      // The rows point into the file: it is let go of once they are records.
+      size_t rows = 0;
+      Behind behind(*file);
+      read_lines(content, path, [&](std::string_view line, std::string place) {
+        take({kind, line, file, {}, {}, std::move(place)});
+        behind(static_cast<size_t>(line.data() - content.data()));
+        ++rows;
+      });
+      if (rows == 0 && kind == Row::Kind::json) corrupt(path, "", "holds no records; expected one JSON object a line");
+      file_done();
+    } else if (format == "csv") {
+      Behind behind(*file);
+      read_csv(content, path, fs::path(path).extension() == ".tsv" ? '\t' : ',', take_columns, [&](size_t end) { behind(end); });
+    } else if (format == "icd10cm") {
+      read_icd10cm(content, path, take_columns);
+    } else if (format == "licences") {
+      read_licence(content, path, take_columns);
+    } else {
+      require_text(content, path, "");
+      take({Row::Kind::text, {}, nullptr, {}, std::string(without_bom(content)), path});
+    }
+    file->require_unchanged();
+  }
+}
+
+RecordMaker::RecordMaker(const SourceSpec& source, int32_t index) : source_(source), index_(index), where_(fmt::format("data.sources[{}]", index)) {
+  if (source.prompt.empty() != source.completion.empty())
+    throw RecipeError(where_ + ": prompt and completion are set together or not at all");
+  if (source.kind != "auto" && source.kind != "columns" && !source.prompt.empty())
+    throw RecipeError(where_ + ".kind: prompt and completion are set, so kind is 'columns'; found '" + source.kind + "'");
+  if (source.kind == "columns" && source.prompt.empty()) throw RecipeError(where_ + ".prompt: kind 'columns' needs prompt and completion");
+}
+
+void RecordMaker::settle(const Row& first) {
+  if (!source_.prompt.empty() || first.kind == Row::Kind::line || first.kind == Row::Kind::text) return;
+  kind_ = source_.kind;
+  if (kind_ != "auto") return;
+  if (first.kind == Row::Kind::json) {
+    kind_ = recognised_kind(parse_json_line(first.raw, first.place), first.place);
+  } else {
+    Json object = Json::object();
+    for (const auto& [name, value] : first.columns) object[name] = value;
+    kind_ = recognised_kind(object, first.place);
+  }
+}
+
+Record RecordMaker::make(Row row) const {
+  if (row.kind == Row::Kind::json) return of_json(parse_json_line(row.raw, row.place), std::move(row.place));
+  if (row.kind == Row::Kind::columns) return of_columns(std::move(row.columns), std::move(row.place));
+  if (row.kind == Row::Kind::text) return of_text(std::move(row.text), std::move(row.place));
+  require_text(row.raw, row.place, "");
+  return of_text(std::string(row.raw), std::move(row.place));
+}
+
+Record RecordMaker::of_json(const Json& object, std::string place) const {
+  if (!source_.prompt.empty()) return of_columns(json_columns(object), std::move(place));
+  Record record = blank(json_columns(object), std::move(place));
+  fill_from_json(object, kind_, record);
+  return finished(std::move(record));
+}
+
+Record RecordMaker::of_columns(Columns columns, std::string place) const {
+  Record record = blank(std::move(columns), std::move(place));
+  if (!source_.prompt.empty()) {
+    record.messages = {{"user", fill_placeholders(source_.prompt, record.columns, where_ + ".prompt")},
+                       {"assistant", fill_placeholders(source_.completion, record.columns, where_ + ".completion")}};
+  } else {  // the same kinds as JSON, by column names
+    Json object = Json::object();
+    for (const auto& [name, value] : record.columns) object[name] = value;
+    fill_from_json(object, kind_, record);
+  }
+  return finished(std::move(record));
+}
+
+Record RecordMaker::of_text(std::string text, std::string place) const {
+  if (!source_.prompt.empty()) return of_columns({{"text", std::move(text)}}, std::move(place));
+  Record record = blank({}, std::move(place));
+  record.text = std::move(text);
+  return finished(std::move(record));
+}
+
+Record RecordMaker::blank(Columns columns, std::string place) const {
+  Record record;
+  record.columns = std::move(columns);
+  record.place = std::move(place);
+  record.source = index_;
+  if (!source_.group.empty()) record.group = fill_placeholders(source_.group, record.columns, where_ + ".group");
+  return record;
+}
+
+Record RecordMaker::finished(Record record) const {
+  if (record.messages.empty()) {
+    if (trimmed(record.text).empty() && !source_.reject) corrupt(record.place, "text", "is empty");
+    return record;
+  }
+  if (!source_.system.empty() && record.messages[0].role != "system")
+    record.messages.insert(record.messages.begin(), {"system", fill_placeholders(source_.system, record.columns, where_ + ".system")});
+  if (record.messages.back().role != "assistant")
+    corrupt(record.place, "", "the conversation ends with a " + record.messages.back().role + " message; expected an assistant's answer to learn from");
+  // A model may have said nothing: that is for `reject` to judge.
+  for (const auto& message : record.messages)
+    if (trimmed(message.content).empty() && !(source_.reject && &message == &record.messages.back())) corrupt(record.place, message.role, "this message is empty");
+  return record;
+}
+
+}  // namespace retort

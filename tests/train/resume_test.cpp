@@ -169,12 +169,14 @@ TEST(Resume, AFinishedRunIsNotTrainedAgain) {
 TEST(Resume, EveryPartOfTheStateMatters) {
   const TemporaryFolder folder;
   const auto stopped = std::filesystem::path(folder / "stopped");
-  // Stops at forests until a checkpoint lies inside a step, past warm-up and the first evaluation.
+  // Stops at forests until a checkpoint lies inside a step and an epoch, past warm-up and the first evaluation.
   for (int64_t at = 41;; ++at) {
     std::filesystem::remove_all(stopped);
     ASSERT_FALSE(session(resumable_spec(), stopped, [&](int64_t call, const Pass&) { if (call == at) request_stop(); }, nullptr));
     const auto newest = Checkpoints(stopped / "checkpoints").list().at(0);
-    if (newest.forests > 0 && newest.steps >= 4) break;
+    int64_t taken = 0;
+    rewrite_state(stopped / "checkpoints" / newest.folder(), [&](Json& json) { taken = json.at("taken").get<int64_t>(); });
+    if (newest.forests > 0 && newest.steps >= 4 && taken > 0) break;
   }
   const auto ends_equal = [&](const std::function<void(const std::filesystem::path&)>& change) {
     const auto copy = std::filesystem::path(folder / "copy");

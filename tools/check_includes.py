@@ -12,7 +12,7 @@ ROWS = {
     "train": 4, "adapters": 4, "generate": 4,
     "distill": 5, "eval": 5, "export": 5,
     "recipe": 6, "http": 6,
-    "cli": 7,
+    "cli": 7, "import": 7,
 }
 TORCH_FREE = {"base", "quant", "forest", "text", "report", "formats", "data"}
 

@@ -13,7 +13,7 @@ constexpr void (*kCommands[])(CLI::App&, Action&) = {add_run, add_check, add_tra
 std::string what_is_wrong(const CLI::App& app, int argc, const char* const* argv, const std::string& error) {
   std::vector<std::string> names;
   for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
-  if (argc < 2 || argv[1][0] == '-' || std::find(names.begin(), names.end(), argv[1]) != names.end()) return error;
+  if (names.empty() || argc < 2 || argv[1][0] == '-' || std::find(names.begin(), names.end(), argv[1]) != names.end()) return error;
   const auto near = nearest(argv[1], names);
   return fmt::format("'{}' is no command{}", printable(argv[1]), near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
 }
@@ -36,7 +36,7 @@ std::optional<Exit> parse_command_line(CLI::App& app, int argc, const char* cons
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error), Exit::done;   // --help, --version
     const auto chosen = app.get_subcommands();
-    const std::string name = chosen.empty() ? "retort" : "retort " + chosen.front()->get_name();
+    const std::string name = chosen.empty() ? app.get_name() : "retort " + chosen.front()->get_name();
     auto problem = what_is_wrong(app, argc, argv, error.what());
     std::replace(problem.begin(), problem.end(), '\n', ' ');
     throw RecipeError(fmt::format("{}; `{} --help` shows what it takes", problem, name));

@@ -34,6 +34,8 @@ void add_man(CLI::App& app, Action& action);
 
 // The program with all its commands.
 std::unique_ptr<CLI::App> make_app(Action& action);
+// What main() offers: all commands (program.cpp: retort, retort-online) or the only one (import.cpp: retort-import).
+std::unique_ptr<CLI::App> make_program(Action& action);
 // Chooses the action; an exit when there is nothing to do (--help). RecipeError for anything that is not understood.
 std::optional<Exit> parse_command_line(CLI::App& app, int argc, const char* const* argv);
 

@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
   catch_bus_errors();
   return static_cast<int>(guarded([&] {
     Action action;
-    const auto app = make_app(action);
+    const auto app = make_program(action);
     if (const auto exit = parse_command_line(*app, argc, argv)) return *exit;
     return action();
   }));

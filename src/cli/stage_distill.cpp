@@ -84,8 +84,10 @@ std::string objective_inputs(const Recipe& recipe) {
   auto teacher = *recipe.teacher;
   teacher.cache.clear();   // where it is kept changes nothing
   teacher.threads = 0;
+  teacher.distillkit.clear();
   if (!teacher.url.empty()) teacher.server = {.model = teacher.server.model};   // how it was asked changes nothing
   std::string text = print_spec(*recipe.distill) + print_spec(teacher);
+  if (!recipe.teacher->distillkit.empty()) return text + distillkit_files(recipe.teacher->distillkit, teacher_cache_folder(recipe));
   if (!teacher.url.empty()) return text;
   for (const auto& file : model_files(teacher.path)) text += file.filename().string() + " " + sha256_file(file) + "\n";
   return text;
@@ -176,8 +178,8 @@ DistillResult compare_with_teacher(Run& run, const TrainingResult& training, con
   DistillResult result;
   const auto& recipe = run.recipe();
   if (!recipe.distill) return result;
-  if (!recipe.teacher->url.empty()) {
-    result.lines.push_back({"agreement", "not measured: the teacher is behind a server (eval.tasks measures the student)", 0, true});
+  if (!recipe.teacher->at_hand()) {
+    result.lines.push_back({"agreement", fmt::format("not measured: the teacher {} (eval.tasks measures the student)", recipe.teacher->url.empty() ? "is known by what DistillKit kept" : "is behind a server"), 0, true});
     run.say(result.lines.back());
     return result;
   }

@@ -23,6 +23,10 @@ std::string describe(const TeacherCache& cache, const TeachProgress& done) {
 
 void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
   if (!recipe.distill || !recipe.teacher->url.empty()) return;
+  if (!recipe.teacher->distillkit.empty()) {
+    const auto names_files_that_are_there = distillkit_files(recipe.teacher->distillkit, teacher_cache_folder(recipe));
+    return;
+  }
   const auto& path = recipe.teacher->path;
   if (!std::filesystem::exists(path)) throw RecipeError(fmt::format("teacher.path: {}: no such model folder or .gguf file", printable(path)));
   const auto teacher = load_model({.path = path});
@@ -33,14 +37,14 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
 TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const Samples& samples)
     : recipe_(recipe), student_(student), chat_(chat), samples_(samples), distill_(recipe.distill.value_or(DistillSpec{})) {}
 
-std::filesystem::path TeacherOfRun::cache_folder() const {
-  const auto& named = recipe_.teacher->cache;
-  return named.empty() ? std::filesystem::path(recipe_.run.folder) / "teacher" : std::filesystem::path(named);
+std::filesystem::path teacher_cache_folder(const Recipe& recipe) {
+  const auto& named = recipe.teacher->cache;
+  return named.empty() ? std::filesystem::path(recipe.run.folder) / "teacher" : std::filesystem::path(named);
 }
 
 Teacher& TeacherOfRun::teacher() {
   if (teacher_) return *teacher_;
-  teacher_ = load_teacher(*recipe_.teacher, cache_folder());
+  teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_));
   const auto& tokenizer = *teacher_->loaded.tokenizer;
   if (distill_.alignment == "tokens") require_same_tokens(tokenizer, student_);
   other_tokens_ = distill_.alignment == "bytes" || (distill_.alignment == "auto" && tokenizer.hash() != student_.hash());
@@ -65,7 +69,7 @@ TeachJob TeacherOfRun::job() {
   const auto& spec = *recipe_.teacher;
   auto& asked = teacher();
   const auto identity = identity_of(spec, asked, chat(), distill_.temperature);
-  return {*asked.loaded.model, asked.compute, asked.vocabulary, distill_.temperature, taught(), cache_folder(), cache_provenance(identity, taught(), spec.keep), spec.keep,
+  return {*asked.loaded.model, asked.compute, asked.vocabulary, distill_.temperature, taught(), teacher_cache_folder(recipe_), cache_provenance(identity, taught(), spec.keep), spec.keep,
           spec.row_tokens,     spec.threads,  0,                1};
 }
 
@@ -77,7 +81,7 @@ ServedTeacher& TeacherOfRun::served_teacher() {
 ServedTeachJob TeacherOfRun::served_job() {
   const auto& spec = *recipe_.teacher;
   const auto identity = identity_of_served(spec, student_, chat_, distill_.temperature);
-  return {[this]() -> ServedTeacher& { return served_teacher(); }, student_.size(), samples_, cache_folder(), cache_provenance(identity, samples_, spec.keep), spec.keep,
+  return {[this]() -> ServedTeacher& { return served_teacher(); }, student_.size(), samples_, teacher_cache_folder(recipe_), cache_provenance(identity, samples_, spec.keep), spec.keep,
           4 * spec.server.batch * spec.server.concurrent, 0, 1};
 }
 
@@ -94,8 +98,39 @@ std::string TeacherOfRun::complete_served(int64_t shard, int64_t shards) {
   return describe(cache, done);
 }
 
+ImportJob TeacherOfRun::import_job() {
+  const auto& spec = *recipe_.teacher;
+  const auto folder = teacher_cache_folder(recipe_);
+  const auto identity = identity_of_imported(spec, folder, student_, chat_, distill_.temperature);
+  return {spec.distillkit, nullptr, student_.size(), samples_, folder, cache_provenance(identity, samples_, spec.keep), spec.keep};
+}
+
+std::shared_ptr<const TeacherCache> TeacherOfRun::imported_cache() {
+  const auto work = import_job();
+  auto cache = std::make_shared<TeacherCache>(work.folder, work.made_from, plan_cache(samples_, work.keep.part_positions), work.keep, work.vocabulary);
+  if (!cache->missing_parts().empty() || cache->planned_positions() == 0)
+    throw FormatError(fmt::format("{}: {} of {} positions are there; `retort-import RECIPE` fills it from teacher.distillkit ({}), this program reads no Parquet files", printable(work.folder.string()),
+                                  cache->positions(), cache->planned_positions(), printable(recipe_.teacher->distillkit)));
+  return cache;
+}
+
+std::string TeacherOfRun::import_texts(const std::function<std::unique_ptr<ScoredTexts>()>& open) {
+  auto work = import_job();
+  work.open = open;
+  std::optional<Progress> progress;
+  const auto done = teach_imported(work, [&](const ImportProgress& state) {
+    if (!progress) progress.emplace("import", state.teach.positions, "positions");
+    progress->update(state.teach.positions_done, fmt::format("{} texts read, {} of use", state.texts, state.used));
+  });
+  progress.reset();
+  auto line = describe(*imported_cache(), done.teach);
+  if (done.texts > 0) line += fmt::format("; {} texts read, {} of use{}{}", done.texts, done.used, done.remarks.empty() ? "" : "; ", done.remarks);
+  return line;
+}
+
 std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
   if (served()) return complete_served(shard, shards);
+  if (imported()) return describe(*imported_cache(), {});
   auto work = job();
   work.shard = shard, work.shards = shards;
   const auto start = std::chrono::steady_clock::now();
@@ -133,6 +168,7 @@ TaughtObjective TeacherOfRun::objective(const ModelConfig& student) {
     const auto work = served_job();
     return {cached_distillation(distill_, std::make_shared<TeacherCache>(work.folder, work.made_from, plan_cache(samples_, work.keep.part_positions), work.keep, work.vocabulary))};
   }
+  if (imported()) return {cached_distillation(distill_, imported_cache())};
   auto cache = open_whole_cache(job());
   if (distill_.loss == "uld") {
     const auto pairs = std::make_shared<const std::unordered_map<Context, Context>>(paired_in_order(samples_, taught()));

@@ -9,6 +9,7 @@
 #include "data/dataset.h"
 #include "distill/objective.h"
 #include "distill/teach.h"
+#include "distill/teach_imported.h"
 #include "distill/teach_served.h"
 #include "recipe/recipe.h"
 
@@ -25,6 +26,9 @@ struct TaughtObjective {
 // that features name and it lacks. Nothing is converted or asked; a run calls it before it writes anything.
 void require_usable_teacher(const Recipe& recipe, const LoadedModel& student);
 
+// Where what it said is kept.
+std::filesystem::path teacher_cache_folder(const Recipe& recipe);
+
 class TeacherOfRun {
  public:
   // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a teacher section.
@@ -37,9 +41,10 @@ class TeacherOfRun {
   // The recipe's samples in the teacher's tokens, for a teacher with other tokens.
   const Dataset& dataset();
   const ChatTemplate& chat();
-  std::filesystem::path cache_folder() const;
   // Makes the parts that are missing, showing progress; one line about the cache.
   std::string complete(int64_t shard = 0, int64_t shards = 1);
+  // Fills the cache from teacher.distillkit, showing progress; one line about the cache.
+  std::string import_texts(const std::function<std::unique_ptr<ScoredTexts>()>& open);
   // Completes the cache first unless the teacher is live.
   TaughtObjective objective(const ModelConfig& student);
 
@@ -49,6 +54,9 @@ class TeacherOfRun {
   ServedTeacher& served_teacher();
   ServedTeachJob served_job();
   std::string complete_served(int64_t shard, int64_t shards);
+  bool imported() const { return !recipe_.teacher->distillkit.empty(); }
+  ImportJob import_job();
+  std::shared_ptr<const TeacherCache> imported_cache();
   Samples taught() { return other_tokens() ? dataset().train : samples_; }
   const Recipe& recipe_;
   const Tokenizer& student_;

@@ -33,6 +33,7 @@ struct KeepSpec {
 struct TeacherSpec {
   std::string path;
   std::string url;
+  std::string distillkit;
   ServerSpec server;
   std::optional<AnswersSpec> answers = {};
   std::string weights = "keep";
@@ -44,9 +45,13 @@ struct TeacherSpec {
   int64_t row_tokens = 1024;
   int64_t threads = 0;
 
+  // A model on this machine, which can be asked anything at any time.
+  bool at_hand() const { return url.empty() && distillkit.empty(); }
+
   template <class Visitor> void fields(Visitor& field) {
     field("path", path, any(), "the teacher: a model folder or .gguf file");
     field("url", url, any(), "or a teacher behind an OpenAI-compatible server: its address up to and with /v1, e.g. http://127.0.0.1:8000/v1. The program retort-online asks it, and no other host");
+    field("distillkit", distillkit, any(), "or what a teacher said elsewhere: a folder that DistillKit wrote (data_N.parquet, compression_config.yaml). The program retort-import fills the cache from it");
     field.section("server", server, "how the server at url is asked");
     field.section("answers", answers, "the server writes answers to the prompts of the training samples instead of giving probabilities");
     field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),

@@ -117,19 +117,25 @@ std::string wrong_address(const std::string& url) {
 void check_teacher(const Recipe& recipe, const Places& places, std::vector<Problem>& problems) {
   const auto& teacher = *recipe.teacher;
   const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of("teacher", key), fmt::format("teacher.{}: {}", key, text)}); };
-  if (teacher.path.empty() && teacher.url.empty()) add("path", "missing; expected a model folder or .gguf file, or teacher.url");
-  if (!teacher.path.empty() && !teacher.url.empty()) add("url", "a teacher is either a model on disk or behind a server; remove path or url");
+  const auto named = !teacher.path.empty() + !teacher.url.empty() + !teacher.distillkit.empty();
+  if (named == 0) add("path", "missing; expected a model folder or .gguf file, or teacher.url, or teacher.distillkit");
+  if (named > 1) add(teacher.url.empty() ? "distillkit" : "url", "a teacher is a model on disk, behind a server or what DistillKit kept of one; keep one of path, url and distillkit");
   if (teacher.answers && teacher.url.empty()) add("answers", "only a server is asked for answers; set teacher.url");
-  if (teacher.url.empty()) return;
-  if (const auto wrong = wrong_address(teacher.url); !wrong.empty()) add("url", wrong);
+  if (teacher.at_hand()) return;
+  const bool served = !teacher.url.empty();
+  const char* key = served ? "url" : "distillkit";
+  const auto wrong = served ? wrong_address(teacher.url) : "";
+  if (!wrong.empty()) add("url", wrong);
   if (teacher.answers && recipe.distill) add("answers", "a recipe either collects answers or distils; train on teacher.answers.file with a recipe of its own");
   if (teacher.answers) return;
-  if (teacher.keep.draws != 0) add("keep", fmt::format("draws: {} asks for draws from the whole distribution, a server gives its likeliest tokens; set draws: 0", teacher.keep.draws));
-  if (teacher.live) add("live", "a server is not asked at every step; set it to false");
-  if (recipe.distill && recipe.distill->temperature != 1) add("url", fmt::format("a server gives probabilities at temperature 1; distill.temperature is {}", recipe.distill->temperature));
+  const char* who = served ? "a server" : "DistillKit";
+  if (teacher.keep.draws != 0) add("keep", fmt::format("draws: {} asks for draws from the whole distribution, {} gives its likeliest tokens; set draws: 0", teacher.keep.draws, who));
+  if (teacher.live) add("live", fmt::format("{} is not asked at every step; set it to false", who));
+  if (recipe.distill && recipe.distill->temperature != 1) add(key, fmt::format("{} gives probabilities at temperature 1; distill.temperature is {}", who, recipe.distill->temperature));
   if (!recipe.distill) return;
-  if (recipe.distill->on_policy) add("url", "distill.on_policy needs a teacher on disk");
-  if (recipe.distill->loss == "uld" || recipe.distill->alignment == "bytes") add("url", "a server's tokens must be the student's: loss uld and alignment bytes need a teacher on disk");
+  if (recipe.distill->on_policy) add(key, "distill.on_policy needs a teacher on disk");
+  if (recipe.distill->loss == "uld" || recipe.distill->alignment == "bytes")
+    add(key, fmt::format("{} tokens must be the student's: loss uld and alignment bytes need a teacher on disk", served ? "a server's" : "DistillKit's"));
 }
 
 void check_budget(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {

@@ -44,11 +44,12 @@ MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::Sca
   double best_time = 0;
   MemoryPrediction smallest;
   Recipe tried = recipe;
+  const auto first = first_steps(recipe.train, dataset.train);
   for (const auto threads : halves(usable_threads(recipe.train.threads), 1))
     for (const auto row_tokens : halves(recipe.train.batch.row_tokens, std::min(kSmallestRows, recipe.train.batch.row_tokens))) {
       MemoryChoice choice{row_tokens, threads, false, 0};
       apply(choice, tried.train);
-      const auto work = run_work(tried.train, dataset.train);
+      const auto work = run_work(tried.train, first);
       for (const bool recompute : {false, true}) {
         if (recipe.train.recompute && !recompute) continue;
         choice.recompute = tried.train.recompute = recompute;

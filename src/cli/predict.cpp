@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <set>
 
 #include "adapters/attach.h"
@@ -97,16 +98,30 @@ uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
 
 }  // namespace
 
-RunWork run_work(const TrainSpec& spec, const Samples& samples) {
+FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
+  FirstSteps first;
+  Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
+  first.steps = spec.steps > 0 ? spec.steps : batches.steps(spec.epochs);
+  Batches::Place place;
+  for (int64_t step = 0; step < std::min(first.steps, kLookedAt); ++step) {
+    std::vector<Sample> taken;
+    for (const auto index : batches.take(place)) taken.push_back(samples[static_cast<size_t>(index)]);
+    first.samples.emplace_back(std::move(taken));
+  }
+  for (size_t i = 0; i < samples.size(); ++i) first.longest = std::max(first.longest, samples.tokens(i) - 1);
+  return first;
+}
+
+RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
   RunWork work;
   const auto threads = usable_threads(spec.threads);
-  Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
-  work.steps = spec.steps > 0 ? spec.steps : batches.steps(spec.epochs);
-  Batches::Place place;
-  const auto looked_at = std::min(work.steps, kLookedAt);
+  work.steps = first.steps;
+  const auto looked_at = static_cast<int64_t>(first.samples.size());
   Saving saving;
-  for (int64_t step = 0; step < looked_at; ++step) {
-    const auto plan = plan_step(samples, batches.take(place), spec.batch.row_tokens, threads);
+  for (const auto& samples : first.samples) {
+    std::vector<int64_t> all(samples.size());
+    std::iota(all.begin(), all.end(), int64_t{0});
+    const auto plan = plan_step(samples, all, spec.batch.row_tokens, threads);
     work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
     work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
     work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
@@ -117,12 +132,9 @@ RunWork run_work(const TrainSpec& spec, const Samples& samples) {
     saving.plain_rows += plan.saving.plain_rows;
     saving.forest_rows += plan.saving.forest_rows;
   }
-  // The longest sample comes some time.
-  int64_t longest = 0;
-  for (size_t i = 0; i < samples.size(); ++i) longest = std::max(longest, samples.tokens(i) - 1);
-  // Any thread gets the largest forest some time, and what it freed stays with it.
-  work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, longest - work.most_rows);
-  work.most_rows = std::max(work.most_rows, longest);
+  // The longest sample comes some time. Any thread gets the largest forest some time, and what it freed stays with it.
+  work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, first.longest - work.most_rows);
+  work.most_rows = std::max(work.most_rows, first.longest);
   work.rows_per_step = static_cast<double>(saving.forest_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
   work.plain_rows_per_step = static_cast<double>(saving.plain_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
   return work;

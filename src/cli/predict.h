@@ -22,8 +22,17 @@ struct RunWork {
   double forests_per_step = 0;
   double plain_rows_per_step = 0;
 };
-// From the first steps of the run itself (all of them when they are few), cut into forests as training cuts them.
-RunWork run_work(const TrainSpec& spec, const Samples& samples);
+// The samples of a run's first steps (of all steps when they are few). Memory settings do not change them.
+struct FirstSteps {
+  int64_t steps = 0;                         // of the whole run
+  int64_t longest = 0;                       // rows of the longest sample of all
+  std::vector<Samples> samples;              // of each step that is looked at
+};
+FirstSteps first_steps(const TrainSpec& spec, const Samples& samples);
+
+// Those steps cut into forests as training cuts them.
+RunWork run_work(const TrainSpec& spec, const FirstSteps& first);
+inline RunWork run_work(const TrainSpec& spec, const Samples& samples) { return run_work(spec, first_steps(spec, samples)); }
 
 struct MemoryPrediction {
   uint64_t program = 0;      // code, LibTorch, allocator, what every run has

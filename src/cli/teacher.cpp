@@ -19,12 +19,19 @@ std::string describe(const TeacherCache& cache, const TeachProgress& done) {
                      done.parts == 0 ? "; nothing was missing" : "");
 }
 
+FormatError not_imported(const Recipe& recipe, const std::string& found) {
+  return FormatError(fmt::format("{}: {}; `retort-import RECIPE` fills it from teacher.distillkit ({}), this program reads no Parquet files", printable(teacher_cache_folder(recipe).string()), found,
+                                 printable(recipe.teacher->distillkit)));
+}
+
 }  // namespace
 
 void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
   if (!recipe.distill || !recipe.teacher->url.empty()) return;
   if (!recipe.teacher->distillkit.empty()) {
-    const auto names_files_that_are_there = distillkit_files(recipe.teacher->distillkit, teacher_cache_folder(recipe));
+    const auto cache = teacher_cache_folder(recipe);
+    const auto names_files_that_are_there = distillkit_files(recipe.teacher->distillkit, cache);
+    if (!std::filesystem::exists(cache_part_file(cache, 0))) throw not_imported(recipe, "no teacher cache is there");
     return;
   }
   const auto& path = recipe.teacher->path;
@@ -109,8 +116,7 @@ std::shared_ptr<const TeacherCache> TeacherOfRun::imported_cache() {
   const auto work = import_job();
   auto cache = std::make_shared<TeacherCache>(work.folder, work.made_from, plan_cache(samples_, work.keep.part_positions), work.keep, work.vocabulary);
   if (!cache->missing_parts().empty() || cache->planned_positions() == 0)
-    throw FormatError(fmt::format("{}: {} of {} positions are there; `retort-import RECIPE` fills it from teacher.distillkit ({}), this program reads no Parquet files", printable(work.folder.string()),
-                                  cache->positions(), cache->planned_positions(), printable(recipe_.teacher->distillkit)));
+    throw not_imported(recipe_, fmt::format("{} of {} positions are there", cache->positions(), cache->planned_positions()));
   return cache;
 }
 

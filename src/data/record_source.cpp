@@ -41,9 +41,9 @@ template <class Item, class Do> OrderedWork::Later done_in_order(std::vector<Ite
 size_t pending_batches(int64_t threads) { return static_cast<size_t>(threads) * kBatchesAThread; }
 
 // Collects the rows of one source into batches and hands these to the threads.
-class Batches {
+class RowBatches {
  public:
-  Batches(const RecordMaker& maker, const RecordSource::Work& on_record, int64_t threads) : maker_(maker), on_record_(on_record), work_(threads, pending_batches(threads)) {}
+  RowBatches(const RecordMaker& maker, const RecordSource::Work& on_record, int64_t threads) : maker_(maker), on_record_(on_record), work_(threads, pending_batches(threads)) {}
 
   void add(int64_t number, Row row) {
     bytes_ += row.bytes();
@@ -101,7 +101,7 @@ void SourceFiles::pass(const Choose& choose, const Work& on_record) const {
   int64_t number = 0;
   for (size_t s = 0; s < sources_.size(); ++s) {
     RecordMaker maker(sources_[s], static_cast<int32_t>(s));
-    Batches batches(maker, on_record, threads_);
+    RowBatches batches(maker, on_record, threads_);
     bool settled = false, reading = true;
     try {
       read_rows(sources_[s], [&](Row row) {

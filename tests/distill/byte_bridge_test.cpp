@@ -53,6 +53,7 @@ TEST(ByteBridge, InsideATeacherTokenItsOwnRowIsConditioned) {
   const auto carried = bridge.carry(row_of({0, 1, 3, 4, 5}, {0.1f, 0.2f, 0.3f, 0.25f, 0.15f}), "a");
   EXPECT_EQ(carried.row.ids, (std::vector<int32_t>{1, 3}));
   EXPECT_NEAR(carried.possible, 0.55, 1e-6);
+  EXPECT_NEAR(carried.covered, 1, 1e-6);   // of what is possible
   EXPECT_NEAR(carried.row.p[0], 0.3 / 0.55, 1e-6);
   EXPECT_NEAR(carried.row.p[1], 0.25 / 0.55, 1e-6);
 }

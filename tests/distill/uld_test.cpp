@@ -18,6 +18,12 @@ TEST(Uld, PairsTheNthTokenOfAnAnswerWithTheNth) {
 }
 
 // Sorted probabilities by LibTorch's sort, with its own backward; the teacher keeps everything, two tokens fewer than the student.
+TEST(Contexts, TheNthSampleOfARecordMeetsTheNth) {
+  const auto piece = [](const char* id) { return sample_of({1, 2}, {0, 1}, id); };
+  const std::vector<std::pair<size_t, size_t>> expected = {{0, 1}, {1, 0}, {2, 2}};
+  EXPECT_EQ(same_records({piece("a:1"), piece("b:2"), piece("a:1"), piece("a:1"), piece("c:3")}, {piece("b:2"), piece("a:1"), piece("a:1"), piece("b:2")}), expected);
+}
+
 TEST(Uld, EqualsSortedDistanceAndItsGradient) {
   std::shared_ptr<Model> model = load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(), .weights = "f32"}).model;
   model->head.linear.weight = dense_weight(widen(model->head.linear.weight, at::kFloat).clone().requires_grad_());

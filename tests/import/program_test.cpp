@@ -68,7 +68,12 @@ TEST_F(ImportProgram, AFolderFillsTheCacheThatAPlainRunTrainsFrom) {
   write_kept(0);
   const auto plain = retort("teach '" + file + "'");
   EXPECT_EQ(plain.exit, 2);
+  EXPECT_NE(plain.err.find("0 of "), std::string::npos) << plain.err;
   EXPECT_NE(plain.err.find("`retort-import RECIPE` fills it from teacher.distillkit"), std::string::npos) << plain.err;
+  const auto early = retort("run '" + file + "'");
+  EXPECT_EQ(early.exit, 2);
+  EXPECT_NE(early.err.find("no teacher cache is there; `retort-import RECIPE`"), std::string::npos) << early.err;
+  EXPECT_FALSE(fs::exists(folder.path / "run"));
   fs::rename(kept(), folder.path / "elsewhere");
   const auto imported = import("'" + file + "' '" + (folder.path / "elsewhere").string() + "'");
   ASSERT_EQ(imported.exit, 0) << imported.err;

@@ -61,6 +61,18 @@ TEST(RunWork, CountsWhatStepsWillHold) {
   EXPECT_DOUBLE_EQ(work.rows_per_step, work.plain_rows_per_step);   // they share nothing
 }
 
+TEST(RunWork, TheLongestSampleCountsThoughTheFirstStepsLackIt) {
+  std::vector<Sample> samples(400, sample(11, 2, 0));
+  samples.push_back(sample(41, 5, 1000));
+  TrainSpec spec;
+  spec.batch.samples = 1;
+  spec.batch.row_tokens = 64;
+  spec.threads = 1;
+  spec.steps = 1;
+  for (spec.seed = 1; first_steps(spec, samples).samples.at(0).tokens(0) == 41;) ++spec.seed;
+  EXPECT_EQ(run_work(spec, samples).most_rows, 40);
+}
+
 TEST(StateBytes, OfEachOptimizer) {
   OptimizerSpec spec;
   EXPECT_EQ(state_bytes(spec), 8);

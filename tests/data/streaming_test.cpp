@@ -227,6 +227,8 @@ TEST(Streaming, TheFirstBadRecordIsNamedByAnyNumberOfThreads) {
   for (const int64_t threads : {2, 4}) EXPECT_EQ(message(threads), message(1));
   spec.sources[0].path = folder.write("x.jsonl", lines.substr(0, lines.find('3')) + "\"fine\"}\n" + std::string(17 << 20, 'z'));
   EXPECT_NE(message(4).find("line of "), std::string::npos);
+  spec.sources[0].path = folder.write("x.jsonl", "{\"text\": 3}\n" + std::string(17 << 20, 'z'));   // both in one batch
+  for (const int64_t threads : {1, 4}) EXPECT_NE(message(threads).find("x.jsonl:1: text: expected a string"), std::string::npos) << message(threads);
 }
 
 TEST(Streaming, OverlapIsThatOfTheListInMemory) {

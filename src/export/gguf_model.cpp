@@ -46,9 +46,13 @@ Tensor rows_in_gguf_order(const MergedTensor& tensor, const GgufTensor& gguf, in
         permuted.data_ptr<float>()[i] = all.const_data_ptr<float>()[hf_row_of(i, gguf.permuted_heads, tensor.row_length())];
       return permuted;
     }
-    auto permuted = at::empty({count, tensor.row_length()}, at::kFloat);
-    for (int64_t i = 0; i < count; ++i) permuted[i].copy_(tensor.rows(hf_row_of(first + i, gguf.permuted_heads, tensor.row_count()), 1)[0]);
-    return permuted;
+    std::vector<int64_t> wanted;
+    for (int64_t i = 0; i < count; ++i) wanted.push_back(hf_row_of(first + i, gguf.permuted_heads, tensor.row_count()));
+    const auto [low, high] = std::minmax_element(wanted.begin(), wanted.end());
+    const auto from = *low;
+    const auto some = tensor.rows(from, *high + 1 - from);
+    for (auto& row : wanted) row -= from;
+    return some.index_select(0, at::tensor(wanted));
   }();
   return gguf.plus_one ? values + 1 : values;
 }

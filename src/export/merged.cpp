@@ -1,10 +1,12 @@
 #include "export/merged.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
-#include <exception>
-#include <thread>
+#include <memory>
 
 #include "adapters/merge.h"
+#include "base/ordered_work.h"
 #include "base/stop.h"
 
 namespace retort {
@@ -38,28 +40,16 @@ std::vector<MergedTensor> merged_tensors(Model& model) {
 
 void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads, const std::function<Bytes(int64_t first, int64_t count)>& encode,
                      const std::function<void(std::span<const std::byte>)>& sink) {
-  for (int64_t first = 0; first < rows;) {
+  OrderedWork work(threads, static_cast<size_t>(kChunksAThread * threads));
+  for (int64_t first = 0; first < rows; first += chunk_rows) {
     leave_if_stopped("exporting");
-    const int64_t chunks = std::min(threads, (rows - first + chunk_rows - 1) / chunk_rows);
-    std::vector<Bytes> encoded(chunks);
-    std::vector<std::exception_ptr> failures(chunks);
-    std::vector<std::thread> workers;
-    for (int64_t i = 0; i < chunks; ++i) {
-      workers.emplace_back([&, i, begin = first + i * chunk_rows] {
-        try {
-          at::set_num_threads(1);
-          encoded[i] = encode(begin, std::min(chunk_rows, rows - begin));
-        } catch (...) {
-          failures[i] = std::current_exception();
-        }
-      });
-    }
-    for (auto& worker : workers) worker.join();
-    for (const auto& failure : failures)
-      if (failure) std::rethrow_exception(failure);
-    for (const auto& chunk : encoded) sink(chunk);
-    first += chunks * chunk_rows;
+    work.add([&, first]() -> OrderedWork::Later {
+      if (threads > 1) at::set_num_threads(1);   // of this thread
+      auto encoded = std::make_shared<const Bytes>(encode(first, std::min(chunk_rows, rows - first)));
+      return [&sink, encoded] { sink(*encoded); };
+    });
   }
+  work.finish();
 }
 
 }  // namespace retort

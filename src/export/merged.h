@@ -24,12 +24,14 @@ struct MergedTensor {
 // Embedding, linear layers, norms, head (absent when tied). The model must outlive the list.
 std::vector<MergedTensor> merged_tensors(Model& model);
 
-// Encodes rows [0, rows) chunk by chunk on `threads` threads and hands the chunks to `sink` in order; at most `threads` chunks are in memory.
+// Encodes rows [0, rows) chunk by chunk on `threads` threads and hands the chunks to `sink` in order, in the caller's thread; at most
+// kChunksAThread chunks a thread are in memory.
+constexpr int64_t kChunksAThread = 4;
 using Bytes = std::vector<std::byte>;
 void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads, const std::function<Bytes(int64_t first, int64_t count)>& encode,
                      const std::function<void(std::span<const std::byte>)>& sink);
 
-// Rows of a chunk so that it holds about 4 MiB of fp32.
-inline int64_t rows_per_chunk(int64_t row_length) { return std::max<int64_t>(1, (int64_t{1} << 20) / std::max<int64_t>(1, row_length)); }
+// Rows of a chunk so that it holds about 256 KiB of fp32: small matrices keep all threads busy too.
+inline int64_t rows_per_chunk(int64_t row_length) { return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(1, row_length)); }
 
 }  // namespace retort

@@ -43,6 +43,23 @@ float encode_from_minimum(const float* x, int* q, float& minimum) {
   return scale;
 }
 
+// Of 32 elements, eight at a time; NaNs do not count.
+float largest_magnitude(const float* x) {
+  float largest[8] = {};
+  for (int i = 0; i < 32; i += 8)
+    for (int lane = 0; lane < 8; ++lane) {
+      const float magnitude = std::fabs(x[i + lane]);
+      largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
+    }
+  return *std::max_element(largest, largest + 8);
+}
+
+// A NaN gives `low`.
+float between(float value, float low, float high) {
+  const float raised = value > low ? value : low;
+  return raised < high ? raised : high;
+}
+
 }  // namespace
 
 void q4_0_encode(const float* x, Q4_0Block& block) {
@@ -76,12 +93,13 @@ void q5_1_encode(const float* x, Q5_1Block& block) {
 }
 
 void q8_0_encode(const float* x, Q8_0Block& block) {
-  const float scale = std::fabs(extreme(x, 32)) / 127.0f;
+  const float scale = largest_magnitude(x) / 127.0f;
   const float inverse = inverse_or_zero(scale);
   store_half(block.scale, scale);
   for (int j = 0; j < 32; ++j) {
-    const float q = std::round(x[j] * inverse);   // halves away from zero
-    block.codes[j] = static_cast<int8_t>(truncate_to(q, -128, 127));
+    // std::round, whose halves go away from zero: the float below a half carries every half over and nothing less.
+    const float q = x[j] * inverse, half = std::copysign(0.49999997f, q);
+    block.codes[j] = static_cast<int8_t>(static_cast<int>(between(q + half, -128.0f, 127.0f)));
   }
 }
 

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "quant/blocks32.h"
 #include "quant/dense.h"
@@ -101,6 +103,24 @@ TEST(Q4_0, ExtremeMapsToCodeZeroByHand) {   // x = -8, .., so scale = 1 and the 
   EXPECT_EQ(block.codes[0], 0x80);   // elements 0 and 16
   EXPECT_EQ(block.codes[5], 0xFB);   // elements 5 and 21
   for (int i = 0; i < 32; ++i) EXPECT_EQ(q4_0_value(block, i), x[i]);
+}
+
+// The largest is 127, so the scale is 1: every value near a half goes where std::round takes it.
+TEST(Q8_0, HalvesGoAwayFromZero) {
+  std::vector<float> values;
+  for (int whole = -126; whole < 127; ++whole)
+    for (const float value : {static_cast<float>(whole), static_cast<float>(whole) + 0.5f})
+      for (const float towards : {-200.0f, value, 200.0f}) values.push_back(std::nextafter(value, towards));
+  values.push_back(std::nanf(""));
+  for (size_t first = 0; first < values.size(); first += 31) {
+    float x[32] = {127};
+    const auto count = std::min<size_t>(31, values.size() - first);
+    std::copy_n(values.begin() + static_cast<ptrdiff_t>(first), count, x + 1);
+    Q8_0Block block;
+    q8_0_encode(x, block);
+    EXPECT_EQ(load_half(block.scale), 1.0f);
+    for (size_t i = 0; i <= count; ++i) EXPECT_EQ(block.codes[i], std::isnan(x[i]) ? -128 : static_cast<int>(std::round(x[i]))) << x[i];
+  }
 }
 
 TEST(K_Blocks, ScalesOfTheUpperSubBlocksComeFromSpareBits) {

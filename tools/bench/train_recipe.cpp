@@ -4,8 +4,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <vector>
 
 #include "adapters/attach.h"
 #include "base/json.h"
@@ -18,6 +20,14 @@
 namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+double median_interval(const std::vector<double>& times, double without) {
+  std::vector<double> intervals;
+  for (size_t i = 1; i < times.size(); ++i) intervals.push_back(times[i] - times[i - 1]);
+  if (intervals.empty()) return without;
+  std::sort(intervals.begin(), intervals.end());
+  return (intervals[(intervals.size() - 1) / 2] + intervals[intervals.size() / 2]) / 2;
+}
 
 struct Folder {
   std::filesystem::path path = std::filesystem::temp_directory_path() / fmt::format("retort_train_recipe_{}", ::getpid());
@@ -48,20 +58,23 @@ int main(int count, char** arguments) try {
   const Folder folder;
   Json losses = Json::array();
   double first_step = 0;
-  int64_t samples = 0;
+  std::vector<double> ends;   // of steps
   TrainWatch watch;
   watch.on_step = [&](const StepRecord& step) {
     if (losses.empty()) first_step = now() - started;
     losses.push_back(step.loss);
-    samples += recipe.train.batch.samples;
+    ends.push_back(now());
     if (step.step % 10 == 0) fmt::print(stderr, "step {} of {}: loss {:.3f}\n", step.step, step.steps, step.loss);
   };
   const double begin = now();
   const auto result = train(recipe.train, {*loaded.model, leaves, dataset.train, dataset.held_out, next_token_objective(), compute, folder.path}, watch);
   const double whole = now() - begin;
+  // As the peer counts: the median step after the first, without evaluation and start-up.
+  const double steady = median_interval(ends, result.seconds);
+  const auto samples = static_cast<double>(recipe.train.batch.samples), steps = static_cast<double>(ends.size());
 
   Json line = {{"compute", compute == at::kBFloat16 ? "bf16" : "f32"}, {"steps", result.steps}, {"losses", losses}, {"seconds", result.seconds}, {"whole_seconds", whole},
-               {"samples_per_s", static_cast<double>(samples) / result.seconds}, {"tokens_per_s", static_cast<double>(result.tokens) / result.seconds}, {"rows", result.rows},
+               {"samples_per_s", samples / steady}, {"tokens_per_s", static_cast<double>(result.tokens) / steps / steady}, {"whole_samples_per_s", samples * steps / whole}, {"rows", result.rows},
                {"tokens", result.tokens}, {"supervised", result.supervised}, {"first_step_s", first_step}};
   line["held_out_before"] = result.held_out_before ? Json(*result.held_out_before) : Json();
   line["held_out_after"] = result.held_out_after ? Json(*result.held_out_after) : Json();

@@ -17,6 +17,9 @@
 namespace retort {
 namespace {
 
+constexpr int64_t kRowsAtOnce = 32;       // of a transposed matrix: decoded before they are packed
+constexpr int64_t kDecodedAtOnce = 512;   // elements of a row, whole blocks of every type: those of a vector of rows are a part of the first-level cache
+constexpr int64_t kGroupBytes = 640 << 10;
 constexpr int64_t kPassElements = 3072;   // of K: a panel of 48 bf16 columns is 288 KiB, a part of the second-level cache
 enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened, kSliced, kInt8Rows = 16, kInt8Panels, kInt8Codes, kCorrections };
 
@@ -57,12 +60,19 @@ void decode(const GemmKernel& kernel, const GemmMatrix& b, int64_t row, int64_t 
   }
 }
 
+// Parts of rows that are read next: too many streams, or too short ones, for the hardware to see.
+void prefetch_rows(const std::byte* first, int64_t row_bytes, int64_t rows, int64_t bytes) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t at = 0; at < bytes + 63; at += 64) __builtin_prefetch(first + r * row_bytes + std::min(at, bytes - 1));
+}
+
 // Elements [k_first, k_first + k_count) of K and columns [column, column + count) of B into panels `panel_stride` bytes apart,
 // from cell number `cell` of each.
 void pack_piece(const GemmKernel& kernel, const GemmMatrix& b, int64_t k_first, int64_t k_count, int64_t column, int64_t count, std::byte* panels,
                 int64_t panel_stride, int64_t cell) {
   const auto bytes = bytes_of(kernel.operand);
   const bool direct = is_operand(kernel, b);
+  const auto& info = type_info(b.type);
   const auto each_panel = [&](auto&& visit) {
     for (int64_t c = 0; c < count; c += kernel.width, panels += panel_stride) {
       const auto some = std::min(kernel.width, count - c), width = cell_row_bytes(kernel, some);
@@ -70,32 +80,34 @@ void pack_piece(const GemmKernel& kernel, const GemmMatrix& b, int64_t k_first, 
     }
   };
   if (!b.transposed) {
-    auto* decoded = direct ? nullptr : scratch_bytes(kDecoded, kernel.lanes * k_count * bytes);
+    const auto at_once = info.row_header_bytes > 0 ? k_count : std::min(k_count, kDecodedAtOnce);
+    auto* decoded = direct ? nullptr : scratch_bytes(kDecoded, kernel.lanes * at_once * bytes);
     each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t width) {
       for (int64_t v = 0; v < some; v += kernel.lanes) {
         const auto rows = std::min(kernel.lanes, some - v);
-        if (!direct) decode(kernel, b, column + c + v, rows, k_first, k_count, decoded);
-        const auto* from = direct ? b.data + (column + c + v) * b.row_bytes + k_first * bytes : decoded;
-        kernel.pack_rows(from, direct ? b.row_bytes : k_count * bytes, rows, k_count, panel + v * 4, width);
+        for (int64_t k = 0; k < k_count; k += at_once) {
+          const auto elements = std::min(at_once, k_count - k);
+          const auto* from = direct ? b.data + (column + c + v) * b.row_bytes + (k_first + k) * bytes : decoded;
+          if (direct) prefetch_rows(from + kernel.lanes * b.row_bytes, b.row_bytes, std::min(kernel.lanes, b.rows - column - c - v - kernel.lanes), elements * bytes);
+          else decode(kernel, b, column + c + v, rows, k_first + k, elements, decoded);
+          kernel.pack_rows(from, direct ? b.row_bytes : elements * bytes, rows, elements, panel + v * 4 + k / kernel.pair * width, width);
+        }
       }
     });
     return;
   }
-  if (direct) {
-    each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t) {
-      kernel.pack_columns(b.data + k_first * b.row_bytes + (column + c) * bytes, b.row_bytes, k_count, some, panel);
-    });
-    return;
-  }
-  constexpr int64_t kRowsAtOnce = 32;
-  auto* decoded = scratch_bytes(kDecoded, kRowsAtOnce * count * bytes);
+  auto* decoded = direct ? nullptr : scratch_bytes(kDecoded, kRowsAtOnce * count * bytes);
   auto* const first_panel = panels;
+  const int64_t first_byte = column / info.block_elements * info.block_bytes, some_bytes = count / info.block_elements * info.block_bytes;
   for (int64_t k = 0; k < k_count; k += kRowsAtOnce) {
     const auto rows = std::min(kRowsAtOnce, k_count - k);
-    decode(kernel, b, k_first + k, rows, column, count, decoded);
+    const auto next = k + kRowsAtOnce;
+    prefetch_rows(b.data + (k_first + next) * b.row_bytes + first_byte, b.row_bytes, std::min(kRowsAtOnce, k_count - next), some_bytes);
+    if (!direct) decode(kernel, b, k_first + k, rows, column, count, decoded);
+    const auto* from = direct ? b.data + (k_first + k) * b.row_bytes + column * bytes : decoded;
     panels = first_panel;
     each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t width) {
-      kernel.pack_columns(decoded + c * bytes, count * bytes, rows, some, panel + k / kernel.pair * width);
+      kernel.pack_columns(from + c * bytes, direct ? b.row_bytes : count * bytes, rows, some, panel + k / kernel.pair * width);
     });
   }
 }
@@ -120,11 +132,23 @@ std::vector<std::vector<Piece>> passes_of(std::span<const GemmTerm> terms) {
 }
 
 // Columns that a transposed quantized matrix can be decoded by: whole blocks and, where that is not all of them, whole panels.
-int64_t group_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t n) {
+int64_t unit_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t n) {
   int64_t group = kernel.width;
   for (const auto& term : terms)
     if (term.b.transposed) group = std::lcm(group, type_info(term.b.type).block_elements);
   return std::min(group, n);
+}
+
+// Columns that are packed together: of a transposed matrix as many as leave their panels in the second-level cache, since the more of each
+// row is read at a time, the fewer turns memory takes.
+int64_t group_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t n) {
+  const auto unit = unit_of(kernel, terms, n);
+  int64_t k = 0;
+  bool transposed = false;
+  for (const auto& term : terms) k += std::min(term.b.k(), kPassElements), transposed = transposed || term.b.transposed;
+  if (!transposed) return unit;
+  const auto columns = kGroupBytes / (std::min(k, kPassElements) * bytes_of(kernel.operand));
+  return std::min(n, std::max<int64_t>(1, columns / unit) * unit);
 }
 
 GemmRows from_row(const GemmRows& rows, int64_t row) {
@@ -271,7 +295,6 @@ void pack_int8(const Int8Kernel& integers, const GemmKernel& kernel, const Int8T
       integers.pack_rows(codes, at.rows.stride, rows, at.rows.stride, at.panels + c / kernel.width * at.panel_stride + c % kernel.width * 4, cell_row_bytes(kernel, panel_columns));
     }
   } else {
-    constexpr int64_t kRowsAtOnce = 32;
     auto* decoded = reinterpret_cast<uint16_t*>(scratch_bytes(kDecoded, kRowsAtOnce * count * 2));
     auto* codes = reinterpret_cast<int8_t*>(scratch_bytes(kInt8Codes, kRowsAtOnce * count));
     for (int64_t k = 0; k < b.rows; k += kRowsAtOnce) {
@@ -299,8 +322,8 @@ void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<
   const auto operands = operands_of(kernel, others, row, m);
   const auto panel_stride = cells * kernel.width * 4;
   auto* panels = scratch_bytes(kPanels, std::max<int64_t>(1, panel_stride * ((group + kernel.width - 1) / kernel.width)));
-  constexpr int64_t kRowsAtOnce = 24;   // their sums stay in the first-level cache until the other terms are added
-  auto* partial = reinterpret_cast<float*>(scratch_bytes(kPartial, kRowsAtOnce * kernel.width * 4));
+  constexpr int64_t kSumRows = 24;   // their sums stay in the first-level cache until the other terms are added
+  auto* partial = reinterpret_cast<float*>(scratch_bytes(kPartial, kSumRows * kernel.width * 4));
   std::vector<GemmSegment> segments;
   for (int64_t first = 0; first < n; first += group) {
     const auto count = std::min(group, n - first);
@@ -312,8 +335,8 @@ void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<
     }
     for (int64_t at = 0; at < count; at += kernel.width) {
       const auto some = std::min(kernel.width, count - at), where = column + first + at, number = at / kernel.width;
-      for (int64_t r = 0; r < m; r += kRowsAtOnce) {
-        const auto at_once = std::min(kRowsAtOnce, m - r);
+      for (int64_t r = 0; r < m; r += kSumRows) {
+        const auto at_once = std::min(kSumRows, m - r);
         for (const auto& term : exact)
           integers.multiply(rows_of(term.rows, r, at_once), term.panels + number * term.panel_stride, term.corrections + number * term.rows.groups * kernel.width,
                             term.term->b.transposed ? nullptr : term.term->int8_scales + where, some, partial, kernel.width, &term != exact.data());
@@ -424,7 +447,7 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
   const auto block = [&](auto&&... arguments) { return integers ? int8_block(*int8_kernel_avx512(), arguments...) : plain_block(arguments...); };
   if (threads <= 1) block(kernel, terms, 0, m, 0, n, out);
   else if (m >= 256 * threads) share_out(threads, m, 48, [&](int64_t row, int64_t rows) { block(kernel, terms, row, rows, 0, n, out); });
-  else share_out(threads, n, group_of(kernel, terms, n), [&](int64_t column, int64_t columns) { block(kernel, terms, 0, m, column, columns, out); });
+  else share_out(threads, n, unit_of(kernel, terms, n), [&](int64_t column, int64_t columns) { block(kernel, terms, 0, m, column, columns, out); });
 }
 
 void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows b, int64_t nb, int64_t k, const GemmOutput& out) {

@@ -210,29 +210,36 @@ void copy_row_part(const TypeInfo& info, const std::byte* row, int64_t columns, 
   }
 }
 
-template <class Out, class Decode>
-void decode_columns(WeightType type, const std::byte* in, Out* out, int64_t rows, int64_t columns, int64_t first, int64_t count, Decode decode) {
+// `blocks` decodes a run of blocks of a type without row headers, `whole` rows of any type.
+template <class Out, class Blocks, class Rows>
+void decode_columns(WeightType type, const std::byte* in, Out* out, int64_t rows, int64_t columns, int64_t first, int64_t count, Blocks blocks, Rows whole) {
   const TypeInfo& info = type_info(type);
   const auto stride = static_cast<int64_t>(*row_bytes(type, static_cast<uint64_t>(columns)));
-  if (count == columns) return decode(type, in, out, rows, columns);
+  if (count == columns) return whole(type, in, out, rows, columns);
   if (info.row_header_bytes == 0) {
     in += first / info.block_elements * info.block_bytes;
-    for (int64_t r = 0; r < rows; ++r) decode(type, in + r * stride, out + r * count, 1, count);
+    const auto number = count / info.block_elements;
+    for (int64_t r = 0; r < rows; ++r) {
+      if (blocks) blocks(in + r * stride, out + r * count, number);
+      else whole(type, in + r * stride, out + r * count, 1, count);
+    }
     return;
   }
   std::vector<std::byte> parts(static_cast<size_t>(rows) * *row_bytes(type, static_cast<uint64_t>(count)));
   for (int64_t r = 0; r < rows; ++r) copy_row_part(info, in + r * stride, columns, first, count, parts.data() + static_cast<size_t>(r) * (parts.size() / static_cast<size_t>(rows)));
-  decode(type, parts.data(), out, rows, count);
+  whole(type, parts.data(), out, rows, count);
 }
 
 }  // namespace
 
 void dequantize_columns(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns, int64_t first, int64_t count) {
-  decode_columns(type, in, out, rows, columns, first, count, dequantize_rows);
+  const QuantPath* path = fastest_path();
+  decode_columns(type, in, out, rows, columns, first, count, path ? path->decoder(type) : nullptr, dequantize_rows);
 }
 
 void dequantize_columns_bf16(WeightType type, const std::byte* in, uint16_t* out, int64_t rows, int64_t columns, int64_t first, int64_t count) {
-  decode_columns(type, in, out, rows, columns, first, count, dequantize_rows_bf16);
+  const QuantPath* path = fastest_path();
+  decode_columns(type, in, out, rows, columns, first, count, path ? path->bf16_decoder(type) : nullptr, dequantize_rows_bf16);
 }
 
 void quantize_rows(WeightType type, const float* in, std::byte* out, int64_t rows, int64_t columns) {

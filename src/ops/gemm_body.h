@@ -158,74 +158,103 @@ __attribute__((always_inline)) inline void transpose_square(Cells (&square)[kLan
   if constexpr (kStep * 2 < kLanes) transpose_square<kStep * 2>(square);
 }
 
+// A whole square from rows `from_bytes` apart to rows `to_bytes` apart.
+__attribute__((always_inline)) inline void move_square(const char* from, int64_t from_bytes, char* to, int64_t to_bytes) {
+  Cells square[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) square[i] = load_cells(from + i * from_bytes);
+  transpose_square<1>(square);
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) std::memcpy(to + i * to_bytes, &square[i], sizeof(Cells));
+}
+
+// A square of `rows` rows and `bytes` bytes of each that exist, as far as `count` rows of the result. Apart from the whole ones, whose
+// registers must not have addresses.
+__attribute__((noinline)) void move_part(const char* from, int64_t from_bytes, int64_t rows, int64_t bytes, char* to, int64_t to_bytes, int64_t count) {
+  Cells square[kLanes] = {};
+  for (int64_t r = 0; r < kLanes && r < rows; ++r) std::memcpy(&square[r], from + r * from_bytes, static_cast<size_t>(bytes < kLanes * 4 ? bytes : kLanes * 4));
+  transpose_square<1>(square);
+  for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * to_bytes, &square[i], sizeof(Cells));
+}
+
 // Cells [rows][cells] -> [cells][rows].
 template <int64_t kPair>
 void pack_rows(const void* rows_in, int64_t row_bytes, int64_t rows, int64_t elements, void* vector, int64_t to_bytes) {
   const auto* from = static_cast<const char*>(rows_in);
   auto* to = static_cast<char*>(vector);
-  constexpr int64_t kBytes = kPair == 2 ? 2 : 4;
-  const int64_t cells = (elements + kPair - 1) / kPair;
-  for (int64_t cell = 0; cell < cells; cell += kLanes) {
-    Cells square[kLanes];
-    const int64_t bytes = (elements - cell * kPair) * kBytes;
-    for (int64_t r = 0; r < kLanes; ++r) {
-      if (r >= rows) square[r] = Cells{};
-      else if (bytes >= kLanes * 4) square[r] = load_cells(from + r * row_bytes + cell * 4);
-      else square[r] = Cells{}, std::memcpy(&square[r], from + r * row_bytes + cell * 4, static_cast<size_t>(bytes));
-    }
-    transpose_square<1>(square);
-    const int64_t count = cells - cell < kLanes ? cells - cell : kLanes;
-    for (int64_t i = 0; i < count; ++i) std::memcpy(to + (cell + i) * to_bytes, &square[i], sizeof(Cells));
-  }
+  const int64_t cells = (elements + kPair - 1) / kPair, bytes = elements * (4 / kPair);
+  int64_t cell = 0;
+  if (rows >= kLanes)
+    for (; (cell + kLanes) * 4 <= bytes; cell += kLanes) move_square(from + cell * 4, row_bytes, to + cell * to_bytes, to_bytes);
+  for (; cell < cells; cell += kLanes) move_part(from + cell * 4, row_bytes, rows, bytes - cell * 4, to + cell * to_bytes, to_bytes, cells - cell < kLanes ? cells - cell : kLanes);
 }
 
-// Up to kLanes consecutive elements of one row, or zeros where there is no row.
-__attribute__((always_inline)) inline Cells some_floats(const char* p, int64_t count) {
-  Cells v = {};
-  if (count >= kLanes) return load_cells(p);
-  if (count > 0) std::memcpy(&v, p, static_cast<size_t>(count) * 4);
-  return v;
-}
-__attribute__((always_inline)) inline UnsignedCells some_halves(const char* p, int64_t count) {
-  HalfCells v = {};
-  if (count >= kLanes) std::memcpy(&v, p, sizeof v);
-  else if (count > 0) std::memcpy(&v, p, static_cast<size_t>(count) * 2);
+// kLanes consecutive elements of one row in the low halves of the cells, `count` of which exist.
+__attribute__((always_inline)) inline UnsignedCells all_halves(const char* p) {
+  HalfCells v;
+  std::memcpy(&v, p, sizeof v);
   return __builtin_convertvector(v, UnsignedCells);
+}
+__attribute__((noinline)) void some_elements(const char* p, int64_t bytes, char* out) {
+  std::memset(out, 0, kLanes * 4);
+  if (bytes > 0) std::memcpy(out, p, static_cast<size_t>(bytes < kLanes * 4 ? bytes : kLanes * 4));
+}
+// Cells of K from one or two rows; `two`: the second exists.
+template <int64_t kPair>
+__attribute__((always_inline)) inline Cells whole_cells(const char* row, int64_t row_bytes, bool two) {
+  if constexpr (kPair == 1) return load_cells(row);
+  else return (Cells)(two ? all_halves(row) | all_halves(row + row_bytes) << 16 : all_halves(row));
+}
+template <int64_t kPair>
+Cells some_cells(const char* row, int64_t row_bytes, bool two, int64_t count) {
+  alignas(64) char elements[2][kLanes * 4];
+  some_elements(row, count * (4 / kPair), elements[0]);
+  some_elements(row + row_bytes, two ? count * (4 / kPair) : 0, elements[1]);
+  return whole_cells<kPair>(elements[0], kLanes * 4, true);
 }
 
 template <int64_t kPair>
 void pack_columns(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* panel) {
   const auto* rows = static_cast<const char*>(from);
   auto* to = static_cast<char*>(panel);
-  for (int64_t step = 0; step < (k + kPair - 1) / kPair; ++step, rows += row_bytes * kPair)
-    for (int64_t first = 0; first < n; first += kLanes, to += kLanes * 4) {
-      Cells cells;
-      if constexpr (kPair == 1) cells = some_floats(rows + first * 4, n - first);
-      else cells = (Cells)(some_halves(rows + first * 2, n - first) | some_halves(rows + row_bytes + first * 2, step * 2 + 1 < k ? n - first : 0) << 16);
-      std::memcpy(to, &cells, sizeof cells);
-    }
+  const auto put = [&](Cells cells) { std::memcpy(to, &cells, sizeof cells), to += sizeof cells; };
+  constexpr int64_t kElement = 4 / kPair;
+  const int64_t whole = n / kLanes * kLanes;
+  for (int64_t step = 0; step < (k + kPair - 1) / kPair; ++step, rows += row_bytes * kPair) {
+    const bool two = step * kPair + 1 < k;
+    for (int64_t first = 0; first < whole; first += kLanes) put(whole_cells<kPair>(rows + first * kElement, row_bytes, two));
+    if (whole < n) put(some_cells<kPair>(rows + whole * kElement, row_bytes, two, n - whole));
+  }
+}
+
+// What is left of a square at the ends of K and N.
+template <int64_t kPair>
+__attribute__((noinline)) void transpose_part(const char* from, int64_t row_bytes, int64_t k, int64_t n, char* to, int64_t to_bytes) {
+  Cells square[kLanes] = {};
+  for (int64_t i = 0; i < kLanes && i * kPair < k; ++i) square[i] = some_cells<kPair>(from + i * kPair * row_bytes, row_bytes, i * kPair + 1 < k, n < kLanes ? n : kLanes);
+  transpose_square<1>(square);
+  const int64_t cells = (k + kPair - 1) / kPair, bytes = (cells < kLanes ? cells : kLanes) * 4;
+  for (int64_t i = 0; i < kLanes && i < n; ++i) std::memcpy(to + i * to_bytes, &square[i], static_cast<size_t>(bytes));
 }
 
 template <int64_t kPair>
 void transpose(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* out, int64_t out_row_bytes) {
   const auto* rows = static_cast<const char*>(from);
-  constexpr int64_t kBytes = kPair == 2 ? 2 : 4;
+  constexpr int64_t kElement = 4 / kPair;
   // A square is kLanes columns of `from` by kLanes cells of K.
   for (int64_t first = 0; first < n; first += kLanes)
     for (int64_t begin = 0; begin < k; begin += kLanes * kPair) {
       Cells square[kLanes];
-      for (int64_t i = 0; i < kLanes; ++i) {
-        const int64_t row = begin + i * kPair;
-        const char* p = rows + row * row_bytes + first * kBytes;
-        if constexpr (kPair == 1) square[i] = some_floats(p, row < k ? n - first : 0);
-        else square[i] = (Cells)(some_halves(p, row < k ? n - first : 0) | some_halves(p + row_bytes, row + 1 < k ? n - first : 0) << 16);
-      }
-      transpose_square<1>(square);
-      const int64_t left = ((k + kPair - 1) / kPair) * 4 - begin * kBytes;
-      char* to = static_cast<char*>(out) + first * out_row_bytes + begin * kBytes;
-      for (int64_t i = 0; i < kLanes && first + i < n; ++i, to += out_row_bytes) {
-        if (left >= kLanes * 4) std::memcpy(to, &square[i], sizeof square[i]);
-        else std::memcpy(to, &square[i], static_cast<size_t>(left));
+      const char* p = rows + begin * row_bytes + first * kElement;
+      char* to = static_cast<char*>(out) + first * out_row_bytes + begin * kElement;
+      if (first + kLanes <= n && begin + kLanes * kPair <= k) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) square[i] = whole_cells<kPair>(p + i * kPair * row_bytes, row_bytes, true);
+        transpose_square<1>(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) std::memcpy(to + i * out_row_bytes, &square[i], sizeof(Cells));
+      } else {
+        transpose_part<kPair>(p, row_bytes, k - begin, n - first, to, out_row_bytes);
       }
     }
 }

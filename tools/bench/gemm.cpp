@@ -1,0 +1,89 @@
+// The matrix product and its packer: one thread, thread CPU time, SmolLM2's up-projection (1536 x 576), a different matrix each time so that
+// weights come from memory. Packing in cycles' stead: nanoseconds a thousand weights, forward and transposed; the product y = x W^T and
+// dx = dy W as a share of the measured peak for some numbers of rows. Prints a table and, with --json FILE, the figures.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <time.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fstream>
+
+#include "ops/gemm.h"
+#include "ops/weight.h"
+
+namespace {
+
+using namespace retort;
+
+double thread_seconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+// Median over repeats of the seconds that work(matrix) takes for each of the matrices.
+template <class Work>
+double seconds_each(const std::vector<Weight>& weights, int64_t repeats, Work&& work) {
+  std::vector<double> seconds;
+  for (int64_t r = 0; r <= repeats; ++r) {
+    const double start = thread_seconds();
+    for (const auto& weight : weights) work(weight);
+    seconds.push_back((thread_seconds() - start) / static_cast<double>(weights.size()));
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2), seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  CLI::App app{"the matrix product and its packer"};
+  std::string json;
+  int64_t repeats = 5, matrices = 48;
+  app.add_option("--json", json, "write the figures to this file");
+  app.add_option("--repeats", repeats, "measured rounds");
+  app.add_option("--matrices", matrices, "of one type");
+  CLI11_PARSE(app, count, arguments);
+  at::set_num_threads(1);
+  constexpr int64_t kOut = 1536, kIn = 576;
+  const auto& kernel = gemm_kernel(Operand::bf16);
+  const auto peak = gemm_speed(kernel).peak;
+  const std::vector<int64_t> row_counts = {16, 64, 185, 512};
+  fmt::print("{}, {:.0f} GFLOP/s\n{:<6} {:>16} {:>16}", kernel.name, peak, "type", "pack, ns/1000", "transposed");
+  for (const auto rows : row_counts) fmt::print(" {:>14}", fmt::format("{} rows, % peak", rows));
+  fmt::print("\n");
+  std::string figures;
+  for (const auto type : {WeightType::bf16, WeightType::f32, WeightType::q4_1, WeightType::q8_0, WeightType::nf4, WeightType::int8_row}) {
+    std::vector<Weight> weights;
+    for (int64_t i = 0; i < matrices; ++i) weights.push_back(convert_weight(dense_weight(at::randn({kOut, kIn}, at::TensorOptions(at::kFloat)) * 0.1), type));
+    const auto pack = [&](bool transposed) {
+      const int64_t columns = 4 * kernel.width;   // whole blocks of every type
+      auto* panels = scratch_bytes(8, panel_bytes(kernel, std::max(kOut, kIn), columns));
+      return seconds_each(weights, repeats, [&](const Weight& weight) {
+        const auto b = weight.operand(transposed);
+        for (int64_t first = 0; first < b.n(); first += columns) pack_panels(kernel, b, first, std::min(columns, b.n() - first), panels);
+      }) * 1e12 / static_cast<double>(kOut * kIn);
+    };
+    const double plain = pack(false), transposed = pack(true);
+    fmt::print("{:<6} {:>16.0f} {:>16.0f}", type_info(type).name, plain, transposed);
+    std::string shares;
+    for (const auto rows : row_counts) {
+      const auto x = at::randn({rows, kOut}).to(at::kBFloat16);
+      auto y = at::empty({rows, kOut}, x.options());
+      double share[2];
+      for (const bool back : {false, true}) {
+        const double seconds = seconds_each(weights, repeats, [&](const Weight& weight) {
+          const GemmTerm term{{x.const_data_ptr(), kOut, Operand::bf16}, weight.operand(back)};
+          gemm(kernel, {&term, 1}, rows, {y.mutable_data_ptr(), kOut, Operand::bf16});
+        });
+        share[back] = 2e-9 * static_cast<double>(rows * kOut * kIn) / seconds / peak;
+      }
+      fmt::print(" {:>14}", fmt::format("{:.0f} / {:.0f}", 100 * share[0], 100 * share[1]));
+      shares += fmt::format("{}{{\"rows\": {}, \"forward\": {}, \"backward\": {}}}", shares.empty() ? "" : ", ", rows, share[0], share[1]);
+    }
+    fmt::print("\n");
+    figures += fmt::format("{}{{\"type\": \"{}\", \"pack_ns_per_1000\": {}, \"transposed_ns_per_1000\": {}, \"shares\": [{}]}}", figures.empty() ? "" : ",\n  ", type_info(type).name, plain, transposed, shares);
+  }
+  if (!json.empty()) std::ofstream(json) << "[" << figures << "]\n";
+  return 0;
+}

@@ -1,7 +1,5 @@
 #include "ops/attend.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -11,6 +9,7 @@
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
 #include "ops/row_loops.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
@@ -68,7 +67,7 @@ std::vector<Tile> tiles_of(const std::vector<AttendBlock>& blocks, const Shape& 
 
 // Runs of tiles of about equal work, one for each thread that may be used.
 std::vector<std::pair<size_t, size_t>> slices_of(const std::vector<Tile>& tiles, const Shape& shape) {
-  const auto threads = at::in_parallel_region() ? 1 : static_cast<size_t>(at::get_num_threads());
+  const auto threads = static_cast<size_t>(team_size());
   const auto cost = [&](const Tile& tile) { return static_cast<double>(tile.rows() * (tile.high() - tile.low(shape))); };
   double all = 0, done = 0;
   for (const auto& tile : tiles) all += cost(tile);
@@ -84,7 +83,7 @@ std::vector<std::pair<size_t, size_t>> slices_of(const std::vector<Tile>& tiles,
 template <class Part>
 void each_slice(size_t count, Part&& part) {
   if (count == 1) return part(size_t{0});
-  at::parallel_for(0, static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
+  over_range(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
     for (auto i = begin; i < end; ++i) part(static_cast<size_t>(i));
   });
 }

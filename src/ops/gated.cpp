@@ -1,8 +1,7 @@
 #include "ops/gated.h"
 
-#include <ATen/Parallel.h>
-
 #include "ops/differentiable.h"
+#include "ops/team.h"
 
 namespace retort {
 
@@ -15,7 +14,7 @@ Tensor gated(const Tensor& gate_input, const Tensor& up_input, Activation activa
       using Element = decltype(element);
       const auto *g = elements<Element>(gate), *u = elements<Element>(up);
       auto* out = mutable_elements<Element>(y);
-      at::parallel_for(0, gate.numel(), 16384, [&](int64_t begin, int64_t end) {
+      over_range(gate.numel(), 16384, [&](int64_t begin, int64_t end) {
         loops_of<Element>().gated(activation, g + begin, u + begin, out + begin, end - begin);
       });
     });
@@ -25,7 +24,7 @@ Tensor gated(const Tensor& gate_input, const Tensor& up_input, Activation activa
         using Element = decltype(element);
         const auto *d = elements<Element>(dy), *g = elements<Element>(gate), *u = elements<Element>(up);
         auto *to_gate = mutable_elements<Element>(dgate), *to_up = mutable_elements<Element>(dup);
-        at::parallel_for(0, gate.numel(), 16384, [&](int64_t begin, int64_t end) {
+        over_range(gate.numel(), 16384, [&](int64_t begin, int64_t end) {
           loops_of<Element>().gated_backward(activation, d + begin, g + begin, u + begin, to_gate + begin, to_up + begin, end - begin);
         });
       });

@@ -1,6 +1,5 @@
 #include "ops/head.h"
 
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
@@ -12,6 +11,7 @@
 #include "ops/gemm.h"
 #include "ops/head_sweep.h"
 #include "ops/row_loops.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
@@ -67,7 +67,7 @@ void cap_logits(Tensor& logits, double cap) {
   with_element(logits.scalar_type(), [&](auto element) {
     using Element = decltype(element);
     auto* z = mutable_elements<Element>(logits);
-    at::parallel_for(0, logits.size(0), 1, [&](int64_t begin, int64_t end) {
+    over_range(logits.size(0), 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) loops_of<Element>().soft_cap(z + r * width, static_cast<float>(cap), width);
     });
   });
@@ -104,7 +104,7 @@ double chunk_loss(Tensor& logits, const Rows& rows, size_t first, std::span<cons
   with_element(logits.scalar_type(), [&](auto element) {
     using Element = decltype(element);
     auto* data = mutable_elements<Element>(logits);
-    at::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
+    over_range(count, 4, [&](int64_t begin, int64_t end) {
       std::vector<std::pair<int32_t, float>> corrections;
       for (int64_t r = begin; r < end; ++r) {
         auto* z = data + r * width;

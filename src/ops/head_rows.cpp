@@ -1,6 +1,5 @@
 #include "ops/head_rows.h"
 
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "ops/differentiable.h"
 #include "ops/head_sweep.h"
 #include "ops/row_loops.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
@@ -200,7 +200,7 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head,
       cap_rows<Element>(z, head.soft_cap);
       if (temperature != 1) z.mul_(inverse);
       auto* data = mutable_elements<Element>(z);
-      at::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
+      over_range(count, 4, [&](int64_t begin, int64_t end) {
         std::vector<float> log_q, logit, corrections;
         for (int64_t r = begin; r < end; ++r) {
           auto* row = data + r * width;

@@ -1,7 +1,5 @@
 #include "ops/linear.h"
 
-#include <ATen/Parallel.h>
-
 #include <cmath>
 
 #include "base/error.h"
@@ -10,6 +8,7 @@
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
 #include "ops/int8_gemm.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
@@ -26,7 +25,7 @@ Tensor dropped(const Tensor& x, double rate, uint64_t key, const std::string& la
     using Element = decltype(element);
     const auto* in = elements<Element>(x);
     auto* out = mutable_elements<Element>(y);
-    at::parallel_for(0, x.size(0), 64, [&](int64_t begin, int64_t end) {
+    over_range(x.size(0), 64, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin * width; i < end * width;) {
         uint64_t bits = draws.bits(static_cast<uint64_t>(i / 4)) >> (i % 4 * 16);
         for (int64_t lane = i % 4; lane < 4 && i < end * width; ++lane, ++i, bits >>= 16) {

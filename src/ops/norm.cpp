@@ -1,9 +1,8 @@
 #include "ops/norm.h"
 
-#include <ATen/Parallel.h>
-
 #include "ops/differentiable.h"
 #include "ops/row_loops.h"
+#include "ops/team.h"
 
 namespace retort {
 
@@ -25,7 +24,7 @@ void forward(const Tensor& x, const Tensor& delta, Tensor& sum, const Norm& norm
     auto* out = mutable_elements<Element>(y);
     auto* r = inverse_rms.mutable_data_ptr<float>();
     const auto* w = norm.weight.const_data_ptr<float>();
-    at::parallel_for(0, rows.count, rows.grain, [&](int64_t begin, int64_t end) {
+    over_range(rows.count, rows.grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const auto at = i * rows.width;
         loops_of<Element>().rms_norm(in + at, more ? more + at : nullptr, more ? added + at : nullptr, w, static_cast<float>(norm.offset), static_cast<float>(norm.epsilon), out + at, r + i,
@@ -54,7 +53,7 @@ std::pair<Tensor, Tensor> backward(const Tensor& dy, const Tensor& x, const Tens
       }
     };
     if (wants_weight) span(0, rows.count, dw.mutable_data_ptr<float>());   // one order of summation
-    else at::parallel_for(0, rows.count, rows.grain, [&](int64_t begin, int64_t end) { span(begin, end, nullptr); });
+    else over_range(rows.count, rows.grain, [&](int64_t begin, int64_t end) { span(begin, end, nullptr); });
   });
   return {dx, dw};
 }

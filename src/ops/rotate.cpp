@@ -1,11 +1,10 @@
 #include "ops/rotate.h"
 
-#include <ATen/Parallel.h>
-
 #include <cstring>
 
 #include "ops/differentiable.h"
 #include "ops/row_loops.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
@@ -18,7 +17,7 @@ Tensor rotated(const Tensor& x, const Tensor& positions, const RotaryTable& tabl
     const auto* in = elements<Element>(x);
     auto* out = mutable_elements<Element>(y);
     const auto* position = positions.const_data_ptr<int64_t>();
-    at::parallel_for(0, rows, std::max<int64_t>(1, 16384 / (heads * width)), [&](int64_t begin, int64_t end) {
+    over_range(rows, std::max<int64_t>(1, 16384 / (heads * width)), [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
         const float *c = table.cosine.data() + position[n] * half, *s = table.sine.data() + position[n] * half;
         for (int64_t h = 0; h < heads; ++h) {

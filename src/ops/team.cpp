@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <memory>
@@ -114,6 +115,13 @@ void on_team(int64_t pieces, const std::function<void(int64_t)>& work) {
     throw;
   }
   inside = false;
+}
+
+void over_range(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
+  if (count <= 0) return;
+  const auto pieces = std::clamp<int64_t>(count / std::max<int64_t>(1, grain), 1, team_size());
+  if (pieces == 1) return work(0, count);
+  on_team(pieces, [&](int64_t i) { work(count * i / pieces, count * (i + 1) / pieces); });
 }
 
 }  // namespace retort

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "ops/team.h"
 
 namespace retort {
 namespace {
@@ -69,7 +70,7 @@ void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Ten
   const bool to_bf16 = out.scalar_type() == at::kBFloat16;
   if (!to_bf16 && out.scalar_type() != at::kFloat) throw std::logic_error("weights are widened to f32 or bf16");
   auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
-  at::parallel_for(0, count, std::max<int64_t>(1, 65536 / columns), [&](int64_t begin, int64_t end) {
+  over_range(count, std::max<int64_t>(1, 65536 / columns), [&](int64_t begin, int64_t end) {
     if (to_bf16) dequantize_rows_bf16(weight.type, in + begin * stride, reinterpret_cast<uint16_t*>(data) + begin * columns, end - begin, columns);
     else dequantize_rows(weight.type, in + begin * stride, reinterpret_cast<float*>(data) + begin * columns, end - begin, columns);
   });

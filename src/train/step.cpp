@@ -22,6 +22,14 @@ int64_t longest(const std::vector<Forest>& forests) {
 
 int64_t rounds(const std::vector<Forest>& forests, int64_t threads) { return (static_cast<int64_t>(forests.size()) + threads - 1) / threads; }
 
+// The time of forests in rows of one thread. Fewer forests than threads share the threads out among their operations, where each waits
+// for the others: two do 1.88 times the work of one on a quiet machine, much less where other processes take turns on the cores.
+double cost(const std::vector<Forest>& forests, int64_t threads) {
+  constexpr double kWaiting = 0.25;
+  const auto inner = static_cast<double>(std::max<int64_t>(1, threads / std::max<int64_t>(1, static_cast<int64_t>(forests.size()))));
+  return static_cast<double>(rounds(forests, threads) * longest(forests)) * (1 + kWaiting * (inner - 1)) / inner;
+}
+
 struct Part {
   std::vector<Tensor> gradients;
   double nats = 0, weight = 0;
@@ -91,8 +99,8 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
   StepPlan plan;
   plan.forests = build_forests(batch, row_tokens, 4, &plan.saving);
 
-  // Forests of about equal size for all threads, instead of full ones and what is left. A few forests on many threads still use inner
-  // threads, at about three quarters of the speed, so cutting must gain that much there.
+  // Forests of about equal size for all threads, instead of full ones and what is left: where what the parts have in common, and then
+  // stands in several, does not cost more.
   const auto wanted = rounds(plan.forests, threads) * threads;
   if (threads > 1 && batch.size() > plan.forests.size()) {
     Saving saving;
@@ -102,8 +110,7 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
       budget = std::min(row_tokens, budget + std::max<int64_t>(1, budget / 16));
       cut = build_forests(batch, budget, 4, &saving);
     }
-    const double gain = static_cast<int64_t>(plan.forests.size()) < threads ? 0.75 : 1;
-    if (static_cast<double>(rounds(cut, threads) * longest(cut)) < gain * static_cast<double>(rounds(plan.forests, threads) * longest(plan.forests))) {
+    if (cost(cut, threads) < cost(plan.forests, threads)) {
       plan.forests = std::move(cut);
       plan.saving = saving;
     }

@@ -107,6 +107,16 @@ TEST(Step, ThereIsWorkForEveryThread) {
   EXPECT_LT(even.forests[0].size(), even.forests[1].size() * 3 / 2);
 }
 
+// What the parts of a forest would each hold again may cost more than sharing its threads out inside the operations.
+TEST(Step, ALongCommonBeginningIsNotRepeated) {
+  auto samples = made_up_samples(8, 4);
+  for (auto& sample : samples) {
+    sample.tokens.insert(sample.tokens.begin(), 200, 3);
+    sample.weights.insert(sample.weights.begin(), 200, 0);
+  }
+  for (const int64_t threads : {2, 4}) EXPECT_EQ(plan_step(samples, first(8), 2048, threads).forests.size(), 1u);
+}
+
 TEST(Step, OneSampleStaysOneForest) {
   const auto samples = made_up_samples(1, 4);
   EXPECT_EQ(plan_step(samples, first(1), 2048, 4).forests.size(), 1u);

@@ -15,7 +15,9 @@ TUNED_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_MMAP_THRESHOLD
 def output(command, extra_environment=None) -> str:
     """Runs a process and returns what it prints; its failure is ours."""
     command = [str(part) for part in command]
-    result = subprocess.run(command, cwd=ROOT, env=dict(os.environ, HF_HUB_OFFLINE="1", **(extra_environment or {})), capture_output=True, text=True)
+    # Benches of ours have no main() that asks for this, as retort has (src/cli/main.cpp); peers choose for themselves.
+    ours = {} if command[0] == str(PEER_PYTHON) else {"OMP_WAIT_POLICY": "passive"}
+    result = subprocess.run(command, cwd=ROOT, env=dict(os.environ, HF_HUB_OFFLINE="1", **ours, **(extra_environment or {})), capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"{' '.join(command)}: exit {result.returncode}\n{result.stderr[-2000:]}")
     return result.stdout

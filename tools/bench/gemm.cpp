@@ -84,6 +84,28 @@ int main(int count, char** arguments) {
     fmt::print("\n");
     figures += fmt::format("{}{{\"type\": \"{}\", \"pack_ns_per_1000\": {}, \"transposed_ns_per_1000\": {}, \"shares\": [{}]}}", figures.empty() ? "" : ",\n  ", type_info(type).name, plain, transposed, shares);
   }
+  // Gradients of matrices, out = dy^T x over so many rows: of the layer, and of an adapter's B (rank 16).
+  fmt::print("{:<24} {:>8} {:>8}\n", "dy^T x, % peak", "weight", "adapter");
+  for (const auto rows : row_counts) {
+    const auto dy = at::randn({rows, kOut}).to(at::kBFloat16), x = at::randn({rows, kIn}).to(at::kBFloat16);
+    auto out = at::empty({kOut, kIn}, at::TensorOptions(at::kFloat));
+    double share[2];
+    for (const bool adapter : {false, true}) {
+      const auto narrow = adapter ? int64_t{16} : kIn;   // low^T dy is what the adapter's B gets
+      std::vector<double> seconds;
+      for (int64_t r = 0; r <= 4 * repeats; ++r) {
+        const double start = thread_seconds();
+        const GemmRows wide{dy.const_data_ptr(), kOut, Operand::bf16}, low{x.const_data_ptr(), kIn, Operand::bf16};
+        if (adapter) gemm_transposed(kernel, low, 16, wide, kOut, rows, {out.mutable_data_ptr(), kOut, Operand::f32});
+        else gemm_transposed(kernel, wide, kOut, low, kIn, rows, {out.mutable_data_ptr(), kIn, Operand::f32});
+        seconds.push_back(thread_seconds() - start);
+      }
+      std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2), seconds.end());
+      share[adapter] = 2e-9 * static_cast<double>(rows * kOut * narrow) / seconds[seconds.size() / 2] / peak;
+    }
+    fmt::print("{:<24} {:>8.0f} {:>8.0f}\n", fmt::format("{} rows", rows), 100 * share[0], 100 * share[1]);
+    figures += fmt::format(",\n  {{\"rows\": {}, \"weight_gradient\": {}, \"adapter_gradient\": {}}}", rows, share[0], share[1]);
+  }
   if (!json.empty()) std::ofstream(json) << "[" << figures << "]\n";
   return 0;
 }

@@ -20,6 +20,7 @@ namespace {
 constexpr int64_t kRowsAtOnce = 32;       // of a transposed matrix: decoded before they are packed
 constexpr int64_t kDecodedAtOnce = 512;   // elements of a row, whole blocks of every type: those of a vector of rows are a part of the first-level cache
 constexpr int64_t kGroupBytes = 640 << 10;
+constexpr int64_t kSummedAtOnce = 512, kLeftAtOnce = 192;   // of gradients of matrices: rows of activations, rows of the result
 constexpr int64_t kPassElements = 3072;   // of K: a panel of 48 bf16 columns is 288 KiB, a part of the second-level cache
 enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened, kSliced, kInt8Rows = 16, kInt8Panels, kInt8Codes, kCorrections };
 
@@ -451,18 +452,35 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
 }
 
 void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows b, int64_t nb, int64_t k, const GemmOutput& out) {
+  if (out.type != Operand::f32) throw std::logic_error("gemm_transposed: sums are kept in fp32");
   const auto bytes = bytes_of(kernel.operand);
   if (a.type != kernel.operand) {
     auto* wide = scratch_bytes(kWidened, k * na * bytes);
     for (int64_t r = 0; r < k; ++r) convert(from_row(a, r).data, a.type, wide + r * na * bytes, kernel.operand, na);
     a = {wide, na, kernel.operand};
   }
-  const auto stride = cells_of(kernel, k) * kernel.pair;
-  auto* left = scratch_bytes(kTransposed, na * stride * bytes);
-  kernel.transpose(a.data, a.stride * bytes, k, na, left, stride * bytes);
-  GemmMatrix right{b.type == Operand::f32 ? WeightType::f32 : WeightType::bf16, static_cast<const std::byte*>(b.data), k, nb, b.stride * bytes_of(b.type), true, 1};
-  const GemmTerm term{{left, stride, kernel.operand}, right};
-  gemm(kernel, {&term, 1}, na, out);
+  if (k == 0 && !out.add)
+    for (int64_t r = 0; r < na; ++r) std::fill_n(static_cast<float*>(out.data) + r * out.stride, nb, 0.0f);
+  // Some of K at a time, so that panels of many columns and a block of the transposed left operand are in the second-level cache together.
+  for (int64_t first = 0; first < k; first += kSummedAtOnce) {
+    const auto rows = std::min(kSummedAtOnce, k - first), stride = cells_of(kernel, rows) * kernel.pair;
+    const GemmMatrix right{b.type == Operand::f32 ? WeightType::f32 : WeightType::bf16, static_cast<const std::byte*>(from_row(b, first).data), rows, nb, b.stride * bytes_of(b.type), true, 1};
+    const auto columns = std::max<int64_t>(1, kGroupBytes / (stride * bytes) / kernel.width) * kernel.width;
+    for (int64_t column = 0; column < nb; column += columns) {
+      const auto count = std::min(columns, nb - column);
+      auto* panels = scratch_bytes(kPanels, panel_bytes(kernel, rows, count));
+      pack_panels(kernel, right, column, count, panels);
+      on_team((na + kLeftAtOnce - 1) / kLeftAtOnce, [&](int64_t block) {
+        const auto begin = block * kLeftAtOnce, some = std::min(kLeftAtOnce, na - begin);
+        auto* left = scratch_bytes(kTransposed, kLeftAtOnce * kSummedAtOnce * bytes);
+        kernel.transpose(static_cast<const std::byte*>(from_row(a, first).data) + begin * bytes, a.stride * bytes, rows, some, left, stride * bytes);
+        auto part = out;
+        part.data = static_cast<float*>(out.data) + begin * out.stride + column;
+        part.add = out.add || first > 0;
+        multiply_panels(kernel, {left, stride, kernel.operand}, some, rows, panels, count, part);
+      });
+    }
+  }
 }
 
 int64_t panel_bytes(const GemmKernel& kernel, int64_t k, int64_t count) {

@@ -52,7 +52,8 @@ struct GemmOutput {
 // M rows, all terms of equal N. Splits over LibTorch's inner threads when there are any: rows where there are many, else columns.
 void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, const GemmOutput& out);
 
-// out[na, nb] = a^T b over K rows of activations; a [K, na], b [K, nb], operands of the same type: gradients of matrices.
+// out[na, nb] = a^T b over K rows of activations; a [K, na], b [K, nb], operands of the same type, out fp32 (added to with out.add):
+// gradients of matrices.
 void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows b, int64_t nb, int64_t k, const GemmOutput& out);
 
 // The pieces, for operations that fuse something between packing and storing (attention, the head with its loss).

@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
+#include "ops/head_gradient.h"
 #include "ops/head_sweep.h"
 #include "ops/row_loops.h"
 #include "ops/team.h"
@@ -49,8 +50,6 @@ Tensor index_of(const std::vector<int64_t>& rows, size_t first, size_t count) {
   std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(first), count, index.mutable_data_ptr<int64_t>());
   return index;
 }
-
-bool plain(const Linear& layer) { return !layer.adapter && !layer.bias.defined(); }
 
 // Rows of the hidden states and what is asked of them, for the sweep over the vocabulary.
 AskedLabels asked_of(const Rows& rows, std::span<const Target> targets) {
@@ -184,10 +183,12 @@ Cost learning_cost(const Tensor& hidden, const Rows& rows, std::span<const Targe
   Cost cost;
   cost.leaf_gradients.resize(leaves.size());
   if (recorded) cost.gradient = at::empty({static_cast<int64_t>(rows.row.size()), hidden.size(1)}, hidden.options());
-  each_chunk(hidden, rows, head, pass, recorded, [&](size_t first, size_t count, const Tensor& x, const Tensor& z) {
+  const bool matrix_alone = is_plain(head.linear) && leaves.size() == 1;
+  each_chunk(hidden, rows, head, pass, recorded && !matrix_alone, [&](size_t first, size_t count, const Tensor& x, const Tensor& z) {
     auto values = z.detach();
     cost.nats += chunk_loss(values, rows, first, targets, static_cast<float>(head.soft_cap), recorded);
     if (!recorded) return;
+    if (matrix_alone) return add_head_gradients(head.linear.weight, x, values, cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(count)), cost.leaf_gradients[0]);
     Tensors asked{x};
     asked.insert(asked.end(), leaves.begin(), leaves.end());
     const auto gradients = torch::autograd::grad({z}, asked, {values}, std::nullopt, false, true);
@@ -210,8 +211,9 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
   Tensors inputs{hidden};
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
   // The gradient is taken while the logits exist: backward only scales it.
-  const bool fused = plain(head.linear) && !(any_wants_gradient(inputs) && head.linear.weight.trainable());
-  auto nats = differentiable(fused ? work_of(rows.row.size(), head, hidden, any_wants_gradient(inputs) ? 2 : 1) : OperationWork{"head and loss"}, inputs, [&](bool recorded) -> Computed {
+  const bool fused = is_plain(head.linear) && !(any_wants_gradient(inputs) && head.linear.weight.trainable());
+  const auto products = fused ? (any_wants_gradient(inputs) ? 2 : 1) : is_plain(head.linear) ? 2 : 0;   // without those of linear()
+  auto nats = differentiable(work_of(rows.row.size(), head, hidden, products), inputs, [&](bool recorded) -> Computed {
     const auto cost = fused ? frozen_cost(hidden, rows, targets, head, recorded) : learning_cost(hidden, rows, targets, head, leaves, pass, recorded);
     const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
     return {value, [cost, leaves = leaves.size(), n = hidden.size(0), index = index_of(rows.row, 0, rows.row.size()), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
@@ -222,7 +224,7 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
         result[0].index_copy_(0, index, factor == 1 ? cost.gradient : cost.gradient * factor);
       }
       for (size_t i = 0; i < cost.leaf_gradients.size(); ++i)
-        if (cost.leaf_gradients[i].defined()) result[i + 1] = cost.leaf_gradients[i] * factor;
+        if (cost.leaf_gradients[i].defined()) result[i + 1] = factor == 1 ? cost.leaf_gradients[i] : cost.leaf_gradients[i] * factor;
       return result;
     }};
   });
@@ -242,7 +244,7 @@ Scores score_targets(const Tensor& hidden, std::span<const Target> targets, cons
       best[rows.order[i]] = winner;
     }
   };
-  if (plain(head.linear)) {
+  if (is_plain(head.linear)) {
     const Span span(work_of(rows.row.size(), head, hidden, 1).forward());
     const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), head.linear.weight, {}, head.soft_cap, false);
     for (size_t r = 0; r < rows.row.size(); ++r) put(r, swept.log_sum[r], swept.best[r], [&](size_t i) { return swept.logits[i]; });
@@ -271,7 +273,7 @@ Tensor logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& h
   const std::vector<int64_t> wanted(rows.begin(), rows.end());
   const auto x = hidden.index_select(0, index_of(wanted, 0, wanted.size()));
   Tensor z;
-  if (plain(head.linear)) {   // straight into fp32, which a product of the layer's type would round first
+  if (is_plain(head.linear)) {   // straight into fp32, which a product of the layer's type would round first
     auto work = work_of(rows.size(), head, hidden, 1);
     work.name = "logits";
     const Span span(work.forward());

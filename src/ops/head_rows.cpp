@@ -8,6 +8,7 @@
 
 #include "base/half.h"
 #include "ops/differentiable.h"
+#include "ops/head_gradient.h"
 #include "ops/head_sweep.h"
 #include "ops/row_loops.h"
 #include "ops/team.h"
@@ -36,8 +37,6 @@ std::vector<Tensor> leaves_of(const Linear& layer) {
   return leaves;
 }
 
-bool plain(const Linear& layer) { return !layer.adapter && !layer.bias.defined(); }
-
 // What the asked rows cost, and with `recorded` the gradient of those rows [R,E] and of the head's leaves.
 struct Cost {
   double nats = 0;
@@ -61,7 +60,7 @@ Tensor joined(const Tensor& hidden, std::span<const int32_t> rows, const std::ve
         result[0].index_add_(0, index, factor == 1 ? cost.gradient : cost.gradient * factor);
       }
       for (size_t i = 0; i < cost.leaf_gradients.size(); ++i)
-        if (cost.leaf_gradients[i].defined()) result[i + 1] = cost.leaf_gradients[i] * factor;
+        if (cost.leaf_gradients[i].defined()) result[i + 1] = factor == 1 ? cost.leaf_gradients[i] : cost.leaf_gradients[i] * factor;
       return result;
     }};
   });
@@ -74,13 +73,15 @@ Cost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const H
   Cost cost;
   if (recorded) cost.gradient = at::empty({static_cast<int64_t>(rows.size()), hidden.size(1)}, hidden.options());
   cost.leaf_gradients.resize(leaves.size());
+  const bool matrix_alone = is_plain(head.linear) && leaves.size() == 1;
   const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
   const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
   for (size_t first = 0; first < rows.size(); first += most) {
     const auto part = rows.subspan(first, std::min(most, rows.size() - first));
-    const at::AutoGradMode graph(recorded);
+    const bool graphed = recorded && !matrix_alone;
+    const at::AutoGradMode graph(graphed);
     auto x = hidden.detach().index_select(0, index_of(part));
-    if (recorded) x.requires_grad_();
+    if (graphed) x.requires_grad_();
     const auto z = linear(x, head.linear, pass);
     {
       const at::NoGradGuard no_graph;
@@ -88,6 +89,10 @@ Cost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const H
       cost.nats += chunk(first, values, recorded);
     }
     if (!recorded) continue;
+    if (matrix_alone) {
+      add_head_gradients(head.linear.weight, x, z, cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(part.size())), cost.leaf_gradients[0]);
+      continue;
+    }
     Tensors asked{x};
     asked.insert(asked.end(), leaves.begin(), leaves.end());
     const auto gradients = torch::autograd::grad({z}, asked, {z.detach()}, std::nullopt, false, true);
@@ -229,7 +234,7 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head,
     return std::accumulate(nats.begin(), nats.end(), 0.0);
   };
   return joined(hidden, rows.rows, leaves, [&](bool recorded) {
-    const bool swept = plain(head.linear) && !(recorded && head.linear.weight.trainable());
+    const bool swept = is_plain(head.linear) && !(recorded && head.linear.weight.trainable());
     return swept ? swept_cost(hidden, rows, head, vocabulary, temperature, loss, recorded) : cost_of_chunks(hidden, rows.rows, head, leaves, pass, recorded, chunk_loss);
   });
 }

@@ -101,6 +101,17 @@ Tensor product_over_rows(const GemmKernel& kernel, const Tensor& a, const Tensor
   return out;
 }
 
+// scale * x^T of a few long rows.
+Tensor transposed(const Tensor& x, float scale) {
+  const int64_t few = x.size(0), many = x.size(1);
+  auto y = at::empty({many, few}, x.options());
+  const auto* in = x.const_data_ptr<float>();
+  auto* out = y.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < many; ++i)
+    for (int64_t j = 0; j < few; ++j) *out++ = scale * in[j * many + i];
+  return y;
+}
+
 // z = x W^T + s u B^T, and what follows from it.
 Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, Part& part, bool recorded) {
   auto y = at::empty({x.size(0), part.weight.rows}, x.options());
@@ -152,7 +163,7 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
     auto v_part = v.narrow(1, part.low_first, part.rank());
     const GemmTerm v_term{rows_of(dz), matrix_of(part.b, true, part.scaling)};
     gemm(kernel, {&v_term, 1}, n, into(v_part));
-    if (part.b.requires_grad()) gradient[3] = product_over_rows(kernel, low.narrow(1, part.low_first, part.rank()), dz).mul_(part.scaling).t().contiguous();
+    if (part.b.requires_grad()) gradient[3] = transposed(product_over_rows(kernel, low.narrow(1, part.low_first, part.rank()), dz), static_cast<float>(part.scaling));
     if (part.rate > 0) {
       if (part.a.requires_grad()) gradient[2] = product_over_rows(kernel, v_part, dropped(x, part.rate, dropout_key, part.name));
       if (!wants_x) continue;

@@ -1,4 +1,5 @@
 // Every kernel that this machine can run against a product in double precision, over odd shapes and every stored type.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <ATen/Parallel.h>
@@ -276,27 +277,38 @@ TEST(Team, PiecesRunOnceAndExceptionsComeBack) {
 }
 
 TEST(Gemm, TransposedLeftOperand) {
+  std::vector<std::array<int64_t, 3>> sizes;   // K, rows and columns of the result
+  for (const int64_t k : {1, 2, 31, 64, 77})
+    for (const int64_t na : {1, 16, 37}) sizes.push_back({k, na, 53});
+  sizes.push_back({1031, 200, 53});   // several parts of K, several blocks of rows
+  sizes.push_back({515, 9, 700});     // several groups of columns
   for (const auto* kernel : gemm_kernels())
     for (const auto type : {Operand::f32, Operand::bf16})
-      for (const int64_t k : {1, 2, 31, 64, 77})
-        for (const int64_t na : {1, 16, 37}) {
-          constexpr int64_t kNb = 53;
-          auto a = normals(k * na, "a"), b = normals(k * kNb, "b");
-          const auto a16 = to_bf16(a), b16 = to_bf16(b);
-          std::vector<double> reference(static_cast<size_t>(na * kNb));
-          const bool round = type == Operand::bf16 || kernel->operand == Operand::bf16;
+      for (const auto& [k, na, nb] : sizes) {
+        auto a = normals(k * na, "a"), b = normals(k * nb, "b");
+        const auto a16 = to_bf16(a), b16 = to_bf16(b);
+        std::vector<double> reference(static_cast<size_t>(na * nb));
+        const bool round = type == Operand::bf16 || kernel->operand == Operand::bf16;
+        for (int64_t p = 0; p < k; ++p)
           for (int64_t i = 0; i < na; ++i)
-            for (int64_t j = 0; j < kNb; ++j)
-              for (int64_t p = 0; p < k; ++p) {
-                const float x = a[static_cast<size_t>(p * na + i)], y = b[static_cast<size_t>(p * kNb + j)];
-                reference[static_cast<size_t>(i * kNb + j)] += static_cast<double>(round ? rounded(x) : x) * static_cast<double>(round ? rounded(y) : y);
-              }
-          std::vector<float> c(reference.size());
-          const bool wide = type == Operand::f32;
-          gemm_transposed(*kernel, {wide ? static_cast<const void*>(a.data()) : a16.data(), na, type}, na, {wide ? static_cast<const void*>(b.data()) : b16.data(), kNb, type}, kNb, k,
-                          {c.data(), kNb, Operand::f32});
-          EXPECT_LT(distance(c, reference), 1e-5) << kernel->name << " " << k << " " << na;
+            for (int64_t j = 0; j < nb; ++j) {
+              const float x = a[static_cast<size_t>(p * na + i)], y = b[static_cast<size_t>(p * nb + j)];
+              reference[static_cast<size_t>(i * nb + j)] += static_cast<double>(round ? rounded(x) : x) * static_cast<double>(round ? rounded(y) : y);
+            }
+        const bool wide = type == Operand::f32;
+        const GemmRows left{wide ? static_cast<const void*>(a.data()) : a16.data(), na, type}, right{wide ? static_cast<const void*>(b.data()) : b16.data(), nb, type};
+        const auto where = fmt::format("{} {} {} {}", kernel->name, k, na, nb);
+        std::vector<float> c(reference.size(), 7);
+        for (const int threads : {1, 2}) {
+          at::set_num_threads(threads);
+          gemm_transposed(*kernel, left, na, right, nb, k, {c.data(), nb, Operand::f32});
+          EXPECT_LT(distance(c, reference), 1e-5) << where;
         }
+        at::set_num_threads(1);
+        gemm_transposed(*kernel, left, na, right, nb, k, {c.data(), nb, Operand::f32, nullptr, true});
+        for (auto& x : reference) x *= 2;
+        EXPECT_LT(distance(c, reference), 1e-5) << where;
+      }
 }
 
 TEST(Gemm, PiecesEqualTheWhole) {

@@ -19,6 +19,7 @@ parser.add_argument("--length", type=int, default=512)
 parser.add_argument("--steps", type=int, default=3)
 parser.add_argument("--kind", choices=["lora", "full"], default="lora")
 parser.add_argument("--compile", action="store_true")
+parser.add_argument("--checkpoint", action="store_true", help="gradient checkpointing")
 options = parser.parse_args()
 
 import torch
@@ -31,6 +32,9 @@ if options.kind == "lora":
     from peft import LoraConfig, get_peft_model
     model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=peer_model.LINEARS, task_type="CAUSAL_LM"))
 model.train()
+if options.checkpoint:
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 if options.compile:
     model = torch.compile(model)
 trainable = [p for p in model.parameters() if p.requires_grad]
@@ -49,7 +53,7 @@ for step in range(options.steps + 1):
         first = time.time() - started
 print(json.dumps({
     "dtype": options.dtype, "malloc": "tuned" if os.environ.get("MALLOC_TRIM_THRESHOLD_") else "plain",
-    "compile": options.compile, "kind": options.kind,
+    "compile": options.compile, "checkpoint": options.checkpoint, "kind": options.kind,
     "tokens_per_s": options.rows * options.length / statistics.median(seconds[1:]),
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "first_step_s": first, "loss": loss.item(),
 }))

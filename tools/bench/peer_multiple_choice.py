@@ -42,6 +42,7 @@ start, cpu_start = time.perf_counter(), time.process_time()
 result = lm_eval.simple_evaluate(model=harness, tasks=[task], limit=options.limit or None, bootstrap_iters=0, log_samples=True)
 seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
 samples = sorted(result["samples"]["questions"], key=lambda sample: sample["doc_id"])
+scores = [float(response[0]) for sample in samples for response in sample["filtered_resps"]]
 letters = "".join("ABCD"[max(range(4), key=lambda i: sample["filtered_resps"][i][0])] for sample in samples)
 print(json.dumps({"questions_per_s": len(samples) / seconds, "questions_per_cpu_s": len(samples) / cpu, "seconds": seconds,
-                  "accuracy": result["results"]["questions"]["acc,none"], "answers": letters, "lm_eval": lm_eval.__version__}))
+                  "accuracy": result["results"]["questions"]["acc,none"], "answers": letters, "scores": scores, "lm_eval": lm_eval.__version__}))

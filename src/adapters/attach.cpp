@@ -115,6 +115,9 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
   for (const auto& target : spec.targets) {
     if (target == "lm_head" || target == "embed_tokens")
       throw RecipeError("adapter.targets: '" + target + "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
+    const auto vectors = const_cast<Model&>(model).vectors();
+    if (std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) { return vector.tensor->dim() == 2 && names(vector.name, target + ".weight"); }))
+      throw RecipeError("adapter.targets: '" + printable(target) + "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
     const bool found = target == "all" || std::any_of(linears.begin(), linears.end(), [&](const Linear* layer) { return names(layer->name, target); });
     if (found) continue;
     const auto near = nearest(target, known);

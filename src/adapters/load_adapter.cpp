@@ -1,5 +1,8 @@
 #include "adapters/load_adapter.h"
 
+#include <map>
+#include <set>
+
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -23,12 +26,12 @@ void require_shape(const std::string& file, const TensorView& tensor, const std:
   corrupt(file, tensor.name, fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?", fmt::join(tensor.shape, ", "), fmt::join(expected, ", ")));
 }
 
-Linear& layer_named(Model& model, const std::string& name, const std::string& file) {
+using LayersByName = std::map<std::string, Linear*>;
+
+Linear& layer_named(const LayersByName& layers, const std::string& name, const std::string& file) {
+  if (const auto found = layers.find(name); found != layers.end()) return *found->second;
   std::vector<std::string> known;
-  for (auto* layer : model.linears()) {
-    if (layer->name == name) return *layer;
-    known.push_back(layer->name);
-  }
+  for (const auto& [other, layer] : layers) known.push_back(other);
   const auto near = nearest(name, known);
   corrupt(file, name, fmt::format("the base has no such linear layer{}; is it another model's adapter?", near.empty() ? "" : fmt::format(" (nearest: {})", near)));
 }
@@ -68,9 +71,11 @@ void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder)
     corrupt(file, kBaseHashKey, fmt::format("was trained on weights of sha256 {}, {} has {}; load it on its own base", printable(base->second), printable(loaded.path.string()), loaded.sha256));
 
   const at::NoGradGuard no_grad;
+  LayersByName layers;
+  for (auto* layer : model.linears()) layers[layer->name] = layer;
   std::vector<std::pair<Linear*, LowRank>> adapters;
   for (const auto& module : peft.modules) {
-    auto& layer = layer_named(model, module.name, file);
+    auto& layer = layer_named(layers, module.name, file);
     const auto rank = module.a->shape[0];
     require_shape(file, *module.a, {rank, layer.weight.columns});
     require_shape(file, *module.b, {layer.weight.rows, rank});
@@ -114,16 +119,23 @@ void load_gguf_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
 
   const at::NoGradGuard no_grad;
   std::vector<std::pair<Linear*, LowRank>> adapters;
+  std::set<const TensorView*> used;
   for (auto* layer : model.linears()) {
     const auto gguf = gguf_tensor(model.config, layer->name + ".weight");
     const auto* a = gguf ? weights.find(gguf->name + ".lora_a") : nullptr;
     const auto* b = gguf ? weights.find(gguf->name + ".lora_b") : nullptr;
     if (!a && !b) continue;
     if (!a || !b) corrupt(file, gguf->name, fmt::format("lora_{} is missing", a ? "b" : "a"));
-    if (a->shape.size() != 2) corrupt(file, a->name, "expected a matrix");
-    const auto rank = a->shape[0];
-    require_shape(file, *a, {rank, layer->weight.columns});
-    require_shape(file, *b, {layer->weight.rows, rank});
+    used.insert({a, b});
+    const bool stacked = gguf->expert >= 0;   // of all of a layer's experts
+    if (a->shape.size() != (stacked ? 3 : 2)) corrupt(file, a->name, stacked ? "expected a matrix for each expert" : "expected a matrix");
+    const auto rank = a->shape[stacked ? 1 : 0], experts = model.config.experts;
+    require_shape(file, *a, stacked ? std::vector<int64_t>{experts, rank, layer->weight.columns} : std::vector<int64_t>{rank, layer->weight.columns});
+    require_shape(file, *b, stacked ? std::vector<int64_t>{experts, layer->weight.rows, rank} : std::vector<int64_t>{layer->weight.rows, rank});
+    if (stacked) {
+      adapters.emplace_back(layer, low_rank(values_of(*a)[gguf->expert].clone(), values_of(*b)[gguf->expert].clone(), *alpha / static_cast<double>(rank), 0));
+      continue;
+    }
     auto rows = values_of(*b);
     if (gguf->permuted_heads > 0) {
       const auto stored = rows;
@@ -132,8 +144,8 @@ void load_gguf_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
     }
     adapters.emplace_back(layer, low_rank(values_of(*a), rows, *alpha / static_cast<double>(rank), 0));
   }
-  if (adapters.empty() || 2 * adapters.size() != weights.tensors.size())
-    corrupt(file, "", fmt::format("{} of its {} tensors belong to layers of the base; is it another model's adapter?", 2 * adapters.size(), weights.tensors.size()));
+  if (adapters.empty() || used.size() != weights.tensors.size())
+    corrupt(file, "", fmt::format("{} of its {} tensors belong to layers of the base; is it another model's adapter?", used.size(), weights.tensors.size()));
   put_on(std::move(adapters));
 }
 

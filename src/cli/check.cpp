@@ -16,6 +16,7 @@
 #include "data/reject.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
+#include "models/experts.h"
 #include "report/progress.h"
 
 namespace retort {
@@ -30,10 +31,21 @@ struct CheckOptions {
 
 std::string mib(uint64_t count) { return count >= (uint64_t{10} << 30) ? fmt::format("{:.1f} GiB", static_cast<double>(count) / (1 << 30)) : fmt::format("{} MiB", (count + (1 << 19)) >> 20); }
 
-double millions(const Model& model) {
-  double count = static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
-  for (const auto* layer : const_cast<Model&>(model).linears()) count += static_cast<double>(layer->weight.rows * layer->weight.columns);
-  return count / 1e6;
+// Weights in all, and those at work for one token: of a model with experts only some.
+std::pair<double, double> millions(const Model& model) {
+  const auto ends = static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
+  double all = ends, working = ends;
+  for (const auto* layer : const_cast<Model&>(model).linears()) {
+    const auto count = static_cast<double>(layer->weight.rows * layer->weight.columns);
+    all += count;
+    working += count * token_share(model.config, layer->name);
+  }
+  return {all / 1e6, working / 1e6};
+}
+
+std::string describe_size(const Model& model) {
+  const auto [all, working] = millions(model);
+  return fmt::format("{:.1f} million weights{}", all, model.config.experts > 0 ? fmt::format(", {:.1f} million of them for each token ({} of {} experts),", working, model.config.experts_per_token, model.config.experts) : "");
 }
 
 Exit check(const CheckOptions& options) {
@@ -48,7 +60,7 @@ Exit check(const CheckOptions& options) {
     if (!options.json) fmt::print("{:<12} {}\n", name, text);
   };
   say("recipe", fmt::format("{} (sha256 {})", loaded.file, loaded.sha256.substr(0, 16)));
-  say("model", fmt::format("{}: {}, {:.1f} million weights in {} layers, held as {}, computed in {}", recipe.model.path, model.config.family, millions(model), model.config.layers,
+  say("model", fmt::format("{}: {}, {} in {} layers, held as {}, computed in {}", recipe.model.path, model.config.family, describe_size(model), model.config.layers,
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights, compute == at::kBFloat16 ? "bf16" : "f32"));
   say("template", fmt::format("{}: {}", chat.name, chat.documentation));
 

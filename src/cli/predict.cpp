@@ -10,6 +10,7 @@
 #include "base/machine_memory.h"
 #include "eval/check_tasks.h"
 #include "export/merged.h"
+#include "models/experts.h"
 #include "ops/workers.h"
 #include "quant/mixture.h"
 #include "train/batches.h"
@@ -51,7 +52,8 @@ struct RowNumbers {
 RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
   const auto& config = model.config;
   const auto hidden = static_cast<double>(config.hidden), query = static_cast<double>(config.heads * config.head_dim), keys = static_cast<double>(config.kv_heads * config.head_dim),
-             intermediate = static_cast<double>(config.intermediate);
+             copies = static_cast<double>(config.experts_per_token),   // of a row that goes to several experts
+             intermediate = config.experts > 0 ? copies * static_cast<double>(config.expert_intermediate) : static_cast<double>(config.intermediate);
   double all = 0;                             // of all layers
   for (const auto& vector : const_cast<Model&>(model).vectors()) {   // each norm keeps what it reads
     if (!vector.name.starts_with("model.layers.") || !vector.name.ends_with("norm.weight")) continue;
@@ -59,18 +61,20 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
   }
   std::set<std::string> inputs;               // layers of one input keep it once
   for (const auto* layer : linears_of(model)) {
-    const auto in = static_cast<double>(layer->weight.columns), out = static_cast<double>(layer->weight.rows);
+    const auto share = token_share(config, layer->name);
+    const auto in = share * static_cast<double>(layer->weight.columns), out = share * static_cast<double>(layer->weight.rows);
     const bool whole = spec.kind == "full" || named(layer->name, spec.modules_to_save), low_rank = !whole && spec.low_rank() && named(layer->name, spec.targets);
-    if (low_rank) all += static_cast<double>(spec.rank) + (spec.kind == "dora" ? out : 0);   // x A^T; DoRA's product before its magnitude
+    if (low_rank) all += share * static_cast<double>(spec.rank) + (spec.kind == "dora" ? out : 0);   // x A^T; DoRA's product before its magnitude
     const auto dot = layer->name.rfind('.');
     const auto name = layer->name.substr(dot + 1);
     if (name == "o_proj" || (!whole && !low_rank)) continue;   // attention keeps its result itself
-    if (inputs.insert(layer->name.substr(0, dot) + (name == "down_proj" ? " down" : "")).second) all += in;
+    if (inputs.insert(layer->name.substr(0, dot) + (name == "down_proj" || name == "w2" ? " down" : "")).second) all += in;
   }
   RowNumbers numbers;
   numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) + 2 * query + 2 * keys   // attention: q, k, v and its result
                   + 2 * intermediate;                                                                       // the gated activation: gate and up
-  numbers.passing = 3 * hidden + 3 * intermediate;   // forward and backward alike: the residual sum, one more row, gradients of the feed-forward layer
+  // Forward and backward alike: the residual sum, one more row, gradients of the feed-forward layer; the rows of all experts, before and after.
+  numbers.passing = 3 * hidden + 3 * intermediate + 2 * copies * hidden;
   return numbers;
 }
 
@@ -86,11 +90,11 @@ uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
 
 uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
   const auto& config = model.config;
-  const MixtureModel shape{"llama", config.layers, config.heads, config.kv_heads, 0, config.tied_head};
+  const MixtureModel shape{"llama", config.layers, config.heads, config.kv_heads, config.experts, config.tied_head};
   double bytes = 0;
   for (const auto& tensor : merged_tensors(model)) {
     // The rules ask for GGUF's names; the main type stands for those that differ by name only.
-    const auto type = tensor.shape.size() < 2 ? WeightType::f32 : choose_type(mixture, shape, {"blk.0.attn_q.weight", tensor.shape});
+    const auto type = tensor.shape.size() < 2 || tensor.name.ends_with(".gate.weight") ? WeightType::f32 : choose_type(mixture, shape, {"blk.0.attn_q.weight", tensor.shape});
     bytes += static_cast<double>(tensor.row_count()) * static_cast<double>(row_bytes(type, static_cast<uint64_t>(tensor.row_length())).value_or(0));
   }
   return bytes_of(bytes);
@@ -194,7 +198,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   const auto head = head_learns ? 2 * std::min(kLogitBytes, targets * static_cast<double>(config.vocabulary) * width) + matrix * (config.tied_head && recipe.adapter.kind == "full" ? 1 : 0)
                                 : targets * static_cast<double>(config.hidden) * (4 + 3 * width);
   // Gradients of the weights themselves are products of transposed rows.
-  const auto transposed = recipe.adapter.kind == "full" ? rows * width * static_cast<double>(config.intermediate) : 0;
+  const auto transposed = recipe.adapter.kind == "full" ? rows * width * static_cast<double>(config.experts > 0 ? config.expert_intermediate : config.intermediate) : 0;
   // Every forest at work has gradients of its own; the first becomes the sum, which further ones wait for.
   const auto own = 4 * trainable * (std::min(static_cast<double>(work.most_forests), threads + 1) - 1);
   const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) * static_cast<double>(recipe.eval.row_tokens) * width * numbers.passing;

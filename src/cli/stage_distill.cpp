@@ -71,9 +71,8 @@ LoadedModel load_student(const Recipe& recipe) {
   if (recipe.adapter.low_rank())
     throw RecipeError("adapter.kind: an adapter for a student that is cut at start would have no base on disk; use full, or write the student with `retort prune`");
   const auto& spec = *recipe.prune;
-  const bool measured = spec.rank_layers == "influence" || spec.intermediate > 0 || spec.kv_heads > 0 || spec.hidden > 0;
   Samples samples;
-  if (measured) samples = build_dataset(recipe.data, *source.tokenizer, choose_chat_template(recipe.data.chat_template, source.chat_template_source)).train;
+  if (spec.measures()) samples = build_dataset(recipe.data, *source.tokenizer, choose_chat_template(recipe.data.chat_template, source.chat_template_source)).train;
   return prune(source, at::kFloat, spec, samples, usable_threads(recipe.train.threads)).model;
 }
 

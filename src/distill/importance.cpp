@@ -3,6 +3,7 @@
 
 #include "base/stop.h"
 #include "distill/prune.h"
+#include "models/experts.h"
 #include "ops/workers.h"
 
 namespace retort {
@@ -15,12 +16,17 @@ struct Sums {
   std::vector<double> layers;
   std::vector<Tensor> intermediate, kv_heads;   // squares, summed over forests
   Tensor hidden;
+  std::vector<Tensor> tokens, contribution, logits;   // [layer] of [expert], [expert], [expert, expert] sums of products
 };
 
-std::vector<double> roots(const Tensor& squares) {
-  const auto values = squares.sqrt().contiguous();
-  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
+// What enters an expert's last matrix is weighted by the router already: the norm of what leaves it is the contribution.
+void add_expert(const ExpertName& name, const Linear& linear, const Tensor& x, const Pass& pass, Tensor& tokens, Tensor& contribution) {
+  tokens[name.expert] += x.size(0);
+  contribution[name.expert] += retort::linear(x, linear, pass).to(at::kFloat).norm(2, -1).sum(at::kDouble);
 }
+
+std::vector<double> values_of(const Tensor& doubles) { return {doubles.const_data_ptr<double>(), doubles.const_data_ptr<double>() + doubles.numel()}; }
+std::vector<double> roots(const Tensor& squares) { return values_of(squares.sqrt().contiguous()); }
 
 }  // namespace
 
@@ -36,9 +42,24 @@ Importance measure_importance(LoadedModel& source, at::ScalarType compute, const
     sums.layers.resize(count);
     sums.intermediate.resize(count), sums.kv_heads.resize(count);
     sums.hidden = at::zeros({config.hidden}, at::TensorOptions(at::kDouble));
-    auto pass = make_pass(forests[static_cast<size_t>(f)], compute);
+    const auto quiet = make_pass(forests[static_cast<size_t>(f)], compute);
+    auto pass = quiet;
+    const auto doubles = at::TensorOptions(at::kDouble);
+    for (size_t layer = 0; config.experts > 0 && layer < count; ++layer) {
+      sums.tokens.push_back(at::zeros({config.experts}, doubles));
+      sums.contribution.push_back(at::zeros({config.experts}, doubles));
+      sums.logits.push_back(at::zeros({config.experts, config.experts}, doubles));
+    }
     size_t at = 0;
     pass.observe = [&](const Linear& linear, const Tensor& x) {
+      if (const auto name = expert_name(linear.name)) {
+        if (expert_part(name->matrix) == ExpertPart::down) add_expert(*name, linear, x, quiet, sums.tokens[at], sums.contribution[at]);
+        return;
+      }
+      if (config.experts > 0 && linear.name.ends_with(".gate")) {
+        const auto logits = retort::linear(x, linear, quiet).to(at::kDouble);
+        sums.logits[at] += at::mm(logits.t(), logits);
+      }
       if (linear.name.ends_with("down_proj")) sums.intermediate[at] = column_means(x).square();
       if (linear.name.ends_with("q_proj") || linear.name.ends_with("gate_proj") || linear.name.ends_with("qkv_proj") || linear.name.ends_with("gate_up_proj"))
         sums.hidden += column_means(x).square();
@@ -56,15 +77,21 @@ Importance measure_importance(LoadedModel& source, at::ScalarType compute, const
   });
   Importance result;
   result.layers.resize(count);
+  for (size_t layer = 0; config.experts > 0 && layer < count; ++layer) {
+    auto tokens = parts[0].tokens[layer], contribution = parts[0].contribution[layer], logits = parts[0].logits[layer];
+    for (size_t f = 1; f < parts.size(); ++f) tokens += parts[f].tokens[layer], contribution += parts[f].contribution[layer], logits += parts[f].logits[layer];
+    const auto norms = logits.diagonal().sqrt().clamp_min(1e-30);
+    result.experts.push_back({values_of(tokens), values_of(contribution), logits / (norms.unsqueeze(0) * norms.unsqueeze(1))});
+  }
   auto hidden = at::zeros({config.hidden}, at::TensorOptions(at::kDouble));
   for (size_t layer = 0; layer < count; ++layer) {
     Tensor intermediate, heads;
     for (const auto& part : parts) {   // in forest order
       result.layers[layer] += part.layers[layer] / static_cast<double>(parts.size());
-      intermediate = intermediate.defined() ? intermediate + part.intermediate[layer] : part.intermediate[layer];
+      if (config.experts == 0) intermediate = intermediate.defined() ? intermediate + part.intermediate[layer] : part.intermediate[layer];
       heads = heads.defined() ? heads + part.kv_heads[layer] : part.kv_heads[layer];
     }
-    result.intermediate.push_back(roots(intermediate));
+    if (config.experts == 0) result.intermediate.push_back(roots(intermediate));
     result.kv_heads.push_back(roots(heads));
   }
   for (const auto& part : parts) hidden += part.hidden;

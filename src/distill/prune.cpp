@@ -8,20 +8,10 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "distill/expert_cut.h"
 
 namespace retort {
 namespace {
-
-// The `count` largest, in their old order; all when count is 0.
-std::vector<int64_t> best(const std::vector<double>& scores, int64_t count) {
-  std::vector<int64_t> order(scores.size());
-  std::iota(order.begin(), order.end(), int64_t{0});
-  if (count == 0) return order;
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)]; });
-  order.resize(static_cast<size_t>(count));
-  std::sort(order.begin(), order.end());
-  return order;
-}
 
 // `count` of 0..layers-1, the first and the last among them, spread evenly.
 std::vector<int64_t> spread(int64_t layers, int64_t count) {
@@ -62,12 +52,16 @@ class Cutter {
       linears_[linear->name] = linear;
     }
     for (const auto& [name, tensor] : source.model->vectors()) vectors_[name] = *tensor;
-    if (spec.rank_layers == "influence" || narrows()) {
+    if (spec.measures()) {
       const auto calibration = samples.list(0, std::min(samples.size(), static_cast<size_t>(spec.samples)));
       if (calibration.empty()) throw RecipeError("prune: there are no samples to measure activations on");
       importance_ = measure_importance(source, compute, calibration, threads);
     }
     choose_layers();
+    if (spec.chooses_experts()) {
+      experts_.emplace(spec, config_, importance_, layers_, linears_);
+      lines_.insert(lines_.end(), experts_->lines.begin(), experts_->lines.end());
+    }
     if (spec.hidden > 0) hidden_ = best(importance_.hidden, spec.hidden);
     if (spec.vocabulary) choose_tokens(samples);
     if (!spec.tokenizer.empty()) choose_tokenizer();
@@ -81,6 +75,11 @@ class Cutter {
     if (spec_.kv_heads > 0) config.heads = config.heads / config.kv_heads * spec_.kv_heads, config.kv_heads = spec_.kv_heads;
     if (spec_.hidden > 0) {
       config.hidden = spec_.hidden;
+    }
+    if (experts_) {
+      pruned.experts = experts_->kept();
+      config.experts = static_cast<int64_t>(pruned.experts.front().size());
+      config.experts_per_token = std::min(config.experts_per_token, config.experts);
     }
     if (!config.sliding_layers.empty()) {
       config.sliding_layers.clear();
@@ -116,13 +115,18 @@ class Cutter {
     at_most("intermediate", spec_.intermediate, config_.intermediate);
     at_most("kv_heads", spec_.kv_heads, config_.kv_heads);
     at_most("hidden", spec_.hidden, config_.hidden);
-    for (size_t i = 0; i < spec_.keep_layers.size(); ++i) {
-      if (spec_.keep_layers[i] >= config_.layers) throw RecipeError(fmt::format("prune.keep_layers: layer {} is asked for; the model has {}, counted from 0", spec_.keep_layers[i], config_.layers));
-      if (i > 0 && spec_.keep_layers[i] <= spec_.keep_layers[i - 1]) throw RecipeError("prune.keep_layers: expected rising numbers, each once");
-    }
+    const auto rising = [](const char* key, const char* one, const std::vector<int64_t>& numbers, int64_t there) {
+      for (size_t i = 0; i < numbers.size(); ++i) {
+        if (numbers[i] >= there) throw RecipeError(fmt::format("prune.{}: {} {} is asked for; the model has {}, counted from 0", key, one, numbers[i], there));
+        if (i > 0 && numbers[i] <= numbers[i - 1]) throw RecipeError(fmt::format("prune.{}: expected rising numbers, each once", key));
+      }
+    };
+    rising("keep_layers", "layer", spec_.keep_layers, config_.layers);
     if (!spec_.keep_layers.empty() && spec_.layers > 0) throw RecipeError("prune: give layers or keep_layers, not both");
-    if (spec_.keep_layers.empty() && spec_.layers == 0 && !narrows() && !spec_.vocabulary && spec_.tokenizer.empty())
-      throw RecipeError("prune: nothing is cut; set layers, keep_layers, intermediate, kv_heads, hidden, vocabulary or tokenizer");
+    check_experts(spec_, config_);
+    rising("keep_experts", "expert", spec_.keep_experts, config_.experts);
+    if (spec_.keep_layers.empty() && spec_.layers == 0 && !narrows() && !spec_.chooses_experts() && !spec_.vocabulary && spec_.tokenizer.empty())
+      throw RecipeError("prune: nothing is cut; set layers, keep_layers, experts, keep_experts, intermediate, kv_heads, hidden, vocabulary or tokenizer");
     if (spec_.vocabulary && !spec_.tokenizer.empty()) throw RecipeError("prune: give vocabulary or tokenizer, not both");
     if (narrows() && config_.family == "phi3") throw RecipeError("prune: phi3 keeps its projections fused; cut layers or the vocabulary only");
   }
@@ -234,6 +238,10 @@ class Cutter {
       layer.weight = token_rows(source_.model->head.linear.weight);
       return layer;
     }
+    if (const auto expert = expert_name(name); expert && experts_) {
+      layer.weight = experts_->matrix(place(name).first, *expert);
+      return layer;
+    }
     const auto& from = *linears_.at(source_name(name));
     const auto cut = narrows() ? cut_of(place(name).first, name) : Cut{};
     layer.weight = cut_weight(from.weight, cut);
@@ -243,6 +251,7 @@ class Cutter {
 
   Tensor vector(const std::string& name) {
     const auto& values = vectors_.at(source_name(name));
+    if (values.dim() == 2 && experts_) return values.detach().index_select(0, index_of(experts_->kept(place(name).first)));   // the router
     return !hidden_.empty() && values.size(0) == config_.hidden && !name.ends_with("q_norm.weight") && !name.ends_with("k_norm.weight")
                ? values.detach().index_select(0, index_of(hidden_))
                : values.detach().clone();
@@ -251,10 +260,11 @@ class Cutter {
   LoadedModel& source_;
   const PruneSpec& spec_;
   const ModelConfig& config_;
-  std::map<std::string, const Linear*> linears_;
+  LayersByName linears_;
   std::map<std::string, Tensor> vectors_;
   Importance importance_;
   std::vector<int64_t> layers_, hidden_;
+  std::optional<ExpertCut> experts_;   // nullopt: all are kept
   TrimmedTokenizer tokens_;
   TransplantedTokenizer other_;
   std::vector<std::string> lines_;

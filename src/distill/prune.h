@@ -1,4 +1,4 @@
-// A smaller model cut out of a larger one: whole layers, feed-forward channels, heads, embedding channels, tokens. What is kept is
+// A smaller model cut out of a larger one: whole layers, experts, feed-forward channels, heads, embedding channels, tokens. What is kept is
 // ranked by what flows through it on calibration samples, nothing is trained.
 #pragma once
 #include <string>
@@ -16,18 +16,35 @@ struct Importance {
   std::vector<std::vector<double>> intermediate;  // [layer][channel]: L2 over samples of the mean |activation| that enters down_proj
   std::vector<std::vector<double>> kv_heads;      // [layer][head]: the same of the norm of the head's output, summed over its query heads
   std::vector<double> hidden;                     // [channel]: the same of what leaves the norms, summed over layers
+  struct Experts {
+    std::vector<double> tokens;                   // [expert]: how many go to it
+    std::vector<double> contribution;             // [expert]: sum over them of router weight times norm of its output
+    Tensor alike;                                 // fp64 [expert, expert]: cosine of the router's logits over all tokens
+  };
+  std::vector<Experts> experts;                   // [layer]; empty for a model without
 };
 Importance measure_importance(LoadedModel& source, at::ScalarType compute, const std::vector<Sample>& samples, int64_t threads);
 
 struct Pruned {
   LoadedModel model;
   std::vector<int64_t> layers;                    // kept, by their number in the source
+  std::vector<std::vector<int64_t>> experts;      // of each kept layer, by their number in the source; empty where all are kept
   std::vector<std::string> kept;                  // what and why, a line each
 };
 
 // RecipeError when the spec asks for more than there is, for nothing, or for a width of a family whose matrices are fused. `samples` are
 // those of the training data; the first spec.samples calibrate, all of them say which tokens are used.
 Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const Samples& samples, int64_t threads);
+
+// One expert's gate [F,E], up [F,E] and down [E,F], fp32.
+struct ExpertMatrices {
+  Tensor gate, up, down;
+};
+// `other` with its channels in the order that fits `kept` best: each channel of `kept`, those of the largest norm first, takes the
+// free one of the largest inner product over the three matrices. The order of channels changes nothing in what an expert computes.
+ExpertMatrices aligned(const ExpertMatrices& kept, const ExpertMatrices& other);
+// The average, each weighted by its share of the sum of `uses` (alike where that is 0); the first one's channels lead.
+ExpertMatrices merge_experts(const std::vector<ExpertMatrices>& experts, const std::vector<double>& uses);
 
 // The tokenizer with only these tokens, and their former ids in order. Every text whose tokens are all kept is cut as before.
 // RecipeError for tokenizers without merges.

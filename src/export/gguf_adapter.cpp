@@ -1,4 +1,5 @@
 #include <cstring>
+#include <map>
 
 #include "adapters/attach.h"
 #include "base/error.h"
@@ -8,6 +9,8 @@
 
 namespace retort {
 namespace {
+
+using Tensors = std::vector<Tensor>;
 
 TensorSource float_tensor(std::string name, const Tensor& values) {
   const auto owned = values.detach().to(at::kFloat).contiguous();
@@ -26,11 +29,18 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
   auto& model = *loaded.model;
   std::vector<TensorSource> sources;
   double alpha = 0;
+  std::map<std::string, std::pair<Tensors, Tensors>> experts;   // of all of a layer: A and B of each, in order
   for (const auto* layer : model.linears()) {
     if (!layer->adapter) continue;
     const auto gguf = gguf_tensor(model.config, layer->name + ".weight");
     if (!gguf) throw FormatError(fmt::format("{}: GGUF has no name for layer '{}'", file.string(), layer->name));
     alpha = layer->adapter->scaling * static_cast<double>(layer->adapter->a.size(0));
+    if (gguf->expert >= 0) {
+      auto& [as, bs] = experts[gguf->name];
+      as.push_back(layer->adapter->a.detach());
+      bs.push_back(layer->adapter->b.detach());
+      continue;
+    }
     sources.push_back(float_tensor(gguf->name + ".lora_a", layer->adapter->a));
     auto b = layer->adapter->b.detach();
     if (gguf->permuted_heads > 0) {   // B's rows are output rows, which GGUF interleaves
@@ -39,6 +49,13 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
       b = permuted;
     }
     sources.push_back(float_tensor(gguf->name + ".lora_b", b));
+  }
+  for (const auto& [name, parts] : experts) {
+    if (static_cast<int64_t>(parts.first.size()) != model.config.experts)
+      throw RecipeError(fmt::format("export.gguf_adapter: {} of {} experts of {} have an adapter, and a GGUF adapter holds all of them; set export.gguf_adapter: false and deploy the merged model",
+                                    parts.first.size(), model.config.experts, name));
+    sources.push_back(float_tensor(name + ".lora_a", at::stack(parts.first)));
+    sources.push_back(float_tensor(name + ".lora_b", at::stack(parts.second)));
   }
   if (sources.empty()) throw RecipeError("export.gguf_adapter: the model has no low-rank adapter to write");
   const std::vector<std::pair<std::string, GgufValue>> metadata = {

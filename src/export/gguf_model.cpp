@@ -57,6 +57,25 @@ Tensor rows_in_gguf_order(const MergedTensor& tensor, const GgufTensor& gguf, in
   return gguf.plus_one ? values + 1 : values;
 }
 
+// One tensor of the file: one of the model, or one of every expert of a layer.
+struct FileTensor {
+  GgufTensor gguf;
+  std::vector<MergedTensor> parts;
+};
+
+std::vector<FileTensor> gguf_stacks(const std::filesystem::path& file, Model& model) {
+  std::vector<FileTensor> stacks;
+  std::map<std::string, size_t> places;
+  for (auto& tensor : merged_tensors(model)) {
+    auto gguf = gguf_tensor(model.config, tensor.name);
+    if (!gguf) throw FormatError(fmt::format("{}: GGUF has no name for tensor '{}'", file.string(), tensor.name));
+    const auto [place, is_new] = places.try_emplace(gguf->name, stacks.size());
+    if (is_new) stacks.push_back({std::move(*gguf), {}});
+    stacks[place->second].parts.push_back(std::move(tensor));   // experts come in order
+  }
+  return stacks;
+}
+
 // Frequency factors that llama.cpp keeps as tensors: Llama 3's divisors, Phi-3's two sets.
 void add_rope_tensors(const ModelConfig& config, std::vector<TensorSource>& sources) {
   const auto add = [&](const char* name, const std::vector<double>& values) {
@@ -92,34 +111,39 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
   add_tokenizer(metadata, loaded);
 
   const auto architecture = gguf_architecture(config);
-  const MixtureModel facts{architecture, config.layers, config.heads, config.kv_heads, 0, config.tied_head};
+  const MixtureModel facts{architecture, config.layers, config.heads, config.kv_heads, config.experts, config.tied_head};
   std::vector<TensorSource> sources;
   std::map<std::pair<WeightType, WeightType>, std::pair<int64_t, int64_t>> fell_back;
   int64_t parameters = 0;
-  for (auto& tensor : merged_tensors(model)) {
-    const auto gguf = gguf_tensor(config, tensor.name);
-    if (!gguf) throw FormatError(fmt::format("{}: GGUF has no name for tensor '{}'", file.string(), tensor.name));
-    const auto type = choose_type(mixture, facts, {gguf->name, tensor.shape});
-    const auto elements = tensor.row_count() * tensor.row_length();
+  for (const auto& stack : gguf_stacks(file, model)) {
+    const auto& [gguf, parts] = stack;
+    const auto& shape = parts.front().shape;
+    auto whole = shape;
+    if (gguf.expert >= 0) whole.insert(whole.begin(), static_cast<int64_t>(parts.size()));
+    const auto type = choose_type(mixture, facts, {gguf.name, whole});
+    const auto row_length = shape.back();
+    const auto elements = static_cast<int64_t>(parts.size()) * parts.front().row_count() * row_length;
     parameters += elements;
-    const auto wanted = preferred_type(mixture, facts, {gguf->name, tensor.shape});
+    const auto wanted = preferred_type(mixture, facts, {gguf.name, whole});
     if (wanted != type) {
       if (!fallback)
-        throw RecipeError(fmt::format("export.fallback: {} has rows of {} elements, not a multiple of {}'s block of {}; set export.fallback: true to store it as {}", gguf->name,
-                                      tensor.row_length(), type_info(wanted).name, type_info(wanted).block_elements, type_info(type).name));
+        throw RecipeError(fmt::format("export.fallback: {} has rows of {} elements, not a multiple of {}'s block of {}; set export.fallback: true to store it as {}", gguf.name,
+                                      row_length, type_info(wanted).name, type_info(wanted).block_elements, type_info(type).name));
       auto& [tensors, count] = fell_back[{wanted, type}];
       ++tensors;
       count += elements;
     }
-    const auto row_size = *row_bytes(type, static_cast<uint64_t>(tensor.row_length()));
-    sources.push_back({gguf->name, type, tensor.shape, [=](const auto& sink) {
-                         const auto encode = [&](int64_t first, int64_t count) {
-                           const auto values = rows_in_gguf_order(tensor, *gguf, first, count).contiguous();
-                           Bytes encoded(static_cast<size_t>(count) * row_size);
-                           quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count, tensor.row_length());
-                           return encoded;
-                         };
-                         encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), threads, encode, sink);
+    const auto row_size = *row_bytes(type, static_cast<uint64_t>(row_length));
+    sources.push_back({gguf.name, type, whole, [=](const auto& sink) {
+                         for (const auto& tensor : stack.parts) {
+                           const auto encode = [&](int64_t first, int64_t count) {
+                             const auto values = rows_in_gguf_order(tensor, stack.gguf, first, count).contiguous();
+                             Bytes encoded(static_cast<size_t>(count) * row_size);
+                             quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count, row_length);
+                             return encoded;
+                           };
+                           encode_in_order(tensor.row_count(), rows_per_chunk(row_length), threads, encode, sink);
+                         }
                        }});
   }
   artefact.fallbacks = describe_fallbacks(fell_back, parameters);

@@ -13,6 +13,9 @@ namespace retort {
 namespace {
 
 MergedTensor vector_tensor(std::string name, const Tensor& values) {
+  if (values.dim() == 2) {   // a router
+    return {std::move(name), values.sizes().vec(), [values](int64_t first, int64_t count) { return values.detach().narrow(0, first, count).to(at::kFloat).contiguous(); }};
+  }
   return {std::move(name), values.sizes().vec(), [values](int64_t, int64_t) { return values.detach().to(at::kFloat).reshape({1, -1}).contiguous(); }};
 }
 

@@ -22,9 +22,11 @@ struct RopeConfig {
 };
 
 struct ModelConfig {
-  std::string family;              // "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3": a row of models/registry.cpp
+  std::string family;              // "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "qwen3_moe", "mixtral": a row of models/registry.cpp
   std::string hf_architecture;     // "LlamaForCausalLM"
   int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate = 0, context = 0;
+  int64_t experts = 0, experts_per_token = 0, expert_intermediate = 0;   // 0 = every layer has one feed-forward part
+  bool renormalise = true;                // the weights of a token's experts sum to 1
   double norm_epsilon = 1e-5;
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;   // Gemma 3's sliding layers

@@ -120,7 +120,22 @@ ModelConfig config_from_gguf(const WeightFile& file) {
   config.context = data.required(arch + "context_length");
   config.norm_epsilon = data.number(arch + "attention.layer_norm_rms_epsilon").value_or(1e-5);
   config.rope = rope_of(data, file, arch);
-  if (data.whole(arch + "expert_count").value_or(0) > 0) data.fail(arch + "expert_count", "models with experts are not read in this architecture");
+  if (const auto experts = data.whole(arch + "expert_count").value_or(0); experts > 0) {
+    if (config.family == "llama") {   // one architecture, three families
+      config.family = "mixtral";
+      config.hf_architecture = "MixtralForCausalLM";
+    } else if (config.family != "qwen3_moe") {
+      data.fail(arch + "expert_count", "models with experts are not read in this architecture");
+    }
+    config.experts = experts;
+    config.experts_per_token = data.required(arch + "expert_used_count");
+    config.expert_intermediate = data.whole(arch + "expert_feed_forward_length").value_or(config.intermediate);
+    if (config.experts_per_token > experts) data.fail(arch + "expert_used_count", fmt::format("is {}, of {} experts", config.experts_per_token, experts));
+    if (experts > kMostExperts) data.fail(arch + "expert_count", fmt::format("more than {} experts", kMostExperts));
+    if (config.expert_intermediate == 0) data.fail(arch + "expert_feed_forward_length", "is 0");
+  } else if (config.family == "qwen3_moe") {
+    data.fail(arch + "expert_count", "missing or 0; expected the number of experts");
+  }
   if (config.layers > 1000) data.fail(arch + "block_count", "more than 1000 layers");
   if (config.kv_heads == 0 || config.heads % config.kv_heads != 0) data.fail(arch + "attention.head_count_kv", "does not divide the number of heads");
   if (config.head_dim == 0 || config.head_dim % 2 != 0) data.fail(arch + "attention.key_length", "expected an even head width");

@@ -140,7 +140,7 @@ void read_windows(const Config& config, ModelConfig& model) {
     if (!any_slides) model.sliding_layers.clear();
     return;
   }
-  const bool qwen = model.family == "qwen2" || model.family == "qwen3";
+  const bool qwen = model.family.starts_with("qwen");
   if (window == 0 || model.family == "llama" || (qwen && !config.truth("use_sliding_window", false))) return;
   model.sliding_window = window;
   const auto first = config.whole("max_window_layers").value_or(0), pattern = config.whole("sliding_window_pattern").value_or(6);
@@ -149,6 +149,22 @@ void read_windows(const Config& config, ModelConfig& model) {
     if (model.family == "gemma2") model.sliding_layers.push_back(i % 2 == 0);
     if (model.family == "gemma3") model.sliding_layers.push_back((i + 1) % pattern != 0);
   }
+}
+
+void read_experts(const Config& config, ModelConfig& model) {
+  const bool qwen = model.family == "qwen3_moe";
+  if (!qwen && model.family != "mixtral") return;
+  const auto* key = config.find("num_experts") ? "num_experts" : "num_local_experts";   // transformers 5 writes either
+  model.experts = config.required(key);
+  model.experts_per_token = config.required("num_experts_per_tok");
+  model.expert_intermediate = qwen ? config.required("moe_intermediate_size") : model.intermediate;
+  model.renormalise = !qwen || config.truth("norm_topk_prob", false);
+  if (model.experts > kMostExperts) config.fail(key, fmt::format("more than {} experts", kMostExperts));
+  if (model.experts_per_token > model.experts) config.fail("num_experts_per_tok", fmt::format("is {}, of {} experts", model.experts_per_token, model.experts));
+  if (config.whole("decoder_sparse_step").value_or(1) != 1) config.fail("decoder_sparse_step", "layers without experts are not supported; expected 1");
+  if (const auto* dense = config.find("mlp_only_layers"); dense && !(dense->is_array() && dense->empty()))
+    config.fail("mlp_only_layers", "layers without experts are not supported; expected an empty list");
+  if (qwen && config.truth("use_sliding_window", false)) config.fail("use_sliding_window", "windows are not supported in this family; expected false");
 }
 
 }  // namespace
@@ -192,6 +208,7 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
 
   read_rope(config, model);
   read_windows(config, model);
+  read_experts(config, model);
   if (gemma) {
     model.embedding_scale = std::sqrt(static_cast<double>(model.hidden));
     if (const auto scalar = config.number("query_pre_attn_scalar"); scalar && *scalar > 0) model.attention_scale = 1 / std::sqrt(*scalar);

@@ -10,6 +10,8 @@ std::unique_ptr<Model> build_qwen3(const Parts& parts);
 std::unique_ptr<Model> build_gemma2(const Parts& parts);
 std::unique_ptr<Model> build_gemma3(const Parts& parts);
 std::unique_ptr<Model> build_phi3(const Parts& parts);
+std::unique_ptr<Model> build_qwen3_moe(const Parts& parts);
+std::unique_ptr<Model> build_mixtral(const Parts& parts);
 
 struct Family {
   const char* name;              // ModelConfig.family; Hugging Face's model_type but for gemma3

@@ -3,6 +3,9 @@
 #include <array>
 #include <utility>
 
+#include "models/experts.h"
+#include "models/families.h"
+
 namespace retort {
 namespace {
 
@@ -22,7 +25,12 @@ constexpr std::array kLayerNames = {
     Pair{"mlp.up_proj", "ffn_up"},
     Pair{"mlp.gate_up_proj", "ffn_up"},
     Pair{"mlp.down_proj", "ffn_down"},
+    Pair{"mlp.gate", "ffn_gate_inp"},
+    Pair{"block_sparse_moe.gate", "ffn_gate_inp"},
 };
+
+// The tensor of all of a layer's experts.
+std::string_view stack_name(ExpertPart part) { return part == ExpertPart::gate ? "ffn_gate_exps" : part == ExpertPart::up ? "ffn_up_exps" : "ffn_down_exps"; }
 
 bool is_gemma(const ModelConfig& config) { return config.family.starts_with("gemma"); }
 
@@ -42,7 +50,11 @@ std::optional<std::string_view> layer_name(const ModelConfig& config, std::strin
 
 }  // namespace
 
-std::string gguf_architecture(const ModelConfig& config) { return config.family == "mistral" ? "llama" : config.family; }
+std::string gguf_architecture(const ModelConfig& config) {
+  for (const auto& family : families())
+    if (config.family == family.name) return family.gguf;
+  return config.family;
+}
 
 std::optional<GgufTensor> gguf_tensor(const ModelConfig& config, std::string_view hf_name) {
   const auto dot = hf_name.rfind('.');
@@ -57,6 +69,11 @@ std::optional<GgufTensor> gguf_tensor(const ModelConfig& config, std::string_vie
   const auto rest = stem.substr(kLayers.size());
   const auto end = rest.find('.');
   if (end == std::string_view::npos) return std::nullopt;
+  if (const auto expert = expert_name(stem)) {
+    const auto part = expert_part(expert->matrix);
+    if (!part) return std::nullopt;
+    return GgufTensor{"blk." + std::string(rest.substr(0, end)) + "." + std::string(stack_name(*part)) + std::string(kind), 0, false, expert->expert};
+  }
   const auto inside = layer_name(config, rest.substr(end + 1));
   if (!inside) return std::nullopt;
   GgufTensor tensor{"blk." + std::string(rest.substr(0, end)) + "." + std::string(*inside) + std::string(kind), 0, norm && is_gemma(config)};

@@ -12,6 +12,7 @@ struct GgufTensor {
   std::string name;              // "blk.3.attn_q.weight"
   int64_t permuted_heads = 0;    // arch llama: rows of q and k are interleaved inside each of so many heads; 0 = rows as they are
   bool plus_one = false;         // Gemma: the file holds 1 + w
+  int64_t expert = -1;           // its place in a tensor of all experts' matrices [X, rows, columns]; -1 = a tensor of its own
 };
 
 // GGUF's architecture name of a family ("llama" for llama and mistral).

@@ -17,8 +17,18 @@ Linear Parts::linear(const std::string& name, int64_t out, int64_t in, bool bias
   layer.name = name;
   require_shape(name + ".weight", layer.weight.rows, layer.weight.columns, out, in);
   if (bias && !layer.bias.defined()) throw FormatError(fmt::format("{}.bias: missing, but the model's configuration asks for it", printable(name)));
-  if (layer.bias.defined() && layer.bias.numel() != out)
+  if (layer.bias.defined() && (layer.bias.dim() != 1 || layer.bias.numel() != out))
     throw FormatError(fmt::format("{}.bias: {} values, expected {}", printable(name), layer.bias.numel(), out));
+  return layer;
+}
+
+Linear Parts::router(const std::string& name, int64_t experts, int64_t in) const {
+  auto matrix = take_vector_(name + ".weight");
+  if (matrix.dim() != 2) throw FormatError(fmt::format("{}.weight: {} dimensions, expected a matrix", printable(name), matrix.dim()));
+  require_shape(name + ".weight", matrix.size(0), matrix.size(1), experts, in);
+  Linear layer;
+  layer.name = name;
+  layer.weight = dense_weight(matrix);
   return layer;
 }
 

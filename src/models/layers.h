@@ -21,6 +21,7 @@ class Parts {
       : config(model_config), take_linear_(take_linear), take_vector_(take_vector), take_matrix_(take_matrix) {}
 
   Linear linear(const std::string& name, int64_t out, int64_t in, bool bias = false) const;   // name without ".weight"
+  Linear router(const std::string& name, int64_t experts, int64_t in) const;                  // fp32 in every file and precision
   Norm norm(const std::string& name, int64_t width, double offset = 0) const;
   Weight matrix(const std::string& name, int64_t rows, int64_t columns) const;
 
@@ -60,7 +61,7 @@ struct GatedMlp {
 };
 
 // A model whose layers are all of one kind. `Layer` has forward(x, pass), linears(visit) and norms(visit(name, Norm&)),
-// names being those inside the layer: "input_layernorm".
+// names being those inside the layer: "input_layernorm"; a layer with experts also has router(), which is none of its linears.
 template <class Layer>
 class Stack : public Model {
  public:
@@ -87,6 +88,7 @@ class Stack : public Model {
     for (size_t i = 0; i < layers.size(); ++i) {
       const auto prefix = layer_name(static_cast<int64_t>(i)) + ".";
       layers[i].norms([&](const char* name, Norm& part) { all.push_back({prefix + name + ".weight", &part.weight}); });
+      if constexpr (requires { layers[i].router(); }) all.push_back({layers[i].router().name + ".weight", &layers[i].router().weight.dense});
       layers[i].linears([&](Linear& linear) { if (linear.bias.defined()) all.push_back({linear.name + ".bias", &linear.bias}); });
     }
     all.push_back({"model.norm.weight", &norm.weight});

@@ -1,6 +1,8 @@
 // From a model folder or a .gguf file to a Model. Matrices are views into the mapped file wherever the file's own bytes
 // can be used: only rows that GGUF permutes, and what the recipe converts, are copied.
 
+#include <fmt/ranges.h>
+
 #include "base/error.h"
 #include "base/hash.h"
 #include "formats/weight_file.h"
@@ -41,13 +43,13 @@ class Source {
     drop_pages(weight, name);
     return weight;
   }
-  // fp32, a copy.
+  // A vector, or a router's matrix: fp32, a copy.
   Tensor vector(const std::string& name) const {
-    const auto& tensor = need(name);
-    if (tensor.shape.size() != 1) fail(name, fmt::format("expected a vector, found {} dimensions", tensor.shape.size()));
-    if (type_info(tensor.type).block_elements != 1) fail(name, "expected a dense vector");
-    auto values = at::empty({tensor.shape[0]}, at::TensorOptions(at::kFloat));
-    dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, tensor.shape[0]);
+    const auto tensor = need(name);
+    if (tensor.shape.empty() || tensor.shape.size() > 2) fail(name, fmt::format("expected a vector or a matrix, found {} dimensions", tensor.shape.size()));
+    if (type_info(tensor.type).block_elements != 1) fail(name, "expected a dense tensor");
+    auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
+    dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
     const auto here = placed(name);
     if (here.plus_one) values.sub_(1);
     if (here.permuted_heads > 0) values = values.index_select(0, order(here.permuted_heads, values.size(0), name));
@@ -60,16 +62,25 @@ class Source {
     return gguf_tensor(config_, name).value_or(GgufTensor{name});
   }
   const TensorView* find(const std::string& name) const { return file_.find(placed(name).name); }
-  const TensorView& need(const std::string& name) const {
+  TensorView need(const std::string& name) const {
     const auto* tensor = find(name);
     if (!tensor) fail(name, "missing from the file; is the download complete and of this architecture?");
-    return *tensor;
+    const auto expert = placed(name).expert;
+    if (expert < 0) return *tensor;
+    // One expert's matrix of the tensor that holds all of a layer's.
+    if (tensor->shape.size() != 3 || tensor->shape[0] != config_.experts)
+      fail(name, fmt::format("expected one matrix for each of {} experts, found shape [{}]", config_.experts, fmt::join(tensor->shape, ", ")));
+    auto one = *tensor;
+    one.shape.erase(one.shape.begin());
+    const auto size = tensor->data.size() / static_cast<size_t>(config_.experts);
+    one.data = tensor->data.subspan(size * static_cast<size_t>(expert), size);
+    return one;
   }
   [[noreturn]] void fail(const std::string& name, const std::string& problem) const { corrupt(file_.path.string(), placed(name).name, problem); }
 
   // Pages of the file that a copy was made from would count as this process's memory until somebody else wants it.
   void drop_pages(const Weight& weight, const std::string& name) const {
-    const auto& tensor = need(name);
+    const auto tensor = need(name);
     const auto* held = weight.dense.defined() ? static_cast<const std::byte*>(weight.dense.const_data_ptr()) : weight.blocks.data();
     if (held != tensor.data.data()) tensor.file->release(tensor.data);
   }
@@ -84,7 +95,7 @@ class Source {
   }
 
   Weight stored_matrix(const std::string& name) const {
-    const auto& tensor = need(name);
+    const auto tensor = need(name);
     if (tensor.shape.size() != 2) fail(name, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
     if (rows == 0 || columns == 0) fail(name, "is empty");

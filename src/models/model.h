@@ -38,7 +38,7 @@ class Model {
 
   // Every linear layer inside the stack, in checkpoint order (the head is not among them).
   virtual std::vector<Linear*> linears() = 0;
-  // Norms and other dense vectors that full fine-tuning trains besides the linears, the embedding and the head.
+  // Norms, biases and routers: what full fine-tuning trains besides the linears, the embedding and the head. fp32, never quantized.
   virtual std::vector<NamedTensor> vectors() = 0;
 
   ModelConfig config;

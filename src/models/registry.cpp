@@ -12,6 +12,8 @@ const std::vector<Family>& families() {
       {"gemma2", "gemma2", "Gemma2ForCausalLM", "gemma2", build_gemma2},
       {"gemma3", "gemma3_text", "Gemma3ForCausalLM", "gemma3", build_gemma3},
       {"phi3", "phi3", "Phi3ForCausalLM", "phi3", build_phi3},
+      {"qwen3_moe", "qwen3_moe", "Qwen3MoeForCausalLM", "qwen3moe", build_qwen3_moe},
+      {"mixtral", "mixtral", "MixtralForCausalLM", "llama", build_mixtral},
   };
   return table;
 }

@@ -72,6 +72,16 @@ OrderedJson hf_config_json(const ModelConfig& config) {
   json["vocab_size"] = config.vocabulary;
   json["hidden_size"] = config.hidden;
   json["intermediate_size"] = config.intermediate;
+  if (config.experts > 0) {
+    json[config.family == "mixtral" ? "num_local_experts" : "num_experts"] = config.experts;
+    json["num_experts_per_tok"] = config.experts_per_token;
+  }
+  if (config.family == "qwen3_moe") {
+    json["moe_intermediate_size"] = config.expert_intermediate;
+    json["norm_topk_prob"] = config.renormalise;
+    json["decoder_sparse_step"] = 1;
+    json["mlp_only_layers"] = OrderedJson::array();
+  }
   json["num_hidden_layers"] = config.layers;
   json["num_attention_heads"] = config.heads;
   json["num_key_value_heads"] = config.kv_heads;
@@ -92,11 +102,11 @@ OrderedJson hf_config_json(const ModelConfig& config) {
     }
     if (rope.scaling == RopeScaling::longrope) json["original_max_position_embeddings"] = rope.original_context;
   }
-  if (config.family == "llama" || config.family == "qwen3") json["attention_bias"] = config.attention_bias;
+  if (config.family == "llama" || config.family.starts_with("qwen3")) json["attention_bias"] = config.attention_bias;
   if (config.sliding_window > 0) {
     json["sliding_window"] = config.sliding_window;
     if (config.family.starts_with("qwen")) json["use_sliding_window"] = true;
-  } else if (config.family == "mistral" || config.family == "phi3") {
+  } else if (config.family == "mistral" || config.family == "mixtral" || config.family == "phi3") {
     json["sliding_window"] = nullptr;
   }
   if (!config.sliding_layers.empty()) {
@@ -130,6 +140,13 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
   whole("context_length", config.context);
   whole("embedding_length", config.hidden);
   whole("feed_forward_length", config.intermediate);
+  if (config.experts > 0) {
+    if (!config.renormalise)
+      throw FormatError("export.gguf: this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp cannot compute; set export.gguf: [] and deploy the merged folder");
+    whole("expert_count", config.experts);
+    whole("expert_used_count", config.experts_per_token);
+    if (config.family == "qwen3_moe") whole("expert_feed_forward_length", config.expert_intermediate);
+  }
   whole("attention.head_count", config.heads);
   whole("attention.head_count_kv", config.kv_heads);
   number("attention.layer_norm_rms_epsilon", config.norm_epsilon);

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/half.h"
 #include "base/profile.h"
 #include "ops/team.h"
 
@@ -111,6 +112,10 @@ decltype(auto) with_element(at::ScalarType type, With&& with) {
 }
 template <class Element>
 const Element* elements(const Tensor& tensor) { return static_cast<const Element*>(tensor.const_data_ptr()); }
+inline float widened(float x) { return x; }
+inline float widened(uint16_t x) { return bf16_to_float(x); }
+inline void narrow_into(float& out, float x) { out = x; }
+inline void narrow_into(uint16_t& out, float x) { out = float_to_bf16(x); }
 template <class Element>
 Element* mutable_elements(Tensor& tensor) { return static_cast<Element*>(tensor.mutable_data_ptr()); }
 

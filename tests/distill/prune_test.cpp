@@ -1,9 +1,14 @@
 #include "distill/prune.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
 
 #include "base/error.h"
 #include "base/random.h"
+#include "distill/expert_cut.h"
+#include "formats/weight_file.h"
 
 namespace retort {
 namespace {
@@ -114,6 +119,178 @@ TEST(Prune, RefusesWhatCannotBeCut) {
   EXPECT_NE(refusal(source, {.layers = 1, .keep_layers = {0}}).find("not both"), std::string::npos);
   auto fused = tiny("phi3");
   EXPECT_NE(refusal(fused, {.intermediate = 8}).find("fused"), std::string::npos);
+}
+
+// What transformers computes with a model of those experts alone (tools/golden/models.py).
+TEST(PruneExperts, AModelThatNeverHadTheOthers) {
+  auto source = tiny("qwen3_moe");
+  const auto pruned = cut(source, {.keep_experts = {0, 2, 3, 5}});
+  EXPECT_EQ(pruned.model.model->config.experts, 4);
+  EXPECT_EQ(pruned.model.model->config.experts_per_token, 2);
+  EXPECT_EQ(pruned.experts, (std::vector<std::vector<int64_t>>(2, {0, 2, 3, 5})));
+  EXPECT_EQ(pruned.kept[0], "experts 4 of 6 in layer 0: 0 2 3 5; named");
+  const auto folder = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/qwen3_moe";
+  const auto row = read_json(folder / "golden.json")["rows"][2].get<std::vector<int32_t>>();
+  const auto file = open_safetensors(folder / "golden.safetensors");
+  const auto* stored = file.find("pruned.logits");
+  ASSERT_TRUE(stored);
+  const auto expected = at::from_blob(const_cast<std::byte*>(stored->data.data()), stored->shape, at::TensorOptions(at::kFloat)).clone();
+  Forest forest;
+  forest.add_segment(row);
+  const auto pass = make_pass(forest, at::kFloat);
+  const at::NoGradGuard no_graph;
+  const auto& model = *pruned.model.model;
+  EXPECT_LT(distance(logits(model.hidden(pass), std::vector<int32_t>{26, 27, 28, 29}, model.head, pass), expected), 1e-5);
+}
+
+// Use and contribution, from the definition: every expert for every token.
+TEST(PruneExperts, MeasuresUseAndContributionOfEachExpert) {
+  for (const auto* family : {"qwen3_moe", "qwen3_moe_plain", "mixtral"}) {
+    auto source = tiny(family);
+    const auto& config = source.model->config;
+    const auto measured = measure_importance(source, at::kFloat, some_samples(), 1);
+    ASSERT_EQ(measured.experts.size(), 2u);
+    std::map<std::string, Tensor> weights;
+    for (const auto* linear : source.model->linears()) weights[linear->name] = linear->weight.dense;
+    auto pass = make_pass(build_forests(some_samples(), 512)[0], at::kFloat);
+    size_t layer = 0;
+    pass.observe = [&](const Linear& linear, const Tensor& x) {
+      if (!linear.name.ends_with(".gate")) return;
+      const auto logits = at::linear(x, linear.weight.dense);
+      const auto p = logits.softmax(1);
+      const auto [top, chosen] = p.topk(config.experts_per_token, 1);
+      const auto w = config.renormalise ? top / top.sum(1, true) : top;
+      const auto block = linear.name.substr(0, linear.name.size() - 4) + "experts.";
+      const bool mixtral = config.family == "mixtral";
+      for (int64_t e = 0; e < config.experts; ++e) {
+        const auto name = block + std::to_string(e) + ".";
+        const auto h = at::silu(at::linear(x, weights.at(name + (mixtral ? "w1" : "gate_proj")))) * at::linear(x, weights.at(name + (mixtral ? "w3" : "up_proj")));
+        const auto norms = at::linear(h, weights.at(name + (mixtral ? "w2" : "down_proj"))).norm(2, 1, true);
+        const auto mine = chosen.eq(e);
+        EXPECT_EQ(measured.experts[layer].tokens[static_cast<size_t>(e)], mine.sum().item<double>()) << family;
+        const auto sum = (w * mine * norms).sum().item<double>();
+        EXPECT_NEAR(measured.experts[layer].contribution[static_cast<size_t>(e)] / std::max(sum, 1e-9), sum > 0 ? 1 : 0, 1e-5) << family;
+        EXPECT_NEAR(measured.experts[layer].alike[e][0].item<double>(), at::cosine_similarity(logits.select(1, e), logits.select(1, 0), 0).item<double>(), 1e-5);
+      }
+      ++layer;
+    };
+    const at::NoGradGuard no_graph;
+    source.model->hidden(pass);
+    EXPECT_EQ(layer, 2u);
+  }
+}
+
+TEST(PruneExperts, KeepsThoseThatMatterByEitherRank) {
+  auto source = tiny("qwen3_moe");
+  const auto measured = measure_importance(source, at::kFloat, some_samples(), 1);
+  for (const std::string rank : {"contribution", "frequency"}) {
+    const auto pruned = cut(source, {.experts = 3, .rank_experts = rank});
+    for (size_t layer = 0; layer < 2; ++layer) {
+      const auto& scores = rank == "frequency" ? measured.experts[layer].tokens : measured.experts[layer].contribution;
+      double kept = 1e9, dropped = 0;
+      for (int64_t e = 0; e < 6; ++e) {
+        const auto score = scores[static_cast<size_t>(e)];
+        if (std::count(pruned.experts[layer].begin(), pruned.experts[layer].end(), e)) kept = std::min(kept, score);
+        else dropped = std::max(dropped, score);
+      }
+      EXPECT_GE(kept, dropped);
+    }
+    EXPECT_NE(pruned.kept[1].find("experts 3 of 6 in layer 1: "), std::string::npos);
+  }
+  EXPECT_EQ(cut(source, {.experts = 1}).model.model->config.experts_per_token, 1);   // of 2
+  const auto both = cut(source, {.keep_layers = {1}, .experts = 2});                 // the second layer's own experts
+  EXPECT_EQ(both.experts, (std::vector<std::vector<int64_t>>{cut(source, {.experts = 2}).experts[1]}));
+}
+
+TEST(MergeExperts, AveragesByUseByHand) {
+  const auto matrix = [](std::initializer_list<float> values, int64_t rows) { return at::tensor(values, at::TensorOptions(at::kFloat)).view({rows, -1}); };
+  const ExpertMatrices one{matrix({1, 0}, 1), matrix({2, 0}, 1), matrix({4, 0}, 2)}, two{matrix({5, 4}, 1), matrix({2, 8}, 1), matrix({0, 4}, 2)};
+  const auto merged = merge_experts({one, two}, {3, 1});
+  EXPECT_TRUE(at::equal(merged.gate, matrix({2, 1}, 1)));
+  EXPECT_TRUE(at::equal(merged.up, matrix({2, 2}, 1)));
+  EXPECT_TRUE(at::equal(merged.down, matrix({3, 1}, 2)));
+  EXPECT_TRUE(at::equal(merge_experts({one, two}, {0, 0}).gate, matrix({3, 2}, 1)));   // nobody used either
+}
+
+TEST(MergeExperts, ChannelsAreBroughtInOrderFirst) {
+  auto source = tiny("mixtral");
+  ExpertMatrices one;
+  for (const auto* linear : source.model->linears()) {
+    if (!linear->name.starts_with("model.layers.0.block_sparse_moe.experts.1.")) continue;
+    (linear->name.ends_with("w1") ? one.gate : linear->name.ends_with("w3") ? one.up : one.down) = linear->weight.dense;
+  }
+  const auto shuffle = (at::arange(24) * 7).remainder(24);
+  const auto merged = merge_experts({one, {one.gate.index_select(0, shuffle), one.up.index_select(0, shuffle), one.down.index_select(1, shuffle)}}, {5, 11});
+  EXPECT_LT(distance(merged.gate, one.gate), 1e-6);
+  EXPECT_LT(distance(merged.up, one.up), 1e-6);
+  EXPECT_LT(distance(merged.down, one.down), 1e-6);
+}
+
+// A copy of a golden folder with another number of experts a token.
+LoadedModel with_experts_per_token(const std::string& family, int64_t count) {
+  const auto from = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family, folder = std::filesystem::temp_directory_path() / fmt::format("retort_experts_{}", getpid());
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(from / "model.safetensors", folder / "model.safetensors", std::filesystem::copy_options::overwrite_existing);
+  auto config = read_json(from / "config.json");
+  config["num_experts_per_tok"] = count;
+  std::ofstream(folder / "config.json") << config.dump();
+  auto loaded = load_weights({.path = folder.string(), .weights = "f32"});
+  std::filesystem::remove_all(folder);
+  return loaded;
+}
+
+// Expert `to` becomes a copy of `from` with shuffled channels and the same row of the router, in every layer.
+void copy_expert(Model& model, int64_t from, int64_t to) {
+  std::map<std::string, Linear*> layers;
+  for (auto* linear : model.linears()) layers[linear->name] = linear;
+  for (const auto& [name, linear] : layers) {
+    const auto place = expert_name(name);
+    if (!place || place->expert != to) continue;
+    const auto original = layers.at(fmt::format("{}{}.{}", place->before, from, place->matrix))->weight.dense;
+    const bool down = expert_part(place->matrix) == ExpertPart::down;
+    const auto channels = original.size(down ? 1 : 0);
+    linear->weight = dense_weight(original.index_select(down ? 1 : 0, at::arange(channels).flip(0)).contiguous());
+  }
+  for (auto& [name, tensor] : model.vectors())
+    if (tensor->dim() == 2) tensor->select(0, to).copy_(tensor->select(0, from));
+}
+
+TEST(PruneExperts, MergingEqualExpertsChangesNothing) {
+  auto source = with_experts_per_token("qwen3_moe", 1);   // where several were chosen, one less would be another sum
+  copy_expert(*source.model, 1, 4);
+  copy_expert(*source.model, 2, 3);
+  const auto whole = hidden_of(*source.model);
+  const auto pruned = cut(source, {.keep_experts = {0, 1, 2, 5}, .dropped_experts = "merge"});
+  EXPECT_NE(pruned.kept[0].find("merged, cosine of router logits: 3 into 2 (1.00), 4 into 1 (1.00)"), std::string::npos) << pruned.kept[0];
+  EXPECT_LT(distance(hidden_of(*pruned.model.model), whole), 1e-5);
+
+  auto same = tiny("mixtral");   // all four alike: two of them weigh as much as one
+  for (int64_t e = 1; e < 4; ++e) copy_expert(*same.model, 0, e);
+  const auto one = cut(same, {.experts = 1, .dropped_experts = "merge"});
+  EXPECT_EQ(one.model.model->config.experts, 1);
+  EXPECT_LT(distance(hidden_of(*one.model.model), hidden_of(*same.model)), 1e-5);
+}
+
+TEST(PruneExperts, RefusesWhatCannotBeCut) {
+  auto dense = tiny(), sparse = tiny("mixtral");
+  EXPECT_EQ(refusal(dense, {.experts = 2}), "prune.experts: this model has no experts");
+  EXPECT_EQ(refusal(dense, {.keep_experts = {0}}), "prune.keep_experts: this model has no experts");
+  EXPECT_EQ(refusal(sparse, {.experts = 5}), "prune.experts: 5 asked for, the model has 4 in each layer");
+  EXPECT_EQ(refusal(sparse, {.keep_experts = {4}}), "prune.keep_experts: expert 4 is asked for; the model has 4, counted from 0");
+  EXPECT_EQ(refusal(sparse, {.keep_experts = {2, 1}}), "prune.keep_experts: expected rising numbers, each once");
+  EXPECT_EQ(refusal(sparse, {.experts = 1, .keep_experts = {0}}), "prune: give experts or keep_experts, not both");
+  EXPECT_EQ(refusal(sparse, {.layers = 1, .dropped_experts = "merge"}), "prune.dropped_experts: no expert is dropped; set experts or keep_experts");
+  EXPECT_NE(refusal(sparse, {.intermediate = 8}).find("a model with experts is not cut in intermediate or hidden"), std::string::npos);
+}
+
+TEST(PruneExperts, LayersAndHeadsOfASparseModelAreCutAsOfAnyOther) {
+  for (const auto* family : {"qwen3_moe", "mixtral"}) {
+    auto source = tiny(family);
+    const auto pruned = cut(source, {.keep_layers = {1}, .kv_heads = 1});
+    EXPECT_EQ(pruned.model.model->config.kv_heads, 1);
+    EXPECT_EQ(pruned.model.model->config.experts, source.model->config.experts);
+    EXPECT_EQ(hidden_of(*pruned.model.model).size(1), 32);
+  }
 }
 
 // A byte-pair tokenizer of a, b, c, d with merges; "abc" arises from "ab" + "c".

@@ -4,7 +4,9 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "formats/weight_file.h"
+#include "base/error.h"
 #include "models/model.h"
+#include "models/read_config.h"
 
 namespace retort {
 namespace {
@@ -206,8 +208,53 @@ TEST_P(Golden, NoRowMayBeAskedFor) {   // a pass that only fills a cache
   EXPECT_EQ(loaded.model->hidden(pass).size(0), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"),
+INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "qwen3_moe", "qwen3_moe_plain", "mixtral"),
                          [](const auto& family) { return std::string(family.param); });
+
+// LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from transformers' gradient of W + s B A.
+TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
+  auto loaded = load_weights({.path = golden("qwen3_moe").string()});
+  auto& model = *loaded.model;
+  const auto record = read_json(golden("qwen3_moe") / "golden.json");
+  const auto reference = open_safetensors(golden("qwen3_moe") / "golden.safetensors");
+  std::vector<std::string> names;
+  std::vector<Tensor> inputs;
+  const auto want = [&](const std::string& name, const Tensor& leaf) { names.push_back("lora_grad." + name), inputs.push_back(leaf); };
+  for (auto* linear : model.linears()) {
+    if (!reference.find("lora." + linear->name + ".a")) continue;
+    linear->adapter = LowRank{tensor_of(reference, "lora." + linear->name + ".a").requires_grad_(), tensor_of(reference, "lora." + linear->name + ".b").requires_grad_(), {}, 0.5, 0};
+    want(linear->name + ".a", linear->adapter->a), want(linear->name + ".b", linear->adapter->b);
+  }
+  ASSERT_EQ(inputs.size(), 6u * 3 * 2);
+  for (auto& [name, tensor] : model.vectors())
+    if (name.ends_with("mlp.gate.weight")) want(name, tensor->requires_grad_());
+  const auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
+  for (const bool recompute : {false, true}) {
+    auto pass = make_pass(forest, at::kFloat);
+    pass.recompute = recompute;
+    const auto loss = cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
+    const auto gradients = torch::autograd::grad({loss.nats}, inputs);
+    for (size_t i = 0; i < names.size(); ++i) EXPECT_LT(distance(gradients[i], tensor_of(reference, names[i])), 2e-5) << names[i];
+  }
+}
+
+TEST(SparseGolden, RefusesConfigurationsWithDenseLayersAndWindows) {
+  const auto refusal = [](const std::string& key, const Json& value) -> std::string {
+    auto json = read_json(golden("qwen3_moe") / "config.json");
+    json[key] = value;
+    try {
+      config_from_hf(json, "config.json", false);
+    } catch (const FormatError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refusal("mlp_only_layers", Json::array({0})).find("mlp_only_layers: layers without experts are not supported"), std::string::npos);
+  EXPECT_NE(refusal("decoder_sparse_step", 2).find("decoder_sparse_step"), std::string::npos);
+  EXPECT_NE(refusal("use_sliding_window", true).find("use_sliding_window"), std::string::npos);
+  EXPECT_NE(refusal("num_experts_per_tok", 7).find("is 7, of 6 experts"), std::string::npos);
+  EXPECT_NE(refusal("num_local_experts", 5000).find("more than 4096 experts"), std::string::npos);
+}
 
 }  // namespace
 }  // namespace retort

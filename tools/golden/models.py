@@ -3,13 +3,16 @@
 
 Writes tests/golden/models/<name>/{config.json, model.safetensors (bf16), golden.safetensors (fp32), golden.json}.
 Weights are multiples of bf16, so that every program starts from the same numbers.
-Run with the peers' Python: third_party/peers/bin/python tools/golden/models.py
+Run with the peers' Python: third_party/peers/bin/python tools/golden/models.py [NAME...]
 """
 import json
 import pathlib
+import sys
+import tempfile
 
 import torch
 import transformers
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 SEED = 7
@@ -37,7 +40,75 @@ MODELS = {
                                     tie_word_embeddings=False,
                                     rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 64,
                                                      "short_factor": [1.0, 1.05, 1.1, 1.2], "long_factor": [1.0, 1.5, 4.0, 12.0]}),
+    "qwen3_moe": transformers.Qwen3MoeConfig(**COMMON, head_dim=16, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=16, norm_topk_prob=True,
+                                             tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+    "qwen3_moe_plain": transformers.Qwen3MoeConfig(**COMMON, head_dim=16, num_experts=5, num_experts_per_tok=3, moe_intermediate_size=16, norm_topk_prob=False,
+                                                   tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+    "mixtral": transformers.MixtralConfig(**{**COMMON, "intermediate_size": 24}, num_local_experts=4, num_experts_per_tok=2, tie_word_embeddings=False,
+                                          rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
 }
+KEPT_EXPERTS = [0, 2, 3, 5]      # of qwen3_moe: its logits without the others
+LORA = {"rank": 3, "scaling": 0.5}   # on every expert of qwen3_moe's last layer
+
+
+def checkpoint_parts(name, tensor, config):
+    """In memory transformers 5 holds all experts of a layer in two tensors; files hold a matrix for each, which these are views of."""
+    mixtral = config.model_type == "mixtral"
+    block, gate, up, down = ("block_sparse_moe", "w1", "w3", "w2") if mixtral else ("mlp", "gate_proj", "up_proj", "down_proj")
+    if mixtral:
+        name = name.replace(".mlp.", f".{block}.")
+    for e in range(tensor.shape[0]) if ".experts." in name else ():
+        expert = f"{name[:name.index('.experts.')]}.experts.{e}."
+        if name.endswith("gate_up_proj"):
+            yield f"{expert}{gate}.weight", tensor[e].chunk(2)[0]
+            yield f"{expert}{up}.weight", tensor[e].chunk(2)[1]
+        else:
+            yield f"{expert}{down}.weight", tensor[e]
+    if ".experts." not in name:
+        yield name, tensor
+
+
+def sparse_goldens(model, config, rows):
+    """Gradients of LoRA on the experts by the chain rule from those of W + s B A, and logits of a model that never had some experts."""
+    generator = torch.Generator().manual_seed(SEED)
+    tensors, adapted = {}, {}
+    last = f"layers.{config.num_hidden_layers - 1}."
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if ".experts." not in parameter_name or last not in parameter_name:
+                continue
+            for name, part in checkpoint_parts(parameter_name, parameter, config):
+                a = 0.3 * torch.randn(LORA["rank"], part.shape[1], generator=generator)
+                b = 0.3 * torch.randn(part.shape[0], LORA["rank"], generator=generator)
+                part.add_(LORA["scaling"] * b @ a)
+                adapted[name] = (a, b)
+    model.zero_grad()
+    loss_of(model, rows)
+    for parameter_name, parameter in model.named_parameters():
+        for name, gradient in checkpoint_parts(parameter_name, parameter.grad, config):
+            if name in adapted:
+                a, b = adapted[name]
+                stem = name.removesuffix(".weight")
+                tensors |= {f"lora.{stem}.a": a, f"lora.{stem}.b": b, f"lora_grad.{stem}.a": LORA["scaling"] * b.T @ gradient,
+                            f"lora_grad.{stem}.b": LORA["scaling"] * gradient @ a.T}
+            elif name.endswith("mlp.gate.weight"):
+                tensors[f"lora_grad.{name}"] = gradient.clone()
+    small_config = type(config)(**{**config.to_dict(), "num_local_experts": len(KEPT_EXPERTS)})
+    small = transformers.AutoModelForCausalLM.from_config(small_config, attn_implementation="eager", dtype=torch.float32).eval()
+    small.load_state_dict({k: v[KEPT_EXPERTS] if ".experts." in k or ".mlp.gate." in k else v for k, v in state.items()})
+    with torch.no_grad():
+        tensors["pruned.logits"] = small(torch.tensor([rows[2]])).logits[0][-4:].clone()
+    return tensors
+
+
+def loss_of(model, rows):
+    total = 0.0
+    for row in rows:
+        loss = torch.nn.functional.cross_entropy(model(torch.tensor([row])).logits[0][:-1], torch.tensor(row[1:]), reduction="sum")
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 def make(name, config):
@@ -56,9 +127,13 @@ def make(name, config):
     folder.mkdir(parents=True, exist_ok=True)
     text = json.loads(config.to_json_string(use_diff=False))
     (folder / "config.json").write_text(json.dumps({k: v for k, v in text.items() if v is not None and k != "_attn_implementation"}, indent=1, sort_keys=True) + "\n")
-    state = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
+    state = {name: part.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() for name, part in checkpoint_parts(k, v, config)}
     if config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
+    with tempfile.TemporaryDirectory() as saved:   # the names are those that transformers itself writes
+        model.save_pretrained(saved)
+        with safe_open(f"{saved}/model.safetensors", "pt") as file:
+            assert sorted(file.keys()) == sorted(state), set(file.keys()) ^ set(state)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
     generator = torch.Generator().manual_seed(SEED)
@@ -73,11 +148,14 @@ def make(name, config):
     last_layer = f"layers.{config.num_hidden_layers - 1}."
     for parameter_name, parameter in model.named_parameters():
         if "layers." not in parameter_name or last_layer in parameter_name or parameter_name.endswith(("norm.weight", ".bias")):
-            tensors["grad." + parameter_name] = parameter.grad.clone()
+            for part_name, gradient in checkpoint_parts(parameter_name, parameter.grad, config):
+                tensors["grad." + part_name] = gradient.clone()
     long = torch.randint(3, 96, (501,), generator=generator)
     positions = [0, 1, 7, 500]
     with torch.no_grad():
         tensors["positions.logits"] = model(long[None]).logits[0][positions].clone()
+    if name == "qwen3_moe":
+        tensors |= sparse_goldens(model, config, rows)
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "golden.safetensors")
     record = {"seed": SEED, "transformers": transformers.__version__, "torch": torch.__version__, "rows": rows, "loss": total,
               "long_row": long.tolist(), "positions": positions}
@@ -86,5 +164,5 @@ def make(name, config):
 
 
 if __name__ == "__main__":
-    for model_name, model_config in MODELS.items():
-        make(model_name, model_config)
+    for model_name in sys.argv[1:] or MODELS:
+        make(model_name, MODELS[model_name])

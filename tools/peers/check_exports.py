@@ -120,7 +120,10 @@ base_ids, base_logits, base_eos = ours(options.base)
 trained = None
 if adapter.exists():
     ids, trained, eos = ours(options.base, adapter)
-    base = AutoModelForCausalLM.from_pretrained(options.base.parent, gguf_file=options.base.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)).eval()
+    if options.base.is_dir():
+        base = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32).eval()
+    else:
+        base = AutoModelForCausalLM.from_pretrained(options.base.parent, gguf_file=options.base.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)).eval()
     tuned = PeftModel.from_pretrained(base, adapter).eval()
     found = of_transformers(tuned, ids)
     report("peft opens the adapter: logits on the base", kl(trained, found) < EXACT, f"KL {kl(trained, found):.1e}, top-1 agreement {top1(trained, found):.3f}")
@@ -165,6 +168,8 @@ if gguf_adapter.exists():
     ids, logits, eos = ours(options.base, gguf_adapter)
     if adapter.exists():
         report("retort: the GGUF adapter is the PEFT adapter", kl(trained, logits) < EXACT, f"KL {kl(trained, logits):.1e}")
+    if options.base.is_dir():
+        sys.exit("the GGUF adapter is checked on a base in GGUF: write one with export.gguf: [F32] and name it by --base")
     llama = llama_cpp.Llama(str(options.base), lora_path=str(gguf_adapter), n_ctx=512, logits_all=True, verbose=False, n_threads=len(os.sched_getaffinity(0)))
     found = of_llama(llama, ids)
     report("llama.cpp: adapter.gguf on the base: logits", kl(logits, found) < BLOCKS, f"KL {kl(logits, found):.1e} to retort, {kl(base_logits, found):.1e} to the base without it")

@@ -55,6 +55,9 @@ TEST_P(SparseRun, TrainsLoraOnExpertsAndExportsWhatItTrained) {
   const auto file = recipe("{kind: lora, rank: 4, alpha: 16, targets: [all]}", "export: {adapter: true, gguf_adapter: true, merged: f32, gguf: [F32, Q8_0], compare_samples: 3}");
   const auto checked = retort("check " + file);
   EXPECT_EQ(checked.exit, 0) << checked.err;
+  EXPECT_NE(checked.out.find("of them for each token (2 of 4 experts)"), std::string::npos);
+  expect_one_line(retort("run " + file + " adapter.targets=[gate]"), 2,
+                  "retort: adapter.targets: 'gate' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
   const auto result = retort("run " + file);
   ASSERT_EQ(result.exit, 0) << result.err;
   const auto exports = folder.path / "run/export";
@@ -82,16 +85,19 @@ TEST_P(SparseRun, TrainsLoraOnExpertsAndExportsWhatItTrained) {
   }
 }
 
-TEST_P(SparseRun, TrainsEverythingAndGoesOnFromACheckpoint) {
+TEST_P(SparseRun, TrainsEverythingAndRecomputesToTheSameBytes) {
   const auto file = recipe("{kind: full}", "export: {merged: f32}");
   ASSERT_EQ(retort("train " + file + " train.steps=4").exit, 0);
   const auto whole = read_text(folder.path / "run/trained.safetensors");
-  const auto base_router = open_safetensors_folder(base());
   const auto trained = open_safetensors(folder.path / "run/trained.safetensors");
   const std::string router = GetParam() == std::string("mixtral") ? "model.layers.0.block_sparse_moe.gate.weight" : "model.layers.0.mlp.gate.weight";
-  ASSERT_TRUE(trained.find(router));
-  EXPECT_EQ(trained.find(router)->type, WeightType::f32);
-  EXPECT_NE(trained.find(router)->data.size(), base_router.find(router)->data.size());
+  const auto start = open_safetensors_folder(base());
+  const auto *before = start.find(router), *after = trained.find(router);
+  ASSERT_TRUE(before && after);
+  EXPECT_EQ(after->type, WeightType::f32);
+  std::vector<float> old(4 * 64);
+  dequantize_rows(before->type, before->data.data(), old.data(), 4, 64);
+  EXPECT_NE(std::memcmp(old.data(), after->data.data(), old.size() * sizeof(float)), 0);   // the router learned too
   fs::remove_all(folder.path / "run");
   const auto recomputed = retort("train " + file + " train.steps=4 train.recompute=true");
   ASSERT_EQ(recomputed.exit, 0) << recomputed.err;

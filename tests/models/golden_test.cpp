@@ -238,6 +238,20 @@ TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
   }
 }
 
+TEST(SparseGolden, ConfigurationsAreWrittenAsTheyWereRead) {
+  for (const auto* family : {"qwen3_moe", "qwen3_moe_plain", "mixtral"}) {
+    const auto config = load_weights({.path = golden(family).string()}).model->config;
+    const auto again = config_from_hf(Json::parse(hf_config_json(config).dump()), "config.json", !config.tied_head);
+    EXPECT_EQ(again.family, config.family);
+    EXPECT_EQ(again.experts, config.experts);
+    EXPECT_EQ(again.experts_per_token, config.experts_per_token);
+    EXPECT_EQ(again.expert_intermediate, config.expert_intermediate);
+    EXPECT_EQ(again.renormalise, config.renormalise);
+    if (config.renormalise) EXPECT_FALSE(gguf_metadata(config).empty());
+    else EXPECT_THROW(gguf_metadata(config), FormatError);   // llama.cpp always divides by the sum
+  }
+}
+
 TEST(SparseGolden, RefusesConfigurationsWithDenseLayersAndWindows) {
   const auto refusal = [](const std::string& key, const Json& value) -> std::string {
     auto json = read_json(golden("qwen3_moe") / "config.json");

@@ -67,8 +67,8 @@ void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder)
   const auto peft = open_peft_folder(folder);
   const auto file = peft.file->path.string();
   const auto base = peft.file->safetensors_metadata.find(kBaseHashKey);
-  if (base != peft.file->safetensors_metadata.end() && base->second != loaded.sha256)
-    corrupt(file, kBaseHashKey, fmt::format("was trained on weights of sha256 {}, {} has {}; load it on its own base", printable(base->second), printable(loaded.path.string()), loaded.sha256));
+  if (base != peft.file->safetensors_metadata.end() && base->second != loaded.sha256.get())
+    corrupt(file, kBaseHashKey, fmt::format("was trained on weights of sha256 {}, {} has {}; load it on its own base", printable(base->second), printable(loaded.path.string()), loaded.sha256.get()));
 
   const at::NoGradGuard no_grad;
   LayersByName layers;

@@ -53,7 +53,7 @@ void merge_adapters(LoadedModel& loaded, at::ScalarType stored) {
   if (!has_adapters(model)) throw RecipeError("merge: the model has no adapter; was it merged already?");
   const at::NoGradGuard no_grad;
   Sha256 hash;
-  hash.add("merged ").add(loaded.sha256);
+  hash.add("merged ").add(loaded.sha256.get());
   for (auto* layer : model.linears()) {
     if (!layer->adapter) continue;
     auto merged = at::empty({layer->weight.rows, layer->weight.columns}, at::TensorOptions().dtype(stored));

@@ -40,7 +40,7 @@ Exit prune_by_recipe(const PruneOptions& options) {
   const auto before = parameters(*source.model), after = parameters(*pruned.model.model);
   const auto type = options.type == "f32" ? WeightType::f32 : options.type == "f16" ? WeightType::f16 : WeightType::bf16;
   const auto artefact = write_hf_folder(options.folder, pruned.model, type, uint64_t{4096} << 20, threads);
-  Json record = {{"source", source.path.string()}, {"source_sha256", source.sha256}, {"parameters", after}, {"source_parameters", before}, {"kept", pruned.kept}};
+  Json record = {{"source", source.path.string()}, {"source_sha256", source.sha256.get()}, {"parameters", after}, {"source_parameters", before}, {"kept", pruned.kept}};
   write_text(std::filesystem::path(options.folder) / "prune.json", record.dump(2) + "\n");
   for (const auto& line : pruned.kept) fmt::print("kept      {}\n", line);
   fmt::print("{:<9} {} parameters of {} ({:.1f} %), {}\n", "student", after, before, 100.0 * static_cast<double>(after) / static_cast<double>(before), bytes(artefact.bytes));

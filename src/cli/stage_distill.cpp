@@ -42,7 +42,7 @@ StageLine train_baseline(Run& run) {
     watch.on_start = [&](int64_t done, int64_t steps) { progress.emplace("ce-only", steps, "steps", done); };
     watch.on_step = [&](const StepRecord& step) { progress->update(step.step, fmt::format("loss {:.4f}", step.loss)); };
     const auto& dataset = run.dataset();
-    const Fingerprint fingerprint = {{"model", student.sha256}, {"inputs", baseline_inputs(run).sha256()}};
+    const Fingerprint fingerprint = {{"model", student.sha256.get()}, {"inputs", baseline_inputs(run).sha256()}};
     const TrainJob job{*student.model, leaves, dataset.train, dataset.held_out, next_token_objective(), run.compute(), run.folder() / folder, fingerprint};
     const auto result = train(run.recipe().train, job, watch);
     return Json{{"steps", result.steps}, {"last_loss", result.last_loss}, {"tokens", result.tokens}, {"seconds", result.seconds}, {"peak_bytes", result.peak_bytes}};

@@ -26,7 +26,7 @@ StageInputs train_inputs(Run& run) {
 
 // Compared one by one with that of the checkpoints, so that a refusal can say what differs. train() adds its samples and settings.
 Fingerprint fingerprint(Run& run) {
-  Fingerprint all = {{"base model", run.model().sha256}, {"model section", print_spec(run.recipe().model)}, {"adapter section", print_spec(run.recipe().adapter)}};
+  Fingerprint all = {{"base model", run.model().sha256.get()}, {"model section", print_spec(run.recipe().model)}, {"adapter section", print_spec(run.recipe().adapter)}};
   if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
   return all;
 }

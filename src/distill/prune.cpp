@@ -98,7 +98,7 @@ class Cutter {
     out.path = source_.path;
     pruned.layers = layers_;
     pruned.kept = lines_;
-    std::string made = source_.sha256;
+    std::string made = source_.sha256.get();
     for (const auto& line : lines_) made += "\n" + line;
     out.sha256 = sha256(made);   // another model than its source
     return pruned;

@@ -29,7 +29,7 @@ Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache
 }
 
 TeacherIdentity identity_of(const TeacherSpec& spec, const Teacher& teacher, const ChatTemplate& chat, double temperature) {
-  return {teacher.loaded.sha256, teacher.loaded.tokenizer->hash(), std::string(chat.name), compute_name(spec, teacher.compute), temperature};
+  return {teacher.loaded.sha256.get(), teacher.loaded.tokenizer->hash(), std::string(chat.name), compute_name(spec, teacher.compute), temperature};
 }
 
 std::shared_ptr<const TeacherCache> open_whole_cache(const TeachJob& job) {

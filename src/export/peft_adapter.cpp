@@ -30,7 +30,7 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   }
   if (sources.empty()) throw RecipeError("export.adapter: the model has no adapter to write; set export.adapter: false");
   AtomicFolder staged(folder);
-  write_peft_folder(staged.path(), config, sources, {{kBaseHashKey, loaded.sha256}});
+  write_peft_folder(staged.path(), config, sources, {{kBaseHashKey, loaded.sha256.get()}});
   staged.commit();
   return {"peft", spec.kind, folder, std::filesystem::file_size(folder / "adapter_model.safetensors"), {}, 0};
 }

@@ -137,15 +137,17 @@ class Source {
 };
 
 // One hash for one or many files: the file's own, or that of the lines "hash  name".
-std::string hash_of(const WeightFile& file) {
+Later<std::string> hash_of(const WeightFile& file) {
   std::vector<std::string> names;
   for (const auto& tensor : file.tensors)
     if (std::find(names.begin(), names.end(), tensor.file->name()) == names.end()) names.push_back(tensor.file->name());
   std::sort(names.begin(), names.end());
-  if (names.size() == 1) return sha256_file(names.front());
-  std::string lines;
-  for (const auto& name : names) lines += sha256_file(name) + "  " + std::filesystem::path(name).filename().string() + "\n";
-  return sha256(lines);
+  return Later<std::string>::of([names] {
+    if (names.size() == 1) return sha256_file(names.front());
+    std::string lines;
+    for (const auto& name : names) lines += sha256_file(name) + "  " + std::filesystem::path(name).filename().string() + "\n";
+    return sha256(lines);
+  });
 }
 
 // The end-of-text ids that generation_config.json adds, and the jinja text, which lives in one of two files.

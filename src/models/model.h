@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/later.h"
 #include "models/config.h"
 #include "models/model_spec.h"
 #include "ops/head.h"
@@ -58,7 +59,7 @@ struct LoadedModel {
   std::string chat_template_source;                 // jinja text, empty when the file has none
   const ChatTemplate* chat = nullptr;               // recognised by hash, or nullptr
   std::filesystem::path path;
-  std::string sha256;                               // of the weight file(s)
+  Later<std::string> sha256;                        // of the weight file(s), which are read for it while others work
 };
 
 LoadedModel load_model(const ModelSpec& spec);

@@ -62,7 +62,7 @@ TEST_F(LoadAdapter, EveryKindComesBackBitForBit) {
     auto spec = spec_of(kind);
     if (spec.kind == "lora") spec.modules_to_save = {"lm_head", "norm"};
     auto model = trained(spec), again = base();
-    load_adapter(again, write(model, spec, model.sha256));
+    load_adapter(again, write(model, spec, model.sha256.get()));
     const auto before = trainables(*model.model), after = trainables(*again.model);
     ASSERT_EQ(before.size(), after.size()) << kind;
     for (size_t i = 0; i < before.size(); ++i) {
@@ -80,14 +80,14 @@ TEST_F(LoadAdapter, EveryKindComesBackBitForBit) {
 TEST_F(LoadAdapter, ASecondAdapterIsRefused) {
   const auto spec = spec_of("lora");
   auto model = trained(spec);
-  const auto path = write(model, spec, model.sha256);
+  const auto path = write(model, spec, model.sha256.get());
   EXPECT_NE(refusal(model, path).find("carries an adapter already"), std::string::npos);
 }
 
 TEST_F(LoadAdapter, AMergedModelIsAnotherBase) {
   const auto spec = spec_of("lora");
   auto model = trained(spec);
-  const auto path = write(model, spec, model.sha256);
+  const auto path = write(model, spec, model.sha256.get());
   merge_adapters(model);
   EXPECT_NE(refusal(model, path).find("load it on its own base"), std::string::npos);
 }
@@ -96,8 +96,8 @@ TEST_F(LoadAdapter, AnotherModelIsRefusedByHashAndByShape) {
   const auto spec = spec_of("lora");
   auto model = trained(spec);
   auto other = base("qwen3");
-  EXPECT_NE(refusal(other, write(model, spec, model.sha256)).find("load it on its own base"), std::string::npos);
-  const auto unnamed = refusal(other, write(model, spec, other.sha256));   // as a tool would write it that does not know the hash
+  EXPECT_NE(refusal(other, write(model, spec, model.sha256.get())).find("load it on its own base"), std::string::npos);
+  const auto unnamed = refusal(other, write(model, spec, other.sha256.get()));   // as a tool would write it that does not know the hash
   EXPECT_NE(unnamed.find("is it another model's adapter?"), std::string::npos) << unnamed;
   EXPECT_FALSE(has_adapters(*other.model));
 }

@@ -25,7 +25,7 @@ TEST(SmolLM2, GreedyTextEqualsTransformers) {
   const auto loaded = load_model({.path = checkpoint().string(), .compute = "f32"});
   const auto& model = *loaded.model;
   const auto record = read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/smollm2_greedy.json");
-  EXPECT_EQ(record["sha256"].get<std::string>(), loaded.sha256);
+  EXPECT_EQ(record["sha256"].get<std::string>(), loaded.sha256.get());
   const at::NoGradGuard no_graph;
 
   // All prompts in one pass, then one token of each a pass: rows of the cache are 128 a prompt.

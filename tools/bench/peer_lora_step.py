@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One setting of the peer: LoRA rank 16 on every linear layer of SmolLM2-135M with transformers + PEFT (or full fine-tuning).
 
-Prints one JSON line: tokens/s (median step after the first), peak resident memory, seconds from process start to the end of the
+Prints one JSON line: tokens/s (median step after the first; with --steps 0 the first), peak resident memory, seconds from process start to the end of the
 first step.
 """
 import argparse
@@ -54,6 +54,6 @@ for step in range(options.steps + 1):
 print(json.dumps({
     "dtype": options.dtype, "malloc": "tuned" if os.environ.get("MALLOC_TRIM_THRESHOLD_") else "plain",
     "compile": options.compile, "checkpoint": options.checkpoint, "kind": options.kind,
-    "tokens_per_s": options.rows * options.length / statistics.median(seconds[1:]),
+    "tokens_per_s": options.rows * options.length / statistics.median(seconds[1:] or seconds),
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "first_step_s": first, "loss": loss.item(),
 }))

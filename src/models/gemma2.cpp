@@ -32,11 +32,6 @@ struct Gemma2Layer {
 
 }  // namespace
 
-std::unique_ptr<Model> build_gemma2(const Parts& parts) {
-  auto model = std::make_unique<Stack<Gemma2Layer>>(parts, 1);
-  const auto rotary = make_rotary(parts.config);
-  for (int64_t i = 0; i < parts.config.layers; ++i) model->layers.emplace_back(parts, i, rotary);
-  return model;
-}
+std::unique_ptr<Model> build_gemma2(const Parts& parts) { return stack_of<Gemma2Layer>(parts, 1); }
 
 }  // namespace retort

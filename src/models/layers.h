@@ -99,4 +99,13 @@ class Stack : public Model {
   Norm norm;
 };
 
+// A stack of layers made from (parts, index, the rotation that they share).
+template <class Layer>
+std::unique_ptr<Model> stack_of(const Parts& parts, double norm_offset) {
+  auto model = std::make_unique<Stack<Layer>>(parts, norm_offset);
+  const auto rotary = make_rotary(parts.config);
+  for (int64_t i = 0; i < parts.config.layers; ++i) model->layers.emplace_back(parts, i, rotary);
+  return model;
+}
+
 }  // namespace retort

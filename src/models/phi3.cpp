@@ -48,11 +48,6 @@ struct Phi3Layer {
 
 }  // namespace
 
-std::unique_ptr<Model> build_phi3(const Parts& parts) {
-  auto model = std::make_unique<Stack<Phi3Layer>>(parts, 0);
-  const auto rotary = make_rotary(parts.config);
-  for (int64_t i = 0; i < parts.config.layers; ++i) model->layers.emplace_back(parts, i, rotary);
-  return model;
-}
+std::unique_ptr<Model> build_phi3(const Parts& parts) { return stack_of<Phi3Layer>(parts, 0); }
 
 }  // namespace retort

@@ -1,42 +1,19 @@
 // Qwen 3 (arXiv:2505.09388): Llama's layer with RMSNorm over each head of q and k before the rotation.
 #include "models/families.h"
+#include "models/pre_norm_layer.h"
 
 namespace retort {
 namespace {
 
-struct Qwen3Layer {
-  Norm input_layernorm, post_attention_layernorm;
-  Attention self_attn;
-  GatedMlp mlp;
-
+struct Qwen3Layer : PreNormLayer<GatedMlp> {
   Qwen3Layer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden)),
-        post_attention_layernorm(parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
-        self_attn(parts, index, std::move(rotary)), mlp(parts, index, Activation::silu) {
-    self_attn.q_norm = parts.norm(layer_name(index) + ".self_attn.q_norm", parts.config.head_dim);
-    self_attn.k_norm = parts.norm(layer_name(index) + ".self_attn.k_norm", parts.config.head_dim);
-  }
-
-  Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto [h, normed] = add_rms_norm(keep_rows(x, pass), self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
-    return h + mlp.forward(normed, pass);
-  }
-  template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
-  template <class Visit> void norms(Visit&& visit) {
-    visit("input_layernorm", input_layernorm);
-    visit("self_attn.q_norm", *self_attn.q_norm);
-    visit("self_attn.k_norm", *self_attn.k_norm);
-    visit("post_attention_layernorm", post_attention_layernorm);
+      : PreNormLayer(parts, index, std::move(rotary), GatedMlp(parts, index, Activation::silu)) {
+    norm_heads(parts, index);
   }
 };
 
 }  // namespace
 
-std::unique_ptr<Model> build_qwen3(const Parts& parts) {
-  auto model = std::make_unique<Stack<Qwen3Layer>>(parts, 0);
-  const auto rotary = make_rotary(parts.config);
-  for (int64_t i = 0; i < parts.config.layers; ++i) model->layers.emplace_back(parts, i, rotary);
-  return model;
-}
+std::unique_ptr<Model> build_qwen3(const Parts& parts) { return stack_of<Qwen3Layer>(parts, 0); }
 
 }  // namespace retort

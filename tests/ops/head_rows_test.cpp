@@ -1,7 +1,7 @@
 // Losses over chunks of logits against plain LibTorch in fp64.
 #include "ops/head_rows.h"
+#include "ops/tensors.h"  // tests/ops
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -9,15 +9,6 @@
 
 namespace retort {
 namespace {
-
-Tensor random(std::initializer_list<int64_t> sizes, uint64_t seed) {
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  return at::randn(at::IntArrayRef(sizes), generator, at::TensorOptions(at::kFloat));
-}
-double distance(const Tensor& ours, const Tensor& reference) {
-  EXPECT_EQ(ours.sizes(), reference.sizes());
-  return ((ours.to(at::kDouble) - reference).abs().max() / reference.abs().max().clamp_min(1e-12)).item<double>();
-}
 
 constexpr int64_t kRows = 9, kWidth = 16, kVocabulary = 21, kMatrix = 24;   // three rows of padding
 const std::vector<int32_t> kAsked = {1, 4, 4, 7};

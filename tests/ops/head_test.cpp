@@ -1,25 +1,15 @@
 // The head fused with its loss against logits written out, on rows and vocabularies that are split over threads.
 #include "ops/head.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "ops/head_sweep.h"
 #include "ops/int8_gemm.h"
+#include "ops/tensors.h"  // tests/ops
 
 namespace retort {
 namespace {
-
-double distance(const Tensor& ours, const Tensor& reference) {
-  EXPECT_EQ(ours.sizes(), reference.sizes());
-  return ((ours.to(at::kFloat) - reference).abs().max() / reference.abs().max().clamp_min(1e-6)).item<double>();
-}
-
-Tensor random(std::initializer_list<int64_t> sizes, uint64_t seed) {
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  return at::randn(at::IntArrayRef(sizes), generator, at::TensorOptions(at::kFloat));
-}
 
 class InnerThreads {
  public:

@@ -3,8 +3,6 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <cmath>
 #include <thread>
 
@@ -16,19 +14,10 @@
 #include "ops/recompute.h"
 #include "ops/rotate.h"
 #include "ops/golden_tensors.h"  // tests/ops
+#include "ops/tensors.h"  // tests/ops
 
 namespace retort {
 namespace {
-
-double distance(const Tensor& ours, const Tensor& reference) {
-  EXPECT_EQ(ours.sizes(), reference.sizes());
-  return ((ours - reference).abs().max() / reference.abs().max().clamp_min(1e-6)).item<double>();
-}
-
-Tensor random(std::initializer_list<int64_t> sizes, uint64_t seed) {
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  return at::randn(at::IntArrayRef(sizes), generator, at::TensorOptions(at::kFloat));
-}
 
 // A prefix of 7 rows with two children of 5 and 4 rows, a grandchild of 3 on the second, and a lone text of 6.
 Forest small_forest() {

@@ -5,22 +5,11 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include "ops/gated.h"
+#include "ops/tensors.h"  // tests/ops
 
 namespace retort {
 namespace {
-
-double distance(const Tensor& ours, const Tensor& reference) {
-  EXPECT_EQ(ours.sizes(), reference.sizes());
-  return ((ours - reference).abs().max() / reference.abs().max().clamp_min(1e-6)).item<double>();
-}
-
-Tensor random(std::initializer_list<int64_t> sizes, uint64_t seed) {
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  return at::randn(at::IntArrayRef(sizes), generator, at::TensorOptions(at::kFloat));
-}
 
 TEST(Route, ChoosesTheLargestByHand) {
   // e^logit: 1, 4, 2, 1 of 8.

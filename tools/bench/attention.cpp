@@ -3,7 +3,6 @@
 // with --json FILE, the figures.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <time.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <CLI/CLI.hpp>
@@ -11,20 +10,12 @@
 #include <fstream>
 
 #include "ops/attend.h"
+#include "timing.h"
 
 namespace {
 
 using namespace retort;
 
-double thread_seconds() {
-  timespec time{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
 
 struct Times {
   std::vector<double> forward, backward;

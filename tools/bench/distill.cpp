@@ -8,7 +8,6 @@
 //   distill_bench kills TINY_MODEL FOLDER    1 million positions, killed 10 times at random, against an uninterrupted build
 #include <fmt/format.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,16 +24,12 @@
 #include "distill/objective.h"
 #include "distill/teach.h"
 #include "train/train.h"
+#include "timing.h"
 
 namespace {
 
 using namespace retort;
 
-double thread_seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
 uint64_t peak_bytes() {   // of this process so far
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);)
@@ -133,7 +128,7 @@ void measure_speed(const std::string& path, const std::string& text) {
   for (auto& [name, tensor] : model.vectors()) leaves.push_back(tensor->requires_grad_());
   const auto folder = std::filesystem::temp_directory_path() / fmt::format("retort_bench_{}", ::getpid());
   const KeepSpec keep;
-  const auto made_from = cache_provenance({loaded.sha256, "t", "c", "x", 1}, samples, keep);
+  const auto made_from = cache_provenance({loaded.sha256.get(), "t", "c", "x", 1}, samples, keep);
   const TeachJob job{model, compute, loaded.tokenizer->size(), 1, samples, folder, made_from, keep, 1024, 2, 0, 1};
   teach(job);
   const auto cache = open_whole_cache(job);
@@ -182,7 +177,7 @@ void measure_steps(const std::string& student_path, const std::string& teacher_p
     const auto start = std::chrono::steady_clock::now();
     const auto teacher = load_model({.path = teacher_path});
     const KeepSpec keep;
-    const auto made_from = cache_provenance({teacher.sha256, "t", "c", "x", 1}, samples, keep);
+    const auto made_from = cache_provenance({teacher.sha256.get(), "t", "c", "x", 1}, samples, keep);
     const TeachJob job{*teacher.model, compute, teacher.tokenizer->size(), 1, samples, folder / "cache", made_from, keep, 1024, 0, 0, 1};
     teach(job);
     trained = cached_distillation({.loss = objective, .weight = 0.8}, open_whole_cache(job));
@@ -230,7 +225,7 @@ void measure_kills(const std::string& path, const std::filesystem::path& folder)
   for (size_t s = 0; s < samples.size(); ++s)
     for (uint64_t i = 0; i < 1001; ++i) samples[s].tokens.push_back(static_cast<int32_t>(draws.below(s * 2000 + i, static_cast<uint64_t>(vocabulary)))), samples[s].weights.push_back(1);
   const KeepSpec keep;
-  const auto made_from = cache_provenance({loaded.sha256, "t", "c", "f32", 1}, samples, keep);
+  const auto made_from = cache_provenance({loaded.sha256.get(), "t", "c", "f32", 1}, samples, keep);
   const auto build = [&](const char* name) { teach({*loaded.model, at::kFloat, vocabulary, 1, samples, folder / name, made_from, keep, 1024, 2, 0, 1}); };
   const auto run = [&](const char* name, double kill_after) {   // true: finished
     const pid_t child = ::fork();

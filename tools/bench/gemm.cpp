@@ -1,9 +1,8 @@
 // The matrix product and its packer: one thread, thread CPU time, SmolLM2's up-projection (1536 x 576), a different matrix each time so that
-// weights come from memory. Packing in cycles' stead: nanoseconds a thousand weights, forward and transposed; the product y = x W^T and
+// weights come from memory. Packing in nanoseconds a thousand weights, forward and transposed; the product y = x W^T and
 // dx = dy W as a share of the measured peak for some numbers of rows. Prints a table and, with --json FILE, the figures.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <time.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -11,27 +10,20 @@
 
 #include "ops/gemm.h"
 #include "ops/weight.h"
+#include "timing.h"
 
 namespace {
 
 using namespace retort;
 
-double thread_seconds() {
-  timespec time{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
 // Median over repeats of the seconds that work(matrix) takes for each of the matrices.
 template <class Work>
 double seconds_each(const std::vector<Weight>& weights, int64_t repeats, Work&& work) {
   std::vector<double> seconds;
   for (int64_t r = 0; r <= repeats; ++r) {
-    const double start = thread_seconds();
-    for (const auto& weight : weights) work(weight);
-    seconds.push_back((thread_seconds() - start) / static_cast<double>(weights.size()));
+    seconds.push_back(seconds_of([&] { for (const auto& weight : weights) work(weight); }) / static_cast<double>(weights.size()));
   }
-  std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2), seconds.end());
-  return seconds[seconds.size() / 2];
+  return median(std::move(seconds));
 }
 
 }  // namespace
@@ -94,14 +86,13 @@ int main(int count, char** arguments) {
       const auto narrow = adapter ? int64_t{16} : kIn;   // low^T dy is what the adapter's B gets
       std::vector<double> seconds;
       for (int64_t r = 0; r <= 4 * repeats; ++r) {
-        const double start = thread_seconds();
         const GemmRows wide{dy.const_data_ptr(), kOut, Operand::bf16}, low{x.const_data_ptr(), kIn, Operand::bf16};
-        if (adapter) gemm_transposed(kernel, low, 16, wide, kOut, rows, {out.mutable_data_ptr(), kOut, Operand::f32});
-        else gemm_transposed(kernel, wide, kOut, low, kIn, rows, {out.mutable_data_ptr(), kIn, Operand::f32});
-        seconds.push_back(thread_seconds() - start);
+        seconds.push_back(seconds_of([&] {
+          if (adapter) gemm_transposed(kernel, low, 16, wide, kOut, rows, {out.mutable_data_ptr(), kOut, Operand::f32});
+          else gemm_transposed(kernel, wide, kOut, low, kIn, rows, {out.mutable_data_ptr(), kIn, Operand::f32});
+        }));
       }
-      std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2), seconds.end());
-      share[adapter] = 2e-9 * static_cast<double>(rows * kOut * narrow) / seconds[seconds.size() / 2] / peak;
+      share[adapter] = 2e-9 * static_cast<double>(rows * kOut * narrow) / median(seconds) / peak;
     }
     fmt::print("{:<24} {:>8.0f} {:>8.0f}\n", fmt::format("{} rows", rows), 100 * share[0], 100 * share[1]);
     figures += fmt::format(",\n  {{\"rows\": {}, \"weight_gradient\": {}, \"adapter_gradient\": {}}}", rows, share[0], share[1]);

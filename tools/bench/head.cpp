@@ -3,7 +3,6 @@
 // machine's measured peak. Prints a table and, with --json FILE, the figures.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <time.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <CLI/CLI.hpp>
@@ -13,28 +12,9 @@
 #include "ops/gemm.h"
 #include "ops/head.h"
 #include "ops/memory.h"
-
-namespace {
+#include "timing.h"
 
 using namespace retort;
-
-double thread_seconds() {
-  timespec time{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
-template <class Work>
-double seconds_of(Work&& work) {
-  const double start = thread_seconds();
-  work();
-  return thread_seconds() - start;
-}
-
-}  // namespace
 
 int main(int count, char** arguments) {
   CLI::App app{"the fused head against LibTorch's operations"};

@@ -5,6 +5,8 @@
 
 #include "formats/weight_file.h"
 #include "base/error.h"
+#include "base/hash.h"
+#include "data/temporary_folder.h"   // tests/data
 #include "models/model.h"
 #include "models/read_config.h"
 
@@ -268,6 +270,25 @@ TEST(SparseGolden, RefusesConfigurationsWithDenseLayersAndWindows) {
   EXPECT_NE(refusal("use_sliding_window", true).find("use_sliding_window"), std::string::npos);
   EXPECT_NE(refusal("num_experts_per_tok", 7).find("is 7, of 6 experts"), std::string::npos);
   EXPECT_NE(refusal("num_local_experts", 5000).find("more than 4096 experts"), std::string::npos);
+}
+
+// Of one file its own hash, of shards that of what sha256sum says of them.
+TEST(LoadedModel, NamesTheHashOfEveryWeightFile) {
+  const auto plain = load_weights({.path = golden("llama").string(), .compute = "f32"});
+  EXPECT_EQ(plain.sha256.get(), sha256_file((golden("llama") / "model.safetensors").string()));
+  const TemporaryFolder folder;
+  const auto file = open_safetensors_folder(golden("llama"));
+  std::vector<TensorSource> sources;
+  for (const auto& tensor : file.tensors) sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+  write_safetensors_folder(folder / "model", sources, 20000);
+  std::filesystem::copy_file(golden("llama") / "config.json", folder / "model/config.json");
+  std::map<std::string, std::string> hashes;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "model"))
+    if (entry.path().extension() == ".safetensors") hashes[entry.path().filename().string()] = sha256_file(entry.path().string());
+  EXPECT_GT(hashes.size(), 1u);
+  std::string lines;
+  for (const auto& [name, hash] : hashes) lines += hash + "  " + name + "\n";
+  EXPECT_EQ(load_weights({.path = folder / "model", .compute = "f32"}).sha256.get(), sha256(lines));
 }
 
 }  // namespace

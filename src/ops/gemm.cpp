@@ -444,8 +444,8 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
   if (few_rows(kernel, terms, m, n, out)) return;
   const auto threads = team_size();
   const bool integers = std::any_of(terms.begin(), terms.end(), [](const GemmTerm& term) { return term.int8_scales; });
-  if (integers && (!int8_kernel_avx512() || kernel.lanes != 16 || out.add)) throw std::logic_error("gemm: integers need AVX-512 VNNI, and are not added to what is there");
-  const auto block = [&](auto&&... arguments) { return integers ? int8_block(*int8_kernel_avx512(), arguments...) : plain_block(arguments...); };
+  if (integers && (!int8_kernel() || kernel.lanes != 16 || out.add)) throw std::logic_error("gemm: integers need AVX-512 VNNI, and are not added to what is there");
+  const auto block = [&](auto&&... arguments) { return integers ? int8_block(*int8_kernel(), arguments...) : plain_block(arguments...); };
   if (threads <= 1) block(kernel, terms, 0, m, 0, n, out);
   else if (m >= 256 * threads) share_out(threads, m, 48, [&](int64_t row, int64_t rows) { block(kernel, terms, row, rows, 0, n, out); });
   else share_out(threads, n, unit_of(kernel, terms, n), [&](int64_t column, int64_t columns) { block(kernel, terms, 0, m, column, columns, out); });
@@ -498,12 +498,12 @@ Int8Panels pack_int8_panels(const GemmKernel& kernel, const GemmMatrix& b, const
   const GemmTerm term{{}, b, scales};
   const Int8Term at{&term, rows, scratch_bytes(kInt8Panels, count * rows.stride * kernel.width), rows.stride * kernel.width,
                     reinterpret_cast<int32_t*>(scratch_bytes(kCorrections, count * rows.groups * kernel.width * 4))};
-  pack_int8(*int8_kernel_avx512(), kernel, at, 0, b.n());
+  pack_int8(*int8_kernel(), kernel, at, 0, b.n());
   return {b.k(), b.n(), scales, at.panels, at.corrections};
 }
 
 void add_int8_product(const GemmKernel& kernel, GemmRows a, int64_t m, const Int8Panels& w, float* out, int64_t stride) {
-  const auto& integers = *int8_kernel_avx512();
+  const auto& integers = *int8_kernel();
   auto rows = int8_rows(m, w.k, scratch_bytes(kInt8Rows, int8_rows_bytes(int8_rows(m, w.k, nullptr))));
   quantize_rows(integers, a, w.scales, rows);
   const auto* panel = w.panels;

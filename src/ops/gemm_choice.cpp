@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "ops/gemm.h"
+#include "ops/int8_gemm.h"
 
 namespace retort {
 namespace {
@@ -48,11 +49,44 @@ double peak_speed(const GemmKernel& kernel) {
   return best;
 }
 
+// No machine that retort was written on has tiles: there they are asked for proof. Small integers, so every order of summing gives the same bits.
+constexpr int64_t kProofRows = 53, kProofInner = 150, kProofColumns = 77;
+
+bool proven(const GemmKernel& kernel) {
+  const auto product = [](const GemmKernel& with) {
+    std::vector<float> a(kProofRows * kProofInner), b(kProofColumns * kProofInner), out(kProofRows * kProofColumns);
+    for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i * 7 % 13) - 6;
+    for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i * 5 % 11) - 5;
+    const GemmTerm term{{a.data(), kProofInner, Operand::f32}, gemm_matrix(b.data(), kProofColumns, kProofInner, false)};
+    gemm(with, {&term, 1}, kProofRows, {out.data(), kProofColumns, Operand::f32});
+    return out;
+  };
+  return product(kernel) == product(*gemm_kernel_portable());
+}
+
+bool proven(const Int8Kernel& kernel) {
+  const auto product = [](const Int8Kernel& with) {
+    constexpr int64_t kStride = 152, kGroups = 2, kWidth = 48;
+    std::vector<uint8_t> codes(kProofRows * kStride);
+    for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(128 + i * 7 % 13 - 6);
+    std::vector<float> scales(kProofRows * kGroups, 0.5f), out(kProofRows * kWidth);
+    std::vector<int8_t> panel(kStride * kWidth);
+    for (size_t i = 0; i < panel.size(); ++i) panel[i] = static_cast<int8_t>(i * 5 % 11 - 5);
+    std::vector<int32_t> corrections(kGroups * kWidth);
+    with.corrections(panel.data(), kStride, kWidth, corrections.data());
+    const Int8Rows rows{kProofRows, kStride, kGroups, codes.data(), kStride, scales.data()};
+    with.multiply(rows, panel.data(), corrections.data(), nullptr, kWidth, out.data(), kWidth, false);
+    return out;
+  };
+  return product(kernel) == product(*int8_kernel_avx512());
+}
+
 }  // namespace
 
 std::span<const GemmKernel* const> gemm_kernels() {
   static const auto kernels = [] {
     std::vector<const GemmKernel*> found;
+    if (const auto* tiles = gemm_kernel_amx_bf16(); tiles && proven(*tiles)) found.push_back(tiles);
     for (const auto* kernel : {gemm_kernel_avx512_bf16(), gemm_kernel_avx512(), gemm_kernel_avx2(), gemm_kernel_portable()})
       if (kernel) found.push_back(kernel);
     return found;
@@ -62,19 +96,30 @@ std::span<const GemmKernel* const> gemm_kernels() {
 
 const GemmKernel& gemm_kernel(Operand activations) {
   const auto choose = [](Operand type) {
-    const GemmKernel* fastest = nullptr;
-    const GemmKernel* exact = nullptr;
+    const GemmKernel *fastest = nullptr, *exact = nullptr;
     for (const auto* kernel : gemm_kernels())
       if (kernel->operand == Operand::f32 && !exact) exact = kernel;
-    fastest = exact;
+    if (type == Operand::f32) return exact;
     // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other half as fast.
-    if (type == Operand::bf16 && gemm_kernel_avx512_bf16() && product_speed(*gemm_kernel_avx512_bf16(), type) > product_speed(*exact, type))
-      fastest = gemm_kernel_avx512_bf16();
+    double most = 0;
+    for (const auto* kernel : gemm_kernels()) {
+      if (kernel != exact && kernel->operand != Operand::bf16) continue;
+      const double speed = product_speed(*kernel, type);
+      if (speed > most) most = speed, fastest = kernel;
+    }
     return fastest;
   };
   static const GemmKernel* const f32 = choose(Operand::f32);
   static const GemmKernel* const bf16 = choose(Operand::bf16);
   return activations == Operand::f32 ? *f32 : *bf16;
+}
+
+const Int8Kernel* int8_kernel() {
+  static const Int8Kernel* const chosen = [] {
+    const auto* tiles = int8_kernel_amx();
+    return tiles && proven(*tiles) ? tiles : int8_kernel_avx512();
+  }();
+  return chosen;
 }
 
 std::span<const GemmSpeed> gemm_speeds() {

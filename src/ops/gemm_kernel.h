@@ -50,5 +50,6 @@ const GemmKernel* gemm_kernel_portable();
 const GemmKernel* gemm_kernel_avx2();
 const GemmKernel* gemm_kernel_avx512();
 const GemmKernel* gemm_kernel_avx512_bf16();
+const GemmKernel* gemm_kernel_amx_bf16();
 
 }  // namespace retort

@@ -31,7 +31,10 @@ struct Int8Kernel {
 };
 constexpr int64_t kInt8Group = 96;
 
-// Null where the CPU lacks VNNI for 512-bit vectors.
+// One an instruction set; null where the CPU lacks it (VNNI for 512-bit vectors; tiles).
 const Int8Kernel* int8_kernel_avx512();
+const Int8Kernel* int8_kernel_amx();
+// The one to use, or null.
+const Int8Kernel* int8_kernel();
 
 }  // namespace retort

@@ -214,7 +214,7 @@ OperationWork work_of(const std::vector<Part>& parts, const Tensor& x) {
 }  // namespace
 
 Tensor int8_row_scales(const Weight& weight) {
-  if (!int8_kernel_avx512()) throw Failure("compute: int8 needs a CPU with AVX-512 VNNI; set auto, f32 or bf16");
+  if (!int8_kernel()) throw Failure("compute: int8 needs a CPU with AVX-512 VNNI; set auto, f32 or bf16");
   const at::NoGradGuard no_graph;
   auto scales = at::empty({weight.rows}, at::TensorOptions(at::kFloat));
   for (int64_t first = 0; first < weight.rows; first += 512) {

@@ -97,7 +97,7 @@ TEST(SmolLM2, LossEqualsTransformers) {
 // Frozen layers on 8-bit integers, all prompts in one forest (few rows would read the blocks exactly).
 TEST(SmolLM2, IntegersKeepTheLoss) {
   if (!std::filesystem::exists(checkpoint())) GTEST_SKIP() << checkpoint() << " is absent: run tools/setup";
-  if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI";
+  if (!int8_kernel()) GTEST_SKIP() << "no AVX-512 VNNI";
   const auto loaded = load_weights({.path = checkpoint().string(), .compute = "int8"});
   for (const auto* layer : loaded.model->linears()) ASSERT_TRUE(layer->int8_scales.defined()) << layer->name;
   const auto record = read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/smollm2_greedy.json");

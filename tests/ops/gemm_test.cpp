@@ -11,11 +11,18 @@
 #include "base/half.h"
 #include "base/random.h"
 #include "ops/gemm.h"
+#include "ops/gemm_emulated.h"
 #include "ops/int8_gemm.h"
 #include "ops/team.h"
 
 namespace retort {
 namespace {
+
+std::vector<const GemmKernel*> kernels_here() {   // and the one on tiles, by software
+  std::vector<const GemmKernel*> all(gemm_kernels().begin(), gemm_kernels().end());
+  all.push_back(&emulated_amx());
+  return all;
+}
 
 std::vector<float> normals(int64_t count, const std::string& purpose) {
   const Draws draws(9, purpose);
@@ -106,7 +113,7 @@ void expect_product(const GemmKernel& kernel, WeightType type, int64_t m, int64_
 
 TEST(Gemm, OddShapesEqualDoublePrecision) {
   at::set_num_threads(1);
-  for (const auto* kernel : gemm_kernels())
+  for (const auto* kernel : kernels_here())
     for (const auto activations : {Operand::f32, Operand::bf16})
       for (const bool transposed : {false, true})
         for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {1, 17, 5}, {2, 16, 33}, {3, 49, 64}, {7, 48, 31}, {15, 100, 7}, {33, 47, 129}, {65, 145, 50}})
@@ -115,7 +122,7 @@ TEST(Gemm, OddShapesEqualDoublePrecision) {
 
 TEST(Gemm, EveryStoredTypeIsDecodedByThePacker) {
   at::set_num_threads(1);
-  for (const auto* kernel : gemm_kernels())
+  for (const auto* kernel : kernels_here())
     for (const auto& info : all_types()) {
       const bool weights = info.block_elements > 1 || info.type == WeightType::f32 || info.type == WeightType::f16 || info.type == WeightType::bf16;
       if (!weights || info.type == WeightType::q8_k) continue;   // Q8_K is for activations
@@ -125,7 +132,7 @@ TEST(Gemm, EveryStoredTypeIsDecodedByThePacker) {
 
 TEST(Gemm, LongSumsGoInPasses) {
   at::set_num_threads(1);
-  for (const auto* kernel : gemm_kernels())
+  for (const auto* kernel : kernels_here())
     for (const bool transposed : {false, true}) {
       expect_product(*kernel, WeightType::q8_0, 15, transposed ? 7001 : 64, transposed ? 64 : 7008, transposed, Operand::f32);
       expect_product(*kernel, WeightType::bf16, 3, transposed ? 3073 : 50, transposed ? 50 : 3073, transposed, Operand::bf16);
@@ -136,7 +143,7 @@ TEST(Gemm, LongSumsGoInPasses) {
 TEST(Gemm, TermsShareTheirSum) {
   at::set_num_threads(1);
   constexpr int64_t kM = 19, kN = 64;
-  for (const auto* kernel : gemm_kernels()) {
+  for (const auto* kernel : kernels_here()) {
     std::vector<double> reference(kM * kN);
     std::vector<std::vector<float>> lefts;
     std::vector<Stored> rights;
@@ -163,7 +170,7 @@ TEST(Gemm, TermsShareTheirSum) {
 }
 
 TEST(Gemm, ScaledAdapters) {
-  for (const auto* kernel : gemm_kernels()) {
+  for (const auto* kernel : kernels_here()) {
     const auto b = stored(WeightType::f32, 40, 300, "b");
     const auto a = normals(6 * 300, "a");
     auto scaled = b;
@@ -220,8 +227,8 @@ TEST(Gemm, FewRowsReadTheBlocksThemselves) {
 // Integers: 127 steps for each 96 activations and each row of weights, so about half a percent of the result's size.
 TEST(Gemm, IntegersAreWithinTheirRounding) {
   at::set_num_threads(1);
-  if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI";
-  for (const auto* kernel : gemm_kernels()) {
+  if (!int8_kernel()) GTEST_SKIP() << "no AVX-512 VNNI";
+  for (const auto* kernel : kernels_here()) {
     if (kernel->lanes != 16) continue;
     for (const auto type : {WeightType::f32, WeightType::q4_1, WeightType::nf4_dq, WeightType::q6_k, WeightType::int8_row})
       for (const bool transposed : {false, true})
@@ -282,7 +289,7 @@ TEST(Gemm, TransposedLeftOperand) {
     for (const int64_t na : {1, 16, 37}) sizes.push_back({k, na, 53});
   sizes.push_back({1031, 200, 53});   // several parts of K, several blocks of rows
   sizes.push_back({515, 9, 700});     // several groups of columns
-  for (const auto* kernel : gemm_kernels())
+  for (const auto* kernel : kernels_here())
     for (const auto type : {Operand::f32, Operand::bf16})
       for (const auto& [k, na, nb] : sizes) {
         auto a = normals(k * na, "a"), b = normals(k * nb, "b");
@@ -313,7 +320,7 @@ TEST(Gemm, TransposedLeftOperand) {
 
 TEST(Gemm, PiecesEqualTheWhole) {
   constexpr int64_t kM = 19;
-  for (const auto* kernel : gemm_kernels())
+  for (const auto* kernel : kernels_here())
     for (const bool transposed : {false, true}) {
       const auto b = stored(WeightType::q8_0, transposed ? 64 : 160, transposed ? 160 : 64, "b");
       const auto a = normals(kM * 64, "a");
@@ -333,7 +340,7 @@ TEST(Gemm, PiecesEqualTheWhole) {
 
 TEST(Gemm, ThreadsGiveTheSameBits) {
   const auto b = stored(WeightType::q4_1, 200, 96, "b");
-  for (const auto* kernel : gemm_kernels())
+  for (const auto* kernel : kernels_here())
     for (const int64_t m : {5, 600}) {
       const auto a = normals(m * 96, "a");
       std::vector<float> one(static_cast<size_t>(m * 200)), two(one);

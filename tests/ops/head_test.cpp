@@ -86,7 +86,7 @@ TEST(Head, EveryStoredTypeEqualsItsWidenedSelf) {
 
 // Weights of 8 bits with a scale a row and probabilities of 8 bits with one in 96: half a percent of the gradient. The loss is none of it.
 TEST(Head, IntegersLeaveTheLossExactAndTheGradientClose) {
-  if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI";
+  if (!int8_kernel()) GTEST_SKIP() << "no AVX-512 VNNI";
   for (const auto type : {at::kFloat, at::kBFloat16})
     for (const auto stored : {WeightType::bf16, WeightType::q8_0})
       for (const int64_t vocabulary : {700, 2001}) {

@@ -128,19 +128,6 @@ double chunk_loss(Tensor& logits, const Rows& rows, size_t first, std::span<cons
   return std::accumulate(losses.begin(), losses.end(), 0.0);
 }
 
-std::vector<Tensor> leaves_of(const Linear& layer) {
-  std::vector<Tensor> leaves;
-  const auto take = [&](const Tensor& leaf) { if (leaf.defined() && leaf.requires_grad()) leaves.push_back(leaf); };
-  take(layer.weight.dense);
-  take(layer.bias);
-  if (layer.adapter) {
-    take(layer.adapter->a);
-    take(layer.adapter->b);
-    take(layer.adapter->magnitude);
-  }
-  return leaves;
-}
-
 // The products of so many rows with the whole vocabulary; heads that learn go through linear(), which counts its own.
 OperationWork work_of(size_t rows, const Head& head, const Tensor& hidden, int products) {
   const auto& weight = head.linear.weight;

@@ -4,6 +4,19 @@
 
 namespace retort {
 
+std::vector<Tensor> leaves_of(const Linear& layer) {
+  std::vector<Tensor> leaves;
+  const auto take = [&](const Tensor& leaf) { if (leaf.defined() && leaf.requires_grad()) leaves.push_back(leaf); };
+  take(layer.weight.dense);
+  take(layer.bias);
+  if (layer.adapter) {
+    take(layer.adapter->a);
+    take(layer.adapter->b);
+    take(layer.adapter->magnitude);
+  }
+  return leaves;
+}
+
 void add_head_gradients(const Weight& weight, const Tensor& x, const Tensor& dz, Tensor dx, Tensor& sum) {
   const auto type = x.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16;
   const auto& kernel = gemm_kernel(type);

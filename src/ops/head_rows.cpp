@@ -24,19 +24,6 @@ Tensor index_of(std::span<const int32_t> rows) {
   return index;
 }
 
-std::vector<Tensor> leaves_of(const Linear& layer) {
-  std::vector<Tensor> leaves;
-  const auto take = [&](const Tensor& leaf) { if (leaf.defined() && leaf.requires_grad()) leaves.push_back(leaf); };
-  take(layer.weight.dense);
-  take(layer.bias);
-  if (layer.adapter) {
-    take(layer.adapter->a);
-    take(layer.adapter->b);
-    take(layer.adapter->magnitude);
-  }
-  return leaves;
-}
-
 // What the asked rows cost, and with `recorded` the gradient of those rows [R,E] and of the head's leaves.
 struct Cost {
   double nats = 0;

@@ -11,12 +11,6 @@
 namespace retort {
 namespace {
 
-ByteTokenizer chat_tokenizer() {
-  ByteTokenizer tokenizer({"<|im_start|>", "<|im_end|>", "<s>"});
-  tokenizer.eos = 257;
-  tokenizer.bos = 258;
-  return tokenizer;
-}
 const ChatTemplate& chatml() { return *find_chat_template("chatml"); }
 
 std::string supervised(const Sample& sample, const ByteTokenizer& tokenizer) {

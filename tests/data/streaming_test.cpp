@@ -22,11 +22,6 @@
 namespace retort {
 namespace {
 
-ByteTokenizer chat_tokenizer() {
-  ByteTokenizer tokenizer({"<|im_start|>", "<|im_end|>"});
-  tokenizer.eos = 257;
-  return tokenizer;
-}
 const ChatTemplate& chatml() { return *find_chat_template("chatml"); }
 
 // Several sources: weights on both sides of one, a limit, texts that are split, equal records, rejected answers, groups, a bound side.

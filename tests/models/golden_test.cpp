@@ -3,29 +3,18 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
-#include "formats/weight_file.h"
+#include "formats/golden_file.h"   // tests/formats
 #include "base/error.h"
 #include "base/hash.h"
 #include "data/temporary_folder.h"   // tests/data
 #include "models/model.h"
 #include "models/read_config.h"
+#include "ops/tensors.h"   // tests/ops
 
 namespace retort {
 namespace {
 
 std::filesystem::path golden(const std::string& family) { return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family; }
-
-Tensor tensor_of(const WeightFile& file, const std::string& name) {
-  const auto* view = file.find(name);
-  if (!view) throw std::runtime_error("golden without " + name);
-  return at::from_blob(const_cast<std::byte*>(view->data.data()), view->shape, at::TensorOptions(at::kFloat)).clone();
-}
-
-// Largest difference relative to the largest value of the reference.
-double distance(const Tensor& ours, const Tensor& reference) {
-  EXPECT_EQ(ours.sizes(), reference.sizes());
-  return ((ours - reference).abs().max() / reference.abs().max().clamp_min(1e-6)).item<double>();
-}
 
 // Makes every weight an fp32 leaf, by checkpoint name.
 std::map<std::string, Tensor> train_all(Model& model) {

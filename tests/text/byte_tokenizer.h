@@ -37,4 +37,11 @@ class ByteTokenizer : public Tokenizer {
   std::vector<std::string> specials_;
 };
 
+inline ByteTokenizer chat_tokenizer() {
+  ByteTokenizer tokenizer({"<|im_start|>", "<|im_end|>", "<s>"});
+  tokenizer.eos = 257;
+  tokenizer.bos = 258;
+  return tokenizer;
+}
+
 }  // namespace retort

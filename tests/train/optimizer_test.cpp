@@ -4,25 +4,14 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "formats/weight_file.h"
+#include "formats/golden_file.h"   // tests/formats
+#include "ops/tensors.h"   // tests/ops
 #include "quant/dynamic8.h"
 #include "train/tiny_run.h"
 #include "train/update_loops.h"
 
 namespace retort {
 namespace {
-
-Tensor tensor_of(const WeightFile& file, const std::string& name) {
-  const auto* view = file.find(name);
-  if (!view) throw std::runtime_error("golden without " + name);
-  return at::from_blob(const_cast<std::byte*>(view->data.data()), view->shape, at::TensorOptions(at::kFloat)).clone();
-}
-
-// Largest difference relative to the largest value of the reference.
-double distance(const Tensor& ours, const Tensor& reference) {
-  EXPECT_EQ(ours.sizes(), reference.sizes());
-  return ((ours - reference).abs().max() / reference.abs().max()).item<double>();
-}
 
 OptimizerSpec spec_of(const std::string& kind) {
   OptimizerSpec spec;

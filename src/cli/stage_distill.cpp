@@ -61,6 +61,8 @@ Json to_json(const Quality& quality) {
 Quality quality_from(const Json& json) {
   return {json.at("rows"), json.at("forward_kl"), json.at("reverse_kl"), json.at("top1"), json.at("top5"), json.at("acceptance"), json.at("calibration_error"), json.at("nats"), json.at("bits_per_byte"), json.at("compared")};
 }
+Json to_json(const OwnAnswers& own) { return {{"answers", own.answers}, {"tokens", own.tokens}, {"reverse_kl", own.reverse_kl}}; }
+OwnAnswers own_answers_from(const Json& json) { return {json.at("answers"), json.at("tokens"), json.at("reverse_kl")}; }
 
 }  // namespace
 
@@ -85,7 +87,9 @@ std::string objective_inputs(const Recipe& recipe) {
   teacher.threads = 0;
   teacher.distillkit.clear();
   if (!teacher.url.empty()) teacher.server = {.model = teacher.server.model};   // how it was asked changes nothing
-  std::string text = print_spec(*recipe.distill) + print_spec(teacher);
+  auto distill = *recipe.distill;
+  distill.own_answers = {};   // nobody learns from them
+  std::string text = print_spec(distill) + print_spec(teacher);
   if (!recipe.teacher->distillkit.empty()) return text + distillkit_files(recipe.teacher->distillkit, teacher_cache_folder(recipe));
   if (!teacher.url.empty()) return text;
   for (const auto& file : model_files(teacher.path)) text += file.filename().string() + " " + sha256_file(file) + "\n";
@@ -148,6 +152,22 @@ ModelResult evaluate_teacher(Run& run) {
                               }});
 }
 
+// The first prompts of held-out samples after which both models have room for an answer.
+std::vector<std::vector<int32_t>> prompts_to_answer(Run& run, const ModelConfig& student, const ModelConfig& teacher) {
+  const auto& spec = run.recipe().distill->own_answers;
+  SampleSpec answer;
+  answer.max_tokens = spec.max_tokens;
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& record : run.dataset().held_out_records) {
+    if (static_cast<int64_t>(prompts.size()) == spec.count) break;
+    if (record.messages.empty()) continue;   // a text has no prompt
+    auto prompt = prompt_tokens(record, *run.model().tokenizer, run.chat());
+    const auto room = [&](const ModelConfig& config) { return answer_room(config, prompt.size(), answer) == spec.max_tokens; };
+    if (!prompt.empty() && room(student) && room(teacher)) prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
+
 Json compare_now(Run& run, bool baseline) {
   const auto& recipe = run.recipe();
   run.say("teacher", "comparing with the students ...");
@@ -168,6 +188,15 @@ Json compare_now(Run& run, bool baseline) {
   if (asked.other_tokens()) qualities.push_back(measure(nullptr, {teacher}, asked.dataset().held_out, *loaded.loaded.tokenizer).front());
   Json values = Json::array();
   for (size_t i = 0; i < qualities.size(); ++i) values.push_back({{"name", i < students.size() ? students[i].first : "teacher"}, {"quality", to_json(qualities[i])}});
+  if (asked.other_tokens()) return {{"models", values}};
+  const auto prompts = prompts_to_answer(run, students[0].second.model->config, teacher.model.config);
+  if (prompts.empty()) return {{"models", values}};
+  run.say("teacher", fmt::format("comparing on {} answers of each student ...", prompts.size()));
+  const Answering answering{tokenizer, stop_rules(students[0].second.model->config, tokenizer, &run.chat(), {}), {.threads = recipe.eval.threads, .batch = recipe.eval.batch}, static_cast<uint64_t>(recipe.train.seed)};
+  for (size_t i = 0; i < measured.size(); ++i) {
+    const auto answers = own_answers(recipe.distill->own_answers, measured[i], prompts, answering);
+    values[i]["own_answers"] = to_json(measure_own_answers(teacher, measured[i], answers, tokenizer, tokenizer.size(), recipe.eval.threads));
+  }
   return {{"models", values}};
 }
 
@@ -194,16 +223,17 @@ DistillResult compare_with_teacher(Run& run, const TrainingResult& training, con
   }
   measured(evaluate_teacher(run));
   auto inputs = run.sample_inputs();
-  inputs.add("objective", objective_inputs(recipe)).add("training", training.inputs).add("baseline", baseline ? baseline_inputs(run).sha256() : "");
+  inputs.add("objective", objective_inputs(recipe)).add("training", training.inputs).add("baseline", baseline ? baseline_inputs(run).sha256() : "").add("own answers", print_spec(recipe.distill->own_answers));
   const auto stage = run.ledger().run("compare with teacher", inputs, {}, [&] { return compare_now(run, baseline); });
   for (const auto& model : stage.values.at("models")) {
     const auto name = model.at("name").get<std::string>();
-    result.models.push_back({name, quality_from(model.at("quality")), tasks[name]});
+    result.models.push_back({name, quality_from(model.at("quality")), model.contains("own_answers") ? std::optional(own_answers_from(model.at("own_answers"))) : std::nullopt, tasks[name]});
   }
   std::string what;
-  for (const auto& [name, quality, scores] : result.models)
+  for (const auto& [name, quality, own, scores] : result.models)
     if (name != "teacher")
       what += (what.empty() ? "" : "; ") + name + (quality.compared ? fmt::format(": KL {:.4f}, top-1 {:.1f} %", quality.forward_kl, 100 * quality.top1) : fmt::format(": {:.3f} bits/byte", quality.bits_per_byte));
+  if (recipe.distill->own_answers.count > 0 && result.models[0].quality.compared && !result.models[0].own) what += "; on own answers not compared: no held-out sample has a prompt with room for one";
   result.lines.push_back({"agreement", what, stage.seconds, stage.skipped});
   run.say(result.lines.back());
   return result;
@@ -224,21 +254,32 @@ std::vector<Headline> task_columns(const TaskResult& task) {
 }  // namespace
 
 Table distill_table(const DistillResult& result) {
-  Table table{"What is left of the teacher", "On the supervised tokens of the held-out samples. KL in nats a token; accepted: expected tokens a teacher pass gives with four drafted by the student.",
-              {"model", "KL(t||s)", "KL(s||t)", "top-1", "top-5", "accepted", "calibration error", "perplexity", "bits/byte"}, {}};
+  Table table{"What is left of the teacher", "On the supervised tokens of the held-out samples. KL in nats a token; accepted: expected tokens a teacher pass gives with four drafted by the student.", {"model", "KL(t||s)", "KL(s||t)"}, {}};
+  const bool own_answers = !result.models.empty() && result.models[0].own;
+  if (own_answers) {
+    table.head.push_back("KL(s||t) own");
+    table.note += fmt::format(" Own: on the tokens of {} answers to held-out prompts that each student sampled itself.", result.models[0].own->answers);
+  }
+  for (const auto* title : {"top-1", "top-5", "accepted", "calibration error", "perplexity", "bits/byte"}) table.head.emplace_back(title);
   if (!result.models.empty())
     for (const auto& task : result.models[0].tasks)
       for (const auto& column : task_columns(task)) table.head.push_back(column.title);
-  for (const auto& [name, quality, tasks] : result.models) {
-    const auto& q = quality;
-    const auto compared = [&](std::string text) { return q.compared ? text : "-"; };
-    table.rows.push_back({name, compared(fmt::format("{:.4f}", q.forward_kl)), compared(fmt::format("{:.4f}", q.reverse_kl)), compared(fmt::format("{:.1f} %", 100 * q.top1)), compared(fmt::format("{:.1f} %", 100 * q.top5)),
-                          compared(fmt::format("{:.2f}", q.acceptance_length())), fmt::format("{:.3f}", q.calibration_error), fmt::format("{:.3f}", q.perplexity()), fmt::format("{:.3f}", q.bits_per_byte)});
+  for (const auto& [name, q, own, tasks] : result.models) {
+    std::vector<std::string> row = {name};
+    const auto compared = [&](std::string text) { row.push_back(q.compared ? std::move(text) : "-"); };
+    compared(fmt::format("{:.4f}", q.forward_kl));
+    compared(fmt::format("{:.4f}", q.reverse_kl));
+    if (own_answers) row.push_back(own ? fmt::format("{:.4f}", own->reverse_kl) : "-");
+    compared(fmt::format("{:.1f} %", 100 * q.top1));
+    compared(fmt::format("{:.1f} %", 100 * q.top5));
+    compared(fmt::format("{:.2f}", q.acceptance_length()));
+    for (const auto value : {q.calibration_error, q.perplexity(), q.bits_per_byte}) row.push_back(fmt::format("{:.3f}", value));
     for (const auto& task : tasks)
       for (const auto& column : task_columns(task)) {
         const auto* value = task.metric(column.metric);
-        table.rows.back().push_back(!value ? "-" : column.share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
+        row.push_back(!value ? "-" : column.share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
       }
+    table.rows.push_back(std::move(row));
   }
   return table;
 }

@@ -5,6 +5,7 @@
 
 #include "cli/run_stages.h"
 #include "cli/teacher.h"
+#include "distill/own_answers.h"
 #include "distill/quality.h"
 #include "report/page.h"
 #include "train/train.h"
@@ -27,6 +28,7 @@ std::string objective_inputs(const Recipe& recipe);
 struct DistilledModel {
   std::string name;                       // base, ce-only, distilled, teacher
   Quality quality;
+  std::optional<OwnAnswers> own;          // of students, where they were measured
   std::vector<TaskResult> tasks;
 };
 struct DistillResult {
@@ -34,7 +36,7 @@ struct DistillResult {
   std::vector<StageLine> lines;
 };
 // Trains the student without its teacher (distill.baseline), measures that student and the teacher by the recipe's tasks, as `base` and
-// `tuned` are already, and compares all with the teacher on the held-out samples. Nothing without a distill section.
+// `tuned` are already, and compares all with the teacher on the held-out samples, and students on their own answers. Nothing without a distill section.
 DistillResult compare_with_teacher(Run& run, const TrainingResult& training, const ModelResult& base, const ModelResult& tuned);
 
 Table distill_table(const DistillResult& result);

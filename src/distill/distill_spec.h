@@ -8,6 +8,7 @@
 #include "base/fields.h"
 #include "distill/feature_spec.h"
 #include "distill/on_policy_spec.h"
+#include "distill/own_answers_spec.h"
 #include "distill/select_spec.h"
 #include "distill/server_spec.h"
 
@@ -76,6 +77,7 @@ struct DistillSpec {
   std::optional<SelectSpec> select = {};
   std::vector<FeatureSpec> features = {};
   std::optional<OnPolicySpec> on_policy = {};
+  OwnAnswersSpec own_answers = {};
 
   template <class Visitor> void fields(Visitor& field) {
     field("loss", loss, one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "total_variation", "adaptive_kl", "uld"}),
@@ -89,6 +91,7 @@ struct DistillSpec {
     field.section("select", select, "positions at which the teacher is heard; absent: all that are supervised");
     field.list("features", features, "losses between layers of student and teacher besides (teacher.live: true)");
     field.section("on_policy", on_policy, "the student learns from its own answers, graded by the teacher");
+    field.section("own_answers", own_answers, "for the table of the report: answers that each model samples itself, on which it is compared with a teacher on disk that has its tokenizer");
   }
 };
 

@@ -6,6 +6,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "distill/objective.h"
+#include "distill/own_answers.h"
 
 namespace retort {
 namespace {
@@ -83,10 +84,9 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
   const at::NoGradGuard no_graph;
   const auto answers = generate(job.train.model, job.tokenizer, prompts, how, job.stops, job.train.compute, generating, nullptr, round * spec.prompts);
   for (size_t i = 0; i < answers.size(); ++i) {
-    Sample sample{prompts[i], std::vector<float>(prompts[i].size()), chosen[from_data + i].id};
-    for (const auto token : answers[i].tokens) sample.tokens.push_back(token), sample.weights.push_back(1);
-    // The token that ended the answer is the student's choice too.
-    if (answers[i].finish == Finish::stop_token && chosen[from_data + i].weights.back() != 0) sample.tokens.push_back(chosen[from_data + i].tokens.back()), sample.weights.push_back(1);
+    const auto& asked = chosen[from_data + i];
+    auto sample = answered(prompts[i], answers[i], asked.weights.back() != 0 ? std::optional(asked.tokens.back()) : std::nullopt);
+    sample.id = asked.id;
     if (sample.tokens.size() > prompts[i].size()) samples.push_back(std::move(sample));
     if (numbers) ++numbers->answers, numbers->answer_tokens += static_cast<int64_t>(answers[i].tokens.size());
   }

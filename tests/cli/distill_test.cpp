@@ -1,4 +1,5 @@
 // Runs with a teacher, of the built program on SmolLM2 and a handful of samples of our own.
+#include "base/json.h"
 #include "run_program.h"
 
 namespace retort {
@@ -23,7 +24,7 @@ std::string recipe(const Folder& folder, const std::string& teacher) {
       "run: {{folder: {}}}\n",
       kModel, teacher, folder.write("samples.jsonl", lines), (folder.path / "run").string());
 }
-const auto kTeacher = fmt::format("teacher: {{path: {}, compute: f32}}\ndistill: {{loss: forward_kl}}\n", kModel);
+const auto kTeacher = fmt::format("teacher: {{path: {}, compute: f32}}\ndistill: {{loss: forward_kl, own_answers: {{max_tokens: 8}}}}\n", kModel);
 
 TEST(DistilledRun, EndsWithAStudentAndATableOfWhatIsLeftOfTheTeacher) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
@@ -34,6 +35,7 @@ TEST(DistilledRun, EndsWithAStudentAndATableOfWhatIsLeftOfTheTeacher) {
   const auto table = first.out.find("What is left of the teacher");
   ASSERT_NE(table, std::string::npos) << first.out;
   for (const auto* name : {"\nbase ", "\nce-only ", "\ndistilled ", "\nteacher "}) EXPECT_NE(first.out.find(name, table), std::string::npos) << name << first.out;
+  EXPECT_NE(first.out.find("KL(s||t) own", table), std::string::npos) << first.out;
   for (const auto* name : {"teacher/part-00000.h5", "trained.safetensors", "ce-only/trained.safetensors", "export/model-Q4_K_M.gguf", "report.html"}) EXPECT_TRUE(fs::exists(folder.path / "run" / name)) << name;
   EXPECT_NE(retort("inspect '" + (folder.path / "run/export/model-Q4_K_M.gguf").string() + "'").out.find("llama.block_count = 2"), std::string::npos);
 
@@ -53,6 +55,33 @@ TEST(DistilledRun, EndsWithAStudentAndATableOfWhatIsLeftOfTheTeacher) {
   const auto taught = retort("teach '" + file + "'");
   EXPECT_EQ(taught.exit, 0) << taught.err;
   EXPECT_NE(taught.out.find("nothing was missing"), std::string::npos) << taught.out;
+
+  // Each student's own answers: in the record and on the page, and the same with the same seed.
+  const auto own_answers = [&] {
+    std::vector<Json> found;
+    const auto record = read_json(folder.path / "run/stages.json");
+    for (const auto& model : record.at("stages").at("compare with teacher").at("values").at("models")) found.push_back(model.value("own_answers", Json()));
+    return found;
+  };
+  const auto own = own_answers();
+  ASSERT_EQ(own.size(), 4u);
+  EXPECT_TRUE(own[3].is_null());   // the teacher
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(own[i].at("answers"), 4);
+    EXPECT_LE(own[i].at("tokens").get<int64_t>(), 4 * 8);
+    EXPECT_GT(own[i].at("reverse_kl").get<double>(), 0);
+    EXPECT_NE(first.out.find(fmt::format("{:.4f}", own[i].at("reverse_kl").get<double>()), table), std::string::npos) << first.out;
+  }
+  EXPECT_NE(read_text(folder.path / "run/report.html").find("KL(s||t) own"), std::string::npos);
+  const auto without = retort("run '" + file + "' distill.own_answers.count=0");
+  ASSERT_EQ(without.exit, 0) << without.err;
+  EXPECT_EQ(without.out.find("KL(s||t) own"), std::string::npos) << without.out;
+  const auto train = without.err.find("\ntrain  ");
+  ASSERT_NE(train, std::string::npos) << without.err;
+  EXPECT_NE(without.err.substr(train, without.err.find('\n', train + 1) - train).find("(done before)"), std::string::npos) << without.err;   // nobody learns from them
+  const auto again = retort("run '" + file + "'");
+  ASSERT_EQ(again.exit, 0) << again.err;
+  EXPECT_EQ(own_answers(), own);
 }
 
 TEST(DistilledRun, RefusesALossWithoutATeacherAndAnAdapterWithoutABase) {

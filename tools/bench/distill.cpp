@@ -2,9 +2,10 @@
 //   distill_bench bytes                      bytes a position of a cache file, V = 129,280 and 49,152, flat and Zipf distributions
 //   distill_bench unbiased MODEL TEXT        mean gradient over 10,000 draws against the dense one, in standard errors
 //   distill_bench speed MODEL TEXT           training step from the cache against cross-entropy: thread CPU time, resident memory
-//   distill_bench steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE
-//                                            whole training steps of a student (every weight, AdamW) on ROWS texts of LENGTH tokens: wall time a step, peak
-//                                            memory; OBJECTIVE is cross_entropy, or a row of distill.loss from a cache that is made first
+//   distill_bench steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER]
+//                                            whole training steps of a student (every weight) on ROWS texts of LENGTH tokens: wall time a step, peak memory
+//                                            while teaching and while training, and what lies there; OBJECTIVE is cross_entropy, or a row of distill.loss
+//                                            from a cache that is made first; OPTIMIZER a train.optimizer.kind (adamw)
 //   distill_bench kills TINY_MODEL FOLDER    1 million positions, killed 10 times at random, against an uninterrupted build
 #include <fmt/format.h>
 #include <sys/wait.h>
@@ -30,12 +31,15 @@ namespace {
 
 using namespace retort;
 
-uint64_t peak_bytes() {   // of this process so far
+uint64_t status_bytes(const std::string& what) {   // of this process
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);)
-    if (line.starts_with("VmHWM:")) return std::stoull(line.substr(6)) << 10;
+    if (line.starts_with(what + ":")) return std::stoull(line.substr(what.size() + 1)) << 10;
   return 0;
 }
+uint64_t peak_bytes() { return status_bytes("VmHWM"); }   // so far
+uint64_t resident_bytes() { return status_bytes("VmRSS"); }
+double mb(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 uint64_t forget_peak() {
   if (std::FILE* file = std::fopen("/proc/self/clear_refs", "w")) std::fputs("5", file), std::fclose(file);
   return peak_bytes();
@@ -160,8 +164,9 @@ void measure_speed(const std::string& path, const std::string& text) {
   }
 }
 
-void measure_steps(const std::string& student_path, const std::string& teacher_path, const std::string& text, size_t rows, size_t length, int64_t steps, const std::string& objective) {
+void measure_steps(const std::string& student_path, const std::string& teacher_path, const std::string& text, size_t rows, size_t length, int64_t steps, const std::string& objective, const std::string& optimizer) {
   const auto begin = std::chrono::steady_clock::now();
+  const auto program = resident_bytes();
   const ModelSpec spec{.path = student_path};
   auto student = load_model(spec);
   const auto compute = compute_type(spec);
@@ -171,7 +176,11 @@ void measure_steps(const std::string& student_path, const std::string& teacher_p
   const auto samples = text_samples(*student.tokenizer, text, rows, length);
   if (samples.size() < rows) throw RecipeError(text + ": too short a text");
   const auto folder = std::filesystem::temp_directory_path() / fmt::format("retort_bench_{}", ::getpid());
+  uint64_t weights = 0;
+  for (const auto& leaf : leaves) weights += leaf.tensor->nbytes();
+  const auto student_alone = resident_bytes();
   double teaching = 0;
+  uint64_t teaching_peak = 0;
   Objective trained = next_token_objective();
   if (objective != "cross_entropy") {
     const auto start = std::chrono::steady_clock::now();
@@ -182,29 +191,38 @@ void measure_steps(const std::string& student_path, const std::string& teacher_p
     teach(job);
     trained = cached_distillation({.loss = objective, .weight = 0.8}, open_whole_cache(job));
     teaching = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    teaching_peak = peak_bytes();
   }
   TrainSpec how;
   how.steps = steps + 1;
   how.batch.samples = static_cast<int64_t>(rows);
+  how.optimizer.kind = optimizer;
   how.optimizer.learning_rate = 1e-4;
   how.checkpoint.every = 0;
   std::vector<double> seconds;
   double first = 0, loss = 0;
+  uint64_t before_steps = 0, between_steps = 0;
   TrainWatch watch;
+  watch.on_start = [&](int64_t, int64_t) { before_steps = resident_bytes(); };   // without the teacher, with the optimizer's states
   watch.on_step = [&](const StepRecord& step) {
     if (step.step == 1) first = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     else seconds.push_back(step.seconds);
     loss = step.loss;
+    between_steps = resident_bytes();
   };
+  const auto earlier_peak = peak_bytes();
+  forget_peak();
   const std::vector<Sample> nothing;
   const TrainJob job{*student.model, leaves, samples, nothing, trained, compute, folder / "run", {}};
   train(how, job, watch);
-  const auto peak = peak_bytes();
+  const auto training_peak = peak_bytes(), peak = std::max(earlier_peak, training_peak);
   std::filesystem::remove_all(folder);
   std::sort(seconds.begin(), seconds.end());
   const double median = seconds[seconds.size() / 2];
-  fmt::print("{{\"bench\": \"steps\", \"objective\": \"{}\", \"compute\": \"{}\", \"tokens_per_s\": {:.1f}, \"peak_mb\": {:.1f}, \"first_step_s\": {:.2f}, \"teaching_s\": {:.2f}, \"loss\": {:.5f}}}\n", objective,
-             compute == at::kBFloat16 ? "bf16" : "f32", static_cast<double>(rows * length) / median, static_cast<double>(peak) / (1 << 20), first, teaching, loss);
+  fmt::print("{{\"bench\": \"steps\", \"objective\": \"{}\", \"optimizer\": \"{}\", \"compute\": \"{}\", \"tokens_per_s\": {:.1f}, \"peak_mb\": {:.1f}, \"first_step_s\": {:.2f}, \"teaching_s\": {:.2f}, \"loss\": {:.5f}, "
+             "\"memory_mb\": {{\"program\": {:.0f}, \"weights\": {:.0f}, \"student_loaded\": {:.0f}, \"teaching_peak\": {:.0f}, \"before_steps\": {:.0f}, \"training_peak\": {:.0f}, \"between_steps\": {:.0f}}}}}\n",
+             objective, optimizer, compute == at::kBFloat16 ? "bf16" : "f32", static_cast<double>(rows * length) / median, mb(peak), first, teaching, loss, mb(program), mb(weights), mb(student_alone), mb(teaching_peak),
+             mb(before_steps), mb(training_peak), mb(between_steps));
 }
 
 std::string hash_of(const std::filesystem::path& folder) {
@@ -262,11 +280,11 @@ int main(int count, char** arguments) try {
   if (what == "bytes") measure_bytes();
   else if (what == "unbiased" && count == 4) measure_bias(arguments[2], arguments[3]);
   else if (what == "speed" && count == 4) measure_speed(arguments[2], arguments[3]);
-  else if (what == "steps" && count == 9)
-    measure_steps(arguments[2], arguments[3], arguments[4], std::stoul(arguments[5]), std::stoul(arguments[6]), std::stol(arguments[7]), arguments[8]);
+  else if (what == "steps" && (count == 9 || count == 10))
+    measure_steps(arguments[2], arguments[3], arguments[4], std::stoul(arguments[5]), std::stoul(arguments[6]), std::stol(arguments[7]), arguments[8], count == 10 ? arguments[9] : "adamw");
   else if (what == "kills" && count == 4) measure_kills(arguments[2], arguments[3]);
   else {
-    fmt::print(stderr, "usage: distill_bench bytes | unbiased MODEL TEXT | speed MODEL TEXT | steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE | kills TINY_MODEL FOLDER\n");
+    fmt::print(stderr, "usage: distill_bench bytes | unbiased MODEL TEXT | speed MODEL TEXT | steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER] | kills TINY_MODEL FOLDER\n");
     return 2;
   }
   return 0;

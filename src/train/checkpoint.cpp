@@ -40,6 +40,7 @@ void require_equal(const fs::path& path, const std::vector<NamedBytes>& tensors)
     const auto* view = file.find(tensor.name);
     if (!view || view->data.size() != tensor.bytes.size() || std::memcmp(view->data.data(), tensor.bytes.data(), tensor.bytes.size()) != 0)
       throw Failure(fmt::format("{}: {}: reads back differently than it was written", path.string(), tensor.name));
+    view->file->release(view->data);   // pages that were read would count as this process's memory
   }
 }
 
@@ -177,6 +178,7 @@ void load_tensors(const fs::path& path, const std::vector<NamedBytes>& tensors) 
   for (const auto& tensor : tensors) {
     const auto* view = file.find(tensor.name);
     std::memcpy(tensor.bytes.data(), view->data.data(), view->data.size());
+    view->file->release(view->data);
   }
   file.require_unchanged();
 }

@@ -24,6 +24,7 @@
 #include "base/hash.h"
 #include "distill/objective.h"
 #include "distill/teach.h"
+#include "ops/memory.h"
 #include "train/train.h"
 #include "timing.h"
 
@@ -165,6 +166,7 @@ void measure_speed(const std::string& path, const std::string& text) {
 }
 
 void measure_steps(const std::string& student_path, const std::string& teacher_path, const std::string& text, size_t rows, size_t length, int64_t steps, const std::string& objective, const std::string& optimizer) {
+  keep_freed_memory();   // as the program does
   const auto begin = std::chrono::steady_clock::now();
   const auto program = resident_bytes();
   const ModelSpec spec{.path = student_path};

@@ -1,7 +1,9 @@
-// A value that another thread works out while nobody needs it yet.
+// A value that is worked out when somebody asks for it, or by another thread while nobody needs it yet.
 #pragma once
 #include <functional>
 #include <future>
+#include <memory>
+#include <mutex>
 #include <utility>
 
 namespace retort {
@@ -10,21 +12,35 @@ template <class T>
 class Later {
  public:
   Later() : Later(T{}) {}
-  Later(T value) {   // NOLINT(google-explicit-constructor): what is known already
+  Later(T value) : shared_(std::make_shared<Shared>()) {   // NOLINT(google-explicit-constructor): what is known already
     std::promise<T> promise;
     promise.set_value(std::move(value));
-    value_ = promise.get_future().share();
+    shared_->value = promise.get_future().share();
   }
-  // Begins at once, in a thread of its own, which the last copy waits for.
+  // Nothing is done before begin() or get().
   static Later of(std::function<T()> work) {
     Later later;
-    later.value_ = std::async(std::launch::async, std::move(work)).share();
+    later.shared_->work = std::move(work);
     return later;
   }
-  const T& get() const { return value_.get(); }   // what the work threw, where it did
+  // In a thread of its own, which the last copy waits for.
+  void begin() const {
+    std::call_once(shared_->begun, [&shared = *shared_] {
+      if (shared.work) shared.value = std::async(std::launch::async, std::move(shared.work)).share();
+    });
+  }
+  const T& get() const {   // throws what the work threw
+    begin();
+    return shared_->value.get();
+  }
 
  private:
-  std::shared_future<T> value_;
+  struct Shared {
+    std::once_flag begun;
+    std::function<T()> work;
+    std::shared_future<T> value;
+  };
+  std::shared_ptr<Shared> shared_;
 };
 
 }  // namespace retort

@@ -33,6 +33,7 @@ Exit prune_by_recipe(const PruneOptions& options) {
   if (std::filesystem::exists(options.folder) && !std::filesystem::is_empty(options.folder))
     throw RecipeError(fmt::format("{}: is there already; name a folder that is not", printable(options.folder)));
   auto source = load_model(recipe.model);
+  source.sha256.begin();
   const auto& chat = choose_chat_template(recipe.data.chat_template, source.chat_template_source);
   const auto dataset = load_dataset(recipe.data, *source.tokenizer, chat, nullptr, recipe.train.threads);
   const auto threads = usable_threads(recipe.train.threads);

@@ -68,6 +68,7 @@ OwnAnswers own_answers_from(const Json& json) { return {json.at("answers"), json
 
 LoadedModel load_student(const Recipe& recipe) {
   auto source = load_model(recipe.model);
+  source.sha256.begin();
   if (!recipe.prune) return source;
   if (recipe.prune->vocabulary) throw RecipeError("prune.vocabulary: the samples are tokenized before the cut; write the trimmed model with `retort prune` and name it in model.path");
   if (recipe.adapter.low_rank())

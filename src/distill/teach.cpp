@@ -22,6 +22,7 @@ std::string begun_with(const std::filesystem::path& cache) {
 Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache) {
   const ModelSpec model{.path = spec.path, .weights = spec.weights, .compute = spec.compute};
   Teacher teacher{load_model(model), at::kFloat, 0};
+  teacher.loaded.sha256.begin();
   teacher.vocabulary = teacher.loaded.tokenizer->size();
   const auto begun = begun_with(cache);
   teacher.compute = spec.compute == "auto" && !begun.empty() ? (begun.starts_with("bf16") ? at::kBFloat16 : at::kFloat) : compute_type(model);

@@ -59,7 +59,7 @@ struct LoadedModel {
   std::string chat_template_source;                 // jinja text, empty when the file has none
   const ChatTemplate* chat = nullptr;               // recognised by hash, or nullptr
   std::filesystem::path path;
-  Later<std::string> sha256;                        // of the weight file(s), which are read for it while others work
+  Later<std::string> sha256;                        // of the weight file(s), read for it on demand: who will ask begins it at once, others never wait for it
 };
 
 LoadedModel load_model(const ModelSpec& spec);

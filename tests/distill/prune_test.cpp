@@ -235,6 +235,7 @@ LoadedModel with_experts_per_token(const std::string& family, int64_t count) {
   config["num_experts_per_tok"] = count;
   std::ofstream(folder / "config.json") << config.dump();
   auto loaded = load_weights({.path = folder.string(), .weights = "f32"});
+  loaded.sha256.get();   // others read the file for it
   std::filesystem::remove_all(folder);
   return loaded;
 }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "data/temporary_folder.h"   // tests/data
+#include "models/experts.h"
 #include "models/model.h"
 #include "models/read_config.h"
 #include "ops/tensors.h"   // tests/ops
@@ -226,6 +227,14 @@ TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
     const auto loss = cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
     const auto gradients = torch::autograd::grad({loss.nats}, inputs);
     for (size_t i = 0; i < names.size(); ++i) EXPECT_LT(distance(gradients[i], tensor_of(reference, names[i])), 2e-5) << names[i];
+  }
+}
+
+TEST(SparseGolden, AnExpertSeesItsShareOfTheTokens) {   // 2 of 4 in mixtral, 2 of 6 in qwen3_moe
+  for (const auto& [family, share] : std::map<std::string, double>{{"llama", 1}, {"mixtral", 0.5}, {"qwen3_moe", 1.0 / 3}}) {
+    const auto loaded = load_weights({.path = golden(family).string()});
+    for (const auto* linear : loaded.model->linears())
+      EXPECT_EQ(token_share(loaded.model->config, linear->name), linear->name.find(".experts.") == std::string::npos ? 1 : share) << linear->name;
   }
 }
 

@@ -2,10 +2,10 @@
 //   distill_bench bytes                      bytes a position of a cache file, V = 129,280 and 49,152, flat and Zipf distributions
 //   distill_bench unbiased MODEL TEXT        mean gradient over 10,000 draws against the dense one, in standard errors
 //   distill_bench speed MODEL TEXT           training step from the cache against cross-entropy: thread CPU time, resident memory
-//   distill_bench steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER]
+//   distill_bench steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER [recompute]]
 //                                            whole training steps of a student (every weight) on ROWS texts of LENGTH tokens: wall time a step, peak memory
 //                                            while teaching and while training, and what lies there; OBJECTIVE is cross_entropy, or a row of distill.loss
-//                                            from a cache that is made first; OPTIMIZER a train.optimizer.kind (adamw)
+//                                            from a cache that is made first; OPTIMIZER a train.optimizer.kind (adamw); recompute: layers twice
 //   distill_bench kills TINY_MODEL FOLDER    1 million positions, killed 10 times at random, against an uninterrupted build
 #include <fmt/format.h>
 #include <sys/wait.h>
@@ -165,7 +165,7 @@ void measure_speed(const std::string& path, const std::string& text) {
   }
 }
 
-void measure_steps(const std::string& student_path, const std::string& teacher_path, const std::string& text, size_t rows, size_t length, int64_t steps, const std::string& objective, const std::string& optimizer) {
+void measure_steps(const std::string& student_path, const std::string& teacher_path, const std::string& text, size_t rows, size_t length, int64_t steps, const std::string& objective, const std::string& optimizer, bool recompute) {
   keep_freed_memory();   // as the program does
   const auto begin = std::chrono::steady_clock::now();
   const auto program = resident_bytes();
@@ -199,6 +199,7 @@ void measure_steps(const std::string& student_path, const std::string& teacher_p
   how.steps = steps + 1;
   how.batch.samples = static_cast<int64_t>(rows);
   how.optimizer.kind = optimizer;
+  how.recompute = recompute;
   how.optimizer.learning_rate = 1e-4;
   how.checkpoint.every = 0;
   std::vector<double> seconds;
@@ -282,11 +283,11 @@ int main(int count, char** arguments) try {
   if (what == "bytes") measure_bytes();
   else if (what == "unbiased" && count == 4) measure_bias(arguments[2], arguments[3]);
   else if (what == "speed" && count == 4) measure_speed(arguments[2], arguments[3]);
-  else if (what == "steps" && (count == 9 || count == 10))
-    measure_steps(arguments[2], arguments[3], arguments[4], std::stoul(arguments[5]), std::stoul(arguments[6]), std::stol(arguments[7]), arguments[8], count == 10 ? arguments[9] : "adamw");
+  else if (what == "steps" && count >= 9 && count <= 11)
+    measure_steps(arguments[2], arguments[3], arguments[4], std::stoul(arguments[5]), std::stoul(arguments[6]), std::stol(arguments[7]), arguments[8], count > 9 ? arguments[9] : "adamw", count > 10 && std::string(arguments[10]) == "recompute");
   else if (what == "kills" && count == 4) measure_kills(arguments[2], arguments[3]);
   else {
-    fmt::print(stderr, "usage: distill_bench bytes | unbiased MODEL TEXT | speed MODEL TEXT | steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER] | kills TINY_MODEL FOLDER\n");
+    fmt::print(stderr, "usage: distill_bench bytes | unbiased MODEL TEXT | speed MODEL TEXT | steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER [recompute]] | kills TINY_MODEL FOLDER\n");
     return 2;
   }
   return 0;

@@ -80,6 +80,10 @@ void add_int8_product(const GemmKernel& kernel, GemmRows a, int64_t m, const Int
 // Slots 0 to 7 are gemm's own.
 std::byte* scratch_bytes(int slot, int64_t bytes);
 
+// Whether a kernel gives the portable one's bits for a product of small integers. No machine that retort was written on has tiles: those are asked for
+// it before they are used.
+bool proven(const GemmKernel& kernel);
+
 // Every kernel that this machine can run, fastest instruction set first.
 std::span<const GemmKernel* const> gemm_kernels();
 // The one that products of activations of this type use: for bf16 the faster of bf16 arithmetic and fp32 arithmetic on widened

@@ -5,12 +5,6 @@
 
 #include <cstdint>
 
-namespace retort {
-namespace {
-constexpr int kLanes = 16, kVectors = 2, kRows[] = {8, 8};
-}
-}  // namespace retort
-
 #include "ops/gemm_amx_body.h"
 
 namespace retort {

@@ -1,6 +1,6 @@
 // The matrix products of GemmKernel and Int8Kernel on tiles (AMX). Their panels already are what a tile of the right operand is read from: 16 cells
 // of K by 16 columns. `Tiles` is the unit that does it: the CPU's, or one in software by which tests run what this machine cannot.
-// Included by files that define kLanes = 16, kVectors and kRows and then include gemm_body.h.
+// Includes gemm_body.h for its packers.
 //
 //   struct Tiles {
 //     static void configure(const TileShapes&);      // all tiles become zero
@@ -12,7 +12,14 @@
 //     static void release();
 //   };
 #pragma once
+#include <cstdint>
 #include <utility>
+
+namespace retort {
+namespace {
+constexpr int kLanes = 16, kVectors = 2, kRows[] = {8, 8};
+}
+}  // namespace retort
 
 #include "ops/gemm_body.h"
 #include "ops/int8_gemm.h"

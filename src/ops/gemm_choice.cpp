@@ -49,8 +49,10 @@ double peak_speed(const GemmKernel& kernel) {
   return best;
 }
 
-// No machine that retort was written on has tiles: there they are asked for proof. Small integers, so every order of summing gives the same bits.
+// Small integers, so every order of summing gives the same bits.
 constexpr int64_t kProofRows = 53, kProofInner = 150, kProofColumns = 77;
+
+}  // namespace
 
 bool proven(const GemmKernel& kernel) {
   const auto product = [](const GemmKernel& with) {
@@ -65,23 +67,23 @@ bool proven(const GemmKernel& kernel) {
 }
 
 bool proven(const Int8Kernel& kernel) {
-  const auto product = [](const Int8Kernel& with) {
-    constexpr int64_t kStride = 152, kGroups = 2, kWidth = 48;
+  constexpr int64_t kStride = 152, kGroups = 2;
+  const auto product = [](const Int8Kernel& with, int64_t width) {
     std::vector<uint8_t> codes(kProofRows * kStride);
     for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<uint8_t>(128 + i * 7 % 13 - 6);
-    std::vector<float> scales(kProofRows * kGroups, 0.5f), out(kProofRows * kWidth);
-    std::vector<int8_t> panel(kStride * kWidth);
+    std::vector<float> scales(kProofRows * kGroups, 0.5f), out(static_cast<size_t>(kProofRows * width));
+    std::vector<int8_t> panel(static_cast<size_t>(kStride * width));
     for (size_t i = 0; i < panel.size(); ++i) panel[i] = static_cast<int8_t>(i * 5 % 11 - 5);
-    std::vector<int32_t> corrections(kGroups * kWidth);
-    with.corrections(panel.data(), kStride, kWidth, corrections.data());
+    std::vector<int32_t> corrections(static_cast<size_t>(kGroups * width));
+    with.corrections(panel.data(), kStride, width, corrections.data());
     const Int8Rows rows{kProofRows, kStride, kGroups, codes.data(), kStride, scales.data()};
-    with.multiply(rows, panel.data(), corrections.data(), nullptr, kWidth, out.data(), kWidth, false);
+    with.multiply(rows, panel.data(), corrections.data(), nullptr, width, out.data(), width, false);
     return out;
   };
-  return product(kernel) == product(*int8_kernel_avx512());
+  for (const int64_t width : {16, 32, 48})
+    if (product(kernel, width) != product(*int8_kernel_avx512(), width)) return false;
+  return true;
 }
-
-}  // namespace
 
 std::span<const GemmKernel* const> gemm_kernels() {
   static const auto kernels = [] {

@@ -34,6 +34,8 @@ constexpr int64_t kInt8Group = 96;
 // One an instruction set; null where the CPU lacks it (VNNI for 512-bit vectors; tiles).
 const Int8Kernel* int8_kernel_avx512();
 const Int8Kernel* int8_kernel_amx();
+// As proven() of gemm.h, against VNNI, which this machine must have.
+bool proven(const Int8Kernel& kernel);
 // The one to use, or null.
 const Int8Kernel* int8_kernel();
 

@@ -9,15 +9,10 @@
 #include <vector>
 
 #include "base/random.h"
+#include "ops/gemm.h"
 #include "ops/gemm_emulated.h"
 
 #pragma GCC diagnostic ignored "-Wpsabi"   // vectors wider than this file's registers stay within it
-
-namespace retort {
-namespace {
-constexpr int kLanes = 16, kVectors = 2, kRows[] = {8, 8};
-}
-}  // namespace retort
 
 #include "ops/gemm_amx_body.h"
 
@@ -137,6 +132,23 @@ TEST(AmxInt8, EqualsVnniBitForBit) {
           ASSERT_EQ(one, two) << fmt::format("{} x {} x {}, {}", m, columns, k, add);
         }
       }
+}
+
+// What stands between an instruction that does something else than its manual says and a wrong training run.
+TEST(Proof, IsAskedOfTilesAndNotGivenByWrongOnes) {
+  EXPECT_TRUE(proven(emulated_amx()));
+  auto wrong = emulated_amx();
+  wrong.multiply = [](const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) { multiply_on_tiles<SoftwareTiles>(segments, count, rows - 1, store); };
+  EXPECT_FALSE(proven(wrong));
+  if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI to compare with";
+  auto integers = *int8_kernel_avx512();
+  integers.multiply = int8_multiply_on_tiles<SoftwareTiles>;
+  EXPECT_TRUE(proven(integers));
+  integers.multiply = [](const Int8Rows& rows, const void* panel, const int32_t*, const float* factors, int64_t columns, float* out, int64_t stride, bool add) {
+    const std::vector<int32_t> none(static_cast<size_t>(rows.groups * 48));
+    int8_multiply_on_tiles<SoftwareTiles>(rows, panel, none.data(), factors, columns, out, stride, add);
+  };
+  EXPECT_FALSE(proven(integers));
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ std::vector<fs::path> model_files(const fs::path& path) {
   const auto add = [&](const fs::path& file) {
     if (std::find(files.begin(), files.end(), file) == files.end()) files.push_back(file);
   };
-  if (!fs::exists(path)) throw FormatError(printable(path.string()) + ": no such model folder or file; does model.path name it?");
+  require_model_path("model.path: " + printable(path.string()), path);
   const bool folder = fs::is_directory(path);
   const auto weights = folder ? open_safetensors_folder(path) : open_gguf(path);
   for (const auto& tensor : weights.tensors) add(tensor.file->name());

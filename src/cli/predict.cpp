@@ -192,10 +192,9 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   const auto boundary = width * static_cast<double>(config.hidden);
   const auto saved = recipe.train.recompute ? layers * boundary + layer : layers * layer;
   const bool head_learns = recipe.adapter.kind == "full" || named("lm_head", recipe.adapter.modules_to_save);
-  const auto matrix = 4.0 * static_cast<double>(config.vocabulary * config.hidden);
-  // A frozen head keeps rows of fp32 gradient; one that learns holds logits, and a second gradient of a matrix that is the embedding too.
+  // A frozen head keeps rows of fp32 gradient; one that learns holds logits.
   const auto targets = static_cast<double>(work.most_targets);
-  const auto head = head_learns ? 2 * std::min(kLogitBytes, targets * static_cast<double>(config.vocabulary) * width) + matrix * (config.tied_head && recipe.adapter.kind == "full" ? 1 : 0)
+  const auto head = head_learns ? 2 * std::min(kLogitBytes, targets * static_cast<double>(config.vocabulary) * width)
                                 : targets * static_cast<double>(config.hidden) * (4 + 3 * width);
   // Gradients of the weights themselves are products of transposed rows.
   const auto transposed = recipe.adapter.kind == "full" ? rows * width * static_cast<double>(config.experts > 0 ? config.expert_intermediate : config.intermediate) : 0;

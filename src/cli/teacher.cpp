@@ -35,7 +35,7 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
     return;
   }
   const auto& path = recipe.teacher->path;
-  if (!std::filesystem::exists(path)) throw RecipeError(fmt::format("teacher.path: {}: no such model folder or .gguf file", printable(path)));
+  require_model_path("teacher.path: " + printable(path), path);
   const auto teacher = load_model({.path = path});
   if (recipe.distill->alignment == "tokens" || recipe.distill->on_policy) require_same_tokens(*teacher.tokenizer, *student.tokenizer);
   const Features names_layers_that_are_there(recipe.distill->features, student.model->config, teacher.model->config, 0);

@@ -174,11 +174,19 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
 
 }  // namespace
 
+void require_model_path(const std::string& named, const std::filesystem::path& path) {
+  if (std::filesystem::exists(path)) return;
+  std::string what_to_do;
+  for (auto folder = path.lexically_normal(); folder.has_relative_path() && folder.has_parent_path(); folder = folder.parent_path())
+    if (folder.filename() == "export") what_to_do = "; an export of " + printable(folder.parent_path().string()) + ": first run the recipe that writes there";
+  throw FormatError(named + ": no such model folder or file" + what_to_do);
+}
+
 LoadedModel load_weights(const ModelSpec& spec) {
   LoadedModel loaded;
   loaded.path = spec.path;
   const auto wanted = wanted_type(spec);
-  if (!std::filesystem::exists(spec.path)) throw FormatError(printable(spec.path) + ": no such model folder or file");
+  require_model_path(printable(spec.path), spec.path);
   const bool folder = std::filesystem::is_directory(spec.path);
   auto file = folder ? open_safetensors_folder(spec.path) : open_gguf(spec.path);
   ModelConfig config;

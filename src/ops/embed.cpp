@@ -8,6 +8,12 @@
 
 namespace retort {
 
+void RowGradient::add_to(Tensor& sum) const {
+  if (!matrix.defined()) return;
+  if (!sum.defined()) sum = at::zeros(matrix.sizes(), at::TensorOptions(at::kFloat));
+  sum.index_add_(0, tokens, rows.to(at::kFloat), factor);
+}
+
 Tensor embed(const Weight& embedding, const Pass& pass, double scale) {
   const auto type = pass.compute;
   const auto factor = at::scalar_tensor(scale, at::TensorOptions(type)).item<double>();
@@ -38,10 +44,16 @@ Tensor embed(const Weight& embedding, const Pass& pass, double scale) {
       for (int64_t i = 0; i < n * width; ++i) out[i] = static_cast<float>(size * (2 * draws.uniform(static_cast<uint64_t>(i)) - 1));
       x.add_(noise);
     }
-    return {x, [tokens = pass.tokens, rows = embedding.rows, width, factor](const Tensor& dx) -> Tensors {
-      auto gradient = at::zeros({rows, width}, at::TensorOptions(at::kFloat));
-      gradient.index_add_(0, tokens, dx.to(at::kFloat), factor);
-      return {gradient};
+    return {x, [tokens = pass.tokens, matrix = embedding.dense, factor, elsewhere = pass.embedding_gradient](const Tensor& dx) -> Tensors {
+      RowGradient gradient{matrix, tokens, dx, factor};
+      if (elsewhere) {
+        if (elsewhere->matrix.defined()) throw std::logic_error("one place for the embedding's gradient, and two passes");
+        *elsewhere = std::move(gradient);
+        return {Tensor()};
+      }
+      Tensor sum;
+      gradient.add_to(sum);
+      return {sum};
     }};
   });
 }

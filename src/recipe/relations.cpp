@@ -92,6 +92,8 @@ void check_features(const Recipe& recipe, const YamlNode& root, std::vector<Prob
   const bool live = recipe.teacher && recipe.teacher->live;
   if (distill.alignment == "bytes" && live) add("alignment", "bytes are carried from a cache; set teacher.live to false");
   if (distill.alignment == "bytes" && distill.on_policy) add("alignment", "the student's own answers are graded token by token; distill.on_policy needs a teacher of the same tokenizer");
+  if (distill.on_policy && recipe.data.loss == "all")
+    add("on_policy", "the student answers what stands before the first token that is learned, and data.loss is all; set data.loss to completion");
   if (distill.loss == "uld" && live) add("loss", "uld compares with a cache; set teacher.live to false");
   if (distill.loss == "uld" && distill.on_policy) add("loss", "uld has no rounds; leave distill.on_policy out or choose another loss");
   if (distill.loss == "uld" && distill.select) add("select", "uld hears the teacher at every position; leave distill.select out");

@@ -9,6 +9,7 @@
 
 #include "base/profile.h"
 #include "base/stop.h"
+#include "ops/embed.h"
 #include "ops/workers.h"
 
 namespace retort {
@@ -32,13 +33,14 @@ double cost(const std::vector<Forest>& forests, int64_t threads) {
 
 struct Part {
   std::vector<Tensor> gradients;
+  std::shared_ptr<RowGradient> of_embedding = std::make_shared<RowGradient>();   // which is not among them
   double nats = 0, weight = 0;
 };
 
 // Adds parts in forest order, whichever thread brings them, and holds at most `threads` that wait for an earlier one.
 class OrderedSum {
  public:
-  OrderedSum(StepSums& sums, int64_t threads) : sums_(sums), limit_(static_cast<size_t>(threads)) {}
+  OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads) : sums_(sums), leaves_(leaves), limit_(static_cast<size_t>(threads)) {}
 
   void add(int64_t index, Part part) {
     std::unique_lock lock(mutex_);
@@ -78,11 +80,14 @@ class OrderedSum {
       else if (gradient.scalar_type() == at::kFloat && gradient.is_contiguous() && gradient.storage().use_count() == 1) sum = std::move(gradient);
       else sum = gradient.to(at::kFloat, false, true, at::MemoryFormat::Contiguous);
     }
+    for (size_t i = 0; i < leaves_.size(); ++i)
+      if (leaves_[i].is_same(part.of_embedding->matrix)) part.of_embedding->add_to(sums_.gradients[i]);
     sums_.nats += part.nats;
     sums_.weight += part.weight;
   }
 
   StepSums& sums_;
+  const std::vector<Tensor>& leaves_;
   const size_t limit_;
   std::mutex mutex_;
   std::condition_variable room_;
@@ -127,7 +132,7 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
   sums.gradients.resize(leaves.size());
   const auto count = static_cast<int64_t>(plan.forests.size()), first = sums.forests;
   if (first == count) return true;
-  OrderedSum sum(sums, threads);
+  OrderedSum sum(sums, leaves, threads);
   // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
   const auto abreast = std::min(threads, count), inner = threads / abreast;
   run_workers(std::min(abreast, count - first) * inner, count - first, [&](int64_t i) {
@@ -137,7 +142,9 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
       const auto& forest = plan.forests[static_cast<size_t>(index)];
       const Span span({"between operations", "forest"});
       Part part;
-      const auto loss = objective(model, forest, make_pass(forest, index));
+      auto pass = make_pass(forest, index);
+      pass.embedding_gradient = part.of_embedding;
+      const auto loss = objective(model, forest, pass);
       part.nats = loss.nats.defined() ? loss.nats.item<double>() : 0;
       part.weight = loss.weight;
       if (loss.nats.defined() && loss.nats.requires_grad())

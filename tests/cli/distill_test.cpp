@@ -146,6 +146,27 @@ TEST(DistilledRun, ATeacherMayHaveAnotherTokenizer) {
   EXPECT_NE(refused.err.find("its tokenizer is not the student's: token "), std::string::npos) << refused.err;
 }
 
+// Rounds from a recipe: the student answers whole prompts, and what is learned are its answers alone.
+TEST(DistilledRun, AStudentLearnsFromItsOwnAnswersInRounds) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto ran = retort("run '" + folder.write("r.yaml", recipe(folder, kTeacher)) + "' 'export.gguf=[]' distill.baseline=false distill.own_answers.count=0 distill.loss=reverse_kl " +
+                          "distill.on_policy.rounds=2 distill.on_policy.prompts=4 distill.on_policy.data_share=0 distill.on_policy.max_tokens=8");
+  ASSERT_EQ(ran.exit, 0) << ran.err;
+  for (int round = 0; round < 2; ++round) {
+    const auto line = ran.err.find(fmt::format("round {}: ", round));
+    ASSERT_NE(line, std::string::npos) << ran.err;
+    int answers = 0, tokens = 0, positions = 0;
+    ASSERT_EQ(std::sscanf(ran.err.c_str() + line, "round %*d: %d answers of %d tokens in %*[^,], %d positions", &answers, &tokens, &positions), 3) << ran.err.substr(line, 200);
+    EXPECT_EQ(answers, 4);
+    EXPECT_LE(tokens, 4 * 8);
+    EXPECT_GE(positions, tokens);            // an answer's end is graded too
+    EXPECT_LE(positions, tokens + answers);
+    EXPECT_TRUE(fs::exists(folder.path / fmt::format("run/round-{:02}/teacher/part-00000.h5", round)));
+  }
+  EXPECT_TRUE(fs::exists(folder.path / "run/trained.safetensors"));
+}
+
 TEST(DistilledRun, RefusesFeaturesFromACache) {
   Folder folder;
   const auto refused = retort("run '" + folder.write("r.yaml", recipe(folder, kTeacher)) + "' 'distill.features=[{kind: hidden, student: 1, teacher: 29}]'");
@@ -157,7 +178,9 @@ TEST(DistilledRun, ATeacherThatCannotTeachIsRefusedBeforeAnythingIsWritten) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;
   const auto file = folder.write("r.yaml", recipe(folder, kTeacher));
-  expect_one_line(retort("run '" + file + "' teacher.path=no.gguf"), 2, "retort: teacher.path: no.gguf: no such model folder or .gguf file");
+  expect_one_line(retort("run '" + file + "' teacher.path=no.gguf"), 2, "retort: teacher.path: no.gguf: no such model folder or file");
+  expect_one_line(retort("run '" + file + "' teacher.path=runs/no-teacher/export/merged"), 2,
+                  "retort: teacher.path: runs/no-teacher/export/merged: no such model folder or file; an export of runs/no-teacher: first run the recipe that writes there");
   expect_one_line(retort("run '" + file + "' teacher.live=true 'distill.features=[{kind: hidden, student: 1, teacher: 30}]'"), 2,
                   "retort: distill.features[0].teacher: layer 30 is asked for; the teacher has 30, counted from 0");
   expect_one_line(retort("run '" + file + "' prune.layers=0 'prune.keep_layers=[0, 30]'"), 2, "retort: prune.keep_layers: layer 30 is asked for; the model has 30, counted from 0");

@@ -318,6 +318,23 @@ TEST(Embed, LooksUpQuantizedRowsAndGivesGradientsToDenseOnes) {
   EXPECT_LT(distance(ours, reference), 1e-6);
 }
 
+TEST(Embed, PutsTheGradientOfItsMatrixWhereAPassAsks) {
+  auto pass = make_pass(small_forest(), at::kFloat);
+  const auto dense = dense_weight(random({19, 32}, 1).requires_grad_());
+  const auto dy = random({pass.size(), 32}, 5);
+  const auto reference = torch::autograd::grad({embed(dense, pass, 2)}, {dense.dense}, {dy})[0];
+  pass.embedding_gradient = std::make_shared<RowGradient>();
+  const auto y = embed(dense, pass, 2), again = embed(dense, pass, 2);
+  EXPECT_FALSE(torch::autograd::grad({y}, {dense.dense}, {dy}, std::nullopt, false, true)[0].defined());
+  EXPECT_TRUE(pass.embedding_gradient->matrix.is_same(dense.dense));
+  Tensor sum;
+  pass.embedding_gradient->add_to(sum);
+  EXPECT_TRUE(sum.equal(reference));
+  pass.embedding_gradient->add_to(sum);
+  EXPECT_LT(distance(sum, 2 * reference), 1e-6);
+  EXPECT_THROW(torch::autograd::grad({again}, {dense.dense}, {dy}, std::nullopt, false, true), std::logic_error);   // the first is not overwritten
+}
+
 TEST(Embed, NoiseIsKeyedAndBounded) {
   auto pass = make_pass(small_forest(), at::kFloat);
   const auto dense = dense_weight(at::zeros({19, 32}));

@@ -41,4 +41,22 @@ TEST(Relations, ExportsFitTheAdapter) {
   EXPECT_NE(error_of("export: {gguf: [Q8_0, Q8_0]}").find("export.gguf: 'Q8_0' is listed twice"), std::string::npos);
 }
 
+TEST(Relations, DistillationFitsItsTeacher) {
+  const auto error = [](const std::string& teacher, const std::string& distill, const std::string& rest = "") {
+    return error_of("teacher: {path: t.gguf" + teacher + "}\ndistill: {" + distill + "}\n" + rest);
+  };
+  const auto expect = [](const std::string& found, const std::string& wanted) { EXPECT_NE(found.find(wanted), std::string::npos) << found; };
+  EXPECT_EQ(error("", "on_policy: {rounds: 2}"), "accepted");
+  EXPECT_EQ(error("", "on_policy: {rounds: 2}", "data: {loss: last_answer}"), "accepted");
+  EXPECT_EQ(error("", "loss: forward_kl", "data: {loss: all}"), "accepted");
+  expect(error("", "on_policy: {rounds: 2}", "data: {loss: all}"), "r.yaml:3:22: distill.on_policy: the student answers what stands before the first token");
+  expect(error("", "alignment: bytes, on_policy: {rounds: 2}"), "distill.alignment: the student's own answers");
+  expect(error(", live: true", "alignment: bytes"), "distill.alignment: bytes are carried from a cache");
+  expect(error(", live: true", "loss: uld"), "distill.loss: uld compares with a cache");
+  expect(error("", "loss: uld, on_policy: {rounds: 2}"), "distill.loss: uld has no rounds");
+  expect(error("", "loss: uld, select: {by: entropy, at_least: 0.5}"), "distill.select: uld hears the teacher at every position");
+  expect(error("", "features: [{kind: hidden, student: 1, teacher: 2}]"), "distill.features: a cache keeps no features");
+  expect(error("", "on_policy: {rounds: 2}, features: [{kind: hidden, student: 1, teacher: 2}]"), "distill.features: rounds are graded into a cache");
+}
+
 }  // namespace retort

@@ -57,6 +57,30 @@ TEST(Step, TheSameSamplesInOneForestOrSixteenGiveTheSameGradient) {
   }
 }
 
+// The embedding's gradient joins the sums past the graph; what the graph alone gives is the reference, over a head of its own and one that is the embedding.
+TEST(Step, EveryWeightGetsWhatTheGraphAloneGives) {
+  AdapterSpec full;
+  full.kind = "full";
+  for (const auto* family : {"llama", "gemma2", "qwen3"}) {
+    TinyRun run(full, family);
+    const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 1);
+    ASSERT_GT(plan.forests.size(), 2u);
+    std::vector<Tensor> leaves, reference(run.leaves.size());
+    for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
+    for (const auto& forest : plan.forests) {
+      const auto loss = next_token_objective()(*run.loaded.model, forest, make_pass(forest, at::kFloat));
+      const auto gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
+      for (size_t i = 0; i < leaves.size(); ++i) reference[i] = reference[i].defined() ? reference[i] + gradients[i] : gradients[i].clone();
+    }
+    const auto sums = sums_of(run, plan, 2);
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      const auto largest = reference[i].abs().max().item<double>();
+      EXPECT_GT(largest, 0) << family << " " << run.leaves[i].name;
+      EXPECT_LT((sums.gradients[i] - reference[i]).abs().max().item<double>() / largest, 2e-6) << family << " " << run.leaves[i].name;
+    }
+  }
+}
+
 TEST(Step, SumsDoNotDependOnWhichThreadEndsFirst) {
   TinyRun run;
   move_b(run);

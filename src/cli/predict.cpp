@@ -198,10 +198,13 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                                 : targets * static_cast<double>(config.hidden) * (4 + 3 * width);
   // Gradients of the weights themselves are products of transposed rows.
   const auto transposed = recipe.adapter.kind == "full" ? rows * width * static_cast<double>(config.experts > 0 ? config.expert_intermediate : config.intermediate) : 0;
-  // Every forest at work has gradients of its own; the first becomes the sum, which further ones wait for.
-  const auto own = 4 * trainable * (std::min(static_cast<double>(work.most_forests), threads + 1) - 1);
+  // Every forest at work has gradients of its own; the first becomes the sum, which further ones wait for. Those of matrices, the head's aside,
+  // go into the sum at once but for what one forest is ahead of another.
+  const auto others = std::max(0.0, std::min(static_cast<double>(work.most_forests), threads + 1) - 1);
+  const auto waiting = recipe.adapter.kind == "full" ? 4.0 * static_cast<double>(config.vocabulary * config.hidden) : 4 * trainable;
+  const auto own = waiting * others + (4 * trainable - waiting) * std::min(1.0, others);
   const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) * static_cast<double>(recipe.eval.row_tokens) * width * numbers.passing;
-  need.passes = bytes_of(recipe.adapter.kind == "none" ? looked_at : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed + threads * head + std::max(0.0, own)));
+  need.passes = bytes_of(recipe.adapter.kind == "none" ? looked_at : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed + threads * head + own));
 
   // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in fp32.
   for (const auto& task : recipe.eval.tasks) {

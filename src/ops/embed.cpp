@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "ops/differentiable.h"
+#include "ops/gradient_sink.h"
 
 namespace retort {
 
@@ -44,13 +45,9 @@ Tensor embed(const Weight& embedding, const Pass& pass, double scale) {
       for (int64_t i = 0; i < n * width; ++i) out[i] = static_cast<float>(size * (2 * draws.uniform(static_cast<uint64_t>(i)) - 1));
       x.add_(noise);
     }
-    return {x, [tokens = pass.tokens, matrix = embedding.dense, factor, elsewhere = pass.embedding_gradient](const Tensor& dx) -> Tensors {
+    return {x, [tokens = pass.tokens, matrix = embedding.dense, factor, sink = pass.gradients](const Tensor& dx) -> Tensors {
       RowGradient gradient{matrix, tokens, dx, factor};
-      if (elsewhere) {
-        if (elsewhere->matrix.defined()) throw std::logic_error("one place for the embedding's gradient, and two passes");
-        *elsewhere = std::move(gradient);
-        return {Tensor()};
-      }
+      if (sink && sink->take_rows(gradient)) return {Tensor()};
       Tensor sum;
       gradient.add_to(sum);
       return {sum};

@@ -81,6 +81,8 @@ void set_value(uint16_t& x, float value) { x = float_to_bf16(value); }
 // to the head's leaves when `recorded`; values of z are to be changed through z.detach() alone.
 template <class Chunk>
 void each_chunk(const Tensor& hidden, const Rows& rows, const Head& head, const Pass& pass, bool recorded, Chunk&& chunk) {
+  auto each = pass;
+  each.gradients = nullptr;   // of every chunk, for the caller to add
   const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
   const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
   for (size_t first = 0; first < rows.row.size(); first += most) {
@@ -88,7 +90,7 @@ void each_chunk(const Tensor& hidden, const Rows& rows, const Head& head, const 
     auto x = hidden.detach().index_select(0, index_of(rows.row, first, count));
     if (recorded) x.requires_grad_();
     const at::AutoGradMode graph(recorded);
-    const auto z = linear(x, head.linear, pass);
+    const auto z = linear(x, head.linear, each);
     const at::NoGradGuard no_graph;
     auto values = z.detach();
     cap_logits(values, head.soft_cap);

@@ -61,6 +61,8 @@ Cost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const H
   if (recorded) cost.gradient = at::empty({static_cast<int64_t>(rows.size()), hidden.size(1)}, hidden.options());
   cost.leaf_gradients.resize(leaves.size());
   const bool matrix_alone = is_plain(head.linear) && leaves.size() == 1;
+  auto each = pass;
+  each.gradients = nullptr;   // of every chunk, added here
   const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
   const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
   for (size_t first = 0; first < rows.size(); first += most) {
@@ -69,7 +71,7 @@ Cost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const H
     const at::AutoGradMode graph(graphed);
     auto x = hidden.detach().index_select(0, index_of(part));
     if (graphed) x.requires_grad_();
-    const auto z = linear(x, head.linear, pass);
+    const auto z = linear(x, head.linear, each);
     {
       const at::NoGradGuard no_graph;
       auto values = z.detach();   // the same memory, which nothing in the graph reads

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
+#include "ops/gradient_sink.h"
 #include "ops/int8_gemm.h"
 #include "ops/team.h"
 
@@ -128,10 +129,10 @@ Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low
   return y;
 }
 
-// Gradients of one group of layers: [dx, then dweight, dbias, da, db, dmagnitude of each layer].
+// Gradients of one group of layers: [dx, then dweight (undefined where the sink took it), dbias, da, db, dmagnitude of each layer].
 // all_a: every layer's A below each other, where no dropout tells their inputs apart.
 Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tensor& x, const Tensor& low, const Tensor& all_a, const std::vector<Part>& parts, int64_t in, bool wants_x,
-                       uint64_t dropout_key) {
+                       uint64_t dropout_key, GradientSink* sink) {
   constexpr size_t kEach = 5;
   Tensors gradients(1 + kEach * parts.size());
   Tensors dzs(parts.size());                      // gradients of x W^T + s u B^T
@@ -158,7 +159,10 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
       dz = dy * part.size.to(dy.scalar_type());
     }
     dx_terms.push_back({rows_of(dz), part.weight.operand(true), part.integer_scales()});
-    if (part.weight.trainable()) gradient[0] = product_over_rows(kernel, dz, x).to(part.weight.dense.scalar_type());
+    if (part.weight.trainable()) {
+      auto of_weight = product_over_rows(kernel, dz, x).to(part.weight.dense.scalar_type());
+      if (!sink || !sink->take(part.weight.dense, of_weight)) gradient[0] = std::move(of_weight);
+    }
     if (!part.adapted()) continue;
     auto v_part = v.narrow(1, part.low_first, part.rank());
     const GemmTerm v_term{rows_of(dz), matrix_of(part.b, true, part.scaling)};
@@ -260,8 +264,8 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
     }
     if (!recorded) return {values, nullptr};
     const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.weight.trainable() || (part.adapted() && part.a.requires_grad()); });
-    return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(), key = pass.dropout_key, &kernel](const Tensors& dys) {
-      return backward_parts(kernel, dys, saved, low, all_a, parts, in, wants_x, key);
+    return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(), key = pass.dropout_key, sink = pass.gradients, &kernel](const Tensors& dys) {
+      return backward_parts(kernel, dys, saved, low, all_a, parts, in, wants_x, key, sink);
     }};
   });
 }

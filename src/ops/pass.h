@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <functional>
-#include <memory>
 #include <optional>
 #include <vector>
 
@@ -15,7 +14,7 @@ namespace retort {
 using at::Tensor;
 struct Linear;       // ops/linear.h
 struct AttendRule;   // ops/attend.h
-struct RowGradient;  // ops/embed.h
+class GradientSink;  // ops/gradient_sink.h
 
 // Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim], held in fp32, bf16 or 8 bits. Rows are handed out by
 // whoever generates; a segment's rows are contiguous, so `AttendBlock.keys` names cache rows when a cache is in use.
@@ -38,7 +37,7 @@ struct Pass {
   uint64_t dropout_key = 0;            // draws are keyed by (this, layer name, row, column)
   bool recompute = false;              // keep only layer boundaries and recompute inside each layer in backward
   float embedding_noise = 0;           // NEFTune alpha (arXiv:2310.05914), 0 = off
-  std::shared_ptr<RowGradient> embedding_gradient;   // where there is one, embed's backward puts the matrix's gradient here, not into the graph
+  GradientSink* gradients = nullptr;   // where there is one, gradients of linear layers' weights and of the embedding go there, not into the graph
 
   std::function<void(const Linear& layer, const Tensor& x)> observe;   // hears what enters each linear layer; for measuring
   // With their graph: what leaves each layer [N,E]; rotated queries [N,H,D] and keys [N,K,D] with the rule of their layer.

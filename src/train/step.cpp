@@ -3,14 +3,11 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <map>
-#include <mutex>
 
 #include "base/profile.h"
 #include "base/stop.h"
-#include "ops/embed.h"
 #include "ops/workers.h"
+#include "train/ordered_sum.h"
 
 namespace retort {
 namespace {
@@ -32,67 +29,7 @@ double cost(const std::vector<Forest>& forests, int64_t threads) {
 }
 
 struct Part {
-  std::vector<Tensor> gradients;
-  std::shared_ptr<RowGradient> of_embedding = std::make_shared<RowGradient>();   // which is not among them
   double nats = 0, weight = 0;
-};
-
-// Adds parts in forest order, whichever thread brings them, and holds at most `threads` that wait for an earlier one.
-class OrderedSum {
- public:
-  OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads) : sums_(sums), leaves_(leaves), limit_(static_cast<size_t>(threads)) {}
-
-  void add(int64_t index, Part part) {
-    std::unique_lock lock(mutex_);
-    room_.wait(lock, [&] { return ended_ || index == sums_.forests || waiting_.size() < limit_; });
-    if (ended_) return;
-    waiting_.emplace(index, std::move(part));
-    if (adding_) return;
-    adding_ = true;
-    for (auto next = waiting_.find(sums_.forests); next != waiting_.end(); next = waiting_.find(sums_.forests)) {
-      auto ready = std::move(next->second);
-      waiting_.erase(next);
-      lock.unlock();
-      merge(std::move(ready));
-      lock.lock();
-      ++sums_.forests;
-      room_.notify_all();
-    }
-    adding_ = false;
-  }
-
-  // A forest will not come: nobody shall wait for it.
-  void end() {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-    room_.notify_all();
-  }
-
- private:
-  void merge(Part part) {
-    const Span span({"sum of gradients", "step"});
-    const at::NoGradGuard no_graph;
-    for (size_t i = 0; i < part.gradients.size(); ++i) {
-      auto& gradient = part.gradients[i];
-      auto& sum = sums_.gradients[i];
-      if (!gradient.defined()) continue;
-      if (sum.defined()) sum.add_(gradient);
-      else if (gradient.scalar_type() == at::kFloat && gradient.is_contiguous() && gradient.storage().use_count() == 1) sum = std::move(gradient);
-      else sum = gradient.to(at::kFloat, false, true, at::MemoryFormat::Contiguous);
-    }
-    for (size_t i = 0; i < leaves_.size(); ++i)
-      if (leaves_[i].is_same(part.of_embedding->matrix)) part.of_embedding->add_to(sums_.gradients[i]);
-    sums_.nats += part.nats;
-    sums_.weight += part.weight;
-  }
-
-  StepSums& sums_;
-  const std::vector<Tensor>& leaves_;
-  const size_t limit_;
-  std::mutex mutex_;
-  std::condition_variable room_;
-  std::map<int64_t, Part> waiting_;
-  bool adding_ = false, ended_ = false;
 };
 
 }  // namespace
@@ -129,32 +66,35 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
 
 bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, const std::vector<Tensor>& leaves,
                    int64_t threads, StepSums& sums) {
-  sums.gradients.resize(leaves.size());
   const auto count = static_cast<int64_t>(plan.forests.size()), first = sums.forests;
-  if (first == count) return true;
   OrderedSum sum(sums, leaves, threads);
+  if (first == count) return true;
   // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
   const auto abreast = std::min(threads, count), inner = threads / abreast;
-  run_workers(std::min(abreast, count - first) * inner, count - first, [&](int64_t i) {
-    if (stop_requested()) return sum.end();
-    try {
-      const auto index = first + i;
-      const auto& forest = plan.forests[static_cast<size_t>(index)];
-      const Span span({"between operations", "forest"});
-      Part part;
-      auto pass = make_pass(forest, index);
-      pass.embedding_gradient = part.of_embedding;
-      const auto loss = objective(model, forest, pass);
-      part.nats = loss.nats.defined() ? loss.nats.item<double>() : 0;
-      part.weight = loss.weight;
-      if (loss.nats.defined() && loss.nats.requires_grad())
-        part.gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
-      sum.add(index, std::move(part));
-    } catch (...) {
-      sum.end();
-      throw;
-    }
-  }, Gradients::on);
+  try {
+    run_workers(std::min(abreast, count - first) * inner, count - first, [&](int64_t i) {
+      if (stop_requested()) return sum.end();
+      try {
+        const auto index = first + i;
+        const auto& forest = plan.forests[static_cast<size_t>(index)];
+        const Span span({"between operations", "forest"});
+        OrderedSum::OfForest brought(sum, index);
+        auto pass = make_pass(forest, index);
+        pass.gradients = &brought;
+        const auto loss = objective(model, forest, pass);
+        std::vector<Tensor> gradients;
+        if (loss.nats.defined() && loss.nats.requires_grad()) gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
+        sum.finish(brought, std::move(gradients), loss.nats.defined() ? loss.nats.item<double>() : 0, loss.weight);
+      } catch (...) {
+        sum.end();
+        throw;
+      }
+    }, Gradients::on);
+  } catch (...) {
+    sums = {};   // they may have a part of the forest that failed
+    throw;
+  }
+  sum.close();
   return sums.forests == count;
 }
 

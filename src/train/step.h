@@ -31,7 +31,7 @@ struct StepSums {
 using MakePass = std::function<Pass(const Forest& forest, int64_t index)>;
 
 // Adds the forests from sums.forests on. Returns false when a stop was asked for before all were done: sums then hold the
-// first sums.forests of them, exactly.
+// first sums.forests of them, exactly. An exception leaves them empty.
 bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, const std::vector<Tensor>& leaves,
                    int64_t threads, StepSums& sums);
 

@@ -8,6 +8,7 @@
 
 #include "ops/attend.h"
 #include "ops/embed.h"
+#include "ops/gradient_sink.h"
 #include "ops/gated.h"
 #include "ops/head.h"
 #include "ops/norm.h"
@@ -318,21 +319,64 @@ TEST(Embed, LooksUpQuantizedRowsAndGivesGradientsToDenseOnes) {
   EXPECT_LT(distance(ours, reference), 1e-6);
 }
 
-TEST(Embed, PutsTheGradientOfItsMatrixWhereAPassAsks) {
+// Takes the gradients of some leaves, and remembers them.
+class Kept : public GradientSink {
+ public:
+  explicit Kept(std::vector<Tensor> leaves) : leaves_(std::move(leaves)) {}
+  bool take(const Tensor& leaf, Tensor gradient) override {
+    for (const auto& mine : leaves_)
+      if (mine.is_same(leaf)) return taken.push_back(gradient), true;
+    return false;
+  }
+  bool take_rows(RowGradient gradient) override {
+    for (const auto& mine : leaves_)
+      if (mine.is_same(gradient.matrix)) return rows.push_back(gradient), true;
+    return false;
+  }
+  std::vector<Tensor> taken;
+  std::vector<RowGradient> rows;
+
+ private:
+  std::vector<Tensor> leaves_;
+};
+
+TEST(GradientSink, HasTheEmbeddingsGradientAsRows) {
   auto pass = make_pass(small_forest(), at::kFloat);
   const auto dense = dense_weight(random({19, 32}, 1).requires_grad_());
   const auto dy = random({pass.size(), 32}, 5);
-  const auto reference = torch::autograd::grad({embed(dense, pass, 2)}, {dense.dense}, {dy})[0];
-  pass.embedding_gradient = std::make_shared<RowGradient>();
-  const auto y = embed(dense, pass, 2), again = embed(dense, pass, 2);
-  EXPECT_FALSE(torch::autograd::grad({y}, {dense.dense}, {dy}, std::nullopt, false, true)[0].defined());
-  EXPECT_TRUE(pass.embedding_gradient->matrix.is_same(dense.dense));
+  const auto gradient_of = [&](const Pass& with) { return torch::autograd::grad({embed(dense, with, 2)}, {dense.dense}, {dy}, std::nullopt, false, true)[0]; };
+  const auto reference = gradient_of(pass);
+  Kept sink({dense.dense}), another({});
+  pass.gradients = &another;
+  EXPECT_TRUE(gradient_of(pass).equal(reference));   // not its leaf
+  pass.gradients = &sink;
+  EXPECT_FALSE(gradient_of(pass).defined());
+  ASSERT_EQ(sink.rows.size(), 1u);
   Tensor sum;
-  pass.embedding_gradient->add_to(sum);
+  sink.rows[0].add_to(sum);
   EXPECT_TRUE(sum.equal(reference));
-  pass.embedding_gradient->add_to(sum);
+  sink.rows[0].add_to(sum);
   EXPECT_LT(distance(sum, 2 * reference), 1e-6);
-  EXPECT_THROW(torch::autograd::grad({again}, {dense.dense}, {dy}, std::nullopt, false, true), std::logic_error);   // the first is not overwritten
+}
+
+TEST(GradientSink, HasWhatALinearLayersWeightLearnsAndNothingElse) {
+  auto pass = make_pass(small_forest(), at::kFloat);
+  Linear first{"first", dense_weight(random({24, 32}, 1).requires_grad_()), random({24}, 2).requires_grad_(), {}, std::nullopt};
+  Linear second{"second", dense_weight(random({16, 32}, 3).requires_grad_()), {}, {}, std::nullopt};
+  const auto x = random({pass.size(), 32}, 4).requires_grad_();
+  const auto dy = random({pass.size(), 24}, 5), dz = random({pass.size(), 16}, 6);
+  const auto gradients_of = [&] {
+    const auto y = linear_group(x, {&first, &second}, pass);
+    return torch::autograd::grad({y[0], y[1]}, {x, first.weight.dense, first.bias, second.weight.dense}, {dy, dz}, std::nullopt, false, true);
+  };
+  const auto reference = gradients_of();
+  Kept sink({second.weight.dense});
+  pass.gradients = &sink;
+  const auto others = gradients_of();
+  for (const size_t i : {0, 1, 2}) EXPECT_TRUE(others[i].equal(reference[i])) << i;
+  EXPECT_FALSE(others[3].defined());
+  ASSERT_EQ(sink.taken.size(), 1u);
+  EXPECT_TRUE(sink.taken[0].equal(reference[3]));
 }
 
 TEST(Embed, NoiseIsKeyedAndBounded) {

@@ -1,0 +1,111 @@
+#include "train/ordered_sum.h"
+
+#include <stdexcept>
+
+#include "base/profile.h"
+
+namespace retort {
+
+OrderedSum::OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads)
+    : sums_(sums), leaves_(leaves), limit_(static_cast<size_t>(threads)), of_leaf_(leaves.size()), whole_(sums.forests) {
+  sums_.gradients.resize(leaves.size());
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    places_.emplace(leaves[i].unsafeGetTensorImpl(), i);
+    of_leaf_[i].through = sums.forests;
+  }
+}
+
+std::optional<size_t> OrderedSum::index_of(const Tensor& leaf) const {
+  const auto found = places_.find(leaf.unsafeGetTensorImpl());
+  return found == places_.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool OrderedSum::OfForest::take(const Tensor& leaf, Tensor gradient) {
+  const auto at = sum_.index_of(leaf);
+  if (!at) return false;
+  std::unique_lock lock(sum_.mutex_);
+  sum_.bring(*at, index_, {std::move(gradient), std::nullopt}, lock);
+  return true;
+}
+
+// Kept to the end: the head may have a gradient of the same matrix, which comes first.
+bool OrderedSum::OfForest::take_rows(RowGradient gradient) {
+  if (!sum_.index_of(gradient.matrix)) return false;
+  if (of_embedding_.matrix.defined()) throw std::logic_error("a pass looks up its embedding once");
+  of_embedding_ = std::move(gradient);
+  return true;
+}
+
+void OrderedSum::finish(OfForest& forest, std::vector<Tensor> gradients, double nats, double weight) {
+  std::unique_lock lock(mutex_);
+  room_.wait(lock, [&] { return ended_ || forest.index_ == whole_ || finished_.size() < limit_; });
+  for (size_t i = 0; i < leaves_.size(); ++i) {
+    Contribution contribution;
+    if (i < gradients.size()) contribution.gradient = std::move(gradients[i]);
+    if (forest.of_embedding_.matrix.defined() && leaves_[i].is_same(forest.of_embedding_.matrix)) contribution.rows = std::move(forest.of_embedding_);
+    if (contribution.gradient.defined() || contribution.rows) bring(i, forest.index_, std::move(contribution), lock);
+  }
+  finished_.emplace(forest.index_, Finished{nats, weight});
+  for (auto next = finished_.find(whole_); next != finished_.end(); next = finished_.find(whole_)) {
+    sums_.nats += next->second.nats;
+    sums_.weight += next->second.weight;
+    finished_.erase(next);
+    ++whole_;
+  }
+  room_.notify_all();
+  for (size_t i = 0; i < leaves_.size(); ++i) settle(i, lock);
+}
+
+void OrderedSum::end() {
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
+  room_.notify_all();
+}
+
+void OrderedSum::close() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& leaf : of_leaf_)
+    if (leaf.through != whole_) throw std::logic_error("a sum of gradients has a part of a forest");
+  sums_.forests = whole_;
+}
+
+void OrderedSum::bring(size_t leaf, int64_t forest, Contribution contribution, std::unique_lock<std::mutex>& lock) {
+  auto& here = of_leaf_[leaf];
+  if (forest < here.through || !here.waiting.emplace(forest, std::move(contribution)).second) throw std::logic_error("two gradients of a leaf from one pass");
+  settle(leaf, lock);
+}
+
+// What is next in order and here is added, outside of the lock and by one thread at a time.
+void OrderedSum::settle(size_t leaf, std::unique_lock<std::mutex>& lock) {
+  auto& here = of_leaf_[leaf];
+  if (here.adding) return;
+  here.adding = true;
+  while (true) {
+    if (const auto next = here.waiting.find(here.through); next != here.waiting.end()) {
+      auto contribution = std::move(next->second);
+      here.waiting.erase(next);
+      lock.unlock();
+      add(leaf, std::move(contribution));
+      lock.lock();
+    } else if (here.through >= whole_) {
+      break;   // not brought, and its forest may still bring it
+    }
+    ++here.through;
+  }
+  here.adding = false;
+}
+
+void OrderedSum::add(size_t leaf, Contribution contribution) {
+  const Span span({"sum of gradients", "step"});
+  const at::NoGradGuard no_graph;
+  auto& sum = sums_.gradients[leaf];
+  auto& gradient = contribution.gradient;
+  if (gradient.defined()) {
+    if (sum.defined()) sum.add_(gradient);
+    else if (gradient.scalar_type() == at::kFloat && gradient.is_contiguous() && gradient.storage().use_count() == 1) sum = std::move(gradient);
+    else sum = gradient.to(at::kFloat, false, true, at::MemoryFormat::Contiguous);
+  }
+  if (contribution.rows) contribution.rows->add_to(sum);
+}
+
+}  // namespace retort

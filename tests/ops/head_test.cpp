@@ -129,6 +129,39 @@ TEST(Head, LargeLogitsInRisingOrderKeepTheRunningSum) {   // every part of the v
   EXPECT_LT(distance(torch::autograd::grad({loss}, {hidden})[0], torch::autograd::grad({reference_loss(hidden, head.linear.weight.dense, targets, 0)}, {hidden})[0]), 1e-5);
 }
 
+// Where the model is nearly sure of what is asked, q - p is small: bf16 keeps two digits of it, not of q.
+TEST(Head, ConfidentRowsKeepTheirGradientInBf16) {
+  const int64_t n = 8, vocabulary = 40;
+  auto matrix = at::zeros({vocabulary, n}, at::TensorOptions(at::kFloat));   // logits exact in bf16: row r of the hidden states is unit vector r
+  for (int64_t v = 0; v < vocabulary; ++v)
+    for (int64_t r = 0; r < n; ++r) matrix[v][r] = v == r + 3 ? 5.0 + static_cast<double>(r) : 0.5 * static_cast<double>((v * 7 + r) % 3);
+  for (const double cap : {0.0, 40.0}) {
+    std::vector<Target> targets;
+    for (int32_t r = 0; r < n; ++r) {
+      targets.push_back({r, r + 3, 0.75f, 0});
+      targets.push_back({r, r + 3, 0.125f, 1});      // the same label again
+      if (r % 2) targets.push_back({r, 30, 0.0009765625f, 1});
+    }
+    Head head;
+    head.soft_cap = cap;
+    head.linear.weight = dense_weight(matrix.clone().requires_grad_());
+    const auto hidden = at::eye(n).to(at::kBFloat16).requires_grad_();
+    const auto ours = torch::autograd::grad({cross_entropy(hidden, targets, head, Pass{}).nats}, {head.linear.weight.dense})[0];
+    auto z = matrix.clone();
+    if (cap > 0) z = (cap * at::tanh(z / cap)).to(at::kBFloat16).to(at::kFloat);   // as the head has them
+    const auto slope = cap > 0 ? 1 - (z / cap).square() : at::ones_like(z);
+    const auto q = z.t().to(at::kDouble).softmax(-1);
+    for (const auto& target : targets) {
+      const auto r = target.row, label = target.label;
+      double total = 0, mine = 0;
+      for (const auto& each : targets)
+        if (each.row == r) total += each.weight, mine += each.label == label ? each.weight : 0;
+      const double exact = (total * q[r][label].item<double>() - mine) * slope[label][r].item<double>();
+      EXPECT_NEAR(ours[label][r].item<double>() / exact, 1, 5e-3) << "row " << r << " label " << label << " cap " << cap << " q " << q[r][label].item<double>();
+    }
+  }
+}
+
 TEST(Head, AHeadThatLearnsGetsItsGradientAndLeavesNoRowOut) {
   for (const auto& [type, rows] : std::vector<std::pair<at::ScalarType, int64_t>>{{at::kFloat, 50}, {at::kBFloat16, 50}, {at::kFloat, 4500}}) {   // the last: several chunks
     Head head;

@@ -1,5 +1,6 @@
 // Numbers of the distillation, one JSON line each.
 //   distill_bench bytes                      bytes a position of a cache file, V = 129,280 and 49,152, flat and Zipf distributions
+//   distill_bench keep MODEL TEXT            for several teacher.keep: bytes a position of TEXT, and how far what is kept is off the teacher
 //   distill_bench unbiased MODEL TEXT        mean gradient over 10,000 draws against the dense one, in standard errors
 //   distill_bench speed MODEL TEXT           training step from the cache against cross-entropy: thread CPU time, resident memory
 //   distill_bench steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER [recompute]]
@@ -76,6 +77,48 @@ void measure_bytes() {
     }
   }
   std::filesystem::remove_all(folder);
+}
+
+// sum_i (p^_i - p_i)^2 of what a row keeps, mean over positions and draws: the variance that training hears. Bytes of the rows alone.
+void measure_keep(const std::string& path, const std::string& text) {
+  const auto loaded = load_model({.path = path});
+  const auto& model = *loaded.model;
+  const at::NoGradGuard no_graph;
+  constexpr uint64_t kDraws = 4;
+  const auto forest = build_forests(text_samples(*loaded.tokenizer, text, 4, 512), 4096)[0];
+  const auto pass = make_pass(forest, at::kFloat);
+  std::vector<int32_t> rows;
+  for (int32_t i = 0; i < static_cast<int32_t>(forest.size()); i += 2) rows.push_back(i);
+  const auto hidden = model.hidden(pass);
+  for (const auto& [head, draws] : {std::pair<int64_t, int64_t>{6, 7}, {4, 11}, {3, 12}, {2, 14}, {6, 14}}) {
+    KeepSpec keep;
+    keep.head = head, keep.draws = draws;
+    double error = 0, bits = 0, most = 0;
+    for (size_t first = 0; first < rows.size(); first += 128) {
+      const std::span some(rows.data() + first, std::min<size_t>(128, rows.size() - first));
+      const auto p_all = logits(hidden, some, model.head, pass).softmax(-1);
+      const auto width = static_cast<size_t>(p_all.size(1));
+      for (size_t r = 0; r < some.size(); ++r) {
+        const std::span p(p_all.const_data_ptr<float>() + r * width, width);
+        double squares = 0;
+        for (const float value : p) squares += static_cast<double>(value) * value;
+        for (uint64_t d = 0; d < kDraws; ++d) {
+          BitWriter out;
+          encode_row(p, 1, keep, Draws(first + r, "keep"), d, out);
+          BitReader in("bench", out.bytes());
+          const auto row = decode_row(in, keep, p_all.size(1), "bench");
+          double off = squares;
+          for (size_t i = 0; i < row.ids.size(); ++i) {
+            const double truth = p[static_cast<size_t>(row.ids[i])];
+            off += (row.p[i] - truth) * (row.p[i] - truth) - truth * truth;
+          }
+          error += off, bits += static_cast<double>(out.size()), most = std::max(most, static_cast<double>(out.size()));
+        }
+      }
+    }
+    const auto all = static_cast<double>(rows.size() * kDraws);
+    fmt::print("{{\"bench\": \"keep\", \"head\": {}, \"draws\": {}, \"positions\": {}, \"mean_square_error\": {:.5f}, \"bytes_per_position\": {:.1f}, \"most_bytes\": {:.1f}}}\n", head, draws, rows.size(), error / all, bits / 8 / all, most / 8);
+  }
 }
 
 // The hidden state's gradient of forward KL is W^T (q - p^): its mean over draws against W^T (q - p).
@@ -281,13 +324,14 @@ void measure_kills(const std::string& path, const std::filesystem::path& folder)
 int main(int count, char** arguments) try {
   const std::string what = count > 1 ? arguments[1] : "";
   if (what == "bytes") measure_bytes();
+  else if (what == "keep" && count == 4) measure_keep(arguments[2], arguments[3]);
   else if (what == "unbiased" && count == 4) measure_bias(arguments[2], arguments[3]);
   else if (what == "speed" && count == 4) measure_speed(arguments[2], arguments[3]);
   else if (what == "steps" && count >= 9 && count <= 11)
     measure_steps(arguments[2], arguments[3], arguments[4], std::stoul(arguments[5]), std::stoul(arguments[6]), std::stol(arguments[7]), arguments[8], count > 9 ? arguments[9] : "adamw", count > 10 && std::string(arguments[10]) == "recompute");
   else if (what == "kills" && count == 4) measure_kills(arguments[2], arguments[3]);
   else {
-    fmt::print(stderr, "usage: distill_bench bytes | unbiased MODEL TEXT | speed MODEL TEXT | steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER [recompute]] | kills TINY_MODEL FOLDER\n");
+    fmt::print(stderr, "usage: distill_bench bytes | keep MODEL TEXT | unbiased MODEL TEXT | speed MODEL TEXT | steps STUDENT TEACHER TEXT ROWS LENGTH STEPS OBJECTIVE [OPTIMIZER [recompute]] | kills TINY_MODEL FOLDER\n");
     return 2;
   }
   return 0;

@@ -177,7 +177,7 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
 void require_model_path(const std::string& named, const std::filesystem::path& path) {
   if (std::filesystem::exists(path)) return;
   std::string what_to_do;
-  for (auto folder = path.lexically_normal(); folder.has_relative_path() && folder.has_parent_path(); folder = folder.parent_path())
+  for (auto folder = path.lexically_normal(); what_to_do.empty() && folder.has_relative_path() && folder.has_parent_path(); folder = folder.parent_path())
     if (folder.filename() == "export") what_to_do = "; an export of " + printable(folder.parent_path().string()) + ": first run the recipe that writes there";
   throw FormatError(named + ": no such model folder or file" + what_to_do);
 }

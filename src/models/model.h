@@ -63,10 +63,10 @@ struct LoadedModel {
 };
 
 LoadedModel load_model(const ModelSpec& spec);
-// Throws FormatError when nothing is there: "`named`: no such ...", with the run that makes it where the path is that of an export.
-void require_model_path(const std::string& named, const std::filesystem::path& path);
 // The same without asking for a tokenizer: a folder's is not read, a GGUF file may lack one.
 LoadedModel load_weights(const ModelSpec& spec);
+// Throws FormatError when nothing is there: "`named`: no such ...", with the run that makes it where the path is that of an export.
+void require_model_path(const std::string& named, const std::filesystem::path& path);
 
 // f32 or bf16 as this machine is faster at (a measurement of under 100 ms), or as the spec says.
 at::ScalarType compute_type(const ModelSpec& spec);

@@ -71,7 +71,8 @@ void OrderedSum::close() {
 
 void OrderedSum::bring(size_t leaf, int64_t forest, Contribution contribution, std::unique_lock<std::mutex>& lock) {
   auto& here = of_leaf_[leaf];
-  if (forest < here.through || !here.waiting.emplace(forest, std::move(contribution)).second) throw std::logic_error("two gradients of a leaf from one pass");
+  const bool at_work = here.adding && forest == here.through;   // the lock is free while that forest's is being added
+  if (forest < here.through || at_work || !here.waiting.emplace(forest, std::move(contribution)).second) throw std::logic_error("two gradients of a leaf from one pass");
   settle(leaf, lock);
 }
 

@@ -179,8 +179,8 @@ TEST(DistilledRun, ATeacherThatCannotTeachIsRefusedBeforeAnythingIsWritten) {
   Folder folder;
   const auto file = folder.write("r.yaml", recipe(folder, kTeacher));
   expect_one_line(retort("run '" + file + "' teacher.path=no.gguf"), 2, "retort: teacher.path: no.gguf: no such model folder or file");
-  expect_one_line(retort("run '" + file + "' teacher.path=runs/no-teacher/export/merged"), 2,
-                  "retort: teacher.path: runs/no-teacher/export/merged: no such model folder or file; an export of runs/no-teacher: first run the recipe that writes there");
+  expect_one_line(retort("run '" + file + "' teacher.path=my/export/runs/no-teacher/export/merged"), 2,
+                  "retort: teacher.path: my/export/runs/no-teacher/export/merged: no such model folder or file; an export of my/export/runs/no-teacher: first run the recipe that writes there");
   expect_one_line(retort("run '" + file + "' teacher.live=true 'distill.features=[{kind: hidden, student: 1, teacher: 30}]'"), 2,
                   "retort: distill.features[0].teacher: layer 30 is asked for; the teacher has 30, counted from 0");
   expect_one_line(retort("run '" + file + "' prune.layers=0 'prune.keep_layers=[0, 30]'"), 2, "retort: prune.keep_layers: layer 30 is asked for; the model has 30, counted from 0");

@@ -81,6 +81,23 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
   EXPECT_LT(quality[1].reverse_kl, 0.8 * quality[0].reverse_kl);
 }
 
+TEST_F(OnPolicy, AnAnswerFollowsAWholePromptAndIsWhatIsLearned) {
+  auto student = tiny();
+  const OnPolicyJob job{{*student.model, {}, samples, held_out, nullptr, at::kFloat, folder / "unused", {}}, tokenizer, {}, teacher, {"w", "t", "c", "f32", 1}};
+  const OnPolicySpec spec{.rounds = 1, .prompts = 12, .data_share = 0, .max_tokens = 10};
+  const auto asked = on_policy_samples(spec, job, 0, 1, 1, nullptr);
+  ASSERT_EQ(asked.size(), 12u);
+  int of_the_data = 0;
+  for (const auto& answer : asked) {
+    const auto same_prompt = [&](const Sample& sample) { return std::equal(sample.tokens.begin(), sample.tokens.begin() + 6, answer.tokens.begin()); };
+    ASSERT_GT(answer.tokens.size(), 6u);
+    EXPECT_TRUE(std::any_of(samples.begin(), samples.end(), same_prompt));
+    for (size_t i = 0; i < answer.tokens.size(); ++i) EXPECT_EQ(answer.weights[i], i < 6 ? 0 : 1) << i;
+    of_the_data += std::any_of(samples.begin(), samples.end(), [&](const Sample& sample) { return sample.tokens == answer.tokens; });
+  }
+  EXPECT_EQ(of_the_data, 0);   // the student's words, not the data's
+}
+
 TEST_F(OnPolicy, StoppedAnywhereEndsWithTheSameBytes) {
   run("whole");
   int steps = 0;

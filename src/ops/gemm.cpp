@@ -22,12 +22,15 @@ constexpr int64_t kDecodedAtOnce = 512;   // elements of a row, whole blocks of 
 constexpr int64_t kGroupBytes = 640 << 10;
 constexpr int64_t kSummedAtOnce = 512, kLeftAtOnce = 192;   // of gradients of matrices: rows of activations, rows of the result
 constexpr int64_t kPassElements = 3072;   // of K: a panel of 48 bf16 columns is 288 KiB, a part of the second-level cache
+constexpr int64_t kPartialBytes = 2 << 20;
 enum Slot { kPanels, kDecoded, kOperands, kPartial, kTransposed, kWidened, kSliced, kInt8Rows = 16, kInt8Panels, kInt8Codes, kCorrections };
 
 int64_t bytes_of(Operand type) { return type == Operand::f32 ? 4 : 2; }
 int64_t cells_of(const GemmKernel& kernel, int64_t k) { return (k + kernel.pair - 1) / kernel.pair; }
 // Bytes of one cell row of a panel of so many columns.
 int64_t cell_row_bytes(const GemmKernel& kernel, int64_t columns) { return (columns + kernel.lanes - 1) / kernel.lanes * kernel.lanes * 4; }
+
+int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 bool is_operand(const GemmKernel& kernel, const GemmMatrix& b) {
   return b.scale == 1 && b.type == (kernel.operand == Operand::f32 ? WeightType::f32 : WeightType::bf16);
@@ -156,27 +159,32 @@ GemmRows from_row(const GemmRows& rows, int64_t row) {
   return {static_cast<const std::byte*>(rows.data) + row * rows.stride * bytes_of(rows.type), rows.stride, rows.type};
 }
 
-// Left operands as the kernel reads them: in place where they are, else converted or padded into this thread's scratch.
-std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m) {
-  const auto in_place = [&](const GemmTerm& term) {
-    return term.a.type == kernel.operand && term.b.k() % kernel.pair == 0;
+// The left operands of some pieces of K as the kernel reads them: in place where they are, else converted, padded or laid close together in this
+// thread's scratch. `close`: each element is read once for every panel, and rows far apart (logits are 100 kB wide) would share a few sets of the caches.
+std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, std::span<const Piece> pieces, bool close, int64_t row, int64_t m) {
+  const auto bytes = bytes_of(kernel.operand);
+  const auto in_place = [&](const Piece& piece) {
+    const auto& a = terms[piece.term].a;
+    return a.type == kernel.operand && piece.count % kernel.pair == 0 && !(close && a.stride > 2 * piece.count);
   };
+  const auto stride_of = [&](const Piece& piece) { return cells_of(kernel, piece.count) * kernel.pair + (close ? 64 / bytes : 0); };
   int64_t needed = 0;
-  for (const auto& term : terms)
-    if (!in_place(term)) needed += (m * cells_of(kernel, term.b.k()) * 4 + 63) / 64 * 64;
+  for (const auto& piece : pieces)
+    if (!in_place(piece)) needed += aligned(m * stride_of(piece) * bytes);
   auto* scratch = needed == 0 ? nullptr : scratch_bytes(kOperands, needed);
   std::vector<GemmRows> operands;
-  for (const auto& term : terms) {
-    auto rows = from_row(term.a, row);
-    if (!in_place(term)) {
-      const auto stride = cells_of(kernel, term.b.k()) * kernel.pair, bytes = bytes_of(kernel.operand);
+  for (const auto& piece : pieces) {
+    auto rows = from_row(terms[piece.term].a, row);
+    rows.data = static_cast<const std::byte*>(rows.data) + piece.first * bytes_of(rows.type);
+    if (!in_place(piece)) {
+      const auto stride = stride_of(piece), filled = cells_of(kernel, piece.count) * kernel.pair;
       for (int64_t r = 0; r < m; ++r) {
         auto* to = scratch + r * stride * bytes;
-        convert(from_row(rows, r).data, rows.type, to, kernel.operand, term.b.k());
-        if (stride > term.b.k()) std::fill_n(to + term.b.k() * bytes, (stride - term.b.k()) * bytes, std::byte{});
+        convert(from_row(rows, r).data, rows.type, to, kernel.operand, piece.count);
+        std::fill_n(to + piece.count * bytes, (filled - piece.count) * bytes, std::byte{});
       }
       rows = {scratch, stride, kernel.operand};
-      scratch += (m * stride * bytes + 63) / 64 * 64;
+      scratch += aligned(m * stride * bytes);
     }
     operands.push_back(rows);
   }
@@ -185,8 +193,8 @@ std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const Gemm
 
 // Rows [row, row + m) by columns [column, column + n), one thread.
 void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t row, int64_t m, int64_t column, int64_t n, const GemmOutput& out) {
-  const auto operands = operands_of(kernel, terms, row, m);
   const auto passes = passes_of(terms);
+  const bool several = passes.size() > 1;
   const auto group = group_of(kernel, terms, n);
   int64_t cells = 0;
   for (const auto& pass : passes) {
@@ -196,35 +204,41 @@ void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, int6
   }
   const auto panel_stride = cells * kernel.width * 4, panels_of_group = (group + kernel.width - 1) / kernel.width;
   auto* panels = scratch_bytes(kPanels, panel_stride * panels_of_group);
-  auto* partial = passes.size() > 1 ? reinterpret_cast<float*>(scratch_bytes(kPartial, m * group * 4)) : nullptr;
+  // Of several passes, each is made over as many columns as leave their sums in the cache.
+  const auto summed = several ? std::min(n, std::max<int64_t>(1, kPartialBytes / (m * 4 * group)) * group) : n;
+  auto* partial = several ? reinterpret_cast<float*>(scratch_bytes(kPartial, m * summed * 4)) : nullptr;
   auto* c = static_cast<std::byte*>(out.data) + row * out.stride * bytes_of(out.type);
   std::vector<GemmSegment> segments;
-  for (int64_t first = 0; first < n; first += group) {
-    const auto count = std::min(group, n - first);
+  for (int64_t start = 0; start < n; start += summed) {
+    const auto end = std::min(n, start + summed);
     for (size_t p = 0; p < passes.size(); ++p) {
-      int64_t cell = 0;
-      for (const auto& piece : passes[p]) {
-        pack_piece(kernel, terms[piece.term].b, piece.first, piece.count, column + first, count, panels, panel_stride, cell);
-        cell += cells_of(kernel, piece.count);
-      }
-      for (int64_t at = 0; at < count; at += kernel.width) {
-        const auto some = std::min(kernel.width, count - at), width = cell_row_bytes(kernel, some);
-        const auto* panel = panels + at / kernel.width * panel_stride;
-        segments.clear();
+      const auto operands = operands_of(kernel, terms, passes[p], several, row, m);
+      for (int64_t first = start; first < end; first += group) {
+        const auto count = std::min(group, end - first);
+        int64_t cell = 0;
         for (const auto& piece : passes[p]) {
-          const auto& a = operands[piece.term];
-          const auto steps = cells_of(kernel, piece.count);
-          segments.push_back({static_cast<const std::byte*>(a.data) + piece.first * bytes_of(a.type), a.stride * bytes_of(a.type), steps, panel});
-          panel += steps * width;
+          pack_piece(kernel, terms[piece.term].b, piece.first, piece.count, column + first, count, panels, panel_stride, cell);
+          cell += cells_of(kernel, piece.count);
         }
-        const bool last = p + 1 == passes.size();
-        const auto where = column + first + at;
-        GemmStore store{c + where * bytes_of(out.type), out.stride * bytes_of(out.type), out.type, nullptr, 0, nullptr, some};
-        if (out.add && p == 0) store.add = static_cast<const float*>(store.c), store.add_row_bytes = store.c_row_bytes;
-        if (p > 0) store.add = partial + at, store.add_row_bytes = group * 4;
-        if (!last) store.c = partial + at, store.c_row_bytes = group * 4, store.c_type = Operand::f32;
-        if (last && out.bias) store.bias = out.bias + where;
-        kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m, store);
+        for (int64_t at = 0; at < count; at += kernel.width) {
+          const auto some = std::min(kernel.width, count - at), width = cell_row_bytes(kernel, some);
+          const auto* panel = panels + at / kernel.width * panel_stride;
+          segments.clear();
+          for (size_t i = 0; i < operands.size(); ++i) {
+            const auto steps = cells_of(kernel, passes[p][i].count);
+            segments.push_back({operands[i].data, operands[i].stride * bytes_of(operands[i].type), steps, panel});
+            panel += steps * width;
+          }
+          const bool last = p + 1 == passes.size();
+          const auto where = column + first + at;
+          auto* sums = partial + (first - start) + at;
+          GemmStore store{c + where * bytes_of(out.type), out.stride * bytes_of(out.type), out.type, nullptr, 0, nullptr, some};
+          if (out.add && p == 0) store.add = static_cast<const float*>(store.c), store.add_row_bytes = store.c_row_bytes;
+          if (p > 0) store.add = sums, store.add_row_bytes = summed * 4;
+          if (!last) store.c = sums, store.c_row_bytes = summed * 4, store.c_type = Operand::f32;
+          if (last && out.bias) store.bias = out.bias + where;
+          kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m, store);
+        }
       }
     }
   }
@@ -241,8 +255,6 @@ struct Int8Term {
 Int8Rows rows_of(const Int8Rows& rows, int64_t first, int64_t count) {
   return {count, rows.k, rows.groups, rows.codes + first * rows.stride, rows.stride, rows.scales + first * rows.groups};
 }
-
-int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 Int8Rows int8_rows(int64_t m, int64_t k, std::byte* memory) {
   const int64_t stride = (k + 3) / 4 * 4, groups = (k + kInt8Group - 1) / kInt8Group;
@@ -320,7 +332,9 @@ void int8_block(const Int8Kernel& integers, const GemmKernel& kernel, std::span<
   int64_t cells = 0;
   for (const auto& term : terms)
     if (!term.int8_scales) others.push_back(term), cells += cells_of(kernel, term.b.k());
-  const auto operands = operands_of(kernel, others, row, m);
+  std::vector<Piece> pieces;
+  for (size_t t = 0; t < others.size(); ++t) pieces.push_back({t, 0, others[t].b.k()});
+  const auto operands = operands_of(kernel, others, pieces, false, row, m);
   const auto panel_stride = cells * kernel.width * 4;
   auto* panels = scratch_bytes(kPanels, std::max<int64_t>(1, panel_stride * ((group + kernel.width - 1) / kernel.width)));
   constexpr int64_t kSumRows = 24;   // their sums stay in the first-level cache until the other terms are added

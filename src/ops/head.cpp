@@ -18,8 +18,6 @@
 namespace retort {
 namespace {
 
-constexpr int64_t kLogitBytes = 32 << 20;      // logits that one thread holds at a time
-
 // Targets by row: a row with several labels (a shared row with several continuations) is projected once.
 struct Rows {
   std::vector<int64_t> row;                            // rising
@@ -84,8 +82,7 @@ template <class Chunk>
 void each_chunk(const Tensor& hidden, const Rows& rows, const Head& head, const Pass& pass, bool recorded, Chunk&& chunk) {
   auto each = pass;
   each.gradients = nullptr;   // of every chunk, for the caller to add
-  const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
-  const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
+  const auto most = static_cast<size_t>(rows_at_once(head.linear.weight, hidden.scalar_type()));
   for (size_t first = 0; first < rows.row.size(); first += most) {
     const auto count = std::min(most, rows.row.size() - first);
     auto x = hidden.detach().index_select(0, index_of(rows.row, first, count));
@@ -149,17 +146,11 @@ OperationWork work_of(size_t rows, const Head& head, const Tensor& hidden, int p
   return {"head and loss", flop, static_cast<double>(weight.stored_bytes()) + 2.0 * static_cast<double>(rows) * static_cast<double>(weight.columns * hidden.element_size())};
 }
 
-// What the targets cost, and with `recorded` the gradient of the asked rows [R,E] and of the head's leaves.
-struct Cost {
-  double nats = 0;
-  Tensor gradient;
-  Tensors leaf_gradients;
-};
-
-Cost frozen_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets, const Head& head, bool recorded) {
+// With `recorded` also the gradients.
+HeadCost frozen_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets, const Head& head, bool recorded) {
   const auto& weight = head.linear.weight;
   const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), weight, head.linear.int8_scales, head.soft_cap, recorded);
-  Cost cost;
+  HeadCost cost;
   const int64_t width = hidden.size(1);
   auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));   // row of the matrix at a label
   for (size_t r = 0; r < rows.row.size(); ++r) {
@@ -180,16 +171,21 @@ Cost frozen_cost(const Tensor& hidden, const Rows& rows, std::span<const Target>
   return cost;
 }
 
-Cost learning_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets, const Head& head, const std::vector<Tensor>& leaves, const Pass& pass, bool recorded) {
-  Cost cost;
-  cost.leaf_gradients.resize(leaves.size());
-  if (recorded) cost.gradient = at::empty({static_cast<int64_t>(rows.row.size()), hidden.size(1)}, hidden.options());
+HeadCost learning_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets, const Head& head, const std::vector<Tensor>& leaves, const Pass& pass, bool recorded) {
+  HeadCost cost;
+  const auto asked_rows = static_cast<int64_t>(rows.row.size());
   const bool matrix_alone = is_plain(head.linear) && leaves.size() == 1;
+  if (recorded) cost.gradient = at::empty({asked_rows, hidden.size(1)}, hidden.options());
+  if (recorded && matrix_alone) cost.of_matrix.emplace(head.linear.weight, asked_rows, hidden.scalar_type(), pass.gradients);
+  else cost.leaf_gradients.resize(leaves.size());
   each_chunk(hidden, rows, head, pass, recorded && !matrix_alone, [&](size_t first, size_t count, const Tensor& x, const Tensor& z) {
     auto values = z.detach();
     cost.nats += chunk_loss(values, rows, first, targets, static_cast<float>(head.soft_cap), recorded);
     if (!recorded) return;
-    if (matrix_alone) return add_head_gradients(head.linear.weight, x, values, cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(count)), cost.leaf_gradients[0]);
+    if (matrix_alone) {
+      head_input_gradient(head.linear.weight, values, cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(count)));
+      return cost.of_matrix->add(values, x);
+    }
     Tensors asked{x};
     asked.insert(asked.end(), leaves.begin(), leaves.end());
     const auto gradients = torch::autograd::grad({z}, asked, {values}, std::nullopt, false, true);
@@ -217,16 +213,8 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
   auto nats = differentiable(work_of(rows.row.size(), head, hidden, products), inputs, [&](bool recorded) -> Computed {
     const auto cost = fused ? frozen_cost(hidden, rows, targets, head, recorded) : learning_cost(hidden, rows, targets, head, leaves, pass, recorded);
     const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
-    return {value, [cost, leaves = leaves.size(), n = hidden.size(0), index = index_of(rows.row, 0, rows.row.size()), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
-      const auto factor = upstream.item<double>();
-      Tensors result(1 + leaves);
-      if (wants_hidden) {
-        result[0] = at::zeros({n, cost.gradient.size(1)}, cost.gradient.options());
-        result[0].index_copy_(0, index, factor == 1 ? cost.gradient : cost.gradient * factor);
-      }
-      for (size_t i = 0; i < cost.leaf_gradients.size(); ++i)
-        if (cost.leaf_gradients[i].defined()) result[i + 1] = factor == 1 ? cost.leaf_gradients[i] : cost.leaf_gradients[i] * factor;
-      return result;
+    return {value, [cost, leaves = leaves.size(), n = hidden.requires_grad() ? hidden.size(0) : 0, index = index_of(rows.row, 0, rows.row.size()), sink = pass.gradients](const Tensor& upstream) {
+      return cost.gradients(upstream.item<double>(), n, index, leaves, sink);
     }};
   });
   return {nats, weight};

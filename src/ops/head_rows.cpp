@@ -16,39 +16,22 @@
 namespace retort {
 namespace {
 
-constexpr int64_t kLogitBytes = 32 << 20;   // logits that one thread holds at a time
-
 Tensor index_of(std::span<const int32_t> rows) {
   auto index = at::empty({static_cast<int64_t>(rows.size())}, at::TensorOptions(at::kLong));
   std::copy(rows.begin(), rows.end(), index.mutable_data_ptr<int64_t>());
   return index;
 }
 
-// What the asked rows cost, and with `recorded` the gradient of those rows [R,E] and of the head's leaves.
-struct Cost {
-  double nats = 0;
-  Tensor gradient;
-  Tensors leaf_gradients;
-};
-
 // cost(recorded) becomes an operation: the gradient is taken while the logits exist, backward only scales it.
 template <class CostOf>
-Tensor joined(const Tensor& hidden, std::span<const int32_t> rows, const std::vector<Tensor>& leaves, CostOf&& cost_of) {
+Tensor joined(const Tensor& hidden, std::span<const int32_t> rows, const std::vector<Tensor>& leaves, const Pass& pass, CostOf&& cost_of) {
   Tensors inputs{hidden};
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
   return differentiable({"head and loss"}, inputs, [&](bool recorded) -> Computed {
-    const Cost cost = cost_of(recorded);
+    const HeadCost cost = cost_of(recorded);
     const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
-    return {value, [cost, leaves = leaves.size(), n = hidden.size(0), index = index_of(rows), wants_hidden = hidden.requires_grad()](const Tensor& upstream) -> Tensors {
-      const auto factor = upstream.item<double>();
-      Tensors result(1 + leaves);
-      if (wants_hidden) {
-        result[0] = at::zeros({n, cost.gradient.size(1)}, cost.gradient.options());
-        result[0].index_add_(0, index, factor == 1 ? cost.gradient : cost.gradient * factor);
-      }
-      for (size_t i = 0; i < cost.leaf_gradients.size(); ++i)
-        if (cost.leaf_gradients[i].defined()) result[i + 1] = factor == 1 ? cost.leaf_gradients[i] : cost.leaf_gradients[i] * factor;
-      return result;
+    return {value, [cost, leaves = leaves.size(), n = hidden.requires_grad() ? hidden.size(0) : 0, index = index_of(rows), sink = pass.gradients](const Tensor& upstream) {
+      return cost.gradients(upstream.item<double>(), n, index, leaves, sink);
     }};
   });
 }
@@ -56,15 +39,16 @@ Tensor joined(const Tensor& hidden, std::span<const int32_t> rows, const std::ve
 // chunk(first, logits [count,V] in compute type, recorded) returns nats and, when recorded, leaves the gradient of the
 // logits in their place. The projection's own graph then carries it to the rows and to what the head learns.
 template <class Chunk>
-Cost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const std::vector<Tensor>& leaves, const Pass& pass, bool recorded, Chunk&& chunk) {
-  Cost cost;
-  if (recorded) cost.gradient = at::empty({static_cast<int64_t>(rows.size()), hidden.size(1)}, hidden.options());
-  cost.leaf_gradients.resize(leaves.size());
+HeadCost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const std::vector<Tensor>& leaves, const Pass& pass, bool recorded, Chunk&& chunk) {
+  HeadCost cost;
+  const auto asked_rows = static_cast<int64_t>(rows.size());
   const bool matrix_alone = is_plain(head.linear) && leaves.size() == 1;
+  if (recorded) cost.gradient = at::empty({asked_rows, hidden.size(1)}, hidden.options());
+  if (recorded && matrix_alone) cost.of_matrix.emplace(head.linear.weight, asked_rows, hidden.scalar_type(), pass.gradients);
+  else cost.leaf_gradients.resize(leaves.size());
   auto each = pass;
   each.gradients = nullptr;   // of every chunk, added here
-  const auto bytes = head.linear.weight.rows * static_cast<int64_t>(hidden.element_size());
-  const auto most = static_cast<size_t>(std::clamp<int64_t>(kLogitBytes / bytes, 16, 2048));
+  const auto most = static_cast<size_t>(rows_at_once(head.linear.weight, hidden.scalar_type()));
   for (size_t first = 0; first < rows.size(); first += most) {
     const auto part = rows.subspan(first, std::min(most, rows.size() - first));
     const bool graphed = recorded && !matrix_alone;
@@ -79,7 +63,8 @@ Cost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows, const H
     }
     if (!recorded) continue;
     if (matrix_alone) {
-      add_head_gradients(head.linear.weight, x, z, cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(part.size())), cost.leaf_gradients[0]);
+      head_input_gradient(head.linear.weight, z, cost.gradient.narrow(0, static_cast<int64_t>(first), static_cast<int64_t>(part.size())));
+      cost.of_matrix->add(z, x);
       continue;
     }
     Tensors asked{x};
@@ -132,7 +117,7 @@ Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, con
     }
     return nats;
   };
-  return joined(hidden, rows, leaves, [&](bool recorded) { return cost_of_chunks(hidden, rows, head, leaves, pass, recorded, chunk_loss); });
+  return joined(hidden, rows, leaves, pass, [&](bool recorded) { return cost_of_chunks(hidden, rows, head, leaves, pass, recorded, chunk_loss); });
 }
 
 namespace {
@@ -146,13 +131,13 @@ Weight first_rows(const Weight& weight, int64_t count) {
 
 // A head that learns nothing: one pass over the vocabulary, at the temperature. (cap * tanh(z / cap)) / T is the head on x / T with
 // cap / T.
-Cost swept_cost(const Tensor& hidden, const IdRows& rows, const Head& head, int64_t vocabulary, double temperature, const IdRowLoss& loss, bool recorded) {
+HeadCost swept_cost(const Tensor& hidden, const IdRows& rows, const Head& head, int64_t vocabulary, double temperature, const IdRowLoss& loss, bool recorded) {
   const auto inverse = static_cast<float>(1 / temperature), cap = static_cast<float>(head.soft_cap / temperature);
   auto x = hidden.detach().index_select(0, index_of(rows.rows));
   if (temperature != 1) x = x * inverse;
   const auto weight = first_rows(head.linear.weight, vocabulary);
   const auto swept = sweep_head(x, {rows.offsets, rows.ids}, weight, head.linear.int8_scales, cap, recorded);
-  Cost cost;
+  HeadCost cost;
   const int64_t width = hidden.size(1);
   auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));   // row of the matrix at an id
   std::vector<float> log_q, corrections;
@@ -222,7 +207,7 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head,
     });
     return std::accumulate(nats.begin(), nats.end(), 0.0);
   };
-  return joined(hidden, rows.rows, leaves, [&](bool recorded) {
+  return joined(hidden, rows.rows, leaves, pass, [&](bool recorded) {
     const bool swept = is_plain(head.linear) && !(recorded && head.linear.weight.trainable());
     return swept ? swept_cost(hidden, rows, head, vocabulary, temperature, loss, recorded) : cost_of_chunks(hidden, rows.rows, head, leaves, pass, recorded, chunk_loss);
   });

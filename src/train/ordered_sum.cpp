@@ -24,11 +24,17 @@ bool OrderedSum::OfForest::take(const Tensor& leaf, Tensor gradient) {
   const auto at = sum_.index_of(leaf);
   if (!at) return false;
   std::unique_lock lock(sum_.mutex_);
-  sum_.bring(*at, index_, {std::move(gradient), std::nullopt}, lock);
+  sum_.bring(*at, index_, {std::move(gradient), {}, std::nullopt}, lock);
   return true;
 }
 
-// Kept to the end: the head may have a gradient of the same matrix, which comes first.
+// Kept to the end: the embedding may have a gradient of the same matrix, and a loss more than one.
+bool OrderedSum::OfForest::take_product(ProductGradient gradient) {
+  if (!sum_.index_of(gradient.matrix)) return false;
+  of_head_.push_back(std::move(gradient));
+  return true;
+}
+
 bool OrderedSum::OfForest::take_rows(RowGradient gradient) {
   if (!sum_.index_of(gradient.matrix)) return false;
   if (of_embedding_.matrix.defined()) throw std::logic_error("a pass looks up its embedding once");
@@ -42,8 +48,10 @@ void OrderedSum::finish(OfForest& forest, std::vector<Tensor> gradients, double 
   for (size_t i = 0; i < leaves_.size(); ++i) {
     Contribution contribution;
     if (i < gradients.size()) contribution.gradient = std::move(gradients[i]);
+    for (auto& product : forest.of_head_)
+      if (leaves_[i].is_same(product.matrix)) contribution.products.push_back(std::move(product));
     if (forest.of_embedding_.matrix.defined() && leaves_[i].is_same(forest.of_embedding_.matrix)) contribution.rows = std::move(forest.of_embedding_);
-    if (contribution.gradient.defined() || contribution.rows) bring(i, forest.index_, std::move(contribution), lock);
+    if (contribution.gradient.defined() || !contribution.products.empty() || contribution.rows) bring(i, forest.index_, std::move(contribution), lock);
   }
   finished_.emplace(forest.index_, Finished{nats, weight});
   for (auto next = finished_.find(whole_); next != finished_.end(); next = finished_.find(whole_)) {
@@ -106,6 +114,7 @@ void OrderedSum::add(size_t leaf, Contribution contribution) {
     else if (gradient.scalar_type() == at::kFloat && gradient.is_contiguous() && gradient.storage().use_count() == 1) sum = std::move(gradient);
     else sum = gradient.to(at::kFloat, false, true, at::MemoryFormat::Contiguous);
   }
+  for (const auto& product : contribution.products) product.add_to(sum);
   if (contribution.rows) contribution.rows->add_to(sum);
 }
 

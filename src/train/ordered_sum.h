@@ -23,11 +23,13 @@ class OrderedSum {
     OfForest(OrderedSum& sum, int64_t index) : sum_(sum), index_(index) {}
     bool take(const Tensor& leaf, Tensor gradient) override;
     bool take_rows(RowGradient gradient) override;
+    bool take_product(ProductGradient gradient) override;
 
    private:
     friend class OrderedSum;
     OrderedSum& sum_;
     const int64_t index_;
+    std::vector<ProductGradient> of_head_;
     RowGradient of_embedding_;
   };
 
@@ -43,6 +45,7 @@ class OrderedSum {
  private:
   struct Contribution {
     Tensor gradient;                   // undefined: none
+    std::vector<ProductGradient> products;
     std::optional<RowGradient> rows;
   };
   struct Leaf {

@@ -333,8 +333,14 @@ class Kept : public GradientSink {
       if (mine.is_same(gradient.matrix)) return rows.push_back(gradient), true;
     return false;
   }
+  bool take_product(ProductGradient gradient) override {
+    for (const auto& mine : leaves_)
+      if (mine.is_same(gradient.matrix)) return products.push_back(gradient), true;
+    return false;
+  }
   std::vector<Tensor> taken;
   std::vector<RowGradient> rows;
+  std::vector<ProductGradient> products;
 
  private:
   std::vector<Tensor> leaves_;
@@ -377,6 +383,36 @@ TEST(GradientSink, HasWhatALinearLayersWeightLearnsAndNothingElse) {
   EXPECT_FALSE(others[3].defined());
   ASSERT_EQ(sink.taken.size(), 1u);
   EXPECT_TRUE(sink.taken[0].equal(reference[3]));
+}
+
+// A loss of fewer rows than the matrix is wide brings its factors; one of more rows, or of another matrix, the matrix.
+TEST(GradientSink, HasAHeadsGradientAsFactorsWhereTheyAreSmaller) {
+  auto pass = make_pass(small_forest(), at::kFloat);
+  Head head{{"head", dense_weight(random({96, 32}, 1).requires_grad_()), {}, {}, std::nullopt}, 0};
+  const auto hidden = random({40, 32}, 2).requires_grad_();
+  const auto gradients_of = [&](int32_t rows, double factor) {
+    std::vector<Target> targets;
+    for (int32_t r = 0; r < rows; ++r) targets.push_back({r, (r * 7) % 96, 1.5f, 0});
+    return torch::autograd::grad({cross_entropy(hidden, targets, head, pass).nats * factor}, {hidden, head.linear.weight.dense}, {}, std::nullopt, false, true);
+  };
+  for (const auto& [rows, factor, kept] : {std::tuple{8, 1.0, true}, {8, 0.3, true}, {40, 0.3, false}}) {
+    pass.gradients = nullptr;
+    const auto reference = gradients_of(rows, factor);
+    Kept sink({head.linear.weight.dense}), another({});
+    pass.gradients = &another;
+    EXPECT_TRUE(gradients_of(rows, factor)[1].equal(reference[1]));
+    pass.gradients = &sink;
+    const auto gradients = gradients_of(rows, factor);
+    EXPECT_TRUE(gradients[0].equal(reference[0]));
+    EXPECT_EQ(gradients[1].defined(), !kept);
+    ASSERT_EQ(sink.products.size(), kept ? 1u : 0u);
+    if (!kept) continue;
+    Tensor sum;
+    sink.products[0].add_to(sum);
+    EXPECT_LT(distance(sum, reference[1]), 1e-6);
+    sink.products[0].add_to(sum);
+    EXPECT_LT(distance(sum, 2 * reference[1]), 1e-6);
+  }
 }
 
 TEST(Embed, NoiseIsKeyedAndBounded) {

@@ -55,6 +55,15 @@ std::string unescaped(std::string_view text) {
   return out;
 }
 
+// As clean_up_tokenization_spaces of transformers 4 leaves it, which servers decode single tokens with: the " ." of Llama 3 is spelled ".".
+std::string tidied(std::string text) {
+  for (const std::string_view mark : {" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"}) {
+    const auto kept = mark == " ' " ? std::string_view("'") : mark.substr(1);
+    for (size_t at = 0; (at = text.find(mark, at)) != std::string::npos; at += kept.size()) text.replace(at, mark.size(), kept);
+  }
+  return text;
+}
+
 std::string_view without_spaces_before(std::string_view text) { return text.substr(std::min(text.find_first_not_of(' '), text.size())); }
 
 }  // namespace
@@ -93,8 +102,9 @@ bool TokenNames::may_be(std::string_view name, int32_t id) const {
   const auto text = text_of(id);
   if (name == text || name == tokenizer_.token_text(id)) return true;
   if (name.starts_with(kByBytes)) return unescaped(name.substr(kByBytes.size())) == text;
-  if (!whole_characters(text)) return name == whole_part(text) || name.find(kReplacement) != std::string_view::npos;
+  if (!whole_characters(text) || text.ends_with(kReplacement)) return name.empty() || name == whole_part(text) || name.find(kReplacement) != std::string_view::npos || name.ends_with(text);
   if (tokenizer_.is_special(id) && name.empty()) return true;   // servers may hide control tokens
+  if (name == tidied(text)) return true;
   return ambiguous_ && without_spaces_before(name) == without_spaces_before(text);
 }
 

@@ -49,12 +49,33 @@ def tokens_of(text):
     return found
 
 
+def decoded_in_context(context, token):
+    """As vLLM 0.32 spells a token that ends inside a character: "" until the character is whole, then the whole character (its v1/engine/logprobs.py)."""
+    def decoded(tokens):
+        out = b"".join(bytes([t]) if t < 256 else text_of(t).encode() for t in tokens)
+        return out.decode(errors="replace")
+    alone = decoded([token])
+    if not alone.endswith("\ufffd"):
+        return alone
+    for count in range(1, min(len(context), 4) + 1):
+        before = context[-count:]
+        whole = decoded(before + [token])
+        if whole.endswith("\ufffd"):
+            continue
+        while before and decoded(before[-1:]).endswith("\ufffd"):
+            before = before[:-1]
+        return whole[len(decoded(before)):]
+    return ""
+
+
 def prompt_logprobs(tokens, count):
     entries = [None]
-    for before, token in zip(tokens, tokens[1:]):
-        row = dict(likeliest(before, count))
-        row.setdefault(token, -20.0)
-        entries.append({str(t): {"logprob": p, "rank": 1, "decoded_token": text_of(t) if options["vocabulary"] < 1000 else None} for t, p in row.items()})
+    for i, (before, token) in enumerate(zip(tokens, tokens[1:])):
+        likely = dict(likeliest(before, count))
+        row = {token: likely.get(token, -20.0), **likely}   # the token that stands there comes first, whatever its rank
+        ranks = {t: j + 1 for j, t in enumerate(likely)}
+        # vLLM's context is what it has entries for, so never the prompt's first token.
+        entries.append({str(t): {"logprob": p, "rank": ranks.get(t, count + 1), "decoded_token": decoded_in_context(tokens[1:i + 1], t) if options["vocabulary"] < 1000 else None} for t, p in row.items()})
     return entries
 
 
@@ -155,7 +176,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         prompts = body["prompt"]
         if options["kind"] == "vllm" and isinstance(prompts, list) and isinstance(prompts[0], list):
             if body.get("prompt_logprobs", 0) > 20:
-                return self.send(400, {"error": {"message": "Requested prompt logprobs of 21, which is greater than max allowed: 20"}})
+                return self.send(400, {"error": {"message": "Requested prompt logprobs of 21, which is greater than max allowed: 20 (parameter=prompt_logprobs, value=21)", "type": "BadRequestError", "param": "prompt_logprobs", "code": 400}})
             choices = [{"index": i, "text": "x", "prompt_logprobs": prompt_logprobs(p, body["prompt_logprobs"])} for i, p in enumerate(prompts)]
             return {"choices": choices[::-1]}   # in any order: the index counts
         if not isinstance(prompts, str):

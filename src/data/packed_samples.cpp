@@ -6,7 +6,8 @@
 namespace retort {
 namespace {
 
-constexpr size_t kBlockTokens = size_t{1} << 20;
+constexpr size_t kBlockTokens = size_t{1} << 20, kTokenBytes = 3;
+constexpr int32_t kTokensNamed = 1 << 23;   // no vocabulary comes near
 
 }  // namespace
 
@@ -29,23 +30,31 @@ std::vector<float> unpacked_weights(const uint8_t* weights, size_t count) { retu
 
 void PackedSamples::add(const Sample& sample) {
   const auto weights = packed_weights(sample);
-  if (blocks_.empty() || blocks_.back().tokens.size() + sample.tokens.size() > blocks_.back().tokens.capacity()) {
+  const auto bytes = sample.tokens.size() * kTokenBytes;
+  if (blocks_.empty() || blocks_.back().size() + bytes > blocks_.back().capacity()) {
     blocks_.emplace_back();
-    blocks_.back().tokens.reserve(std::max(kBlockTokens, sample.tokens.size()));
-    blocks_.back().weights.reserve(blocks_.back().tokens.capacity());
+    blocks_.back().reserve(std::max(kBlockTokens * kTokenBytes, bytes));
   }
   auto& block = blocks_.back();
-  places_.push_back({static_cast<uint32_t>(blocks_.size() - 1), static_cast<uint32_t>(block.tokens.size()), static_cast<uint32_t>(sample.tokens.size())});
-  block.tokens.insert(block.tokens.end(), sample.tokens.begin(), sample.tokens.end());
-  block.weights.insert(block.weights.end(), weights.begin(), weights.end());
+  places_.push_back({static_cast<uint32_t>(blocks_.size() - 1), static_cast<uint32_t>(block.size() / kTokenBytes), static_cast<uint32_t>(sample.tokens.size())});
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (sample.tokens[i] < 0 || sample.tokens[i] >= kTokensNamed) throw std::logic_error("packed samples have token ids of 23 bits");
+    const auto both = static_cast<uint32_t>(sample.tokens[i]) * 2 + weights[i];
+    for (size_t byte = 0; byte < kTokenBytes; ++byte) block.push_back(static_cast<uint8_t>(both >> (8 * byte)));
+  }
   ids_.add(sample.id);
 }
 
 Sample PackedSamples::read(size_t index) const {
   const auto& place = places_.at(index);
-  const auto& block = blocks_[place.block];
-  const auto* tokens = block.tokens.data() + place.first;
-  return {{tokens, tokens + place.count}, unpacked_weights(block.weights.data() + place.first, place.count), std::string(ids_[index])};
+  const auto* at = blocks_[place.block].data() + place.first * kTokenBytes;
+  Sample sample{std::vector<int32_t>(place.count), std::vector<float>(place.count), std::string(ids_[index])};
+  for (size_t i = 0; i < place.count; ++i, at += kTokenBytes) {
+    const uint32_t both = at[0] | at[1] << 8 | at[2] << 16;
+    sample.tokens[i] = static_cast<int32_t>(both / 2);
+    sample.weights[i] = static_cast<float>(both % 2);
+  }
+  return sample;
 }
 
 }  // namespace retort

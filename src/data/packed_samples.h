@@ -1,4 +1,4 @@
-// Samples of plain supervision (every weight 0 or 1) in memory, at five bytes a token.
+// Samples of plain supervision (every weight 0 or 1) in memory, at three bytes a token.
 #pragma once
 #include <string>
 #include <string_view>
@@ -34,15 +34,11 @@ class PackedSamples : public SampleStorage {
   int64_t tokens(size_t index) const override { return places_[index].count; }
 
  private:
-  // A long list would be copied whole each time it grows.
-  struct Block {
-    std::vector<int32_t> tokens;
-    std::vector<uint8_t> weights;
-  };
   struct Place {
-    uint32_t block = 0, first = 0, count = 0;
+    uint32_t block = 0, first = 0, count = 0;   // in tokens
   };
-  std::vector<Block> blocks_;
+  // Twice the id plus the weight, in 24 bits. A long list would be copied whole each time it grows: so there are several.
+  std::vector<std::vector<uint8_t>> blocks_;
   std::vector<Place> places_;
   PackedIds ids_;
 };

@@ -75,7 +75,8 @@ AnswersProgress sample_answers(const std::vector<Record>& records, const Answers
   const auto settings = settings_of(spec);
   const Draws seeds(static_cast<uint64_t>(spec.seed), "answers");
   const auto count = static_cast<int64_t>(records.size()) * spec.per_prompt;
-  const auto line_of = [&](int64_t index) { return planned_line(records[static_cast<size_t>(index / spec.per_prompt)], index % spec.per_prompt, model, settings); };
+  auto named = model;   // or as the file names it, or the server
+  const auto line_of = [&](int64_t index) { return planned_line(records[static_cast<size_t>(index / spec.per_prompt)], index % spec.per_prompt, named, settings); };
   for (const auto& record : records)
     if (record.messages.empty()) throw RecipeError(fmt::format("{}: a plain text has no prompt that a teacher could answer; give conversations, or a source's prompt and completion", record.place));
 
@@ -89,6 +90,7 @@ AnswersProgress sample_answers(const std::vector<Record>& records, const Answers
     const auto line = parse_json(std::string_view(written).substr(end, stop - end), place);
     if (!line.is_object()) corrupt(place, "", "expected a JSON object");
     if (state.done >= count) throw RecipeError(fmt::format("{}: the recipe asks for {} answers, the file has more; name another file in teacher.answers.file", place, count));
+    if (named.empty() && state.done == 0) named = text_of(line, "teacher");
     const auto planned = line_of(state.done);
     for (const auto* key : {"prompt", "reference", "number", "teacher", "settings"})
       if (!line.contains(key) || line.at(key) != Json(planned.at(key)))
@@ -103,7 +105,11 @@ AnswersProgress sample_answers(const std::vector<Record>& records, const Answers
     std::vector<AnswerRequest> requests;
     for (int64_t i = state.done; i < std::min(count, state.done + at_a_time); ++i)
       requests.push_back({records[static_cast<size_t>(i / spec.per_prompt)].prompt(), static_cast<int64_t>(seeds.below(static_cast<uint64_t>(i), uint64_t{1} << 31))});
-    const auto answers = teacher().answer(requests, spec);
+    auto& server = teacher();
+    if (named.empty() && state.done == 0) named = server.model();
+    if (model.empty() && !named.empty() && named != server.model())
+      throw RecipeError(fmt::format("{}: its answers are of the model '{}', the server's is '{}'; serve the first again, or name another file in teacher.answers.file", spec.file, printable(named), printable(server.model())));
+    const auto answers = server.answer(requests, spec);
     std::string lines;
     for (const auto& answer : answers) {
       auto line = line_of(state.done++);

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "base/stop.h"
 
 namespace retort {
@@ -36,6 +37,19 @@ void check_row(const TopRow& row, const Sample& sample, size_t at, int64_t vocab
     throw FormatError(fmt::format("the server's probabilities after token {} of {} add up to {:.4f}; does it change them (temperature, penalties) before it reports them?", at, printable(sample.id), sum));
 }
 
+// A recipe that names no model takes the only one of the server, which may be another tomorrow: the first is kept beside the parts.
+void require_same_model(const std::filesystem::path& folder, const std::string& model) {
+  const auto file = folder / "served-model";
+  if (!std::filesystem::exists(file)) {
+    std::filesystem::create_directories(folder);
+    return write_text(file, model + "\n");
+  }
+  auto first = read_text(file);
+  first = first.substr(0, first.find('\n'));
+  if (first != model)
+    throw RecipeError(fmt::format("{}: the cache was begun by the server's model '{}', which now answers as '{}'; serve the first again, or name another folder in teacher.cache", file.string(), printable(first), printable(model)));
+}
+
 }  // namespace
 
 TeacherIdentity identity_of_served(const TeacherSpec& spec, const Tokenizer& student, const ChatTemplate& chat, double temperature) {
@@ -49,6 +63,7 @@ TeachProgress teach_served(const ServedTeachJob& job, const std::function<void(c
   const auto mine = parts_to_make(there, plan, job.shard, job.shards, state);
   if (mine.empty()) return state;
   auto& teacher = job.teacher();
+  require_same_model(job.folder, teacher.model());
   if (progress) progress(state);
   const Draws draws(static_cast<uint64_t>(job.keep.seed), "teacher cache");
   for (const auto number : mine) {

@@ -22,7 +22,7 @@ struct ServedTeachJob {
   int64_t samples_at_a_time = 16;
   int64_t shard = 0, shards = 1;
 };
-// As teach(): makes the parts that are missing.
+// As teach(): makes the parts that are missing. The name of the server's model stands in the folder (served-model): RecipeError for another one.
 TeachProgress teach_served(const ServedTeachJob& job, const std::function<void(const TeachProgress&)>& progress = nullptr);
 
 struct AnswersProgress {
@@ -31,7 +31,7 @@ struct AnswersProgress {
 };
 // Appends what is missing to spec.file, in the order of the records: {"prompt": [...], "completion", "finish_reason", "reference" (the
 // record's own answer), "source" (its place), "number", "teacher", "settings"}. A line that a kill cut off is written again; a line that is not the planned
-// one is a RecipeError. `teacher` is asked for when something is missing.
+// one is a RecipeError. An empty `model` is the server's only one, which has to stay the same. `teacher` is asked for when something is missing.
 AnswersProgress sample_answers(const std::vector<Record>& records, const AnswersSpec& spec, const std::string& model, int64_t at_a_time, const std::function<ServedTeacher&()>& teacher,
                                const std::function<void(const AnswersProgress&)>& progress = nullptr);
 

@@ -124,6 +124,20 @@ TEST_F(TeachServed, ContinuesWhereAServerLeftIt) {
   EXPECT_EQ(teach_served(job("a", never)).parts, 0u);
 }
 
+TEST_F(TeachServed, AnotherModelAtTheSameAddressDoesNotGoOn) {
+  Rule first, second;
+  first.calls_left = 2;
+  EXPECT_THROW(teach_served(job("a", first)), Failure);
+  second.name = "law";
+  try {
+    teach_served(job("a", second));
+    FAIL();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("was begun by the server's model 'rule', which now answers as 'law'"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(second.asked_tokens, 0);
+}
+
 TEST_F(TeachServed, WhatIsNoDistributionIsRefused) {
   Rule hot;
   hot.shift = 0.5;   // adds up to 1.44
@@ -190,6 +204,26 @@ TEST_F(SampleAnswers, LinesSayWhatWasAskedAndWhatIsKnown) {
   EXPECT_TRUE(back[3].completion().starts_with("q1="));
   EXPECT_NE(back[2].completion(), back[3].completion());   // another seed
   EXPECT_EQ(fill_placeholders("{reference} {source} {number} {teacher}", back[3].columns, "test"), "a1 x.jsonl:2 1 rule");
+}
+
+TEST_F(SampleAnswers, AnUnnamedModelIsTheServersAndStaysIt) {
+  Rule rule, law;
+  rule.calls_left = 2;
+  law.name = "law";
+  const auto unnamed = [&](Rule& teacher) { return sample_answers(records, spec, "", 3, [&]() -> ServedTeacher& { return teacher; }); };
+  EXPECT_THROW(unnamed(rule), Failure);
+  try {
+    unnamed(law);
+    FAIL();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("its answers are of the model 'rule', the server's is 'law'"), std::string::npos) << error.what();
+  }
+  rule.calls_left = 100;
+  EXPECT_EQ(unnamed(rule).done, 14);
+  const auto all = read_text(spec.file);
+  Rule never;
+  EXPECT_EQ(run(never).asked, 0);   // the same with its name
+  EXPECT_EQ(read_text(spec.file), all);
 }
 
 TEST_F(SampleAnswers, GoOnAfterAKillAndEndWithTheSameBytes) {

@@ -17,6 +17,8 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 constexpr const char* kTrained = "trained.safetensors";   // what train() leaves
 constexpr const char* kSummary = "round.json";            // written last: the round is finished
 
+std::string round_name(int64_t number) { return fmt::format("round-{:02}", number); }
+
 size_t prompt_size(const Sample& sample) {
   size_t size = 1;
   while (size < sample.weights.size() && sample.weights[size] == 0) ++size;
@@ -101,7 +103,7 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
   if (steps < spec.rounds) throw RecipeError(fmt::format("distill.on_policy.rounds: {} rounds for {} steps; a round needs at least one", spec.rounds, steps));
   std::filesystem::path last;
   for (int64_t number = 0; number < spec.rounds; ++number) {
-    const auto folder = job.train.folder / fmt::format("round-{:02}", number);
+    const auto folder = job.train.folder / round_name(number);
     last = folder;
     if (std::filesystem::exists(folder / kSummary)) {
       load_trained(folder, job.train.trainables);
@@ -127,12 +129,12 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     auto part = train_spec;
     part.steps = steps * (number + 1) / spec.rounds - steps * number / spec.rounds;
     part.seed = train_spec.seed + number;
-    if (number > 0) part.schedule.warmup_steps = 0;
+    const Earlier earlier{number > 0 ? job.train.folder / round_name(number - 1) : "", steps * number / spec.rounds, steps};
     auto fingerprint = job.train.fingerprint;
-    fingerprint.emplace_back("round", std::to_string(number));
+    fingerprint.emplace_back("round", fmt::format("{} of {} steps", number, steps));
     fingerprint.emplace_back("round's samples", samples_hash(samples));
     const Samples unused;
-    const TrainJob training{job.train.model, job.train.trainables, samples, number + 1 == spec.rounds ? job.train.held_out : unused, cached_distillation(distill, cache), job.train.compute, folder, fingerprint};
+    const TrainJob training{job.train.model, job.train.trainables, samples, number + 1 == spec.rounds ? job.train.held_out : unused, cached_distillation(distill, cache), job.train.compute, folder, fingerprint, {}, earlier};
     const auto result = train(part, training, watch);
     round.seconds_training = since(start);
     all.train.held_out_after = result.held_out_after;

@@ -137,7 +137,7 @@ class Run {
     const auto found = checkpoints_.newest([&](const std::string& line) { note(line); });
     if (!found) {
       if (!checkpoints_.list().empty()) note("no checkpoint is whole; training starts from the beginning");
-      return;
+      return take_earlier_moments();
     }
     const auto file = checkpoints_.path(*found) / "state.json";
     auto now = std::move(state_.fingerprint);
@@ -163,6 +163,15 @@ class Run {
     }
     saved_ = *found;
     earlier_seconds_ = state_.result.seconds;
+  }
+
+  void take_earlier_moments() {
+    if (job_.earlier.folder.empty()) return;
+    const Checkpoints earlier(job_.earlier.folder / "checkpoints");
+    const auto last = earlier.newest([&](const std::string& line) { note(line); });
+    if (!last) throw RecipeError(fmt::format("{}: holds no whole checkpoint, whose moments this training goes on with; remove the folder of the training before to make it again", (job_.earlier.folder / "checkpoints").string()));
+    optimizer_.updates = run_state(earlier.state(*last), (earlier.path(*last) / "state.json").string()).updates;
+    load_tensors(earlier.path(*last) / "optimizer.safetensors", optimizer_.states());
   }
 
   std::vector<NamedBytes> gradients() {
@@ -205,7 +214,7 @@ class Run {
     StepRecord record;
     record.step = result.steps + 1;
     record.steps = result.planned;
-    record.learning_rate = spec_.optimizer.learning_rate * schedule_share(spec_.schedule, result.steps, result.planned);
+    record.learning_rate = spec_.optimizer.learning_rate * schedule_share(spec_.schedule, job_.earlier.steps + result.steps, job_.earlier.steps_of_all > 0 ? job_.earlier.steps_of_all : result.planned);
     record.supervised = plan.supervised;
     record.tokens = plan.saving.plain_rows;
     record.rows = plan.saving.forest_rows;

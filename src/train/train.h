@@ -50,6 +50,13 @@ struct TrainResult {
   uint64_t peak_bytes = 0;                // resident memory of this session
 };
 
+// A training that goes on with an earlier one, whose trainables its own hold at the start: one schedule and one optimizer for both.
+struct Earlier {
+  std::filesystem::path folder;                            // the earlier one's, finished; empty = there is none
+  int64_t steps = 0;                                       // made before this training, which is at least the earlier one's
+  int64_t steps_of_all = 0;                                // planned for all trainings of the chain; 0 = this is the only one
+};
+
 struct TrainJob {
   const Model& model;
   std::vector<NamedTensor> trainables;                     // fp32 leaves, changed in place
@@ -60,6 +67,7 @@ struct TrainJob {
   std::filesystem::path folder;                            // the run's: checkpoints/, metrics.jsonl, speed.jsonl, TensorBoard events
   Fingerprint fingerprint = {};
   std::vector<NamedTensor> auxiliary = {};                 // learn with the others and are in checkpoints, but not in the result
+  Earlier earlier = {};
 };
 
 // metrics.jsonl has a row a step (loss, learning_rate, gradient_norm, supervised, tokens, rows; skipped = 1 where it was) and

@@ -4,13 +4,15 @@
 #include <gtest/gtest.h>
 
 #include "adapters/attach.h"
+#include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
-#include "base/error.h"
+#include "base/json.h"
 #include "base/stop.h"
 #include "data/temporary_folder.h"   // tests/data
 #include "distill/quality.h"
 #include "text/byte_tokenizer.h"     // tests/text
+#include "train/schedule.h"
 
 namespace retort {
 namespace {
@@ -96,6 +98,28 @@ TEST_F(OnPolicy, AnAnswerFollowsAWholePromptAndIsWhatIsLearned) {
     of_the_data += std::any_of(samples.begin(), samples.end(), [&](const Sample& sample) { return sample.tokens == answer.tokens; });
   }
   EXPECT_EQ(of_the_data, 0);   // the student's words, not the data's
+}
+
+TEST_F(OnPolicy, RoundsHaveOneScheduleAndOneOptimizer) {
+  train_spec.schedule = {.kind = "linear", .warmup_steps = 5};
+  std::vector<double> rates;
+  TrainWatch watch;
+  watch.on_step = [&](const StepRecord& step) { rates.push_back(step.learning_rate); };
+  run("a", watch);
+  ASSERT_EQ(rates.size(), 12u);
+  for (int64_t step = 0; step < 12; ++step) EXPECT_EQ(rates[static_cast<size_t>(step)], 2e-3 * schedule_share(train_spec.schedule, step, 12)) << step;
+  const auto updates = [&](const std::string& checkpoint) { return read_json(std::filesystem::path(folder / "a") / checkpoint / "state.json").at("updates").get<int64_t>(); };
+  EXPECT_EQ(updates("round-00/checkpoints/step-00000004"), 4);
+  EXPECT_EQ(updates("round-02/checkpoints/step-00000004"), 12);
+  // The moments too: a round without what the one before has left is refused, not begun anew.
+  std::filesystem::remove_all(folder / "a/round-01/checkpoints");
+  std::filesystem::remove_all(folder / "a/round-02");
+  try {
+    run("a");
+    ADD_FAILURE() << "went on without moments";
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("round-01/checkpoints: holds no whole checkpoint"), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(OnPolicy, StoppedAnywhereEndsWithTheSameBytes) {

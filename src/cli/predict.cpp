@@ -26,7 +26,8 @@ constexpr uint64_t kThreadBytes = uint64_t{12} << 20;      // packed operands an
 constexpr double kLogitBytes = 32 << 20;                   // ops/head.cpp: logits that one thread holds at a time where the head learns
 
 constexpr uint64_t kSampleBytes = 60;      // where it begins, its id, its place in the order of an epoch
-constexpr uint64_t kTokenBytes = 5;        // packed, where data.cache names no store that they stay in
+constexpr uint64_t kTokenBytes = 3;        // packed, where data.cache names no store that they stay in
+constexpr uint64_t kStoredBytes = 5;       // of a token in a store
 constexpr uint64_t kHeldOutBytes = 28;     // of a held-out token: its record's text; token, position and target in the forests of the held-out loss
 
 constexpr int64_t kLookedAt = 64;   // steps
@@ -252,7 +253,7 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   for (const auto& name : exports.gguf)
     if (const auto mixture = mixture_from_name(name)) disk += static_cast<double>(mixture_bytes(*mixture, mutable_model));
   for (const auto* side : {&dataset.train, &dataset.held_out})
-    for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * kTokenBytes;
+    for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * kStoredBytes;
   return bytes_of(disk);
 }
 

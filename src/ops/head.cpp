@@ -209,7 +209,7 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
   // The gradient is taken while the logits exist: backward only scales it.
   const bool fused = is_plain(head.linear) && !(any_wants_gradient(inputs) && head.linear.weight.trainable());
-  const auto products = fused ? (any_wants_gradient(inputs) ? 2 : 1) : is_plain(head.linear) ? 2 : 0;   // without those of linear()
+  const auto products = fused ? (any_wants_gradient(inputs) ? 2 : 1) : is_plain(head.linear) ? 1 : 0;   // without those of linear() and of the matrix's gradient
   auto nats = differentiable(work_of(rows.row.size(), head, hidden, products), inputs, [&](bool recorded) -> Computed {
     const auto cost = fused ? frozen_cost(hidden, rows, targets, head, recorded) : learning_cost(hidden, rows, targets, head, leaves, pass, recorded);
     const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/profile.h"
 #include "ops/gemm.h"
+#include "ops/team.h"
 
 namespace retort {
 
@@ -40,6 +42,7 @@ void ProductGradient::add_to(Tensor& sum) const {
   constexpr int64_t kRowsAtOnce = 2048;   // of the matrix, where they are scaled before they are added
   const int64_t vocabulary = matrix.size(0), width = matrix.size(1);
   const bool add = sum.defined();
+  const Span span({"head's gradient", "step", 2.0 * static_cast<double>(x.size(0) * vocabulary * width), bytes_of(dz) + bytes_of(x) + 4.0 * static_cast<double>(vocabulary * width), team_size()});
   if (!add) sum = at::empty({vocabulary, width}, at::TensorOptions(at::kFloat));
   const auto type = operand_of(x);
   const auto multiply = [&](int64_t first, int64_t rows, Tensor out, bool added) {

@@ -45,7 +45,7 @@ int main(int count, char** arguments) try {
   ModelSpec spec{.path = "checkpoints/smollm2-135m-instruct-q4_1.gguf", .weights = "bf16"};
   AdapterSpec adapter;
   TrainSpec how;
-  int64_t rows = 4, length = 512, steps = 3;
+  int64_t rows = 4, length = 512, steps = 3, row_tokens = 0;
   bool profile = false;
   CLI::App app("A step of training on random tokens");
   app.add_option("--model", spec.path);
@@ -56,6 +56,7 @@ int main(int count, char** arguments) try {
   app.add_option("--optimizer", how.optimizer.kind);
   app.add_option("--rows", rows);
   app.add_option("--length", length);
+  app.add_option("--row-tokens", row_tokens, "of a micro-batch, as train.batch.row_tokens; 0 = one text");
   app.add_option("--steps", steps);
   app.add_option("--threads", how.threads);
   app.add_flag("--recompute", how.recompute);
@@ -70,7 +71,7 @@ int main(int count, char** arguments) try {
   for (int64_t row = 0; row < rows; ++row) samples.push_back(random_text(row, length));
   how.steps = steps + 1;
   how.batch.samples = rows;
-  how.batch.row_tokens = length;
+  how.batch.row_tokens = row_tokens > 0 ? row_tokens : length;
   how.optimizer.learning_rate = 1e-4;
   how.schedule.kind = "constant";
   how.checkpoint.every = 0;

@@ -54,7 +54,7 @@ Rows rows_of_prompt_logprobs(const Json& choice, const Sample& sample, int64_t t
       if (std::from_chars(key.data(), key.data() + key.size(), id).ptr != key.data() + key.size() || id < 0 || !log_p || !log_p->is_number())
         corrupt(place, "prompt_logprobs", fmt::format("entry {} of {} holds '{}'; expected token ids with a logprob", i, printable(sample.id), printable(key)));
       const auto* text = member(value, "decoded_token");
-      if (!names.knows(id) && (!text || *text == "")) continue;   // a row of padding behind the tokens (Qwen's matrices have some): stays in the rest
+      if (!names.knows(id) && text && *text == "") continue;   // a row of padding behind the tokens (Qwen's matrices have some): stays in the rest
       if (!names.knows(id) || (text && text->is_string() && !names.may_be(text->get<std::string>(), id)))
         throw RecipeError(fmt::format("teacher: the server's token {} is '{}', the student's '{}'; {}", id, text && text->is_string() ? printable(text->get<std::string>()) : "another one",
                                       names.knows(id) ? printable(names.text_of(id)) : "is none", kOtherTokens));

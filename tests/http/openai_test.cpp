@@ -146,6 +146,7 @@ TEST(OpenAiTeacher, OtherTokensAreNamed) {
   // Rows of padding behind the tokens have no text.
   const auto padded = rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, {{"98", {{"logprob", -1.0}, {"decoded_token", "b"}}}, {"4000", {{"logprob", -0.5}, {"decoded_token", ""}}}}, entry("99", "c")}}}, sample, 2, names, "server");
   EXPECT_EQ(padded[0].ids, std::vector<int32_t>{98});
+  EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), {{"4000", {{"logprob", -0.5}}}}}}}, sample, 2, names, "server"); }).find("the server's token 4000 is 'another one'"), std::string::npos);
   EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b")}}}, sample, 2, names, "server"); }).find("expected one entry for each of the 3 tokens of x.jsonl:1, found 2"), std::string::npos);
   EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), {{"x", 1}}}}}, sample, 2, names, "server"); }).find("expected token ids with a logprob"), std::string::npos);
 }

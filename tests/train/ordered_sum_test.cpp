@@ -41,30 +41,23 @@ TEST(OrderedSum, AWeightsGradientIsAddedWhenThoseOfTheForestsBeforeAre) {
 
 TEST(OrderedSum, AnEmbeddingsRowsFollowItsHead) {
   const std::vector<Tensor> leaves = {leaf(3)};
-  StepSums sums;
-  OrderedSum sum(sums, leaves, 2);
-  OrderedSum::OfForest forest(sum, 0);
   const RowGradient rows{leaves[0], at::tensor({2, 0, 2}, at::kLong), at::ones({3, 2}), 0.5};
-  EXPECT_TRUE(forest.take_rows(rows));
-  EXPECT_THROW(forest.take_rows(rows), std::logic_error);
-  EXPECT_FALSE(forest.take_rows({leaf(3), rows.tokens, rows.rows, 1}));   // a matrix that is not learned here
   const ProductGradient head{leaves[0], at::tensor({1.0, 0.0, 2.0}, at::kFloat).view({1, 3}), at::tensor({8.0, 16.0}, at::kFloat).view({1, 2}), 0.25};
-  EXPECT_TRUE(forest.take_product(head));
-  EXPECT_FALSE(forest.take_product({leaf(3), head.dz, head.x, 1}));
-  sum.finish(forest, {filled(leaves[0], 4)}, 0, 1);
-  sum.close();
-  EXPECT_TRUE(sums.gradients[0].equal(at::tensor({6.5, 8.5, 4.0, 4.0, 9.0, 13.0}, at::kFloat).view({3, 2})));
-}
-
-TEST(OrderedSum, AnEmbeddingWithoutHeadBringsItsRows) {
-  const std::vector<Tensor> leaves = {leaf(3)};
-  StepSums sums;
-  OrderedSum sum(sums, leaves, 2);
-  OrderedSum::OfForest forest(sum, 0);
-  EXPECT_TRUE(forest.take_rows({leaves[0], at::tensor({2, 0, 2}, at::kLong), at::ones({3, 2}), 0.5}));
-  sum.finish(forest, {filled(leaves[0], 4)}, 0, 1);
-  sum.close();
-  EXPECT_TRUE(sums.gradients[0].equal(at::tensor({4.5, 4.5, 4.0, 4.0, 5.0, 5.0}, at::kFloat).view({3, 2})));
+  const auto sum_with = [&](bool with_head) {
+    StepSums sums;
+    OrderedSum sum(sums, leaves, 2);
+    OrderedSum::OfForest forest(sum, 0);
+    EXPECT_TRUE(forest.take_rows(rows));
+    EXPECT_THROW(forest.take_rows(rows), std::logic_error);
+    EXPECT_FALSE(forest.take_rows({leaf(3), rows.tokens, rows.rows, 1}));   // a matrix that is not learned here
+    EXPECT_FALSE(forest.take_product({leaf(3), head.dz, head.x, 1}));
+    EXPECT_EQ(with_head && forest.take_product(head), with_head);
+    sum.finish(forest, {filled(leaves[0], 4)}, 0, 1);
+    sum.close();
+    return sums.gradients[0];
+  };
+  EXPECT_TRUE(sum_with(false).equal(at::tensor({4.5, 4.5, 4.0, 4.0, 5.0, 5.0}, at::kFloat).view({3, 2})));
+  EXPECT_TRUE(sum_with(true).equal(at::tensor({6.5, 8.5, 4.0, 4.0, 9.0, 13.0}, at::kFloat).view({3, 2})));
 }
 
 TEST(OrderedSum, RefusesASecondGradientOfAPassAndLeavesOthersToTheGraph) {

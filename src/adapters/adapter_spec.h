@@ -10,7 +10,7 @@
 namespace retort {
 
 struct AdapterSpec {
-  std::string kind = "lora";                    // lora, rslora, dora, full, none
+  std::string kind = "lora";  // lora, rslora, dora, full, none
   int64_t rank = 16;
   double alpha = 32;
   double dropout = 0;
@@ -18,17 +18,24 @@ struct AdapterSpec {
   std::vector<std::string> modules_to_save;
 
   bool low_rank() const { return kind == "lora" || kind == "rslora" || kind == "dora"; }
-  // The one place that knows: alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732). Train, merge and export use it.
-  double scaling() const { return kind == "rslora" ? alpha / std::sqrt(static_cast<double>(rank)) : alpha / static_cast<double>(rank); }
+  // The one place that knows: alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732). Train, merge
+  // and export use it.
+  double scaling() const {
+    return kind == "rslora" ? alpha / std::sqrt(static_cast<double>(rank))
+                            : alpha / static_cast<double>(rank);
+  }
 
   template <class Visitor> void fields(Visitor& field) {
     field("kind", kind, one_of({"lora", "rslora", "dora", "full", "none"}),
-          "lora (arXiv:2106.09685), rslora (2312.03732), dora (2402.09353), full = every weight in fp32, none = nothing");
+          "lora (arXiv:2106.09685), rslora (2312.03732), dora (2402.09353), full = every weight in fp32, "
+          "none = nothing");
     field("rank", rank, between(1, 1024), "rows of A and columns of B; memory and arithmetic grow linearly");
     field("alpha", alpha, above(0), "the update is scaled by alpha / rank (rslora: alpha / sqrt(rank))");
     field("dropout", dropout, between(0, 0.95), "share of the adapter's inputs zeroed while training");
-    field("targets", targets, not_empty(), "linear layers to adapt, by the end of their weight name; all = every linear layer of the stack");
-    field("modules_to_save", modules_to_save, any(), "layers trained whole besides the adapters and saved with them: lm_head, embed_tokens, a norm");
+    field("targets", targets, not_empty(),
+          "linear layers to adapt, by the end of their weight name; all = every linear layer of the stack");
+    field("modules_to_save", modules_to_save, any(),
+          "layers trained whole besides the adapters and saved with them: lm_head, embed_tokens, a norm");
   }
 };
 

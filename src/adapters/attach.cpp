@@ -14,10 +14,13 @@ std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(
 
 // PEFT's rule: the whole name, or its end after a dot.
 bool names(const std::string& layer, const std::string& target) {
-  return layer == target || (layer.size() > target.size() && layer.ends_with(target) && layer[layer.size() - target.size() - 1] == '.');
+  return layer == target || (layer.size() > target.size() && layer.ends_with(target) &&
+                             layer[layer.size() - target.size() - 1] == '.');
 }
 
-Tensor leaf(const Tensor& value) { return value.detach().to(at::kFloat, false, true).contiguous().requires_grad_(true); }
+Tensor leaf(const Tensor& value) {
+  return value.detach().to(at::kFloat, false, true).contiguous().requires_grad_(true);
+}
 
 void train_whole(Weight& weight) { weight = dense_weight(leaf(widen(weight, at::kFloat))); }
 
@@ -26,7 +29,8 @@ Tensor kaiming_uniform(int64_t rank, int64_t in, uint64_t seed, const std::strin
   const double bound = 1 / std::sqrt(static_cast<double>(in));
   const Draws draws(seed, "lora_A " + layer);
   float* values = a.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < rank * in; ++i) values[i] = static_cast<float>((2 * draws.uniform(static_cast<uint64_t>(i)) - 1) * bound);
+  for (int64_t i = 0; i < rank * in; ++i)
+    values[i] = static_cast<float>((2 * draws.uniform(static_cast<uint64_t>(i)) - 1) * bound);
   return a;
 }
 
@@ -42,8 +46,11 @@ LowRank low_rank(const Linear& layer, const AdapterSpec& spec, uint64_t seed) {
 
 void attach_low_rank(Model& model, const AdapterSpec& spec, uint64_t seed) {
   for (auto* layer : model.linears()) {
-    const bool wanted = std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) { return target == "all" || names(layer->name, target); });
-    const bool whole = std::any_of(spec.modules_to_save.begin(), spec.modules_to_save.end(), [&](const auto& name) { return names(layer->name, name); });
+    const bool wanted = std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) {
+      return target == "all" || names(layer->name, target);
+    });
+    const bool whole = std::any_of(spec.modules_to_save.begin(), spec.modules_to_save.end(),
+                                   [&](const auto& name) { return names(layer->name, name); });
     if (wanted && !whole) layer->adapter = low_rank(*layer, spec, seed);
   }
 }
@@ -75,7 +82,8 @@ void train_module_whole(Model& model, const std::string& name) {
       found = true;
       *vector.tensor = leaf(*vector.tensor);
     }
-  if (!found) throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
+  if (!found)
+    throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
 }
 
 namespace {
@@ -86,8 +94,7 @@ void attach_full(Model& model) {
   train_whole(model.embedding);
   if (model.config.tied_head)
     model.head.linear.weight = model.embedding;  // one leaf, two uses: its gradient is the sum
-  else
-    train_whole(model.head.linear.weight);
+  else train_whole(model.head.linear.weight);
 }
 
 }  // namespace
@@ -103,22 +110,31 @@ Tensor row_norms(const Weight& weight) {
 
 bool has_adapters(const Model& model) {
   const auto linears = linears_of(model);
-  return std::any_of(linears.begin(), linears.end(), [](const Linear* layer) { return layer->adapter.has_value(); });
+  return std::any_of(linears.begin(), linears.end(),
+                     [](const Linear* layer) { return layer->adapter.has_value(); });
 }
 
 void require_fitting(const Model& model, const AdapterSpec& spec) {
-  if (has_adapters(model)) throw RecipeError("adapter: this model has an adapter already; merge it first or continue its run");
+  if (has_adapters(model))
+    throw RecipeError("adapter: this model has an adapter already; merge it first or continue its run");
   if (!spec.low_rank()) return;
   const auto linears = linears_of(model);
   std::vector<std::string> known;
   for (const auto* layer : linears) known.push_back(layer->name.substr(layer->name.rfind('.') + 1));
   for (const auto& target : spec.targets) {
     if (target == "lm_head" || target == "embed_tokens")
-      throw RecipeError("adapter.targets: '" + target + "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
+      throw RecipeError("adapter.targets: '" + target +
+                        "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
     const auto vectors = const_cast<Model&>(model).vectors();
-    if (std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) { return vector.tensor->dim() == 2 && names(vector.name, target + ".weight"); }))
-      throw RecipeError("adapter.targets: '" + printable(target) + "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
-    const bool found = target == "all" || std::any_of(linears.begin(), linears.end(), [&](const Linear* layer) { return names(layer->name, target); });
+    if (std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) {
+          return vector.tensor->dim() == 2 && names(vector.name, target + ".weight");
+        }))
+      throw RecipeError("adapter.targets: '" + printable(target) +
+                        "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save "
+                        "to train it whole");
+    const bool found =
+        target == "all" || std::any_of(linears.begin(), linears.end(),
+                                       [&](const Linear* layer) { return names(layer->name, target); });
     if (found) continue;
     const auto near = nearest(target, known);
     throw RecipeError("adapter.targets: no linear layer of this model is named '" + printable(target) + "'" +
@@ -127,9 +143,13 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
   for (const auto& name : spec.modules_to_save) {
     if (names("lm_head", name) || names("model.embed_tokens", name)) continue;
     const auto vectors = const_cast<Model&>(model).vectors();
-    const bool found = std::any_of(linears.begin(), linears.end(), [&](const Linear* layer) { return names(layer->name, name); }) ||
-                       std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) { return names(vector.name, name) || names(vector.name, name + ".weight"); });
-    if (!found) throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
+    const bool found = std::any_of(linears.begin(), linears.end(),
+                                   [&](const Linear* layer) { return names(layer->name, name); }) ||
+                       std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) {
+                         return names(vector.name, name) || names(vector.name, name + ".weight");
+                       });
+    if (!found)
+      throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
   }
 }
 
@@ -138,7 +158,8 @@ std::vector<NamedTensor> attach(Model& model, const AdapterSpec& spec, uint64_t 
   const at::NoGradGuard no_grad;
   if (spec.low_rank()) {
     attach_low_rank(model, spec, seed);
-    for (const auto& name : std::set<std::string>(spec.modules_to_save.begin(), spec.modules_to_save.end())) train_module_whole(model, name);
+    for (const auto& name : std::set<std::string>(spec.modules_to_save.begin(), spec.modules_to_save.end()))
+      train_module_whole(model, name);
   } else if (spec.kind == "full") {
     attach_full(model);
   }
@@ -153,7 +174,7 @@ std::vector<NamedTensor> trainables(Model& model) {
   };
   add("model.embed_tokens.weight", model.embedding.dense);
   for (auto* layer : model.linears()) {
-    add(layer->name + ".weight", layer->weight.dense);   // the bias is among the model's vectors
+    add(layer->name + ".weight", layer->weight.dense);  // the bias is among the model's vectors
     if (!layer->adapter) continue;
     add(layer->name + ".lora_A.weight", layer->adapter->a);
     add(layer->name + ".lora_B.weight", layer->adapter->b);

@@ -23,7 +23,9 @@ Tensor values_of(const TensorView& view) {
 
 void require_shape(const std::string& file, const TensorView& tensor, const std::vector<int64_t>& expected) {
   if (tensor.shape == expected) return;
-  corrupt(file, tensor.name, fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?", fmt::join(tensor.shape, ", "), fmt::join(expected, ", ")));
+  corrupt(file, tensor.name,
+          fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?",
+                      fmt::join(tensor.shape, ", "), fmt::join(expected, ", ")));
 }
 
 using LayersByName = std::map<std::string, Linear*>;
@@ -33,11 +35,15 @@ Linear& layer_named(const LayersByName& layers, const std::string& name, const s
   std::vector<std::string> known;
   for (const auto& [other, layer] : layers) known.push_back(other);
   const auto near = nearest(name, known);
-  corrupt(file, name, fmt::format("the base has no such linear layer{}; is it another model's adapter?", near.empty() ? "" : fmt::format(" (nearest: {})", near)));
+  corrupt(file, name,
+          fmt::format("the base has no such linear layer{}; is it another model's adapter?",
+                      near.empty() ? "" : fmt::format(" (nearest: {})", near)));
 }
 
 void require_bare(const Model& model, const std::filesystem::path& path) {
-  if (has_adapters(model)) throw RecipeError(fmt::format("{}: the model carries an adapter already; load it on the plain base", printable(path.string())));
+  if (has_adapters(model))
+    throw RecipeError(fmt::format("{}: the model carries an adapter already; load it on the plain base",
+                                  printable(path.string())));
 }
 
 LowRank low_rank(Tensor a, Tensor b, double scaling, double dropout) {
@@ -68,7 +74,9 @@ void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder)
   const auto file = peft.file->path.string();
   const auto base = peft.file->safetensors_metadata.find(kBaseHashKey);
   if (base != peft.file->safetensors_metadata.end() && base->second != loaded.sha256.get())
-    corrupt(file, kBaseHashKey, fmt::format("was trained on weights of sha256 {}, {} has {}; load it on its own base", printable(base->second), printable(loaded.path.string()), loaded.sha256.get()));
+    corrupt(file, kBaseHashKey,
+            fmt::format("was trained on weights of sha256 {}, {} has {}; load it on its own base",
+                        printable(base->second), printable(loaded.path.string()), loaded.sha256.get()));
 
   const at::NoGradGuard no_grad;
   LayersByName layers;
@@ -79,10 +87,11 @@ void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder)
     const auto rank = module.a->shape[0];
     require_shape(file, *module.a, {rank, layer.weight.columns});
     require_shape(file, *module.b, {layer.weight.rows, rank});
-    adapters.emplace_back(&layer, low_rank(values_of(*module.a), values_of(*module.b), module.scaling, peft.config.lora_dropout));
+    adapters.emplace_back(&layer, low_rank(values_of(*module.a), values_of(*module.b), module.scaling,
+                                           peft.config.lora_dropout));
     if (module.magnitude) adapters.back().second.magnitude = values_of(*module.magnitude);
   }
-  std::vector<std::pair<std::string, Tensor>> saved;   // "lm_head.weight"
+  std::vector<std::pair<std::string, Tensor>> saved;  // "lm_head.weight"
   for (const auto& [name, tensor] : peft.saved) saved.emplace_back(name, values_of(*tensor));
   for (const auto& [name, values] : saved) {
     const auto module = name.substr(0, name.rfind('.'));
@@ -96,10 +105,15 @@ void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder)
   const auto leaves = trainables(model);
   for (const auto& [name, values] : saved) {
     // Without a low-rank adapter beside it a leaf has the checkpoint's name.
-    const auto leaf = std::find_if(leaves.begin(), leaves.end(), [&](const NamedTensor& one) { return one.name == name || one.name == std::string(kPeftPrefix) + name; });
-    if (leaf == leaves.end()) corrupt(file, name, "the base has no such weight; is it another model's adapter?");
+    const auto leaf = std::find_if(leaves.begin(), leaves.end(), [&](const NamedTensor& one) {
+      return one.name == name || one.name == std::string(kPeftPrefix) + name;
+    });
+    if (leaf == leaves.end())
+      corrupt(file, name, "the base has no such weight; is it another model's adapter?");
     if (leaf->tensor->sizes() != values.sizes())
-      corrupt(file, name, fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?", fmt::join(values.sizes(), ", "), fmt::join(leaf->tensor->sizes(), ", ")));
+      corrupt(file, name,
+              fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?",
+                          fmt::join(values.sizes(), ", "), fmt::join(leaf->tensor->sizes(), ", ")));
     leaf->tensor->copy_(values);
   }
 }
@@ -113,7 +127,9 @@ void load_gguf_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
   if (!kind || *kind != "lora") corrupt(file, "adapter.type", "expected 'lora'; is it a GGUF adapter?");
   const auto* architecture = text(weights.metadata("general.architecture"));
   if (!architecture || *architecture != gguf_architecture(model.config))
-    corrupt(file, "general.architecture", fmt::format("is '{}', the base is '{}'; is it another model's adapter?", architecture ? printable(*architecture) : "", gguf_architecture(model.config)));
+    corrupt(file, "general.architecture",
+            fmt::format("is '{}', the base is '{}'; is it another model's adapter?",
+                        architecture ? printable(*architecture) : "", gguf_architecture(model.config)));
   const auto alpha = real_number(weights.metadata("adapter.lora.alpha"));
   if (!alpha) corrupt(file, "adapter.lora.alpha", "is missing");
 
@@ -127,25 +143,35 @@ void load_gguf_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
     if (!a && !b) continue;
     if (!a || !b) corrupt(file, gguf->name, fmt::format("lora_{} is missing", a ? "b" : "a"));
     used.insert({a, b});
-    const bool stacked = gguf->expert >= 0;   // of all of a layer's experts
-    if (a->shape.size() != (stacked ? 3 : 2)) corrupt(file, a->name, stacked ? "expected a matrix for each expert" : "expected a matrix");
+    const bool stacked = gguf->expert >= 0;  // of all of a layer's experts
+    if (a->shape.size() != (stacked ? 3 : 2))
+      corrupt(file, a->name, stacked ? "expected a matrix for each expert" : "expected a matrix");
     const auto rank = a->shape[stacked ? 1 : 0], experts = model.config.experts;
-    require_shape(file, *a, stacked ? std::vector<int64_t>{experts, rank, layer->weight.columns} : std::vector<int64_t>{rank, layer->weight.columns});
-    require_shape(file, *b, stacked ? std::vector<int64_t>{experts, layer->weight.rows, rank} : std::vector<int64_t>{layer->weight.rows, rank});
+    require_shape(file, *a,
+                  stacked ? std::vector<int64_t>{experts, rank, layer->weight.columns}
+                          : std::vector<int64_t>{rank, layer->weight.columns});
+    require_shape(file, *b,
+                  stacked ? std::vector<int64_t>{experts, layer->weight.rows, rank}
+                          : std::vector<int64_t>{layer->weight.rows, rank});
     if (stacked) {
-      adapters.emplace_back(layer, low_rank(values_of(*a)[gguf->expert].clone(), values_of(*b)[gguf->expert].clone(), *alpha / static_cast<double>(rank), 0));
+      adapters.emplace_back(layer,
+                            low_rank(values_of(*a)[gguf->expert].clone(), values_of(*b)[gguf->expert].clone(),
+                                     *alpha / static_cast<double>(rank), 0));
       continue;
     }
     auto rows = values_of(*b);
     if (gguf->permuted_heads > 0) {
       const auto stored = rows;
       rows = at::empty_like(stored);
-      for (int64_t row = 0; row < rows.size(0); ++row) rows[row].copy_(stored[gguf_row_of(row, gguf->permuted_heads, rows.size(0))]);
+      for (int64_t row = 0; row < rows.size(0); ++row)
+        rows[row].copy_(stored[gguf_row_of(row, gguf->permuted_heads, rows.size(0))]);
     }
     adapters.emplace_back(layer, low_rank(values_of(*a), rows, *alpha / static_cast<double>(rank), 0));
   }
   if (adapters.empty() || used.size() != weights.tensors.size())
-    corrupt(file, "", fmt::format("{} of its {} tensors belong to layers of the base; is it another model's adapter?", used.size(), weights.tensors.size()));
+    corrupt(file, "",
+            fmt::format("{} of its {} tensors belong to layers of the base; is it another model's adapter?",
+                        used.size(), weights.tensors.size()));
   put_on(std::move(adapters));
 }
 

@@ -43,7 +43,11 @@ double delta_error(const Linear& layer, WeightType stored) {
     const auto count = std::min(kRowsAtOnce, layer.weight.rows - first);
     const auto merged = merged_rows(layer, first, count).contiguous();
     lost += (rounded(merged, stored) - merged).to(at::kDouble).square().sum().item<double>();
-    update += (merged - widen_rows(layer.weight, first, count, at::kFloat)).to(at::kDouble).square().sum().item<double>();
+    update += (merged - widen_rows(layer.weight, first, count, at::kFloat))
+                  .to(at::kDouble)
+                  .square()
+                  .sum()
+                  .item<double>();
   }
   return update > 0 ? std::sqrt(lost / update) : 0;
 }

@@ -12,11 +12,12 @@
 
 namespace retort {
 
-// Ranges form a list that only grows; a removed one is empty and used again. So the handler can walk it at any instant.
+// Ranges form a list that only grows; a removed one is empty and used again. So the handler can walk it at
+// any instant.
 struct MappedRange {
   std::atomic<const std::byte*> begin{nullptr};
   std::atomic<size_t> size{0};
-  char name[512] = {};   // safe to print; the handler cannot allocate
+  char name[512] = {};  // safe to print; the handler cannot allocate
   MappedRange* next = nullptr;
 };
 
@@ -26,7 +27,7 @@ std::atomic<MappedRange*> ranges{nullptr};
 std::mutex adding;
 
 void say(const char* text) {
-  if (::write(STDERR_FILENO, text, std::strlen(text)) < 0) return;   // nothing left to tell
+  if (::write(STDERR_FILENO, text, std::strlen(text)) < 0) return;  // nothing left to tell
 }
 
 void on_bus_error(int, siginfo_t* info, void*) {
@@ -35,10 +36,11 @@ void on_bus_error(int, siginfo_t* info, void*) {
     const auto* begin = range->begin.load();
     if (!begin || address < begin || address >= begin + range->size.load()) continue;
     say(range->name);
-    say(": became shorter, or could not be read, while it was being read; start again when nothing writes to it\n");
+    say(": became shorter, or could not be read, while it was being read; start again when nothing writes to "
+        "it\n");
     ::_exit(static_cast<int>(Exit::bad_input));
   }
-  ::signal(SIGBUS, SIG_DFL);   // not ours: returning repeats the access, which now ends the process as usual
+  ::signal(SIGBUS, SIG_DFL);  // not ours: returning repeats the access, which now ends the process as usual
 }
 
 }  // namespace
@@ -52,13 +54,16 @@ void catch_bus_errors() {
 }
 
 MappedRange* add_mapped_range(const std::byte* begin, size_t size, std::string_view name) {
-  const auto shown = name.size() < sizeof(MappedRange::name) ? name : name.substr(name.size() - sizeof(MappedRange::name) + 1);
+  const auto shown = name.size() < sizeof(MappedRange::name)
+                         ? name
+                         : name.substr(name.size() - sizeof(MappedRange::name) + 1);
   std::lock_guard lock(adding);
   auto* range = ranges.load();
   while (range && range->begin.load()) range = range->next;
   const bool fresh = !range;
-  if (fresh) range = new MappedRange;   // stays in the list until the process ends
-  *std::transform(shown.begin(), shown.end(), range->name, [](char c) { return static_cast<unsigned char>(c) < 0x20 ? '?' : c; }) = '\0';
+  if (fresh) range = new MappedRange;  // stays in the list until the process ends
+  *std::transform(shown.begin(), shown.end(), range->name,
+                  [](char c) { return static_cast<unsigned char>(c) < 0x20 ? '?' : c; }) = '\0';
   range->size = size;
   range->begin = begin;
   if (fresh) {

@@ -1,5 +1,5 @@
-// A mapped file that somebody truncates while it is read raises SIGBUS. The handler turns that into one error line naming the
-// file and leaves with Exit::bad_input; a SIGBUS anywhere else keeps its usual meaning.
+// A mapped file that somebody truncates while it is read raises SIGBUS. The handler turns that into one error
+// line naming the file and leaves with Exit::bad_input; a SIGBUS anywhere else keeps its usual meaning.
 #pragma once
 #include <cstddef>
 #include <string_view>

@@ -4,8 +4,12 @@
 
 namespace retort {
 
-[[nodiscard]] inline bool multiply(uint64_t a, uint64_t b, uint64_t& product) { return !__builtin_mul_overflow(a, b, &product); }
-[[nodiscard]] inline bool add(uint64_t a, uint64_t b, uint64_t& sum) { return !__builtin_add_overflow(a, b, &sum); }
+[[nodiscard]] inline bool multiply(uint64_t a, uint64_t b, uint64_t& product) {
+  return !__builtin_mul_overflow(a, b, &product);
+}
+[[nodiscard]] inline bool add(uint64_t a, uint64_t b, uint64_t& sum) {
+  return !__builtin_add_overflow(a, b, &sum);
+}
 
 // The next multiple of `alignment` (a power of two) at or above `value`; false near 2^64.
 [[nodiscard]] inline bool align_up(uint64_t value, uint64_t alignment, uint64_t& aligned) {

@@ -15,10 +15,16 @@ std::string printable(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     if (out.size() >= kLongest) return out + "...";
     const auto byte = static_cast<unsigned char>(text[i]);
-    int length = byte < 0x80 ? 1 : byte >= 0xC2 && byte < 0xE0 ? 2 : byte >= 0xE0 && byte < 0xF0 ? 3 : byte >= 0xF0 && byte < 0xF5 ? 4 : 0;
+    int length = byte < 0x80                   ? 1
+                 : byte >= 0xC2 && byte < 0xE0 ? 2
+                 : byte >= 0xE0 && byte < 0xF0 ? 3
+                 : byte >= 0xF0 && byte < 0xF5 ? 4
+                                               : 0;
     bool valid = length > 0 && i + length <= text.size();
-    for (int k = 1; valid && k < length; ++k) valid = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
-    if (!valid || byte < 0x20 || byte == 0x7F || (byte == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0)) {
+    for (int k = 1; valid && k < length; ++k)
+      valid = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
+    if (!valid || byte < 0x20 || byte == 0x7F ||
+        (byte == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0)) {
       out += fmt::format("\\x{:02x}", byte);
     } else {
       out.append(text.substr(i, length));
@@ -41,7 +47,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   std::string best;
   size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
   for (const auto& candidate : candidates) {
-    std::vector<size_t> before, last, row(candidate.size() + 1);   // rows i-2, i-1 and i of the table
+    std::vector<size_t> before, last, row(candidate.size() + 1);  // rows i-2, i-1 and i of the table
     for (size_t j = 0; j <= candidate.size(); ++j) row[j] = j;
     for (size_t i = 1; i <= word.size(); ++i) {
       before = std::move(last);
@@ -49,7 +55,8 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
       row.assign(candidate.size() + 1, i);
       for (size_t j = 1; j <= candidate.size(); ++j) {
         row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (word[i - 1] != candidate[j - 1])});
-        const bool swapped = i > 1 && j > 1 && word[i - 1] == candidate[j - 2] && word[i - 2] == candidate[j - 1];
+        const bool swapped =
+            i > 1 && j > 1 && word[i - 1] == candidate[j - 2] && word[i - 2] == candidate[j - 1];
         if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
       }
     }

@@ -1,9 +1,12 @@
-// Specs list their fields once; whoever needs them (the recipe parser, `retort explain`, the JSON Schema, the resolved
-// recipe) visits the list. A spec has `template <class Visitor> void fields(Visitor& field)` that calls, in reading order,
-//   field(name, member, rule, documentation)        bool, int64_t, double, std::string; a std::vector or std::optional of those
-//   field.section(name, spec, documentation)        a nested spec, or a std::optional of one (absent unless it is written)
-//   field.list(name, specs, documentation)          a std::vector of specs
-// The members' initial values are the defaults. Documentation is one or two plain sentences: meaning, unit, source.
+// Specs list their fields once; whoever needs them (the recipe parser, `retort explain`, the JSON Schema, the
+// resolved recipe) visits the list. A spec has `template <class Visitor> void fields(Visitor& field)` that
+// calls, in reading order,
+//   field(name, member, rule, documentation)        bool, int64_t, double, std::string; a std::vector or
+//   std::optional of those field.section(name, spec, documentation)        a nested spec, or a std::optional
+//   of one (absent unless it is written) field.list(name, specs, documentation)          a std::vector of
+//   specs
+// The members' initial values are the defaults. Documentation is one or two plain sentences: meaning, unit,
+// source.
 #pragma once
 #include <limits>
 #include <optional>

@@ -57,7 +57,9 @@ void note_moved(const std::filesystem::path& from, const std::filesystem::path& 
   }
 }
 
-int64_t modified_ns(const struct stat& status) { return status.st_mtim.tv_sec * 1'000'000'000ll + status.st_mtim.tv_nsec; }
+int64_t modified_ns(const struct stat& status) {
+  return status.st_mtim.tv_sec * 1'000'000'000ll + status.st_mtim.tv_nsec;
+}
 
 }  // namespace
 
@@ -85,8 +87,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) : name_(path.string())
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : name_(std::move(other.name_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)),
-      modified_ns_(other.modified_ns_), descriptor_(std::exchange(other.descriptor_, -1)), range_(std::exchange(other.range_, nullptr)) {}
+    : name_(std::move(other.name_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      modified_ns_(other.modified_ns_),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      range_(std::exchange(other.range_, nullptr)) {}
 
 MappedFile::~MappedFile() {
   if (range_) remove_mapped_range(range_);
@@ -96,7 +102,8 @@ MappedFile::~MappedFile() {
 
 void MappedFile::require_unchanged() const {
   struct stat status {};
-  if (::fstat(descriptor_, &status) != 0 || static_cast<size_t>(status.st_size) != size_ || modified_ns(status) != modified_ns_)
+  if (::fstat(descriptor_, &status) != 0 || static_cast<size_t>(status.st_size) != size_ ||
+      modified_ns(status) != modified_ns_)
     corrupt(name_, "", "changed while it was being read; start again when nothing writes to it");
 }
 
@@ -108,7 +115,8 @@ void MappedFile::release(std::span<const std::byte> part) const {
 }
 
 bool is_plain_name(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
+  return !name.empty() && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
 }
 
 std::filesystem::path file_beneath(const std::filesystem::path& folder, const std::string& name) {
@@ -118,17 +126,20 @@ std::filesystem::path file_beneath(const std::filesystem::path& folder, const st
   if (error) corrupt(folder.string(), "", "cannot be opened: " + error.message());
   const auto target = std::filesystem::canonical(root / name, error);
   if (error) corrupt((folder / name).string(), "", "cannot be opened: " + error.message());
-  if (root.parent_path().filename() == "snapshots" && std::filesystem::is_directory(root.parent_path().parent_path() / "blobs", error))
+  if (root.parent_path().filename() == "snapshots" &&
+      std::filesystem::is_directory(root.parent_path().parent_path() / "blobs", error))
     root = root.parent_path().parent_path();
   if (std::mismatch(root.begin(), root.end(), target.begin(), target.end()).first != root.end())
-    corrupt((folder / name).string(), "", "is a link to a file outside the model's folder; copy the file into it");
+    corrupt((folder / name).string(), "",
+            "is a link to a file outside the model's folder; copy the file into it");
   return folder / name;
 }
 
 std::string read_text(const std::filesystem::path& path, size_t limit_bytes) {
   const MappedFile file(path);
   if (file.bytes().size() > limit_bytes)
-    corrupt(file.name(), "", "is " + bytes(file.bytes().size()) + "; at most " + bytes(limit_bytes) + " are read");
+    corrupt(file.name(), "",
+            "is " + bytes(file.bytes().size()) + "; at most " + bytes(limit_bytes) + " are read");
   return std::string(file.text());
 }
 
@@ -199,7 +210,8 @@ void remove_parts_of(const std::filesystem::path& target) {
 
 }  // namespace
 
-UnfinishedFile::UnfinishedFile(std::filesystem::path target) : target_(std::move(target)), temporary_(target_) {
+UnfinishedFile::UnfinishedFile(std::filesystem::path target)
+    : target_(std::move(target)), temporary_(target_) {
   if (target_.has_parent_path()) make_folder(target_.parent_path());
   remove_parts_of(target_);
   temporary_ += ".part-" + std::to_string(::getpid());
@@ -221,7 +233,8 @@ UnfinishedFile::~UnfinishedFile() {
 
 void UnfinishedFile::commit() {
   if (::fsync(descriptor_) != 0) throw Failure(target_.string() + ": fsync failed: " + reason());
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0) throw Failure(target_.string() + ": rename failed: " + reason());
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0)
+    throw Failure(target_.string() + ": rename failed: " + reason());
   ::close(std::exchange(descriptor_, -1));
   sync_folder(target_.has_parent_path() ? target_.parent_path() : ".");
   note(&Record::written, target_);
@@ -252,7 +265,7 @@ void AtomicFolder::commit() {
   auto old = target_;
   old += ".old.part-" + std::to_string(::getpid());
   const bool replaces = std::filesystem::exists(std::filesystem::symlink_status(target_, error));
-  error.clear();   // a target that is missing is none
+  error.clear();  // a target that is missing is none
   if (replaces) std::filesystem::rename(target_, old, error);
   if (!error) std::filesystem::rename(temporary_, target_, error);
   if (error) throw Failure(target_.string() + ": cannot be put in place: " + error.message());
@@ -265,7 +278,8 @@ void AtomicFolder::commit() {
 void remove_leftovers(const std::filesystem::path& folder) {
   std::error_code error;
   std::vector<std::filesystem::path> found;
-  for (auto entry = std::filesystem::recursive_directory_iterator(folder, error); !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
+  for (auto entry = std::filesystem::recursive_directory_iterator(folder, error);
+       !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
     if (entry->path().filename().string().find(".part-") == std::string::npos) continue;
     found.push_back(entry->path());
     if (entry->is_directory()) entry.disable_recursion_pending();
@@ -290,10 +304,12 @@ void make_folder(const std::filesystem::path& folder) {
 
 void require_space(const std::filesystem::path& folder, uint64_t needed_bytes) {
   struct statvfs status {};
-  if (::statvfs(folder.c_str(), &status) != 0) throw Failure(folder.string() + ": free space unknown: " + reason());
+  if (::statvfs(folder.c_str(), &status) != 0)
+    throw Failure(folder.string() + ": free space unknown: " + reason());
   const uint64_t free_bytes = static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
   if (free_bytes < needed_bytes)
-    throw Failure(folder.string() + ": " + bytes(free_bytes) + " free, " + bytes(needed_bytes) + " needed; free some space and start again");
+    throw Failure(folder.string() + ": " + bytes(free_bytes) + " free, " + bytes(needed_bytes) +
+                  " needed; free some space and start again");
 }
 
 std::vector<std::filesystem::path> files_read() {

@@ -10,7 +10,7 @@
 
 namespace retort {
 
-struct MappedRange;   // base/bus_error.h
+struct MappedRange;  // base/bus_error.h
 
 // A read-only memory mapping. Throws FormatError when the file is missing or not a regular file.
 // Reading past the new end of a file that somebody truncates raises SIGBUS: see base/bus_error.h.
@@ -41,16 +41,17 @@ class MappedFile {
 // True for a name that names one file of its folder: not empty, not "." or "..", no '/', '\\' or NUL.
 bool is_plain_name(std::string_view name);
 
-// The path of `name` inside `folder`, for names that come from a file: a plain name, and when it is a link, one whose target
-// stays under the folder (or, in a hub cache, ROOT/snapshots/REVISION beside ROOT/blobs, under ROOT). FormatError otherwise,
-// and when the file is missing or the links form a loop.
+// The path of `name` inside `folder`, for names that come from a file: a plain name, and when it is a link,
+// one whose target stays under the folder (or, in a hub cache, ROOT/snapshots/REVISION beside ROOT/blobs,
+// under ROOT). FormatError otherwise, and when the file is missing or the links form a loop.
 std::filesystem::path file_beneath(const std::filesystem::path& folder, const std::string& name);
 
 // A whole small file as text. FormatError when it is missing or larger than `limit_bytes`.
 std::string read_text(const std::filesystem::path& path, size_t limit_bytes = size_t{1} << 30);
 
-// Writes PATH so that it appears whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the
-// folder. Throws Failure (with errno's words) when any step fails; the temporary file is removed.
+// Writes PATH so that it appears whole or not at all: a temporary file in the same folder, fsync, rename,
+// fsync of the folder. Throws Failure (with errno's words) when any step fails; the temporary file is
+// removed.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -74,8 +75,8 @@ class AtomicFile {
 
 void write_text(const std::filesystem::path& path, std::string_view text);  // through AtomicFile
 
-// A folder that appears whole or not at all: its files are written beneath path(), which is a folder beside TARGET until
-// commit() puts it in the place of what was there. Without commit() nothing stays.
+// A folder that appears whole or not at all: its files are written beneath path(), which is a folder beside
+// TARGET until commit() puts it in the place of what was there. Without commit() nothing stays.
 class AtomicFolder {
  public:
   explicit AtomicFolder(std::filesystem::path target);
@@ -90,7 +91,8 @@ class AtomicFolder {
   bool committed_ = false;
 };
 
-// Removes what killed processes left half-written inside FOLDER (names with ".part-"). Only for the one who holds its lock.
+// Removes what killed processes left half-written inside FOLDER (names with ".part-"). Only for the one who
+// holds its lock.
 void remove_leftovers(const std::filesystem::path& folder);
 
 // fsync of a folder, so that renames inside it last.
@@ -102,8 +104,8 @@ void make_folder(const std::filesystem::path& folder);
 // Throws Failure when the file system of `folder` has less than `needed_bytes` free.
 void require_space(const std::filesystem::path& folder, uint64_t needed_bytes);
 
-// Each file that was opened for reading (through MappedFile, read_text) or written (AtomicFile) since start, once, in
-// order of first use: the manifest hashes them.
+// Each file that was opened for reading (through MappedFile, read_text) or written (AtomicFile) since start,
+// once, in order of first use: the manifest hashes them.
 std::vector<std::filesystem::path> files_read();
 std::vector<std::filesystem::path> files_written();
 

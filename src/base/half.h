@@ -14,7 +14,9 @@ namespace retort {
 HOST_DEVICE inline float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 HOST_DEVICE inline uint32_t bits_of(float value) { return __builtin_bit_cast(uint32_t, value); }
 
-HOST_DEVICE inline float bf16_to_float(uint16_t bits) { return float_from_bits(static_cast<uint32_t>(bits) << 16); }
+HOST_DEVICE inline float bf16_to_float(uint16_t bits) {
+  return float_from_bits(static_cast<uint32_t>(bits) << 16);
+}
 
 // Rounds to nearest even; a NaN stays a (quiet) NaN.
 HOST_DEVICE inline uint16_t float_to_bf16(float value) {
@@ -40,9 +42,9 @@ HOST_DEVICE inline uint16_t float_to_half(float value) {
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
   if (magnitude > 0x7F800000u) return static_cast<uint16_t>(sign | 0x7E00u | ((magnitude >> 13) & 0x3FFu));
   if (magnitude >= 0x477FF000u) return static_cast<uint16_t>(sign | 0x7C00u);  // rounds past 65504
-  if (magnitude < 0x38800000u) {                                               // subnormal half: units of 2^-24
+  if (magnitude < 0x38800000u) {  // subnormal half: units of 2^-24
     const float units = float_from_bits(magnitude) * 0x1p24f;
-    const float rounded = (units + 0x1.8p23f) - 0x1.8p23f;                     // nearest even below 2^22
+    const float rounded = (units + 0x1.8p23f) - 0x1.8p23f;  // nearest even below 2^22
     return static_cast<uint16_t>(sign | static_cast<uint32_t>(rounded));
   }
   const uint32_t rebased = magnitude - (112u << 23);

@@ -17,13 +17,16 @@ namespace retort {
 
 namespace {
 
-// What identifies the content of a file for one process: our own files are replaced by rename, which changes the inode.
+// What identifies the content of a file for one process: our own files are replaced by rename, which changes
+// the inode.
 using FileState = std::tuple<dev_t, ino_t, off_t, time_t, long, time_t, long>;
 
 std::optional<FileState> state_of(const std::filesystem::path& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return std::nullopt;
-  return FileState{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
+  return FileState{status.st_dev,         status.st_ino,          status.st_size,
+                   status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec,
+                   status.st_ctim.tv_nsec};
 }
 
 struct KnownHashes {
@@ -79,7 +82,8 @@ std::string sha256_file(const std::filesystem::path& path) {
   }
   const MappedFile file(path);
   Sha256 sum;
-  for (auto rest = file.bytes(); !rest.empty();) {   // pages that were read would count as this process's memory
+  for (auto rest = file.bytes();
+       !rest.empty();) {  // pages that were read would count as this process's memory
     constexpr size_t kPiece = size_t{4} << 20;
     const auto piece = rest.first(std::min(rest.size(), kPiece));
     sum.add(piece);

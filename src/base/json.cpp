@@ -8,7 +8,8 @@ namespace {
 
 constexpr size_t kDeepest = 64;
 
-// Builds the tree from the parser's events, which keep no stack of their own: depth is bounded before a level exists.
+// Builds the tree from the parser's events, which keep no stack of their own: depth is bounded before a level
+// exists.
 class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
   explicit TreeBuilder(std::string_view file) : file_(file) {}
@@ -34,47 +35,52 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) override {
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
     // 406: a number beyond a double's range.
-    corrupt(file_, fmt::format("byte {}", position), error.id == 406 ? "this number is out of range" : "is not valid JSON (or not UTF-8) here");
+    corrupt(file_, fmt::format("byte {}", position),
+            error.id == 406 ? "this number is out of range" : "is not valid JSON (or not UTF-8) here");
   }
 
  private:
   Json& place(Json value) {
     if (open_.empty()) return root = std::move(value);
-    if (open_.back()->is_array()) return open_.back()->get_ref<Json::array_t&>().emplace_back(std::move(value));
+    if (open_.back()->is_array())
+      return open_.back()->get_ref<Json::array_t&>().emplace_back(std::move(value));
     return *value_ = std::move(value);
   }
 
   bool open(Json container) {
-    if (open_.size() == kDeepest) corrupt(file_, "", fmt::format("is nested deeper than {} levels", kDeepest));
-    open_.push_back(&place(std::move(container)));   // stays put: its parent grows only after it is closed
+    if (open_.size() == kDeepest)
+      corrupt(file_, "", fmt::format("is nested deeper than {} levels", kDeepest));
+    open_.push_back(&place(std::move(container)));  // stays put: its parent grows only after it is closed
     return true;
   }
 
   std::string_view file_;
   std::vector<Json*> open_;
-  Json* value_ = nullptr;   // where the value of the current key goes
+  Json* value_ = nullptr;  // where the value of the current key goes
 };
 
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view file) {
   // The parser takes a NUL for the end of the text and would ignore what follows.
-  if (const auto nul = text.find('\0'); nul != text.npos) corrupt(file, fmt::format("byte {}", nul), "JSON holds no NUL bytes");
+  if (const auto nul = text.find('\0'); nul != text.npos)
+    corrupt(file, fmt::format("byte {}", nul), "JSON holds no NUL bytes");
   TreeBuilder builder(file);
   try {
     Json::sax_parse(text.begin(), text.end(), &builder);
-  } catch (const Json::exception&) {
-    corrupt(file, "", "is not valid JSON");
-  }
+  } catch (const Json::exception&) { corrupt(file, "", "is not valid JSON"); }
   return std::move(builder.root);
 }
 
 Json read_json(const std::filesystem::path& path) {
   constexpr size_t kLargest = size_t{512} << 20;
   const MappedFile file(path);
-  if (file.bytes().size() > kLargest) corrupt(file.name(), "", "is " + bytes(file.bytes().size()) + "; at most " + bytes(kLargest) + " of JSON are read");
+  if (file.bytes().size() > kLargest)
+    corrupt(file.name(), "",
+            "is " + bytes(file.bytes().size()) + "; at most " + bytes(kLargest) + " of JSON are read");
   return parse_json(file.text(), file.name());
 }
 

@@ -12,13 +12,14 @@ namespace retort {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
-// Throws FormatError "FILE: byte N: problem". Refused: duplicate keys, nesting beyond 64, invalid UTF-8, lone surrogates, NUL
-// bytes, numbers beyond a double's range, anything after the value. An integer beyond 64 bits (Hugging Face writes 10^30 for
-// "no limit") becomes a double; whole_number() tells them apart.
+// Throws FormatError "FILE: byte N: problem". Refused: duplicate keys, nesting beyond 64, invalid UTF-8, lone
+// surrogates, NUL bytes, numbers beyond a double's range, anything after the value. An integer beyond 64 bits
+// (Hugging Face writes 10^30 for "no limit") becomes a double; whole_number() tells them apart.
 Json parse_json(std::string_view text, std::string_view file);
-Json read_json(const std::filesystem::path& path);   // at most 512 MiB
+Json read_json(const std::filesystem::path& path);  // at most 512 MiB
 
-// Sizes, counts and offsets: the value when it was written as digits alone (no sign, fraction or exponent) and fits 64 bits.
+// Sizes, counts and offsets: the value when it was written as digits alone (no sign, fraction or exponent)
+// and fits 64 bits.
 std::optional<uint64_t> whole_number(const Json& value);
 
 }  // namespace retort

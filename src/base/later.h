@@ -8,11 +8,11 @@
 
 namespace retort {
 
-template <class T>
-class Later {
+template <class T> class Later {
  public:
   Later() : Later(T{}) {}
-  Later(T value) : shared_(std::make_shared<Shared>()) {   // NOLINT(google-explicit-constructor): what is known already
+  Later(T value)
+      : shared_(std::make_shared<Shared>()) {  // NOLINT(google-explicit-constructor): what is known already
     std::promise<T> promise;
     promise.set_value(std::move(value));
     shared_->value = promise.get_future().share();
@@ -29,7 +29,7 @@ class Later {
       if (shared.work) shared.value = std::async(std::launch::async, std::move(shared.work)).share();
     });
   }
-  const T& get() const {   // throws what the work threw
+  const T& get() const {  // throws what the work threw
     begin();
     return shared_->value.get();
   }

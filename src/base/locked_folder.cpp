@@ -18,7 +18,8 @@ namespace retort {
 LockedFolder::LockedFolder(const std::filesystem::path& folder) {
   const bool fresh = !std::filesystem::exists(folder);
   make_folder(folder);
-  if (fresh && ::chmod(folder.c_str(), 0700) != 0) throw Failure(folder.string() + ": cannot be closed to others: " + std::strerror(errno));
+  if (fresh && ::chmod(folder.c_str(), 0700) != 0)
+    throw Failure(folder.string() + ": cannot be closed to others: " + std::strerror(errno));
   const auto file = folder / "run.lock";
   descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (descriptor_ < 0) throw Failure(file.string() + ": cannot be written: " + std::strerror(errno));
@@ -27,7 +28,8 @@ LockedFolder::LockedFolder(const std::filesystem::path& folder) {
     char holder[300] = {};
     if (::pread(descriptor_, holder, sizeof holder - 1, 0) < 0) holder[0] = 0;
     ::close(std::exchange(descriptor_, -1));
-    throw Failure(fmt::format("{}: in use by {}; wait for it, or set run.folder", folder.string(), printable(holder)));
+    throw Failure(
+        fmt::format("{}: in use by {}; wait for it, or set run.folder", folder.string(), printable(holder)));
   }
   ::gethostname(host, sizeof host - 1);
   const auto holder = fmt::format("process {} on {}", ::getpid(), host);
@@ -35,7 +37,8 @@ LockedFolder::LockedFolder(const std::filesystem::path& folder) {
     throw Failure(file.string() + ": cannot be written: " + std::strerror(errno));
 }
 
-LockedFolder::LockedFolder(LockedFolder&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+LockedFolder::LockedFolder(LockedFolder&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 LockedFolder::~LockedFolder() {
   if (descriptor_ >= 0) ::close(descriptor_);

@@ -21,7 +21,7 @@ std::string text_of(const fs::path& file) {
 std::optional<uint64_t> number_in(const fs::path& file) {
   std::istringstream text(text_of(file));
   uint64_t value = 0;
-  return text >> value ? std::optional(value) : std::nullopt;   // "max" is no number
+  return text >> value ? std::optional(value) : std::nullopt;  // "max" is no number
 }
 
 // "KEY 123" or "KEY: 123" on a line of its own.
@@ -44,9 +44,11 @@ uint64_t resident(const fs::path& root) {
 }
 
 // One group's room: limit - use, with droppable pages of files counted as free.
-std::optional<uint64_t> room_of(const fs::path& group, const char* limit_file, const char* use_file, const char* cache_key) {
+std::optional<uint64_t> room_of(const fs::path& group, const char* limit_file, const char* use_file,
+                                const char* cache_key) {
   const auto limit = number_in(group / limit_file);
-  if (!limit || *limit >= uint64_t{1} << 62) return std::nullopt;   // v1's "unlimited" is the largest page-aligned number
+  if (!limit || *limit >= uint64_t{1} << 62)
+    return std::nullopt;  // v1's "unlimited" is the largest page-aligned number
   auto use = number_in(group / use_file).value_or(0);
   use -= std::min(use, value_of(text_of(group / "memory.stat"), cache_key).value_or(0));
   return *limit - std::min(*limit, use);
@@ -60,7 +62,8 @@ MachineMemory machine_memory(const fs::path& root) {
   const auto bound = [&](std::optional<uint64_t> room, const std::string& by) {
     if (room && *room + own < found.available) found = {*room + own, by};
   };
-  if (const auto free = value_of(text_of(root / "proc/meminfo"), "MemAvailable")) bound(*free * 1024, "MemAvailable");
+  if (const auto free = value_of(text_of(root / "proc/meminfo"), "MemAvailable"))
+    bound(*free * 1024, "MemAvailable");
 
   // "0::/a/b" (v2) or "7:memory:/a/b" (v1): every group up to the root may have a limit.
   std::istringstream groups(text_of(root / "proc/self/cgroup"));
@@ -73,7 +76,8 @@ MachineMemory machine_memory(const fs::path& root) {
     const auto top = root / (v2 ? "sys/fs/cgroup" : "sys/fs/cgroup/memory");
     for (auto path = fs::path(line.substr(second + 1)).relative_path();; path = path.parent_path()) {
       const auto group = path.empty() ? top : top / path;
-      bound(v2 ? room_of(group, "memory.max", "memory.current", "inactive_file") : room_of(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+      bound(v2 ? room_of(group, "memory.max", "memory.current", "inactive_file")
+               : room_of(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
             (group / (v2 ? "memory.max" : "memory.limit_in_bytes")).string());
       if (path.empty()) break;
     }

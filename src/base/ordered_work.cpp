@@ -14,7 +14,8 @@ int64_t usable_threads(int64_t wanted) {
   return std::max(1, CPU_COUNT(&mask));
 }
 
-OrderedWork::OrderedWork(int64_t threads, size_t most_pending) : most_pending_(std::max<size_t>(1, most_pending)) {
+OrderedWork::OrderedWork(int64_t threads, size_t most_pending)
+    : most_pending_(std::max<size_t>(1, most_pending)) {
   if (threads <= 1) return;
   for (int64_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
 }
@@ -39,9 +40,7 @@ void OrderedWork::work() {
     lock.unlock();
     try {
       slot->later = slot->piece();
-    } catch (...) {
-      slot->failure = std::current_exception();
-    }
+    } catch (...) { slot->failure = std::current_exception(); }
     slot->piece = nullptr;
     lock.lock();
     slot->done = true;

@@ -23,7 +23,7 @@ double seconds_of(clockid_t clock) {
 struct Traced {
   Work work;
   int32_t lane;
-  double start, duration;   // seconds since the profile's start
+  double start, duration;  // seconds since the profile's start
 };
 
 // Equal literals of two files have two addresses.
@@ -45,7 +45,7 @@ struct Sum {
 struct Open {
   Work work;
   double start, cpu_start;
-  double inside = 0, cpu_inside = 0;   // spans within
+  double inside = 0, cpu_inside = 0;  // spans within
 };
 
 // What one thread has collected since it began, or since the profile's start.
@@ -63,12 +63,12 @@ struct Lane {
 struct Collected {
   std::mutex mutex;
   std::set<Lane*> alive;
-  std::set<int32_t> taken;             // lanes of threads that are alive
+  std::set<int32_t> taken;  // lanes of threads that are alive
   std::map<Key, Sum> sums;
   std::vector<Traced> traced;
   int64_t spans = 0;
 
-  void take(Lane& lane) {              // with the mutex held
+  void take(Lane& lane) {  // with the mutex held
     for (const auto& [key, sum] : lane.sums) sums[key].add(sum), spans += sum.count;
     traced.insert(traced.end(), lane.traced.begin(), lane.traced.end());
     lane.sums.clear();
@@ -77,7 +77,7 @@ struct Collected {
 };
 
 Collected& collected() {
-  static auto* const all = new Collected;   // outlives the threads that end after main()
+  static auto* const all = new Collected;  // outlives the threads that end after main()
   return *all;
 }
 
@@ -120,15 +120,18 @@ void Span::begin(const Work& work) {
 
 void Span::end() {
   auto& lane = this_lane();
-  if (lane.open.empty()) return;   // begun before the profile
+  if (lane.open.empty()) return;  // begun before the profile
   const auto now = seconds_of(CLOCK_MONOTONIC), cpu = seconds_of(CLOCK_THREAD_CPUTIME_ID);
   const auto span = lane.open.back();
   lane.open.pop_back();
   const auto seconds = now - span.start, cpu_seconds = cpu - span.cpu_start;
   if (!lane.open.empty()) lane.open.back().inside += seconds, lane.open.back().cpu_inside += cpu_seconds;
   const auto own = cpu_seconds - span.cpu_inside;
-  lane.sums[{span.work.name, span.work.kind}].add({1, seconds - span.inside, own, own * static_cast<double>(span.work.threads), span.work.flop, span.work.bytes});
-  if (room.fetch_sub(1) > 0) lane.traced.push_back({span.work, lane.number, span.start - profile_start.load(), seconds});
+  lane.sums[{span.work.name, span.work.kind}].add({1, seconds - span.inside, own,
+                                                   own * static_cast<double>(span.work.threads),
+                                                   span.work.flop, span.work.bytes});
+  if (room.fetch_sub(1) > 0)
+    lane.traced.push_back({span.work, lane.number, span.start - profile_start.load(), seconds});
 }
 
 void start_profile(int64_t traced) {
@@ -155,8 +158,10 @@ Profile stop_profile() {
   profile.traced = static_cast<int64_t>(all.traced.size());
   for (const auto& span : all.traced) profile.lanes = std::max<int64_t>(profile.lanes, span.lane + 1);
   for (const auto& [key, sum] : all.sums)
-    profile.totals.push_back({std::string(key.name), std::string(key.kind), sum.count, sum.seconds, sum.cpu_seconds, sum.thread_seconds, sum.flop, sum.bytes});
-  std::stable_sort(profile.totals.begin(), profile.totals.end(), [](const WorkTotal& a, const WorkTotal& b) { return a.seconds > b.seconds; });
+    profile.totals.push_back({std::string(key.name), std::string(key.kind), sum.count, sum.seconds,
+                              sum.cpu_seconds, sum.thread_seconds, sum.flop, sum.bytes});
+  std::stable_sort(profile.totals.begin(), profile.totals.end(),
+                   [](const WorkTotal& a, const WorkTotal& b) { return a.seconds > b.seconds; });
   return profile;
 }
 
@@ -164,13 +169,20 @@ std::string trace_json() {
   auto& all = collected();
   const std::lock_guard lock(all.mutex);
   auto spans = all.traced;
-  std::stable_sort(spans.begin(), spans.end(), [](const auto& a, const auto& b) { return a.start < b.start; });
-  std::string text = "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n{\"name\": \"process_name\", \"ph\": \"M\", \"pid\": 1, \"args\": {\"name\": \"retort\"}}";
+  std::stable_sort(spans.begin(), spans.end(),
+                   [](const auto& a, const auto& b) { return a.start < b.start; });
+  std::string text =
+      "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n{\"name\": \"process_name\", \"ph\": \"M\", "
+      "\"pid\": 1, \"args\": {\"name\": \"retort\"}}";
   auto out = std::back_inserter(text);
   for (const auto& span : spans) {
     const auto& work = span.work;
-    fmt::format_to(out, ",\n{{\"name\": \"{}\", \"cat\": \"{}\", \"ph\": \"X\", \"pid\": 1, \"tid\": {}, \"ts\": {:.3f}, \"dur\": {:.3f}", work.name, work.kind, span.lane, 1e6 * span.start, 1e6 * span.duration);
-    if (work.flop > 0 || work.bytes > 0) fmt::format_to(out, ", \"args\": {{\"flop\": {:.0f}, \"bytes\": {:.0f}}}", work.flop, work.bytes);
+    fmt::format_to(out,
+                   ",\n{{\"name\": \"{}\", \"cat\": \"{}\", \"ph\": \"X\", \"pid\": 1, \"tid\": {}, \"ts\": "
+                   "{:.3f}, \"dur\": {:.3f}",
+                   work.name, work.kind, span.lane, 1e6 * span.start, 1e6 * span.duration);
+    if (work.flop > 0 || work.bytes > 0)
+      fmt::format_to(out, ", \"args\": {{\"flop\": {:.0f}, \"bytes\": {:.0f}}}", work.flop, work.bytes);
     text += '}';
   }
   return text + "\n]}\n";

@@ -1,4 +1,5 @@
-// Keyed randomness: draw = f(seed, purpose, epoch, index). A resumed run needs counters, not generator states.
+// Keyed randomness: draw = f(seed, purpose, epoch, index). A resumed run needs counters, not generator
+// states.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -25,7 +26,7 @@ class Draws {
   }
   constexpr uint64_t bits(uint64_t index) const { return mix_bits(key_ ^ mix_bits(index)); }
   double uniform(uint64_t index) const { return static_cast<double>(bits(index) >> 11) * 0x1p-53; }  // [0, 1)
-  double normal(uint64_t index) const {                                                            // Box-Muller
+  double normal(uint64_t index) const {  // Box-Muller
     const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform(2 * index)));
     return radius * std::cos(6.283185307179586 * uniform(2 * index + 1));
   }
@@ -42,7 +43,8 @@ class Draws {
 inline std::vector<int64_t> shuffled(int64_t count, const Draws& draws) {
   std::vector<int64_t> order(static_cast<size_t>(count));
   std::iota(order.begin(), order.end(), int64_t{0});
-  for (int64_t i = count - 1; i > 0; --i) std::swap(order[i], order[draws.below(static_cast<uint64_t>(i), static_cast<uint64_t>(i) + 1)]);
+  for (int64_t i = count - 1; i > 0; --i)
+    std::swap(order[i], order[draws.below(static_cast<uint64_t>(i), static_cast<uint64_t>(i) + 1)]);
   return order;
 }
 

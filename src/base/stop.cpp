@@ -36,7 +36,9 @@ void forget_stop() {
 }
 
 void leave_if_stopped(std::string_view doing_what) {
-  if (stop_requested()) throw Stopped(fmt::format("stopped while {}; everything done so far is saved, the same command continues", doing_what));
+  if (stop_requested())
+    throw Stopped(fmt::format("stopped while {}; everything done so far is saved, the same command continues",
+                              doing_what));
 }
 
 }  // namespace retort

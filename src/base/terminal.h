@@ -5,8 +5,8 @@
 
 namespace retort {
 
-// Newlines and tabs stay; other control bytes, and bytes that are no UTF-8, are escaped, so that the text cannot drive the
-// terminal. Whole characters in, whole characters out.
+// Newlines and tabs stay; other control bytes, and bytes that are no UTF-8, are escaped, so that the text
+// cannot drive the terminal. Whole characters in, whole characters out.
 std::string harmless(std::string_view text);
 
 }  // namespace retort

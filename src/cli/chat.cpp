@@ -46,7 +46,9 @@ Input read_line(std::string& line) {
 class Chat {
  public:
   Chat(Conversation& conversation, std::string system)
-      : conversation_(conversation), system_(std::move(system)), talks_(isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {}
+      : conversation_(conversation),
+        system_(std::move(system)),
+        talks_(isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)) {}
 
   Exit run() {
     conversation_.reset(system_);
@@ -87,7 +89,8 @@ class Chat {
   bool obey(const std::string& line) {
     const auto space = line.find(' ');
     const auto word = line.substr(0, space);
-    const auto rest = std::string(space == std::string::npos ? "" : trimmed(std::string_view(line).substr(space)));
+    const auto rest =
+        std::string(space == std::string::npos ? "" : trimmed(std::string_view(line).substr(space)));
     if (word == "/exit" || word == "/quit") return false;
     if (word == "/help") {
       fmt::print("{}", kHelp);
@@ -106,13 +109,14 @@ class Chat {
   void save(const std::string& file) {
     if (file.empty()) return complain("/save needs the name of a file");
     OrderedJson messages = OrderedJson::array();
-    for (const auto& [role, content] : conversation_.messages()) messages.push_back({{"role", role}, {"content", content}});
+    for (const auto& [role, content] : conversation_.messages())
+      messages.push_back({{"role", role}, {"content", content}});
     try {
-      write_text(file, OrderedJson{{"messages", messages}}.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
+      write_text(file, OrderedJson{{"messages", messages}}.dump(-1, ' ', false,
+                                                                OrderedJson::error_handler_t::replace) +
+                           "\n");
       fmt::print("{} messages in {}\n", messages.size(), printable(file));
-    } catch (const Error& error) {
-      complain(error.what());
-    }
+    } catch (const Error& error) { complain(error.what()); }
   }
 
   void answer(const std::string& message) {
@@ -125,16 +129,15 @@ class Chat {
         std::fflush(stdout);
         return !stop_requested();
       });
-    } catch (const RecipeError& error) {
-      return complain(error.what());
-    }
+    } catch (const RecipeError& error) { return complain(error.what()); }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     fmt::print("\n");
     if (stop_signal() == SIGTERM) throw Stopped("stopped while chatting");
     if (said.finish == Finish::interrupted) forget_stop();
     if (talks_)
-      fmt::print("\x1b[2m[{} tokens, {:.1f} tokens/s, ended by {}; {} tokens in all]\x1b[0m\n", said.tokens.size(),
-                 static_cast<double>(said.tokens.size()) / seconds, finish_name(said.finish), conversation_.tokens());
+      fmt::print("\x1b[2m[{} tokens, {:.1f} tokens/s, ended by {}; {} tokens in all]\x1b[0m\n",
+                 said.tokens.size(), static_cast<double>(said.tokens.size()) / seconds,
+                 finish_name(said.finish), conversation_.tokens());
   }
 
   void complain(const std::string& problem) {

@@ -7,7 +7,8 @@
 
 namespace retort {
 
-// Reads messages from standard input until it ends or /exit. Ctrl-C stops an answer; SIGTERM leaves with Exit::stopped.
+// Reads messages from standard input until it ends or /exit. Ctrl-C stops an answer; SIGTERM leaves with
+// Exit::stopped.
 Exit chat(Conversation& conversation, const std::string& system);
 
 }  // namespace retort

@@ -29,11 +29,15 @@ struct CheckOptions {
   bool no_step = false, json = false;
 };
 
-std::string mib(uint64_t count) { return count >= (uint64_t{10} << 30) ? fmt::format("{:.1f} GiB", static_cast<double>(count) / (1 << 30)) : fmt::format("{} MiB", (count + (1 << 19)) >> 20); }
+std::string mib(uint64_t count) {
+  return count >= (uint64_t{10} << 30) ? fmt::format("{:.1f} GiB", static_cast<double>(count) / (1 << 30))
+                                       : fmt::format("{} MiB", (count + (1 << 19)) >> 20);
+}
 
 // Weights in all, and those at work for one token: of a model with experts only some.
 std::pair<double, double> millions(const Model& model) {
-  const auto ends = static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
+  const auto ends =
+      static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
   double all = ends, working = ends;
   for (const auto* layer : const_cast<Model&>(model).linears()) {
     const auto count = static_cast<double>(layer->weight.rows * layer->weight.columns);
@@ -45,7 +49,11 @@ std::pair<double, double> millions(const Model& model) {
 
 std::string describe_size(const Model& model) {
   const auto [all, working] = millions(model);
-  return fmt::format("{:.1f} million weights{}", all, model.config.experts > 0 ? fmt::format(", {:.1f} million of them for each token ({} of {} experts),", working, model.config.experts_per_token, model.config.experts) : "");
+  return fmt::format("{:.1f} million weights{}", all,
+                     model.config.experts > 0
+                         ? fmt::format(", {:.1f} million of them for each token ({} of {} experts),", working,
+                                       model.config.experts_per_token, model.config.experts)
+                         : "");
 }
 
 Exit check(const CheckOptions& options) {
@@ -60,8 +68,10 @@ Exit check(const CheckOptions& options) {
     if (!options.json) fmt::print("{:<12} {}\n", name, text);
   };
   say("recipe", fmt::format("{} (sha256 {})", loaded.file, loaded.sha256.substr(0, 16)));
-  say("model", fmt::format("{}: {}, {} in {} layers, held as {}, computed in {}", recipe.model.path, model.config.family, describe_size(model), model.config.layers,
-                           recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights, compute == at::kBFloat16 ? "bf16" : "f32"));
+  say("model", fmt::format("{}: {}, {} in {} layers, held as {}, computed in {}", recipe.model.path,
+                           model.config.family, describe_size(model), model.config.layers,
+                           recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
+                           compute == at::kBFloat16 ? "bf16" : "f32"));
   say("template", fmt::format("{}: {}", chat.name, chat.documentation));
 
   const SourceFiles files(recipe.data.sources, recipe.train.threads);
@@ -73,7 +83,9 @@ Exit check(const CheckOptions& options) {
   }
   // A store that is there is what a run would read, or refuse.
   const bool stored = !recipe.data.cache.empty() && std::filesystem::exists(recipe.data.cache);
-  const auto dataset = stored ? load_dataset(recipe.data, *base.tokenizer, chat, nullptr, recipe.train.threads) : build_dataset(recipe.data, files, plan, *base.tokenizer, chat);
+  const auto dataset = stored
+                           ? load_dataset(recipe.data, *base.tokenizer, chat, nullptr, recipe.train.threads)
+                           : build_dataset(recipe.data, files, plan, *base.tokenizer, chat);
   if (!recipe.train.memory.empty() && recipe.adapter.kind != "none") {
     const auto choice = choose_for_memory(recipe, model, compute, dataset);
     say("budget", fmt::format("{} of {}", describe(choice), recipe.train.memory));
@@ -82,38 +94,67 @@ Exit check(const CheckOptions& options) {
   const auto work = run_work(recipe.train, dataset.train);
   if (!options.json) {
     const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");
-    fmt::print("\n{}\n", rendered_samples(dataset.train, *base.tokenizer, static_cast<size_t>(options.samples), colour));
-    fmt::print("{}\n", describe_samples(dataset, sample_statistics(dataset.train, recipe.train.batch.samples, recipe.train.batch.row_tokens, recipe.train.seed), find_overlap(files, plan)));
+    fmt::print("\n{}\n", rendered_samples(dataset.train, *base.tokenizer,
+                                          static_cast<size_t>(options.samples), colour));
+    fmt::print("{}\n", describe_samples(dataset,
+                                        sample_statistics(dataset.train, recipe.train.batch.samples,
+                                                          recipe.train.batch.row_tokens, recipe.train.seed),
+                                        find_overlap(files, plan)));
     std::fflush(stdout);
   }
   refuse_bad_samples(dataset, *base.tokenizer, chat);
   const auto inputs = check_tasks(recipe.eval, static_cast<int64_t>(dataset.held_out.size()));
   for (const auto& input : inputs)
-    say("eval", fmt::format("{}: {}, {} of {}{}", input.task, input.kind, input.count, input.path.empty() ? "the held-out samples" : input.path,
-                            input.examples > 0 ? fmt::format(", {} examples before each", input.examples) : ""));
+    say("eval",
+        fmt::format("{}: {}, {} of {}{}", input.task, input.kind, input.count,
+                    input.path.empty() ? "the held-out samples" : input.path,
+                    input.examples > 0 ? fmt::format(", {} examples before each", input.examples) : ""));
 
   const auto trainable = trainable_elements(model, recipe.adapter);
   const auto memory = predict_memory(recipe, model, compute, work, dataset);
   const auto disk = predict_disk(recipe, model, dataset);
   const auto machine = machine_memory();
-  say("training", recipe.adapter.kind == "none" ? "nothing (adapter.kind: none)"
-                                                : fmt::format("{} of {:.2f} million weights, {} steps of {:.0f} rows ({:.0f} tokens; sharing saves {:.0f}%), at most {} rows a pass, {} at a time",
-                                                              recipe.adapter.kind, static_cast<double>(trainable) / 1e6, work.steps, work.rows_per_step, work.plain_rows_per_step,
-                                                              work.plain_rows_per_step > 0 ? 100 * (1 - work.rows_per_step / work.plain_rows_per_step) : 0.0, work.most_rows, work.threads));
-  say("memory", fmt::format("about {} at most, {} available: {}", mib(memory.peak()), mib(machine.available), describe(memory)));
+  say("training", recipe.adapter.kind == "none"
+                      ? "nothing (adapter.kind: none)"
+                      : fmt::format("{} of {:.2f} million weights, {} steps of {:.0f} rows ({:.0f} tokens; "
+                                    "sharing saves {:.0f}%), at most {} rows a pass, {} at a time",
+                                    recipe.adapter.kind, static_cast<double>(trainable) / 1e6, work.steps,
+                                    work.rows_per_step, work.plain_rows_per_step,
+                                    work.plain_rows_per_step > 0
+                                        ? 100 * (1 - work.rows_per_step / work.plain_rows_per_step)
+                                        : 0.0,
+                                    work.most_rows, work.threads));
+  say("memory", fmt::format("about {} at most, {} available: {}", mib(memory.peak()), mib(machine.available),
+                            describe(memory)));
   say("disk", fmt::format("about {} in {}", mib(disk), recipe.run.folder));
   require_memory(memory, recipe);
   TimePrediction time;
   if (!options.no_step && recipe.adapter.kind != "none") {
     time = predict_time(recipe, work, dataset, measure_row_seconds(recipe, model, compute, dataset));
-    say("time", fmt::format("about {} of training{}, on this machine as busy as it is now", duration(time.training),
-                            inputs.empty() ? "" : fmt::format(" and {} of evaluation", duration(time.evaluation))));
+    say("time",
+        fmt::format("about {} of training{}, on this machine as busy as it is now", duration(time.training),
+                    inputs.empty() ? "" : fmt::format(" and {} of evaluation", duration(time.evaluation))));
   }
   if (options.json) {
-    fmt::print("{}\n", OrderedJson{{"recipe", loaded.file}, {"sha256", loaded.sha256}, {"rejected_records", rejected}, {"steps", work.steps}, {"rows_per_step", work.rows_per_step}, {"most_rows", work.most_rows},
-                                   {"trainable_elements", trainable}, {"peak_bytes", memory.peak()}, {"program_bytes", memory.program}, {"weight_bytes", memory.weights},
-                                   {"trainable_bytes", memory.trainables}, {"sample_bytes", memory.samples}, {"pass_bytes", memory.passes}, {"generation_bytes", memory.generation},
-                                   {"available_bytes", machine.available}, {"disk_bytes", disk}, {"training_seconds", time.training}, {"evaluation_seconds", time.evaluation}}.dump(1));
+    fmt::print("{}\n", OrderedJson{{"recipe", loaded.file},
+                                   {"sha256", loaded.sha256},
+                                   {"rejected_records", rejected},
+                                   {"steps", work.steps},
+                                   {"rows_per_step", work.rows_per_step},
+                                   {"most_rows", work.most_rows},
+                                   {"trainable_elements", trainable},
+                                   {"peak_bytes", memory.peak()},
+                                   {"program_bytes", memory.program},
+                                   {"weight_bytes", memory.weights},
+                                   {"trainable_bytes", memory.trainables},
+                                   {"sample_bytes", memory.samples},
+                                   {"pass_bytes", memory.passes},
+                                   {"generation_bytes", memory.generation},
+                                   {"available_bytes", machine.available},
+                                   {"disk_bytes", disk},
+                                   {"training_seconds", time.training},
+                                   {"evaluation_seconds", time.evaluation}}
+                           .dump(1));
   }
   return Exit::done;
 }
@@ -121,10 +162,12 @@ Exit check(const CheckOptions& options) {
 }  // namespace
 
 void add_check(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("check", "Validate a recipe and its inputs, show samples, predict memory, disk and time");
+  auto* command = app.add_subcommand(
+      "check", "Validate a recipe and its inputs, show samples, predict memory, disk and time");
   auto options = std::make_shared<CheckOptions>();
   options->recipe = add_recipe_options(*command);
-  command->add_option("--samples", options->samples, "samples to show, supervised tokens coloured")->check(CLI::Range(int64_t{0}, int64_t{1000}));
+  command->add_option("--samples", options->samples, "samples to show, supervised tokens coloured")
+      ->check(CLI::Range(int64_t{0}, int64_t{1000}));
   command->add_flag("--no-step", options->no_step, "do not time a step: memory and disk only");
   command->add_flag("--json", options->json, "the predictions as one JSON object, without samples");
   command->callback([options, &action] { action = [options] { return check(*options); }; });

@@ -6,22 +6,30 @@ namespace retort {
 
 namespace {
 
-constexpr void (*kCommands[])(CLI::App&, Action&) = {add_run, add_check, add_train, add_teach, add_prune, add_eval, add_export, add_generate, add_inspect, add_verify,
-                                                     add_explain, add_schema, add_completion, add_man};
+constexpr void (*kCommands[])(CLI::App&, Action&) = {
+    add_run,      add_check,   add_train,  add_teach,   add_prune,  add_eval,       add_export,
+    add_generate, add_inspect, add_verify, add_explain, add_schema, add_completion, add_man};
 
 // CLI11 only says that a command is missing.
 std::string what_is_wrong(const CLI::App& app, int argc, const char* const* argv, const std::string& error) {
   std::vector<std::string> names;
-  for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
-  if (names.empty() || argc < 2 || argv[1][0] == '-' || std::find(names.begin(), names.end(), argv[1]) != names.end()) return error;
+  for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
+  if (names.empty() || argc < 2 || argv[1][0] == '-' ||
+      std::find(names.begin(), names.end(), argv[1]) != names.end())
+    return error;
   const auto near = nearest(argv[1], names);
-  return fmt::format("'{}' is no command{}", printable(argv[1]), near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+  return fmt::format("'{}' is no command{}", printable(argv[1]),
+                     near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
 }
 
 }  // namespace
 
 std::unique_ptr<CLI::App> make_app(Action& action) {
-  auto app = std::make_unique<CLI::App>("Turns open base weights into a model that is yours: fine-tunes by a recipe, evaluates, exports quantized checkpoints.", "retort");
+  auto app = std::make_unique<CLI::App>(
+      "Turns open base weights into a model that is yours: fine-tunes by a recipe, evaluates, exports "
+      "quantized checkpoints.",
+      "retort");
   app->set_version_flag("--version", "retort " RETORT_VERSION, "print the version and exit");
   app->set_help_flag("-h,--help", "print this help and exit");
   app->require_subcommand(1);
@@ -34,7 +42,7 @@ std::optional<Exit> parse_command_line(CLI::App& app, int argc, const char* cons
     app.parse(argc, argv);
     return std::nullopt;
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error), Exit::done;   // --help, --version
+    if (error.get_exit_code() == 0) return app.exit(error), Exit::done;  // --help, --version
     const auto chosen = app.get_subcommands();
     const std::string name = chosen.empty() ? app.get_name() : "retort " + chosen.front()->get_name();
     auto problem = what_is_wrong(app, argc, argv, error.what());

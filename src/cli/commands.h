@@ -1,5 +1,5 @@
-// The commands of `retort`: one file each, listed once in commands.cpp. The help, the shell completions and the man page are
-// made from what CLI11 knows about them.
+// The commands of `retort`: one file each, listed once in commands.cpp. The help, the shell completions and
+// the man page are made from what CLI11 knows about them.
 #pragma once
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -34,9 +34,11 @@ void add_man(CLI::App& app, Action& action);
 
 // The program with all its commands.
 std::unique_ptr<CLI::App> make_app(Action& action);
-// What main() offers: all commands (program.cpp: retort, retort-online) or the only one (import.cpp: retort-import).
+// What main() offers: all commands (program.cpp: retort, retort-online) or the only one (import.cpp:
+// retort-import).
 std::unique_ptr<CLI::App> make_program(Action& action);
-// Chooses the action; an exit when there is nothing to do (--help). RecipeError for anything that is not understood.
+// Chooses the action; an exit when there is nothing to do (--help). RecipeError for anything that is not
+// understood.
 std::optional<Exit> parse_command_line(CLI::App& app, int argc, const char* const* argv);
 
 // Shell code that completes commands, options and recipe keys. `shell`: bash, zsh or fish.

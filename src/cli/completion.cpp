@@ -28,7 +28,8 @@ std::vector<std::string> option_names(const CLI::App& command) {
 
 bool takes_recipe(const CLI::App& command) {
   const auto options = command.get_options();
-  return std::any_of(options.begin(), options.end(), [](const CLI::Option* option) { return option->get_name() == "recipe"; });
+  return std::any_of(options.begin(), options.end(),
+                     [](const CLI::Option* option) { return option->get_name() == "recipe"; });
 }
 
 std::string recipe_assignments() {
@@ -49,14 +50,16 @@ std::string bash_completion(const CLI::App& app) {
   std::string names, cases;
   for (const auto* command : commands_of(app)) {
     names += (names.empty() ? "" : " ") + command->get_name();
-    cases += fmt::format("    {}) words=\"{}{}\" ;;\n", command->get_name(), fmt::join(option_names(*command), " "), takes_recipe(*command) ? " $keys" : "");
+    cases += fmt::format("    {}) words=\"{}{}\" ;;\n", command->get_name(),
+                         fmt::join(option_names(*command), " "), takes_recipe(*command) ? " $keys" : "");
   }
   return fmt::format(
       "# bash completion for retort; load it with: source <(retort completion bash)\n"
       "_retort() {{\n"
       "  local current=${{COMP_WORDS[COMP_CWORD]}} words= keys=\"{}\"\n"
       "  COMPREPLY=()\n"
-      "  if [ \"$COMP_CWORD\" -eq 1 ]; then COMPREPLY=($(compgen -W \"{} --help --version\" -- \"$current\")); return; fi\n"
+      "  if [ \"$COMP_CWORD\" -eq 1 ]; then COMPREPLY=($(compgen -W \"{} --help --version\" -- "
+      "\"$current\")); return; fi\n"
       "  case ${{COMP_WORDS[1]}} in\n{}  esac\n"
       "  COMPREPLY=($(compgen -W \"$words\" -- \"$current\") $(compgen -f -- \"$current\"))\n"
       "  [ ${{#COMPREPLY[@]}} -eq 1 ] && [ \"${{COMPREPLY[0]: -1}}\" = = ] && compopt -o nospace\n"
@@ -69,7 +72,8 @@ std::string zsh_completion(const CLI::App& app) {
   std::string names, cases;
   for (const auto* command : commands_of(app)) {
     names += fmt::format("    {}\n", single_quoted(command->get_name() + ":" + command->get_description()));
-    cases += fmt::format("    {}) compadd -- {}; {}_files ;;\n", command->get_name(), fmt::join(option_names(*command), " "),
+    cases += fmt::format("    {}) compadd -- {}; {}_files ;;\n", command->get_name(),
+                         fmt::join(option_names(*command), " "),
                          takes_recipe(*command) ? "compadd -S '' -- $keys; " : "");
   }
   return fmt::format(
@@ -89,14 +93,17 @@ std::string zsh_completion(const CLI::App& app) {
 std::string fish_completion(const CLI::App& app) {
   std::string text = "# fish completion for retort; put it in ~/.config/fish/completions/retort.fish\n";
   for (const auto* command : commands_of(app)) {
-    text += fmt::format("complete -c retort -n __fish_use_subcommand -f -a {} -d {}\n", command->get_name(), single_quoted(command->get_description()));
+    text += fmt::format("complete -c retort -n __fish_use_subcommand -f -a {} -d {}\n", command->get_name(),
+                        single_quoted(command->get_description()));
     for (const auto* option : command->get_options()) {
       for (const auto& name : option->get_lnames()) {
-        text += fmt::format("complete -c retort -n '__fish_seen_subcommand_from {}' -l {} -d {}\n", command->get_name(), name, single_quoted(option->get_description()));
+        text += fmt::format("complete -c retort -n '__fish_seen_subcommand_from {}' -l {} -d {}\n",
+                            command->get_name(), name, single_quoted(option->get_description()));
       }
     }
     if (takes_recipe(*command)) {
-      text += fmt::format("complete -c retort -n '__fish_seen_subcommand_from {}' -a {}\n", command->get_name(), single_quoted(recipe_assignments()));
+      text += fmt::format("complete -c retort -n '__fish_seen_subcommand_from {}' -a {}\n",
+                          command->get_name(), single_quoted(recipe_assignments()));
     }
   }
   return text;
@@ -136,21 +143,28 @@ std::string completion(const CLI::App& app, const std::string& shell) {
 
 std::string man_page(const CLI::App& app) {
   std::string text = fmt::format(
-      ".TH RETORT 1 \"\" \"retort {}\" \"User Commands\"\n.SH NAME\nretort \\- fine\\-tune open weights by a recipe and export quantized checkpoints\n"
-      ".SH SYNOPSIS\n.B retort\n.I command\n[\\fIarguments\\fR]\n.SH DESCRIPTION\n{}\nA recipe is a YAML file; \\fBretort explain\\fR documents its keys. "
+      ".TH RETORT 1 \"\" \"retort {}\" \"User Commands\"\n.SH NAME\nretort \\- fine\\-tune open weights by a "
+      "recipe and export quantized checkpoints\n"
+      ".SH SYNOPSIS\n.B retort\n.I command\n[\\fIarguments\\fR]\n.SH DESCRIPTION\n{}\nA recipe is a YAML "
+      "file; \\fBretort explain\\fR documents its keys. "
       "Any key can be set on the command line as \\fIkey.path=value\\fR.\n.SH COMMANDS\n",
       RETORT_VERSION, roff(app.get_description()));
   for (const auto* command : commands_of(app)) {
-    text += fmt::format(".SS \"retort {}{}\"\n{}.\n", roff(command->get_name()), roff(synopsis(*command)), roff(command->get_description()));
+    text += fmt::format(".SS \"retort {}{}\"\n{}.\n", roff(command->get_name()), roff(synopsis(*command)),
+                        roff(command->get_description()));
     for (const auto* option : command->get_options()) {
       if (option->get_name() == "--help") continue;
-      text += fmt::format(".TP\n.B {}\n{}\n", roff(option->get_name(option->get_positional(), true)), roff(option->get_description()));
+      text += fmt::format(".TP\n.B {}\n{}\n", roff(option->get_name(option->get_positional(), true)),
+                          roff(option->get_description()));
     }
   }
   text +=
-      ".SH EXIT STATUS\n.TP\n.B 0\ndone\n.TP\n.B 1\na gate of the recipe was missed: the model is not good enough\n.TP\n.B 2\nbad input: a recipe, a file or the command line\n"
-      ".TP\n.B 3\nthe machine failed: disk full, out of memory\n.TP\n.B 75\nstopped by SIGINT or SIGTERM with everything saved; the same command continues\n"
-      ".SH FILES\n.TP\n.I runs/NAME\nthe run directory of recipe NAME: resolved recipe, checkpoints, metrics, report.html, exports, manifest.json\n";
+      ".SH EXIT STATUS\n.TP\n.B 0\ndone\n.TP\n.B 1\na gate of the recipe was missed: the model is not good "
+      "enough\n.TP\n.B 2\nbad input: a recipe, a file or the command line\n"
+      ".TP\n.B 3\nthe machine failed: disk full, out of memory\n.TP\n.B 75\nstopped by SIGINT or SIGTERM "
+      "with everything saved; the same command continues\n"
+      ".SH FILES\n.TP\n.I runs/NAME\nthe run directory of recipe NAME: resolved recipe, checkpoints, "
+      "metrics, report.html, exports, manifest.json\n";
   return text;
 }
 

@@ -36,7 +36,9 @@ Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& size
 // What a run measures, taken from its ledger where it is done.
 Exit evaluate_run(LoadedRecipe recipe, const Options& options) {
   Run run(std::move(recipe));
-  if (run.recipe().eval.tasks.empty()) throw RecipeError(fmt::format("{}: eval.tasks: missing; expected a list of what to measure", run.loaded().file));
+  if (run.recipe().eval.tasks.empty())
+    throw RecipeError(
+        fmt::format("{}: eval.tasks: missing; expected a list of what to measure", run.loaded().file));
   prepare_samples(run);
   const auto base = evaluate_base(run);
   std::vector<const ModelResult*> models = {&base};
@@ -54,28 +56,33 @@ Exit evaluate_run(LoadedRecipe recipe, const Options& options) {
 // A model that no run made: measured, and nothing is kept but what --json asks for.
 Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   auto& recipe = loaded.recipe;
-  if (recipe.eval.tasks.empty()) throw RecipeError(fmt::format("{}: eval.tasks: missing; expected a list of what to measure", loaded.file));
+  if (recipe.eval.tasks.empty())
+    throw RecipeError(
+        fmt::format("{}: eval.tasks: missing; expected a list of what to measure", loaded.file));
   if (!options.model.empty()) {
     recipe.model.path = options.model;
     recipe.model.weights = "keep";
   }
-  recipe.data.cache.clear();   // it may be another tokenizer's
+  recipe.data.cache.clear();  // it may be another tokenizer's
   auto model = load_model(recipe.model);
   if (!options.adapter.empty()) load_adapter(model, options.adapter);
   const auto& chat = choose_chat_template(recipe.data.chat_template, model.chat_template_source);
   const auto dataset = build_dataset(recipe.data, *model.tokenizer, chat);
   const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model)};
-  const auto folder = options.json.empty() ? std::filesystem::path(".") : std::filesystem::path(options.json).parent_path();
+  const auto folder =
+      options.json.empty() ? std::filesystem::path(".") : std::filesystem::path(options.json).parent_path();
   ModelResult result;
   result.name = recipe.model.path + (options.adapter.empty() ? "" : " + " + options.adapter);
-  result.tasks = evaluate(recipe.eval, subject, {dataset.held_out, dataset.held_out_records}, folder, [](const std::string& task) { fmt::print(stderr, "evaluating {} ...\n", task); });
+  result.tasks = evaluate(recipe.eval, subject, {dataset.held_out, dataset.held_out_records}, folder,
+                          [](const std::string& task) { fmt::print(stderr, "evaluating {} ...\n", task); });
   return print({&result}, {}, options.json);
 }
 
 }  // namespace
 
 void add_eval(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("eval", "Only evaluate: the base and the tuned model of a recipe, or any model by its tasks");
+  auto* command = app.add_subcommand(
+      "eval", "Only evaluate: the base and the tuned model of a recipe, or any model by its tasks");
   auto recipe = add_recipe_options(*command);
   auto options = std::make_shared<Options>();
   command->add_option("--model", options->model, "a model folder or .gguf file instead of the recipe's");

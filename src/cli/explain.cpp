@@ -12,8 +12,10 @@ void add_explain(CLI::App& app, Action& action) {
   };
   auto* command = app.add_subcommand("explain", "Document the keys of a recipe");
   auto options = std::make_shared<Options>();
-  command->add_option("key", options->key, "a key or section, e.g. train.optimizer; everything when left out");
-  command->add_flag("--markdown", options->markdown, "the whole reference as docs/recipe-reference.md holds it");
+  command->add_option("key", options->key,
+                      "a key or section, e.g. train.optimizer; everything when left out");
+  command->add_flag("--markdown", options->markdown,
+                    "the whole reference as docs/recipe-reference.md holds it");
   command->callback([options, &action] {
     action = [options] {
       fmt::print("{}", options->markdown ? recipe_reference() : explain(options->key));

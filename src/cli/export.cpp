@@ -20,7 +20,8 @@ Exit export_run(LoadedRecipe recipe) {
   for (const auto& model : result.exports) models.push_back(&model);
   add_models(record, models, {});
   fmt::print("{}", table_text(results_table(record)));
-  for (const auto& model : result.exports) fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
+  for (const auto& model : result.exports)
+    fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
   return Exit::done;
 }
 

@@ -8,9 +8,10 @@ namespace retort {
 
 namespace {
 
-constexpr int64_t kSmallestRows = 64;      // of a micro-batch: below, packing matrices takes longer than multiplying
-constexpr double kRecomputed = 1.33;       // forward is a third of a step
-constexpr double kPackingRows = 6;         // packing a matrix costs as much as so many rows of its product
+constexpr int64_t kSmallestRows =
+    64;  // of a micro-batch: below, packing matrices takes longer than multiplying
+constexpr double kRecomputed = 1.33;  // forward is a third of a step
+constexpr double kPackingRows = 6;    // packing a matrix costs as much as so many rows of its product
 
 // Relative, of one step: rows after sharing, what each forest costs besides, threads that wait.
 double time_of(const RunWork& work, const MemoryChoice& choice) {
@@ -34,11 +35,13 @@ void apply(const MemoryChoice& choice, TrainSpec& spec) {
 }
 
 std::string describe(const MemoryChoice& choice) {
-  return fmt::format("train.batch.row_tokens {}, {}, {}: about {} at most", choice.row_tokens, choice.threads == 1 ? "1 thread" : fmt::format("{} threads", choice.threads),
+  return fmt::format("train.batch.row_tokens {}, {}, {}: about {} at most", choice.row_tokens,
+                     choice.threads == 1 ? "1 thread" : fmt::format("{} threads", choice.threads),
                      choice.recompute ? "layers recomputed" : "nothing recomputed", bytes(choice.peak));
 }
 
-MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::ScalarType compute, const Dataset& dataset) {
+MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::ScalarType compute,
+                               const Dataset& dataset) {
   const auto budget = byte_size(recipe.train.memory).value();
   std::optional<MemoryChoice> best;
   double best_time = 0;
@@ -46,7 +49,8 @@ MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::Sca
   Recipe tried = recipe;
   const auto first = first_steps(recipe.train, dataset.train);
   for (const auto threads : halves(usable_threads(recipe.train.threads), 1))
-    for (const auto row_tokens : halves(recipe.train.batch.row_tokens, std::min(kSmallestRows, recipe.train.batch.row_tokens))) {
+    for (const auto row_tokens :
+         halves(recipe.train.batch.row_tokens, std::min(kSmallestRows, recipe.train.batch.row_tokens))) {
       MemoryChoice choice{row_tokens, threads, false, 0};
       apply(choice, tried.train);
       const auto work = run_work(tried.train, first);
@@ -62,8 +66,12 @@ MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::Sca
     }
   if (best) return *best;
   const bool answers = smallest.generation > smallest.passes;
-  throw RecipeError(fmt::format("train.memory: {} is too little: the least that this recipe runs in is about {} ({}); {}", recipe.train.memory, bytes(smallest.peak()), describe(smallest),
-                                answers ? "lower eval.batch, or give it more" : "hold the base in fewer bits (model.weights), shorten the samples (data.row_tokens), lower eval.row_tokens, or give it more"));
+  throw RecipeError(
+      fmt::format("train.memory: {} is too little: the least that this recipe runs in is about {} ({}); {}",
+                  recipe.train.memory, bytes(smallest.peak()), describe(smallest),
+                  answers ? "lower eval.batch, or give it more"
+                          : "hold the base in fewer bits (model.weights), shorten the samples "
+                            "(data.row_tokens), lower eval.row_tokens, or give it more"));
 }
 
 }  // namespace retort

@@ -34,13 +34,16 @@ Exit guarded(const Action& action) {
     std::fflush(stdout);
     return report(error);
   } catch (const std::bad_alloc&) {
-    return report(Failure("out of memory; lower train.batch.row_tokens, set train.recompute: true, or use a smaller model.weights type"));
-  } catch (const std::system_error& error) {   // file systems, threads, standard output
+    return report(
+        Failure("out of memory; lower train.batch.row_tokens, set train.recompute: true, or use a smaller "
+                "model.weights type"));
+  } catch (const std::system_error& error) {  // file systems, threads, standard output
     return report(Failure(printable(error.what())));
   } catch (const std::exception& error) {
     // LibTorch's messages carry a stack trace after the first line.
     const std::string_view text = error.what();
-    return report(Failure(fmt::format("internal error: {}; please report it", printable(text.substr(0, text.find('\n'))))));
+    return report(Failure(
+        fmt::format("internal error: {}; please report it", printable(text.substr(0, text.find('\n'))))));
   }
 }
 
@@ -48,8 +51,9 @@ Exit guarded(const Action& action) {
 
 }  // namespace retort
 
-// libgomp's idle threads spin for milliseconds after each parallel loop, which starves whatever else runs on the machine. It asks
-// the environment once, while it is loaded and before main(), so that only the answer can be changed. What the user set counts.
+// libgomp's idle threads spin for milliseconds after each parallel loop, which starves whatever else runs on
+// the machine. It asks the environment once, while it is loaded and before main(), so that only the answer
+// can be changed. What the user set counts.
 extern "C" char* getenv(const char* name) noexcept {
   const auto length = std::strlen(name);
   for (char** entry = environ; entry && *entry; ++entry)
@@ -60,7 +64,7 @@ extern "C" char* getenv(const char* name) noexcept {
 
 int main(int argc, char** argv) {
   using namespace retort;
-  ::umask(::umask(0) | 077);   // samples and weights are nobody else's business
+  ::umask(::umask(0) | 077);  // samples and weights are nobody else's business
   keep_freed_memory();
   catch_stop_signals();
   catch_bus_errors();

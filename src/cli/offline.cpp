@@ -5,7 +5,10 @@
 namespace retort {
 
 std::unique_ptr<ServedTeacher> connect_teacher(const TeacherSpec& spec, const Tokenizer&) {
-  throw RecipeError(fmt::format("teacher.url: {} has to be asked, and this program has no network code; `retort-online` takes the same commands and has it: retort-online teach RECIPE. What it keeps is read without a network", printable(spec.url)));
+  throw RecipeError(fmt::format(
+      "teacher.url: {} has to be asked, and this program has no network code; `retort-online` takes the same "
+      "commands and has it: retort-online teach RECIPE. What it keeps is read without a network",
+      printable(spec.url)));
 }
 
 }  // namespace retort

@@ -53,13 +53,16 @@ namespace {
 // What prune.tokenizer names: a file, or those of a folder that tokenizers are read from.
 void add_tokenizer_files(const fs::path& path, std::vector<fs::path>& files) {
   if (path.empty()) return;
-  if (!fs::exists(path)) throw RecipeError(fmt::format("prune.tokenizer: {}: no such file or folder", printable(path.string())));
+  if (!fs::exists(path))
+    throw RecipeError(fmt::format("prune.tokenizer: {}: no such file or folder", printable(path.string())));
   if (!fs::is_directory(path)) {
     files.push_back(path);
     return;
   }
   for (const auto& entry : fs::directory_iterator(path))
-    if (entry.is_regular_file() && (entry.path().extension() == ".json" || entry.path().extension() == ".model")) files.push_back(entry.path());
+    if (entry.is_regular_file() &&
+        (entry.path().extension() == ".json" || entry.path().extension() == ".model"))
+      files.push_back(entry.path());
   std::sort(files.begin(), files.end());
 }
 
@@ -77,7 +80,8 @@ std::vector<fs::path> model_files(const fs::path& path) {
   if (folder) {
     for (const auto& entry : fs::directory_iterator(path)) {
       const auto extension = entry.path().extension();
-      if (entry.is_regular_file() && (extension == ".json" || extension == ".model" || extension == ".jinja")) add(entry.path());
+      if (entry.is_regular_file() && (extension == ".json" || extension == ".model" || extension == ".jinja"))
+        add(entry.path());
     }
   }
   std::sort(files.begin(), files.end());
@@ -92,9 +96,13 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   for (const auto& source : recipe().data.sources)
     for (const auto& file : source_files(source)) sources.emplace_back(file);
   sample_files_ = hash_of_files(sources);
-  if (recipe().data.sources.empty()) throw RecipeError(fmt::format("{}: data.sources: missing; expected a list of sections that say where samples come from", loaded_.file));
+  if (recipe().data.sources.empty())
+    throw RecipeError(
+        fmt::format("{}: data.sources: missing; expected a list of sections that say where samples come from",
+                    loaded_.file));
   check_gates(recipe().gate, recipe().eval);
-  // A run that begins reads everything once before it writes anything, so that bad input leaves nothing behind.
+  // A run that begins reads everything once before it writes anything, so that bad input leaves nothing
+  // behind.
   if (!fs::exists(folder_)) {
     require_fitting(*model().model, recipe().adapter);
     require_usable_teacher(recipe(), model());
@@ -106,7 +114,8 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   remove_leftovers(folder_);
   ledger_.emplace(folder_);
   keep_to_budget();
-  if (!fs::exists(folder_ / "recipe.yaml") || read_text(folder_ / "recipe.yaml") != loaded_.resolved) write_text(folder_ / "recipe.yaml", loaded_.resolved);
+  if (!fs::exists(folder_ / "recipe.yaml") || read_text(folder_ / "recipe.yaml") != loaded_.resolved)
+    write_text(folder_ / "recipe.yaml", loaded_.resolved);
 }
 
 void Run::refuse_without_memory() {
@@ -117,7 +126,9 @@ void Run::refuse_without_memory() {
     memory_ = choose_for_memory(recipe(), *model().model, compute, *dataset_);
     apply(*memory_, planned.train);
   }
-  require_memory(predict_memory(planned, *model().model, compute, run_work(planned.train, dataset_->train), *dataset_), planned);
+  require_memory(
+      predict_memory(planned, *model().model, compute, run_work(planned.train, dataset_->train), *dataset_),
+      planned);
 }
 
 // The choice is made once a run: a resume, and the stages after training, go on with it.
@@ -125,10 +136,16 @@ void Run::keep_to_budget() {
   auto& train = loaded_.recipe.train;
   if (!trains() || train.memory.empty()) return;
   auto inputs = sample_inputs();
-  inputs.add("base", model_inputs().sha256()).add("adapter", print_spec(recipe().adapter)).add("train", print_spec(train)).add("threads", fmt::format("{}", usable_threads(train.threads)));
+  inputs.add("base", model_inputs().sha256())
+      .add("adapter", print_spec(recipe().adapter))
+      .add("train", print_spec(train))
+      .add("threads", fmt::format("{}", usable_threads(train.threads)));
   const auto stage = ledger().run("memory", inputs, {}, [&] {
     if (!memory_) memory_ = choose_for_memory(recipe(), *model().model, compute(), dataset());
-    return Json{{"row_tokens", memory_->row_tokens}, {"threads", memory_->threads}, {"recompute", memory_->recompute}, {"peak", memory_->peak}};
+    return Json{{"row_tokens", memory_->row_tokens},
+                {"threads", memory_->threads},
+                {"recompute", memory_->recompute},
+                {"peak", memory_->peak}};
   });
   const auto& values = stage.values;
   memory_ = {values.at("row_tokens"), values.at("threads"), values.at("recompute"), values.at("peak")};
@@ -138,15 +155,22 @@ void Run::keep_to_budget() {
 
 StageInputs Run::model_inputs() {
   StageInputs inputs;
-  inputs.add("retort", RETORT_VERSION).add("model files", model_files_).add("model", print_spec(recipe().model)).add("prune", recipe().prune ? print_spec(*recipe().prune) : "").add("compute", compute_name(compute()));
+  inputs.add("retort", RETORT_VERSION)
+      .add("model files", model_files_)
+      .add("model", print_spec(recipe().model))
+      .add("prune", recipe().prune ? print_spec(*recipe().prune) : "")
+      .add("compute", compute_name(compute()));
   return inputs;
 }
 
 StageInputs Run::sample_inputs() {
   auto data = recipe().data;
-  data.cache.clear();   // where it is kept changes nothing
+  data.cache.clear();  // where it is kept changes nothing
   StageInputs inputs;
-  inputs.add("retort", RETORT_VERSION).add("model files", model_files_).add("sample files", sample_files_).add("data", print_spec(data));
+  inputs.add("retort", RETORT_VERSION)
+      .add("model files", model_files_)
+      .add("sample files", sample_files_)
+      .add("data", print_spec(data));
   return inputs;
 }
 
@@ -154,7 +178,9 @@ at::ScalarType Run::compute() {
   if (compute_) return *compute_;
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION).add("compute", recipe().model.compute).add("cpu", cpu_name());
-  const auto stage = ledger().run("compute", inputs, {}, [&] { return Json{{"type", compute_name(compute_type(recipe().model))}}; });
+  const auto stage = ledger().run("compute", inputs, {}, [&] {
+    return Json{{"type", compute_name(compute_type(recipe().model))}};
+  });
   compute_ = stage.values.at("type") == "bf16" ? at::kBFloat16 : at::kFloat;
   return *compute_;
 }
@@ -164,7 +190,9 @@ LoadedModel& Run::model() {
   return *model_;
 }
 
-const ChatTemplate& Run::chat() { return choose_chat_template(recipe().data.chat_template, model().chat_template_source); }
+const ChatTemplate& Run::chat() {
+  return choose_chat_template(recipe().data.chat_template, model().chat_template_source);
+}
 
 DataSpec Run::data_spec() const {
   auto spec = recipe().data;
@@ -173,18 +201,21 @@ DataSpec Run::data_spec() const {
 }
 
 const Dataset& Run::dataset() {
-  if (!dataset_) dataset_ = load_dataset(data_spec(), *model().tokenizer, chat(), nullptr, recipe().train.threads);
+  if (!dataset_)
+    dataset_ = load_dataset(data_spec(), *model().tokenizer, chat(), nullptr, recipe().train.threads);
   return *dataset_;
 }
 
 void Run::make_dataset() {
   if (!own_store()) {
-    dataset();   // the store that the recipe names refuses to stand for other samples
+    dataset();  // the store that the recipe names refuses to stand for other samples
     return;
   }
   const auto& tokenizer = *model().tokenizer;
   if (!dataset_) dataset_ = build_dataset(recipe().data, tokenizer, chat(), recipe().train.threads);
-  write_token_store(data_spec().cache, {dataset_->train, dataset_->held_out, dataset_->held_out_rows, dataset_->counts}, provenance(recipe().data, tokenizer, chat()));
+  write_token_store(data_spec().cache,
+                    {dataset_->train, dataset_->held_out, dataset_->held_out_rows, dataset_->counts},
+                    provenance(recipe().data, tokenizer, chat()));
 }
 
 LoadedModel& Run::trained() {
@@ -198,7 +229,9 @@ void Run::say(const StageLine& line) const {
   say(line.name, fmt::format("{}  ({})", line.what, line.skipped ? "done before" : duration(line.seconds)));
 }
 
-void Run::say(const std::string& stage, const std::string& text) const { fmt::print(stderr, "{:<12} {}\n", stage, text); }
+void Run::say(const std::string& stage, const std::string& text) const {
+  fmt::print(stderr, "{:<12} {}\n", stage, text);
+}
 
 double Run::seconds_since_start() const {
   // Field 22 of /proc/self/stat: clock ticks since boot. The name in field 2 may hold spaces.

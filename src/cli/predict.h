@@ -1,4 +1,5 @@
-// What a run will need, before it starts: memory from the model's shape and the samples, disk, and time from one measured step.
+// What a run will need, before it starts: memory from the model's shape and the samples, disk, and time from
+// one measured step.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -13,43 +14,46 @@ namespace retort {
 // The largest pass of a run, and how much work it is.
 struct RunWork {
   int64_t steps = 0;
-  int64_t threads = 0;               // forests computed at the same time at most
-  int64_t most_forests = 0;          // of one step
-  int64_t most_rows = 0;             // of one forest
-  int64_t rows_at_once = 0;          // that the threads keep memory for
-  int64_t most_targets = 0;          // supervised rows of one forest
-  double rows_per_step = 0;          // after prefix sharing
+  int64_t threads = 0;       // forests computed at the same time at most
+  int64_t most_forests = 0;  // of one step
+  int64_t most_rows = 0;     // of one forest
+  int64_t rows_at_once = 0;  // that the threads keep memory for
+  int64_t most_targets = 0;  // supervised rows of one forest
+  double rows_per_step = 0;  // after prefix sharing
   double forests_per_step = 0;
   double plain_rows_per_step = 0;
 };
 // The samples of a run's first steps (of all steps when they are few). Memory settings do not change them.
 struct FirstSteps {
-  int64_t steps = 0;                         // of the whole run
-  int64_t longest = 0;                       // rows of the longest sample of all
-  std::vector<Samples> samples;              // of each step that is looked at
+  int64_t steps = 0;             // of the whole run
+  int64_t longest = 0;           // rows of the longest sample of all
+  std::vector<Samples> samples;  // of each step that is looked at
 };
 FirstSteps first_steps(const TrainSpec& spec, const Samples& samples);
 
 // Those steps cut into forests as training cuts them.
 RunWork run_work(const TrainSpec& spec, const FirstSteps& first);
-inline RunWork run_work(const TrainSpec& spec, const Samples& samples) { return run_work(spec, first_steps(spec, samples)); }
+inline RunWork run_work(const TrainSpec& spec, const Samples& samples) {
+  return run_work(spec, first_steps(spec, samples));
+}
 
 struct MemoryPrediction {
-  uint64_t program = 0;      // code, LibTorch, allocator, what every run has
-  uint64_t weights = 0;      // the base as it is held, and the file's pages it was made from
-  uint64_t trainables = 0;   // fp32 leaves, their gradients, optimizer states
-  uint64_t samples = 0;      // tokens and weights of loss, or where they are in the store
-  uint64_t passes = 0;       // training: activations, logits and gradients of all forests at work
-  uint64_t generation = 0;   // evaluation: caches and logits of answers that grow together
+  uint64_t program = 0;     // code, LibTorch, allocator, what every run has
+  uint64_t weights = 0;     // the base as it is held, and the file's pages it was made from
+  uint64_t trainables = 0;  // fp32 leaves, their gradients, optimizer states
+  uint64_t samples = 0;     // tokens and weights of loss, or where they are in the store
+  uint64_t passes = 0;      // training: activations, logits and gradients of all forests at work
+  uint64_t generation = 0;  // evaluation: caches and logits of answers that grow together
 
   uint64_t peak() const { return program + weights + trainables + samples + std::max(passes, generation); }
 };
-MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::ScalarType compute, const RunWork& work, const Dataset& dataset);
+MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::ScalarType compute,
+                                const RunWork& work, const Dataset& dataset);
 
-// Failure when the peak is above what this machine leaves: parts, limit, and which keys make it smaller. Call it before a run
-// evaluates or trains anything.
+// Failure when the peak is above what this machine leaves: parts, limit, and which keys make it smaller. Call
+// it before a run evaluates or trains anything.
 void require_memory(const MemoryPrediction& prediction, const Recipe& recipe);
-std::string describe(const MemoryPrediction& prediction);   // parts, one line
+std::string describe(const MemoryPrediction& prediction);  // parts, one line
 
 // Elements that training changes, and bytes of optimizer state for each.
 int64_t trainable_elements(const Model& model, const AdapterSpec& spec);
@@ -58,13 +62,15 @@ double state_bytes(const OptimizerSpec& spec);
 // Largest use of the run's folder: checkpoints, exports, the token store.
 uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& dataset);
 
-// Seconds of one row through forward and backward on all threads, measured on the first forests of the run. Attaches the
-// adapter: the model is a trainable one afterwards.
-double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType compute, const Dataset& dataset);
+// Seconds of one row through forward and backward on all threads, measured on the first forests of the run.
+// Attaches the adapter: the model is a trainable one afterwards.
+double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType compute,
+                           const Dataset& dataset);
 
 struct TimePrediction {
-  double training = 0, evaluation = 0;   // seconds
+  double training = 0, evaluation = 0;  // seconds
 };
-TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset, double row_seconds);
+TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset,
+                            double row_seconds);
 
 }  // namespace retort

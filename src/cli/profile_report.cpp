@@ -14,13 +14,16 @@ namespace retort {
 
 namespace {
 
-constexpr const char* kStage = "stage";   // holds operations: on the trace, not in the table
+constexpr const char* kStage = "stage";  // holds operations: on the trace, not in the table
 
-std::string number_or_blank(double value, const char* unit = "") { return value > 0 ? fmt::format("{:.{}f}{}", value, value < 10 ? 1 : 0, unit) : ""; }
+std::string number_or_blank(double value, const char* unit = "") {
+  return value > 0 ? fmt::format("{:.{}f}{}", value, value < 10 ? 1 : 0, unit) : "";
+}
 
 // The least seconds that one thread would need for it, arithmetic and memory side by side.
 double least_seconds(const WorkTotal& total, const MachineSpeed& machine) {
-  return std::max(total.flop * 1e-9 / machine.gflops, total.bytes * 1e-9 / (machine.gbytes / static_cast<double>(machine.threads)));
+  return std::max(total.flop * 1e-9 / machine.gflops,
+                  total.bytes * 1e-9 / (machine.gbytes / static_cast<double>(machine.threads)));
 }
 
 }  // namespace
@@ -39,10 +42,14 @@ Table profile_table(const Profile& profile, const MachineSpeed& machine) {
     if (total.kind != kStage) all += total.cpu_seconds;
   for (const auto& total : profile.totals) {
     if (total.kind == kStage || all <= 0) continue;
-    const auto seconds = std::max(total.cpu_seconds, 1e-9), thread_seconds = std::max(total.thread_seconds, 1e-9);
-    table.rows.push_back({total.kind.empty() ? total.name : fmt::format("{} ({})", total.name, total.kind), fmt::format("{}", total.count), fmt::format("{:.2f}", total.cpu_seconds),
-                          fmt::format("{:.1f} %", 100 * total.cpu_seconds / all), number_or_blank(total.flop * 1e-9 / seconds),
-                          number_or_blank(100 * total.flop * 1e-9 / (thread_seconds * machine.gflops), " %"), number_or_blank(total.bytes * 1e-9 / seconds),
+    const auto seconds = std::max(total.cpu_seconds, 1e-9),
+               thread_seconds = std::max(total.thread_seconds, 1e-9);
+    table.rows.push_back({total.kind.empty() ? total.name : fmt::format("{} ({})", total.name, total.kind),
+                          fmt::format("{}", total.count), fmt::format("{:.2f}", total.cpu_seconds),
+                          fmt::format("{:.1f} %", 100 * total.cpu_seconds / all),
+                          number_or_blank(total.flop * 1e-9 / seconds),
+                          number_or_blank(100 * total.flop * 1e-9 / (thread_seconds * machine.gflops), " %"),
+                          number_or_blank(total.bytes * 1e-9 / seconds),
                           number_or_blank(100 * least_seconds(total, machine) / thread_seconds, " %")});
   }
   return table;
@@ -52,12 +59,17 @@ std::string profile_summary(const Profile& profile, const MachineSpeed& machine)
   double flop = 0, cpu = 0, thread_seconds = 0, least = 0;
   for (const auto& total : profile.totals) {
     if (total.kind == kStage) continue;
-    flop += total.flop, cpu += total.cpu_seconds, thread_seconds += total.thread_seconds, least += least_seconds(total, machine);
+    flop += total.flop, cpu += total.cpu_seconds, thread_seconds += total.thread_seconds,
+        least += least_seconds(total, machine);
   }
   if (thread_seconds <= 0) return "no operation ran";
-  return fmt::format("{:.1f} GFLOP in {:.1f} s of CPU time, {:.1f} % of the measured peak ({}: {:.0f} GFLOP/s a thread; memory: {:.0f} GB/s for {}); at the limits of arithmetic and memory it would take {:.0f} % of the time",
-                     flop * 1e-9, cpu, 100 * flop * 1e-9 / (thread_seconds * machine.gflops), machine.kernel, machine.gflops, machine.gbytes, machine.threads == 1 ? "1 thread" : fmt::format("{} threads", machine.threads),
-                     100 * least / thread_seconds);
+  return fmt::format(
+      "{:.1f} GFLOP in {:.1f} s of CPU time, {:.1f} % of the measured peak ({}: {:.0f} GFLOP/s a thread; "
+      "memory: {:.0f} GB/s for {}); at the limits of arithmetic and memory it would take {:.0f} % of the "
+      "time",
+      flop * 1e-9, cpu, 100 * flop * 1e-9 / (thread_seconds * machine.gflops), machine.kernel, machine.gflops,
+      machine.gbytes, machine.threads == 1 ? "1 thread" : fmt::format("{} threads", machine.threads),
+      100 * least / thread_seconds);
 }
 
 void report_profile(Run& run) {
@@ -66,7 +78,8 @@ void report_profile(Run& run) {
   write_text(run.folder() / "profile.json", trace_json());
   const auto machine = machine_speed(run.compute(), usable_threads(run.recipe().train.threads));
   fmt::print("{}\n{}\n", table_text(profile_table(profile, machine)), profile_summary(profile, machine));
-  if (profile.traced < profile.spans) fmt::print("the trace holds the first {} of {} spans; the table all\n", profile.traced, profile.spans);
+  if (profile.traced < profile.spans)
+    fmt::print("the trace holds the first {} of {} spans; the table all\n", profile.traced, profile.spans);
   fmt::print("profile   {}\n", (run.folder() / "profile.json").string());
 }
 

@@ -8,11 +8,12 @@
 
 namespace retort {
 
-// What this machine can do, measured: multiply-adds on registers alone by one thread, and memory read by all threads together.
+// What this machine can do, measured: multiply-adds on registers alone by one thread, and memory read by all
+// threads together.
 struct MachineSpeed {
-  std::string kernel;            // of the products: "avx512_bf16"
-  double gflops = 0;             // one thread
-  double gbytes = 0;             // all threads
+  std::string kernel;  // of the products: "avx512_bf16"
+  double gflops = 0;   // one thread
+  double gbytes = 0;   // all threads
   int64_t threads = 1;
 };
 MachineSpeed machine_speed(at::ScalarType compute, int64_t threads);
@@ -22,7 +23,8 @@ Table profile_table(const Profile& profile, const MachineSpeed& machine);
 // One line about all of it.
 std::string profile_summary(const Profile& profile, const MachineSpeed& machine);
 
-// Ends the profile, writes profile.json into the run's folder and prints the table; nothing where the run found all its work done.
+// Ends the profile, writes profile.json into the run's folder and prints the table; nothing where the run
+// found all its work done.
 void report_profile(Run& run);
 
 }  // namespace retort

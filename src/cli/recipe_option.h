@@ -17,7 +17,8 @@ struct RecipeOptions {
 
 inline std::shared_ptr<RecipeOptions> add_recipe_options(CLI::App& command) {
   auto options = std::make_shared<RecipeOptions>();
-  command.add_option("recipe", options->file, "the recipe, e.g. recipes/medical-icd10-qlora.yaml")->required();
+  command.add_option("recipe", options->file, "the recipe, e.g. recipes/medical-icd10-qlora.yaml")
+      ->required();
   command.add_option("overrides", options->overrides, "keys of the recipe to set, e.g. train.steps=40");
   return options;
 }

@@ -1,4 +1,5 @@
-// `retort run RECIPE [key=value ...]`: from base weights to checked, quantized files, as far as it is not done yet.
+// `retort run RECIPE [key=value ...]`: from base weights to checked, quantized files, as far as it is not
+// done yet.
 #include <fmt/core.h>
 
 #include "cli/commands.h"
@@ -32,19 +33,25 @@ Exit run(LoadedRecipe recipe, bool profile) {
     fmt::print("gate: {}: {}\n", line, held ? "holds" : "broken");
     holds = holds && held;
   }
-  if (result.training.startup_seconds > 0) fmt::print("from the command to the first step: {:.2f} s\n", result.training.startup_seconds);
-  fmt::print("report    {}\nmanifest  {}\n", (run.folder() / "report.html").string(), (run.folder() / "manifest.json").string());
-  for (const auto& model : result.exports) fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
+  if (result.training.startup_seconds > 0)
+    fmt::print("from the command to the first step: {:.2f} s\n", result.training.startup_seconds);
+  fmt::print("report    {}\nmanifest  {}\n", (run.folder() / "report.html").string(),
+             (run.folder() / "manifest.json").string());
+  for (const auto& model : result.exports)
+    fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
   return holds ? Exit::done : Exit::gate_failed;
 }
 
 }  // namespace
 
 void add_run(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("run", "Train, evaluate and export by a recipe; continues what an earlier run of it left");
+  auto* command = app.add_subcommand(
+      "run", "Train, evaluate and export by a recipe; continues what an earlier run of it left");
   auto options = add_recipe_options(*command);
   auto profile = std::make_shared<bool>(false);
-  command->add_flag("--profile", *profile, "write a Chrome trace (profile.json) and tell what each operation costs, against the machine's measured peak");
+  command->add_flag("--profile", *profile,
+                    "write a Chrome trace (profile.json) and tell what each operation costs, against the "
+                    "machine's measured peak");
   command->callback([=, &action] { action = [=] { return run(options->load(), *profile); }; });
 }
 

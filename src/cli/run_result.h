@@ -17,12 +17,12 @@ struct RunResult {
   DistillResult distill;
 };
 
-// Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer gives the base's ids,
-// an adapter on its base is the trained model. A line, and whether it holds.
+// Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer
+// gives the base's ids, an adapter on its base is the trained model. A line, and whether it holds.
 std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result);
 
-// Bytes on disk of the models that are no exports. A base that was cut for this run is in no file; an adapter needs its base, every
-// weight trained does not.
+// Bytes on disk of the models that are no exports. A base that was cut for this run is in no file; an adapter
+// needs its base, every weight trained does not.
 struct ModelSizes {
   std::optional<uint64_t> base, tuned;
 };

@@ -1,5 +1,5 @@
-// The stages of a run, in their order. Each does its work or finds it done, says so in one line, and returns what later stages,
-// the table and the report need.
+// The stages of a run, in their order. Each does its work or finds it done, says so in one line, and returns
+// what later stages, the table and the report need.
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -14,7 +14,8 @@
 
 namespace retort {
 
-// Renders and tokenizes the samples, refuses what would train badly and looks for held-out samples in the training data.
+// Renders and tokenizes the samples, refuses what would train badly and looks for held-out samples in the
+// training data.
 struct SamplesResult {
   int64_t train = 0, held_out = 0, tokens = 0, supervised = 0;
   std::vector<std::string> notes;
@@ -26,10 +27,10 @@ SamplesResult prepare_samples(Run& run);
 struct TrainingResult {
   int64_t steps = 0, tokens = 0, rows = 0, supervised = 0;
   double seconds = 0, last_loss = 0;
-  double startup_seconds = 0;             // from the command to the first step, evaluation not counted
+  double startup_seconds = 0;  // from the command to the first step, evaluation not counted
   uint64_t peak_bytes = 0, trainable_bytes = 0;
   std::optional<double> held_out_before, held_out_after;
-  std::string inputs;                     // what the weights were made from: StageInputs::sha256()
+  std::string inputs;  // what the weights were made from: StageInputs::sha256()
   std::vector<std::string> notes;
   StageLine line;
 };
@@ -39,18 +40,20 @@ TrainingResult train_model(Run& run, double elsewhere);
 TrainingResult trained_model(Run& run);
 bool is_trained(Run& run);
 
-// One model, measured by all tasks of the recipe. `samples` of the results are empty: they are in eval/NAME.json.
+// One model, measured by all tasks of the recipe. `samples` of the results are empty: they are in
+// eval/NAME.json.
 struct ModelResult {
-  std::string name;                       // "base", "tuned", or a path inside the run
+  std::string name;  // "base", "tuned", or a path inside the run
   std::vector<TaskResult> tasks;
   std::vector<StageLine> lines;
   // Exports only:
   std::optional<Artefact> artefact;
-  std::optional<Agreement> agreement;     // against the trained model, both in fp32
-  int64_t prompts = 0, equal_prompts = 0; // held-out prompts, and those whose token ids are the base tokenizer's
+  std::optional<Agreement> agreement;  // against the trained model, both in fp32
+  int64_t prompts = 0,
+          equal_prompts = 0;  // held-out prompts, and those whose token ids are the base tokenizer's
 };
-// What is evaluated under a name: `inputs` says what its weights were made from; `load` and then `held_out` (the run's own when absent)
-// are called when there is work to do.
+// What is evaluated under a name: `inputs` says what its weights were made from; `load` and then `held_out`
+// (the run's own when absent) are called when there is work to do.
 struct Evaluated {
   std::string name;
   StageInputs inputs;

@@ -7,10 +7,12 @@ namespace retort {
 
 class SpecOptions : public SpecVisitor {
  public:
-  SpecOptions(CLI::App& command, std::vector<std::string> without) : command_(command), without_(std::move(without)) {}
+  SpecOptions(CLI::App& command, std::vector<std::string> without)
+      : command_(command), without_(std::move(without)) {}
 
  protected:
-  void on_field(const std::string& name, Field field, const Rule& rule, const std::string& documentation) override;
+  void on_field(const std::string& name, Field field, const Rule& rule,
+                const std::string& documentation) override;
   bool enter_section(const std::string&, bool, bool, const std::string&) override { return false; }
   void leave_section() override {}
   size_t enter_list(const std::string&, size_t, const std::string&) override { return 0; }
@@ -24,7 +26,8 @@ class SpecOptions : public SpecVisitor {
 };
 
 // All fields but those named. The spec must live until the command line is parsed.
-template <class Spec> void add_spec_options(CLI::App& command, Spec& spec, std::vector<std::string> without = {}) {
+template <class Spec>
+void add_spec_options(CLI::App& command, Spec& spec, std::vector<std::string> without = {}) {
   SpecOptions options(command, std::move(without));
   spec.fields(options);
 }

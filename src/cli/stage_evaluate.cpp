@@ -7,7 +7,9 @@ namespace retort {
 
 namespace {
 
-Subject subject_of(Run& run, LoadedModel& loaded) { return {*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()}; }
+Subject subject_of(Run& run, LoadedModel& loaded) {
+  return {*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()};
+}
 
 }  // namespace
 
@@ -22,9 +24,11 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
   inputs.add("samples", run.sample_inputs().sha256()).add("eval", print_spec(spec));
   const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
     const auto subject = what.load();
-    const HeldOut held_out = what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
-    const auto tasks = evaluate(spec, subject, held_out, run.folder() / folder / name,
-                                [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
+    const HeldOut held_out =
+        what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
+    const auto tasks =
+        evaluate(spec, subject, held_out, run.folder() / folder / name,
+                 [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
     write_text(run.folder() / file, to_json(tasks, KeepSamples::yes).dump(1) + "\n");
     return Json{{"tasks", to_json(tasks, KeepSamples::no)}};
   });

@@ -19,24 +19,39 @@ std::string train_settings(const Recipe& recipe) {
 
 StageInputs train_inputs(Run& run) {
   auto inputs = run.sample_inputs();
-  inputs.add("base", run.model_inputs().sha256()).add("adapter", print_spec(run.recipe().adapter)).add("train", train_settings(run.recipe()));
+  inputs.add("base", run.model_inputs().sha256())
+      .add("adapter", print_spec(run.recipe().adapter))
+      .add("train", train_settings(run.recipe()));
   if (run.recipe().distill) inputs.add("objective", objective_inputs(run.recipe()));
   return inputs;
 }
 
-// Compared one by one with that of the checkpoints, so that a refusal can say what differs. train() adds its samples and settings.
+// Compared one by one with that of the checkpoints, so that a refusal can say what differs. train() adds its
+// samples and settings.
 Fingerprint fingerprint(Run& run) {
-  Fingerprint all = {{"base model", run.model().sha256.get()}, {"model section", print_spec(run.recipe().model)}, {"adapter section", print_spec(run.recipe().adapter)}};
+  Fingerprint all = {{"base model", run.model().sha256.get()},
+                     {"model section", print_spec(run.recipe().model)},
+                     {"adapter section", print_spec(run.recipe().adapter)}};
   if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
   return all;
 }
 
-Json to_json(const TrainResult& result, double startup_seconds, uint64_t trainable_bytes, const std::vector<std::string>& notes) {
+Json to_json(const TrainResult& result, double startup_seconds, uint64_t trainable_bytes,
+             const std::vector<std::string>& notes) {
   const auto maybe = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
-  return {{"steps", result.steps},       {"tokens", result.tokens},         {"rows", result.rows},       {"supervised", result.supervised},
-          {"seconds", result.seconds},   {"last_loss", result.last_loss},   {"peak_bytes", result.peak_bytes}, {"skipped", result.skipped},
-          {"startup_seconds", startup_seconds}, {"trainable_bytes", trainable_bytes}, {"notes", notes},
-          {"held_out_before", maybe(result.held_out_before)}, {"held_out_after", maybe(result.held_out_after)}};
+  return {{"steps", result.steps},
+          {"tokens", result.tokens},
+          {"rows", result.rows},
+          {"supervised", result.supervised},
+          {"seconds", result.seconds},
+          {"last_loss", result.last_loss},
+          {"peak_bytes", result.peak_bytes},
+          {"skipped", result.skipped},
+          {"startup_seconds", startup_seconds},
+          {"trainable_bytes", trainable_bytes},
+          {"notes", notes},
+          {"held_out_before", maybe(result.held_out_before)},
+          {"held_out_after", maybe(result.held_out_after)}};
 }
 
 TrainingResult result_of(Run& run, const StageResult& stage) {
@@ -56,9 +71,13 @@ TrainingResult result_of(Run& run, const StageResult& stage) {
   if (values.at("held_out_before").is_number()) result.held_out_before = values.at("held_out_before");
   if (values.at("held_out_after").is_number()) result.held_out_after = values.at("held_out_after");
   const double seconds = std::max(result.seconds, 1e-9);
-  result.line = {"train", fmt::format("{} steps, loss {:.4g}{}, {:.0f} tokens/s, started in {:.2f} s", result.steps, result.last_loss,
-                                      result.held_out_after ? fmt::format(", held out {:.4g}", *result.held_out_after) : "", static_cast<double>(result.tokens) / seconds, result.startup_seconds),
-                 stage.seconds, stage.skipped};
+  result.line = {
+      "train",
+      fmt::format("{} steps, loss {:.4g}{}, {:.0f} tokens/s, started in {:.2f} s", result.steps,
+                  result.last_loss,
+                  result.held_out_after ? fmt::format(", held out {:.4g}", *result.held_out_after) : "",
+                  static_cast<double>(result.tokens) / seconds, result.startup_seconds),
+      stage.seconds, stage.skipped};
   run.say(result.line);
   return result;
 }
@@ -80,7 +99,9 @@ Json train_now(Run& run, double elsewhere) {
   };
   watch.on_step = [&](const StepRecord& step) {
     const auto speed = static_cast<double>(step.tokens) / std::max(step.seconds, 1e-9);
-    progress->update(step.step, fmt::format("loss {:.4f}{}  {:.0f} tokens/s", step.loss, held_out > 0 ? fmt::format("  held out {:.4f}", held_out) : "", speed));
+    progress->update(step.step,
+                     fmt::format("loss {:.4f}{}  {:.0f} tokens/s", step.loss,
+                                 held_out > 0 ? fmt::format("  held out {:.4f}", held_out) : "", speed));
   };
   watch.on_evaluation = [&](int64_t, double nats) { held_out = nats; };
   watch.on_note = [&](const std::string& text) {
@@ -92,15 +113,22 @@ Json train_now(Run& run, double elsewhere) {
   const bool on_policy = recipe.distill && recipe.distill->on_policy;
   const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
   notes.insert(notes.end(), taught.notes.begin(), taught.notes.end());
-  const TrainJob job{model, leaves, dataset.train, dataset.held_out, taught.objective, run.compute(), run.folder(), fingerprint(run), taught.auxiliary};
+  const TrainJob job{model,         leaves,       dataset.train,    dataset.held_out, taught.objective,
+                     run.compute(), run.folder(), fingerprint(run), taught.auxiliary};
   const auto result = on_policy ? train_in_rounds(run, job, watch, notes) : train(recipe.train, job, watch);
-  if (result.resumed_inexactly) notes.push_back("resumed on another machine, build or recipe (train.checkpoint.resume_inexact): an uninterrupted run would not have given the same bytes");
-  if (result.stopped_early) notes.push_back(fmt::format("stopped early after {} of {} steps: the held-out loss no longer fell", result.steps, result.planned));
+  if (result.resumed_inexactly)
+    notes.push_back(
+        "resumed on another machine, build or recipe (train.checkpoint.resume_inexact): an uninterrupted run "
+        "would not have given the same bytes");
+  if (result.stopped_early)
+    notes.push_back(fmt::format("stopped early after {} of {} steps: the held-out loss no longer fell",
+                                result.steps, result.planned));
   return to_json(result, startup, bytes, notes);
 }
 
 std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
-  if (recipe.distill && recipe.distill->on_policy) return {"trained.safetensors"};   // metrics are in the folders of the rounds
+  if (recipe.distill && recipe.distill->on_policy)
+    return {"trained.safetensors"};  // metrics are in the folders of the rounds
   return {"trained.safetensors", "metrics.jsonl"};
 }
 
@@ -124,7 +152,9 @@ TrainingResult train_model(Run& run, double elsewhere) {
 }
 
 TrainingResult trained_model(Run& run) {
-  if (!is_trained(run)) throw RecipeError(fmt::format("{}: this recipe is not trained yet; `retort train {}` does that", run.folder().string(), run.loaded().file));
+  if (!is_trained(run))
+    throw RecipeError(fmt::format("{}: this recipe is not trained yet; `retort train {}` does that",
+                                  run.folder().string(), run.loaded().file));
   return train_model(run, 0);
 }
 

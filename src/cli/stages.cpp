@@ -28,11 +28,15 @@ Json outputs_on_disk(const fs::path& folder, const std::vector<fs::path>& output
   }
   std::sort(files.begin(), files.end());
   Json list = Json::array();
-  for (const auto& file : files) list.push_back({{"path", file.lexically_relative(folder).string()}, {"bytes", fs::file_size(file)}, {"sha256", sha256_file(file)}});
+  for (const auto& file : files)
+    list.push_back({{"path", file.lexically_relative(folder).string()},
+                    {"bytes", fs::file_size(file)},
+                    {"sha256", sha256_file(file)}});
   return list;
 }
 
-// The name for as long as the program runs; an export's is a path, of which a trace shows letters, digits and signs that need no escape.
+// The name for as long as the program runs; an export's is a path, of which a trace shows letters, digits and
+// signs that need no escape.
 const char* profile_name(const std::string& name) {
   static std::set<std::string> names;
   std::string plain;
@@ -56,7 +60,8 @@ StageLedger::StageLedger(fs::path folder) : folder_(std::move(folder)), stages_(
   const auto file = folder_ / "stages.json";
   if (!fs::exists(file)) return;
   auto json = read_json(file);
-  if (!json.is_object() || json.value("version", 0) != 1 || !json["stages"].is_object() || !json["read"].is_array())
+  if (!json.is_object() || json.value("version", 0) != 1 || !json["stages"].is_object() ||
+      !json["read"].is_array())
     corrupt(file.string(), "", "is not a ledger of this version; move it away to start the run again");
   stages_ = std::move(json["stages"]);
   for (const auto& path : json["read"]) read_.insert(path.get<std::string>());
@@ -67,14 +72,15 @@ void StageLedger::save() {
   for (const auto& file : retort::files_read()) {
     if (!file.string().starts_with(inside)) read_.insert(file.string());
   }
-  write_text(folder_ / "stages.json", Json{{"version", 1}, {"stages", stages_}, {"read", read_}}.dump(1) + "\n");
+  write_text(folder_ / "stages.json",
+             Json{{"version", 1}, {"stages", stages_}, {"read", read_}}.dump(1) + "\n");
 }
 
-std::vector<fs::path> StageLedger::files_read() const {
-  return {read_.begin(), read_.end()};
-}
+std::vector<fs::path> StageLedger::files_read() const { return {read_.begin(), read_.end()}; }
 
-std::string StageLedger::outputs_hash(const std::string& name) const { return sha256(stages_.at(name).at("outputs").dump()); }
+std::string StageLedger::outputs_hash(const std::string& name) const {
+  return sha256(stages_.at(name).at("outputs").dump());
+}
 
 std::string StageLedger::hash(const std::string& except) const {
   auto others = stages_;
@@ -84,7 +90,8 @@ std::string StageLedger::hash(const std::string& except) const {
 
 bool StageLedger::done(const std::string& name, const StageInputs& inputs) const {
   const auto recorded = stages_.find(name);
-  return recorded != stages_.end() && recorded->value("inputs", "") == inputs.sha256() && still_there(*recorded);
+  return recorded != stages_.end() && recorded->value("inputs", "") == inputs.sha256() &&
+         still_there(*recorded);
 }
 
 bool StageLedger::still_there(const Json& stage) const {
@@ -96,7 +103,8 @@ bool StageLedger::still_there(const Json& stage) const {
   return true;
 }
 
-StageResult StageLedger::run(const std::string& name, const StageInputs& inputs, const std::vector<fs::path>& outputs, const std::function<Json()>& work) {
+StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
+                             const std::vector<fs::path>& outputs, const std::function<Json()>& work) {
   StageResult result{inputs.sha256(), {}, 0, false};
   const auto recorded = stages_.find(name);
   if (done(name, inputs)) {
@@ -113,7 +121,10 @@ StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
   const Span span({profile_name(name), "stage"});
   result.values = work();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  stages_[name] = {{"inputs", result.inputs}, {"values", result.values}, {"seconds", result.seconds}, {"outputs", outputs_on_disk(folder_, outputs)}};
+  stages_[name] = {{"inputs", result.inputs},
+                   {"values", result.values},
+                   {"seconds", result.seconds},
+                   {"outputs", outputs_on_disk(folder_, outputs)}};
   save();
   return result;
 }

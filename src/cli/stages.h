@@ -1,5 +1,5 @@
-// What a run has done already. A stage is skipped when everything it was made from (recipe sections, input files, earlier
-// stages, the program) is what it was, and what it wrote is still there, byte for byte.
+// What a run has done already. A stage is skipped when everything it was made from (recipe sections, input
+// files, earlier stages, the program) is what it was, and what it wrote is still there, byte for byte.
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -14,8 +14,8 @@ namespace retort {
 // Everything a stage's result depends on, hashed in order.
 class StageInputs {
  public:
-  StageInputs& add(const std::string& name, const std::string& text);      // a recipe section, a setting
-  StageInputs& add_file(const std::filesystem::path& file);                // by content
+  StageInputs& add(const std::string& name, const std::string& text);  // a recipe section, a setting
+  StageInputs& add_file(const std::filesystem::path& file);            // by content
   std::string sha256() const;
 
  private:
@@ -23,19 +23,20 @@ class StageInputs {
 };
 
 struct StageResult {
-  std::string inputs;       // StageInputs::sha256()
-  Json values;              // what later stages and the report need
+  std::string inputs;  // StageInputs::sha256()
+  Json values;         // what later stages and the report need
   double seconds = 0;
-  bool skipped = false;     // taken from an earlier run
+  bool skipped = false;  // taken from an earlier run
 };
 
 class StageLedger {
  public:
-  explicit StageLedger(std::filesystem::path folder);   // reads FOLDER/stages.json
+  explicit StageLedger(std::filesystem::path folder);  // reads FOLDER/stages.json
 
-  // Runs `work` unless its result is recorded for the same inputs. `outputs` are files or folders inside the run's folder.
-  // `work` returns the values to record.
-  StageResult run(const std::string& name, const StageInputs& inputs, const std::vector<std::filesystem::path>& outputs, const std::function<Json()>& work);
+  // Runs `work` unless its result is recorded for the same inputs. `outputs` are files or folders inside the
+  // run's folder. `work` returns the values to record.
+  StageResult run(const std::string& name, const StageInputs& inputs,
+                  const std::vector<std::filesystem::path>& outputs, const std::function<Json()>& work);
   // Whether run() would skip it.
   bool done(const std::string& name, const StageInputs& inputs) const;
   // Hash of what a recorded stage wrote, name by name.

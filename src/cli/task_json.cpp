@@ -10,15 +10,23 @@ namespace retort {
 Json to_json(const std::vector<TaskResult>& tasks, KeepSamples samples) {
   auto list = Json::array();
   for (const auto& task : tasks) {
-    auto metrics = Json::array();   // pairs: their order is the one to show
-    for (const auto& [name, value] : task.metrics) metrics.push_back({name, std::isfinite(value) ? Json(value) : Json()});
-    Json json{{"task", task.task}, {"kind", task.kind}, {"metrics", metrics}, {"count", task.count}, {"tokens", task.tokens}};
+    auto metrics = Json::array();  // pairs: their order is the one to show
+    for (const auto& [name, value] : task.metrics)
+      metrics.push_back({name, std::isfinite(value) ? Json(value) : Json()});
+    Json json{{"task", task.task},
+              {"kind", task.kind},
+              {"metrics", metrics},
+              {"count", task.count},
+              {"tokens", task.tokens}};
     if (samples == KeepSamples::no) {
-      json["seconds"] = task.seconds;   // the file is to be equal when the run is repeated
+      json["seconds"] = task.seconds;  // the file is to be equal when the run is repeated
     } else {
       // A model that knows little may end an answer within a character; JSON holds whole ones.
       for (const auto& sample : task.samples)
-        json["samples"].push_back({{"id", sample.id}, {"expected", sample.expected}, {"got", replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts)}, {"score", sample.score}});
+        json["samples"].push_back({{"id", sample.id},
+                                   {"expected", sample.expected},
+                                   {"got", replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts)},
+                                   {"score", sample.score}});
     }
     list.push_back(std::move(json));
   }
@@ -34,8 +42,10 @@ std::vector<TaskResult> tasks_from(const Json& json) {
     task.count = one.at("count");
     task.tokens = one.at("tokens");
     task.seconds = one.value("seconds", 0.0);
-    for (const auto& metric : one.at("metrics")) task.metrics.emplace_back(metric.at(0), metric.at(1).is_number() ? metric.at(1).get<double>() : NAN);
-    for (const auto& sample : one.value("samples", Json::array())) task.samples.push_back({sample.at("id"), sample.at("expected"), sample.at("got"), sample.at("score")});
+    for (const auto& metric : one.at("metrics"))
+      task.metrics.emplace_back(metric.at(0), metric.at(1).is_number() ? metric.at(1).get<double>() : NAN);
+    for (const auto& sample : one.value("samples", Json::array()))
+      task.samples.push_back({sample.at("id"), sample.at("expected"), sample.at("got"), sample.at("score")});
     tasks.push_back(std::move(task));
   }
   return tasks;
@@ -54,7 +64,8 @@ std::string headlines(const std::vector<TaskResult>& tasks) {
     const auto [metric, title, share] = headline(task);
     const auto* value = task.metric(metric);
     if (!value) continue;
-    text += fmt::format("{}{}{} {}", text.empty() ? "" : ", ", task.task == task.kind ? "" : task.task + " ", title, share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
+    text += fmt::format("{}{}{} {}", text.empty() ? "" : ", ", task.task == task.kind ? "" : task.task + " ",
+                        title, share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
   }
   return text;
 }

@@ -15,15 +15,17 @@
 
 namespace retort {
 
-// What a student is trained with, and what learns besides it (projections of feature losses), alive with the objective.
+// What a student is trained with, and what learns besides it (projections of feature losses), alive with the
+// objective.
 struct TaughtObjective {
   Objective objective;
   std::vector<NamedTensor> auxiliary = {};
-  std::vector<std::string> notes = {};     // for the report
+  std::vector<std::string> notes = {};  // for the report
 };
 
-// RecipeError when the recipe's teacher on disk cannot teach this student: no such model, other tokens than distill.alignment allows, layers
-// that features name and it lacks. Nothing is converted or asked; a run calls it before it writes anything.
+// RecipeError when the recipe's teacher on disk cannot teach this student: no such model, other tokens than
+// distill.alignment allows, layers that features name and it lacks. Nothing is converted or asked; a run
+// calls it before it writes anything.
 void require_usable_teacher(const Recipe& recipe, const LoadedModel& student);
 
 // Where what it said is kept.
@@ -31,8 +33,10 @@ std::filesystem::path teacher_cache_folder(const Recipe& recipe);
 
 class TeacherOfRun {
  public:
-  // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a teacher section.
-  TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat, const Samples& samples);
+  // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a
+  // teacher section.
+  TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat,
+               const Samples& samples);
 
   // RecipeError when distill.alignment asks for the student's tokens and it has others.
   Teacher& teacher();
@@ -69,7 +73,8 @@ class TeacherOfRun {
   bool other_tokens_ = false;
 };
 
-// `retort teach` with teacher.answers: the server answers the prompts of the training samples; one line about the file.
+// `retort teach` with teacher.answers: the server answers the prompts of the training samples; one line about
+// the file.
 std::string collect_answers(const Recipe& recipe, const Tokenizer& student);
 
 }  // namespace retort

@@ -11,12 +11,15 @@ namespace {
 Exit verify(const std::string& folder) {
   const auto manifest = read_manifest(folder);
   const auto differences = verify_manifest(folder);
-  for (const auto& difference : differences) fmt::print("{}: {}\n", printable(difference.path), difference.what);
+  for (const auto& difference : differences)
+    fmt::print("{}: {}\n", printable(difference.path), difference.what);
   if (!differences.empty()) {
     std::fflush(stdout);
-    throw FormatError(fmt::format("{}: {} of {} recorded files differ or were added", printable(folder), differences.size(), manifest.read.size() + manifest.written.size()));
+    throw FormatError(fmt::format("{}: {} of {} recorded files differ or were added", printable(folder),
+                                  differences.size(), manifest.read.size() + manifest.written.size()));
   }
-  fmt::print("{}: {} files read and {} files written are as recorded\n", printable(folder), manifest.read.size(), manifest.written.size());
+  fmt::print("{}: {} files read and {} files written are as recorded\n", printable(folder),
+             manifest.read.size(), manifest.written.size());
   return Exit::done;
 }
 

@@ -19,10 +19,12 @@ std::set<int32_t> end_tokens(const Tokenizer& tokenizer, const ChatTemplate& cha
   return ends;
 }
 
-// A plain text: everything is learned and no control token stands inside. It may be a piece, which ends anywhere.
+// A plain text: everything is learned and no control token stands inside. It may be a piece, which ends
+// anywhere.
 bool is_text(const Sample& sample, const Tokenizer& tokenizer) {
   for (size_t i = 1; i < sample.tokens.size(); ++i)
-    if (sample.weights[i] == 0 || (i + 1 < sample.tokens.size() && tokenizer.is_special(sample.tokens[i]))) return false;
+    if (sample.weights[i] == 0 || (i + 1 < sample.tokens.size() && tokenizer.is_special(sample.tokens[i])))
+      return false;
   return true;
 }
 
@@ -37,7 +39,8 @@ constexpr std::string_view kFlaws[] = {
 
 Flaw flaw_of(const Sample& sample, const Tokenizer& tokenizer, const std::set<int32_t>& ends) {
   const auto& tokens = sample.tokens;
-  if (tokenizer.bos && tokens.size() >= 2 && tokens[0] == *tokenizer.bos && tokens[1] == *tokenizer.bos) return Flaw::double_bos;
+  if (tokenizer.bos && tokens.size() >= 2 && tokens[0] == *tokenizer.bos && tokens[1] == *tokenizer.bos)
+    return Flaw::double_bos;
   size_t last = 0;  // supervised; 0 is never
   for (size_t i = 1; i < tokens.size(); ++i)
     if (sample.weights[i] > 0) last = i;
@@ -54,14 +57,17 @@ std::string percent(double share) { return fmt::format("{:.1f}%", 100 * share); 
 
 }  // namespace
 
-std::string rendered_samples(const Samples& samples, const Tokenizer& tokenizer, size_t count, bool colour, size_t longest) {
+std::string rendered_samples(const Samples& samples, const Tokenizer& tokenizer, size_t count, bool colour,
+                             size_t longest) {
   std::string out;
   const std::string_view begin = colour ? "\x1b[32m" : "\u27e6", end = colour ? "\x1b[0m" : "\u27e7";
   for (size_t s = 0; s < std::min(count, samples.size()); ++s) {
     // Spread over the data: the first, the middle one, ...
     const auto& sample = samples[s * samples.size() / std::min(count, samples.size())];
-    const auto supervised = std::count_if(sample.weights.begin(), sample.weights.end(), [](float w) { return w > 0; });
-    out += fmt::format("--- {}: {} tokens, {} supervised\n", printable(sample.id), sample.tokens.size(), supervised);
+    const auto supervised =
+        std::count_if(sample.weights.begin(), sample.weights.end(), [](float w) { return w > 0; });
+    out += fmt::format("--- {}: {} tokens, {} supervised\n", printable(sample.id), sample.tokens.size(),
+                       supervised);
     std::string text;
     for (size_t i = 0; i < sample.tokens.size() && text.size() < longest;) {
       size_t stop = i;
@@ -82,7 +88,8 @@ std::string rendered_samples(const Samples& samples, const Tokenizer& tokenizer,
   return out;
 }
 
-SampleStatistics sample_statistics(const Samples& samples, int64_t step_samples, int64_t budget_rows, int64_t seed) {
+SampleStatistics sample_statistics(const Samples& samples, int64_t step_samples, int64_t budget_rows,
+                                   int64_t seed) {
   SampleStatistics found;
   found.samples = static_cast<int64_t>(samples.size());
   if (samples.empty()) return found;
@@ -90,7 +97,8 @@ SampleStatistics sample_statistics(const Samples& samples, int64_t step_samples,
   for (const auto& sample : samples) {
     lengths.push_back(static_cast<int64_t>(sample.tokens.size()));
     found.tokens += lengths.back();
-    found.supervised += std::count_if(sample.weights.begin(), sample.weights.end(), [](float w) { return w > 0; });
+    found.supervised +=
+        std::count_if(sample.weights.begin(), sample.weights.end(), [](float w) { return w > 0; });
   }
   std::sort(lengths.begin(), lengths.end());
   found.shortest = lengths.front();
@@ -102,7 +110,8 @@ SampleStatistics sample_statistics(const Samples& samples, int64_t step_samples,
   for (int64_t bound = 8; at < lengths.size(); bound *= 2) {
     const auto from = at;
     while (at < lengths.size() && lengths[at] <= bound) ++at;
-    if (at > from || !found.histogram.empty()) found.histogram.emplace_back(bound, static_cast<int64_t>(at - from));
+    if (at > from || !found.histogram.empty())
+      found.histogram.emplace_back(bound, static_cast<int64_t>(at - from));
   }
   // A few steps of shuffled samples tell what sharing saves.
   const auto order = shuffled(found.samples, Draws(static_cast<uint64_t>(seed), "statistics"));
@@ -111,17 +120,21 @@ SampleStatistics sample_statistics(const Samples& samples, int64_t step_samples,
   for (int64_t begin = 0; begin + step <= found.samples && begin < 16 * step; begin += step) {
     leave_if_stopped("measuring shared prefixes");
     std::vector<Sample> some;
-    for (int64_t i = begin; i < begin + step; ++i) some.push_back(samples[static_cast<size_t>(order[static_cast<size_t>(i)])]);
+    for (int64_t i = begin; i < begin + step; ++i)
+      some.push_back(samples[static_cast<size_t>(order[static_cast<size_t>(i)])]);
     Saving one;
     build_forests(some, budget_rows, 4, &one);
     saving.plain_rows += one.plain_rows;
     saving.forest_rows += one.forest_rows;
   }
-  if (saving.plain_rows > 0) found.shared_saving = 1 - static_cast<double>(saving.forest_rows) / static_cast<double>(saving.plain_rows);
+  if (saving.plain_rows > 0)
+    found.shared_saving =
+        1 - static_cast<double>(saving.forest_rows) / static_cast<double>(saving.plain_rows);
   return found;
 }
 
-std::vector<std::string> sample_problems(const Samples& samples, const Tokenizer& tokenizer, const ChatTemplate& chat) {
+std::vector<std::string> sample_problems(const Samples& samples, const Tokenizer& tokenizer,
+                                         const ChatTemplate& chat) {
   const auto ends = end_tokens(tokenizer, chat);
   int64_t counts[5] = {};
   std::string places[5];
@@ -132,8 +145,9 @@ std::vector<std::string> sample_problems(const Samples& samples, const Tokenizer
   }
   std::vector<std::string> problems;
   for (size_t flaw = 1; flaw < 5; ++flaw)
-    if (counts[flaw] > 0) problems.push_back(fmt::format("{} of {} samples: {} ({}{})", counts[flaw], samples.size(), kFlaws[flaw], places[flaw],
-                                                         counts[flaw] > 3 ? ", ..." : ""));
+    if (counts[flaw] > 0)
+      problems.push_back(fmt::format("{} of {} samples: {} ({}{})", counts[flaw], samples.size(),
+                                     kFlaws[flaw], places[flaw], counts[flaw] > 3 ? ", ..." : ""));
   return problems;
 }
 
@@ -141,31 +155,36 @@ void refuse_bad_samples(const Dataset& dataset, const Tokenizer& tokenizer, cons
   std::string all;
   for (const auto* side : {&dataset.train, &dataset.held_out})
     for (const auto& problem : sample_problems(*side, tokenizer, chat))
-      all += fmt::format("{}data: {}: {}", all.empty() ? "" : "\n", side == &dataset.train ? "train" : "held_out", problem);
+      all += fmt::format("{}data: {}: {}", all.empty() ? "" : "\n",
+                         side == &dataset.train ? "train" : "held_out", problem);
   if (!all.empty()) throw RecipeError(all);
 }
 
 std::string describe_samples(const Dataset& dataset, const SampleStatistics& found, const Overlap& overlap) {
   const auto& counts = dataset.counts;
-  std::string out = fmt::format("samples: {} to train on, {} held out, of {} records\n", dataset.train.size(), dataset.held_out.size(), counts.records);
-  const std::pair<int64_t, const char*> notes[] = {{counts.cut, "cut to data.row_tokens"},
-                                                   {counts.skipped_long, "left out as too long"},
-                                                   {counts.split_pieces, "pieces of long texts"},
-                                                   {counts.duplicates, "equal to another sample"},
-                                                   {counts.repeats, "repeats by weight"},
-                                                   {counts.left_out, "left out by weight"}};
+  std::string out = fmt::format("samples: {} to train on, {} held out, of {} records\n", dataset.train.size(),
+                                dataset.held_out.size(), counts.records);
+  const std::pair<int64_t, const char*> notes[] = {
+      {counts.cut, "cut to data.row_tokens"},        {counts.skipped_long, "left out as too long"},
+      {counts.split_pieces, "pieces of long texts"}, {counts.duplicates, "equal to another sample"},
+      {counts.repeats, "repeats by weight"},         {counts.left_out, "left out by weight"}};
   for (const auto& [count, what] : notes)
     if (count > 0) out += fmt::format("  {} {}\n", count, what);
-  out += fmt::format("tokens: {} to train on, {} supervised ({}); per sample {} to {}, median {}, 95% at most {}\n", found.tokens, found.supervised,
-                     percent(found.supervised_share), found.shortest, found.longest, found.median, found.p95);
+  out += fmt::format(
+      "tokens: {} to train on, {} supervised ({}); per sample {} to {}, median {}, 95% at most {}\n",
+      found.tokens, found.supervised, percent(found.supervised_share), found.shortest, found.longest,
+      found.median, found.p95);
   int64_t most = 1;
   for (const auto& [bound, count] : found.histogram) most = std::max(most, count);
   for (const auto& [bound, count] : found.histogram)
-    out += fmt::format("  up to {:>6} tokens {:>8} {}\n", bound, count, std::string(static_cast<size_t>((count * 40 + most - 1) / most), '#'));
+    out += fmt::format("  up to {:>6} tokens {:>8} {}\n", bound, count,
+                       std::string(static_cast<size_t>((count * 40 + most - 1) / most), '#'));
   out += fmt::format("shared prefixes save {} of the rows\n", percent(found.shared_saving));
   if (overlap.held_out > 0) {
-    out += fmt::format("overlap: {} of {} held-out samples occur in the training data word for word, {} share a run of 13 words\n", overlap.exact,
-                       overlap.held_out, overlap.ngram);
+    out += fmt::format(
+        "overlap: {} of {} held-out samples occur in the training data word for word, {} share a run of 13 "
+        "words\n",
+        overlap.exact, overlap.held_out, overlap.ngram);
     for (const auto& place : overlap.places) out += "  " + harmless(place) + "\n";
   }
   return out;

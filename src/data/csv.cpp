@@ -10,7 +10,8 @@ namespace {
 // Reads one record from `at`; counts lines. Quoted fields may span lines.
 class CsvRows {
  public:
-  CsvRows(std::string_view content, std::string_view file, char delimiter) : content_(content), file_(file), delimiter_(delimiter) {}
+  CsvRows(std::string_view content, std::string_view file, char delimiter)
+      : content_(content), file_(file), delimiter_(delimiter) {}
 
   bool next(std::vector<std::string>& fields) {
     fields.clear();
@@ -21,7 +22,8 @@ class CsvRows {
       fields.emplace_back();
       if (at_ < content_.size() && content_[at_] == '"') quoted(fields.back(), row_begin);
       else plain(fields.back());
-      if (at_ - row_begin > kLongestLine) corrupt(place(), "", "record of more than " + bytes(kLongestLine) + "; is a closing quote missing?");
+      if (at_ - row_begin > kLongestLine)
+        corrupt(place(), "", "record of more than " + bytes(kLongestLine) + "; is a closing quote missing?");
       if (at_ >= content_.size()) return true;
       const char c = content_[at_++];
       if (c == delimiter_) continue;
@@ -37,8 +39,10 @@ class CsvRows {
   void quoted(std::string& field, size_t row_begin) {
     ++at_;
     while (true) {
-      if (at_ >= content_.size()) corrupt(place(), fmt::format("field that begins in line {}", row_line_), "closing quote is missing");
-      if (at_ - row_begin > kLongestLine) corrupt(place(), "", "record of more than " + bytes(kLongestLine) + "; is a closing quote missing?");
+      if (at_ >= content_.size())
+        corrupt(place(), fmt::format("field that begins in line {}", row_line_), "closing quote is missing");
+      if (at_ - row_begin > kLongestLine)
+        corrupt(place(), "", "record of more than " + bytes(kLongestLine) + "; is a closing quote missing?");
       const char c = content_[at_++];
       if (c == '\n') ++line_;
       if (c != '"') {
@@ -50,13 +54,17 @@ class CsvRows {
         break;
       }
     }
-    if (at_ < content_.size() && content_[at_] != delimiter_ && content_[at_] != '\n' && content_[at_] != '\r')
+    if (at_ < content_.size() && content_[at_] != delimiter_ && content_[at_] != '\n' &&
+        content_[at_] != '\r')
       corrupt(place(), "", "text after a closing quote; write a quote inside a quoted field twice");
   }
   void plain(std::string& field) {
     const auto begin = at_;
-    while (at_ < content_.size() && content_[at_] != delimiter_ && content_[at_] != '\n' && content_[at_] != '\r') {
-      if (content_[at_] == '"') corrupt(place(), "", "quote inside a field that is not quoted; quote the whole field and write the quote twice");
+    while (at_ < content_.size() && content_[at_] != delimiter_ && content_[at_] != '\n' &&
+           content_[at_] != '\r') {
+      if (content_[at_] == '"')
+        corrupt(place(), "",
+                "quote inside a field that is not quoted; quote the whole field and write the quote twice");
       ++at_;
     }
     field.assign(content_.substr(begin, at_ - begin));
@@ -70,7 +78,8 @@ class CsvRows {
 
 }  // namespace
 
-void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take, const std::function<void(size_t)>& passed) {
+void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take,
+              const std::function<void(size_t)>& passed) {
   CsvRows rows(without_bom(content), file, delimiter);
   std::vector<std::string> names, fields;
   if (!rows.next(names)) corrupt(file, "", "is empty; expected a header row with column names");
@@ -84,7 +93,8 @@ void read_csv(std::string_view content, std::string_view file, char delimiter, c
   while (rows.next(fields)) {
     if (fields.size() == 1 && fields[0].empty() && names.size() > 1) continue;  // blank line
     if (fields.size() != names.size())
-      corrupt(rows.place(), "", fmt::format("{} fields; the header names {} columns", fields.size(), names.size()));
+      corrupt(rows.place(), "",
+              fmt::format("{} fields; the header names {} columns", fields.size(), names.size()));
     Columns columns;
     columns.reserve(names.size());
     for (size_t i = 0; i < names.size(); ++i) {

@@ -1,5 +1,5 @@
-// A bounded reader of one XML vocabulary: elements, attributes skipped, five entities and character references, comments.
-// No DTD, no entity definitions, no external anything.
+// A bounded reader of one XML vocabulary: elements, attributes skipped, five entities and character
+// references, comments. No DTD, no entity definitions, no external anything.
 #include <charconv>
 
 #include "base/error.h"
@@ -34,7 +34,9 @@ class XmlScanner {
   }
   const std::string& name() const { return name_; }
   const std::string& text() const { return text_; }
-  [[noreturn]] void fail(const std::string& problem) const { corrupt(file_, fmt::format("byte {}", at_), problem); }
+  [[noreturn]] void fail(const std::string& problem) const {
+    corrupt(file_, fmt::format("byte {}", at_), problem);
+  }
 
  private:
   bool skip(std::string_view begin, std::string_view end) {
@@ -70,8 +72,10 @@ class XmlScanner {
     else if (entity.starts_with('#')) {
       const bool hex = entity.size() > 2 && (entity[1] == 'x' || entity[1] == 'X');
       const auto digits = entity.substr(hex ? 2 : 1);
-      const auto [last, error] = std::from_chars(digits.data(), digits.data() + digits.size(), code, hex ? 16 : 10);
-      if (error != std::errc() || last != digits.data() + digits.size() || code == 0 || code > 0x10FFFF || (code >= 0xD800 && code < 0xE000))
+      const auto [last, error] =
+          std::from_chars(digits.data(), digits.data() + digits.size(), code, hex ? 16 : 10);
+      if (error != std::errc() || last != digits.data() + digits.size() || code == 0 || code > 0x10FFFF ||
+          (code >= 0xD800 && code < 0xE000))
         fail("character reference out of range");
     } else {
       fail("unknown entity; only the five of XML and character references are read");
@@ -88,7 +92,9 @@ class XmlScanner {
       text_ += static_cast<char>(0x80 | (code & 63));
     } else {
       if (code < 0x10000) text_ += static_cast<char>(0xE0 | (code >> 12));
-      else text_ += static_cast<char>(0xF0 | (code >> 18)), text_ += static_cast<char>(0x80 | ((code >> 12) & 63));
+      else
+        text_ += static_cast<char>(0xF0 | (code >> 18)),
+            text_ += static_cast<char>(0x80 | ((code >> 12) & 63));
       text_ += static_cast<char>(0x80 | ((code >> 6) & 63));
       text_ += static_cast<char>(0x80 | (code & 63));
     }
@@ -130,7 +136,8 @@ class XmlScanner {
   bool pending_close_ = false;
 };
 
-// A diagnosis that is open: its children follow inside it, so it is delivered as soon as the first child or its end comes.
+// A diagnosis that is open: its children follow inside it, so it is delivered as soon as the first child or
+// its end comes.
 struct Diagnosis {
   std::string code, description, terms;
   bool delivered = false;
@@ -166,7 +173,8 @@ void read_icd10cm(std::string_view content, std::string_view file, const TakeCol
   const auto deliver = [&] {
     if (open.empty() || open.back().delivered) return;
     auto& diagnosis = open.back();
-    if (diagnosis.code.size() < 3 || diagnosis.description.empty()) xml.fail("a diagnosis without a code or description");
+    if (diagnosis.code.size() < 3 || diagnosis.description.empty())
+      xml.fail("a diagnosis without a code or description");
     diagnosis.delivered = true;
     take({{"code", diagnosis.code},
           {"description", diagnosis.description},
@@ -183,7 +191,8 @@ void read_icd10cm(std::string_view content, std::string_view file, const TakeCol
     const auto event = xml.next();
     if (event == XmlEvent::end) break;
     if (event == XmlEvent::open) {
-      if (path.empty() && xml.name() != "ICD10CM.tabular") xml.fail("expected <ICD10CM.tabular>, the tabular list of ICD-10-CM");
+      if (path.empty() && xml.name() != "ICD10CM.tabular")
+        xml.fail("expected <ICD10CM.tabular>, the tabular list of ICD-10-CM");
       if (xml.name() == "diag") {
         deliver();
         open.emplace_back();
@@ -197,9 +206,11 @@ void read_icd10cm(std::string_view content, std::string_view file, const TakeCol
       if (path.back() == "name" && parent == "diag") open.back().code = squeezed(text);
       else if (path.back() == "desc" && parent == "diag") open.back().description = squeezed(text);
       else if (path.back() == "name" && parent == "chapter") chapter = squeezed(text);
-      else if (path.back() == "desc" && parent == "chapter") chapter_description = without_range(squeezed(text));
+      else if (path.back() == "desc" && parent == "chapter")
+        chapter_description = without_range(squeezed(text));
       else if (path.back() == "desc" && parent == "section") section = without_range(squeezed(text));
-      else if (path.back() == "note" && parent == "inclusionTerm" && !open.empty()) open.back().terms += (open.back().terms.empty() ? "" : "; ") + squeezed(text);
+      else if (path.back() == "note" && parent == "inclusionTerm" && !open.empty())
+        open.back().terms += (open.back().terms.empty() ? "" : "; ") + squeezed(text);
       else if (path.back() == "diag") {
         deliver();
         open.pop_back();

@@ -23,9 +23,13 @@ enum class Part : uint8_t { data = 'd', error = 'e', isolation = 'i', done = 'z'
 
 // System calls that memory, time and the pipe need; all others fail with EPERM.
 constexpr uint32_t kAllowed[] = {
-    SYS_read,         SYS_write,     SYS_close,        SYS_mmap,           SYS_munmap,        SYS_mremap,       SYS_mprotect,   SYS_brk,        SYS_madvise,
-    SYS_futex,        SYS_exit,      SYS_exit_group,   SYS_rt_sigprocmask, SYS_rt_sigaction,  SYS_rt_sigreturn, SYS_sigaltstack, SYS_gettimeofday, SYS_clock_gettime,
-    SYS_time,         SYS_getpid,    SYS_gettid,       SYS_tgkill,         SYS_sched_yield,   SYS_getrusage,    SYS_sysinfo,    SYS_lseek,      SYS_fstat,
+    SYS_read,           SYS_write,         SYS_close,        SYS_mmap,
+    SYS_munmap,         SYS_mremap,        SYS_mprotect,     SYS_brk,
+    SYS_madvise,        SYS_futex,         SYS_exit,         SYS_exit_group,
+    SYS_rt_sigprocmask, SYS_rt_sigaction,  SYS_rt_sigreturn, SYS_sigaltstack,
+    SYS_gettimeofday,   SYS_clock_gettime, SYS_time,         SYS_getpid,
+    SYS_gettid,         SYS_tgkill,        SYS_sched_yield,  SYS_getrusage,
+    SYS_sysinfo,        SYS_lseek,         SYS_fstat,
 };
 
 bool forbid_all_else() {
@@ -42,7 +46,8 @@ bool forbid_all_else() {
   }
   back(SECCOMP_RET_ERRNO | EPERM);
   const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 uint64_t address_space_in_use() {
@@ -54,7 +59,8 @@ uint64_t address_space_in_use() {
   return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-void limit(int resource, uint64_t value, uint64_t beyond = 0) {  // at the hard limit of time the kernel kills without a reason
+void limit(int resource, uint64_t value,
+           uint64_t beyond = 0) {  // at the hard limit of time the kernel kills without a reason
   const rlimit bound{value, value + beyond};
   ::setrlimit(static_cast<__rlimit_resource_t>(resource), &bound);
 }
@@ -81,11 +87,15 @@ bool read_all(int pipe, void* data, size_t size) {
 
 bool send_part(int pipe, Part part, std::span<const std::byte> payload) {
   const uint64_t size = payload.size();
-  return write_all(pipe, &part, 1) && write_all(pipe, &size, 8) && write_all(pipe, payload.data(), payload.size());
+  return write_all(pipe, &part, 1) && write_all(pipe, &size, 8) &&
+         write_all(pipe, payload.data(), payload.size());
 }
-bool send_text(int pipe, Part part, std::string_view text) { return send_part(pipe, part, std::as_bytes(std::span(text.data(), text.size()))); }
+bool send_text(int pipe, Part part, std::string_view text) {
+  return send_part(pipe, part, std::as_bytes(std::span(text.data(), text.size())));
+}
 
-[[noreturn]] void child(int pipe, uint64_t memory_bytes, int cpu_seconds, const std::function<void(const SendBytes&)>& read) {
+[[noreturn]] void child(int pipe, uint64_t memory_bytes, int cpu_seconds,
+                        const std::function<void(const SendBytes&)>& read) {
   for (const int signal : {SIGINT, SIGTERM, SIGBUS, SIGSEGV}) std::signal(signal, SIG_DFL);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (pipe != 3) ::dup2(pipe, 3);
@@ -103,18 +113,18 @@ bool send_text(int pipe, Part part, std::string_view text) { return send_part(pi
       if (!send_part(3, Part::data, bytes)) ::_exit(1);
     });
     send_part(3, Part::done, {});
-  } catch (const std::exception& error) {
-    send_text(3, Part::error, error.what());
-  }
+  } catch (const std::exception& error) { send_text(3, Part::error, error.what()); }
   ::_exit(0);
 }
 
 }  // namespace
 
-std::vector<std::byte> read_isolated(std::string_view file, uint64_t memory_bytes, uint64_t answer_bytes, int cpu_seconds,
+std::vector<std::byte> read_isolated(std::string_view file, uint64_t memory_bytes, uint64_t answer_bytes,
+                                     int cpu_seconds,
                                      const std::function<void(const SendBytes& send)>& read) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) throw Failure(std::string("cannot make a pipe: ") + std::strerror(errno));
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    throw Failure(std::string("cannot make a pipe: ") + std::strerror(errno));
   const pid_t process = ::fork();
   if (process < 0) {
     ::close(ends[0]), ::close(ends[1]);
@@ -154,14 +164,17 @@ std::vector<std::byte> read_isolated(std::string_view file, uint64_t memory_byte
   ::close(ends[0]);
   if (!finished) ::kill(process, SIGKILL);
   int status = 0;
-  while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
-  }
+  while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {}
   if (finished) return answer;
-  if (part == Part::isolation) throw Failure(fmt::format("{}: the process that reads it cannot be confined (seccomp: {})", printable(file), error));
+  if (part == Part::isolation)
+    throw Failure(fmt::format("{}: the process that reads it cannot be confined (seccomp: {})",
+                              printable(file), error));
   if (!error.empty()) throw FormatError(error);
   if (too_much) corrupt(file, "", "holds more than " + bytes(answer_bytes));
-  corrupt(file, "", WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU ? "reading it took too long; the file is damaged"
-                                                                       : "reading it failed in the process that was confined to it; the file is damaged");
+  corrupt(file, "",
+          WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU
+              ? "reading it took too long; the file is damaged"
+              : "reading it failed in the process that was confined to it; the file is damaged");
 }
 
 }  // namespace retort

@@ -20,7 +20,10 @@ void require_text(std::string_view text, std::string_view file, std::string_view
       ++i;
       continue;
     }
-    const size_t length = lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+    const size_t length = lead >= 0xC2 && lead < 0xE0   ? 2
+                          : lead >= 0xE0 && lead < 0xF0 ? 3
+                          : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                        : 0;
     bool valid = length > 0 && i + length <= text.size();
     for (size_t k = 1; valid && k < length; ++k) valid = (byte(i + k) & 0xC0) == 0x80;
     if (valid && lead == 0xE0) valid = byte(i + 1) >= 0xA0;
@@ -32,7 +35,8 @@ void require_text(std::string_view text, std::string_view file, std::string_view
   }
 }
 
-void read_lines(std::string_view content, std::string_view file, const std::function<void(std::string_view line, std::string place)>& take) {
+void read_lines(std::string_view content, std::string_view file,
+                const std::function<void(std::string_view line, std::string place)>& take) {
   content = without_bom(content);
   size_t line_number = 0;
   for (size_t begin = 0; begin < content.size();) {
@@ -43,7 +47,8 @@ void read_lines(std::string_view content, std::string_view file, const std::func
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.find_first_not_of(" \t\r\v\f") == std::string_view::npos) continue;
     auto place = fmt::format("{}:{}", file, line_number);
-    if (line.size() > kLongestLine) corrupt(place, "", "line of " + bytes(line.size()) + "; at most " + bytes(kLongestLine) + " are read");
+    if (line.size() > kLongestLine)
+      corrupt(place, "", "line of " + bytes(line.size()) + "; at most " + bytes(kLongestLine) + " are read");
     if (line_number % 1024 == 0) leave_if_stopped("reading samples");
     take(line, std::move(place));
   }
@@ -52,11 +57,13 @@ void read_lines(std::string_view content, std::string_view file, const std::func
 Json parse_json_line(std::string_view line, std::string_view place) {
   require_text(line, place, "");
   auto object = parse_json(line, place);
-  if (!object.is_object()) corrupt(place, "", std::string("expected a JSON object on each line, found ") + object.type_name());
+  if (!object.is_object())
+    corrupt(place, "", std::string("expected a JSON object on each line, found ") + object.type_name());
   return object;
 }
 
-void read_json_lines(std::string_view content, std::string_view file, const std::function<void(const Json& object, std::string place)>& take) {
+void read_json_lines(std::string_view content, std::string_view file,
+                     const std::function<void(const Json& object, std::string place)>& take) {
   size_t records = 0;
   read_lines(content, file, [&](std::string_view line, std::string place) {
     const auto object = parse_json_line(line, place);

@@ -18,6 +18,7 @@ std::string recognised_kind(const Json& object, std::string_view place);
 void fill_from_json(const Json& object, std::string_view kind, Record& record);
 
 // A list of messages, whatever the data set calls its roles: {"role", "content"}, or other keys for the two.
-std::vector<Message> messages_of(const Json& list, std::string_view role_key, std::string_view content_key, std::string_view place);
+std::vector<Message> messages_of(const Json& list, std::string_view role_key, std::string_view content_key,
+                                 std::string_view place);
 
 }  // namespace retort

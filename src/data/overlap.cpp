@@ -44,13 +44,14 @@ uint64_t hash_of(const uint64_t* words, size_t count) {
   return hash;
 }
 
-// Where each run of words of the held-out records occurs in the training data. Open addressing: there may be tens of millions.
+// Where each run of words of the held-out records occurs in the training data. Open addressing: there may be
+// tens of millions.
 class Runs {
  public:
   struct Found {
     uint64_t key = 0;
-    int32_t records = 0;   // training records with this run
-    int64_t last = -1;     // row of the last one counted
+    int32_t records = 0;  // training records with this run
+    int64_t last = -1;    // row of the last one counted
   };
 
   void add(uint64_t key) {
@@ -71,7 +72,7 @@ class Runs {
   bool empty() const { return used_ == 0; }
 
  private:
-  size_t place_of(uint64_t key) const {   // of the key, or where it would stand
+  size_t place_of(uint64_t key) const {  // of the key, or where it would stand
     auto place = static_cast<size_t>(mix_bits(key)) & (slots_.size() - 1);
     while (slots_[place].key != 0 && slots_[place].key != key) place = (place + 1) & (slots_.size() - 1);
     return place;
@@ -81,12 +82,13 @@ class Runs {
     for (const auto& slot : before)
       if (slot.key != 0) slots_[place_of(slot.key)] = slot;
   }
-  std::vector<Found> slots_;   // key 0: free
+  std::vector<Found> slots_;  // key 0: free
   size_t used_ = 0;
 };
 
-// Keys of a record: all its words, then each run of kWords of them. Never 0; the two kinds differ by the count that is hashed, but for
-// a record of exactly kWords words, whose whole is told apart by its lowest bit.
+// Keys of a record: all its words, then each run of kWords of them. Never 0; the two kinds differ by the
+// count that is hashed, but for a record of exactly kWords words, whose whole is told apart by its lowest
+// bit.
 struct Keys {
   uint64_t whole = 0;
   std::vector<uint64_t> runs;
@@ -95,7 +97,8 @@ Keys keys_of(const Record& record) {
   const auto words = words_of(record);
   Keys keys;
   keys.whole = hash_of(words.data(), words.size()) | 1;
-  for (size_t k = 0; k + kWords <= words.size(); ++k) keys.runs.push_back((hash_of(&words[k], kWords) & ~uint64_t{1}) + 2);
+  for (size_t k = 0; k + kWords <= words.size(); ++k)
+    keys.runs.push_back((hash_of(&words[k], kWords) & ~uint64_t{1}) + 2);
   return keys;
 }
 
@@ -103,14 +106,16 @@ Keys keys_of(const Record& record) {
 struct Met {
   int64_t row = 0;
   std::string place;
-  int64_t exact = -1, run = -1;   // rows of training records
+  int64_t exact = -1, run = -1;  // rows of training records
 };
 
 }  // namespace
 
 Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
   const auto on = [&](Side side) {
-    return [&plan, side](int64_t row) { return row < static_cast<int64_t>(plan.rows.size()) && plan.rows[static_cast<size_t>(row)].side == side; };
+    return [&plan, side](int64_t row) {
+      return row < static_cast<int64_t>(plan.rows.size()) && plan.rows[static_cast<size_t>(row)].side == side;
+    };
   };
   Runs runs;
   source.pass(on(Side::held_out), [&](int64_t, const Record& record) -> RecordSource::Later {
@@ -140,13 +145,16 @@ Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
   });
 
   Overlap overlap;
-  std::vector<Met> exact, by_run;   // the first few of each
+  std::vector<Met> exact, by_run;  // the first few of each
   source.pass(on(Side::held_out), [&](int64_t row, const Record& record) -> RecordSource::Later {
     const auto keys = keys_of(record);
     Met met{row, record.place};
-    if (const auto& whole = std::as_const(runs)[runs.find(keys.whole)]; whole.records > 0) met.exact = whole.last;
+    if (const auto& whole = std::as_const(runs)[runs.find(keys.whole)]; whole.records > 0)
+      met.exact = whole.last;
     for (size_t k = 0; k < keys.runs.size() && met.exact < 0 && met.run < 0; ++k)
-      if (const auto& run = std::as_const(runs)[runs.find(keys.runs[k])]; run.records > 0 && run.records <= kCommon) met.run = run.last;
+      if (const auto& run = std::as_const(runs)[runs.find(keys.runs[k])];
+          run.records > 0 && run.records <= kCommon)
+        met.run = run.last;
     return [&, met] {
       ++overlap.held_out;
       overlap.exact += met.exact >= 0;
@@ -161,7 +169,8 @@ Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
   for (const auto& met : exact) rows.push_back(met.exact >= 0 ? met.exact : met.run);
   if (rows.empty()) return overlap;
   const auto records = records_of_rows(source, rows, "data");
-  for (size_t i = 0; i < exact.size(); ++i) overlap.places.push_back(exact[i].place + (exact[i].exact >= 0 ? " = " : " ~ ") + records[i].place);
+  for (size_t i = 0; i < exact.size(); ++i)
+    overlap.places.push_back(exact[i].place + (exact[i].exact >= 0 ? " = " : " ~ ") + records[i].place);
   return overlap;
 }
 

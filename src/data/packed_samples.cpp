@@ -7,7 +7,7 @@ namespace retort {
 namespace {
 
 constexpr size_t kBlockTokens = size_t{1} << 20, kTokenBytes = 3;
-constexpr int32_t kTokensNamed = 1 << 23;   // no vocabulary comes near
+constexpr int32_t kTokensNamed = 1 << 23;  // no vocabulary comes near
 
 }  // namespace
 
@@ -17,16 +17,20 @@ void PackedIds::add(std::string_view id) {
 }
 
 std::vector<uint8_t> packed_weights(const Sample& sample) {
-  if (sample.weights.size() != sample.tokens.size()) throw std::logic_error("a sample has one weight a token");
+  if (sample.weights.size() != sample.tokens.size())
+    throw std::logic_error("a sample has one weight a token");
   std::vector<uint8_t> packed(sample.weights.size());
   for (size_t i = 0; i < packed.size(); ++i) {
-    if (sample.weights[i] != 0 && sample.weights[i] != 1) throw std::logic_error("packed samples have weights of 0 and 1");
+    if (sample.weights[i] != 0 && sample.weights[i] != 1)
+      throw std::logic_error("packed samples have weights of 0 and 1");
     packed[i] = sample.weights[i] == 1;
   }
   return packed;
 }
 
-std::vector<float> unpacked_weights(const uint8_t* weights, size_t count) { return {weights, weights + count}; }
+std::vector<float> unpacked_weights(const uint8_t* weights, size_t count) {
+  return {weights, weights + count};
+}
 
 void PackedSamples::add(const Sample& sample) {
   const auto weights = packed_weights(sample);
@@ -36,11 +40,15 @@ void PackedSamples::add(const Sample& sample) {
     blocks_.back().reserve(std::max(kBlockTokens * kTokenBytes, bytes));
   }
   auto& block = blocks_.back();
-  places_.push_back({static_cast<uint32_t>(blocks_.size() - 1), static_cast<uint32_t>(block.size() / kTokenBytes), static_cast<uint32_t>(sample.tokens.size())});
+  places_.push_back({static_cast<uint32_t>(blocks_.size() - 1),
+                     static_cast<uint32_t>(block.size() / kTokenBytes),
+                     static_cast<uint32_t>(sample.tokens.size())});
   for (size_t i = 0; i < weights.size(); ++i) {
-    if (sample.tokens[i] < 0 || sample.tokens[i] >= kTokensNamed) throw std::logic_error("packed samples have token ids of 23 bits");
+    if (sample.tokens[i] < 0 || sample.tokens[i] >= kTokensNamed)
+      throw std::logic_error("packed samples have token ids of 23 bits");
     const auto both = static_cast<uint32_t>(sample.tokens[i]) * 2 + weights[i];
-    for (size_t byte = 0; byte < kTokenBytes; ++byte) block.push_back(static_cast<uint8_t>(both >> (8 * byte)));
+    for (size_t byte = 0; byte < kTokenBytes; ++byte)
+      block.push_back(static_cast<uint8_t>(both >> (8 * byte)));
   }
   ids_.add(sample.id);
 }

@@ -13,7 +13,9 @@ class PackedIds {
  public:
   void add(std::string_view id);
   size_t size() const { return ends_.size(); }
-  std::string_view operator[](size_t index) const { return std::string_view(text_).substr(begin(index), ends_[index] - begin(index)); }
+  std::string_view operator[](size_t index) const {
+    return std::string_view(text_).substr(begin(index), ends_[index] - begin(index));
+  }
   const std::string& text() const { return text_; }
 
  private:
@@ -35,9 +37,10 @@ class PackedSamples : public SampleStorage {
 
  private:
   struct Place {
-    uint32_t block = 0, first = 0, count = 0;   // in tokens
+    uint32_t block = 0, first = 0, count = 0;  // in tokens
   };
-  // Twice the id plus the weight, in 24 bits. A long list would be copied whole each time it grows: so there are several.
+  // Twice the id plus the weight, in 24 bits. A long list would be copied whole each time it grows: so there
+  // are several.
   std::vector<std::vector<uint8_t>> blocks_;
   std::vector<Place> places_;
   PackedIds ids_;

@@ -6,7 +6,8 @@
 namespace retort {
 namespace {
 
-// At most `limit` bytes, ending after a whole character and, where there is one in the last quarter, before a space.
+// At most `limit` bytes, ending after a whole character and, where there is one in the last quarter, before a
+// space.
 std::string_view shortened(std::string_view value, size_t limit) {
   if (value.size() <= limit) return value;
   size_t end = limit;
@@ -33,7 +34,8 @@ std::string fill_placeholders(std::string_view pattern, const Columns& columns, 
       continue;
     }
     const auto close = pattern.find('}', i);
-    if (close == std::string_view::npos) throw RecipeError(fmt::format("{}: '{{' without '}}'; write {{{{ for a brace", key_path));
+    if (close == std::string_view::npos)
+      throw RecipeError(fmt::format("{}: '{{' without '}}'; write {{{{ for a brace", key_path));
     const auto inside = pattern.substr(i + 1, close - i - 1);
     const auto colon = inside.rfind(':');
     const auto name = inside.substr(0, colon);
@@ -42,7 +44,8 @@ std::string fill_placeholders(std::string_view pattern, const Columns& columns, 
       const auto digits = inside.substr(colon + 1);
       const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), limit);
       if (error != std::errc() || end != digits.data() + digits.size() || limit == 0)
-        throw RecipeError(fmt::format("{}: expected a number of bytes in '{{{}}}'", key_path, printable(inside)));
+        throw RecipeError(
+            fmt::format("{}: expected a number of bytes in '{{{}}}'", key_path, printable(inside)));
     }
     const std::string* value = nullptr;
     std::vector<std::string> names;
@@ -54,8 +57,9 @@ std::string fill_placeholders(std::string_view pattern, const Columns& columns, 
     }
     if (!value) {
       const auto near = nearest(name, names);
-      throw RecipeError(fmt::format("{}: the data has no column '{}'{}; columns are {}", key_path, printable(name),
-                                    near.empty() ? "" : "; did you mean '" + near + "'?", printable(listed)));
+      throw RecipeError(fmt::format("{}: the data has no column '{}'{}; columns are {}", key_path,
+                                    printable(name), near.empty() ? "" : "; did you mean '" + near + "'?",
+                                    printable(listed)));
     }
     out += limit == std::string_view::npos ? std::string_view(*value) : shortened(*value, limit);
     i = close;

@@ -1,4 +1,5 @@
-// All records of sources in memory, for those that need them so: questions of an evaluation, prompts for a teacher.
+// All records of sources in memory, for those that need them so: questions of an evaluation, prompts for a
+// teacher.
 #include "base/error.h"
 #include "base/hash.h"
 #include "data/record_plan.h"
@@ -27,7 +28,8 @@ std::vector<Record> read_records(const DataSpec& spec, std::vector<RejectionCoun
   return records_of_rows(files, rows, spec.sources[0].path);
 }
 
-std::vector<Record> read_records(const SourceSpec& source, int32_t index, std::vector<RejectionCounts>* rejections) {
+std::vector<Record> read_records(const SourceSpec& source, int32_t index,
+                                 std::vector<RejectionCounts>* rejections) {
   DataSpec spec;
   spec.sources = {source};
   spec.sources[0].limit = 0;

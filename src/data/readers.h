@@ -13,32 +13,38 @@ inline constexpr size_t kLongestLine = size_t{16} << 20;  // bytes of one JSONL 
 
 using TakeColumns = std::function<void(Columns columns, std::string place)>;
 
-// The lines of a file that are not blank, without their ends; a BOM at the start and CRLF are accepted, the last line needs no newline.
-// FormatError for a line over 16 MiB. What a line holds is not looked at.
-void read_lines(std::string_view content, std::string_view file, const std::function<void(std::string_view line, std::string place)>& take);
+// The lines of a file that are not blank, without their ends; a BOM at the start and CRLF are accepted, the
+// last line needs no newline. FormatError for a line over 16 MiB. What a line holds is not looked at.
+void read_lines(std::string_view content, std::string_view file,
+                const std::function<void(std::string_view line, std::string place)>& take);
 
-// The object that a line of JSONL is; FormatError for NUL bytes, invalid UTF-8, lone surrogates, and anything but an object.
+// The object that a line of JSONL is; FormatError for NUL bytes, invalid UTF-8, lone surrogates, and anything
+// but an object.
 Json parse_json_line(std::string_view line, std::string_view place);
 
-// JSONL: one object a line. A BOM at the start and CRLF are accepted, blank lines are skipped, the last line needs no
-// newline. NUL bytes, invalid UTF-8, lone surrogates, lines over 16 MiB, and anything but an object are FormatErrors with the line.
-void read_json_lines(std::string_view content, std::string_view file, const std::function<void(const Json& object, std::string place)>& take);
+// JSONL: one object a line. A BOM at the start and CRLF are accepted, blank lines are skipped, the last line
+// needs no newline. NUL bytes, invalid UTF-8, lone surrogates, lines over 16 MiB, and anything but an object
+// are FormatErrors with the line.
+void read_json_lines(std::string_view content, std::string_view file,
+                     const std::function<void(const Json& object, std::string place)>& take);
 
-// CSV (RFC 4180) with a header row; fields may be quoted, hold newlines and doubled quotes. Ragged rows, stray or missing
-// quotes, duplicate or empty column names, NUL and invalid UTF-8 are FormatErrors with the line.
-// `passed` hears how many bytes of the content are done with.
-void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take, const std::function<void(size_t bytes)>& passed = nullptr);
+// CSV (RFC 4180) with a header row; fields may be quoted, hold newlines and doubled quotes. Ragged rows,
+// stray or missing quotes, duplicate or empty column names, NUL and invalid UTF-8 are FormatErrors with the
+// line. `passed` hears how many bytes of the content are done with.
+void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take,
+              const std::function<void(size_t bytes)>& passed = nullptr);
 
 // The ICD-10-CM tabular list of CDC/NCHS (XML). Columns: code, description, category (three characters),
-// category_description, section, chapter (number), chapter_description, terms (inclusion terms joined by "; ").
+// category_description, section, chapter (number), chapter_description, terms (inclusion terms joined by ";
+// ").
 void read_icd10cm(std::string_view content, std::string_view file, const TakeColumns& take);
 
-// One *.LICENSE file of the ScanCode LicenseDB: front matter, then the text. Columns: key, name, short_name, category,
-// owner, spdx, is_exception (yes/no), osi (yes/no), obligations, text. See licence_obligations().
+// One *.LICENSE file of the ScanCode LicenseDB: front matter, then the text. Columns: key, name, short_name,
+// category, owner, spdx, is_exception (yes/no), osi (yes/no), obligations, text. See licence_obligations().
 void read_licence(std::string_view content, std::string_view file, const TakeColumns& take);
 
-// What a licence asks for, from its category and from phrases of its text; joined by "; ", "none" when nothing is found.
-// A weak label, good for training and comparison, not legal advice.
+// What a licence asks for, from its category and from phrases of its text; joined by "; ", "none" when
+// nothing is found. A weak label, good for training and comparison, not legal advice.
 std::string licence_obligations(std::string_view category, std::string_view text);
 
 // FormatError at the first NUL byte or invalid UTF-8 sequence (overlong forms and surrogates included).

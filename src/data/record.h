@@ -18,26 +18,29 @@ struct Record {
   std::string text;               // kind text: no conversation
   Columns columns;                // what the file said, for formats with columns
   std::string place;              // "file:line" (or "file:code", "file"), for errors and sample ids
-  std::string group;              // equal groups stay on one side of the split; empty: the record is its own group
-  int32_t source = 0;             // index into DataSpec::sources
+  std::string group;   // equal groups stay on one side of the split; empty: the record is its own group
+  int32_t source = 0;  // index into DataSpec::sources
 
   // What the model is to say, and what comes before it. A text has no prompt.
   std::string completion() const { return messages.empty() ? text : messages.back().content; }
-  std::vector<Message> prompt() const { return messages.empty() ? messages : std::vector<Message>(messages.begin(), messages.end() - 1); }
+  std::vector<Message> prompt() const {
+    return messages.empty() ? messages : std::vector<Message>(messages.begin(), messages.end() - 1);
+  }
 };
 
-// All records of all sources, in file order. FormatError with file and line for a broken record, RecipeError for a spec
-// that does not fit the file (unknown column, no kind recognised).
-struct RejectionCounts;   // data/reject.h; one for each source with a reject section
+// All records of all sources, in file order. FormatError with file and line for a broken record, RecipeError
+// for a spec that does not fit the file (unknown column, no kind recognised).
+struct RejectionCounts;  // data/reject.h; one for each source with a reject section
 std::vector<Record> read_records(const DataSpec& spec, std::vector<RejectionCounts>* rejections = nullptr);
 // Of one source, without its limit.
-std::vector<Record> read_records(const SourceSpec& source, int32_t index, std::vector<RejectionCounts>* rejections = nullptr);
+std::vector<Record> read_records(const SourceSpec& source, int32_t index,
+                                 std::vector<RejectionCounts>* rejections = nullptr);
 
 // The files that a source reads, in order.
 std::vector<std::string> source_files(const SourceSpec& source);
 
-// "text {name} {name:80}": throws RecipeError for an unknown column or a broken placeholder. `{name:80}` cuts at a
-// character and word boundary at or before 80 bytes.
+// "text {name} {name:80}": throws RecipeError for an unknown column or a broken placeholder. `{name:80}` cuts
+// at a character and word boundary at or before 80 bytes.
 std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path);
 
 // Of the sha256 over roles and contents: equal for equal samples wherever they come from.

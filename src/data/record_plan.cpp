@@ -16,7 +16,7 @@ namespace {
 struct Facts {
   int64_t row = 0;
   ContentKey key;
-  uint64_t group = 0;   // what the split goes by
+  uint64_t group = 0;  // what the split goes by
   int32_t source = 0;
 };
 
@@ -33,7 +33,8 @@ Facts facts_of(int64_t row, const Record& record) {
 // The rejecting sources, and what came of their records.
 class Judges {
  public:
-  Judges(const DataSpec& spec, std::vector<RejectionCounts>& counts) : spec_(spec), counts_(counts), judges_(spec.sources.size()) {
+  Judges(const DataSpec& spec, std::vector<RejectionCounts>& counts)
+      : spec_(spec), counts_(counts), judges_(spec.sources.size()) {
     for (size_t s = 0; s < spec.sources.size(); ++s)
       if (spec.sources[s].reject) judges_[s].emplace(*spec.sources[s].reject, where(s));
   }
@@ -63,8 +64,9 @@ class Judges {
   void end() {
     if (current_ >= judges_.size() || !judges_[current_]) return;
     const auto& counts = counts_.back();
-    if (counts.total() == counts.records) throw RecipeError(fmt::format("{}.reject: nothing is left: {}", where(current_), describe(counts)));
-    judges_[current_].reset();   // what it remembers of the answers
+    if (counts.total() == counts.records)
+      throw RecipeError(fmt::format("{}.reject: nothing is left: {}", where(current_), describe(counts)));
+    judges_[current_].reset();  // what it remembers of the answers
   }
   const DataSpec& spec_;
   std::vector<RejectionCounts>& counts_;
@@ -73,7 +75,8 @@ class Judges {
 };
 
 // Facts of what no judge rejects, in the order of the rows; `rows` becomes how many rows there are.
-std::vector<Facts> gather(const DataSpec& spec, const RecordSource& source, std::vector<RejectionCounts>& rejections, int64_t& rows) {
+std::vector<Facts> gather(const DataSpec& spec, const RecordSource& source,
+                          std::vector<RejectionCounts>& rejections, int64_t& rows) {
   std::vector<Facts> all;
   Judges judges(spec, rejections);
   source.pass(nullptr, [&](int64_t row, Record record) -> RecordSource::Later {
@@ -99,7 +102,8 @@ void keep_some(const DataSpec& spec, std::vector<Facts>& all) {
     while (end < all.size() && all[end].source == all[begin].source) ++end;
     const auto limit = spec.sources.at(static_cast<size_t>(all[begin].source)).limit;
     if (limit <= 0 || static_cast<size_t>(limit) >= end - begin) {
-      kept.insert(kept.end(), all.begin() + static_cast<std::ptrdiff_t>(begin), all.begin() + static_cast<std::ptrdiff_t>(end));
+      kept.insert(kept.end(), all.begin() + static_cast<std::ptrdiff_t>(begin),
+                  all.begin() + static_cast<std::ptrdiff_t>(end));
     } else {
       std::vector<std::pair<uint64_t, size_t>> order;
       for (size_t i = begin; i < end; ++i) order.emplace_back(draws.bits(all[i].key.high), i);
@@ -125,7 +129,8 @@ std::vector<bool> held_out_of(const DataSpec& spec, const std::vector<Facts>& al
     else order.emplace_back(draws.bits(all[i].group), i);
   }
   if (spec.held_out.count > 0) {
-    // Equal draws are equal samples or one group: they go together, so the count may be exceeded by the last group.
+    // Equal draws are equal samples or one group: they go together, so the count may be exceeded by the last
+    // group.
     std::sort(order.begin(), order.end());
     for (size_t i = 0; i < order.size(); ++i) {
       const bool with_previous = i > 0 && order[i].first == order[i - 1].first && held[order[i - 1].second];
@@ -143,7 +148,8 @@ int64_t count_duplicates(const std::vector<Facts>& all) {
   return static_cast<int64_t>(keys.end() - std::unique(keys.begin(), keys.end()));
 }
 
-// How often a training sample is used in an epoch: the whole part of the weight, and once more with its fraction.
+// How often a training sample is used in an epoch: the whole part of the weight, and once more with its
+// fraction.
 int64_t uses(double weight, uint64_t key, const Draws& draws) {
   const double whole = std::floor(weight);
   return static_cast<int64_t>(whole) + (draws.uniform(key) < weight - whole ? 1 : 0);

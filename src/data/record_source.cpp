@@ -11,7 +11,8 @@
 namespace retort {
 namespace {
 
-// Rows go to the threads in batches: enough that handing over costs nothing, few enough that all batches under way are small.
+// Rows go to the threads in batches: enough that handing over costs nothing, few enough that all batches
+// under way are small.
 constexpr size_t kBatchRows = 128, kBatchBytes = size_t{1} << 18;
 constexpr size_t kBatchesAThread = 4;
 
@@ -43,7 +44,8 @@ size_t pending_batches(int64_t threads) { return static_cast<size_t>(threads) * 
 // Collects the rows of one source into batches and hands these to the threads.
 class RowBatches {
  public:
-  RowBatches(const RecordMaker& maker, const RecordSource::Work& on_record, int64_t threads) : maker_(maker), on_record_(on_record), work_(threads, pending_batches(threads)) {}
+  RowBatches(const RecordMaker& maker, const RecordSource::Work& on_record, int64_t threads)
+      : maker_(maker), on_record_(on_record), work_(threads, pending_batches(threads)) {}
 
   void add(int64_t number, Row row) {
     bytes_ += row.bytes();
@@ -67,7 +69,8 @@ class RowBatches {
     work_.add([this, rows]() -> OrderedWork::Later {
       const auto file = rows->back().second.file;
       const auto first = rows->front().second.raw, last = rows->back().second.raw;
-      auto later = done_in_order(*rows, [&](Numbered& item) { return on_record_(item.first, maker_.make(std::move(item.second))); });
+      auto later = done_in_order(
+          *rows, [&](Numbered& item) { return on_record_(item.first, maker_.make(std::move(item.second))); });
       rows->clear();
       return [later, file, first, last] {
         leave_if_stopped("reading samples");
@@ -77,7 +80,8 @@ class RowBatches {
     });
   }
 
-  // The kernel maps some pages around one that is touched, so a little of what was given back before is there again.
+  // The kernel maps some pages around one that is touched, so a little of what was given back before is there
+  // again.
   static void release_until(const MappedFile& file, const char* begin, const char* end) {
     constexpr ptrdiff_t kAround = 128 << 10;
     begin -= std::min(kAround, begin - file.text().data());
@@ -88,12 +92,13 @@ class RowBatches {
   const RecordSource::Work& on_record_;
   std::vector<Numbered> rows_;
   size_t bytes_ = 0;
-  OrderedWork work_;   // last: its threads use the others
+  OrderedWork work_;  // last: its threads use the others
 };
 
 }  // namespace
 
-SourceFiles::SourceFiles(const std::vector<SourceSpec>& sources, int64_t threads) : sources_(sources), threads_(usable_threads(threads)) {
+SourceFiles::SourceFiles(const std::vector<SourceSpec>& sources, int64_t threads)
+    : sources_(sources), threads_(usable_threads(threads)) {
   if (sources.empty()) throw RecipeError("data.sources: expected at least one source");
 }
 
@@ -104,28 +109,32 @@ void SourceFiles::pass(const Choose& choose, const Work& on_record) const {
     RowBatches batches(maker, on_record, threads_);
     bool settled = false, reading = true;
     try {
-      read_rows(sources_[s], [&](Row row) {
-        reading = false;   // what is thrown here is a record's, in its turn
-        if (!settled) maker.settle(row);
-        settled = true;
-        const auto here = number++;
-        if (!choose || choose(here)) batches.add(here, std::move(row));
-        reading = true;
-      }, [&] {
-        reading = false;
-        batches.finish();
-        reading = true;
-      });
+      read_rows(
+          sources_[s],
+          [&](Row row) {
+            reading = false;  // what is thrown here is a record's, in its turn
+            if (!settled) maker.settle(row);
+            settled = true;
+            const auto here = number++;
+            if (!choose || choose(here)) batches.add(here, std::move(row));
+            reading = true;
+          },
+          [&] {
+            reading = false;
+            batches.finish();
+            reading = true;
+          });
       reading = false;
       batches.finish();
     } catch (const FormatError&) {
-      if (reading) batches.finish();   // a record before this place may be bad too
+      if (reading) batches.finish();  // a record before this place may be bad too
       throw;
     }
   }
 }
 
-RecordList::RecordList(const std::vector<Record>& records, int64_t threads) : records_(records), threads_(usable_threads(threads)) {}
+RecordList::RecordList(const std::vector<Record>& records, int64_t threads)
+    : records_(records), threads_(usable_threads(threads)) {}
 
 void RecordList::pass(const Choose& choose, const Work& on_record) const {
   OrderedWork work(threads_, pending_batches(threads_));
@@ -133,7 +142,8 @@ void RecordList::pass(const Choose& choose, const Work& on_record) const {
   const auto hand_over = [&] {
     leave_if_stopped("reading samples");
     work.add([this, &on_record, some = std::exchange(rows, {})]() mutable {
-      return done_in_order(some, [&](int64_t row) { return on_record(row, records_[static_cast<size_t>(row)]); });
+      return done_in_order(some,
+                           [&](int64_t row) { return on_record(row, records_[static_cast<size_t>(row)]); });
     });
   };
   for (size_t row = 0; row < records_.size(); ++row) {
@@ -144,7 +154,8 @@ void RecordList::pass(const Choose& choose, const Work& on_record) const {
   work.finish();
 }
 
-std::vector<Record> records_of_rows(const RecordSource& source, const std::vector<int64_t>& rows, const std::string& named_by) {
+std::vector<Record> records_of_rows(const RecordSource& source, const std::vector<int64_t>& rows,
+                                    const std::string& named_by) {
   auto wanted = rows;
   std::sort(wanted.begin(), wanted.end());
   wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
@@ -154,9 +165,12 @@ std::vector<Record> records_of_rows(const RecordSource& source, const std::vecto
                 const auto moved = std::make_shared<Record>(std::move(record));
                 return [moved, &found] { found.push_back(std::move(*moved)); };
               });
-  if (found.size() != wanted.size()) corrupt(named_by, "held_out", "names a record that the sources do not have");
+  if (found.size() != wanted.size())
+    corrupt(named_by, "held_out", "names a record that the sources do not have");
   std::vector<Record> all;
-  for (const auto row : rows) all.push_back(found[static_cast<size_t>(std::lower_bound(wanted.begin(), wanted.end(), row) - wanted.begin())]);
+  for (const auto row : rows)
+    all.push_back(
+        found[static_cast<size_t>(std::lower_bound(wanted.begin(), wanted.end(), row) - wanted.begin())]);
   return all;
 }
 

@@ -1,4 +1,5 @@
-// Records that are gone through one after another as often as somebody likes, none of them kept: of files, or of a list.
+// Records that are gone through one after another as often as somebody likes, none of them kept: of files, or
+// of a list.
 #pragma once
 #include <functional>
 #include <string>
@@ -10,12 +11,13 @@ namespace retort {
 
 class RecordSource {
  public:
-  using Choose = std::function<bool(int64_t row)>;                     // rows are numbered over all sources
+  using Choose = std::function<bool(int64_t row)>;  // rows are numbered over all sources
   using Later = std::function<void()>;
   using Work = std::function<Later(int64_t row, Record record)>;
   virtual ~RecordSource() = default;
-  // Calls `work` for each row that `choose` (empty: all) wants, on several threads at a time, and what it returns on the caller's
-  // thread in the order of the rows. `choose` is called on the caller's thread. FormatError and RecipeError name the first bad record.
+  // Calls `work` for each row that `choose` (empty: all) wants, on several threads at a time, and what it
+  // returns on the caller's thread in the order of the rows. `choose` is called on the caller's thread.
+  // FormatError and RecipeError name the first bad record.
   virtual void pass(const Choose& choose, const Work& work) const = 0;
 };
 
@@ -42,6 +44,7 @@ class RecordList : public RecordSource {
 };
 
 // The records of these rows, in the order of the rows; FormatError for a row that is not there.
-std::vector<Record> records_of_rows(const RecordSource& source, const std::vector<int64_t>& rows, const std::string& named_by);
+std::vector<Record> records_of_rows(const RecordSource& source, const std::vector<int64_t>& rows,
+                                    const std::string& named_by);
 
 }  // namespace retort

@@ -1,4 +1,5 @@
-// Rejection sampling: which of the generated answers of a source are good enough to learn from, and how many were not.
+// Rejection sampling: which of the generated answers of a source are good enough to learn from, and how many
+// were not.
 #pragma once
 #include <array>
 #include <map>
@@ -39,8 +40,8 @@ class Judge {
   const RejectSpec& spec_;
   std::string where_;
   std::optional<Pattern> wanted_, forbidden_;
-  std::set<ContentKey> kept_;                   // prompts with the words of an answer
-  std::map<ContentKey, int64_t> answers_;       // by prompt
+  std::set<ContentKey> kept_;              // prompts with the words of an answer
+  std::map<ContentKey, int64_t> answers_;  // by prompt
 };
 
 }  // namespace retort

@@ -1,4 +1,5 @@
-// The `reject:` section of a data source: texts that somebody else generated are checked before they are learned.
+// The `reject:` section of a data source: texts that somebody else generated are checked before they are
+// learned.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -16,17 +17,26 @@ struct RejectSpec {
   int64_t answers_per_prompt = 0;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("unless_answer", unless_answer, any(), "the right answer, a text with {column} placeholders; records whose answer is another one are rejected");
+    field("unless_answer", unless_answer, any(),
+          "the right answer, a text with {column} placeholders; records whose answer is another one are "
+          "rejected");
     field("compare", compare, one_of({"final", "whole", "words"}),
-          "how answers are compared: final = what stands in the last \\boxed{}, after ####, after 'answer is', or the last number, equal as formulas or numbers; whole = the whole "
+          "how answers are compared: final = what stands in the last \\boxed{}, after ####, after 'answer "
+          "is', or the last number, equal as formulas or numbers; whole = the whole "
           "text but for spaces at its ends; words = its words, without case, punctuation and articles");
     field("unless_match", unless_match, any(), "regular expression (PCRE2) that must be found in the answer");
-    field("if_match", if_match, any(), "regular expression that must not be found in the answer, e.g. (?i)as an ai");
-    field("shorter_than", shorter_than, at_least(1), "least characters of an answer; white space at its ends does not count");
+    field("if_match", if_match, any(),
+          "regular expression that must not be found in the answer, e.g. (?i)as an ai");
+    field("shorter_than", shorter_than, at_least(1),
+          "least characters of an answer; white space at its ends does not count");
     field("longer_than", longer_than, at_least(0), "most characters of an answer; 0 = any number");
-    field("unless_finished", unless_finished, any(), "column that says why the answer ended, e.g. finish_reason; all but stop, stop_sequence, eos and end_turn are rejected");
-    field("duplicates", duplicates, any(), "reject an answer that has the words of an earlier one to the same prompt");
-    field("answers_per_prompt", answers_per_prompt, at_least(0), "most answers to one prompt that are kept, the first ones that pass; 0 = all");
+    field("unless_finished", unless_finished, any(),
+          "column that says why the answer ended, e.g. finish_reason; all but stop, stop_sequence, eos and "
+          "end_turn are rejected");
+    field("duplicates", duplicates, any(),
+          "reject an answer that has the words of an earlier one to the same prompt");
+    field("answers_per_prompt", answers_per_prompt, at_least(0),
+          "most answers to one prompt that are kept, the first ones that pass; 0 = all");
   }
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kReleasedAtOnce = size_t{4} << 20;   // bytes of a file
+constexpr size_t kReleasedAtOnce = size_t{4} << 20;  // bytes of a file
 
 std::string format_of(const SourceSpec& source) {
   if (source.format != "auto") return source.format;
@@ -23,8 +23,10 @@ std::string format_of(const SourceSpec& source) {
   if (ending == ".csv" || ending == ".tsv") return "csv";
   if (ending == ".txt") return "text";
   if (ending == ".xml") return "icd10cm";
-  throw RecipeError(fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, csv, text, lines, icd10cm or licences",
-                                printable(source.path)));
+  throw RecipeError(
+      fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, csv, text, "
+                  "lines, icd10cm or licences",
+                  printable(source.path)));
 }
 
 // Pages that were read stay in this process's memory until they are released.
@@ -33,7 +35,7 @@ class Behind {
   explicit Behind(const MappedFile& file) : file_(file) {}
   void operator()(size_t end) {
     if (end < begin_ + 2 * kReleasedAtOnce) return;
-    const auto until = end - kReleasedAtOnce;   // rows on their way to the threads are still looked at
+    const auto until = end - kReleasedAtOnce;  // rows on their way to the threads are still looked at
     file_.release(file_.bytes().subspan(begin_, until - begin_));
     begin_ = until;
   }
@@ -55,19 +57,26 @@ std::vector<std::string> source_files(const SourceSpec& source) {
   if (!fs::is_directory(source.path)) return {source.path};
   const auto format = source.format == "auto" ? std::string() : format_of(source);
   if (format != "licences" && format != "text")
-    throw RecipeError(fmt::format("data.sources.path: {}: is a folder; only the formats licences and text read folders", printable(source.path)));
+    throw RecipeError(
+        fmt::format("data.sources.path: {}: is a folder; only the formats licences and text read folders",
+                    printable(source.path)));
   std::vector<std::string> files;
   for (const auto& entry : fs::directory_iterator(source.path))
-    if (entry.is_regular_file() && entry.path().extension() == (format == "licences" ? ".LICENSE" : ".txt")) files.push_back(entry.path().string());
+    if (entry.is_regular_file() && entry.path().extension() == (format == "licences" ? ".LICENSE" : ".txt"))
+      files.push_back(entry.path().string());
   std::sort(files.begin(), files.end());
-  if (files.empty()) corrupt(source.path, "", format == "licences" ? "holds no *.LICENSE file" : "holds no *.txt file");
+  if (files.empty())
+    corrupt(source.path, "", format == "licences" ? "holds no *.LICENSE file" : "holds no *.txt file");
   return files;
 }
 
-void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take, const std::function<void()>& file_done) {
+void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take,
+               const std::function<void()>& file_done) {
   const auto files = source_files(source);
   const auto format = format_of(source);
-  const auto take_columns = [&](Columns columns, std::string place) { take({Row::Kind::columns, {}, nullptr, std::move(columns), {}, std::move(place)}); };
+  const auto take_columns = [&](Columns columns, std::string place) {
+    take({Row::Kind::columns, {}, nullptr, std::move(columns), {}, std::move(place)});
+  };
   for (const auto& path : files) {
     const auto file = std::make_shared<const MappedFile>(path);
     const auto content = file->text();
@@ -81,11 +90,13 @@ void read_rows(const SourceSpec& source, const std::function<void(Row row)>& tak
         behind(static_cast<size_t>(line.data() - content.data()));
         ++rows;
       });
-      if (rows == 0 && kind == Row::Kind::json) corrupt(path, "", "holds no records; expected one JSON object a line");
+      if (rows == 0 && kind == Row::Kind::json)
+        corrupt(path, "", "holds no records; expected one JSON object a line");
       file_done();
     } else if (format == "csv") {
       Behind behind(*file);
-      read_csv(content, path, fs::path(path).extension() == ".tsv" ? '\t' : ',', take_columns, [&](size_t end) { behind(end); });
+      read_csv(content, path, fs::path(path).extension() == ".tsv" ? '\t' : ',', take_columns,
+               [&](size_t end) { behind(end); });
     } else if (format == "icd10cm") {
       read_icd10cm(content, path, take_columns);
     } else if (format == "licences") {
@@ -98,12 +109,15 @@ void read_rows(const SourceSpec& source, const std::function<void(Row row)>& tak
   }
 }
 
-RecordMaker::RecordMaker(const SourceSpec& source, int32_t index) : source_(source), index_(index), where_(fmt::format("data.sources[{}]", index)) {
+RecordMaker::RecordMaker(const SourceSpec& source, int32_t index)
+    : source_(source), index_(index), where_(fmt::format("data.sources[{}]", index)) {
   if (source.prompt.empty() != source.completion.empty())
     throw RecipeError(where_ + ": prompt and completion are set together or not at all");
   if (source.kind != "auto" && source.kind != "columns" && !source.prompt.empty())
-    throw RecipeError(where_ + ".kind: prompt and completion are set, so kind is 'columns'; found '" + source.kind + "'");
-  if (source.kind == "columns" && source.prompt.empty()) throw RecipeError(where_ + ".prompt: kind 'columns' needs prompt and completion");
+    throw RecipeError(where_ + ".kind: prompt and completion are set, so kind is 'columns'; found '" +
+                      source.kind + "'");
+  if (source.kind == "columns" && source.prompt.empty())
+    throw RecipeError(where_ + ".prompt: kind 'columns' needs prompt and completion");
 }
 
 void RecordMaker::settle(const Row& first) {
@@ -137,8 +151,9 @@ Record RecordMaker::of_json(const Json& object, std::string place) const {
 Record RecordMaker::of_columns(Columns columns, std::string place) const {
   Record record = blank(std::move(columns), std::move(place));
   if (!source_.prompt.empty()) {
-    record.messages = {{"user", fill_placeholders(source_.prompt, record.columns, where_ + ".prompt")},
-                       {"assistant", fill_placeholders(source_.completion, record.columns, where_ + ".completion")}};
+    record.messages = {
+        {"user", fill_placeholders(source_.prompt, record.columns, where_ + ".prompt")},
+        {"assistant", fill_placeholders(source_.completion, record.columns, where_ + ".completion")}};
   } else {  // the same kinds as JSON, by column names
     Json object = Json::object();
     for (const auto& [name, value] : record.columns) object[name] = value;
@@ -159,7 +174,8 @@ Record RecordMaker::blank(Columns columns, std::string place) const {
   record.columns = std::move(columns);
   record.place = std::move(place);
   record.source = index_;
-  if (!source_.group.empty()) record.group = fill_placeholders(source_.group, record.columns, where_ + ".group");
+  if (!source_.group.empty())
+    record.group = fill_placeholders(source_.group, record.columns, where_ + ".group");
   return record;
 }
 
@@ -169,12 +185,16 @@ Record RecordMaker::finished(Record record) const {
     return record;
   }
   if (!source_.system.empty() && record.messages[0].role != "system")
-    record.messages.insert(record.messages.begin(), {"system", fill_placeholders(source_.system, record.columns, where_ + ".system")});
+    record.messages.insert(record.messages.begin(),
+                           {"system", fill_placeholders(source_.system, record.columns, where_ + ".system")});
   if (record.messages.back().role != "assistant")
-    corrupt(record.place, "", "the conversation ends with a " + record.messages.back().role + " message; expected an assistant's answer to learn from");
+    corrupt(record.place, "",
+            "the conversation ends with a " + record.messages.back().role +
+                " message; expected an assistant's answer to learn from");
   // A model may have said nothing: that is for `reject` to judge.
   for (const auto& message : record.messages)
-    if (trimmed(message.content).empty() && !(source_.reject && &message == &record.messages.back())) corrupt(record.place, message.role, "this message is empty");
+    if (trimmed(message.content).empty() && !(source_.reject && &message == &record.messages.back()))
+      corrupt(record.place, message.role, "this message is empty");
   return record;
 }
 

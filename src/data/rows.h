@@ -1,5 +1,6 @@
-// The sources row by row, as their readers deliver them, and how a row becomes a record. Rows are cheap and come in order from one thread;
-// what costs time (JSON, checks of the text, placeholders) happens when a row becomes a record, on any thread.
+// The sources row by row, as their readers deliver them, and how a row becomes a record. Rows are cheap and
+// come in order from one thread; what costs time (JSON, checks of the text, placeholders) happens when a row
+// becomes a record, on any thread.
 #pragma once
 #include <functional>
 #include <memory>
@@ -15,19 +16,22 @@ namespace retort {
 
 struct Row {
   enum class Kind { json, columns, line, text } kind = Kind::text;
-  std::string_view raw;                     // json, line: bytes of the file; not checked yet
-  std::shared_ptr<const MappedFile> file;   // what `raw` lies in
+  std::string_view raw;                    // json, line: bytes of the file; not checked yet
+  std::shared_ptr<const MappedFile> file;  // what `raw` lies in
   Columns columns;
   std::string text;
-  std::string place;                        // "file:line"
-  size_t bytes() const;                     // of text that it holds or points at
+  std::string place;     // "file:line"
+  size_t bytes() const;  // of text that it holds or points at
 };
 
-// Calls `take` for each row of the source, in file order. FormatError for what a reader refuses, after all rows before it.
-// `file_done` is called at the end of each file: no row may point into it any more afterwards.
-void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take, const std::function<void()>& file_done);
+// Calls `take` for each row of the source, in file order. FormatError for what a reader refuses, after all
+// rows before it. `file_done` is called at the end of each file: no row may point into it any more
+// afterwards.
+void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take,
+               const std::function<void()>& file_done);
 
-// One source's rows to records: messages or a text, columns, place, group. Nothing is rejected or chosen here.
+// One source's rows to records: messages or a text, columns, place, group. Nothing is rejected or chosen
+// here.
 class RecordMaker {
  public:
   // `index` is the source's place in data.sources. RecipeError for keys that do not go together.
@@ -36,7 +40,7 @@ class RecordMaker {
   void settle(const Row& first);
   // FormatError or RecipeError with the row's place. May be called by several threads at a time.
   Record make(Row row) const;
-  const std::string& where() const { return where_; }   // "data.sources[0]"
+  const std::string& where() const { return where_; }  // "data.sources[0]"
 
  private:
   Record blank(Columns columns, std::string place) const;

@@ -14,15 +14,18 @@ constexpr std::string_view kFormat = "retort tokens 2";
 
 struct AsJson {
   Json& out;
-  template <class Member> void operator()(const char* name, Member& member, const Rule&, const char*) { out[name] = member; }
+  template <class Member> void operator()(const char* name, Member& member, const Rule&, const char*) {
+    out[name] = member;
+  }
 };
 
 // The source's settings that decide what a sample becomes.
 std::string source_value(const SourceSpec& source) {
   Sha256 hash;
   for (const auto& file : source_files(source)) hash.add(sha256_file(file));
-  Json settings = {{"format", source.format}, {"kind", source.kind},   {"prompt", source.prompt}, {"completion", source.completion}, {"system", source.system},
-                   {"group", source.group},   {"weight", source.weight}, {"limit", source.limit}, {"use", source.use}};
+  Json settings = {{"format", source.format},         {"kind", source.kind},     {"prompt", source.prompt},
+                   {"completion", source.completion}, {"system", source.system}, {"group", source.group},
+                   {"weight", source.weight},         {"limit", source.limit},   {"use", source.use}};
   if (auto reject = source.reject) {
     AsJson visitor{settings["reject"]};
     reject->fields(visitor);
@@ -33,19 +36,27 @@ std::string source_value(const SourceSpec& source) {
 }  // namespace
 
 Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat) {
-  const Json settings = {{"row_tokens", spec.row_tokens}, {"length", spec.length},  {"loss", spec.loss},
-                         {"seed", spec.seed},             {"held_out_fraction", spec.held_out.fraction}, {"held_out_count", spec.held_out.count}};
+  const Json settings = {{"row_tokens", spec.row_tokens},
+                         {"length", spec.length},
+                         {"loss", spec.loss},
+                         {"seed", spec.seed},
+                         {"held_out_fraction", spec.held_out.fraction},
+                         {"held_out_count", spec.held_out.count}};
   Provenance made_from = {{"format", std::string(kFormat)},
                           {"template", std::string(chat.name)},
                           {"tokenizer", tokenizer.hash()},
                           {"settings", settings.dump()},
                           {"sources", std::to_string(spec.sources.size())}};
-  for (size_t i = 0; i < spec.sources.size(); ++i) made_from.emplace_back(fmt::format("source_{}", i), source_value(spec.sources[i]));
+  for (size_t i = 0; i < spec.sources.size(); ++i)
+    made_from.emplace_back(fmt::format("source_{}", i), source_value(spec.sources[i]));
   return made_from;
 }
 
 struct TokenStoreWriter::State {
-  explicit State(const std::string& path) : file(path), tokens(file.add_stream("tokens", Hdf5Element::i32)), weights(file.add_stream("weights", Hdf5Element::u8)) {}
+  explicit State(const std::string& path)
+      : file(path),
+        tokens(file.add_stream("tokens", Hdf5Element::i32)),
+        weights(file.add_stream("weights", Hdf5Element::u8)) {}
   Hdf5Writer file;
   size_t tokens, weights;
   std::vector<int64_t> offsets = {0}, id_offsets = {0};
@@ -65,8 +76,10 @@ void TokenStoreWriter::add(const Sample& sample) {
   state.id_offsets.push_back(static_cast<int64_t>(state.ids.size()));
 }
 
-void TokenStoreWriter::finish(const std::vector<int64_t>& held_out_rows, const DatasetCounts& c, const Provenance& made_from) {
-  const std::vector<int64_t> counts = {c.records, c.skipped_long, c.cut, c.split_pieces, c.duplicates, c.repeats, c.left_out, c.tokens, c.supervised, c.longest};
+void TokenStoreWriter::finish(const std::vector<int64_t>& held_out_rows, const DatasetCounts& c,
+                              const Provenance& made_from) {
+  const std::vector<int64_t> counts = {c.records, c.skipped_long, c.cut,    c.split_pieces, c.duplicates,
+                                       c.repeats, c.left_out,     c.tokens, c.supervised,   c.longest};
   const auto raw = [](const auto& values) { return std::as_bytes(std::span(values.data(), values.size())); };
   state_->file.finish(made_from, {{"offsets", Hdf5Element::i64, raw(state_->offsets)},
                                   {"held_out", Hdf5Element::i64, raw(held_out_rows)},
@@ -82,7 +95,8 @@ void write_token_store(const std::string& path, const StoredSamples& samples, co
   writer.finish(samples.held_out_rows, samples.counts, made_from);
 }
 
-Dataset load_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat, bool* from_cache, int64_t threads) {
+Dataset load_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat,
+                     bool* from_cache, int64_t threads) {
   if (from_cache) *from_cache = false;
   if (spec.cache.empty()) return build_dataset(spec, tokenizer, chat, threads);
   const auto made_from = provenance(spec, tokenizer, chat);

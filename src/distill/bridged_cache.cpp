@@ -3,7 +3,8 @@
 #include <unordered_set>
 namespace retort {
 
-BridgedCache::BridgedCache(std::shared_ptr<const TeacherCache> cache, const Tokenizer& teacher, const Samples& theirs, const Tokenizer& student, const Samples& ours)
+BridgedCache::BridgedCache(std::shared_ptr<const TeacherCache> cache, const Tokenizer& teacher,
+                           const Samples& theirs, const Tokenizer& student, const Samples& ours)
     : cache_(std::move(cache)), bridge_(teacher, student), vocabulary_(student.size()) {
   std::unordered_set<Context> all;
   for (const auto& sample : ours) {
@@ -12,7 +13,8 @@ BridgedCache::BridgedCache(std::shared_ptr<const TeacherCache> cache, const Toke
       if (sample.weights[i] != 0) all.insert(here[i - 1]);
   }
   for (const auto& [our, their] : same_records(ours, theirs))
-    for (auto& [context, place] : bridge_places(ours[our], student, theirs[their], teacher)) places_.emplace(context, std::move(place));
+    for (auto& [context, place] : bridge_places(ours[our], student, theirs[their], teacher))
+      places_.emplace(context, std::move(place));
   coverage_.positions = static_cast<int64_t>(all.size());
   coverage_.aligned = static_cast<int64_t>(places_.size());
   for (const auto& [context, place] : places_) {
@@ -24,7 +26,9 @@ BridgedCache::BridgedCache(std::shared_ptr<const TeacherCache> cache, const Toke
   if (coverage_.heard > 0) coverage_.mass /= static_cast<double>(coverage_.heard);
 }
 
-ByteBridge::Carried BridgedCache::carried(const BridgePlace& place) const { return bridge_.carry(cache_->at(place.context), place.prefix); }
+ByteBridge::Carried BridgedCache::carried(const BridgePlace& place) const {
+  return bridge_.carry(cache_->at(place.context), place.prefix);
+}
 
 std::optional<SparseRow> BridgedCache::find(Context context) const {
   const auto found = places_.find(context);

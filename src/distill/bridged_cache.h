@@ -1,5 +1,5 @@
-// A cache over the teacher's tokens, read at the student's positions: each finds the teacher's last boundary on the same text and the
-// probabilities are carried over (byte_bridge.h).
+// A cache over the teacher's tokens, read at the student's positions: each finds the teacher's last boundary
+// on the same text and the probabilities are carried over (byte_bridge.h).
 #pragma once
 #include <memory>
 #include <unordered_map>
@@ -11,16 +11,18 @@ namespace retort {
 
 // How much of what the teacher said reaches the student.
 struct Coverage {
-  int64_t positions = 0;   // supervised contexts of the student
-  int64_t aligned = 0;     // with a teacher's boundary on the same text
-  int64_t heard = 0;       // of them, where the kept row has something that is possible there
-  double mass = 0;         // mean share of the possible mass that met a student token, over `heard`
+  int64_t positions = 0;  // supervised contexts of the student
+  int64_t aligned = 0;    // with a teacher's boundary on the same text
+  int64_t heard = 0;      // of them, where the kept row has something that is possible there
+  double mass = 0;        // mean share of the possible mass that met a student token, over `heard`
 };
 
 class BridgedCache {
  public:
-  // The samples are the same records in both tokenizers, found by their ids; the cache covers all of `theirs`.
-  BridgedCache(std::shared_ptr<const TeacherCache> cache, const Tokenizer& teacher, const Samples& theirs, const Tokenizer& student, const Samples& ours);
+  // The samples are the same records in both tokenizers, found by their ids; the cache covers all of
+  // `theirs`.
+  BridgedCache(std::shared_ptr<const TeacherCache> cache, const Tokenizer& teacher, const Samples& theirs,
+               const Tokenizer& student, const Samples& ours);
 
   // nullopt where the teacher says nothing.
   std::optional<SparseRow> find(Context context) const;

@@ -10,7 +10,7 @@ namespace {
 // A run of supervised tokens as bytes: the token at index `at` of the sample begins at `begin` of `bytes`.
 struct SupervisedRun {
   std::string bytes;
-  std::vector<std::pair<size_t, size_t>> tokens;   // at, begin
+  std::vector<std::pair<size_t, size_t>> tokens;  // at, begin
 };
 
 std::vector<SupervisedRun> supervised_runs(const Sample& sample, const Tokenizer& tokenizer) {
@@ -36,8 +36,8 @@ double entropy_term(double p) { return p > 0 ? -p * std::log(p) : 0; }
 }  // namespace
 
 ByteBridge::ByteBridge(const Tokenizer& teacher, const Tokenizer& student) : trie_(1) {
-  // SentencePiece spells many a byte twice: "O" and, for what has no token of its own, "<0x4F>". No text is cut into the second while
-  // there is the first.
+  // SentencePiece spells many a byte twice: "O" and, for what has no token of its own, "<0x4F>". No text is
+  // cut into the second while there is the first.
   const auto stands_in = [&](int32_t id) {
     const auto text = student.token_text(id);
     return text.size() == 6 && text.starts_with("<0x") && text.ends_with(">");
@@ -59,14 +59,15 @@ ByteBridge::ByteBridge(const Tokenizer& teacher, const Tokenizer& student) : tri
       }
       node = static_cast<size_t>(found->second);
     }
-    if (trie_[node].token < 0) trie_[node].token = id;   // two spellings of one text: the first
+    if (trie_[node].token < 0) trie_[node].token = id;  // two spellings of one text: the first
   }
   for (int32_t id = 0; id < teacher.size(); ++id) {
     const bool control = teacher.is_special(id);
     teacher_bytes_.push_back(control ? "" : teacher.token_bytes(id));
     int32_t same = -1;
     if (control) {
-      if (const auto found = student.find(teacher.token_text(id)); found && student.is_special(*found)) same = *found;
+      if (const auto found = student.find(teacher.token_text(id)); found && student.is_special(*found))
+        same = *found;
       else if (teacher.eos == id && student.eos) same = *student.eos;
     }
     special_.push_back(same);
@@ -87,18 +88,19 @@ int32_t ByteBridge::longest(std::string_view bytes) const {
 
 ByteBridge::Carried ByteBridge::carry(const SparseRow& teacher, std::string_view prefix) const {
   struct Met {
-    double p = 0, terms = 0;   // terms: of the entropy, before they met
+    double p = 0, terms = 0;  // terms: of the entropy, before they met
     bool head = false;
   };
   Carried carried;
   std::map<int32_t, Met> mass;
-  double covered = 0, apart = 0, together = 0;   // entropies (terms) of the tokens before and after
+  double covered = 0, apart = 0, together = 0;  // entropies (terms) of the tokens before and after
   for (size_t i = 0; i < teacher.ids.size(); ++i) {
     const auto id = static_cast<size_t>(teacher.ids[i]);
     const std::string_view bytes = teacher_bytes_.at(id);
     if (!bytes.starts_with(prefix) || (bytes.size() == prefix.size() && !prefix.empty())) continue;
     carried.possible += teacher.p[i];
-    const auto token = bytes.empty() ? (prefix.empty() ? special_[id] : -1) : longest(bytes.substr(prefix.size()));
+    const auto token =
+        bytes.empty() ? (prefix.empty() ? special_[id] : -1) : longest(bytes.substr(prefix.size()));
     if (token < 0) continue;
     auto& met = mass[token];
     met.p += teacher.p[i];
@@ -121,15 +123,20 @@ ByteBridge::Carried ByteBridge::carry(const SparseRow& teacher, std::string_view
     if (in_head) carried.row.head = carried.row.ids.size();
   }
   carried.row.rest = static_cast<float>(std::max(0.0, 1 - head));
-  // The chain rule: what was one token and is one token keeps the teacher's exact entropy, what met loses what told it apart. Inside a
-  // teacher token only the kept tokens are known.
-  carried.row.entropy = static_cast<float>(prefix.empty() ? std::max(0.0, teacher.entropy - (apart - together)) : conditioned);
+  // The chain rule: what was one token and is one token keeps the teacher's exact entropy, what met loses
+  // what told it apart. Inside a teacher token only the kept tokens are known.
+  carried.row.entropy =
+      static_cast<float>(prefix.empty() ? std::max(0.0, teacher.entropy - (apart - together)) : conditioned);
   return carried;
 }
 
-std::vector<std::pair<Context, BridgePlace>> bridge_places(const Sample& student, const Tokenizer& student_tokens, const Sample& teacher, const Tokenizer& teacher_tokens, int64_t* lost) {
+std::vector<std::pair<Context, BridgePlace>> bridge_places(const Sample& student,
+                                                           const Tokenizer& student_tokens,
+                                                           const Sample& teacher,
+                                                           const Tokenizer& teacher_tokens, int64_t* lost) {
   std::vector<std::pair<Context, BridgePlace>> places;
-  const auto ours = supervised_runs(student, student_tokens), theirs = supervised_runs(teacher, teacher_tokens);
+  const auto ours = supervised_runs(student, student_tokens),
+             theirs = supervised_runs(teacher, teacher_tokens);
   const auto our_contexts = contexts(student.tokens), their_contexts = contexts(teacher.tokens);
   for (size_t r = 0; r < ours.size(); ++r) {
     const auto shift = ours.size() == theirs.size() ? shift_of(ours[r].bytes, theirs[r].bytes) : std::nullopt;
@@ -142,14 +149,18 @@ std::vector<std::pair<Context, BridgePlace>> bridge_places(const Sample& student
     size_t next = 0;
     for (const auto& [at, begin] : ours[r].tokens) {
       const auto wanted = static_cast<int64_t>(begin) + *shift;
-      // The last teacher token that begins at or before; of several that begin at one byte (control tokens have none) the first.
+      // The last teacher token that begins at or before; of several that begin at one byte (control tokens
+      // have none) the first.
       for (; next < run.tokens.size() && static_cast<int64_t>(run.tokens[next].second) <= wanted; ++next)
         if (!found || run.tokens[next].second > found->second) found = &run.tokens[next];
       if (!found || wanted < 0) {
         if (lost) ++*lost;
         continue;
       }
-      places.emplace_back(our_contexts[at - 1], BridgePlace{their_contexts[found->first - 1], run.bytes.substr(found->second, static_cast<size_t>(wanted) - found->second)});
+      places.emplace_back(
+          our_contexts[at - 1],
+          BridgePlace{their_contexts[found->first - 1],
+                      run.bytes.substr(found->second, static_cast<size_t>(wanted) - found->second)});
     }
   }
   return places;

@@ -7,15 +7,21 @@ namespace retort {
 namespace {
 
 constexpr Context kStart = 0x7E7047;
-Context extended(Context context, int32_t token) { return mix_bits(context ^ mix_bits(static_cast<uint64_t>(static_cast<uint32_t>(token)) + 1)); }
+Context extended(Context context, int32_t token) {
+  return mix_bits(context ^ mix_bits(static_cast<uint64_t>(static_cast<uint32_t>(token)) + 1));
+}
 
 }  // namespace
 
 std::vector<Context> contexts(const Forest& forest) {
   std::vector<Context> all(forest.tokens.size());
   for (const auto& segment : forest.segments) {
-    auto context = segment.parent < 0 ? kStart : all[static_cast<size_t>(forest.segments[static_cast<size_t>(segment.parent)].end - 1)];
-    for (auto row = segment.begin; row < segment.end; ++row) all[static_cast<size_t>(row)] = context = extended(context, forest.tokens[static_cast<size_t>(row)]);
+    auto context =
+        segment.parent < 0
+            ? kStart
+            : all[static_cast<size_t>(forest.segments[static_cast<size_t>(segment.parent)].end - 1)];
+    for (auto row = segment.begin; row < segment.end; ++row)
+      all[static_cast<size_t>(row)] = context = extended(context, forest.tokens[static_cast<size_t>(row)]);
   }
   return all;
 }

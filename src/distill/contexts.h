@@ -1,6 +1,6 @@
-// A teacher's distribution depends on the tokens before it and on nothing else, so that is what names it: a hash of the tokens
-// from the start of the text. However samples are shuffled, shared or cut into forests, the same context finds the same row,
-// and a context that many samples share is asked and kept once.
+// A teacher's distribution depends on the tokens before it and on nothing else, so that is what names it: a
+// hash of the tokens from the start of the text. However samples are shuffled, shared or cut into forests,
+// the same context finds the same row, and a context that many samples share is asked and kept once.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,7 +12,7 @@
 
 namespace retort {
 
-using Context = uint64_t;   // of two among a million, 3e-8 is the chance that any collide
+using Context = uint64_t;  // of two among a million, 3e-8 is the chance that any collide
 
 // The context that ends with row i, for each row of the forest.
 std::vector<Context> contexts(const Forest& forest);
@@ -25,14 +25,16 @@ struct CachePlan {
     size_t first_sample = 0, end_sample = 0;
     int64_t first_position = 0, positions = 0;
   };
-  std::unordered_map<Context, int64_t> position;   // of each supervised context: the number of its first occurrence
-  std::vector<Part> parts;                         // each has at least `part_positions` positions, but for the last
+  std::unordered_map<Context, int64_t>
+      position;             // of each supervised context: the number of its first occurrence
+  std::vector<Part> parts;  // each has at least `part_positions` positions, but for the last
   int64_t positions() const { return static_cast<int64_t>(position.size()); }
 };
 CachePlan plan_cache(const Samples& samples, int64_t part_positions);
 
-// The same record cut by two tokenizers, found by its id. An id stands several times where a text was split or a source is repeated:
-// those come in the same order on both sides. Samples of one side alone are left out. Numbers of samples of `ours` and of `theirs`.
+// The same record cut by two tokenizers, found by its id. An id stands several times where a text was split
+// or a source is repeated: those come in the same order on both sides. Samples of one side alone are left
+// out. Numbers of samples of `ours` and of `theirs`.
 std::vector<std::pair<size_t, size_t>> same_records(const Samples& ours, const Samples& theirs);
 
 // Over tokens and weights of all samples: names them in a cache's provenance.

@@ -23,10 +23,16 @@ struct KeepSpec {
   int64_t seed = 7;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("head", head, between(1, 1 << 20), "the largest probabilities kept of each position; fewer where they hold 99.9 % of the mass already");
-    field("draws", draws, between(0, 255), "random draws of the rest, kept with counts and unbiased (arXiv:2503.16870); 0 = the rest is one bucket, top-k distillation");
-    field("precision", precision, between(8, 24), "bits of a probability, rounded at random so that its mean is exact; 12 = within 0.35 % each");
-    field("part_positions", part_positions, between(64, 1 << 20), "positions of one file of the cache, at least: what a killed build loses");
+    field(
+        "head", head, between(1, 1 << 20),
+        "the largest probabilities kept of each position; fewer where they hold 99.9 % of the mass already");
+    field("draws", draws, between(0, 255),
+          "random draws of the rest, kept with counts and unbiased (arXiv:2503.16870); 0 = the rest is one "
+          "bucket, top-k distillation");
+    field("precision", precision, between(8, 24),
+          "bits of a probability, rounded at random so that its mean is exact; 12 = within 0.35 % each");
+    field("part_positions", part_positions, between(64, 1 << 20),
+          "positions of one file of the cache, at least: what a killed build loses");
     field("seed", seed, at_least(0), "of the draws");
   }
 };
@@ -51,15 +57,25 @@ struct TeacherSpec {
 
   template <class Visitor> void fields(Visitor& field) {
     field("path", path, any(), "the teacher: a model folder or .gguf file");
-    field("url", url, any(), "or a teacher behind an OpenAI-compatible server: its address up to and with /v1, e.g. http://127.0.0.1:8000/v1. The program retort-online asks it, and no other host");
-    field("distillkit", distillkit, any(), "or what a teacher said elsewhere: a folder that DistillKit wrote (data_N.parquet, compression_config.yaml). The program retort-import fills the cache from it");
+    field("url", url, any(),
+          "or a teacher behind an OpenAI-compatible server: its address up to and with /v1, e.g. "
+          "http://127.0.0.1:8000/v1. The program retort-online asks it, and no other host");
+    field("distillkit", distillkit, any(),
+          "or what a teacher said elsewhere: a folder that DistillKit wrote (data_N.parquet, "
+          "compression_config.yaml). The program retort-import fills the cache from it");
     field.section("server", server, "how the server at url is asked");
-    field.section("answers", answers, "the server writes answers to the prompts of the training samples instead of giving probabilities");
-    field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
+    field.section(
+        "answers", answers,
+        "the server writes answers to the prompts of the training samples instead of giving probabilities");
+    field("weights", weights,
+          one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k",
+                  "q5_k", "q6_k"}),
           "how its linear layers are held in memory; keep = as the file stores them");
     field("compute", compute, one_of({"auto", "f32", "bf16"}), "arithmetic of its activations");
-    field("template", chat_template, not_empty(), "a teacher with another tokenizer: its chat template by name; auto: by the hash of its own");
-    field("cache", cache, any(), "folder that keeps what it said, made or completed when needed; empty = inside the run's folder");
+    field("template", chat_template, not_empty(),
+          "a teacher with another tokenizer: its chat template by name; auto: by the hash of its own");
+    field("cache", cache, any(),
+          "folder that keeps what it said, made or completed when needed; empty = inside the run's folder");
     field("live", live, any(), "no cache: the teacher stays in memory and is asked at every step");
     field.section("keep", keep, "what the cache keeps of each position");
     field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one teacher pass at most");
@@ -80,18 +96,33 @@ struct DistillSpec {
   OwnAnswersSpec own_answers = {};
 
   template <class Visitor> void fields(Visitor& field) {
-    field("loss", loss, one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl", "total_variation", "adaptive_kl", "uld"}),
-          "divergence from the teacher at each supervised token; the rest of the loss is cross-entropy. uld: sorted probabilities of a teacher with any tokenizer (arXiv:2402.12030), from a cache");
-    field("parameter", parameter, between(-1, 1), "jensen_shannon: the teacher's share of the mixture; skewed: its alpha; adaptive_kl: mass of the head; -1 = 0.5, 0.1, 0.5");
-    field("temperature", temperature, between(0.05, 100), "both distributions are softmax(logits / T); the loss is multiplied by T^2, so gradients keep their size");
-    field("weight", weight, between(0, 1), "share of the divergence; the other 1 - weight is cross-entropy with the data");
+    field("loss", loss,
+          one_of({"forward_kl", "reverse_kl", "jensen_shannon", "skewed_kl", "skewed_reverse_kl",
+                  "total_variation", "adaptive_kl", "uld"}),
+          "divergence from the teacher at each supervised token; the rest of the loss is cross-entropy. uld: "
+          "sorted probabilities of a teacher with any tokenizer (arXiv:2402.12030), from a cache");
+    field("parameter", parameter, between(-1, 1),
+          "jensen_shannon: the teacher's share of the mixture; skewed: its alpha; adaptive_kl: mass of the "
+          "head; -1 = 0.5, 0.1, 0.5");
+    field("temperature", temperature, between(0.05, 100),
+          "both distributions are softmax(logits / T); the loss is multiplied by T^2, so gradients keep "
+          "their size");
+    field("weight", weight, between(0, 1),
+          "share of the divergence; the other 1 - weight is cross-entropy with the data");
     field("alignment", alignment, one_of({"auto", "tokens", "bytes"}),
-          "tokens: teacher and student share a tokenizer; bytes: they need not, probabilities are carried to the student's tokens through their bytes (from the cache); auto: tokens where the tokenizers are equal");
-    field("baseline", baseline, any(), "train the same student on the same tokens without the teacher too, for the table of the report");
-    field.section("select", select, "positions at which the teacher is heard; absent: all that are supervised");
-    field.list("features", features, "losses between layers of student and teacher besides (teacher.live: true)");
+          "tokens: teacher and student share a tokenizer; bytes: they need not, probabilities are carried to "
+          "the student's tokens through their bytes (from the cache); auto: tokens where the tokenizers are "
+          "equal");
+    field("baseline", baseline, any(),
+          "train the same student on the same tokens without the teacher too, for the table of the report");
+    field.section("select", select,
+                  "positions at which the teacher is heard; absent: all that are supervised");
+    field.list("features", features,
+               "losses between layers of student and teacher besides (teacher.live: true)");
     field.section("on_policy", on_policy, "the student learns from its own answers, graded by the teacher");
-    field.section("own_answers", own_answers, "for the table of the report: answers that each model samples itself, on which it is compared with a teacher on disk that has its tokenizer");
+    field.section("own_answers", own_answers,
+                  "for the table of the report: answers that each model samples itself, on which it is "
+                  "compared with a teacher on disk that has its tokenizer");
   }
 };
 

@@ -32,8 +32,8 @@ double reverse_kl(const Cells& c, double, std::span<float> slope) {
   return sum;
 }
 
-// Generalized Jensen-Shannon, GKD arXiv:2306.13649 eq. 1: b KL(p || m) + (1 - b) KL(q || m), m = b p + (1 - b) q.
-// dD/dq = (1 - b) log(q/m); the terms of dm cancel.
+// Generalized Jensen-Shannon, GKD arXiv:2306.13649 eq. 1: b KL(p || m) + (1 - b) KL(q || m), m = b p + (1 -
+// b) q. dD/dq = (1 - b) log(q/m); the terms of dm cancel.
 double jensen_shannon(const Cells& c, double beta, std::span<float> slope) {
   const auto b = static_cast<float>(beta);
   double sum = 0;
@@ -83,8 +83,9 @@ double total_variation(const Cells& c, double, std::span<float> slope) {
   return sum;
 }
 
-// AKL, arXiv:2404.02657 section 4: the teacher's head (its largest tokens that hold `mu` of the mass) weighs the forward KL
-// by the gap there, the tail the reverse KL by the gap there; the two weights sum to 1 and count as constants.
+// AKL, arXiv:2404.02657 section 4: the teacher's head (its largest tokens that hold `mu` of the mass) weighs
+// the forward KL by the gap there, the tail the reverse KL by the gap there; the two weights sum to 1 and
+// count as constants.
 double adaptive_kl(const Cells& c, double mu, std::span<float> slope) {
   std::vector<size_t> order(c.p.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -97,7 +98,8 @@ double adaptive_kl(const Cells& c, double mu, std::span<float> slope) {
   const double share = head + tail > 0 ? head / (head + tail) : 0.5;
   std::vector<float> reverse(slope.size());
   const double nats = share * forward_kl(c, 0, slope) + (1 - share) * reverse_kl(c, 0, reverse);
-  for (size_t i = 0; i < slope.size(); ++i) slope[i] = static_cast<float>(share * slope[i] + (1 - share) * reverse[i]);
+  for (size_t i = 0; i < slope.size(); ++i)
+    slope[i] = static_cast<float>(share * slope[i] + (1 - share) * reverse[i]);
   return nats;
 }
 
@@ -107,11 +109,16 @@ const std::vector<Divergence>& divergences() {
   static const std::vector<Divergence> table = {
       {"forward_kl", "KL(teacher || student), arXiv:1503.02531", forward_kl, 0},
       {"reverse_kl", "KL(student || teacher), arXiv:2306.08543", reverse_kl, 0},
-      {"jensen_shannon", "generalized Jensen-Shannon with the teacher's share `parameter`, arXiv:2306.13649", jensen_shannon, 0.5},
-      {"skewed_kl", "KL(teacher || a teacher + (1 - a) student), a = `parameter`, arXiv:2402.03898", skewed_kl, 0.1},
+      {"jensen_shannon", "generalized Jensen-Shannon with the teacher's share `parameter`, arXiv:2306.13649",
+       jensen_shannon, 0.5},
+      {"skewed_kl", "KL(teacher || a teacher + (1 - a) student), a = `parameter`, arXiv:2402.03898",
+       skewed_kl, 0.1},
       {"skewed_reverse_kl", "KL(student || a student + (1 - a) teacher)", skewed_reverse_kl, 0.1},
       {"total_variation", "half the L1 distance, arXiv:2307.15190", total_variation, 0},
-      {"adaptive_kl", "forward and reverse KL weighted by the gaps in head and tail, the head holding `parameter` of the teacher's mass, arXiv:2404.02657", adaptive_kl, 0.5},
+      {"adaptive_kl",
+       "forward and reverse KL weighted by the gaps in head and tail, the head holding `parameter` of the "
+       "teacher's mass, arXiv:2404.02657",
+       adaptive_kl, 0.5},
   };
   return table;
 }
@@ -128,7 +135,8 @@ const Divergence& find_divergence(std::string_view name) {
   throw std::logic_error("no divergence of that name");
 }
 
-double measure(const Divergence& divergence, const Cells& cells, double parameter, std::span<float> gradient) {
+double measure(const Divergence& divergence, const Cells& cells, double parameter,
+               std::span<float> gradient) {
   const double nats = divergence.measure(cells, parameter, gradient);
   const auto sum = static_cast<float>(std::accumulate(gradient.begin(), gradient.end(), 0.0));
   for (size_t i = 0; i < gradient.size(); ++i) gradient[i] -= cells.q[i] * sum;

@@ -16,19 +16,22 @@ void check_experts(const PruneSpec& spec, const ModelConfig& config);
 
 class ExpertCut {
  public:
-  // `layers`: those that are kept, by number in the source. `importance` and `linears` (of the source, by name) must outlive this.
-  ExpertCut(const PruneSpec& spec, const ModelConfig& config, const Importance& importance, const std::vector<int64_t>& layers, const LayersByName& linears);
+  // `layers`: those that are kept, by number in the source. `importance` and `linears` (of the source, by
+  // name) must outlive this.
+  ExpertCut(const PruneSpec& spec, const ModelConfig& config, const Importance& importance,
+            const std::vector<int64_t>& layers, const LayersByName& linears);
 
   const std::vector<int64_t>& kept(int64_t layer) const { return layers_.at(layer).kept; }
-  std::vector<std::vector<int64_t>> kept() const;                  // of every kept layer
-  Weight matrix(int64_t layer, const ExpertName& student);         // of the student's expert, cut from this layer of the source
+  std::vector<std::vector<int64_t>> kept() const;  // of every kept layer
+  Weight matrix(int64_t layer,
+                const ExpertName& student);  // of the student's expert, cut from this layer of the source
 
-  std::vector<std::string> lines;                                  // what and why
+  std::vector<std::string> lines;  // what and why
 
  private:
   struct Layer {
     std::vector<int64_t> kept;
-    std::vector<std::vector<int64_t>> merged;                      // into each kept one, rising
+    std::vector<std::vector<int64_t>> merged;  // into each kept one, rising
   };
   std::string choose(const PruneSpec& spec, const Importance::Experts& measured, Layer& layer) const;
   std::string assign_dropped(const Importance::Experts& measured, Layer& layer) const;
@@ -38,7 +41,7 @@ class ExpertCut {
   const Importance& importance_;
   const LayersByName& linears_;
   std::map<int64_t, Layer> layers_;
-  std::string merged_for_;                                         // whose matrices `merged_` holds: the three of an expert are asked for in turn
+  std::string merged_for_;  // whose matrices `merged_` holds: the three of an expert are asked for in turn
   ExpertMatrices merged_;
 };
 

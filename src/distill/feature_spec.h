@@ -14,8 +14,11 @@ struct FeatureSpec {
 
   template <class Visitor> void fields(Visitor& field) {
     field("kind", kind, one_of({"hidden", "attention"}),
-          "hidden: |P s - t|^2 / |t|^2 of what leaves the two layers, P a projection that is learned (arXiv:1412.6550); attention: KL of the teacher's attention, averaged over heads, to the student's (arXiv:2002.10957)");
-    field("student", student, at_least(0), "layer of the student, from 0; of a student that is cut, its own number");
+          "hidden: |P s - t|^2 / |t|^2 of what leaves the two layers, P a projection that is learned "
+          "(arXiv:1412.6550); attention: KL of the teacher's attention, averaged over heads, to the "
+          "student's (arXiv:2002.10957)");
+    field("student", student, at_least(0),
+          "layer of the student, from 0; of a student that is cut, its own number");
     field("teacher", teacher, at_least(0), "layer of the teacher, from 0");
     field("weight", weight, at_least(0), "added to the loss of each supervised token with this factor");
   }

@@ -5,9 +5,11 @@
 namespace retort {
 
 ExpertMatrices aligned(const ExpertMatrices& kept, const ExpertMatrices& other) {
-  constexpr int64_t kRows = 256;   // channels whose products with all others are held at a time
+  constexpr int64_t kRows = 256;  // channels whose products with all others are held at a time
   const int64_t channels = kept.gate.size(0);
-  const auto of = [](const ExpertMatrices& expert) { return at::cat({expert.gate, expert.up, expert.down.t()}, 1); };   // [F, 3E]
+  const auto of = [](const ExpertMatrices& expert) {
+    return at::cat({expert.gate, expert.up, expert.down.t()}, 1);
+  };  // [F, 3E]
   const auto ours = of(kept), theirs = of(other);
   const auto order = ours.norm(2, 1).argsort(true, 0, true);
   auto taken = at::zeros({channels}, at::TensorOptions(at::kBool));
@@ -22,7 +24,8 @@ ExpertMatrices aligned(const ExpertMatrices& kept, const ExpertMatrices& other) 
       taken[best].fill_(true);
     }
   }
-  return {other.gate.index_select(0, choice), other.up.index_select(0, choice), other.down.index_select(1, choice)};
+  return {other.gate.index_select(0, choice), other.up.index_select(0, choice),
+          other.down.index_select(1, choice)};
 }
 
 ExpertMatrices merge_experts(const std::vector<ExpertMatrices>& experts, const std::vector<double>& uses) {

@@ -14,8 +14,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-constexpr const char* kTrained = "trained.safetensors";   // what train() leaves
-constexpr const char* kSummary = "round.json";            // written last: the round is finished
+constexpr const char* kTrained = "trained.safetensors";  // what train() leaves
+constexpr const char* kSummary = "round.json";           // written last: the round is finished
 
 std::string round_name(int64_t number) { return fmt::format("round-{:02}", number); }
 
@@ -39,13 +39,31 @@ uint64_t bytes_of(Model& model) {
 }
 
 Json to_json(const OnPolicyRound& round, const TrainResult& result) {
-  return {{"answers", round.answers}, {"answer_tokens", round.answer_tokens}, {"positions", round.positions}, {"seconds_answering", round.seconds_answering},
-          {"seconds_grading", round.seconds_grading}, {"seconds_training", round.seconds_training}, {"teacher_bytes", round.teacher_bytes}, {"steps", result.steps},
-          {"tokens", result.tokens}, {"rows", result.rows}, {"supervised", result.supervised}, {"skipped", result.skipped}, {"last_loss", result.last_loss}, {"peak_bytes", result.peak_bytes}};
+  return {{"answers", round.answers},
+          {"answer_tokens", round.answer_tokens},
+          {"positions", round.positions},
+          {"seconds_answering", round.seconds_answering},
+          {"seconds_grading", round.seconds_grading},
+          {"seconds_training", round.seconds_training},
+          {"teacher_bytes", round.teacher_bytes},
+          {"steps", result.steps},
+          {"tokens", result.tokens},
+          {"rows", result.rows},
+          {"supervised", result.supervised},
+          {"skipped", result.skipped},
+          {"last_loss", result.last_loss},
+          {"peak_bytes", result.peak_bytes}};
 }
 
 void add(OnPolicyResult& all, int64_t number, const Json& json) {
-  OnPolicyRound round{number, json.at("answers"), json.at("answer_tokens"), json.at("positions"), json.at("seconds_answering"), json.at("seconds_grading"), json.at("seconds_training"), json.at("teacher_bytes")};
+  OnPolicyRound round{number,
+                      json.at("answers"),
+                      json.at("answer_tokens"),
+                      json.at("positions"),
+                      json.at("seconds_answering"),
+                      json.at("seconds_grading"),
+                      json.at("seconds_training"),
+                      json.at("teacher_bytes")};
   auto& sum = all.train;
   sum.steps += json.at("steps").get<int64_t>();
   sum.tokens += json.at("tokens").get<int64_t>();
@@ -60,22 +78,26 @@ void add(OnPolicyResult& all, int64_t number, const Json& json) {
 
 }  // namespace
 
-std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, int64_t round, uint64_t seed, int64_t threads, OnPolicyRound* numbers) {
+std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, int64_t round,
+                                      uint64_t seed, int64_t threads, OnPolicyRound* numbers) {
   const auto& data = job.train.samples;
-  const auto order = shuffled(static_cast<int64_t>(data.size()), Draws(seed, "on-policy prompts", static_cast<uint64_t>(round)));
+  const auto order = shuffled(static_cast<int64_t>(data.size()),
+                              Draws(seed, "on-policy prompts", static_cast<uint64_t>(round)));
   std::vector<Sample> chosen;
   for (const auto index : order) {
     auto sample = data[static_cast<size_t>(index)];
     if (prompt_size(sample) < sample.tokens.size()) chosen.push_back(std::move(sample));
     if (chosen.size() == static_cast<size_t>(spec.prompts)) break;
   }
-  const auto from_data = static_cast<size_t>(std::lround(spec.data_share * static_cast<double>(chosen.size())));
+  const auto from_data =
+      static_cast<size_t>(std::lround(spec.data_share * static_cast<double>(chosen.size())));
   std::vector<Sample> samples;
   for (size_t i = 0; i < from_data; ++i) samples.push_back(chosen[i]);
 
   std::vector<std::vector<int32_t>> prompts;
   for (size_t i = from_data; i < chosen.size(); ++i)
-    prompts.emplace_back(chosen[i].tokens.begin(), chosen[i].tokens.begin() + static_cast<std::ptrdiff_t>(prompt_size(chosen[i])));
+    prompts.emplace_back(chosen[i].tokens.begin(),
+                         chosen[i].tokens.begin() + static_cast<std::ptrdiff_t>(prompt_size(chosen[i])));
   if (prompts.empty()) return samples;
   SampleSpec how;
   how.temperature = spec.temperature;
@@ -84,10 +106,12 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
   GenerateSpec generating;
   generating.threads = threads;
   const at::NoGradGuard no_graph;
-  const auto answers = generate(job.train.model, job.tokenizer, prompts, how, job.stops, job.train.compute, generating, nullptr, round * spec.prompts);
+  const auto answers = generate(job.train.model, job.tokenizer, prompts, how, job.stops, job.train.compute,
+                                generating, nullptr, round * spec.prompts);
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto& asked = chosen[from_data + i];
-    auto sample = answered(prompts[i], answers[i], asked.weights.back() != 0 ? std::optional(asked.tokens.back()) : std::nullopt);
+    auto sample = answered(prompts[i], answers[i],
+                           asked.weights.back() != 0 ? std::optional(asked.tokens.back()) : std::nullopt);
     sample.id = asked.id;
     if (sample.tokens.size() > prompts[i].size()) samples.push_back(std::move(sample));
     if (numbers) ++numbers->answers, numbers->answer_tokens += static_cast<int64_t>(answers[i].tokens.size());
@@ -95,12 +119,15 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
   return samples;
 }
 
-OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& distill, const TeacherSpec& teacher, const OnPolicyJob& job, const TrainWatch& watch,
+OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& distill,
+                               const TeacherSpec& teacher, const OnPolicyJob& job, const TrainWatch& watch,
                                const std::function<void(const OnPolicyRound&)>& on_round) {
   const auto& spec = *distill.on_policy;
   OnPolicyResult all;
   const auto steps = planned_steps(train_spec, job.train);
-  if (steps < spec.rounds) throw RecipeError(fmt::format("distill.on_policy.rounds: {} rounds for {} steps; a round needs at least one", spec.rounds, steps));
+  if (steps < spec.rounds)
+    throw RecipeError(fmt::format(
+        "distill.on_policy.rounds: {} rounds for {} steps; a round needs at least one", spec.rounds, steps));
   std::filesystem::path last;
   for (int64_t number = 0; number < spec.rounds; ++number) {
     const auto folder = job.train.folder / round_name(number);
@@ -112,13 +139,26 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     }
     OnPolicyRound round{number, 0, 0, 0, 0, 0, 0, 0};
     auto start = Clock::now();
-    const auto samples = on_policy_samples(spec, job, number, static_cast<uint64_t>(train_spec.seed), train_spec.threads, &round);
-    if (samples.empty()) throw RecipeError("distill.on_policy: no answer has a token; the student ends at once, train it on the data first");
+    const auto samples = on_policy_samples(spec, job, number, static_cast<uint64_t>(train_spec.seed),
+                                           train_spec.threads, &round);
+    if (samples.empty())
+      throw RecipeError(
+          "distill.on_policy: no answer has a token; the student ends at once, train it on the data first");
     round.seconds_answering = since(start);
 
     start = Clock::now();
-    const TeachJob teaching{*job.teacher.loaded.model, job.teacher.compute, job.teacher.vocabulary, distill.temperature, samples, folder / "teacher",
-                            cache_provenance(job.identity, samples, teacher.keep), teacher.keep, teacher.row_tokens, teacher.threads, 0, 1};
+    const TeachJob teaching{*job.teacher.loaded.model,
+                            job.teacher.compute,
+                            job.teacher.vocabulary,
+                            distill.temperature,
+                            samples,
+                            folder / "teacher",
+                            cache_provenance(job.identity, samples, teacher.keep),
+                            teacher.keep,
+                            teacher.row_tokens,
+                            teacher.threads,
+                            0,
+                            1};
     teach(teaching);
     const auto cache = open_whole_cache(teaching);
     round.positions = cache->positions();
@@ -129,12 +169,22 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     auto part = train_spec;
     part.steps = steps * (number + 1) / spec.rounds - steps * number / spec.rounds;
     part.seed = train_spec.seed + number;
-    const Earlier earlier{number > 0 ? job.train.folder / round_name(number - 1) : "", steps * number / spec.rounds, steps};
+    const Earlier earlier{number > 0 ? job.train.folder / round_name(number - 1) : "",
+                          steps * number / spec.rounds, steps};
     auto fingerprint = job.train.fingerprint;
     fingerprint.emplace_back("round", fmt::format("{} of {} steps", number, steps));
     fingerprint.emplace_back("round's samples", samples_hash(samples));
     const Samples unused;
-    const TrainJob training{job.train.model, job.train.trainables, samples, number + 1 == spec.rounds ? job.train.held_out : unused, cached_distillation(distill, cache), job.train.compute, folder, fingerprint, {}, earlier};
+    const TrainJob training{job.train.model,
+                            job.train.trainables,
+                            samples,
+                            number + 1 == spec.rounds ? job.train.held_out : unused,
+                            cached_distillation(distill, cache),
+                            job.train.compute,
+                            folder,
+                            fingerprint,
+                            {},
+                            earlier};
     const auto result = train(part, training, watch);
     round.seconds_training = since(start);
     all.train.held_out_after = result.held_out_after;

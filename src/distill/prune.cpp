@@ -16,11 +16,14 @@ namespace {
 // `count` of 0..layers-1, the first and the last among them, spread evenly.
 std::vector<int64_t> spread(int64_t layers, int64_t count) {
   std::vector<int64_t> kept;
-  for (int64_t i = 0; i < count; ++i) kept.push_back(count == 1 ? 0 : (i * (layers - 1) + (count - 1) / 2) / (count - 1));
+  for (int64_t i = 0; i < count; ++i)
+    kept.push_back(count == 1 ? 0 : (i * (layers - 1) + (count - 1) / 2) / (count - 1));
   return kept;
 }
 
-Tensor index_of(const std::vector<int64_t>& values) { return at::tensor(values, at::TensorOptions(at::kLong)); }
+Tensor index_of(const std::vector<int64_t>& values) {
+  return at::tensor(values, at::TensorOptions(at::kLong));
+}
 
 // Rows and columns to keep; empty = all.
 struct Cut {
@@ -45,10 +48,14 @@ std::vector<int64_t> head_rows(const std::vector<int64_t>& heads, int64_t head_d
 
 class Cutter {
  public:
-  Cutter(LoadedModel& source, const PruneSpec& spec, at::ScalarType compute, const Samples& samples, int64_t threads) : source_(source), spec_(spec), config_(source.model->config) {
+  Cutter(LoadedModel& source, const PruneSpec& spec, at::ScalarType compute, const Samples& samples,
+         int64_t threads)
+      : source_(source), spec_(spec), config_(source.model->config) {
     check();
     for (auto* linear : source.model->linears()) {
-      if (linear->adapter) throw RecipeError("prune: the model has an adapter; merge it first (export writes the merged folder)");
+      if (linear->adapter)
+        throw RecipeError(
+            "prune: the model has an adapter; merge it first (export writes the merged folder)");
       linears_[linear->name] = linear;
     }
     for (const auto& [name, tensor] : source.model->vectors()) vectors_[name] = *tensor;
@@ -72,10 +79,9 @@ class Cutter {
     auto config = config_;
     config.layers = static_cast<int64_t>(layers_.size());
     if (spec_.intermediate > 0) config.intermediate = spec_.intermediate;
-    if (spec_.kv_heads > 0) config.heads = config.heads / config.kv_heads * spec_.kv_heads, config.kv_heads = spec_.kv_heads;
-    if (spec_.hidden > 0) {
-      config.hidden = spec_.hidden;
-    }
+    if (spec_.kv_heads > 0)
+      config.heads = config.heads / config.kv_heads * spec_.kv_heads, config.kv_heads = spec_.kv_heads;
+    if (spec_.hidden > 0) { config.hidden = spec_.hidden; }
     if (experts_) {
       pruned.experts = experts_->kept();
       config.experts = static_cast<int64_t>(pruned.experts.front().size());
@@ -83,15 +89,20 @@ class Cutter {
     }
     if (!config.sliding_layers.empty()) {
       config.sliding_layers.clear();
-      for (const auto layer : layers_) config.sliding_layers.push_back(config_.sliding_layers[static_cast<size_t>(layer)]);
+      for (const auto layer : layers_)
+        config.sliding_layers.push_back(config_.sliding_layers[static_cast<size_t>(layer)]);
     }
     if (spec_.vocabulary) rename_tokens(config);
     if (other_.tokenizer) name_ends(config);
     auto& out = pruned.model;
-    out.model = build_model(config, [&](const std::string& name) { return linear(name); }, [&](const std::string& name) { return vector(name); },
-                            [&](const std::string&) { return token_rows(source_.model->embedding); });
-    out.tokenizer = other_.tokenizer ? other_.tokenizer : spec_.vocabulary ? tokens_.tokenizer : source_.tokenizer;
-    if (!other_.tokenizer) {   // the control tokens of a template are those of its tokenizer
+    out.model = build_model(
+        config, [&](const std::string& name) { return linear(name); },
+        [&](const std::string& name) { return vector(name); },
+        [&](const std::string&) { return token_rows(source_.model->embedding); });
+    out.tokenizer = other_.tokenizer   ? other_.tokenizer
+                    : spec_.vocabulary ? tokens_.tokenizer
+                                       : source_.tokenizer;
+    if (!other_.tokenizer) {  // the control tokens of a template are those of its tokenizer
       out.chat_template_source = source_.chat_template_source;
       out.chat = source_.chat;
     }
@@ -100,7 +111,7 @@ class Cutter {
     pruned.kept = lines_;
     std::string made = source_.sha256.get();
     for (const auto& line : lines_) made += "\n" + line;
-    out.sha256 = sha256(made);   // another model than its source
+    out.sha256 = sha256(made);  // another model than its source
     return pruned;
   }
 
@@ -109,26 +120,37 @@ class Cutter {
 
   void check() const {
     const auto at_most = [](const char* key, int64_t wanted, int64_t there) {
-      if (wanted > there) throw RecipeError(fmt::format("prune.{}: {} asked for, the model has {}", key, wanted, there));
+      if (wanted > there)
+        throw RecipeError(fmt::format("prune.{}: {} asked for, the model has {}", key, wanted, there));
     };
     at_most("layers", spec_.layers, config_.layers);
     at_most("intermediate", spec_.intermediate, config_.intermediate);
     at_most("kv_heads", spec_.kv_heads, config_.kv_heads);
     at_most("hidden", spec_.hidden, config_.hidden);
-    const auto rising = [](const char* key, const char* one, const std::vector<int64_t>& numbers, int64_t there) {
+    const auto rising = [](const char* key, const char* one, const std::vector<int64_t>& numbers,
+                           int64_t there) {
       for (size_t i = 0; i < numbers.size(); ++i) {
-        if (numbers[i] >= there) throw RecipeError(fmt::format("prune.{}: {} {} is asked for; the model has {}, counted from 0", key, one, numbers[i], there));
-        if (i > 0 && numbers[i] <= numbers[i - 1]) throw RecipeError(fmt::format("prune.{}: expected rising numbers, each once", key));
+        if (numbers[i] >= there)
+          throw RecipeError(fmt::format("prune.{}: {} {} is asked for; the model has {}, counted from 0", key,
+                                        one, numbers[i], there));
+        if (i > 0 && numbers[i] <= numbers[i - 1])
+          throw RecipeError(fmt::format("prune.{}: expected rising numbers, each once", key));
       }
     };
     rising("keep_layers", "layer", spec_.keep_layers, config_.layers);
-    if (!spec_.keep_layers.empty() && spec_.layers > 0) throw RecipeError("prune: give layers or keep_layers, not both");
+    if (!spec_.keep_layers.empty() && spec_.layers > 0)
+      throw RecipeError("prune: give layers or keep_layers, not both");
     check_experts(spec_, config_);
     rising("keep_experts", "expert", spec_.keep_experts, config_.experts);
-    if (spec_.keep_layers.empty() && spec_.layers == 0 && !narrows() && !spec_.chooses_experts() && !spec_.vocabulary && spec_.tokenizer.empty())
-      throw RecipeError("prune: nothing is cut; set layers, keep_layers, experts, keep_experts, intermediate, kv_heads, hidden, vocabulary or tokenizer");
-    if (spec_.vocabulary && !spec_.tokenizer.empty()) throw RecipeError("prune: give vocabulary or tokenizer, not both");
-    if (narrows() && config_.family == "phi3") throw RecipeError("prune: phi3 keeps its projections fused; cut layers or the vocabulary only");
+    if (spec_.keep_layers.empty() && spec_.layers == 0 && !narrows() && !spec_.chooses_experts() &&
+        !spec_.vocabulary && spec_.tokenizer.empty())
+      throw RecipeError(
+          "prune: nothing is cut; set layers, keep_layers, experts, keep_experts, intermediate, kv_heads, "
+          "hidden, vocabulary or tokenizer");
+    if (spec_.vocabulary && !spec_.tokenizer.empty())
+      throw RecipeError("prune: give vocabulary or tokenizer, not both");
+    if (narrows() && config_.family == "phi3")
+      throw RecipeError("prune: phi3 keeps its projections fused; cut layers or the vocabulary only");
   }
 
   void choose_layers() {
@@ -144,7 +166,8 @@ class Cutter {
     } else {
       layers_ = best(importance_.layers, spec_.layers);
       why = "of the largest influence (1 - cosine):";
-      for (const auto layer : layers_) why += fmt::format(" {:.3f}", importance_.layers[static_cast<size_t>(layer)]);
+      for (const auto layer : layers_)
+        why += fmt::format(" {:.3f}", importance_.layers[static_cast<size_t>(layer)]);
     }
     std::string numbers;
     for (const auto layer : layers_) numbers += fmt::format("{}{}", numbers.empty() ? "" : " ", layer);
@@ -157,18 +180,27 @@ class Cutter {
     for (const auto& sample : samples)
       for (const auto token : sample.tokens) used.at(static_cast<size_t>(token)) = true;
     tokens_ = trim_tokenizer(*source_.tokenizer, used);
-    lines_.push_back(fmt::format("tokens {} of {}: those of {} samples, control tokens, bytes and what they are merged from", tokens_.former.size(), config_.vocabulary, samples.size()));
+    lines_.push_back(fmt::format(
+        "tokens {} of {}: those of {} samples, control tokens, bytes and what they are merged from",
+        tokens_.former.size(), config_.vocabulary, samples.size()));
   }
 
   void choose_tokenizer() {
-    if (!source_.tokenizer) throw RecipeError("prune.tokenizer: the model has no tokenizer of its own to start from");
+    if (!source_.tokenizer)
+      throw RecipeError("prune.tokenizer: the model has no tokenizer of its own to start from");
     const std::filesystem::path path = spec_.tokenizer;
-    if (!std::filesystem::exists(path)) throw RecipeError(fmt::format("prune.tokenizer: {}: no such file or folder", printable(spec_.tokenizer)));
-    std::shared_ptr<const Tokenizer> tokenizer = std::filesystem::is_directory(path) ? tokenizer_from_folder(path.string()) : tokenizer_from_sentencepiece(read_text(path), path.string());
+    if (!std::filesystem::exists(path))
+      throw RecipeError(
+          fmt::format("prune.tokenizer: {}: no such file or folder", printable(spec_.tokenizer)));
+    std::shared_ptr<const Tokenizer> tokenizer =
+        std::filesystem::is_directory(path) ? tokenizer_from_folder(path.string())
+                                            : tokenizer_from_sentencepiece(read_text(path), path.string());
     other_ = transplant_tokenizer(*source_.tokenizer, std::move(tokenizer));
     size_t parts = 0;
     for (const auto& old : other_.former) parts += old.size();
-    lines_.push_back(fmt::format("tokenizer {}: {} tokens, each the mean of {:.2f} of the {} old ones", path.filename().string(), other_.former.size(), static_cast<double>(parts) / static_cast<double>(other_.former.size()),
+    lines_.push_back(fmt::format("tokenizer {}: {} tokens, each the mean of {:.2f} of the {} old ones",
+                                 path.filename().string(), other_.former.size(),
+                                 static_cast<double>(parts) / static_cast<double>(other_.former.size()),
                                  config_.vocabulary));
   }
 
@@ -183,22 +215,28 @@ class Cutter {
 
   // The matrix of the embedding or the head, for the student's tokens.
   Weight token_rows(const Weight& weight) const {
-    if (!other_.tokenizer) return cut_weight(weight, {tokens_.former.empty() ? std::vector<int64_t>{} : former(), hidden_});
+    if (!other_.tokenizer)
+      return cut_weight(weight, {tokens_.former.empty() ? std::vector<int64_t>{} : former(), hidden_});
     const auto old = widen(weight, at::kFloat);
-    auto rows = at::empty({static_cast<int64_t>(other_.former.size()), old.size(1)}, at::TensorOptions(at::kFloat));
+    auto rows =
+        at::empty({static_cast<int64_t>(other_.former.size()), old.size(1)}, at::TensorOptions(at::kFloat));
     for (size_t i = 0; i < other_.former.size(); ++i)
-      rows[static_cast<int64_t>(i)].copy_(old.index_select(0, index_of({other_.former[i].begin(), other_.former[i].end()})).mean(0));
+      rows[static_cast<int64_t>(i)].copy_(
+          old.index_select(0, index_of({other_.former[i].begin(), other_.former[i].end()})).mean(0));
     return cut_weight(dense_weight(rows), {{}, hidden_});
   }
 
   void rename_tokens(ModelConfig& config) const {
     std::vector<int32_t> now(static_cast<size_t>(config_.vocabulary), -1);
-    for (size_t i = 0; i < tokens_.former.size(); ++i) now[static_cast<size_t>(tokens_.former[i])] = static_cast<int32_t>(i);
+    for (size_t i = 0; i < tokens_.former.size(); ++i)
+      now[static_cast<size_t>(tokens_.former[i])] = static_cast<int32_t>(i);
     config.vocabulary = static_cast<int64_t>(tokens_.former.size());
     for (auto& id : config.eos) id = now.at(static_cast<size_t>(id));
     std::erase(config.eos, -1);
     for (auto* id : {&config.bos, &config.pad})
-      if (*id) *id = now.at(static_cast<size_t>(**id)) < 0 ? std::nullopt : std::optional(now[static_cast<size_t>(**id)]);
+      if (*id)
+        *id = now.at(static_cast<size_t>(**id)) < 0 ? std::nullopt
+                                                    : std::optional(now[static_cast<size_t>(**id)]);
   }
 
   std::vector<int64_t> former() const { return {tokens_.former.begin(), tokens_.former.end()}; }
@@ -216,8 +254,15 @@ class Cutter {
   }
 
   Cut cut_of(int64_t layer, const std::string& name) const {
-    const auto channels = [&] { return spec_.intermediate > 0 ? best(importance_.intermediate[static_cast<size_t>(layer)], spec_.intermediate) : std::vector<int64_t>{}; };
-    const auto groups = [&] { return spec_.kv_heads > 0 ? best(importance_.kv_heads[static_cast<size_t>(layer)], spec_.kv_heads) : std::vector<int64_t>{}; };
+    const auto channels = [&] {
+      return spec_.intermediate > 0
+                 ? best(importance_.intermediate[static_cast<size_t>(layer)], spec_.intermediate)
+                 : std::vector<int64_t>{};
+    };
+    const auto groups = [&] {
+      return spec_.kv_heads > 0 ? best(importance_.kv_heads[static_cast<size_t>(layer)], spec_.kv_heads)
+                                : std::vector<int64_t>{};
+    };
     const auto queries = [&] {
       std::vector<int64_t> heads;
       const auto each = config_.heads / config_.kv_heads;
@@ -226,10 +271,11 @@ class Cutter {
       return head_rows(heads, config_.head_dim);
     };
     if (name.ends_with("q_proj")) return {queries(), hidden_};
-    if (name.ends_with("k_proj") || name.ends_with("v_proj")) return {head_rows(groups(), config_.head_dim), hidden_};
+    if (name.ends_with("k_proj") || name.ends_with("v_proj"))
+      return {head_rows(groups(), config_.head_dim), hidden_};
     if (name.ends_with("o_proj")) return {hidden_, queries()};
     if (name.ends_with("down_proj")) return {hidden_, channels()};
-    return {channels(), hidden_};   // gate_proj, up_proj
+    return {channels(), hidden_};  // gate_proj, up_proj
   }
 
   Linear linear(const std::string& name) {
@@ -245,14 +291,17 @@ class Cutter {
     const auto& from = *linears_.at(source_name(name));
     const auto cut = narrows() ? cut_of(place(name).first, name) : Cut{};
     layer.weight = cut_weight(from.weight, cut);
-    if (from.bias.defined()) layer.bias = cut.rows.empty() ? from.bias : from.bias.index_select(0, index_of(cut.rows));
+    if (from.bias.defined())
+      layer.bias = cut.rows.empty() ? from.bias : from.bias.index_select(0, index_of(cut.rows));
     return layer;
   }
 
   Tensor vector(const std::string& name) {
     const auto& values = vectors_.at(source_name(name));
-    if (values.dim() == 2 && experts_) return values.detach().index_select(0, index_of(experts_->kept(place(name).first)));   // the router
-    return !hidden_.empty() && values.size(0) == config_.hidden && !name.ends_with("q_norm.weight") && !name.ends_with("k_norm.weight")
+    if (values.dim() == 2 && experts_)
+      return values.detach().index_select(0, index_of(experts_->kept(place(name).first)));  // the router
+    return !hidden_.empty() && values.size(0) == config_.hidden && !name.ends_with("q_norm.weight") &&
+                   !name.ends_with("k_norm.weight")
                ? values.detach().index_select(0, index_of(hidden_))
                : values.detach().clone();
   }
@@ -264,7 +313,7 @@ class Cutter {
   std::map<std::string, Tensor> vectors_;
   Importance importance_;
   std::vector<int64_t> layers_, hidden_;
-  std::optional<ExpertCut> experts_;   // nullopt: all are kept
+  std::optional<ExpertCut> experts_;  // nullopt: all are kept
   TrimmedTokenizer tokens_;
   TransplantedTokenizer other_;
   std::vector<std::string> lines_;
@@ -272,12 +321,16 @@ class Cutter {
 
 }  // namespace
 
-Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const Samples& samples, int64_t threads) {
+Pruned prune(LoadedModel& source, at::ScalarType compute, const PruneSpec& spec, const Samples& samples,
+             int64_t threads) {
   const auto& config = source.model->config;
   Cutter cutter(source, spec, compute, samples, threads);
   auto pruned = cutter.cut();
   const auto width = [&](const char* what, int64_t kept, int64_t of) {
-    if (kept > 0) pruned.kept.push_back(fmt::format("{} {} of {}: the largest activations over {} samples", what, kept, of, std::min<size_t>(samples.size(), static_cast<size_t>(spec.samples))));
+    if (kept > 0)
+      pruned.kept.push_back(fmt::format("{} {} of {}: the largest activations over {} samples", what, kept,
+                                        of,
+                                        std::min<size_t>(samples.size(), static_cast<size_t>(spec.samples))));
   };
   width("feed-forward channels", spec.intermediate, config.intermediate);
   width("key/value heads", spec.kv_heads, config.kv_heads);

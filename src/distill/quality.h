@@ -9,19 +9,22 @@
 namespace retort {
 
 struct Quality {
-  int64_t rows = 0;                // positions compared
-  double forward_kl = 0;           // mean KL(teacher || student) in nats
-  double reverse_kl = 0;           // mean KL(student || teacher)
-  double top1 = 0;                 // share of positions with the teacher's first choice first
-  double top5 = 0;                 // mean share of the teacher's five first choices among the student's
-  double acceptance = 0;           // mean of sum min(p, q): a draft token's chance (arXiv:2211.17192, theorem 3.5)
-  double calibration_error = 0;    // of the student's first choice against the data, 15 equal bins (arXiv:1706.04599)
-  double nats = 0;                 // cross-entropy with the data, per unit of weight
+  int64_t rows = 0;       // positions compared
+  double forward_kl = 0;  // mean KL(teacher || student) in nats
+  double reverse_kl = 0;  // mean KL(student || teacher)
+  double top1 = 0;        // share of positions with the teacher's first choice first
+  double top5 = 0;        // mean share of the teacher's five first choices among the student's
+  double acceptance = 0;  // mean of sum min(p, q): a draft token's chance (arXiv:2211.17192, theorem 3.5)
+  double calibration_error =
+      0;            // of the student's first choice against the data, 15 equal bins (arXiv:1706.04599)
+  double nats = 0;  // cross-entropy with the data, per unit of weight
   double bits_per_byte = 0;
-  bool compared = true;            // false: there was no teacher of the same tokens, and only the last three and `rows` are known
+  bool compared =
+      true;  // false: there was no teacher of the same tokens, and only the last three and `rows` are known
 
   double perplexity() const;
-  double acceptance_length() const;   // expected tokens a teacher pass with kDraft drafted tokens gives (equation 1 there)
+  double acceptance_length()
+      const;  // expected tokens a teacher pass with kDraft drafted tokens gives (equation 1 there)
   static constexpr int kDraft = 4;
 };
 
@@ -30,9 +33,11 @@ struct Student {
   at::ScalarType compute = at::kFloat;
 };
 
-// Teacher and students see each forest once; columns beyond `vocabulary` are cut off. The teacher is measured against itself too, as
-// the last entry: zero divergence, its own calibration and bits per byte. Without a teacher (nullptr) nothing is compared.
-std::vector<Quality> measure_quality(const Student* teacher, const std::vector<Student>& students, const std::vector<Forest>& forests, const Tokenizer& tokenizer,
+// Teacher and students see each forest once; columns beyond `vocabulary` are cut off. The teacher is measured
+// against itself too, as the last entry: zero divergence, its own calibration and bits per byte. Without a
+// teacher (nullptr) nothing is compared.
+std::vector<Quality> measure_quality(const Student* teacher, const std::vector<Student>& students,
+                                     const std::vector<Forest>& forests, const Tokenizer& tokenizer,
                                      int64_t vocabulary, int64_t threads);
 
 }  // namespace retort

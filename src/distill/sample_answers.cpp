@@ -15,7 +15,9 @@
 namespace retort {
 namespace {
 
-[[noreturn]] void fail(const std::string& path) { throw Failure(fmt::format("{}: {}", printable(path), std::strerror(errno))); }
+[[noreturn]] void fail(const std::string& path) {
+  throw Failure(fmt::format("{}: {}", printable(path), std::strerror(errno)));
+}
 
 // A file that grows by whole lines and has one writer at a time.
 class GrowingLines {
@@ -35,7 +37,8 @@ class GrowingLines {
 
   // Only the first `size` bytes stay.
   void cut(size_t size) {
-    if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0 || ::lseek(descriptor_, 0, SEEK_END) < 0) fail(path_);
+    if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0 || ::lseek(descriptor_, 0, SEEK_END) < 0)
+      fail(path_);
   }
   void append(std::string_view text) {
     while (!text.empty()) {
@@ -53,14 +56,20 @@ class GrowingLines {
 };
 
 std::string settings_of(const AnswersSpec& spec) {
-  return sha256(fmt::format("{} {} {} {} {}", spec.max_tokens, spec.temperature, spec.top_p, spec.seed, spec.per_prompt)).substr(0, 16);
+  return sha256(fmt::format("{} {} {} {} {}", spec.max_tokens, spec.temperature, spec.top_p, spec.seed,
+                            spec.per_prompt))
+      .substr(0, 16);
 }
 
 // What a line says before there is an answer; the rest must be the same in a file that is continued.
-OrderedJson planned_line(const Record& record, int64_t number, const std::string& model, const std::string& settings) {
+OrderedJson planned_line(const Record& record, int64_t number, const std::string& model,
+                         const std::string& settings) {
   OrderedJson prompt = OrderedJson::array();
-  for (const auto& message : record.prompt()) prompt.push_back({{"role", message.role}, {"content", message.content}});
-  return {{"prompt", prompt}, {"completion", ""}, {"finish_reason", ""}, {"reference", record.completion()}, {"source", record.place}, {"number", number}, {"teacher", model}, {"settings", settings}};
+  for (const auto& message : record.prompt())
+    prompt.push_back({{"role", message.role}, {"content", message.content}});
+  return {
+      {"prompt", prompt},       {"completion", ""}, {"finish_reason", ""}, {"reference", record.completion()},
+      {"source", record.place}, {"number", number}, {"teacher", model},    {"settings", settings}};
 }
 
 std::string text_of(const Json& line, const char* key) {
@@ -70,15 +79,24 @@ std::string text_of(const Json& line, const char* key) {
 
 }  // namespace
 
-AnswersProgress sample_answers(const std::vector<Record>& records, const AnswersSpec& spec, const std::string& model, int64_t at_a_time, const std::function<ServedTeacher&()>& teacher,
+AnswersProgress sample_answers(const std::vector<Record>& records, const AnswersSpec& spec,
+                               const std::string& model, int64_t at_a_time,
+                               const std::function<ServedTeacher&()>& teacher,
                                const std::function<void(const AnswersProgress&)>& progress) {
   const auto settings = settings_of(spec);
   const Draws seeds(static_cast<uint64_t>(spec.seed), "answers");
   const auto count = static_cast<int64_t>(records.size()) * spec.per_prompt;
-  auto named = model;   // or as the file names it, or the server
-  const auto line_of = [&](int64_t index) { return planned_line(records[static_cast<size_t>(index / spec.per_prompt)], index % spec.per_prompt, named, settings); };
+  auto named = model;  // or as the file names it, or the server
+  const auto line_of = [&](int64_t index) {
+    return planned_line(records[static_cast<size_t>(index / spec.per_prompt)], index % spec.per_prompt, named,
+                        settings);
+  };
   for (const auto& record : records)
-    if (record.messages.empty()) throw RecipeError(fmt::format("{}: a plain text has no prompt that a teacher could answer; give conversations, or a source's prompt and completion", record.place));
+    if (record.messages.empty())
+      throw RecipeError(
+          fmt::format("{}: a plain text has no prompt that a teacher could answer; give conversations, or a "
+                      "source's prompt and completion",
+                      record.place));
 
   AnswersProgress state;
   state.answers = count;
@@ -89,26 +107,35 @@ AnswersProgress sample_answers(const std::vector<Record>& records, const Answers
     const auto place = fmt::format("{}:{}", spec.file, state.done + 1);
     const auto line = parse_json(std::string_view(written).substr(end, stop - end), place);
     if (!line.is_object()) corrupt(place, "", "expected a JSON object");
-    if (state.done >= count) throw RecipeError(fmt::format("{}: the recipe asks for {} answers, the file has more; name another file in teacher.answers.file", place, count));
+    if (state.done >= count)
+      throw RecipeError(fmt::format(
+          "{}: the recipe asks for {} answers, the file has more; name another file in teacher.answers.file",
+          place, count));
     if (named.empty() && state.done == 0) named = text_of(line, "teacher");
     const auto planned = line_of(state.done);
     for (const auto* key : {"prompt", "reference", "number", "teacher", "settings"})
       if (!line.contains(key) || line.at(key) != Json(planned.at(key)))
-        throw RecipeError(fmt::format("{}: {} is not that of the recipe's answer {}; name another file in teacher.answers.file", place, key, state.done + 1));
+        throw RecipeError(fmt::format(
+            "{}: {} is not that of the recipe's answer {}; name another file in teacher.answers.file", place,
+            key, state.done + 1));
     ++state.done;
     state.finished += text_of(line, "finish_reason") == "stop";
   }
-  file.cut(end);   // what a kill left half-written is asked again
+  file.cut(end);  // what a kill left half-written is asked again
   if (progress) progress(state);
   while (state.done < count) {
     leave_if_stopped("asking the teacher for answers");
     std::vector<AnswerRequest> requests;
     for (int64_t i = state.done; i < std::min(count, state.done + at_a_time); ++i)
-      requests.push_back({records[static_cast<size_t>(i / spec.per_prompt)].prompt(), static_cast<int64_t>(seeds.below(static_cast<uint64_t>(i), uint64_t{1} << 31))});
+      requests.push_back({records[static_cast<size_t>(i / spec.per_prompt)].prompt(),
+                          static_cast<int64_t>(seeds.below(static_cast<uint64_t>(i), uint64_t{1} << 31))});
     auto& server = teacher();
     if (named.empty() && state.done == 0) named = server.model();
     if (model.empty() && !named.empty() && named != server.model())
-      throw RecipeError(fmt::format("{}: its answers are of the model '{}', the server's is '{}'; serve the first again, or name another file in teacher.answers.file", spec.file, printable(named), printable(server.model())));
+      throw RecipeError(
+          fmt::format("{}: its answers are of the model '{}', the server's is '{}'; serve the first again, "
+                      "or name another file in teacher.answers.file",
+                      spec.file, printable(named), printable(server.model())));
     const auto answers = server.answer(requests, spec);
     std::string lines;
     for (const auto& answer : answers) {

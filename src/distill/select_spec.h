@@ -12,8 +12,10 @@ struct SelectSpec {
 
   template <class Visitor> void fields(Visitor& field) {
     field("by", by, one_of({"entropy", "disagreement"}),
-          "entropy: of the teacher, in nats; disagreement: total variation between teacher and student over the head and the rest, 0 to 1");
-    field("at_least", at_least, at_least_zero(), "the teacher is heard at positions with this much of it; the others learn from the data alone");
+          "entropy: of the teacher, in nats; disagreement: total variation between teacher and student over "
+          "the head and the rest, 0 to 1");
+    field("at_least", at_least, at_least_zero(),
+          "the teacher is heard at positions with this much of it; the others learn from the data alone");
   }
 
  private:

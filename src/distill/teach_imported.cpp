@@ -24,13 +24,17 @@ class Offsets {
         hits_[offset] += std::find(ids.begin(), ids.end(), text.tokens[p + offset]) != ids.end();
       }
   }
-  // A teacher knows the token that follows better than its neighbours; five standard deviations the other way are no chance.
+  // A teacher knows the token that follows better than its neighbours; five standard deviations the other way
+  // are no chance.
   void require_next(const std::filesystem::path& folder) const {
     for (const size_t other : {0, 2}) {
       const auto here = static_cast<double>(hits_[1]), there = static_cast<double>(hits_[other]);
       if (there - here <= 5 * std::sqrt(there + here)) continue;
-      throw FormatError(fmt::format("{}: the likeliest tokens of its rows hold the token {} more often ({}) than the one that follows ({}); expected row p to say what follows token p, was the row of the first position {}?",
-                                    printable(folder.string()), other == 0 ? "beside them" : "two places on", hits_[other], hits_[1], other == 0 ? "kept" : "left out"));
+      throw FormatError(fmt::format(
+          "{}: the likeliest tokens of its rows hold the token {} more often ({}) than the one that follows "
+          "({}); expected row p to say what follows token p, was the row of the first position {}?",
+          printable(folder.string()), other == 0 ? "beside them" : "two places on", hits_[other], hits_[1],
+          other == 0 ? "kept" : "left out"));
     }
   }
 
@@ -47,7 +51,8 @@ int64_t missing_of(const Sample& sample, const CachePlan& plan, const std::vecto
   return missing;
 }
 
-void require_covered(const ImportJob& job, const CachePlan& plan, const std::vector<bool>& done, const ImportProgress& state) {
+void require_covered(const ImportJob& job, const CachePlan& plan, const std::vector<bool>& done,
+                     const ImportProgress& state) {
   size_t uncovered = 0;
   std::string first;
   int64_t first_missing = 0;
@@ -57,42 +62,57 @@ void require_covered(const ImportJob& job, const CachePlan& plan, const std::vec
     if (++uncovered == 1) first = sample.id, first_missing = missing;
   }
   if (uncovered == 0) return;
-  throw FormatError(fmt::format("teacher.distillkit: {} of {} samples are not covered by the {} texts of the folder; the first is {} ({} of its positions have no row). Samples must be the same tokens from the start of the text: "
-                                "check data.template, BOS and where long texts are cut",
-                                uncovered, job.samples.size(), state.texts, printable(first), first_missing));
+  throw FormatError(fmt::format(
+      "teacher.distillkit: {} of {} samples are not covered by the {} texts of the folder; the first is {} "
+      "({} of its positions have no row). Samples must be the same tokens from the start of the text: "
+      "check data.template, BOS and where long texts are cut",
+      uncovered, job.samples.size(), state.texts, printable(first), first_missing));
 }
 
 }  // namespace
 
 std::vector<std::filesystem::path> distillkit_parts(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder)) throw FormatError(fmt::format("teacher.distillkit: {}: no such folder", printable(folder.string())));
+  if (!std::filesystem::is_directory(folder))
+    throw FormatError(fmt::format("teacher.distillkit: {}: no such folder", printable(folder.string())));
   const auto name_of = [](int64_t number) { return fmt::format("data_{}.parquet", number); };
   std::vector<std::filesystem::path> parts;
-  while (std::filesystem::exists(folder / name_of(static_cast<int64_t>(parts.size())))) parts.push_back(folder / name_of(static_cast<int64_t>(parts.size())));
+  while (std::filesystem::exists(folder / name_of(static_cast<int64_t>(parts.size()))))
+    parts.push_back(folder / name_of(static_cast<int64_t>(parts.size())));
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();
-    if (!name.ends_with(".parquet") || std::find(parts.begin(), parts.end(), folder / name) != parts.end()) continue;
-    throw FormatError(fmt::format("{}: {} is there and {} is not; expected data_0.parquet, data_1.parquet and so on, is the download complete?", printable(folder.string()), printable(name),
-                                  name_of(static_cast<int64_t>(parts.size()))));
+    if (!name.ends_with(".parquet") || std::find(parts.begin(), parts.end(), folder / name) != parts.end())
+      continue;
+    throw FormatError(fmt::format(
+        "{}: {} is there and {} is not; expected data_0.parquet, data_1.parquet and so on, is the download "
+        "complete?",
+        printable(folder.string()), printable(name), name_of(static_cast<int64_t>(parts.size()))));
   }
-  if (parts.empty()) throw FormatError(fmt::format("{}: has no data_0.parquet; expected a folder that DistillKit wrote", printable(folder.string())));
+  if (parts.empty())
+    throw FormatError(fmt::format("{}: has no data_0.parquet; expected a folder that DistillKit wrote",
+                                  printable(folder.string())));
   return parts;
 }
 
 std::string distillkit_files(const std::filesystem::path& folder, const std::filesystem::path& cache) {
   const auto first = cache_part_file(cache, 0);
-  if (!std::filesystem::exists(folder) && std::filesystem::exists(first)) return read_hdf5(first.string(), "a teacher cache", {"teacher"}, {{"rows", Hdf5Element::u8}}).attributes[0];
+  if (!std::filesystem::exists(folder) && std::filesystem::exists(first))
+    return read_hdf5(first.string(), "a teacher cache", {"teacher"}, {{"rows", Hdf5Element::u8}})
+        .attributes[0];
   const auto parts = distillkit_parts(folder);
   Sha256 all;
   for (const auto& part : parts) all.add(part.filename().string() + " " + sha256_file(part) + "\n");
-  return fmt::format("DistillKit, {} files, sha256 of their hashes {}, {} {}", parts.size(), all.hex(), kConfig, sha256_file(file_beneath(folder, kConfig)));
+  return fmt::format("DistillKit, {} files, sha256 of their hashes {}, {} {}", parts.size(), all.hex(),
+                     kConfig, sha256_file(file_beneath(folder, kConfig)));
 }
 
-TeacherIdentity identity_of_imported(const TeacherSpec& spec, const std::filesystem::path& cache, const Tokenizer& student, const ChatTemplate& chat, double temperature) {
-  return {distillkit_files(spec.distillkit, cache), student.hash(), std::string(chat.name), fmt::format("imported, vocabulary {}", student.size()), temperature};
+TeacherIdentity identity_of_imported(const TeacherSpec& spec, const std::filesystem::path& cache,
+                                     const Tokenizer& student, const ChatTemplate& chat, double temperature) {
+  return {distillkit_files(spec.distillkit, cache), student.hash(), std::string(chat.name),
+          fmt::format("imported, vocabulary {}", student.size()), temperature};
 }
 
-ImportProgress teach_imported(const ImportJob& job, const std::function<void(const ImportProgress&)>& progress) {
+ImportProgress teach_imported(const ImportJob& job,
+                              const std::function<void(const ImportProgress&)>& progress) {
   const auto plan = plan_cache(job.samples, job.keep.part_positions);
   const TeacherCache there(job.folder, job.made_from, plan, job.keep, job.vocabulary);
   ImportProgress state;
@@ -115,7 +135,8 @@ ImportProgress teach_imported(const ImportJob& job, const std::function<void(con
       const auto position = static_cast<size_t>(found->second);
       if (done[position]) continue;
       done[position] = true;
-      encode_top_row(text.rows[p].ids, text.rows[p].log_p, job.vocabulary, job.keep, draws, static_cast<uint64_t>(position), rows[position]);
+      encode_top_row(text.rows[p].ids, text.rows[p].log_p, job.vocabulary, job.keep, draws,
+                     static_cast<uint64_t>(position), rows[position]);
       ++state.teach.positions_done;
     }
     ++state.texts;
@@ -129,7 +150,8 @@ ImportProgress teach_imported(const ImportJob& job, const std::function<void(con
   for (const auto number : parts) {
     const auto& part = plan.parts[number];
     const auto first = rows.begin() + part.first_position;
-    write_cache_part(job.folder, number, job.made_from, {std::make_move_iterator(first), std::make_move_iterator(first + part.positions)});
+    write_cache_part(job.folder, number, job.made_from,
+                     {std::make_move_iterator(first), std::make_move_iterator(first + part.positions)});
     ++state.teach.parts_done;
   }
   return state;

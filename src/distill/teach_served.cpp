@@ -9,10 +9,12 @@
 namespace retort {
 namespace {
 
-constexpr double kRounding = 1e-3;   // servers round log-probabilities; more than this above 1 is no distribution
+constexpr double kRounding =
+    1e-3;  // servers round log-probabilities; more than this above 1 is no distribution
 
 // Which positions of a part a sample is the first to have: [i] is the position that tokens[0..i] name, or -1.
-std::vector<int64_t> wanted_positions(const Sample& sample, const CachePlan& plan, const CachePlan::Part& part, std::vector<bool>& claimed) {
+std::vector<int64_t> wanted_positions(const Sample& sample, const CachePlan& plan,
+                                      const CachePlan::Part& part, std::vector<bool>& claimed) {
   std::vector<int64_t> wanted(sample.tokens.size(), -1);
   const auto here = contexts(sample.tokens);
   for (size_t i = 1; i < sample.tokens.size(); ++i) {
@@ -29,15 +31,22 @@ void check_row(const TopRow& row, const Sample& sample, size_t at, int64_t vocab
   double sum = 0;
   bool sound = !row.ids.empty() && row.ids.size() == row.log_p.size();
   for (size_t j = 0; sound && j < row.ids.size(); ++j) {
-    sound = row.ids[j] >= 0 && row.ids[j] < vocabulary && row.log_p[j] <= kRounding && !std::isnan(row.log_p[j]) && (j == 0 || row.log_p[j] <= row.log_p[j - 1]);
+    sound = row.ids[j] >= 0 && row.ids[j] < vocabulary && row.log_p[j] <= kRounding &&
+            !std::isnan(row.log_p[j]) && (j == 0 || row.log_p[j] <= row.log_p[j - 1]);
     sum += std::exp(static_cast<double>(row.log_p[j]));
   }
-  if (!sound) throw FormatError(fmt::format("the server's log-probabilities after token {} of {} are missing or none", at, printable(sample.id)));
+  if (!sound)
+    throw FormatError(fmt::format("the server's log-probabilities after token {} of {} are missing or none",
+                                  at, printable(sample.id)));
   if (sum > 1 + kRounding)
-    throw FormatError(fmt::format("the server's probabilities after token {} of {} add up to {:.4f}; does it change them (temperature, penalties) before it reports them?", at, printable(sample.id), sum));
+    throw FormatError(
+        fmt::format("the server's probabilities after token {} of {} add up to {:.4f}; does it change them "
+                    "(temperature, penalties) before it reports them?",
+                    at, printable(sample.id), sum));
 }
 
-// A recipe that names no model takes the only one of the server, which may be another tomorrow: the first is kept beside the parts.
+// A recipe that names no model takes the only one of the server, which may be another tomorrow: the first is
+// kept beside the parts.
 void require_same_model(const std::filesystem::path& folder, const std::string& model) {
   const auto file = folder / "served-model";
   if (!std::filesystem::exists(file)) {
@@ -47,16 +56,22 @@ void require_same_model(const std::filesystem::path& folder, const std::string& 
   auto first = read_text(file);
   first = first.substr(0, first.find('\n'));
   if (first != model)
-    throw RecipeError(fmt::format("{}: the cache was begun by the server's model '{}', which now answers as '{}'; serve the first again, or name another folder in teacher.cache", file.string(), printable(first), printable(model)));
+    throw RecipeError(
+        fmt::format("{}: the cache was begun by the server's model '{}', which now answers as '{}'; serve "
+                    "the first again, or name another folder in teacher.cache",
+                    file.string(), printable(first), printable(model)));
 }
 
 }  // namespace
 
-TeacherIdentity identity_of_served(const TeacherSpec& spec, const Tokenizer& student, const ChatTemplate& chat, double temperature) {
-  return {fmt::format("served by {} as '{}'", spec.url, spec.server.model), student.hash(), std::string(chat.name), "served", temperature};
+TeacherIdentity identity_of_served(const TeacherSpec& spec, const Tokenizer& student,
+                                   const ChatTemplate& chat, double temperature) {
+  return {fmt::format("served by {} as '{}'", spec.url, spec.server.model), student.hash(),
+          std::string(chat.name), "served", temperature};
 }
 
-TeachProgress teach_served(const ServedTeachJob& job, const std::function<void(const TeachProgress&)>& progress) {
+TeachProgress teach_served(const ServedTeachJob& job,
+                           const std::function<void(const TeachProgress&)>& progress) {
   const auto plan = plan_cache(job.samples, job.keep.part_positions);
   const TeacherCache there(job.folder, job.made_from, plan, job.keep, job.vocabulary);
   TeachProgress state;
@@ -81,7 +96,9 @@ TeachProgress teach_served(const ServedTeachJob& job, const std::function<void(c
           if (wanted[s][i] < 0) continue;
           const auto& row = scored.at(s).at(i);
           check_row(row, asked[s], i + 1, job.vocabulary);
-          encode_top_row(row.ids, row.log_p, job.vocabulary, job.keep, draws, static_cast<uint64_t>(part.first_position + wanted[s][i]), rows[static_cast<size_t>(wanted[s][i])]);
+          encode_top_row(row.ids, row.log_p, job.vocabulary, job.keep, draws,
+                         static_cast<uint64_t>(part.first_position + wanted[s][i]),
+                         rows[static_cast<size_t>(wanted[s][i])]);
           ++state.positions_done;
         }
       }
@@ -91,7 +108,8 @@ TeachProgress teach_served(const ServedTeachJob& job, const std::function<void(c
     for (size_t s = part.first_sample; s < part.end_sample; ++s) {
       auto sample = job.samples[s];
       auto positions = wanted_positions(sample, plan, part, claimed);
-      if (std::all_of(positions.begin(), positions.end(), [](int64_t position) { return position < 0; })) continue;   // other samples have them all
+      if (std::all_of(positions.begin(), positions.end(), [](int64_t position) { return position < 0; }))
+        continue;  // other samples have them all
       asked.push_back(std::move(sample));
       wanted.push_back(std::move(positions));
       if (static_cast<int64_t>(asked.size()) >= job.samples_at_a_time) ask();

@@ -13,7 +13,9 @@ const std::vector<Hdf5Dataset> kDatasets = {{"rows", Hdf5Element::u8}};
 
 }  // namespace
 
-std::filesystem::path cache_part_file(const std::filesystem::path& folder, size_t part) { return folder / fmt::format("part-{:05}.h5", part); }
+std::filesystem::path cache_part_file(const std::filesystem::path& folder, size_t part) {
+  return folder / fmt::format("part-{:05}.h5", part);
+}
 
 Provenance cache_provenance(const TeacherIdentity& teacher, const Samples& samples, const KeepSpec& keep) {
   return {{"format", std::string(kFormat)},
@@ -30,7 +32,8 @@ Provenance cache_provenance(const TeacherIdentity& teacher, const Samples& sampl
           {"seed", std::to_string(keep.seed)}};
 }
 
-void write_cache_part(const std::filesystem::path& folder, size_t part, const Provenance& made_from, const std::vector<BitWriter>& rows) {
+void write_cache_part(const std::filesystem::path& folder, size_t part, const Provenance& made_from,
+                      const std::vector<BitWriter>& rows) {
   BitWriter all;
   for (const auto& row : rows) all.append(row);
   const auto bytes = std::as_bytes(std::span(all.bytes()));
@@ -43,8 +46,13 @@ void write_cache_part(const std::filesystem::path& folder, size_t part, const Pr
   write_hdf5(cache_part_file(folder, part).string(), attributes, {{"rows", Hdf5Element::u8, bytes, false}});
 }
 
-TeacherCache::TeacherCache(std::filesystem::path folder, const Provenance& made_from, CachePlan plan, const KeepSpec& keep, int64_t vocabulary)
-    : folder_(std::move(folder)), plan_(std::move(plan)), keep_(keep), vocabulary_(vocabulary), parts_(plan_.parts.size()) {
+TeacherCache::TeacherCache(std::filesystem::path folder, const Provenance& made_from, CachePlan plan,
+                           const KeepSpec& keep, int64_t vocabulary)
+    : folder_(std::move(folder)),
+      plan_(std::move(plan)),
+      keep_(keep),
+      vocabulary_(vocabulary),
+      parts_(plan_.parts.size()) {
   std::vector<std::string> names;
   for (const auto& [name, value] : made_from) names.push_back(name);
   for (const auto* name : {"part", "positions", "sha256"}) names.emplace_back(name);
@@ -53,12 +61,18 @@ TeacherCache::TeacherCache(std::filesystem::path folder, const Provenance& made_
     if (!std::filesystem::exists(file)) continue;
     const auto content = read_hdf5(file, "a teacher cache", names, kDatasets);
     const auto differs = differences(made_from, content.attributes);
-    if (!differs.empty()) corrupt(file, "", "was made from something else: " + differs + "; delete the cache or set teacher.cache to another folder");
+    if (!differs.empty())
+      corrupt(file, "",
+              "was made from something else: " + differs +
+                  "; delete the cache or set teacher.cache to another folder");
     const auto attribute = [&](size_t index) { return content.attributes[made_from.size() + index]; };
     const auto planned = plan_.parts[i].positions;
-    if (attribute(0) != std::to_string(i)) corrupt(file, "part", fmt::format("this is part {}; was the file renamed?", printable(attribute(0))));
-    if (attribute(1) != std::to_string(planned)) corrupt(file, "positions", fmt::format("holds {}; expected {}", printable(attribute(1)), planned));
-    if (attribute(2) != sha256(std::span<const std::byte>(content.datasets[0]))) corrupt(file, "rows", "checksum does not match; delete this file and it is made again");
+    if (attribute(0) != std::to_string(i))
+      corrupt(file, "part", fmt::format("this is part {}; was the file renamed?", printable(attribute(0))));
+    if (attribute(1) != std::to_string(planned))
+      corrupt(file, "positions", fmt::format("holds {}; expected {}", printable(attribute(1)), planned));
+    if (attribute(2) != sha256(std::span<const std::byte>(content.datasets[0])))
+      corrupt(file, "rows", "checksum does not match; delete this file and it is made again");
     auto& part = parts_[i];
     part.rows = content.values<uint8_t>(0);
     BitReader in(file, part.rows);
@@ -75,17 +89,24 @@ TeacherCache::TeacherCache(std::filesystem::path folder, const Provenance& made_
 std::optional<SparseRow> TeacherCache::find(Context context) const {
   const auto found = plan_.position.find(context);
   if (found == plan_.position.end()) return std::nullopt;
-  auto part = std::upper_bound(plan_.parts.begin(), plan_.parts.end(), found->second, [](int64_t position, const CachePlan::Part& each) { return position < each.first_position; });
+  auto part = std::upper_bound(
+      plan_.parts.begin(), plan_.parts.end(), found->second,
+      [](int64_t position, const CachePlan::Part& each) { return position < each.first_position; });
   const auto index = static_cast<size_t>(part - plan_.parts.begin()) - 1;
   if (parts_[index].begin.empty()) return std::nullopt;
   const auto file = folder_.string();
-  BitReader in(file, parts_[index].rows, parts_[index].begin[static_cast<size_t>(found->second - plan_.parts[index].first_position)]);
+  BitReader in(file, parts_[index].rows,
+               parts_[index].begin[static_cast<size_t>(found->second - plan_.parts[index].first_position)]);
   return decode_row(in, keep_, vocabulary_, file);
 }
 
 SparseRow TeacherCache::at(Context context) const {
   auto row = find(context);
-  if (!row) throw FormatError(fmt::format("{}: has no row for a context of these samples ({} of {} positions are there); run `retort teach` to complete it", printable(folder_.string()), positions(), planned_positions()));
+  if (!row)
+    throw FormatError(
+        fmt::format("{}: has no row for a context of these samples ({} of {} positions are there); run "
+                    "`retort teach` to complete it",
+                    printable(folder_.string()), positions(), planned_positions()));
   return std::move(*row);
 }
 

@@ -19,7 +19,7 @@ TransplantedTokenizer transplant_tokenizer(const Tokenizer& old, std::shared_ptr
     } else {
       parts = old.encode(other->token_bytes(id));
     }
-    if (parts.empty()) parts = {old.unknown.value_or(old.eos.value_or(0))};   // a token without text
+    if (parts.empty()) parts = {old.unknown.value_or(old.eos.value_or(0))};  // a token without text
     transplanted.former.push_back(std::move(parts));
   }
   transplanted.tokenizer = std::move(other);

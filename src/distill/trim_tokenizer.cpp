@@ -1,5 +1,6 @@
-// Byte-pair merges apply in their order, and a token arises from its own merge alone. So a text whose tokens are kept, together with
-// everything those tokens are merged from, is cut as before once the other merges are gone.
+// Byte-pair merges apply in their order, and a token arises from its own merge alone. So a text whose tokens
+// are kept, together with everything those tokens are merged from, is cut as before once the other merges are
+// gone.
 #include <unordered_map>
 
 #include "base/error.h"
@@ -9,7 +10,10 @@ namespace retort {
 
 TrimmedTokenizer trim_tokenizer(const Tokenizer& tokenizer, const std::vector<bool>& used) {
   const auto all = gguf_vocabulary(tokenizer);
-  if (all.merges.empty()) throw RecipeError("prune.vocabulary: this tokenizer has scores instead of merges; only byte-pair tokenizers with merges are trimmed");
+  if (all.merges.empty())
+    throw RecipeError(
+        "prune.vocabulary: this tokenizer has scores instead of merges; only byte-pair tokenizers with "
+        "merges are trimmed");
   const auto count = all.tokens.size();
   std::unordered_map<std::string_view, size_t> ids;
   for (size_t i = 0; i < count; ++i) ids.emplace(all.tokens[i], i);
@@ -18,14 +22,19 @@ TrimmedTokenizer trim_tokenizer(const Tokenizer& tokenizer, const std::vector<bo
     size_t left, right, result;
   };
   std::vector<Merge> merges;
-  std::vector<std::vector<size_t>> made_by(count);   // merges that make a token; nearly always one
+  std::vector<std::vector<size_t>> made_by(count);  // merges that make a token; nearly always one
   for (const auto& text : all.merges) {
     const auto space = text.find(' ', 1);
-    if (space == std::string::npos) throw RecipeError("prune.vocabulary: a merge of the tokenizer is no pair");
+    if (space == std::string::npos)
+      throw RecipeError("prune.vocabulary: a merge of the tokenizer is no pair");
     const auto left = text.substr(0, space), right = text.substr(space + 1), joined = left + right;
-    const auto find = [&](const std::string& token) { const auto found = ids.find(token); return found == ids.end() ? count : found->second; };
+    const auto find = [&](const std::string& token) {
+      const auto found = ids.find(token);
+      return found == ids.end() ? count : found->second;
+    };
     const Merge merge{find(left), find(right), find(joined)};
-    if (merge.left == count || merge.right == count || merge.result == count) throw RecipeError("prune.vocabulary: a merge of the tokenizer names a token that it does not have");
+    if (merge.left == count || merge.right == count || merge.result == count)
+      throw RecipeError("prune.vocabulary: a merge of the tokenizer names a token that it does not have");
     made_by[merge.result].push_back(merges.size());
     merges.push_back(merge);
   }
@@ -33,7 +42,9 @@ TrimmedTokenizer trim_tokenizer(const Tokenizer& tokenizer, const std::vector<bo
   std::vector<bool> kept(count);
   std::vector<size_t> open;
   for (size_t i = 0; i < count; ++i)
-    if ((i < used.size() && used[i]) || made_by[i].empty() || (i < all.token_types.size() && all.token_types[i] != 1)) open.push_back(i);
+    if ((i < used.size() && used[i]) || made_by[i].empty() ||
+        (i < all.token_types.size() && all.token_types[i] != 1))
+      open.push_back(i);
   while (!open.empty()) {
     const auto id = open.back();
     open.pop_back();
@@ -55,9 +66,12 @@ TrimmedTokenizer trim_tokenizer(const Tokenizer& tokenizer, const std::vector<bo
     if (i < all.scores.size()) rest.scores.push_back(all.scores[i]);
   }
   for (size_t m = 0; m < merges.size(); ++m)
-    if (kept[merges[m].left] && kept[merges[m].right] && kept[merges[m].result]) rest.merges.push_back(all.merges[m]);
+    if (kept[merges[m].left] && kept[merges[m].right] && kept[merges[m].result])
+      rest.merges.push_back(all.merges[m]);
   for (auto* id : {&rest.bos, &rest.eos, &rest.pad, &rest.unknown})
-    if (*id) *id = now.at(static_cast<size_t>(**id)) < 0 ? std::nullopt : std::optional(now[static_cast<size_t>(**id)]);
+    if (*id)
+      *id = now.at(static_cast<size_t>(**id)) < 0 ? std::nullopt
+                                                  : std::optional(now[static_cast<size_t>(**id)]);
   trimmed.tokenizer = tokenizer_from_gguf(rest, "trimmed vocabulary");
   return trimmed;
 }

@@ -26,7 +26,9 @@ double sorted_distance(const SparseRow& row, std::span<float> q, std::vector<int
   order.resize(q.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
   const auto ranks = std::min(p.size(), q.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(ranks), order.end(), [&](int32_t a, int32_t b) { return q[static_cast<size_t>(a)] > q[static_cast<size_t>(b)]; });
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(ranks), order.end(),
+      [&](int32_t a, int32_t b) { return q[static_cast<size_t>(a)] > q[static_cast<size_t>(b)]; });
   const auto sign = [](double x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : 0.0f; };
   double distance = 0, inside = 0;
   std::vector<float> slopes(ranks);
@@ -36,7 +38,7 @@ double sorted_distance(const SparseRow& row, std::span<float> q, std::vector<int
     distance += std::abs(gap);
     slopes[i] = sign(gap);
   }
-  for (size_t i = ranks; i < p.size(); ++i) distance += p[i];   // a student with fewer tokens than the head
+  for (size_t i = ranks; i < p.size(); ++i) distance += p[i];  // a student with fewer tokens than the head
   const double rest = q.size() > ranks ? (1 - inside) - row.rest : -static_cast<double>(row.rest);
   distance += std::abs(rest);
   std::fill(q.begin(), q.end(), sign(rest));
@@ -51,7 +53,8 @@ std::unordered_map<Context, Context> paired_in_order(const Samples& ours, const 
   for (const auto& [our, their] : same_records(ours, theirs)) {
     const auto here = runs_of(ours[our]), there = runs_of(theirs[their]);
     for (size_t r = 0; r < std::min(here.size(), there.size()); ++r)
-      for (size_t i = 0; i < std::min(here[r].size(), there[r].size()); ++i) pairs.emplace(here[r][i], there[r][i]);
+      for (size_t i = 0; i < std::min(here[r].size(), there[r].size()); ++i)
+        pairs.emplace(here[r][i], there[r][i]);
   }
   return pairs;
 }
@@ -64,7 +67,7 @@ Objective uld_distillation(const DistillSpec& spec, KeptRows kept) {
     const auto here = contexts(forest);
     const double t = spec.temperature;
     std::vector<int32_t> asked;
-    std::vector<std::pair<SparseRow, double>> taught;   // with the weight of the row
+    std::vector<std::pair<SparseRow, double>> taught;  // with the weight of the row
     std::vector<Target> data;
     for (size_t i = 0; i < rows.rows.size(); ++i) {
       auto row = kept.find(here[static_cast<size_t>(rows.rows[i])]);
@@ -75,26 +78,27 @@ Objective uld_distillation(const DistillSpec& spec, KeptRows kept) {
       asked.push_back(rows.rows[i]);
       taught.emplace_back(std::move(*row), rows.weight[i] * spec.weight * t * t);
     }
-    auto nats = loss_over_logits(hidden, asked, model.head, pass, kept.vocabulary, [&](LogitRows& chunk, bool gradient) {
-      const auto q_all = (t == 1 ? chunk.logits : chunk.logits / t).softmax(-1);
-      const auto width = static_cast<size_t>(kept.vocabulary);
-      std::vector<float> slope(width);
-      std::vector<int32_t> order;
-      double sum = 0;
-      for (size_t i = 0; i < chunk.rows.size(); ++i) {
-        const auto* q = q_all.const_data_ptr<float>() + i * width;
-        const auto& [row, weight] = taught[chunk.first + i];
-        std::copy_n(q, width, slope.begin());
-        sum += weight * sorted_distance(row, slope, order);
-        if (!gradient) continue;
-        double mean = 0;
-        for (size_t j = 0; j < width; ++j) mean += static_cast<double>(q[j]) * slope[j];
-        auto* out = chunk.logits.mutable_data_ptr<float>() + i * width;
-        const auto scale = static_cast<float>(weight / t), centre = static_cast<float>(mean);
-        for (size_t j = 0; j < width; ++j) out[j] = scale * q[j] * (slope[j] - centre);
-      }
-      return sum;
-    });
+    auto nats = loss_over_logits(
+        hidden, asked, model.head, pass, kept.vocabulary, [&](LogitRows& chunk, bool gradient) {
+          const auto q_all = (t == 1 ? chunk.logits : chunk.logits / t).softmax(-1);
+          const auto width = static_cast<size_t>(kept.vocabulary);
+          std::vector<float> slope(width);
+          std::vector<int32_t> order;
+          double sum = 0;
+          for (size_t i = 0; i < chunk.rows.size(); ++i) {
+            const auto* q = q_all.const_data_ptr<float>() + i * width;
+            const auto& [row, weight] = taught[chunk.first + i];
+            std::copy_n(q, width, slope.begin());
+            sum += weight * sorted_distance(row, slope, order);
+            if (!gradient) continue;
+            double mean = 0;
+            for (size_t j = 0; j < width; ++j) mean += static_cast<double>(q[j]) * slope[j];
+            auto* out = chunk.logits.mutable_data_ptr<float>() + i * width;
+            const auto scale = static_cast<float>(weight / t), centre = static_cast<float>(mean);
+            for (size_t j = 0; j < width; ++j) out[j] = scale * q[j] * (slope[j] - centre);
+          }
+          return sum;
+        });
     if (!data.empty()) nats = nats + cross_entropy(hidden, data, model.head, pass).nats;
     return {nats, rows.total};
   };

@@ -21,23 +21,28 @@ int64_t records_in(const std::string& path) {
 template <class Read> void count_questions(const EvalTaskSpec& task, Read read, TaskInput& input) {
   input.count = static_cast<int64_t>(read(task.path, task.limit).size());
   if (task.few_shot == 0) return;
-  if (task.examples.empty()) throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but no file of examples is named", task.label(), task.few_shot));
+  if (task.examples.empty())
+    throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but no file of examples is named",
+                                  task.label(), task.few_shot));
   input.examples = static_cast<int64_t>(read(task.examples, task.few_shot).size());
   if (input.examples < task.few_shot)
-    throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but {} holds {} examples", task.label(), task.few_shot, printable(task.examples), input.examples));
+    throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but {} holds {} examples", task.label(),
+                                  task.few_shot, printable(task.examples), input.examples));
 }
 
 }  // namespace
 
 std::vector<std::string> metric_names(const EvalTaskSpec& task) {
   if (task.kind == "perplexity") return {"nats_per_token", "perplexity", "token_accuracy", "bits_per_byte"};
-  if (task.kind == "completion") return {"exact_match", "f1", "normalised_match", "first_letter", "first_line", "prefix_share", "ended", "answer_tokens"};
+  if (task.kind == "completion")
+    return {"exact_match",  "f1",    "normalised_match", "first_letter", "first_line",
+            "prefix_share", "ended", "answer_tokens"};
   if (task.kind == "multiple_choice") {
     if (task.score == "text") return {"accuracy", "accuracy_norm", "accuracy_per_token"};
     return {"accuracy"};
   }
   if (task.kind == "numeric") return {"accuracy", "answered"};
-  return {"ended", "completion_tokens"};   // code
+  return {"ended", "completion_tokens"};  // code
 }
 
 std::vector<TaskInput> check_tasks(const EvalSpec& spec, int64_t held_out) {
@@ -45,13 +50,19 @@ std::vector<TaskInput> check_tasks(const EvalSpec& spec, int64_t held_out) {
   std::set<std::string> names;
   for (const auto& task : spec.tasks) {
     const auto& name = task.label();
-    if (!is_plain_name(name)) throw RecipeError(fmt::format("eval task '{}': its name becomes a file name; write it without '/' and '\\'", printable(name)));
-    if (!names.insert(name).second) throw RecipeError(fmt::format("eval task '{}': two tasks have this name; set `name` for one of them", printable(name)));
+    if (!is_plain_name(name))
+      throw RecipeError(fmt::format(
+          "eval task '{}': its name becomes a file name; write it without '/' and '\\'", printable(name)));
+    if (!names.insert(name).second)
+      throw RecipeError(fmt::format("eval task '{}': two tasks have this name; set `name` for one of them",
+                                    printable(name)));
     TaskInput input{name, task.kind, task.path, 0, 0};
     const bool samples = task.kind == "perplexity" || task.kind == "completion";
     if (samples) {
       input.count = task.path.empty() ? held_out : records_in(task.path);
-      if (input.count == 0) throw RecipeError(fmt::format("eval task '{}': no sample is held out; raise data.held_out or name a file (path)", name));
+      if (input.count == 0)
+        throw RecipeError(fmt::format(
+            "eval task '{}': no sample is held out; raise data.held_out or name a file (path)", name));
       if (task.limit > 0) input.count = std::min(input.count, task.limit);
     } else if (task.path.empty()) {
       throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
@@ -74,14 +85,18 @@ void check_gates(const std::vector<BoundSpec>& gates, const EvalSpec& spec) {
   for (size_t i = 0; i < gates.size(); ++i) {
     const auto& gate = gates[i];
     const auto place = fmt::format("gate[{}]", i);
-    const bool of_exports = gate.metric.starts_with(std::string(kComparison) + ".");   // measured by every run that has any
+    const bool of_exports =
+        gate.metric.starts_with(std::string(kComparison) + ".");  // measured by every run that has any
     if (!of_exports && std::find(known.begin(), known.end(), gate.metric) == known.end()) {
       const auto meant = nearest(gate.metric, known);
       throw RecipeError(fmt::format("{}.metric: no task measures '{}'{}", place, printable(gate.metric),
-                                    !meant.empty() ? "; did you mean '" + meant + "'?" : known.empty() ? "; eval.tasks is empty" : "; the first that is measured is '" + known[0] + "'"));
+                                    !meant.empty()  ? "; did you mean '" + meant + "'?"
+                                    : known.empty() ? "; eval.tasks is empty"
+                                                    : "; the first that is measured is '" + known[0] + "'"));
     }
     if (!gate.at_least && !gate.at_most && !gate.worse_than_base_by)
-      throw RecipeError(fmt::format("{}: '{}' has no bound; set at_least, at_most or worse_than_base_by", place, printable(gate.metric)));
+      throw RecipeError(fmt::format("{}: '{}' has no bound; set at_least, at_most or worse_than_base_by",
+                                    place, printable(gate.metric)));
   }
 }
 

@@ -1,4 +1,5 @@
-// What can be known of an evaluation before hours of training: its files are read, its gates name what will be measured.
+// What can be known of an evaluation before hours of training: its files are read, its gates name what will
+// be measured.
 #pragma once
 #include "eval/eval_spec.h"
 
@@ -6,16 +7,17 @@ namespace retort {
 
 struct TaskInput {
   std::string task, kind;
-  std::string path;          // empty: the held-out samples
-  int64_t count = 0;         // questions, problems, records
-  int64_t examples = 0;      // put before each
+  std::string path;      // empty: the held-out samples
+  int64_t count = 0;     // questions, problems, records
+  int64_t examples = 0;  // put before each
 };
 
 // The metrics of a task, as its result names them.
 std::vector<std::string> metric_names(const EvalTaskSpec& task);
 
-// Reads every file that a task names, as evaluate() will. `held_out`: samples that `data` holds out. RecipeError or
-// FormatError for what evaluate() would refuse, for two tasks of one name, and for a name that makes no file name.
+// Reads every file that a task names, as evaluate() will. `held_out`: samples that `data` holds out.
+// RecipeError or FormatError for what evaluate() would refuse, for two tasks of one name, and for a name that
+// makes no file name.
 std::vector<TaskInput> check_tasks(const EvalSpec& spec, int64_t held_out);
 
 // RecipeError for a gate on something that no task measures, or that bounds nothing.

@@ -6,12 +6,13 @@
 namespace retort {
 
 const std::vector<std::string>& code_stops() {
-  static const std::vector<std::string> stops = {"\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\nassert ", "\n@", "\n```"};
+  static const std::vector<std::string> stops = {"\nclass ", "\ndef ",    "\n#", "\nif ",
+                                                 "\nprint(", "\nassert ", "\n@", "\n```"};
   return stops;
 }
 
-TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& problems, int64_t max_tokens, const std::filesystem::path& samples_file,
-                     const std::string& name) {
+TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& problems, int64_t max_tokens,
+                     const std::filesystem::path& samples_file, const std::string& name) {
   SampleSpec greedy;
   greedy.max_tokens = max_tokens;
   greedy.stop = code_stops();
@@ -23,7 +24,8 @@ TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& pro
     prompts.push_back(std::move(tokens));
   }
   const auto stops = stop_rules(subject.model.config, tokenizer, nullptr, greedy);
-  const auto answers = generate(subject.model, tokenizer, prompts, greedy, stops, subject.compute, generate_spec(subject));
+  const auto answers =
+      generate(subject.model, tokenizer, prompts, greedy, stops, subject.compute, generate_spec(subject));
 
   TaskResult result{name, "code", {}, {}, static_cast<int64_t>(problems.size()), 0, 0};
   std::string lines;
@@ -38,7 +40,8 @@ TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& pro
   }
   write_text(samples_file, lines);
   const auto count = static_cast<double>(problems.size());
-  result.metrics = {{"ended", ended / count}, {"completion_tokens", static_cast<double>(result.tokens) / count}};
+  result.metrics = {{"ended", ended / count},
+                    {"completion_tokens", static_cast<double>(result.tokens) / count}};
   return result;
 }
 

@@ -10,9 +10,9 @@ namespace retort {
 // Where a completion of a function body ends: the next top-level statement.
 const std::vector<std::string>& code_stops();
 
-// Writes `samples_file`, one {"task_id", "completion"} a line, in the problems' order, for whoever runs them in a sandbox.
-// Metrics: ended (a stop was reached before max_tokens), completion_tokens.
-TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& problems, int64_t max_tokens, const std::filesystem::path& samples_file,
-                     const std::string& name);
+// Writes `samples_file`, one {"task_id", "completion"} a line, in the problems' order, for whoever runs them
+// in a sandbox. Metrics: ended (a stop was reached before max_tokens), completion_tokens.
+TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& problems, int64_t max_tokens,
+                     const std::filesystem::path& samples_file, const std::string& name);
 
 }  // namespace retort

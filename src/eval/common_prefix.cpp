@@ -13,8 +13,11 @@ int64_t common_rows(const std::vector<Sample>& samples) {
   auto rows = static_cast<int64_t>(first.size()) - 1;
   for (const auto& sample : samples) {
     const auto most = std::min(rows, static_cast<int64_t>(sample.tokens.size()) - 1);
-    rows = std::mismatch(sample.tokens.begin(), sample.tokens.begin() + std::max<int64_t>(0, most), first.begin()).first - sample.tokens.begin();
-    for (int64_t i = 1; i <= rows; ++i)   // row i - 1 predicts token i
+    rows = std::mismatch(sample.tokens.begin(), sample.tokens.begin() + std::max<int64_t>(0, most),
+                         first.begin())
+               .first -
+           sample.tokens.begin();
+    for (int64_t i = 1; i <= rows; ++i)  // row i - 1 predicts token i
       if (sample.weights[static_cast<size_t>(i)] != 0) rows = i - 1;
   }
   return rows;
@@ -22,7 +25,8 @@ int64_t common_rows(const std::vector<Sample>& samples) {
 
 std::vector<Sample> without_first(const std::vector<Sample>& samples, int64_t rows) {
   std::vector<Sample> rest;
-  for (const auto& [tokens, weights, id] : samples) rest.push_back({{tokens.begin() + rows, tokens.end()}, {weights.begin() + rows, weights.end()}, id});
+  for (const auto& [tokens, weights, id] : samples)
+    rest.push_back({{tokens.begin() + rows, tokens.end()}, {weights.begin() + rows, weights.end()}, id});
   return rest;
 }
 
@@ -36,14 +40,15 @@ CommonPrefix::CommonPrefix(const Subject& subject, std::span<const int32_t> toke
     Forest part;
     part.add_segment({tokens.begin() + from, tokens.begin() + std::min(rows_, from + subject.row_tokens)});
     auto pass = make_pass(part, subject.compute);
-    ask_for(pass, {});   // keys and values are all
+    ask_for(pass, {});  // keys and values are all
     run(pass, prefix_, from);
   }
 }
 
 KvCache CommonPrefix::copy(const KvCache& from, int64_t rows) const {
   const auto& config = subject_.model.config;
-  return larger_cache(from, rows, config.layers, capacity_, config.kv_heads, config.head_dim, kv_type(subject_.kv), subject_.compute);
+  return larger_cache(from, rows, config.layers, capacity_, config.kv_heads, config.head_dim,
+                      kv_type(subject_.kv), subject_.compute);
 }
 
 // The pass's texts continue the rows of the cache before `first_row`, from where on their own rows go.

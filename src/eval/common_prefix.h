@@ -1,4 +1,5 @@
-// The beginning that all samples share (worked examples, an instruction), computed once for all passes over them.
+// The beginning that all samples share (worked examples, an instruction), computed once for all passes over
+// them.
 #pragma once
 #include <mutex>
 
@@ -17,8 +18,8 @@ class CommonPrefix {
   // Computes the keys and values of `tokens`, which may be empty. `most_rows`: of any pass that follows.
   CommonPrefix(const Subject& subject, std::span<const int32_t> tokens, int64_t most_rows);
 
-  // Hidden states of a forest whose texts continue the prefix (of `rows` alone where the pass says so: ops/pass.h, ask_for), and the
-  // pass they came from. Safe to call from several threads.
+  // Hidden states of a forest whose texts continue the prefix (of `rows` alone where the pass says so:
+  // ops/pass.h, ask_for), and the pass they came from. Safe to call from several threads.
   struct Continued {
     Tensor hidden;
     Pass pass;
@@ -33,7 +34,7 @@ class CommonPrefix {
   int64_t rows_, capacity_;
   KvCache prefix_;
   std::mutex mutex_;
-  std::vector<KvCache> free_;   // caches that begin with the prefix, one a thread at a time
+  std::vector<KvCache> free_;  // caches that begin with the prefix, one a thread at a time
 };
 
 }  // namespace retort

@@ -16,7 +16,8 @@ struct Sums {
   double kl = 0, largest = 0, weight = 0, reference_nats = 0, other_nats = 0;
 };
 
-Sums compare_forest(const Model& reference, at::ScalarType reference_compute, const Model& other, at::ScalarType other_compute, const Forest& forest) {
+Sums compare_forest(const Model& reference, at::ScalarType reference_compute, const Model& other,
+                    at::ScalarType other_compute, const Forest& forest) {
   const auto pass = make_pass(forest, reference_compute), other_pass = make_pass(forest, other_compute);
   const auto hidden = reference.hidden(pass), other_hidden = other.hidden(other_pass);
   std::vector<int32_t> rows;
@@ -33,11 +34,13 @@ Sums compare_forest(const Model& reference, at::ScalarType reference_compute, co
   Sums sums;
   for (size_t first = 0; first < rows.size(); first += kRowsAtATime) {
     const auto part = std::span(rows).subspan(first, std::min(kRowsAtATime, rows.size() - first));
-    auto p = logits(hidden, part, reference.head, pass), q = logits(other_hidden, part, other.head, other_pass);
+    auto p = logits(hidden, part, reference.head, pass),
+         q = logits(other_hidden, part, other.head, other_pass);
     const auto vocabulary = std::min(p.size(1), q.size(1));
     p = p.narrow(1, 0, vocabulary).log_softmax(-1);
     q = q.narrow(1, 0, vocabulary).log_softmax(-1);
-    const auto kl = at::where(p.exp().gt(0), p.exp() * (p - q), at::zeros_like(p)).sum(-1, false, at::kDouble);  // [rows]
+    const auto kl =
+        at::where(p.exp().gt(0), p.exp() * (p - q), at::zeros_like(p)).sum(-1, false, at::kDouble);  // [rows]
     const auto equal = p.argmax(-1).eq(q.argmax(-1));
     for (size_t i = 0; i < part.size(); ++i) {
       const auto row = static_cast<int64_t>(i);
@@ -61,12 +64,13 @@ Sums compare_forest(const Model& reference, at::ScalarType reference_compute, co
 double Agreement::reference_perplexity() const { return std::exp(reference_nats); }
 double Agreement::other_perplexity() const { return std::exp(other_nats); }
 
-Agreement compare_models(const Model& reference, at::ScalarType reference_compute, const Model& other, at::ScalarType other_compute,
-                         const std::vector<Forest>& forests, int64_t threads) {
+Agreement compare_models(const Model& reference, at::ScalarType reference_compute, const Model& other,
+                         at::ScalarType other_compute, const std::vector<Forest>& forests, int64_t threads) {
   std::vector<Sums> parts(forests.size());
   run_workers(usable_threads(threads), static_cast<int64_t>(forests.size()), [&](int64_t i) {
     leave_if_stopped("comparing models");
-    if (!forests[i].targets.empty()) parts[i] = compare_forest(reference, reference_compute, other, other_compute, forests[i]);
+    if (!forests[i].targets.empty())
+      parts[i] = compare_forest(reference, reference_compute, other, other_compute, forests[i]);
   });
   Agreement mean;
   double equal = 0, weight = 0;
@@ -79,7 +83,9 @@ Agreement compare_models(const Model& reference, at::ScalarType reference_comput
     mean.reference_nats += part.reference_nats;
     mean.other_nats += part.other_nats;
   }
-  if (mean.rows == 0) throw RecipeError("comparing models: no token is supervised in the samples; check data.loss and data.held_out");
+  if (mean.rows == 0)
+    throw RecipeError(
+        "comparing models: no token is supervised in the samples; check data.loss and data.held_out");
   mean.kl_nats /= static_cast<double>(mean.rows);
   mean.top1 = equal / static_cast<double>(mean.rows);
   mean.reference_nats /= weight;

@@ -5,19 +5,20 @@
 namespace retort {
 
 struct Agreement {
-  int64_t rows = 0;               // supervised rows compared
-  double kl_nats = 0;             // mean of KL(reference || other) per row, over the whole vocabulary
+  int64_t rows = 0;    // supervised rows compared
+  double kl_nats = 0;  // mean of KL(reference || other) per row, over the whole vocabulary
   double largest_kl_nats = 0;
-  double top1 = 0;                // share of rows with the same arg max
-  double reference_nats = 0;      // per supervised token
+  double top1 = 0;            // share of rows with the same arg max
+  double reference_nats = 0;  // per supervised token
   double other_nats = 0;
   double reference_perplexity() const;
   double other_perplexity() const;
 };
 
-// Logits exist for a few dozen rows at a time. Where one vocabulary is padded, both are cut to the smaller size before the
-// softmax. Both models must have the same tokenizer (compare Tokenizer::hash() first). RecipeError without supervised tokens.
-Agreement compare_models(const Model& reference, at::ScalarType reference_compute, const Model& other, at::ScalarType other_compute,
-                         const std::vector<Forest>& forests, int64_t threads);
+// Logits exist for a few dozen rows at a time. Where one vocabulary is padded, both are cut to the smaller
+// size before the softmax. Both models must have the same tokenizer (compare Tokenizer::hash() first).
+// RecipeError without supervised tokens.
+Agreement compare_models(const Model& reference, at::ScalarType reference_compute, const Model& other,
+                         at::ScalarType other_compute, const std::vector<Forest>& forests, int64_t threads);
 
 }  // namespace retort

@@ -11,18 +11,25 @@ std::vector<Question> questions_of(const std::vector<Record>& records, const Sub
   std::vector<Question> questions;
   const auto* chat = subject.chat ? subject.chat : find_chat_template("plain");
   for (const auto& record : records)
-    if (!record.messages.empty()) questions.push_back({record.place, prompt_tokens(record, subject.tokenizer, *chat), record.completion()});
+    if (!record.messages.empty())
+      questions.push_back(
+          {record.place, prompt_tokens(record, subject.tokenizer, *chat), record.completion()});
   return questions;
 }
 
-TaskResult completion_task(const Subject& subject, const std::vector<Question>& questions, int64_t max_tokens, const std::string& name) {
-  if (questions.empty()) throw RecipeError(fmt::format("eval task '{}': there are no prompts; hold out samples (data.held_out) or name a file (path)", name));
+TaskResult completion_task(const Subject& subject, const std::vector<Question>& questions, int64_t max_tokens,
+                           const std::string& name) {
+  if (questions.empty())
+    throw RecipeError(fmt::format(
+        "eval task '{}': there are no prompts; hold out samples (data.held_out) or name a file (path)",
+        name));
   SampleSpec greedy;
   greedy.max_tokens = max_tokens;
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& question : questions) prompts.push_back(question.prompt);
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
-  const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute, generate_spec(subject));
+  const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute,
+                                generate_spec(subject));
 
   TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
   double exact = 0, normalised = 0, f1 = 0, letter = 0, line = 0, prefix = 0, ended = 0;
@@ -41,9 +48,13 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
     result.samples.push_back({questions[i].id, expected, answer.text, equal});
   }
   const auto count = static_cast<double>(questions.size());
-  result.metrics = {{"exact_match", exact / count},   {"f1", f1 / count},
-                    {"normalised_match", normalised / count}, {"first_letter", letter / count},
-                    {"first_line", line / count}, {"prefix_share", prefix / count}, {"ended", ended / count},
+  result.metrics = {{"exact_match", exact / count},
+                    {"f1", f1 / count},
+                    {"normalised_match", normalised / count},
+                    {"first_letter", letter / count},
+                    {"first_line", line / count},
+                    {"prefix_share", prefix / count},
+                    {"ended", ended / count},
                     {"answer_tokens", static_cast<double>(result.tokens) / count}};
   return result;
 }

@@ -23,15 +23,21 @@ struct EvalTaskSpec {
   const std::string& label() const { return name.empty() ? kind : name; }
   template <class Visitor> void fields(Visitor& field) {
     field("kind", kind, one_of({"perplexity", "completion", "multiple_choice", "numeric", "code"}),
-          "perplexity: of the supervised tokens; completion: greedy answers against the expected ones; multiple_choice: by likelihood (arXiv:2009.03300); "
-          "numeric: the final number or formula of a solution (arXiv:2103.03874); code: HumanEval problems (arXiv:2107.03374), completions are written and never run");
+          "perplexity: of the supervised tokens; completion: greedy answers against the expected ones; "
+          "multiple_choice: by likelihood (arXiv:2009.03300); "
+          "numeric: the final number or formula of a solution (arXiv:2103.03874); code: HumanEval problems "
+          "(arXiv:2107.03374), completions are written and never run");
     field("name", name, any(), "how the report and the gates call it; empty: its kind");
-    field("path", path, any(), "question file (.csv or .jsonl); empty: the held-out samples of `data` (perplexity and completion only)");
+    field("path", path, any(),
+          "question file (.csv or .jsonl); empty: the held-out samples of `data` (perplexity and completion "
+          "only)");
     field("examples", examples, any(), "file of worked examples for few_shot, in the format of `path`");
-    field("few_shot", few_shot, between(0, 64), "examples put before each question; they are computed once for all questions");
+    field("few_shot", few_shot, between(0, 64),
+          "examples put before each question; they are computed once for all questions");
     field("limit", limit, at_least(0), "use the first so many samples; 0 = all");
     field("max_tokens", max_tokens, between(1, 1 << 20), "longest answer in tokens");
-    field("score", score, one_of({"letter", "text"}), "multiple_choice: compare the letters of the options, or their whole texts");
+    field("score", score, one_of({"letter", "text"}),
+          "multiple_choice: compare the letters of the options, or their whole texts");
   }
 };
 
@@ -43,15 +49,18 @@ struct EvalSpec {
   std::string kv = "auto";
 
   template <class Visitor> void fields(Visitor& field) {
-    field.list("tasks", tasks, "what is measured, on the base model, the tuned model and the exported file alike");
+    field.list("tasks", tasks,
+               "what is measured, on the base model, the tuned model and the exported file alike");
     field("threads", threads, between(0, 4096), "worker threads; 0 = as many as the machine has");
     field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one pass at most");
-    field("batch", batch, between(1, 4096), "answers that are generated together; where some have ended, others take their places");
+    field("batch", batch, between(1, 4096),
+          "answers that are generated together; where some have ended, others take their places");
     field("kv", kv, one_of({"auto", "f32", "bf16", "int8"}), kKvDocumentation);
   }
 };
 
-// What gates call the comparison of an exported model with the trained one: comparison.kl_nats, comparison.top1.
+// What gates call the comparison of an exported model with the trained one: comparison.kl_nats,
+// comparison.top1.
 inline constexpr const char* kComparison = "comparison";
 
 // One line of the gate: the run exits 1 when it does not hold.
@@ -62,11 +71,15 @@ struct BoundSpec {
   std::optional<double> worse_than_base_by;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("metric", metric, required(not_empty()), "task.metric, as the report names it: completion.exact_match, perplexity.nats_per_token; comparison.kl_nats and comparison.top1 compare an exported model with the trained one");
-    field("model", model, one_of({"tuned", "exported"}), "which model must hold the bound; exported: every exported model");
+    field("metric", metric, required(not_empty()),
+          "task.metric, as the report names it: completion.exact_match, perplexity.nats_per_token; "
+          "comparison.kl_nats and comparison.top1 compare an exported model with the trained one");
+    field("model", model, one_of({"tuned", "exported"}),
+          "which model must hold the bound; exported: every exported model");
     field("at_least", at_least, any(), "smallest value that passes");
     field("at_most", at_most, any(), "largest value that passes");
-    field("worse_than_base_by", worse_than_base_by, at_least_zero(), "how much worse than the base model's value may be; 0 = not worse at all");
+    field("worse_than_base_by", worse_than_base_by, at_least_zero(),
+          "how much worse than the base model's value may be; 0 = not worse at all");
   }
 
  private:

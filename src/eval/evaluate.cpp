@@ -27,44 +27,59 @@ SourceSpec source_of(const EvalTaskSpec& task) {
 
 template <class Item, class Read> std::vector<Item> examples_of(const EvalTaskSpec& task, Read read) {
   if (task.few_shot == 0) return {};
-  if (task.examples.empty()) throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but no file of examples is named", task.label(), task.few_shot));
+  if (task.examples.empty())
+    throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but no file of examples is named",
+                                  task.label(), task.few_shot));
   auto examples = read(task.examples, task.few_shot);
   if (static_cast<int64_t>(examples.size()) < task.few_shot)
-    throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but {} holds {} examples", task.label(), task.few_shot, task.examples, examples.size()));
+    throw RecipeError(fmt::format("eval task '{}': few_shot is {}, but {} holds {} examples", task.label(),
+                                  task.few_shot, task.examples, examples.size()));
   return examples;
 }
 
-TaskResult run_task(const EvalTaskSpec& task, const Subject& subject, const HeldOut& held_out, const std::filesystem::path& folder) {
+TaskResult run_task(const EvalTaskSpec& task, const Subject& subject, const HeldOut& held_out,
+                    const std::filesystem::path& folder) {
   const auto& name = task.label();
   if (task.kind == "perplexity") {
-    if (task.path.empty()) return perplexity_task(subject, first_of(held_out.samples.list(), task.limit), name);
+    if (task.path.empty())
+      return perplexity_task(subject, first_of(held_out.samples.list(), task.limit), name);
     DataSpec whole;
     whole.sources = {source_of(task)};
     whole.held_out = {0, 0};
-    whole.length = "split";   // long texts are read in pieces of one pass
+    whole.length = "split";  // long texts are read in pieces of one pass
     whole.row_tokens = subject.row_tokens;
     const auto* chat = subject.chat ? subject.chat : find_chat_template("plain");
-    const auto samples = build_dataset(whole, first_of(read_records(source_of(task), 0), task.limit), subject.tokenizer, *chat).train.list();
+    const auto samples =
+        build_dataset(whole, first_of(read_records(source_of(task), 0), task.limit), subject.tokenizer, *chat)
+            .train.list();
     return perplexity_task(subject, samples, name);
   }
   if (task.kind == "completion") {
     const auto& records = task.path.empty() ? held_out.records : read_records(source_of(task), 0);
-    return completion_task(subject, first_of(questions_of(records, subject), task.limit), task.max_tokens, name);
+    return completion_task(subject, first_of(questions_of(records, subject), task.limit), task.max_tokens,
+                           name);
   }
-  if (task.path.empty()) throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
+  if (task.path.empty())
+    throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
   if (task.kind == "multiple_choice") {
     const auto examples = examples_of<ChoiceQuestion>(task, read_choice_questions);
-    return multiple_choice_task(subject, examples, read_choice_questions(task.path, task.limit), task.score == "text" ? ChoiceScore::text : ChoiceScore::letter, name);
+    return multiple_choice_task(subject, examples, read_choice_questions(task.path, task.limit),
+                                task.score == "text" ? ChoiceScore::text : ChoiceScore::letter, name);
   }
   if (task.kind == "numeric") {
     const auto examples = examples_of<NumericProblem>(task, read_numeric_problems);
-    return numeric_task(subject, examples, read_numeric_problems(task.path, task.limit), task.max_tokens, name);
+    return numeric_task(subject, examples, read_numeric_problems(task.path, task.limit), task.max_tokens,
+                        name);
   }
-  if (task.kind == "code") return code_task(subject, read_code_problems(task.path, task.limit), task.max_tokens, folder / (name + ".samples.jsonl"), name);
+  if (task.kind == "code")
+    return code_task(subject, read_code_problems(task.path, task.limit), task.max_tokens,
+                     folder / (name + ".samples.jsonl"), name);
   throw RecipeError(fmt::format("eval task '{}': unknown kind '{}'", name, task.kind));
 }
 
-bool larger_is_worse(std::string_view metric) { return metric == "nats_per_token" || metric == "perplexity" || metric == "bits_per_byte"; }
+bool larger_is_worse(std::string_view metric) {
+  return metric == "nats_per_token" || metric == "perplexity" || metric == "bits_per_byte";
+}
 
 // "task.metric"; the task's name may hold dots itself.
 double value_of(const std::vector<TaskResult>& results, const std::string& path, std::string_view model) {
@@ -77,16 +92,19 @@ double value_of(const std::vector<TaskResult>& results, const std::string& path,
     }
   }
   const auto meant = nearest(path, known);
-  throw RecipeError(fmt::format("gate: '{}' was not measured on the {} model{}", path, model, meant.empty() ? "" : fmt::format("; did you mean '{}'?", meant)));
+  throw RecipeError(fmt::format("gate: '{}' was not measured on the {} model{}", path, model,
+                                meant.empty() ? "" : fmt::format("; did you mean '{}'?", meant)));
 }
 
 }  // namespace
 
 Subject with_spec(Subject subject, const EvalSpec& spec) {
-  return {subject.model, subject.tokenizer, subject.chat, subject.compute, spec.threads, spec.row_tokens, spec.batch, spec.kv};
+  return {subject.model, subject.tokenizer, subject.chat, subject.compute,
+          spec.threads,  spec.row_tokens,   spec.batch,   spec.kv};
 }
 
-std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, const HeldOut& held_out, const std::filesystem::path& folder,
+std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, const HeldOut& held_out,
+                                 const std::filesystem::path& folder,
                                  const std::function<void(const std::string&)>& progress) {
   std::vector<TaskResult> results;
   for (const auto& task : spec.tasks) {
@@ -98,18 +116,27 @@ std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, c
   return results;
 }
 
-std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates, const std::vector<TaskResult>& base, const std::vector<TaskResult>& tuned,
+std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
+                                      const std::vector<TaskResult>& base,
+                                      const std::vector<TaskResult>& tuned,
                                       const std::vector<TaskResult>& exported) {
   std::vector<std::string> failed;
   for (const auto& gate : gates) {
     const auto value = value_of(gate.model == "tuned" ? tuned : exported, gate.metric, gate.model);
-    const auto fail = [&](const std::string& wanted) { failed.push_back(fmt::format("gate: {} of the {} model is {:.6g}, {}", gate.metric, gate.model, value, wanted)); };
-    if (gate.at_least && !(value >= *gate.at_least)) fail(fmt::format("must be at least {:.6g}", *gate.at_least));
+    const auto fail = [&](const std::string& wanted) {
+      failed.push_back(
+          fmt::format("gate: {} of the {} model is {:.6g}, {}", gate.metric, gate.model, value, wanted));
+    };
+    if (gate.at_least && !(value >= *gate.at_least))
+      fail(fmt::format("must be at least {:.6g}", *gate.at_least));
     if (gate.at_most && !(value <= *gate.at_most)) fail(fmt::format("must be at most {:.6g}", *gate.at_most));
     if (gate.worse_than_base_by) {
       const auto before = value_of(base, gate.metric, "base");
-      const auto worse = larger_is_worse(gate.metric.substr(gate.metric.rfind('.') + 1)) ? value - before : before - value;
-      if (!(worse <= *gate.worse_than_base_by)) fail(fmt::format("the base has {:.6g}; it may be worse by {:.6g} at most", before, *gate.worse_than_base_by));
+      const auto worse =
+          larger_is_worse(gate.metric.substr(gate.metric.rfind('.') + 1)) ? value - before : before - value;
+      if (!(worse <= *gate.worse_than_base_by))
+        fail(fmt::format("the base has {:.6g}; it may be worse by {:.6g} at most", before,
+                         *gate.worse_than_base_by));
     }
   }
   return failed;

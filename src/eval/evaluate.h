@@ -5,9 +5,9 @@
 #include <functional>
 
 #include "data/record.h"
-#include "forest/samples.h"
 #include "eval/eval_spec.h"
 #include "eval/subject.h"
+#include "forest/samples.h"
 
 namespace retort {
 
@@ -17,18 +17,22 @@ struct HeldOut {
   const std::vector<Record>& records;
 };
 
-// Files named by tasks are read here; code completions go to folder/<task>.samples.jsonl. One result a task, in order.
-// `progress` hears the name of each task before it starts.
-std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, const HeldOut& held_out, const std::filesystem::path& folder,
+// Files named by tasks are read here; code completions go to folder/<task>.samples.jsonl. One result a task,
+// in order. `progress` hears the name of each task before it starts.
+std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, const HeldOut& held_out,
+                                 const std::filesystem::path& folder,
                                  const std::function<void(const std::string& task)>& progress = nullptr);
 
 // The subject's row, batch and thread numbers from the spec.
 Subject with_spec(Subject subject, const EvalSpec& spec);
 
-// One line for each bound that does not hold, with the metric, the value and the bound; empty when all hold. RecipeError
-// for a metric that no task measured. `tuned` and `exported` are the results of those models; `base` is needed for
-// worse_than_base_by only. For nats_per_token, perplexity and bits_per_byte worse means larger.
-std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates, const std::vector<TaskResult>& base, const std::vector<TaskResult>& tuned,
+// One line for each bound that does not hold, with the metric, the value and the bound; empty when all hold.
+// RecipeError for a metric that no task measured. `tuned` and `exported` are the results of those models;
+// `base` is needed for worse_than_base_by only. For nats_per_token, perplexity and bits_per_byte worse means
+// larger.
+std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
+                                      const std::vector<TaskResult>& base,
+                                      const std::vector<TaskResult>& tuned,
                                       const std::vector<TaskResult>& exported);
 
 }  // namespace retort

@@ -11,28 +11,33 @@ namespace {
 std::string asked(const ChoiceQuestion& question, ChoiceScore score) {
   if (score == ChoiceScore::text) return fmt::format("Question: {}\nAnswer:", trimmed(question.text));
   auto text = std::string(trimmed(question.text)) + "\n";
-  for (size_t i = 0; i < question.options.size(); ++i) text += fmt::format("{}. {}\n", static_cast<char>('A' + i), question.options[i]);
+  for (size_t i = 0; i < question.options.size(); ++i)
+    text += fmt::format("{}. {}\n", static_cast<char>('A' + i), question.options[i]);
   return text + "Answer:";
 }
 
 std::string option_text(const ChoiceQuestion& question, size_t option, ChoiceScore score) {
-  return score == ChoiceScore::text ? " " + question.options[option] : fmt::format(" {}", static_cast<char>('A' + option));
+  return score == ChoiceScore::text ? " " + question.options[option]
+                                    : fmt::format(" {}", static_cast<char>('A' + option));
 }
 
 std::string head_of(const std::vector<ChoiceQuestion>& examples, ChoiceScore score) {
-  std::string head = score == ChoiceScore::letter ? "The following are multiple choice questions (with answers).\n\n" : "";
-  for (const auto& example : examples) head += asked(example, score) + option_text(example, example.answer, score) + "\n\n";
+  std::string head =
+      score == ChoiceScore::letter ? "The following are multiple choice questions (with answers).\n\n" : "";
+  for (const auto& example : examples)
+    head += asked(example, score) + option_text(example, example.answer, score) + "\n\n";
   return head;
 }
 
 size_t characters(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u; }));
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u; }));
 }
 
 }  // namespace
 
-std::vector<Sample> choice_samples(const Tokenizer& tokenizer, const std::vector<ChoiceQuestion>& examples, const std::vector<ChoiceQuestion>& questions,
-                                   ChoiceScore score) {
+std::vector<Sample> choice_samples(const Tokenizer& tokenizer, const std::vector<ChoiceQuestion>& examples,
+                                   const std::vector<ChoiceQuestion>& questions, ChoiceScore score) {
   const auto head = head_of(examples, score);
   std::vector<Sample> samples;
   for (const auto& question : questions) {
@@ -46,7 +51,8 @@ std::vector<Sample> choice_samples(const Tokenizer& tokenizer, const std::vector
       sample.tokens.insert(sample.tokens.end(), context_tokens.begin(), context_tokens.end());
       sample.weights.assign(sample.tokens.size(), 0.0f);
       const auto from = std::min(context_tokens.size(), whole.size());
-      sample.tokens.insert(sample.tokens.end(), whole.begin() + static_cast<std::ptrdiff_t>(from), whole.end());
+      sample.tokens.insert(sample.tokens.end(), whole.begin() + static_cast<std::ptrdiff_t>(from),
+                           whole.end());
       sample.weights.resize(sample.tokens.size(), 1.0f);
       samples.push_back(std::move(sample));
     }
@@ -54,8 +60,9 @@ std::vector<Sample> choice_samples(const Tokenizer& tokenizer, const std::vector
   return samples;
 }
 
-TaskResult multiple_choice_task(const Subject& subject, const std::vector<ChoiceQuestion>& examples, const std::vector<ChoiceQuestion>& questions,
-                                ChoiceScore score, const std::string& name) {
+TaskResult multiple_choice_task(const Subject& subject, const std::vector<ChoiceQuestion>& examples,
+                                const std::vector<ChoiceQuestion>& questions, ChoiceScore score,
+                                const std::string& name) {
   if (questions.empty()) throw RecipeError(fmt::format("eval task '{}': there are no questions", name));
   const auto samples = choice_samples(subject.tokenizer, examples, questions, score);
   const auto likely = likelihoods(subject, samples);
@@ -66,8 +73,12 @@ TaskResult multiple_choice_task(const Subject& subject, const std::vector<Choice
     size_t best = 0, best_character = 0, best_token = 0;
     const auto& options = question.options;
     const auto total = [&](size_t option) { return likely[first + option].log_probability; };
-    const auto per_character = [&](size_t option) { return total(option) / static_cast<double>(std::max<size_t>(1, characters(options[option]))); };
-    const auto per_token = [&](size_t option) { return total(option) / static_cast<double>(std::max<int64_t>(1, likely[first + option].tokens)); };
+    const auto per_character = [&](size_t option) {
+      return total(option) / static_cast<double>(std::max<size_t>(1, characters(options[option])));
+    };
+    const auto per_token = [&](size_t option) {
+      return total(option) / static_cast<double>(std::max<int64_t>(1, likely[first + option].tokens));
+    };
     for (size_t option = 1; option < options.size(); ++option) {
       if (total(option) > total(best)) best = option;
       if (per_character(option) > per_character(best_character)) best_character = option;
@@ -77,8 +88,10 @@ TaskResult multiple_choice_task(const Subject& subject, const std::vector<Choice
     by_character += best_character == question.answer;
     by_token += best_token == question.answer;
     const auto letter = [](size_t option) { return std::string(1, static_cast<char>('A' + option)); };
-    result.samples.push_back({question.id, letter(question.answer), letter(best), best == question.answer ? 1.0 : 0.0});
-    for (size_t option = 0; option < options.size(); ++option) result.tokens += static_cast<int64_t>(samples[first + option].tokens.size());
+    result.samples.push_back(
+        {question.id, letter(question.answer), letter(best), best == question.answer ? 1.0 : 0.0});
+    for (size_t option = 0; option < options.size(); ++option)
+      result.tokens += static_cast<int64_t>(samples[first + option].tokens.size());
     first += options.size();
   }
   const auto count = static_cast<double>(questions.size());

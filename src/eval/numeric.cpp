@@ -6,9 +6,12 @@
 namespace retort {
 namespace {
 
-std::vector<int32_t> chat_prompt(const Subject& subject, const std::vector<NumericProblem>& examples, const NumericProblem& problem) {
+std::vector<int32_t> chat_prompt(const Subject& subject, const std::vector<NumericProblem>& examples,
+                                 const NumericProblem& problem) {
   std::vector<Message> messages;
-  const auto ask = [](const NumericProblem& one) { return one.text + "\nPut your final answer within \\boxed{}."; };
+  const auto ask = [](const NumericProblem& one) {
+    return one.text + "\nPut your final answer within \\boxed{}.";
+  };
   for (const auto& example : examples) {
     messages.push_back({"user", ask(example)});
     messages.push_back({"assistant", example.solution});
@@ -17,9 +20,11 @@ std::vector<int32_t> chat_prompt(const Subject& subject, const std::vector<Numer
   return render_tokens(*subject.chat, subject.tokenizer, messages, true).tokens;
 }
 
-std::vector<int32_t> plain_prompt(const Tokenizer& tokenizer, const std::vector<NumericProblem>& examples, const NumericProblem& problem) {
+std::vector<int32_t> plain_prompt(const Tokenizer& tokenizer, const std::vector<NumericProblem>& examples,
+                                  const NumericProblem& problem) {
   std::string text;
-  for (const auto& example : examples) text += "Problem: " + example.text + "\nSolution: " + example.solution + "\n\n";
+  for (const auto& example : examples)
+    text += "Problem: " + example.text + "\nSolution: " + example.solution + "\n\n";
   auto tokens = tokenizer.encode(text + "Problem: " + problem.text + "\nSolution:");
   if (tokenizer.add_bos && tokenizer.bos) tokens.insert(tokens.begin(), *tokenizer.bos);
   return tokens;
@@ -27,16 +32,19 @@ std::vector<int32_t> plain_prompt(const Tokenizer& tokenizer, const std::vector<
 
 }  // namespace
 
-TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem>& examples, const std::vector<NumericProblem>& problems, int64_t max_tokens,
+TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem>& examples,
+                        const std::vector<NumericProblem>& problems, int64_t max_tokens,
                         const std::string& name) {
   SampleSpec greedy;
   greedy.max_tokens = max_tokens;
   if (!subject.chat) greedy.stop = {"\nProblem:"};
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& problem : problems)
-    prompts.push_back(subject.chat ? chat_prompt(subject, examples, problem) : plain_prompt(subject.tokenizer, examples, problem));
+    prompts.push_back(subject.chat ? chat_prompt(subject, examples, problem)
+                                   : plain_prompt(subject.tokenizer, examples, problem));
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
-  const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute, generate_spec(subject));
+  const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute,
+                                generate_spec(subject));
 
   TaskResult result{name, "numeric", {}, {}, static_cast<int64_t>(problems.size()), 0, 0};
   double right = 0, answered = 0;

@@ -5,9 +5,10 @@
 
 namespace retort {
 
-// Metrics: accuracy, answered (a final answer was found). With a template, a problem is a user's message and examples are
-// earlier turns; without one, "Problem: ...\nSolution:" texts.
-TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem>& examples, const std::vector<NumericProblem>& problems, int64_t max_tokens,
+// Metrics: accuracy, answered (a final answer was found). With a template, a problem is a user's message and
+// examples are earlier turns; without one, "Problem: ...\nSolution:" texts.
+TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem>& examples,
+                        const std::vector<NumericProblem>& problems, int64_t max_tokens,
                         const std::string& name);
 
 }  // namespace retort

@@ -20,17 +20,24 @@ Perplexity measure_perplexity(const Subject& subject, const std::vector<Sample>&
     sum.tokens += one.tokens;
     sum.correct += one.correct;
   }
-  if (sum.weight == 0) throw RecipeError(fmt::format("perplexity: none of the {} samples has a supervised token; check data.loss", samples.size()));
+  if (sum.weight == 0)
+    throw RecipeError(fmt::format(
+        "perplexity: none of the {} samples has a supervised token; check data.loss", samples.size()));
   for (const auto& sample : samples)
     for (size_t i = 1; i < sample.tokens.size(); ++i)
-      if (sample.weights[i] != 0) sum.bytes += sample.weights[i] * static_cast<double>(subject.tokenizer.token_bytes(sample.tokens[i]).size());
+      if (sample.weights[i] != 0)
+        sum.bytes +=
+            sample.weights[i] * static_cast<double>(subject.tokenizer.token_bytes(sample.tokens[i]).size());
   return sum;
 }
 
-TaskResult perplexity_task(const Subject& subject, const std::vector<Sample>& samples, const std::string& name) {
+TaskResult perplexity_task(const Subject& subject, const std::vector<Sample>& samples,
+                           const std::string& name) {
   const auto sum = measure_perplexity(subject, samples);
   TaskResult result{name, "perplexity", {}, {}, static_cast<int64_t>(samples.size()), sum.tokens, 0};
-  result.metrics = {{"nats_per_token", sum.nats_per_token()}, {"perplexity", sum.perplexity()}, {"token_accuracy", sum.accuracy()}};
+  result.metrics = {{"nats_per_token", sum.nats_per_token()},
+                    {"perplexity", sum.perplexity()},
+                    {"token_accuracy", sum.accuracy()}};
   if (sum.bytes > 0) result.metrics.emplace_back("bits_per_byte", sum.bits_per_byte());
   return result;
 }

@@ -9,21 +9,21 @@
 namespace retort {
 
 struct SampleResult {
-  std::string id;        // of the prompt: file:line
+  std::string id;  // of the prompt: file:line
   std::string expected, got;
-  double score = 0;      // the task's first metric for this sample
+  double score = 0;  // the task's first metric for this sample
 };
 
 struct TaskResult {
-  std::string task;                                      // EvalTaskSpec::label()
+  std::string task;  // EvalTaskSpec::label()
   std::string kind;
-  std::vector<std::pair<std::string, double>> metrics;   // in the order they are to be shown
+  std::vector<std::pair<std::string, double>> metrics;  // in the order they are to be shown
   std::vector<SampleResult> samples;
-  int64_t count = 0;                                     // samples
-  int64_t tokens = 0;                                    // computed or generated, whatever the task is about
+  int64_t count = 0;   // samples
+  int64_t tokens = 0;  // computed or generated, whatever the task is about
   double seconds = 0;
 
-  const double* metric(std::string_view name) const {    // nullptr when there is none
+  const double* metric(std::string_view name) const {  // nullptr when there is none
     for (const auto& [key, value] : metrics)
       if (key == name) return &value;
     return nullptr;

@@ -24,14 +24,18 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
   if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
   int64_t most_rows = 0;
   for (const auto& forest : forests) most_rows = std::max(most_rows, forest.size());
-  CommonPrefix prefix(subject, shared > 0 ? std::span(samples[0].tokens).first(static_cast<size_t>(shared)) : std::span<const int32_t>(), most_rows);
+  CommonPrefix prefix(subject,
+                      shared > 0 ? std::span(samples[0].tokens).first(static_cast<size_t>(shared))
+                                 : std::span<const int32_t>(),
+                      most_rows);
   std::vector<Scores> scores(forests.size());
   run_workers(threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
     leave_if_stopped("evaluating");
     if (forests[i].targets.empty()) return;
     const auto asked = asked_rows(forests[i]);
     const auto [hidden, pass] = prefix.hidden(forests[i], asked.rows);
-    scores[i] = score_targets(hidden, pass.rows.defined() ? asked.targets : forests[i].targets, subject.model.head, pass);
+    scores[i] = score_targets(hidden, pass.rows.defined() ? asked.targets : forests[i].targets,
+                              subject.model.head, pass);
   });
   std::vector<SampleLikelihood> sums(samples.size());
   for (size_t i = 0; i < forests.size(); ++i) {  // in forest order, whatever thread was first

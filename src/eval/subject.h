@@ -9,21 +9,21 @@ namespace retort {
 struct Subject {
   const Model& model;
   const Tokenizer& tokenizer;
-  const ChatTemplate* chat = nullptr;          // nullptr: prompts are plain text
+  const ChatTemplate* chat = nullptr;  // nullptr: prompts are plain text
   at::ScalarType compute = at::kFloat;
-  int64_t threads = 0;                         // 0 = all
-  int64_t row_tokens = 1024;                   // rows of one pass
-  int64_t batch = 32;                          // answers generated together
-  std::string kv = "auto";                     // how caches are held: kv_type()
+  int64_t threads = 0;        // 0 = all
+  int64_t row_tokens = 1024;  // rows of one pass
+  int64_t batch = 32;         // answers generated together
+  std::string kv = "auto";    // how caches are held: kv_type()
 };
 
-// Log-probability (nats) of every supervised token of every sample, summed with the samples' weights, over forests that
-// share what the samples share.
+// Log-probability (nats) of every supervised token of every sample, summed with the samples' weights, over
+// forests that share what the samples share.
 struct SampleLikelihood {
-  double log_probability = 0;   // sum of w log p
-  double weight = 0;            // sum of w
-  int64_t tokens = 0;           // supervised tokens
-  int64_t correct = 0;          // of them the arg max
+  double log_probability = 0;  // sum of w log p
+  double weight = 0;           // sum of w
+  int64_t tokens = 0;          // supervised tokens
+  int64_t correct = 0;         // of them the arg max
 };
 std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples);
 

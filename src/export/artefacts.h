@@ -1,5 +1,5 @@
-// The files that a trained model becomes. Each function writes atomically, streams (no full copy of the model in memory) and throws
-// Failure when the disk does not take it.
+// The files that a trained model becomes. Each function writes atomically, streams (no full copy of the model
+// in memory) and throws Failure when the disk does not take it.
 #pragma once
 #include <filesystem>
 #include <string>
@@ -13,28 +13,34 @@ namespace retort {
 
 // What one writer made, for the report and the manifest.
 struct Artefact {
-  std::string kind;                   // "gguf", "safetensors", "peft", "gguf-adapter"
-  std::string label;                  // "Q4_K_M", "bf16", "LoRA"
-  std::filesystem::path path;         // a file or a folder
-  uint64_t bytes = 0;                 // on disk
-  std::vector<std::string> fallbacks; // "2 tensors of 576 columns: Q4_K -> Q5_0 (61.0% of the parameters)"
-  double delta_error = 0;             // largest share of an adapter's update that rounding to this type lost; 0 without adapters
+  std::string kind;                    // "gguf", "safetensors", "peft", "gguf-adapter"
+  std::string label;                   // "Q4_K_M", "bf16", "LoRA"
+  std::filesystem::path path;          // a file or a folder
+  uint64_t bytes = 0;                  // on disk
+  std::vector<std::string> fallbacks;  // "2 tensors of 576 columns: Q4_K -> Q5_0 (61.0% of the parameters)"
+  double delta_error =
+      0;  // largest share of an adapter's update that rounding to this type lost; 0 without adapters
 };
 
-// GGUF v3 with the tokenizer, the chat template, special tokens and general.* keys; types by llama.cpp's mixture rules.
-// fallback = false: FormatError naming the first tensor whose rows no block of its type fits.
-Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture, bool fallback, int64_t threads);
+// GGUF v3 with the tokenizer, the chat template, special tokens and general.* keys; types by llama.cpp's
+// mixture rules. fallback = false: FormatError naming the first tensor whose rows no block of its type fits.
+Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture,
+                          bool fallback, int64_t threads);
 
 // config.json, generation_config.json, tokenizer files and safetensors shards of `type` (f32, f16, bf16).
-Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loaded, WeightType type, uint64_t shard_bytes, int64_t threads);
+Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loaded, WeightType type,
+                         uint64_t shard_bytes, int64_t threads);
 
 // PEFT's adapter_config.json and adapter_model.safetensors (fp32).
-Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded, const AdapterSpec& spec);
+Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,
+                            const AdapterSpec& spec);
 
-// The adapter for llama.cpp's --lora. RecipeError for DoRA and modules_to_save, which GGUF adapters cannot say.
+// The adapter for llama.cpp's --lora. RecipeError for DoRA and modules_to_save, which GGUF adapters cannot
+// say.
 Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& loaded, const AdapterSpec& spec);
 
 // An Ollama Modelfile beside a .gguf: FROM, the template's stop words, generation defaults.
-void write_modelfile(const std::filesystem::path& file, const std::filesystem::path& gguf, const LoadedModel& loaded);
+void write_modelfile(const std::filesystem::path& file, const std::filesystem::path& gguf,
+                     const LoadedModel& loaded);
 
 }  // namespace retort

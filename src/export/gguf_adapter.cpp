@@ -15,25 +15,33 @@ using Tensors = std::vector<Tensor>;
 TensorSource float_tensor(std::string name, const Tensor& values) {
   const auto owned = values.detach().to(at::kFloat).contiguous();
   return {std::move(name), WeightType::f32, owned.sizes().vec(), [owned](const auto& sink) {
-            sink(std::as_bytes(std::span(owned.template const_data_ptr<float>(), static_cast<size_t>(owned.numel()))));
+            sink(std::as_bytes(
+                std::span(owned.template const_data_ptr<float>(), static_cast<size_t>(owned.numel()))));
           }};
 }
 
 }  // namespace
 
-// llama.cpp scales by adapter.lora.alpha / rank and has no rsLoRA flag, so alpha is written as scaling * rank.
+// llama.cpp scales by adapter.lora.alpha / rank and has no rsLoRA flag, so alpha is written as scaling *
+// rank.
 Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& loaded, const AdapterSpec& spec) {
-  if (spec.kind == "dora") throw RecipeError("export.gguf_adapter: a GGUF adapter holds LoRA only, this one is DoRA; set export.gguf_adapter: false and deploy the merged model");
+  if (spec.kind == "dora")
+    throw RecipeError(
+        "export.gguf_adapter: a GGUF adapter holds LoRA only, this one is DoRA; set export.gguf_adapter: "
+        "false and deploy the merged model");
   if (!spec.modules_to_save.empty())
-    throw RecipeError("export.gguf_adapter: a GGUF adapter cannot hold adapter.modules_to_save; set export.gguf_adapter: false and deploy the merged model");
+    throw RecipeError(
+        "export.gguf_adapter: a GGUF adapter cannot hold adapter.modules_to_save; set export.gguf_adapter: "
+        "false and deploy the merged model");
   auto& model = *loaded.model;
   std::vector<TensorSource> sources;
   double alpha = 0;
-  std::map<std::string, std::pair<Tensors, Tensors>> experts;   // of all of a layer: A and B of each, in order
+  std::map<std::string, std::pair<Tensors, Tensors>> experts;  // of all of a layer: A and B of each, in order
   for (const auto* layer : model.linears()) {
     if (!layer->adapter) continue;
     const auto gguf = gguf_tensor(model.config, layer->name + ".weight");
-    if (!gguf) throw FormatError(fmt::format("{}: GGUF has no name for layer '{}'", file.string(), layer->name));
+    if (!gguf)
+      throw FormatError(fmt::format("{}: GGUF has no name for layer '{}'", file.string(), layer->name));
     alpha = layer->adapter->scaling * static_cast<double>(layer->adapter->a.size(0));
     if (gguf->expert >= 0) {
       auto& [as, bs] = experts[gguf->name];
@@ -43,17 +51,20 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
     }
     sources.push_back(float_tensor(gguf->name + ".lora_a", layer->adapter->a));
     auto b = layer->adapter->b.detach();
-    if (gguf->permuted_heads > 0) {   // B's rows are output rows, which GGUF interleaves
+    if (gguf->permuted_heads > 0) {  // B's rows are output rows, which GGUF interleaves
       auto permuted = at::empty_like(b);
-      for (int64_t row = 0; row < b.size(0); ++row) permuted[row].copy_(b[hf_row_of(row, gguf->permuted_heads, b.size(0))]);
+      for (int64_t row = 0; row < b.size(0); ++row)
+        permuted[row].copy_(b[hf_row_of(row, gguf->permuted_heads, b.size(0))]);
       b = permuted;
     }
     sources.push_back(float_tensor(gguf->name + ".lora_b", b));
   }
   for (const auto& [name, parts] : experts) {
     if (static_cast<int64_t>(parts.first.size()) != model.config.experts)
-      throw RecipeError(fmt::format("export.gguf_adapter: {} of {} experts of {} have an adapter, and a GGUF adapter holds all of them; set export.gguf_adapter: false and deploy the merged model",
-                                    parts.first.size(), model.config.experts, name));
+      throw RecipeError(
+          fmt::format("export.gguf_adapter: {} of {} experts of {} have an adapter, and a GGUF adapter holds "
+                      "all of them; set export.gguf_adapter: false and deploy the merged model",
+                      parts.first.size(), model.config.experts, name));
     sources.push_back(float_tensor(name + ".lora_a", at::stack(parts.first)));
     sources.push_back(float_tensor(name + ".lora_b", at::stack(parts.second)));
   }

@@ -19,9 +19,11 @@ void add_tokenizer(Metadata& metadata, const LoadedModel& loaded) {
   metadata.emplace_back("tokenizer.ggml.model", vocabulary.model);
   if (!vocabulary.pre.empty()) metadata.emplace_back("tokenizer.ggml.pre", vocabulary.pre);
   metadata.emplace_back("tokenizer.ggml.tokens", GgufArray(std::move(vocabulary.tokens)));
-  if (!vocabulary.scores.empty()) metadata.emplace_back("tokenizer.ggml.scores", GgufArray(std::move(vocabulary.scores)));
+  if (!vocabulary.scores.empty())
+    metadata.emplace_back("tokenizer.ggml.scores", GgufArray(std::move(vocabulary.scores)));
   metadata.emplace_back("tokenizer.ggml.token_type", GgufArray(std::move(vocabulary.token_types)));
-  if (!vocabulary.merges.empty()) metadata.emplace_back("tokenizer.ggml.merges", GgufArray(std::move(vocabulary.merges)));
+  if (!vocabulary.merges.empty())
+    metadata.emplace_back("tokenizer.ggml.merges", GgufArray(std::move(vocabulary.merges)));
   const auto id = [&](const char* key, const std::optional<int32_t>& value) {
     if (value) metadata.emplace_back(key, static_cast<uint32_t>(*value));
   };
@@ -31,23 +33,27 @@ void add_tokenizer(Metadata& metadata, const LoadedModel& loaded) {
   id("tokenizer.ggml.padding_token_id", vocabulary.pad);
   if (vocabulary.add_bos) metadata.emplace_back("tokenizer.ggml.add_bos_token", *vocabulary.add_bos);
   if (vocabulary.add_eos) metadata.emplace_back("tokenizer.ggml.add_eos_token", *vocabulary.add_eos);
-  if (vocabulary.add_space_prefix) metadata.emplace_back("tokenizer.ggml.add_space_prefix", *vocabulary.add_space_prefix);
-  if (!loaded.chat_template_source.empty()) metadata.emplace_back("tokenizer.chat_template", loaded.chat_template_source);
+  if (vocabulary.add_space_prefix)
+    metadata.emplace_back("tokenizer.ggml.add_space_prefix", *vocabulary.add_space_prefix);
+  if (!loaded.chat_template_source.empty())
+    metadata.emplace_back("tokenizer.chat_template", loaded.chat_template_source);
 }
 
 // One tensor's rows in GGUF's order: q and k of arch llama are interleaved inside each head.
 Tensor rows_in_gguf_order(const MergedTensor& tensor, const GgufTensor& gguf, int64_t first, int64_t count) {
   auto values = [&] {
     if (gguf.permuted_heads == 0) return tensor.rows(first, count);
-    if (tensor.shape.size() == 1) {   // a bias: permute its elements
+    if (tensor.shape.size() == 1) {  // a bias: permute its elements
       const auto all = tensor.rows(0, 1);
       auto permuted = at::empty_like(all);
       for (int64_t i = 0; i < tensor.row_length(); ++i)
-        permuted.data_ptr<float>()[i] = all.const_data_ptr<float>()[hf_row_of(i, gguf.permuted_heads, tensor.row_length())];
+        permuted.data_ptr<float>()[i] =
+            all.const_data_ptr<float>()[hf_row_of(i, gguf.permuted_heads, tensor.row_length())];
       return permuted;
     }
     std::vector<int64_t> wanted;
-    for (int64_t i = 0; i < count; ++i) wanted.push_back(hf_row_of(first + i, gguf.permuted_heads, tensor.row_count()));
+    for (int64_t i = 0; i < count; ++i)
+      wanted.push_back(hf_row_of(first + i, gguf.permuted_heads, tensor.row_count()));
     const auto [low, high] = std::minmax_element(wanted.begin(), wanted.end());
     const auto from = *low;
     const auto some = tensor.rows(from, *high + 1 - from);
@@ -68,10 +74,11 @@ std::vector<FileTensor> gguf_stacks(const std::filesystem::path& file, Model& mo
   std::map<std::string, size_t> places;
   for (auto& tensor : merged_tensors(model)) {
     auto gguf = gguf_tensor(model.config, tensor.name);
-    if (!gguf) throw FormatError(fmt::format("{}: GGUF has no name for tensor '{}'", file.string(), tensor.name));
+    if (!gguf)
+      throw FormatError(fmt::format("{}: GGUF has no name for tensor '{}'", file.string(), tensor.name));
     const auto [place, is_new] = places.try_emplace(gguf->name, stacks.size());
     if (is_new) stacks.push_back({std::move(*gguf), {}});
-    stacks[place->second].parts.push_back(std::move(tensor));   // experts come in order
+    stacks[place->second].parts.push_back(std::move(tensor));  // experts come in order
   }
   return stacks;
 }
@@ -80,7 +87,10 @@ std::vector<FileTensor> gguf_stacks(const std::filesystem::path& file, Model& mo
 void add_rope_tensors(const ModelConfig& config, std::vector<TensorSource>& sources) {
   const auto add = [&](const char* name, const std::vector<double>& values) {
     const std::vector<float> floats(values.begin(), values.end());
-    sources.push_back({name, WeightType::f32, {static_cast<int64_t>(floats.size())}, [floats](const auto& sink) { sink(std::as_bytes(std::span(floats))); }});
+    sources.push_back(
+        {name, WeightType::f32, {static_cast<int64_t>(floats.size())}, [floats](const auto& sink) {
+           sink(std::as_bytes(std::span(floats)));
+         }});
   };
   if (config.rope.scaling == RopeScaling::llama3 || !config.rope.frequency_divisors.empty())
     add("rope_freqs.weight", rotary_divisors(config.rope, config.head_dim, config.context));
@@ -91,17 +101,22 @@ void add_rope_tensors(const ModelConfig& config, std::vector<TensorSource>& sour
 }
 
 // "2 tensors Q4_K -> Q5_0, 61.0% of the parameters"
-std::vector<std::string> describe_fallbacks(const std::map<std::pair<WeightType, WeightType>, std::pair<int64_t, int64_t>>& seen, int64_t parameters) {
+std::vector<std::string> describe_fallbacks(
+    const std::map<std::pair<WeightType, WeightType>, std::pair<int64_t, int64_t>>& seen,
+    int64_t parameters) {
   std::vector<std::string> lines;
   for (const auto& [types, counts] : seen)
-    lines.push_back(fmt::format("{} tensors {} -> {}, {:.1f}% of the parameters", counts.first, type_info(types.first).name, type_info(types.second).name,
-                                100.0 * static_cast<double>(counts.second) / static_cast<double>(parameters)));
+    lines.push_back(
+        fmt::format("{} tensors {} -> {}, {:.1f}% of the parameters", counts.first,
+                    type_info(types.first).name, type_info(types.second).name,
+                    100.0 * static_cast<double>(counts.second) / static_cast<double>(parameters)));
   return lines;
 }
 
 }  // namespace
 
-Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture, bool fallback, int64_t threads) {
+Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture,
+                          bool fallback, int64_t threads) {
   auto& model = *loaded.model;
   const auto& config = model.config;
   Artefact artefact{"gguf", std::string(mixture.name), file, 0, {}, 0};
@@ -111,7 +126,8 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
   add_tokenizer(metadata, loaded);
 
   const auto architecture = gguf_architecture(config);
-  const MixtureModel facts{architecture, config.layers, config.heads, config.kv_heads, config.experts, config.tied_head};
+  const MixtureModel facts{architecture,    config.layers,  config.heads,
+                           config.kv_heads, config.experts, config.tied_head};
   std::vector<TensorSource> sources;
   std::map<std::pair<WeightType, WeightType>, std::pair<int64_t, int64_t>> fell_back;
   int64_t parameters = 0;
@@ -127,24 +143,29 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
     const auto wanted = preferred_type(mixture, facts, {gguf.name, whole});
     if (wanted != type) {
       if (!fallback)
-        throw RecipeError(fmt::format("export.fallback: {} has rows of {} elements, not a multiple of {}'s block of {}; set export.fallback: true to store it as {}", gguf.name,
-                                      row_length, type_info(wanted).name, type_info(wanted).block_elements, type_info(type).name));
+        throw RecipeError(
+            fmt::format("export.fallback: {} has rows of {} elements, not a multiple of {}'s block of {}; "
+                        "set export.fallback: true to store it as {}",
+                        gguf.name, row_length, type_info(wanted).name, type_info(wanted).block_elements,
+                        type_info(type).name));
       auto& [tensors, count] = fell_back[{wanted, type}];
       ++tensors;
       count += elements;
     }
     const auto row_size = *row_bytes(type, static_cast<uint64_t>(row_length));
-    sources.push_back({gguf.name, type, whole, [=](const auto& sink) {
-                         for (const auto& tensor : stack.parts) {
-                           const auto encode = [&](int64_t first, int64_t count) {
-                             const auto values = rows_in_gguf_order(tensor, stack.gguf, first, count).contiguous();
-                             Bytes encoded(static_cast<size_t>(count) * row_size);
-                             quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count, row_length);
-                             return encoded;
-                           };
-                           encode_in_order(tensor.row_count(), rows_per_chunk(row_length), threads, encode, sink);
-                         }
-                       }});
+    sources.push_back(
+        {gguf.name, type, whole, [=](const auto& sink) {
+           for (const auto& tensor : stack.parts) {
+             const auto encode = [&](int64_t first, int64_t count) {
+               const auto values = rows_in_gguf_order(tensor, stack.gguf, first, count).contiguous();
+               Bytes encoded(static_cast<size_t>(count) * row_size);
+               quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count,
+                             row_length);
+               return encoded;
+             };
+             encode_in_order(tensor.row_count(), rows_per_chunk(row_length), threads, encode, sink);
+           }
+         }});
   }
   artefact.fallbacks = describe_fallbacks(fell_back, parameters);
   add_rope_tensors(config, sources);

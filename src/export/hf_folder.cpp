@@ -9,7 +9,8 @@
 
 namespace retort {
 
-Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loaded, WeightType type, uint64_t shard_bytes, int64_t threads) {
+Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loaded, WeightType type,
+                         uint64_t shard_bytes, int64_t threads) {
   auto& model = *loaded.model;
   AtomicFolder staged(target);
   const auto& folder = staged.path();
@@ -20,17 +21,21 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
                          const auto encode = [&](int64_t first, int64_t count) {
                            const auto values = tensor.rows(first, count);
                            Bytes encoded(static_cast<size_t>(count) * row_size);
-                           quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count, tensor.row_length());
+                           quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count,
+                                         tensor.row_length());
                            return encoded;
                          };
-                         encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), threads, encode, sink);
+                         encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), threads,
+                                         encode, sink);
                        }});
   }
   write_safetensors_folder(folder, sources, shard_bytes);
   write_tokenizer_folder(*loaded.tokenizer, folder, loaded.chat_template_source);
   Json generation = {{"_from_model_config", true}};
   if (model.config.bos) generation["bos_token_id"] = *model.config.bos;
-  if (!model.config.eos.empty()) generation["eos_token_id"] = model.config.eos.size() == 1 ? Json(model.config.eos.front()) : Json(model.config.eos);
+  if (!model.config.eos.empty())
+    generation["eos_token_id"] =
+        model.config.eos.size() == 1 ? Json(model.config.eos.front()) : Json(model.config.eos);
   if (model.config.pad) generation["pad_token_id"] = *model.config.pad;
   write_text(folder / "generation_config.json", generation.dump(2) + "\n");
   auto config = hf_config_json(model.config);
@@ -39,8 +44,10 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   staged.commit();
 
   Artefact artefact{"safetensors", std::string(type_info(type).name), target, 0, {}, 0};
-  for (const auto& entry : std::filesystem::directory_iterator(target)) artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
-  for (const auto* layer : model.linears()) artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));
+  for (const auto& entry : std::filesystem::directory_iterator(target))
+    artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
+  for (const auto* layer : model.linears())
+    artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));
   return artefact;
 }
 

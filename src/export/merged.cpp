@@ -13,10 +13,14 @@ namespace retort {
 namespace {
 
 MergedTensor vector_tensor(std::string name, const Tensor& values) {
-  if (values.dim() == 2) {   // a router
-    return {std::move(name), values.sizes().vec(), [values](int64_t first, int64_t count) { return values.detach().narrow(0, first, count).to(at::kFloat).contiguous(); }};
+  if (values.dim() == 2) {  // a router
+    return {std::move(name), values.sizes().vec(), [values](int64_t first, int64_t count) {
+              return values.detach().narrow(0, first, count).to(at::kFloat).contiguous();
+            }};
   }
-  return {std::move(name), values.sizes().vec(), [values](int64_t, int64_t) { return values.detach().to(at::kFloat).reshape({1, -1}).contiguous(); }};
+  return {std::move(name), values.sizes().vec(), [values](int64_t, int64_t) {
+            return values.detach().to(at::kFloat).reshape({1, -1}).contiguous();
+          }};
 }
 
 MergedTensor matrix_tensor(std::string name, const Weight& weight) {
@@ -31,7 +35,9 @@ std::vector<MergedTensor> merged_tensors(Model& model) {
   std::vector<MergedTensor> tensors;
   tensors.push_back(matrix_tensor("model.embed_tokens.weight", model.embedding));
   for (const auto* layer : model.linears()) {
-    tensors.push_back({layer->name + ".weight", {layer->weight.rows, layer->weight.columns}, [layer](int64_t first, int64_t count) {
+    tensors.push_back({layer->name + ".weight",
+                       {layer->weight.rows, layer->weight.columns},
+                       [layer](int64_t first, int64_t count) {
                          return merged_rows(*layer, first, count).detach().contiguous();
                        }});
     if (layer->bias.defined()) tensors.push_back(vector_tensor(layer->name + ".bias", layer->bias));
@@ -41,13 +47,14 @@ std::vector<MergedTensor> merged_tensors(Model& model) {
   return tensors;
 }
 
-void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads, const std::function<Bytes(int64_t first, int64_t count)>& encode,
+void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads,
+                     const std::function<Bytes(int64_t first, int64_t count)>& encode,
                      const std::function<void(std::span<const std::byte>)>& sink) {
   OrderedWork work(threads, static_cast<size_t>(kChunksAThread * threads));
   for (int64_t first = 0; first < rows; first += chunk_rows) {
     leave_if_stopped("exporting");
     work.add([&, first]() -> OrderedWork::Later {
-      if (threads > 1) at::set_num_threads(1);   // of this thread
+      if (threads > 1) at::set_num_threads(1);  // of this thread
       auto encoded = std::make_shared<const Bytes>(encode(first, std::min(chunk_rows, rows - first)));
       return [&sink, encoded] { sink(*encoded); };
     });

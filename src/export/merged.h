@@ -1,5 +1,5 @@
-// The trained model as a list of tensors under its checkpoint's names, adapters folded in, produced row by row in fp32:
-// every writer rounds once, from these.
+// The trained model as a list of tensors under its checkpoint's names, adapters folded in, produced row by
+// row in fp32: every writer rounds once, from these.
 #pragma once
 #include <cstddef>
 #include <functional>
@@ -14,7 +14,8 @@ namespace retort {
 struct MergedTensor {
   std::string name;            // Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
   std::vector<int64_t> shape;  // [rows, columns] or [n]
-  // Rows [first, first + count) as contiguous fp32 [count, columns]; a vector is one row. Safe to call from several threads.
+  // Rows [first, first + count) as contiguous fp32 [count, columns]; a vector is one row. Safe to call from
+  // several threads.
   std::function<Tensor(int64_t first, int64_t count)> rows;
 
   int64_t row_count() const { return shape.size() == 1 ? 1 : shape.front(); }
@@ -24,14 +25,17 @@ struct MergedTensor {
 // Embedding, linear layers, norms, head (absent when tied). The model must outlive the list.
 std::vector<MergedTensor> merged_tensors(Model& model);
 
-// Encodes rows [0, rows) chunk by chunk on `threads` threads and hands the chunks to `sink` in order, in the caller's thread; at most
-// kChunksAThread chunks a thread are in memory.
+// Encodes rows [0, rows) chunk by chunk on `threads` threads and hands the chunks to `sink` in order, in the
+// caller's thread; at most kChunksAThread chunks a thread are in memory.
 constexpr int64_t kChunksAThread = 4;
 using Bytes = std::vector<std::byte>;
-void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads, const std::function<Bytes(int64_t first, int64_t count)>& encode,
+void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads,
+                     const std::function<Bytes(int64_t first, int64_t count)>& encode,
                      const std::function<void(std::span<const std::byte>)>& sink);
 
 // Rows of a chunk so that it holds about 256 KiB of fp32: small matrices keep all threads busy too.
-inline int64_t rows_per_chunk(int64_t row_length) { return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(1, row_length)); }
+inline int64_t rows_per_chunk(int64_t row_length) {
+  return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(1, row_length));
+}
 
 }  // namespace retort

@@ -7,7 +7,8 @@
 
 namespace retort {
 
-Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded, const AdapterSpec& spec) {
+Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,
+                            const AdapterSpec& spec) {
   PeftConfig config;
   config.base_model_name_or_path = loaded.path.filename().string();
   config.r = spec.rank;
@@ -19,16 +20,20 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   for (const auto* layer : loaded.model->linears()) {
     if (!layer->adapter) continue;
     const auto last = layer->name.substr(layer->name.rfind('.') + 1);
-    if (std::find(config.target_modules.begin(), config.target_modules.end(), last) == config.target_modules.end()) config.target_modules.push_back(last);
+    if (std::find(config.target_modules.begin(), config.target_modules.end(), last) ==
+        config.target_modules.end())
+      config.target_modules.push_back(last);
   }
   std::vector<TensorSource> sources;
   for (const auto& trainable : trainables(*loaded.model)) {
     const auto values = trainable.tensor->detach().to(at::kFloat).contiguous();
     sources.push_back({trainable.name, WeightType::f32, values.sizes().vec(), [values](const auto& sink) {
-                         sink(std::as_bytes(std::span(values.template const_data_ptr<float>(), static_cast<size_t>(values.numel()))));
+                         sink(std::as_bytes(std::span(values.template const_data_ptr<float>(),
+                                                      static_cast<size_t>(values.numel()))));
                        }});
   }
-  if (sources.empty()) throw RecipeError("export.adapter: the model has no adapter to write; set export.adapter: false");
+  if (sources.empty())
+    throw RecipeError("export.adapter: the model has no adapter to write; set export.adapter: false");
   AtomicFolder staged(folder);
   write_peft_folder(staged.path(), config, sources, {{kBaseHashKey, loaded.sha256.get()}});
   staged.commit();

@@ -1,5 +1,6 @@
-// A trie over the samples of one optimizer step. Samples are sorted by their tokens, so that those with a common prefix
-// stand together; each forest takes a run of them within its budget, and its trie is cut into segments recursively.
+// A trie over the samples of one optimizer step. Samples are sorted by their tokens, so that those with a
+// common prefix stand together; each forest takes a run of them within its budget, and its trie is cut into
+// segments recursively.
 #include <algorithm>
 #include <numeric>
 #include <stdexcept>
@@ -19,10 +20,12 @@ int64_t shared_rows(const Sample& a, const Sample& b) {
 
 class Trie {
  public:
-  Trie(const std::vector<Sample>& samples, int64_t shortest_shared) : samples_(samples), shortest_(std::max<int64_t>(1, shortest_shared)) {}
+  Trie(const std::vector<Sample>& samples, int64_t shortest_shared)
+      : samples_(samples), shortest_(std::max<int64_t>(1, shortest_shared)) {}
 
   // Adds samples order[first, last), which agree on their first `depth` rows, below `parent`.
-  void grow(Forest& forest, const std::vector<int64_t>& order, int64_t first, int64_t last, int64_t depth, int32_t parent) {
+  void grow(Forest& forest, const std::vector<int64_t>& order, int64_t first, int64_t last, int64_t depth,
+            int32_t parent) {
     while (first < last) {
       int64_t end = first + 1;
       int64_t common = rows_of(samples_[order[first]]);
@@ -57,7 +60,8 @@ class Trie {
     const auto& [tokens, weights, id] = samples_[sample];
     for (int64_t row = from; row < to; ++row)
       if (weights[row + 1] != 0)
-        forest.targets.push_back({forest.segments[segment].begin + static_cast<int32_t>(row - from), tokens[row + 1], weights[row + 1], static_cast<int32_t>(sample)});
+        forest.targets.push_back({forest.segments[segment].begin + static_cast<int32_t>(row - from),
+                                  tokens[row + 1], weights[row + 1], static_cast<int32_t>(sample)});
   }
 
   const std::vector<Sample>& samples_;
@@ -66,13 +70,16 @@ class Trie {
 
 }  // namespace
 
-std::vector<Forest> build_forests(const std::vector<Sample>& samples, int64_t budget_rows, int64_t shortest_shared, Saving* saving) {
+std::vector<Forest> build_forests(const std::vector<Sample>& samples, int64_t budget_rows,
+                                  int64_t shortest_shared, Saving* saving) {
   std::vector<int64_t> order;
   for (size_t i = 0; i < samples.size(); ++i) {
-    if (samples[i].tokens.size() != samples[i].weights.size()) throw std::logic_error("a sample has one weight a token");
+    if (samples[i].tokens.size() != samples[i].weights.size())
+      throw std::logic_error("a sample has one weight a token");
     if (samples[i].tokens.size() >= 2) order.push_back(static_cast<int64_t>(i));
   }
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return samples[a].tokens < samples[b].tokens; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return samples[a].tokens < samples[b].tokens; });
   const auto shortest = std::max<int64_t>(1, shortest_shared);
 
   std::vector<Forest> forests;

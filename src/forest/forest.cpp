@@ -6,10 +6,12 @@ namespace retort {
 
 int32_t Forest::add_segment(const std::vector<int32_t>& segment_tokens, int32_t parent) {
   if (segment_tokens.empty()) throw std::logic_error("a segment has at least one token");
-  if (parent >= static_cast<int32_t>(segments.size())) throw std::logic_error("a segment's parent comes before it");
+  if (parent >= static_cast<int32_t>(segments.size()))
+    throw std::logic_error("a segment's parent comes before it");
   const auto begin = static_cast<int32_t>(tokens.size());
   const auto length = static_cast<int32_t>(segment_tokens.size());
-  const int32_t depth = parent < 0 ? 0 : segments[parent].depth + segments[parent].end - segments[parent].begin;
+  const int32_t depth =
+      parent < 0 ? 0 : segments[parent].depth + segments[parent].end - segments[parent].begin;
   segments.push_back({begin, begin + length, parent, depth});
   tokens.insert(tokens.end(), segment_tokens.begin(), segment_tokens.end());
   for (int32_t i = 0; i < length; ++i) positions.push_back(depth + i);
@@ -57,13 +59,18 @@ void check_forest(const Forest& forest) {
   int32_t row = 0;
   for (size_t i = 0; i < forest.segments.size(); ++i) {
     const auto& segment = forest.segments[i];
-    if (segment.begin != row || segment.end <= segment.begin) throw std::logic_error("forest: segments tile the rows in order");
-    if (segment.parent >= static_cast<int32_t>(i)) throw std::logic_error("forest: parents come before children");
-    const int32_t depth = segment.parent < 0 ? 0
-        : forest.segments[segment.parent].depth + forest.segments[segment.parent].end - forest.segments[segment.parent].begin;
+    if (segment.begin != row || segment.end <= segment.begin)
+      throw std::logic_error("forest: segments tile the rows in order");
+    if (segment.parent >= static_cast<int32_t>(i))
+      throw std::logic_error("forest: parents come before children");
+    const int32_t depth = segment.parent < 0
+                              ? 0
+                              : forest.segments[segment.parent].depth + forest.segments[segment.parent].end -
+                                    forest.segments[segment.parent].begin;
     if (segment.depth != depth) throw std::logic_error("forest: depth continues the parent");
     for (int32_t r = segment.begin; r < segment.end; ++r)
-      if (forest.positions[r] != depth + r - segment.begin) throw std::logic_error("forest: position is depth");
+      if (forest.positions[r] != depth + r - segment.begin)
+        throw std::logic_error("forest: position is depth");
     row = segment.end;
   }
   if (row != forest.size()) throw std::logic_error("forest: segments cover all rows");

@@ -16,7 +16,8 @@ class ListedSamples : public SampleStorage {
 
 }  // namespace
 
-Samples::Samples(std::vector<Sample> list) : storage_(std::make_shared<ListedSamples>(std::move(list))), size_(storage_->size()) {}
+Samples::Samples(std::vector<Sample> list)
+    : storage_(std::make_shared<ListedSamples>(std::move(list))), size_(storage_->size()) {}
 
 std::vector<Sample> Samples::list(size_t first, size_t end) const {
   std::vector<Sample> some;

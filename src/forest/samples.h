@@ -1,5 +1,5 @@
-// Samples by number, wherever they lie: a list in memory, packed, or in a file that is read sample by sample. Steps and forests take the
-// few they need out of it.
+// Samples by number, wherever they lie: a list in memory, packed, or in a file that is read sample by sample.
+// Steps and forests take the few they need out of it.
 #pragma once
 #include <cstddef>
 #include <initializer_list>
@@ -16,18 +16,20 @@ class SampleStorage {
  public:
   virtual ~SampleStorage() = default;
   virtual size_t size() const = 0;
-  virtual Sample read(size_t index) const = 0;         // by any thread
-  virtual int64_t tokens(size_t index) const = 0;      // how many it has, without reading it
+  virtual Sample read(size_t index) const = 0;     // by any thread
+  virtual int64_t tokens(size_t index) const = 0;  // how many it has, without reading it
 };
 
 // A range of a storage. Copies share it, and it never changes.
 class Samples {
  public:
   Samples() = default;
-  Samples(std::vector<Sample> list);   // implicit: a list of samples is samples
+  Samples(std::vector<Sample> list);  // implicit: a list of samples is samples
   Samples(std::initializer_list<Sample> list) : Samples(std::vector<Sample>(list)) {}
-  explicit Samples(std::shared_ptr<const SampleStorage> storage) : storage_(std::move(storage)), size_(storage_->size()) {}
-  Samples(std::shared_ptr<const SampleStorage> storage, size_t first, size_t size) : storage_(std::move(storage)), first_(first), size_(size) {}
+  explicit Samples(std::shared_ptr<const SampleStorage> storage)
+      : storage_(std::move(storage)), size_(storage_->size()) {}
+  Samples(std::shared_ptr<const SampleStorage> storage, size_t first, size_t size)
+      : storage_(std::move(storage)), first_(first), size_(size) {}
 
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }

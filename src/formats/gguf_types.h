@@ -9,11 +9,12 @@ namespace retort {
 constexpr uint32_t kGgufArray = 9;
 constexpr uint32_t kGgufAlignment = 32;
 
-constexpr bool valid_gguf_alignment(uint64_t alignment) { return std::has_single_bit(alignment) && alignment >= 8 && alignment <= 65536; }
+constexpr bool valid_gguf_alignment(uint64_t alignment) {
+  return std::has_single_bit(alignment) && alignment >= 8 && alignment <= 65536;
+}
 
 // Calls `use` with a value of the C++ type behind a scalar type id; false when the id is not a scalar's.
-template <class Use>
-bool with_gguf_type(uint32_t id, Use&& use) {
+template <class Use> bool with_gguf_type(uint32_t id, Use&& use) {
   switch (id) {
     case 0: use(uint8_t{}); return true;
     case 1: use(int8_t{}); return true;
@@ -32,8 +33,7 @@ bool with_gguf_type(uint32_t id, Use&& use) {
 }
 
 // The inverse: the id of a scalar's C++ type.
-template <class Scalar>
-uint32_t gguf_type_id() {
+template <class Scalar> uint32_t gguf_type_id() {
   for (uint32_t id = 0; id <= 12; ++id) {
     bool same = false;
     with_gguf_type(id, [&](auto sample) { same = std::is_same_v<decltype(sample), Scalar>; });

@@ -24,8 +24,9 @@ struct Listing {
   WeightFile weights;
   std::map<std::string, Total> types;
   Total all;
-  std::vector<std::pair<std::shared_ptr<const MappedFile>, std::string>> files;   // SHA-256, or "" without hashes
-  std::vector<std::string> tensor_hashes;                                         // empty without
+  std::vector<std::pair<std::shared_ptr<const MappedFile>, std::string>>
+      files;                               // SHA-256, or "" without hashes
+  std::vector<std::string> tensor_hashes;  // empty without
 };
 
 std::string hash_of(std::span<const std::byte> data) {
@@ -44,7 +45,8 @@ Listing list_file(const std::filesystem::path& path, InspectHashes hashes) {
   for (const auto& tensor : listing.weights.tensors) {
     listing.types[std::string(type_info(tensor.type).name)].add(tensor);
     listing.all.add(tensor);
-    if (listing.files.empty() || listing.files.back().first != tensor.file) listing.files.emplace_back(tensor.file, "");
+    if (listing.files.empty() || listing.files.back().first != tensor.file)
+      listing.files.emplace_back(tensor.file, "");
     if (hashes == InspectHashes::files_and_tensors) listing.tensor_hashes.push_back(hash_of(tensor.data));
   }
   if (hashes != InspectHashes::none)
@@ -54,12 +56,12 @@ Listing list_file(const std::filesystem::path& path, InspectHashes hashes) {
 }
 
 const char* value_type(const GgufValue& value) {
-  constexpr const char* kNames[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"};
+  constexpr const char* kNames[] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                    "bool", "string", "array", "u64", "i64", "f64"};
   return kNames[value.index()];
 }
 
-template <class Element>
-std::string shown(const Element& value, size_t longest) {
+template <class Element> std::string shown(const Element& value, size_t longest) {
   if constexpr (std::is_same_v<Element, std::string>) {
     const auto text = printable(value.substr(0, longest));
     return "'" + text + (value.size() > longest ? "...' (" + bytes(value.size()) + ")" : "'");
@@ -93,15 +95,12 @@ std::string shown_value(const GgufValue& value, const InspectOptions& options) {
       value);
 }
 
-template <class Element>
-OrderedJson as_json(const Element& value) {
+template <class Element> OrderedJson as_json(const Element& value) {
   // Bytes that are not UTF-8 (tokens of byte vocabularies) are escaped as in error messages.
   if constexpr (std::is_same_v<Element, std::string>) {
     try {
       static_cast<void>(OrderedJson(value).dump());
-    } catch (const OrderedJson::exception&) {
-      return printable(value);
-    }
+    } catch (const OrderedJson::exception&) { return printable(value); }
   }
   return value;
 }
@@ -115,7 +114,8 @@ OrderedJson value_json(const GgufValue& value, const InspectOptions& options) {
               [&](const auto& elements) {
                 using Element = typename std::decay_t<decltype(elements)>::value_type;
                 OrderedJson first = OrderedJson::array();
-                for (size_t i = 0; i < std::min(elements.size(), options.most_elements); ++i) first.push_back(as_json<Element>(elements[i]));
+                for (size_t i = 0; i < std::min(elements.size(), options.most_elements); ++i)
+                  first.push_back(as_json<Element>(elements[i]));
                 return OrderedJson{{"length", elements.size()}, {"first", first}};
               },
               held);
@@ -141,13 +141,17 @@ std::string json_text(const Listing& listing, const InspectOptions& options) {
   out["metadata"] = OrderedJson::object();
   for (const auto& [key, value] : listing.weights.gguf_metadata)
     out["metadata"][printable(key)] = {{"type", value_type(value)}, {"value", value_json(value, options)}};
-  for (const auto& [key, value] : listing.weights.safetensors_metadata) out["metadata"][printable(key)] = {{"type", "string"}, {"value", value}};
+  for (const auto& [key, value] : listing.weights.safetensors_metadata)
+    out["metadata"][printable(key)] = {{"type", "string"}, {"value", value}};
   out["total"] = total_json(listing.all);
   for (const auto& [type, total] : listing.types) out["types"][type] = total_json(total);
   out["tensors"] = OrderedJson::array();
   for (size_t i = 0; i < listing.weights.tensors.size(); ++i) {
     const auto& tensor = listing.weights.tensors[i];
-    OrderedJson entry = {{"name", as_json(tensor.name)}, {"type", type_info(tensor.type).name}, {"shape", tensor.shape}, {"bytes", tensor.data.size()}};
+    OrderedJson entry = {{"name", as_json(tensor.name)},
+                         {"type", type_info(tensor.type).name},
+                         {"shape", tensor.shape},
+                         {"bytes", tensor.data.size()}};
     if (!listing.tensor_hashes.empty()) entry["sha256"] = listing.tensor_hashes[i];
     out["tensors"].push_back(entry);
   }
@@ -163,21 +167,29 @@ std::string plain_text(const Listing& listing, const InspectOptions& options) {
   }
   const auto metadata = listing.weights.gguf_metadata.size() + listing.weights.safetensors_metadata.size();
   line(fmt::format("\n{} metadata values", metadata));
-  for (const auto& [key, value] : listing.weights.gguf_metadata) line(fmt::format("  {:<44} {:<6} {}", printable(key), value_type(value), shown_value(value, options)));
-  for (const auto& [key, value] : listing.weights.safetensors_metadata) line(fmt::format("  {:<44} {}", printable(key), shown(value, options.longest_value)));
+  for (const auto& [key, value] : listing.weights.gguf_metadata)
+    line(fmt::format("  {:<44} {:<6} {}", printable(key), value_type(value), shown_value(value, options)));
+  for (const auto& [key, value] : listing.weights.safetensors_metadata)
+    line(fmt::format("  {:<44} {}", printable(key), shown(value, options.longest_value)));
 
   size_t widest = 4;
-  for (const auto& tensor : listing.weights.tensors) widest = std::max(widest, std::min<size_t>(printable(tensor.name).size(), 64));
+  for (const auto& tensor : listing.weights.tensors)
+    widest = std::max(widest, std::min<size_t>(printable(tensor.name).size(), 64));
   line(fmt::format("\n{} tensors", listing.weights.tensors.size()));
   for (size_t i = 0; i < listing.weights.tensors.size(); ++i) {
     const auto& tensor = listing.weights.tensors[i];
-    line(fmt::format("  {:<{}} {:<8} {:<18} {:>14}{}", printable(tensor.name), widest, type_info(tensor.type).name, describe_shape(tensor.shape), tensor.data.size(),
+    line(fmt::format("  {:<{}} {:<8} {:<18} {:>14}{}", printable(tensor.name), widest,
+                     type_info(tensor.type).name, describe_shape(tensor.shape), tensor.data.size(),
                      listing.tensor_hashes.empty() ? "" : "  " + listing.tensor_hashes[i]));
   }
-  line(fmt::format("\n  {:<8} {:>8} {:>16} {:>16} {:>12}", "type", "tensors", "parameters", "bytes", "bits/weight"));
+  line(fmt::format("\n  {:<8} {:>8} {:>16} {:>16} {:>12}", "type", "tensors", "parameters", "bytes",
+                   "bits/weight"));
   const auto total_line = [&](const std::string& name, const Total& total) {
-    const double bits = total.parameters == 0 ? 0 : 8.0 * static_cast<double>(total.bytes) / static_cast<double>(total.parameters);
-    line(fmt::format("  {:<8} {:>8} {:>16} {:>16} {:>12.2f}", name, total.tensors, total.parameters, total.bytes, bits));
+    const double bits = total.parameters == 0
+                            ? 0
+                            : 8.0 * static_cast<double>(total.bytes) / static_cast<double>(total.parameters);
+    line(fmt::format("  {:<8} {:>8} {:>16} {:>16} {:>12.2f}", name, total.tensors, total.parameters,
+                     total.bytes, bits));
   };
   for (const auto& [type, total] : listing.types) total_line(type, total);
   total_line("all", listing.all);

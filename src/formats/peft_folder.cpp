@@ -20,57 +20,80 @@ std::optional<std::string> module_before(std::string_view key, std::string_view 
 
 void require_dense(const TensorView& tensor, size_t dimensions, const std::string& file) {
   if (tensor.type != WeightType::f32 && tensor.type != WeightType::f16 && tensor.type != WeightType::bf16)
-    corrupt(file, tensor.name, fmt::format("is stored as {}; expected F32, F16 or BF16", type_info(tensor.type).name));
-  if (tensor.shape.size() != dimensions) corrupt(file, tensor.name, fmt::format("has shape {}; expected {} dimensions", describe_shape(tensor.shape), dimensions));
+    corrupt(file, tensor.name,
+            fmt::format("is stored as {}; expected F32, F16 or BF16", type_info(tensor.type).name));
+  if (tensor.shape.size() != dimensions)
+    corrupt(file, tensor.name,
+            fmt::format("has shape {}; expected {} dimensions", describe_shape(tensor.shape), dimensions));
 }
 
 void check_module(const PeftModule& module, const PeftConfig& config, const std::string& file) {
-  if (!module.a || !module.b) corrupt(file, module.name, fmt::format("lora_{} is missing", module.a ? "B" : "A"));
+  if (!module.a || !module.b)
+    corrupt(file, module.name, fmt::format("lora_{} is missing", module.a ? "B" : "A"));
   require_dense(*module.a, 2, file);
   require_dense(*module.b, 2, file);
   const auto rank = peft_rank(config, module.name);
   if (module.a->shape[0] != rank || module.b->shape[1] != rank)
-    corrupt(file, module.name, fmt::format("lora_A {} and lora_B {} do not have the rank {} that {} gives", describe_shape(module.a->shape),
-                                           describe_shape(module.b->shape), rank, kConfig));
+    corrupt(file, module.name,
+            fmt::format("lora_A {} and lora_B {} do not have the rank {} that {} gives",
+                        describe_shape(module.a->shape), describe_shape(module.b->shape), rank, kConfig));
   if (config.use_dora != (module.magnitude != nullptr))
-    corrupt(file, module.name, config.use_dora ? "use_dora is set, but lora_magnitude_vector is missing" : "has a lora_magnitude_vector, but use_dora is not set");
+    corrupt(file, module.name,
+            config.use_dora ? "use_dora is set, but lora_magnitude_vector is missing"
+                            : "has a lora_magnitude_vector, but use_dora is not set");
   if (!module.magnitude) return;
   require_dense(*module.magnitude, 1, file);
   if (module.magnitude->shape[0] != module.b->shape[0])
-    corrupt(file, module.magnitude->name, fmt::format("has shape {}; lora_B has {} rows", describe_shape(module.magnitude->shape), module.b->shape[0]));
+    corrupt(file, module.magnitude->name,
+            fmt::format("has shape {}; lora_B has {} rows", describe_shape(module.magnitude->shape),
+                        module.b->shape[0]));
 }
 
 }  // namespace
 
-std::string peft_name(std::string_view module, std::string_view part) { return fmt::format("{}{}.{}", kPrefix, module, part); }
+std::string peft_name(std::string_view module, std::string_view part) {
+  return fmt::format("{}{}.{}", kPrefix, module, part);
+}
 
 PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
   std::error_code error;
-  const auto there = [&](const char* name) { return std::filesystem::exists(std::filesystem::symlink_status(folder / name, error)); };
-  if (!there(kConfig)) corrupt(folder.string(), "", fmt::format("holds no {}; is it a PEFT adapter?", kConfig));
+  const auto there = [&](const char* name) {
+    return std::filesystem::exists(std::filesystem::symlink_status(folder / name, error));
+  };
+  if (!there(kConfig))
+    corrupt(folder.string(), "", fmt::format("holds no {}; is it a PEFT adapter?", kConfig));
   if (!there(kWeights) && there("adapter_model.bin"))
-    corrupt(folder.string(), "", "holds the adapter only as a pickle (adapter_model.bin), which runs code and is never opened; save it as safetensors with PEFT");
+    corrupt(folder.string(), "",
+            "holds the adapter only as a pickle (adapter_model.bin), which runs code and is never opened; "
+            "save it as safetensors with PEFT");
 
   PeftAdapter adapter;
-  adapter.config = parse_peft_config(read_text(file_beneath(folder, kConfig), size_t{16} << 20), (folder / kConfig).string());
+  adapter.config = parse_peft_config(read_text(file_beneath(folder, kConfig), size_t{16} << 20),
+                                     (folder / kConfig).string());
   adapter.file = std::make_shared<const WeightFile>(open_safetensors(file_beneath(folder, kWeights)));
   const auto file = adapter.file->path.string();
   std::map<std::string, PeftModule> modules;
   for (const auto& tensor : adapter.file->tensors) {
-    if (!tensor.name.starts_with(kPrefix)) corrupt(file, tensor.name, fmt::format("expected a name that begins with '{}'", kPrefix));
+    if (!tensor.name.starts_with(kPrefix))
+      corrupt(file, tensor.name, fmt::format("expected a name that begins with '{}'", kPrefix));
     const auto key = std::string_view(tensor.name).substr(kPrefix.size());
     const TensorView* PeftModule::*part = nullptr;
     std::optional<std::string> name;
     if ((name = module_before(key, ".lora_A.weight"))) part = &PeftModule::a;
     else if ((name = module_before(key, ".lora_B.weight"))) part = &PeftModule::b;
-    else if ((name = module_before(key, ".lora_magnitude_vector")) || (name = module_before(key, ".lora_magnitude_vector.weight"))) part = &PeftModule::magnitude;
+    else if ((name = module_before(key, ".lora_magnitude_vector")) ||
+             (name = module_before(key, ".lora_magnitude_vector.weight")))
+      part = &PeftModule::magnitude;
     if (part) {
-      if (name->ends_with(".base_layer")) corrupt(file, tensor.name, "adapts a parameter of several experts, which is not supported");
+      if (name->ends_with(".base_layer"))
+        corrupt(file, tensor.name, "adapts a parameter of several experts, which is not supported");
       auto& module = modules[*name];
       if (module.*part) corrupt(file, tensor.name, "this part of the module stands twice");
       module.*part = &tensor;
     } else if (key.find(".lora_") != key.npos) {
-      corrupt(file, tensor.name, "this part of an adapter (an adapted embedding, a bias) is not supported; expected lora_A, lora_B or lora_magnitude_vector");
+      corrupt(file, tensor.name,
+              "this part of an adapter (an adapted embedding, a bias) is not supported; expected lora_A, "
+              "lora_B or lora_magnitude_vector");
     } else {
       adapter.saved.push_back({std::string(key), &tensor});
     }
@@ -82,16 +105,19 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
     adapter.modules.push_back(std::move(module));
   }
   if (adapter.modules.empty() && adapter.saved.empty()) corrupt(file, "", "holds no tensors");
-  std::sort(adapter.saved.begin(), adapter.saved.end(), [](const auto& one, const auto& other) { return one.name < other.name; });
+  std::sort(adapter.saved.begin(), adapter.saved.end(),
+            [](const auto& one, const auto& other) { return one.name < other.name; });
   return adapter;
 }
 
-void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config, const std::vector<TensorSource>& tensors,
+void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config,
+                       const std::vector<TensorSource>& tensors,
                        std::map<std::string, std::string> metadata) {
   metadata.emplace("format", "pt");
   make_folder(folder);
   std::error_code error;
-  std::filesystem::remove(folder / kConfig, error);   // of an earlier export: it must not be paired with the new weights
+  std::filesystem::remove(folder / kConfig,
+                          error);  // of an earlier export: it must not be paired with the new weights
   write_safetensors(folder / kWeights, tensors, metadata);
   write_text(folder / kConfig, peft_config_text(config));
 }

@@ -1,5 +1,5 @@
-// PEFT adapter folders: adapter_config.json and adapter_model.safetensors (peft 0.21; layout in docs/formats.md).
-// The folder of the base model that a config names is information only: it is never opened.
+// PEFT adapter folders: adapter_config.json and adapter_model.safetensors (peft 0.21; layout in
+// docs/formats.md). The folder of the base model that a config names is information only: it is never opened.
 #pragma once
 #include <filesystem>
 #include <optional>
@@ -11,40 +11,43 @@
 namespace retort {
 
 struct PeftConfig {
-  std::string base_model_name_or_path;             // information only
+  std::string base_model_name_or_path;  // information only
   int64_t r = 8;
   double lora_alpha = 8, lora_dropout = 0;
-  std::vector<std::string> target_modules;         // names of linear layers: "q_proj"
-  std::string target_pattern;                      // instead of names: a regular expression, or "all-linear"
+  std::vector<std::string> target_modules;  // names of linear layers: "q_proj"
+  std::string target_pattern;               // instead of names: a regular expression, or "all-linear"
   bool use_rslora = false, use_dora = false;
-  std::vector<std::string> modules_to_save;        // trained in full: "lm_head"
-  // Exceptions to r and lora_alpha; keys are regular expressions as PEFT matches them, the first that matches counts.
+  std::vector<std::string> modules_to_save;  // trained in full: "lm_head"
+  // Exceptions to r and lora_alpha; keys are regular expressions as PEFT matches them, the first that matches
+  // counts.
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
   std::vector<std::pair<std::string, double>> alpha_pattern;
 };
 
-// adapter_config.json. FormatError for every setting that would change the arithmetic and is not supported (a bias, fan_in_fan_out,
-// lora_bias, initialisations that alter the base weights, variants other than LoRA, rsLoRA and DoRA, unknown keys that are set).
+// adapter_config.json. FormatError for every setting that would change the arithmetic and is not supported (a
+// bias, fan_in_fan_out, lora_bias, initialisations that alter the base weights, variants other than LoRA,
+// rsLoRA and DoRA, unknown keys that are set).
 PeftConfig parse_peft_config(std::string_view text, std::string_view file);
-std::string peft_config_text(const PeftConfig& config);   // all fields that peft 0.21 writes, sorted, indented
+std::string peft_config_text(const PeftConfig& config);  // all fields that peft 0.21 writes, sorted, indented
 
 int64_t peft_rank(const PeftConfig& config, std::string_view module);
 double peft_alpha(const PeftConfig& config, std::string_view module);
 // What B A is multiplied with: alpha / r, or alpha / sqrt(r) (rsLoRA, arXiv:2312.03732).
 double peft_scaling(const PeftConfig& config, std::string_view module);
 
-// One adapted linear layer. W' = W + scaling B A, or DoRA's rescaling of that by `magnitude` (arXiv:2402.09353).
+// One adapted linear layer. W' = W + scaling B A, or DoRA's rescaling of that by `magnitude`
+// (arXiv:2402.09353).
 struct PeftModule {
-  std::string name;                        // path in the base model: "model.layers.0.self_attn.q_proj"
-  const TensorView* a = nullptr;           // [r, in]
-  const TensorView* b = nullptr;           // [out, r]
-  const TensorView* magnitude = nullptr;   // [out], DoRA only
+  std::string name;                       // path in the base model: "model.layers.0.self_attn.q_proj"
+  const TensorView* a = nullptr;          // [r, in]
+  const TensorView* b = nullptr;          // [out, r]
+  const TensorView* magnitude = nullptr;  // [out], DoRA only
   double scaling = 1;
 };
 
 // A weight that the adapter holds in full (modules_to_save).
 struct PeftSaved {
-  std::string name;                        // the base model's: "lm_head.weight"
+  std::string name;  // the base model's: "lm_head.weight"
   const TensorView* tensor = nullptr;
 };
 
@@ -55,16 +58,18 @@ struct PeftAdapter {
   std::vector<PeftSaved> saved;            // sorted by name
 };
 
-// Checks that A, B and magnitude of every module are there, dense and of agreeing shapes. adapter_model.bin (pickle) is refused.
+// Checks that A, B and magnitude of every module are there, dense and of agreeing shapes. adapter_model.bin
+// (pickle) is refused.
 PeftAdapter open_peft_folder(const std::filesystem::path& folder);
 
-// "base_model.model." + module + "." + part; parts: "lora_A.weight", "lora_B.weight", "lora_magnitude_vector", and "weight" for a
-// module saved in full.
+// "base_model.model." + module + "." + part; parts: "lora_A.weight", "lora_B.weight",
+// "lora_magnitude_vector", and "weight" for a module saved in full.
 std::string peft_name(std::string_view module, std::string_view part);
 
-// `tensors` carry peft_name()s; `metadata` is added to that of adapter_model.safetensors. The config is written last: a folder
-// without one is no adapter.
-void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config, const std::vector<TensorSource>& tensors,
+// `tensors` carry peft_name()s; `metadata` is added to that of adapter_model.safetensors. The config is
+// written last: a folder without one is no adapter.
+void write_peft_folder(const std::filesystem::path& folder, const PeftConfig& config,
+                       const std::vector<TensorSource>& tensors,
                        std::map<std::string, std::string> metadata = {});
 
 }  // namespace retort

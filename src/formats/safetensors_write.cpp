@@ -1,5 +1,6 @@
-// safetensors as the reference writer lays it out (tensor.rs, serialize): sorted by dtype (largest rank first), then by name; header padded
-// with spaces to a multiple of 8, so that every tensor starts at a multiple of its element size.
+// safetensors as the reference writer lays it out (tensor.rs, serialize): sorted by dtype (largest rank
+// first), then by name; header padded with spaces to a multiple of 8, so that every tensor starts at a
+// multiple of its element size.
 #include <algorithm>
 #include <numeric>
 #include <set>
@@ -11,8 +12,10 @@ namespace {
 
 // The reference's enum order: its place here is the rank that it sorts by.
 int dtype_rank(std::string_view dtype) {
-  constexpr std::string_view kOrder[] = {"BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
-                                         "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64"};
+  constexpr std::string_view kOrder[] = {"BOOL",    "F4",      "F6_E2M3", "F6_E3M2",     "U8",          "I8",
+                                         "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "I16",
+                                         "U16",     "F16",     "BF16",    "I32",         "U32",         "F32",
+                                         "C64",     "F64",     "I64",     "U64"};
   return static_cast<int>(std::find(std::begin(kOrder), std::end(kOrder), dtype) - std::begin(kOrder));
 }
 
@@ -31,39 +34,49 @@ void remove_stale(const std::filesystem::path& folder, const std::set<std::strin
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();
     const bool ours = name == kIndex || name == "model.safetensors" ||
-                      (name.starts_with("model-") && name.ends_with(".safetensors") && name.find("-of-") != std::string::npos);
+                      (name.starts_with("model-") && name.ends_with(".safetensors") &&
+                       name.find("-of-") != std::string::npos);
     if (ours && !kept.contains(name)) std::filesystem::remove(entry.path());
   }
 }
 
 }  // namespace
 
-void write_safetensors(const std::filesystem::path& path, const std::vector<TensorSource>& tensors, const std::map<std::string, std::string>& metadata) {
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorSource>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
   const auto sizes = sizes_to_write(path, tensors);
   for (const auto& tensor : tensors) {
     if (type_info(tensor.type).safetensors.empty())
-      corrupt(path.string(), tensor.name, fmt::format("safetensors has no dtype for {}; write GGUF, or a dense type", type_info(tensor.type).name));
-    if (tensor.name == "__metadata__" || tensor.name.empty()) corrupt(path.string(), tensor.name, "is not a tensor's name");
+      corrupt(path.string(), tensor.name,
+              fmt::format("safetensors has no dtype for {}; write GGUF, or a dense type",
+                          type_info(tensor.type).name));
+    if (tensor.name == "__metadata__" || tensor.name.empty())
+      corrupt(path.string(), tensor.name, "is not a tensor's name");
   }
   std::vector<size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    const int rank_a = dtype_rank(type_info(tensors[a].type).safetensors), rank_b = dtype_rank(type_info(tensors[b].type).safetensors);
+    const int rank_a = dtype_rank(type_info(tensors[a].type).safetensors),
+              rank_b = dtype_rank(type_info(tensors[b].type).safetensors);
     return rank_a != rank_b ? rank_a > rank_b : tensors[a].name < tensors[b].name;
   });
 
   std::string header = "{";
   if (!metadata.empty()) {
     header += "\"__metadata__\":{";
-    for (const auto& [key, value] : metadata) header += fmt::format("{}{}:{}", header.back() == '{' ? "" : ",", quoted(key, path), quoted(value, path));
+    for (const auto& [key, value] : metadata)
+      header +=
+          fmt::format("{}{}:{}", header.back() == '{' ? "" : ",", quoted(key, path), quoted(value, path));
     header += "}";
   }
   uint64_t offset = 0;
   for (const auto i : order) {
     const auto& tensor = tensors[i];
     const auto begin = offset;
-    if (!add(offset, sizes[i], offset)) corrupt(path.string(), tensor.name, "the file's size overflows 64 bits");
-    header += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header.size() == 1 ? "" : ",", quoted(tensor.name, path),
+    if (!add(offset, sizes[i], offset))
+      corrupt(path.string(), tensor.name, "the file's size overflows 64 bits");
+    header += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
+                          header.size() == 1 ? "" : ",", quoted(tensor.name, path),
                           type_info(tensor.type).safetensors, fmt::join(tensor.shape, ","), begin, offset);
   }
   header += "}";
@@ -78,7 +91,8 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
   file.commit();
 }
 
-void write_safetensors_folder(const std::filesystem::path& folder, const std::vector<TensorSource>& tensors, uint64_t shard_bytes) {
+void write_safetensors_folder(const std::filesystem::path& folder, const std::vector<TensorSource>& tensors,
+                              uint64_t shard_bytes) {
   const auto sizes = sizes_to_write(folder, tensors);
   std::vector<std::vector<TensorSource>> shards(1);
   uint64_t filled = 0, total = 0, parameters = 0;
@@ -90,7 +104,8 @@ void write_safetensors_folder(const std::filesystem::path& folder, const std::ve
     shards.back().push_back(tensors[i]);
     filled += sizes[i];
     total += sizes[i];
-    parameters += static_cast<uint64_t>(std::accumulate(tensors[i].shape.begin(), tensors[i].shape.end(), int64_t{1}, std::multiplies<>()));
+    parameters += static_cast<uint64_t>(
+        std::accumulate(tensors[i].shape.begin(), tensors[i].shape.end(), int64_t{1}, std::multiplies<>()));
   }
   make_folder(folder);
   require_space(folder, total);
@@ -100,7 +115,8 @@ void write_safetensors_folder(const std::filesystem::path& folder, const std::ve
     write_safetensors(folder / "model.safetensors", tensors, metadata);
     written.insert("model.safetensors");
   } else {
-    Json index = {{"metadata", {{"total_size", total}, {"total_parameters", parameters}}}, {"weight_map", Json::object()}};
+    Json index = {{"metadata", {{"total_size", total}, {"total_parameters", parameters}}},
+                  {"weight_map", Json::object()}};
     for (size_t i = 0; i < shards.size(); ++i) {
       const auto name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
       write_safetensors(folder / name, shards[i], metadata);

@@ -8,9 +8,15 @@
 
 namespace retort {
 
-Conversation::Conversation(const Model& model, const Tokenizer& tokenizer, const ChatTemplate& chat, SampleSpec sample, at::ScalarType compute, int64_t threads)
-    : model_(model), tokenizer_(tokenizer), chat_(chat), sample_(std::move(sample)), stops_(stop_rules(model.config, tokenizer, &chat, sample_)),
-      compute_(compute), threads_(usable_threads(threads)) {}
+Conversation::Conversation(const Model& model, const Tokenizer& tokenizer, const ChatTemplate& chat,
+                           SampleSpec sample, at::ScalarType compute, int64_t threads)
+    : model_(model),
+      tokenizer_(tokenizer),
+      chat_(chat),
+      sample_(std::move(sample)),
+      stops_(stop_rules(model.config, tokenizer, &chat, sample_)),
+      compute_(compute),
+      threads_(usable_threads(threads)) {}
 
 void Conversation::reset(const std::string& system) {
   messages_.clear();
@@ -23,7 +29,9 @@ Answer Conversation::say(const std::string& user, const GrowingAnswer::Heard& he
   try {
     const auto prompt = render_tokens(chat_, tokenizer_, messages_, true).tokens;
     if (answer_room(model_.config, prompt.size(), sample_) < 1)
-      throw RecipeError(fmt::format("the conversation has {} tokens, which leaves no room in the model's context of {}; begin anew", prompt.size(), model_.config.context));
+      throw RecipeError(fmt::format(
+          "the conversation has {} tokens, which leaves no room in the model's context of {}; begin anew",
+          prompt.size(), model_.config.context));
     run_workers(threads_, 1, [&](int64_t) { said = answer(prompt, heard); });
   } catch (...) {
     messages_.pop_back();
@@ -34,11 +42,14 @@ Answer Conversation::say(const std::string& user, const GrowingAnswer::Heard& he
   return said;
 }
 
-// Brings the cache to hold the prompt: what it shares with the cache's tokens stays, the rest is computed. The hidden
-// state of the last token [1,E].
+// Brings the cache to hold the prompt: what it shares with the cache's tokens stays, the rest is computed.
+// The hidden state of the last token [1,E].
 Tensor Conversation::feed(const std::vector<int32_t>& prompt) {
-  auto kept = std::mismatch(cached_.begin(), cached_.end(), prompt.begin(), prompt.end()).second - prompt.begin();
-  kept = std::min<std::ptrdiff_t>(kept, static_cast<std::ptrdiff_t>(prompt.size()) - 1);  // the last token is computed again: its hidden state is needed
+  auto kept =
+      std::mismatch(cached_.begin(), cached_.end(), prompt.begin(), prompt.end()).second - prompt.begin();
+  kept =
+      std::min<std::ptrdiff_t>(kept, static_cast<std::ptrdiff_t>(prompt.size()) -
+                                         1);  // the last token is computed again: its hidden state is needed
   reused_ = kept;
   if (!forest_ || kept < 1) {
     forest_ = std::make_unique<GrowingForest>(model_, compute_);
@@ -58,14 +69,16 @@ Answer Conversation::answer(const std::vector<int32_t>& prompt, const GrowingAns
   auto hidden = feed(prompt);
   Pass pass;
   pass.compute = compute_;
-  GrowingAnswer growing(tokenizer_, sample_, stops_, answer_room(model_.config, prompt.size(), sample_), turns_, prompt);
+  GrowingAnswer growing(tokenizer_, sample_, stops_, answer_room(model_.config, prompt.size(), sample_),
+                        turns_, prompt);
   for (;;) {
     if (stop_requested()) {
       growing.interrupt();
       break;
     }
     auto scores = logits(hidden, std::vector<int32_t>{0}, model_.head, pass).contiguous();  // [1,V]
-    const auto token = growing.take_next({scores.data_ptr<float>(), static_cast<size_t>(scores.size(1))}, heard);
+    const auto token =
+        growing.take_next({scores.data_ptr<float>(), static_cast<size_t>(scores.size(1))}, heard);
     if (!token) break;
     hidden = forest_->extend(0, std::span(&*token, 1));
     cached_.push_back(*token);

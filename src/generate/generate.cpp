@@ -21,28 +21,32 @@ struct Batch {
 };
 
 struct Growing {
-  int64_t index;       // of the prompt, and of the answer
+  int64_t index;  // of the prompt, and of the answer
   std::vector<int32_t> prompt;
-  int64_t room;        // tokens of the answer at most
+  int64_t room;  // tokens of the answer at most
   GrowingAnswer answer;
   GrowingAnswer::Heard heard;
   bool ended = false;
 };
 
 size_t common_tokens(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())), b.begin()).first - a.begin());
+  return static_cast<size_t>(
+      std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(std::min(a.size(), b.size())),
+                    b.begin())
+          .first -
+      a.begin());
 }
 
-// Answers to a run of prompts in lexicographic order, at most `abreast` at a time. Where a quarter of them have ended, the next prompts
-// take their places, beside the newest one, with which they share the most.
+// Answers to a run of prompts in lexicographic order, at most `abreast` at a time. Where a quarter of them
+// have ended, the next prompts take their places, beside the newest one, with which they share the most.
 void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, std::vector<Answer>& answers) {
   GrowingForest forest(batch.model, batch.compute, batch.kv);
   Pass pass;
   pass.compute = batch.compute;
 
   size_t entered = 0;
-  std::vector<int32_t> live;   // texts of the forest, which are numbered like `growing`
-  Tensor hidden;               // of their last tokens
+  std::vector<int32_t> live;  // texts of the forest, which are numbered like `growing`
+  Tensor hidden;              // of their last tokens
   for (;;) {
     leave_if_stopped("generating");
     const auto room = static_cast<size_t>(abreast) - live.size();
@@ -56,11 +60,13 @@ void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, st
       }
       const auto newest = static_cast<int32_t>(entered) - 1;
       size_t shared = 0;
-      if (newest >= 0) {   // every prompt keeps a token of its own: its hidden state is needed
-        shared = std::min(common_tokens(growing[static_cast<size_t>(newest)].prompt, prompts.front()), common_tokens(growing[static_cast<size_t>(newest)].prompt, prompts.back()));
+      if (newest >= 0) {  // every prompt keeps a token of its own: its hidden state is needed
+        shared = std::min(common_tokens(growing[static_cast<size_t>(newest)].prompt, prompts.front()),
+                          common_tokens(growing[static_cast<size_t>(newest)].prompt, prompts.back()));
         for (const auto& prompt : prompts) shared = std::min(shared, prompt.size() - 1);
       }
-      auto states = forest.enter(prompts, most_tokens - 1, batch.prefill_rows, newest, static_cast<int64_t>(shared));  // the last token of an answer is never a row
+      auto states = forest.enter(prompts, most_tokens - 1, batch.prefill_rows, newest,
+                                 static_cast<int64_t>(shared));  // the last token of an answer is never a row
       if (newest >= 0 && growing[static_cast<size_t>(newest)].ended) forest.leave(newest);
       entered += prompts.size();
       hidden = hidden.defined() ? at::cat({hidden, states}) : states;
@@ -74,14 +80,16 @@ void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, st
     std::vector<int32_t> going, tokens;
     for (size_t i = 0; i < live.size(); ++i) {
       auto& one = growing[static_cast<size_t>(live[i])];
-      if (const auto token = one.answer.take_next({scores.data_ptr<float>() + i * vocabulary, vocabulary}, one.heard)) {
+      if (const auto token =
+              one.answer.take_next({scores.data_ptr<float>() + i * vocabulary, vocabulary}, one.heard)) {
         going.push_back(live[i]);
         tokens.push_back(*token);
         continue;
       }
       answers[static_cast<size_t>(one.index)] = one.answer.close(one.heard);
       one.ended = true;
-      if (static_cast<size_t>(live[i]) + 1 < entered) forest.leave(live[i]);   // the newest one's prompt may be wanted again
+      if (static_cast<size_t>(live[i]) + 1 < entered)
+        forest.leave(live[i]);  // the newest one's prompt may be wanted again
     }
     live = std::move(going);
     choosing.reset();
@@ -91,19 +99,24 @@ void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, st
 
 }  // namespace
 
-std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer, const std::vector<std::vector<int32_t>>& prompts, const SampleSpec& sample,
-                             const StopRules& stops, at::ScalarType compute, const GenerateSpec& how, const OnText& on_text, int64_t first_answer) {
+std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer,
+                             const std::vector<std::vector<int32_t>>& prompts, const SampleSpec& sample,
+                             const StopRules& stops, at::ScalarType compute, const GenerateSpec& how,
+                             const OnText& on_text, int64_t first_answer) {
   for (size_t i = 0; i < prompts.size(); ++i) {
-    if (prompts[i].empty()) throw RecipeError(fmt::format("prompt {}: has no tokens; write some text, or use a template", i + 1));
+    if (prompts[i].empty())
+      throw RecipeError(fmt::format("prompt {}: has no tokens; write some text, or use a template", i + 1));
     if (answer_room(model.config, prompts[i].size(), sample) < 1)
-      throw RecipeError(fmt::format("prompt {}: has {} tokens, which leaves no room in the model's context of {}; shorten it", i + 1, prompts[i].size(),
-                                    model.config.context));
+      throw RecipeError(fmt::format(
+          "prompt {}: has {} tokens, which leaves no room in the model's context of {}; shorten it", i + 1,
+          prompts[i].size(), model.config.context));
   }
   // Neighbours in lexicographic order share the most, so a worker has a run of that order.
   std::vector<int64_t> order(prompts.size());
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return prompts[a] < prompts[b]; });
-  const auto count = static_cast<int64_t>(prompts.size()), threads = usable_threads(how.threads), workers = std::min(threads, count);
+  const auto count = static_cast<int64_t>(prompts.size()), threads = usable_threads(how.threads),
+             workers = std::min(threads, count);
 
   std::vector<Answer> answers(prompts.size());
   std::mutex speaking;
@@ -119,7 +132,9 @@ std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer, con
           const std::lock_guard lock(speaking);
           return on_text(index, fresh);
         };
-      growing.push_back({index, prompts[index], room, GrowingAnswer(tokenizer, sample, stops, room, first_answer + index, prompts[index]), std::move(heard)});
+      growing.push_back({index, prompts[index], room,
+                         GrowingAnswer(tokenizer, sample, stops, room, first_answer + index, prompts[index]),
+                         std::move(heard)});
     }
     grow(shared, growing, how.batch, answers);
   });

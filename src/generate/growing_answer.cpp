@@ -17,7 +17,8 @@ std::string_view finish_name(Finish finish) {
   return "";
 }
 
-StopRules stop_rules(const ModelConfig& config, const Tokenizer& tokenizer, const ChatTemplate* chat, const SampleSpec& spec) {
+StopRules stop_rules(const ModelConfig& config, const Tokenizer& tokenizer, const ChatTemplate* chat,
+                     const SampleSpec& spec) {
   StopRules rules{config.eos, spec.stop};
   if (tokenizer.eos) rules.tokens.push_back(*tokenizer.eos);
   if (chat) {
@@ -37,9 +38,14 @@ int64_t answer_room(const ModelConfig& config, size_t prompt_tokens, const Sampl
   return std::min(sample.max_tokens, config.context - static_cast<int64_t>(prompt_tokens));
 }
 
-GrowingAnswer::GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sample, const StopRules& stops, int64_t most_tokens, int64_t number,
-                             const std::vector<int32_t>& prompt)
-    : tokenizer_(tokenizer), sample_(sample), stops_(stops), most_tokens_(most_tokens), number_(number), stream_(stops.texts) {
+GrowingAnswer::GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sample, const StopRules& stops,
+                             int64_t most_tokens, int64_t number, const std::vector<int32_t>& prompt)
+    : tokenizer_(tokenizer),
+      sample_(sample),
+      stops_(stops),
+      most_tokens_(most_tokens),
+      number_(number),
+      stream_(stops.texts) {
   if (sample.repetition_penalty != 1) seen_.insert(prompt.begin(), prompt.end());
 }
 

@@ -18,9 +18,10 @@ struct StopRules {
   std::vector<std::string> texts;
 };
 
-// The model's and the tokenizer's ends of text, the template's ends of turn (as tokens where the vocabulary has them, as
-// texts where not) and the spec's stop strings. `chat` may be nullptr.
-StopRules stop_rules(const ModelConfig& config, const Tokenizer& tokenizer, const ChatTemplate* chat, const SampleSpec& spec);
+// The model's and the tokenizer's ends of text, the template's ends of turn (as tokens where the vocabulary
+// has them, as texts where not) and the spec's stop strings. `chat` may be nullptr.
+StopRules stop_rules(const ModelConfig& config, const Tokenizer& tokenizer, const ChatTemplate* chat,
+                     const SampleSpec& spec);
 
 enum class Finish { stop_token, stop_text, length, context, interrupted };
 std::string_view finish_name(Finish finish);
@@ -40,11 +41,11 @@ class GrowingAnswer {
   using Heard = std::function<bool(std::string_view fresh)>;
 
   // `number` keys the draws; all references must outlive the answer.
-  GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sample, const StopRules& stops, int64_t most_tokens, int64_t number,
-                const std::vector<int32_t>& prompt);
+  GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sample, const StopRules& stops,
+                int64_t most_tokens, int64_t number, const std::vector<int32_t>& prompt);
 
-  // Chooses the next token from the logits [V], which it changes, and takes it in. The token, or nullopt when the answer is
-  // complete; `heard` may be empty.
+  // Chooses the next token from the logits [V], which it changes, and takes it in. The token, or nullopt when
+  // the answer is complete; `heard` may be empty.
   std::optional<int32_t> take_next(std::span<float> logits, const Heard& heard);
   void interrupt() { answer_.finish = Finish::interrupted; }
   // Tells the rest of the text and gives the answer away.

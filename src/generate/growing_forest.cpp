@@ -13,9 +13,10 @@ Tensor as_indices(const std::vector<int32_t>& values) {
   return at::tensor(values, at::TensorOptions().dtype(at::kInt)).to(at::kLong);
 }
 
-// Rows [from, to) of a forest as a pass of their own: the blocks that touch them, with queries counted from `from`. Keys
-// stay rows of the forest, which are the cache's rows less `offset`.
-std::vector<AttendBlock> blocks_between(const std::vector<AttendBlock>& blocks, int32_t from, int32_t to, int32_t offset) {
+// Rows [from, to) of a forest as a pass of their own: the blocks that touch them, with queries counted from
+// `from`. Keys stay rows of the forest, which are the cache's rows less `offset`.
+std::vector<AttendBlock> blocks_between(const std::vector<AttendBlock>& blocks, int32_t from, int32_t to,
+                                        int32_t offset) {
   std::vector<AttendBlock> cut;
   for (const auto& block : blocks) {
     const auto begin = std::max(block.q_begin, from), end = std::min(block.q_end, to);
@@ -58,13 +59,15 @@ Forest prompt_forest(const std::vector<std::vector<int32_t>>& prompts) {
 
 }  // namespace
 
-GrowingForest::GrowingForest(const Model& model, at::ScalarType compute, KvType kv) : model_(model), compute_(compute), kv_(kv) {}
+GrowingForest::GrowingForest(const Model& model, at::ScalarType compute, KvType kv)
+    : model_(model), compute_(compute), kv_(kv) {}
 
 void GrowingForest::reserve(int64_t rows) {
   if (rows <= capacity_) return;
   const auto& config = model_.config;
   capacity_ = std::max(rows, capacity_ + capacity_ / 2);
-  cache_ = larger_cache(cache_, rows_, config.layers, capacity_, config.kv_heads, config.head_dim, kv_, compute_);
+  cache_ =
+      larger_cache(cache_, rows_, config.layers, capacity_, config.kv_heads, config.head_dim, kv_, compute_);
 }
 
 Pass GrowingForest::pass_over(std::vector<int32_t> tokens, std::vector<int32_t> positions) const {
@@ -90,27 +93,33 @@ void GrowingForest::give_up_rows() {
     needed.insert(needed.end(), text.path.begin(), text.path.end());
     if (text.begin < text.limit) needed.push_back({text.begin, text.limit});
   }
-  std::sort(needed.begin(), needed.end(), [](const KeyRange& a, const KeyRange& b) { return a.begin < b.begin; });
-  std::vector<KeyRange> kept;   // disjoint
+  std::sort(needed.begin(), needed.end(),
+            [](const KeyRange& a, const KeyRange& b) { return a.begin < b.begin; });
+  std::vector<KeyRange> kept;  // disjoint
   for (const auto& range : needed) {
-    if (!kept.empty() && range.begin <= kept.back().end) kept.back().end = std::max(kept.back().end, range.end);
+    if (!kept.empty() && range.begin <= kept.back().end)
+      kept.back().end = std::max(kept.back().end, range.end);
     else kept.push_back(range);
   }
   int64_t rows = 0;
   for (const auto& range : kept) rows += range.end - range.begin;
   if (2 * rows > rows_) return;
-  std::vector<int32_t> first;   // where each of them goes
+  std::vector<int32_t> first;  // where each of them goes
   auto free = int32_t{0};
   for (const auto& range : kept) first.push_back(free), free += range.end - range.begin;
   const auto moved = [&](int32_t row) {
-    const auto at = std::upper_bound(kept.begin(), kept.end(), row, [](int32_t value, const KeyRange& range) { return value < range.begin; }) - kept.begin() - 1;
+    const auto at =
+        std::upper_bound(kept.begin(), kept.end(), row,
+                         [](int32_t value, const KeyRange& range) { return value < range.begin; }) -
+        kept.begin() - 1;
     return first[static_cast<size_t>(at)] + row - kept[static_cast<size_t>(at)].begin;
   };
   for (auto* side : {&cache_.keys, &cache_.values, &cache_.key_scales, &cache_.value_scales})
     for (auto& stored : *side)
-      for (size_t i = 0; i < kept.size(); ++i) {   // downwards, in order; a range may overlap where it goes
+      for (size_t i = 0; i < kept.size(); ++i) {  // downwards, in order; a range may overlap where it goes
         const auto count = kept[i].end - kept[i].begin;
-        if (first[i] != kept[i].begin) stored.narrow(0, first[i], count).copy_(stored.narrow(0, kept[i].begin, count).clone());
+        if (first[i] != kept[i].begin)
+          stored.narrow(0, first[i], count).copy_(stored.narrow(0, kept[i].begin, count).clone());
       }
   for (auto& text : texts_) {
     if (text.left) {
@@ -119,16 +128,19 @@ void GrowingForest::give_up_rows() {
     }
     for (auto& range : text.path) range = {moved(range.begin), moved(range.end - 1) + 1};
     const auto begin = text.begin < text.limit ? moved(text.begin) : free;
-    text.end = begin + text.end - text.begin, text.limit = begin + text.limit - text.begin, text.begin = begin;
+    text.end = begin + text.end - text.begin, text.limit = begin + text.limit - text.begin,
+    text.begin = begin;
   }
   rows_ = rows;
 }
 
-Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows, int32_t beside, int64_t shared) {
+Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows,
+                            int64_t chunk_rows, int32_t beside, int64_t shared) {
   const Span span({"between operations", "prompts"});
   give_up_rows();
-  std::vector<KeyRange> above;   // cache rows of what is shared with `beside`
-  for (int64_t left = shared; const auto& range : beside < 0 ? std::vector<KeyRange>() : texts_[beside].path) {
+  std::vector<KeyRange> above;  // cache rows of what is shared with `beside`
+  for (int64_t left = shared;
+       const auto& range : beside < 0 ? std::vector<KeyRange>() : texts_[beside].path) {
     const auto some = static_cast<int32_t>(std::min<int64_t>(left, range.end - range.begin));
     if (some > 0) above.push_back({range.begin, range.begin + some});
     left -= some;
@@ -138,7 +150,8 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
   const auto forest = prompt_forest(rest);
   const auto count = static_cast<int64_t>(prompts.size());
   const auto needed = forest.size() + count * new_rows;
-  if (rows_ + needed > std::numeric_limits<int32_t>::max()) throw std::logic_error("a KV cache has at most 2^31 rows");
+  if (rows_ + needed > std::numeric_limits<int32_t>::max())
+    throw std::logic_error("a KV cache has at most 2^31 rows");
   const auto offset = static_cast<int32_t>(rows_);
   const auto first = texts_.size();
   reserve(rows_ + needed);
@@ -162,7 +175,8 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
   Tensor last_hidden;  // [prompts,E]
   for (int32_t from = 0; from < forest.size(); from += static_cast<int32_t>(chunk_rows)) {
     const auto to = static_cast<int32_t>(std::min<int64_t>(forest.size(), from + chunk_rows));
-    auto pass = pass_over({forest.tokens.begin() + from, forest.tokens.begin() + to}, {forest.positions.begin() + from, forest.positions.begin() + to});
+    auto pass = pass_over({forest.tokens.begin() + from, forest.tokens.begin() + to},
+                          {forest.positions.begin() + from, forest.positions.begin() + to});
     pass.positions.add_(shared);
     pass.blocks = blocks_between(blocks, from, to, offset);
     for (auto& block : pass.blocks) block.keys.insert(block.keys.begin(), above.begin(), above.end());
@@ -172,14 +186,15 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
     for (const auto row : last_row)
       if (row >= from && row < to) asked.push_back(row - from);
     std::sort(asked.begin(), asked.end());
-    asked.erase(std::unique(asked.begin(), asked.end()), asked.end());   // equal prompts end in one row
+    asked.erase(std::unique(asked.begin(), asked.end()), asked.end());  // equal prompts end in one row
     const bool some = ask_for(pass, asked);
     const auto hidden = model_.hidden(pass);
     if (!last_hidden.defined()) last_hidden = at::empty({count, hidden.size(1)}, hidden.options());
     for (size_t i = 0; i < prompts.size(); ++i) {
       if (last_row[i] < from || last_row[i] >= to) continue;
       const auto row = last_row[i] - from;
-      last_hidden[static_cast<int64_t>(i)].copy_(hidden[some ? std::lower_bound(asked.begin(), asked.end(), row) - asked.begin() : row]);
+      last_hidden[static_cast<int64_t>(i)].copy_(
+          hidden[some ? std::lower_bound(asked.begin(), asked.end(), row) - asked.begin() : row]);
     }
   }
   return last_hidden;
@@ -228,7 +243,8 @@ Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int
     pass.cache_rows = std::move(cache_rows);
     pass.cache = &cache_;
     const bool last = from + part.size() == tokens.size();
-    ask_for(pass, last ? std::vector<int32_t>{static_cast<int32_t>(part.size()) - 1} : std::vector<int32_t>());
+    ask_for(pass,
+            last ? std::vector<int32_t>{static_cast<int32_t>(part.size()) - 1} : std::vector<int32_t>());
     hidden = model_.hidden(pass);
   }
   return hidden.narrow(0, hidden.size(0) - 1, 1);
@@ -236,7 +252,8 @@ Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int
 
 void GrowingForest::cut(int32_t index, int64_t new_length) {
   auto& text = texts_[index];
-  if (new_length < text.shared || new_length > length(index)) throw std::logic_error("only tokens of a text's own can be forgotten");
+  if (new_length < text.shared || new_length > length(index))
+    throw std::logic_error("only tokens of a text's own can be forgotten");
   text.end = text.begin + static_cast<int32_t>(new_length - text.shared);
 }
 

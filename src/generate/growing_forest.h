@@ -1,6 +1,6 @@
-// A batch of texts that grow, over a KV cache. Prompts enter as one forest, so that a prefix they share is computed and
-// stored once; each text then owns a contiguous range of cache rows for what follows. Texts may leave and others enter: rows that
-// nobody needs any more are given up when new ones are asked for.
+// A batch of texts that grow, over a KV cache. Prompts enter as one forest, so that a prefix they share is
+// computed and stored once; each text then owns a contiguous range of cache rows for what follows. Texts may
+// leave and others enter: rows that nobody needs any more are given up when new ones are asked for.
 #pragma once
 #include <span>
 #include <vector>
@@ -13,10 +13,12 @@ class GrowingForest {
  public:
   GrowingForest(const Model& model, at::ScalarType compute, KvType kv = KvType::as_computed);
 
-  // Runs the prompts (each at least one token), `chunk_rows` rows a pass, with room for `new_rows` tokens after each.
-  // Returns the hidden states of their last tokens [prompts,E]. Texts are numbered from texts() on.
-  // The prompts begin with the first `shared` tokens of the prompt of text `beside`, which are not computed again.
-  Tensor enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows = 512, int32_t beside = -1, int64_t shared = 0);
+  // Runs the prompts (each at least one token), `chunk_rows` rows a pass, with room for `new_rows` tokens
+  // after each. Returns the hidden states of their last tokens [prompts,E]. Texts are numbered from texts()
+  // on. The prompts begin with the first `shared` tokens of the prompt of text `beside`, which are not
+  // computed again.
+  Tensor enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows, int64_t chunk_rows = 512,
+               int32_t beside = -1, int64_t shared = 0);
 
   // Appends one token to each named text, in one pass with one row a text; hidden states [texts,E].
   Tensor step(std::span<const int32_t> texts, std::span<const int32_t> tokens);
@@ -27,7 +29,8 @@ class GrowingForest {
   // This text will not grow any more, nor will another enter beside it.
   void leave(int32_t text) { texts_[text].left = true; }
 
-  // Forgets the tokens of a text from `length` on. Only tokens of its own range can go: length >= owned_from(text).
+  // Forgets the tokens of a text from `length` on. Only tokens of its own range can go: length >=
+  // owned_from(text).
   void cut(int32_t text, int64_t length);
 
   int64_t texts() const { return static_cast<int64_t>(texts_.size()); }
@@ -37,8 +40,8 @@ class GrowingForest {
 
  private:
   struct Text {
-    std::vector<KeyRange> path;          // cache rows of the prompt, root first
-    int64_t shared = 0;                  // tokens on that path
+    std::vector<KeyRange> path;             // cache rows of the prompt, root first
+    int64_t shared = 0;                     // tokens on that path
     int32_t begin = 0, end = 0, limit = 0;  // cache rows of its own
     bool left = false;
   };

@@ -20,7 +20,9 @@ Prompt from_json(const Json& object, std::string place) {
     corrupt(prompt.place, "", "expected a \"prompt\" (a text or messages) or \"messages\"");
   }
   if (prompt.messages.back().role != "user")
-    corrupt(prompt.place, "", "the conversation ends with a message of role " + prompt.messages.back().role + "; expected the user's, which is to be answered");
+    corrupt(prompt.place, "",
+            "the conversation ends with a message of role " + prompt.messages.back().role +
+                "; expected the user's, which is to be answered");
   return prompt;
 }
 
@@ -43,7 +45,10 @@ void add_lines(std::string_view content, std::string_view file, std::vector<Prom
 
 std::vector<Prompt> prompts_of(std::string_view content, std::string_view file, bool json) {
   std::vector<Prompt> prompts;
-  if (json) read_json_lines(content, file, [&](const Json& object, std::string place) { prompts.push_back(from_json(object, std::move(place))); });
+  if (json)
+    read_json_lines(content, file, [&](const Json& object, std::string place) {
+      prompts.push_back(from_json(object, std::move(place)));
+    });
   else add_lines(without_bom(content), file, prompts);
   if (prompts.empty()) corrupt(file, "", "holds no prompt; expected one a line");
   return prompts;
@@ -59,7 +64,9 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file) {
 
 std::vector<int32_t> tokens_of(const Prompt& prompt, const Tokenizer& tokenizer, const ChatTemplate* chat) {
   if (chat) return render_tokens(*chat, tokenizer, prompt.messages, true).tokens;
-  if (prompt.messages.size() != 1) throw RecipeError(fmt::format("{}: a conversation needs a template; without one a prompt is a text", printable(prompt.place)));
+  if (prompt.messages.size() != 1)
+    throw RecipeError(fmt::format("{}: a conversation needs a template; without one a prompt is a text",
+                                  printable(prompt.place)));
   std::vector<int32_t> tokens;
   if (tokenizer.add_bos && tokenizer.bos) tokens.push_back(*tokenizer.bos);
   const auto text = tokenizer.encode(prompt.messages[0].content);

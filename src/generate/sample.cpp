@@ -30,8 +30,9 @@ void keep_top_k(std::span<float> logits, int64_t k) {
     if (logit < least) logit = kNever;
 }
 
-// Removes tokens from the least likely upwards while their probabilities sum to at most 1 - p; the most likely stays.
-// Tokens below (1 - p) / V sum to less than 1 - p whatever they are, so only the others need sorting.
+// Removes tokens from the least likely upwards while their probabilities sum to at most 1 - p; the most
+// likely stays. Tokens below (1 - p) / V sum to less than 1 - p whatever they are, so only the others need
+// sorting.
 void keep_top_p(std::span<float> logits, double p) {
   const float largest = logits[most_likely(logits)];
   double total = 0;
@@ -49,7 +50,8 @@ void keep_top_p(std::span<float> logits, double p) {
       candidates.emplace_back(logits[i], static_cast<int32_t>(i));
     }
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   for (size_t i = 0; i + 1 < candidates.size(); ++i) {
     removed += std::exp(static_cast<double>(candidates[i].first - largest));
     if (removed > removable) break;
@@ -92,7 +94,8 @@ int32_t draw_token(std::span<const float> logits, double uniform) {
   return best;  // rounding at the very end of the distribution
 }
 
-int32_t next_token(std::span<float> logits, const SampleSpec& spec, const std::unordered_set<int32_t>& seen, int64_t answer, int64_t step) {
+int32_t next_token(std::span<float> logits, const SampleSpec& spec, const std::unordered_set<int32_t>& seen,
+                   int64_t answer, int64_t step) {
   filter_logits(logits, spec, seen);
   if (spec.greedy()) return most_likely(logits);
   const Draws draws(static_cast<uint64_t>(spec.seed), "sample", static_cast<uint64_t>(answer));

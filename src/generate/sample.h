@@ -1,5 +1,5 @@
-// From logits to a token. The filters are those of transformers' logits processors, in their order: repetition penalty,
-// temperature, top-k, top-p, min-p; each later one sees what the earlier ones left.
+// From logits to a token. The filters are those of transformers' logits processors, in their order:
+// repetition penalty, temperature, top-k, top-p, min-p; each later one sees what the earlier ones left.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -9,8 +9,9 @@
 
 namespace retort {
 
-// Applies the spec in place to the logits [V] of one text: a token that cannot be drawn becomes -infinity. `seen` holds
-// every token of the text so far, prompt included; it is read only when a repetition penalty is set.
+// Applies the spec in place to the logits [V] of one text: a token that cannot be drawn becomes -infinity.
+// `seen` holds every token of the text so far, prompt included; it is read only when a repetition penalty is
+// set.
 void filter_logits(std::span<float> logits, const SampleSpec& spec, const std::unordered_set<int32_t>& seen);
 
 // The first of the largest.
@@ -20,6 +21,7 @@ int32_t most_likely(std::span<const float> logits);
 int32_t draw_token(std::span<const float> logits, double uniform);
 
 // Both together: token number `step` of answer number `answer`. Changes the logits.
-int32_t next_token(std::span<float> logits, const SampleSpec& spec, const std::unordered_set<int32_t>& seen, int64_t answer, int64_t step);
+int32_t next_token(std::span<float> logits, const SampleSpec& spec, const std::unordered_set<int32_t>& seen,
+                   int64_t answer, int64_t step);
 
 }  // namespace retort

@@ -1,5 +1,5 @@
-// The text of an answer as its tokens arrive: stop strings are found across token borders, and what is shown never has
-// to be taken back.
+// The text of an answer as its tokens arrive: stop strings are found across token borders, and what is shown
+// never has to be taken back.
 #pragma once
 #include <string>
 #include <string_view>
@@ -12,8 +12,9 @@ class TextStream {
   explicit TextStream(std::vector<std::string> stops);
   // Adds a token's bytes. True when a stop string is now complete: the text ends before the earliest one.
   bool push(std::string_view token_bytes);
-  // Bytes that are certain to be part of the answer and end at a character border, not taken before. A possible beginning
-  // of a stop string and an incomplete UTF-8 sequence are held back; `last`: nothing more comes, hold nothing back.
+  // Bytes that are certain to be part of the answer and end at a character border, not taken before. A
+  // possible beginning of a stop string and an incomplete UTF-8 sequence are held back; `last`: nothing more
+  // comes, hold nothing back.
   std::string_view take(bool last = false);
   const std::string& text() const { return text_; }
   bool stopped() const { return stopped_; }

@@ -10,16 +10,20 @@ namespace retort {
 
 // What a reply says of one text. rows[i] is what follows tokens[0..i]; empty where the server says nothing.
 using Rows = std::vector<TopRow>;
-// vLLM's prompt_logprobs: a list with one object a token, {"ID": {"logprob", "decoded_token"}}. FormatError when it is not that, RecipeError when
-// its tokens are not the student's.
-Rows rows_of_prompt_logprobs(const Json& choice, const Sample& sample, int64_t top, const TokenNames& names, const std::string& place);
-// echo: "logprobs": {"tokens": [...], "top_logprobs": [{"TEXT": logprob}]}, with what was generated behind. `checked`: whether the reply itself shows that each token stands
-// beside the distribution before it (some servers pair it with the one after it: a FormatError); `leading`: whether the sample's first token is listed.
+// vLLM's prompt_logprobs: a list with one object a token, {"ID": {"logprob", "decoded_token"}}. FormatError
+// when it is not that, RecipeError when its tokens are not the student's.
+Rows rows_of_prompt_logprobs(const Json& choice, const Sample& sample, int64_t top, const TokenNames& names,
+                             const std::string& place);
+// echo: "logprobs": {"tokens": [...], "top_logprobs": [{"TEXT": logprob}]}, with what was generated behind.
+// `checked`: whether the reply itself shows that each token stands beside the distribution before it (some
+// servers pair it with the one after it: a FormatError); `leading`: whether the sample's first token is
+// listed.
 struct EchoRows {
   Rows rows;
   bool checked = false, leading = false;
 };
-EchoRows rows_of_echo(const Json& choice, const Sample& sample, const std::string& text, int64_t top, const TokenNames& names, const Tokenizer& tokenizer, const std::string& place);
+EchoRows rows_of_echo(const Json& choice, const Sample& sample, const std::string& text, int64_t top,
+                      const TokenNames& names, const Tokenizer& tokenizer, const std::string& place);
 
 class OpenAiTeacher : public ServedTeacher {
  public:
@@ -47,7 +51,8 @@ class OpenAiTeacher : public ServedTeacher {
   HttpClient client_;
   std::string model_;
   Way way_ = Way::unknown;
-  std::atomic<bool> pairing_is_right_[2] = {false, false};   // of texts whose first token is listed, and of others
+  std::atomic<bool> pairing_is_right_[2] = {false,
+                                            false};  // of texts whose first token is listed, and of others
 };
 
 }  // namespace retort

@@ -1,5 +1,6 @@
-// compression_config.yaml: how the rows of a DistillKit folder are stored. Its keys are closed: one that is not known here would change
-// what the bytes mean. Two schemas, told apart by the name of the vocabulary's size (d or vocab_size).
+// compression_config.yaml: how the rows of a DistillKit folder are stored. Its keys are closed: one that is
+// not known here would change what the bytes mean. Two schemas, told apart by the name of the vocabulary's
+// size (d or vocab_size).
 #pragma once
 #include <cstdint>
 #include <string>
@@ -27,7 +28,7 @@ struct ResidualBin {
 struct PackedRows {
   int64_t d = 0, k = 0, exact_k = 0;
   std::string exact_dtype = "float32", term_dtype = "float32";
-  std::vector<std::string> polynomial_terms = {};   // powers, sqrt, exp
+  std::vector<std::string> polynomial_terms = {};  // powers, sqrt, exp
   std::vector<ResidualBin> residual_bins = {};
   bool delta_encoding = true, error_diffusion = false, normalize_t = false;
   template <class Visitor> void fields(Visitor& field) {
@@ -39,8 +40,10 @@ struct PackedRows {
     field("term_dtype", term_dtype, one_of(float_types()), "type of its coefficients and its arithmetic");
     field.list("residual_bins", residual_bins, "what the curve leaves");
     field("delta_encoding", delta_encoding, any(), "each rank is stored as the difference to the one before");
-    field("error_diffusion", error_diffusion, any(), "how values were rounded when stored; they are read the same");
-    field("normalize_t", normalize_t, any(), "the curve runs from 0 to 1 instead of 0 to the number of its ranks");
+    field("error_diffusion", error_diffusion, any(),
+          "how values were rounded when stored; they are read the same");
+    field("normalize_t", normalize_t, any(),
+          "the curve runs from 0 to 1 instead of 0 to the number of its ranks");
   }
 };
 
@@ -53,7 +56,8 @@ struct FittedRows {
     field("vocab_size", vocab_size, required(between(2, 1 << 20)), "tokens of the vocabulary");
     field("k", k, required(between(1, 1 << 20)), "ranks kept");
     field("exact_k", exact_k, required(between(0, 1 << 20)), "ranks stored as they are");
-    field("polynomial_degree", polynomial_degree, required(between(0, 64)), "of the curve through the other ranks");
+    field("polynomial_degree", polynomial_degree, required(between(0, 64)),
+          "of the curve through the other ranks");
     field("invert_polynomial", invert_polynomial, any(), "its powers are negative");
     field("with_sqrt_term", with_sqrt_term, any(), "and a square root");
     field("term_dtype", term_dtype, one_of(float_types()), "type that its coefficients were rounded to");

@@ -66,19 +66,27 @@ template <class Call> auto sound(const std::string& file, const Call& call) {
     status = arrow::Status::Invalid(error.what());
   } catch (const std::length_error& error) {
     status = arrow::Status::Invalid(error.what());
-  } catch (const std::out_of_range& error) {
-    status = arrow::Status::Invalid(error.what());
-  }
-  corrupt(file, "", fmt::format("is no sound Parquet file ({}); is the download complete?", first_line(status.message())));
+  } catch (const std::out_of_range& error) { status = arrow::Status::Invalid(error.what()); }
+  corrupt(
+      file, "",
+      fmt::format("is no sound Parquet file ({}); is the download complete?", first_line(status.message())));
 }
 
-std::shared_ptr<arrow::DataType> type_of(Element element) { return element == Element::u8 ? arrow::uint8() : element == Element::u64 ? arrow::uint64() : arrow::float32(); }
+std::shared_ptr<arrow::DataType> type_of(Element element) {
+  return element == Element::u8    ? arrow::uint8()
+         : element == Element::u64 ? arrow::uint64()
+                                   : arrow::float32();
+}
 
-bool is_list_of(const arrow::DataType& type, const auto& accepts) { return type.id() == arrow::Type::LIST && accepts(*type.field(0)->type()); }
+bool is_list_of(const arrow::DataType& type, const auto& accepts) {
+  return type.id() == arrow::Type::LIST && accepts(*type.field(0)->type());
+}
 
 template <class Array> void append_numbers(const arrow::Array& numbers, std::vector<int64_t>& out) {
   const auto& values = static_cast<const Array&>(numbers);
-  for (int64_t i = 0; i < values.length(); ++i) out.push_back(static_cast<int64_t>(values.Value(i)));   // what does not fit is negative or too large for a token either way
+  for (int64_t i = 0; i < values.length(); ++i)
+    out.push_back(static_cast<int64_t>(
+        values.Value(i)));  // what does not fit is negative or too large for a token either way
 }
 
 }  // namespace
@@ -93,7 +101,8 @@ struct ParquetTexts::Reader {
     parquet::ArrowReaderProperties arrow_properties(false);
     arrow_properties.set_batch_size(1);
     arrow_properties.set_pre_buffer(false);
-    const auto source = std::make_shared<arrow::io::BufferReader>(std::make_shared<arrow::Buffer>(reinterpret_cast<const uint8_t*>(file.bytes().data()), static_cast<int64_t>(file.bytes().size())));
+    const auto source = std::make_shared<arrow::io::BufferReader>(std::make_shared<arrow::Buffer>(
+        reinterpret_cast<const uint8_t*>(file.bytes().data()), static_cast<int64_t>(file.bytes().size())));
     reader = sound(file.name(), [&]() -> arrow::Result<std::unique_ptr<parquet::arrow::FileReader>> {
       parquet::arrow::FileReaderBuilder builder;
       ARROW_RETURN_NOT_OK(builder.Open(source, properties));
@@ -113,16 +122,29 @@ struct ParquetTexts::Reader {
     const auto expect = [&](const char* name, const std::string& type, const auto& accepts) {
       const auto field = schema.GetFieldByName(name);
       if (!field) corrupt(file.name(), name, fmt::format("no such column; expected {}", type));
-      if (!accepts(*field->type())) corrupt(file.name(), name, fmt::format("expected {}, found {}", type, printable(field->type()->ToString())));
+      if (!accepts(*field->type()))
+        corrupt(file.name(), name,
+                fmt::format("expected {}, found {}", type, printable(field->type()->ToString())));
     };
-    expect("input_ids", "list<uint64>", [](const arrow::DataType& type) { return is_list_of(type, [](const arrow::DataType& each) { return arrow::is_integer(each.id()); }); });
+    expect("input_ids", "list<uint64>", [](const arrow::DataType& type) {
+      return is_list_of(type, [](const arrow::DataType& each) { return arrow::is_integer(each.id()); });
+    });
     for (const auto& [name, element] : wanted)
-      expect(name, fmt::format("list<list<{}>>", type_of(element)->ToString()), [&, kind = type_of(element)->id()](const arrow::DataType& type) {
-        return is_list_of(type, [&](const arrow::DataType& inner) { return is_list_of(inner, [&](const arrow::DataType& each) { return each.id() == kind; }); });
-      });
+      expect(name, fmt::format("list<list<{}>>", type_of(element)->ToString()),
+             [&, kind = type_of(element)->id()](const arrow::DataType& type) {
+               return is_list_of(type, [&](const arrow::DataType& inner) {
+                 return is_list_of(inner, [&](const arrow::DataType& each) { return each.id() == kind; });
+               });
+             });
     for (const auto& field : schema.fields()) {
-      const auto known = field->name() == "input_ids" || std::any_of(wanted.begin(), wanted.end(), [&](const NestedColumn& column) { return field->name() == column.name; });
-      if (!known) corrupt(file.name(), field->name(), "unknown column; folders whose texts were packed together are not read, expected them as they were captured");
+      const auto known = field->name() == "input_ids" ||
+                         std::any_of(wanted.begin(), wanted.end(), [&](const NestedColumn& column) {
+                           return field->name() == column.name;
+                         });
+      if (!known)
+        corrupt(file.name(), field->name(),
+                "unknown column; folders whose texts were packed together are not read, expected them as "
+                "they were captured");
     }
   }
 
@@ -135,17 +157,20 @@ struct ParquetTexts::Reader {
     });
     if (!batch) return finished();
     ++rows;
-    if (batch->num_rows() != 1) corrupt(file.name(), "", fmt::format("row {} comes as {} rows", rows, batch->num_rows()));
+    if (batch->num_rows() != 1)
+      corrupt(file.name(), "", fmt::format("row {} comes as {} rows", rows, batch->num_rows()));
     read_tokens();
     lists.clear();
     for (const auto& column : columns) read_lists(column);
-    if (rows % 64 == 0) file.release(file.bytes());   // pages that were read would count as this process's memory
+    if (rows % 64 == 0)
+      file.release(file.bytes());  // pages that were read would count as this process's memory
     return true;
   }
 
   bool finished() const {
     const auto promised = reader->parquet_reader()->metadata()->num_rows();
-    if (rows != promised) corrupt(file.name(), "", fmt::format("holds {} rows; its footer says {}", rows, promised));
+    if (rows != promised)
+      corrupt(file.name(), "", fmt::format("holds {} rows; its footer says {}", rows, promised));
     return false;
   }
 
@@ -157,14 +182,17 @@ struct ParquetTexts::Reader {
   void read_tokens() {
     const auto column = batch->GetColumnByName("input_ids");
     const auto numbers = whole(*column, "input_ids").value_slice(0);
-    if (numbers->null_count() != 0) corrupt(file.name(), "input_ids", fmt::format("row {} holds a null", rows));
+    if (numbers->null_count() != 0)
+      corrupt(file.name(), "input_ids", fmt::format("row {} holds a null", rows));
     tokens.clear();
     switch (numbers->type_id()) {
       case arrow::Type::UINT64: return append_numbers<arrow::UInt64Array>(*numbers, tokens);
       case arrow::Type::INT64: return append_numbers<arrow::Int64Array>(*numbers, tokens);
       case arrow::Type::UINT32: return append_numbers<arrow::UInt32Array>(*numbers, tokens);
       case arrow::Type::INT32: return append_numbers<arrow::Int32Array>(*numbers, tokens);
-      default: corrupt(file.name(), "input_ids", fmt::format("expected list<uint64>, found list<{}>", numbers->type()->ToString()));
+      default:
+        corrupt(file.name(), "input_ids",
+                fmt::format("expected list<uint64>, found list<{}>", numbers->type()->ToString()));
     }
   }
 
@@ -177,10 +205,11 @@ struct ParquetTexts::Reader {
     const auto size = column.element == Element::u8 ? 1 : column.element == Element::u64 ? 8 : 4;
     const auto& buffer = values.data()->buffers[1];
     const auto* data = buffer ? buffer->data() + values.offset() * size : nullptr;
-    lists.emplace_back(data, std::span(inner.raw_value_offsets() + outer.value_offset(0), static_cast<size_t>(outer.value_length(0)) + 1));
+    lists.emplace_back(data, std::span(inner.raw_value_offsets() + outer.value_offset(0),
+                                       static_cast<size_t>(outer.value_length(0)) + 1));
   }
 
-  BoundedPool pool;   // outlives what it gave
+  BoundedPool pool;  // outlives what it gave
   MappedFile file;
   std::vector<NestedColumn> columns;
   std::unique_ptr<parquet::arrow::FileReader> reader;
@@ -191,7 +220,11 @@ struct ParquetTexts::Reader {
   std::vector<Lists> lists;
 };
 
-ParquetTexts::ParquetTexts(const std::filesystem::path& file, const std::vector<NestedColumn>& columns, int64_t memory) : reader_(std::make_unique<Reader>(file, memory)) { reader_->open(columns); }
+ParquetTexts::ParquetTexts(const std::filesystem::path& file, const std::vector<NestedColumn>& columns,
+                           int64_t memory)
+    : reader_(std::make_unique<Reader>(file, memory)) {
+  reader_->open(columns);
+}
 ParquetTexts::~ParquetTexts() = default;
 bool ParquetTexts::next() { return reader_->next(); }
 const std::vector<int64_t>& ParquetTexts::tokens() const { return reader_->tokens; }

@@ -1,4 +1,5 @@
-// The numbers that make a decoder-only transformer, whatever file they came from (config.json or GGUF metadata).
+// The numbers that make a decoder-only transformer, whatever file they came from (config.json or GGUF
+// metadata).
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -13,31 +14,34 @@ struct RopeConfig {
   double theta = 10000;
   RopeScaling scaling = RopeScaling::none;
   double factor = 1;
-  double low_frequency_factor = 1, high_frequency_factor = 4;      // llama3
-  int64_t original_context = 0;                                    // llama3, yarn, longrope
-  double beta_fast = 32, beta_slow = 1, attention_factor = 0;      // yarn; 0 = the formula's default
-  bool truncate = true;                                            // yarn
-  std::vector<double> long_factor, short_factor;                   // longrope
-  std::vector<double> frequency_divisors;                          // GGUF rope_freqs.weight, when the file holds it
+  double low_frequency_factor = 1, high_frequency_factor = 4;  // llama3
+  int64_t original_context = 0;                                // llama3, yarn, longrope
+  double beta_fast = 32, beta_slow = 1, attention_factor = 0;  // yarn; 0 = the formula's default
+  bool truncate = true;                                        // yarn
+  std::vector<double> long_factor, short_factor;               // longrope
+  std::vector<double> frequency_divisors;  // GGUF rope_freqs.weight, when the file holds it
 };
 
 struct ModelConfig {
-  std::string family;              // "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "qwen3_moe", "mixtral": a row of models/registry.cpp
-  std::string hf_architecture;     // "LlamaForCausalLM"
-  int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate = 0, context = 0;
-  int64_t experts = 0, experts_per_token = 0, expert_intermediate = 0;   // 0 = every layer has one feed-forward part
-  bool renormalise = true;                // the weights of a token's experts sum to 1
+  std::string family;  // "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "qwen3_moe",
+                       // "mixtral": a row of models/registry.cpp
+  std::string hf_architecture;  // "LlamaForCausalLM"
+  int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate = 0,
+          context = 0;
+  int64_t experts = 0, experts_per_token = 0,
+          expert_intermediate = 0;  // 0 = every layer has one feed-forward part
+  bool renormalise = true;          // the weights of a token's experts sum to 1
   double norm_epsilon = 1e-5;
   RopeConfig rope;
-  std::optional<RopeConfig> local_rope;   // Gemma 3's sliding layers
+  std::optional<RopeConfig> local_rope;  // Gemma 3's sliding layers
   bool tied_head = false;
   bool attention_bias = false;
-  int64_t sliding_window = 0;             // 0 = none
-  std::vector<bool> sliding_layers;       // which layers use the window; empty = none
+  int64_t sliding_window = 0;        // 0 = none
+  std::vector<bool> sliding_layers;  // which layers use the window; empty = none
   double attention_soft_cap = 0, final_soft_cap = 0;
-  double attention_scale = 0;             // 0 = head_dim^-1/2
+  double attention_scale = 0;  // 0 = head_dim^-1/2
   double embedding_scale = 1;
-  std::vector<int32_t> eos;               // all ids that end a text
+  std::vector<int32_t> eos;  // all ids that end a text
   std::optional<int32_t> bos, pad;
 };
 

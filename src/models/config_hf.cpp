@@ -1,4 +1,5 @@
-// ModelConfig from a config.json of transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters, layer_types).
+// ModelConfig from a config.json of transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters,
+// layer_types).
 #include <cmath>
 
 #include "base/error.h"
@@ -10,7 +11,8 @@ namespace {
 
 class Config {
  public:
-  Config(const Json& json, std::string file, std::string path = "") : json_(json), file_(std::move(file)), path_(std::move(path)) {}
+  Config(const Json& json, std::string file, std::string path = "")
+      : json_(json), file_(std::move(file)), path_(std::move(path)) {}
 
   const Json* find(const std::string& key) const {
     const auto found = json_.find(key);
@@ -25,7 +27,8 @@ class Config {
   std::optional<int64_t> whole(const std::string& key) const {
     const auto* value = find(key);
     if (!value) return std::nullopt;
-    if (!value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > 1e9) fail(key, "expected a whole number from 0 to 1000000000");
+    if (!value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > 1e9)
+      fail(key, "expected a whole number from 0 to 1000000000");
     return value->get<int64_t>();
   }
   int64_t required(const std::string& key) const {
@@ -62,7 +65,9 @@ class Config {
     if (!value->is_object()) fail(key, "expected a section");
     return Config(*value, file_, path_ + key + ".");
   }
-  [[noreturn]] void fail(const std::string& key, const std::string& problem) const { corrupt(file_, path_ + key, problem); }
+  [[noreturn]] void fail(const std::string& key, const std::string& problem) const {
+    corrupt(file_, path_ + key, problem);
+  }
 
  private:
   const Json& json_;
@@ -75,9 +80,11 @@ RopeConfig rope_of(const Config& section, double theta, const Config& whole) {
   rope.theta = section.number("rope_theta").value_or(theta);
   const auto kind = section.text("rope_type").value_or(section.text("type").value_or("default"));
   rope.factor = section.number("factor").value_or(1);
-  rope.original_context = section.whole("original_max_position_embeddings").value_or(whole.whole("original_max_position_embeddings").value_or(0));
+  rope.original_context = section.whole("original_max_position_embeddings")
+                              .value_or(whole.whole("original_max_position_embeddings").value_or(0));
   rope.attention_factor = section.number("attention_factor").value_or(0);
-  if (section.number("partial_rotary_factor").value_or(1) != 1) section.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
+  if (section.number("partial_rotary_factor").value_or(1) != 1)
+    section.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
   if (kind == "default") return rope;
   if (kind == "linear") {
     rope.scaling = RopeScaling::linear;
@@ -85,12 +92,15 @@ RopeConfig rope_of(const Config& section, double theta, const Config& whole) {
     rope.scaling = RopeScaling::llama3;
     rope.low_frequency_factor = section.number("low_freq_factor").value_or(1);
     rope.high_frequency_factor = section.number("high_freq_factor").value_or(4);
-    if (rope.original_context == 0) section.fail("original_max_position_embeddings", "missing; llama3 scaling needs it");
-  } else if (kind == "longrope" || kind == "su" || !section.numbers("long_factor").empty()) {   // Phi-3's old names: su, yarn
+    if (rope.original_context == 0)
+      section.fail("original_max_position_embeddings", "missing; llama3 scaling needs it");
+  } else if (kind == "longrope" || kind == "su" ||
+             !section.numbers("long_factor").empty()) {  // Phi-3's old names: su, yarn
     rope.scaling = RopeScaling::longrope;
     rope.long_factor = section.numbers("long_factor");
     rope.short_factor = section.numbers("short_factor");
-    if (rope.original_context == 0) section.fail("original_max_position_embeddings", "missing; longrope needs it");
+    if (rope.original_context == 0)
+      section.fail("original_max_position_embeddings", "missing; longrope needs it");
   } else if (kind == "yarn") {
     rope.scaling = RopeScaling::yarn;
     rope.beta_fast = section.number("beta_fast").value_or(32);
@@ -102,7 +112,8 @@ RopeConfig rope_of(const Config& section, double theta, const Config& whole) {
       rope.attention_factor = of(*scale) / of(*all);
     }
   } else {
-    section.fail("rope_type", "unknown kind '" + printable(kind) + "'; known: default, linear, llama3, yarn, longrope");
+    section.fail("rope_type",
+                 "unknown kind '" + printable(kind) + "'; known: default, linear, llama3, yarn, longrope");
   }
   return rope;
 }
@@ -128,14 +139,17 @@ void read_rope(const Config& config, ModelConfig& model) {
 void read_windows(const Config& config, ModelConfig& model) {
   const auto window = config.whole("sliding_window").value_or(0);
   if (const auto* types = config.find("layer_types")) {
-    if (!types->is_array() || static_cast<int64_t>(types->size()) != model.layers) config.fail("layer_types", fmt::format("expected a list of {} words", model.layers));
+    if (!types->is_array() || static_cast<int64_t>(types->size()) != model.layers)
+      config.fail("layer_types", fmt::format("expected a list of {} words", model.layers));
     bool any_slides = false;
     for (const auto& type : *types) {
-      if (type != "sliding_attention" && type != "full_attention") config.fail("layer_types", "expected only 'sliding_attention' and 'full_attention'");
+      if (type != "sliding_attention" && type != "full_attention")
+        config.fail("layer_types", "expected only 'sliding_attention' and 'full_attention'");
       model.sliding_layers.push_back(type == "sliding_attention");
       any_slides = any_slides || model.sliding_layers.back();
     }
-    if (any_slides && window == 0) config.fail("sliding_window", "missing, but layer_types has sliding layers");
+    if (any_slides && window == 0)
+      config.fail("sliding_window", "missing, but layer_types has sliding layers");
     model.sliding_window = any_slides ? window : 0;
     if (!any_slides) model.sliding_layers.clear();
     return;
@@ -143,7 +157,8 @@ void read_windows(const Config& config, ModelConfig& model) {
   const bool qwen = model.family.starts_with("qwen");
   if (window == 0 || model.family == "llama" || (qwen && !config.truth("use_sliding_window", false))) return;
   model.sliding_window = window;
-  const auto first = config.whole("max_window_layers").value_or(0), pattern = config.whole("sliding_window_pattern").value_or(6);
+  const auto first = config.whole("max_window_layers").value_or(0),
+             pattern = config.whole("sliding_window_pattern").value_or(6);
   for (int64_t i = 0; i < model.layers; ++i) {
     if (qwen) model.sliding_layers.push_back(i >= first);
     if (model.family == "gemma2") model.sliding_layers.push_back(i % 2 == 0);
@@ -154,17 +169,22 @@ void read_windows(const Config& config, ModelConfig& model) {
 void read_experts(const Config& config, ModelConfig& model) {
   const bool qwen = model.family == "qwen3_moe";
   if (!qwen && model.family != "mixtral") return;
-  const auto* key = config.find("num_experts") ? "num_experts" : "num_local_experts";   // transformers 5 writes either
+  const auto* key =
+      config.find("num_experts") ? "num_experts" : "num_local_experts";  // transformers 5 writes either
   model.experts = config.required(key);
   model.experts_per_token = config.required("num_experts_per_tok");
   model.expert_intermediate = qwen ? config.required("moe_intermediate_size") : model.intermediate;
   model.renormalise = !qwen || config.truth("norm_topk_prob", false);
   if (model.experts > kMostExperts) config.fail(key, fmt::format("more than {} experts", kMostExperts));
-  if (model.experts_per_token > model.experts) config.fail("num_experts_per_tok", fmt::format("is {}, of {} experts", model.experts_per_token, model.experts));
-  if (config.whole("decoder_sparse_step").value_or(1) != 1) config.fail("decoder_sparse_step", "layers without experts are not supported; expected 1");
+  if (model.experts_per_token > model.experts)
+    config.fail("num_experts_per_tok",
+                fmt::format("is {}, of {} experts", model.experts_per_token, model.experts));
+  if (config.whole("decoder_sparse_step").value_or(1) != 1)
+    config.fail("decoder_sparse_step", "layers without experts are not supported; expected 1");
   if (const auto* dense = config.find("mlp_only_layers"); dense && !(dense->is_array() && dense->empty()))
     config.fail("mlp_only_layers", "layers without experts are not supported; expected an empty list");
-  if (qwen && config.truth("use_sliding_window", false)) config.fail("use_sliding_window", "windows are not supported in this family; expected false");
+  if (qwen && config.truth("use_sliding_window", false))
+    config.fail("use_sliding_window", "windows are not supported in this family; expected false");
 }
 
 }  // namespace
@@ -176,8 +196,12 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   const Family* family = nullptr;
   for (const auto& row : families())
     if (kind == row.model_type) family = &row;
-  if (!family) config.fail("model_type", fmt::format("'{}' is not a known family; known: {}", printable(kind), known_families()));
-  if (config.find("quantization_config")) config.fail("quantization_config", "quantized folders are not read here; use the original weights or a .gguf file");
+  if (!family)
+    config.fail("model_type",
+                fmt::format("'{}' is not a known family; known: {}", printable(kind), known_families()));
+  if (config.find("quantization_config"))
+    config.fail("quantization_config",
+                "quantized folders are not read here; use the original weights or a .gguf file");
 
   ModelConfig model;
   model.family = family->name;
@@ -193,25 +217,33 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   model.norm_epsilon = config.number("rms_norm_eps").value_or(1e-6);
   model.tied_head = config.truth("tie_word_embeddings", !has_head);
   if (model.layers > 1000) config.fail("num_hidden_layers", "more than 1000 layers");
-  if (model.kv_heads == 0 || model.heads % model.kv_heads != 0) config.fail("num_key_value_heads", "does not divide num_attention_heads");
+  if (model.kv_heads == 0 || model.heads % model.kv_heads != 0)
+    config.fail("num_key_value_heads", "does not divide num_attention_heads");
   if (model.head_dim == 0 || model.head_dim % 2 != 0) config.fail("head_dim", "expected an even head width");
-  if (config.truth("mlp_bias", false)) config.fail("mlp_bias", "biases in the feed-forward layers are not supported");
-  if (config.number("partial_rotary_factor").value_or(1) != 1) config.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
+  if (config.truth("mlp_bias", false))
+    config.fail("mlp_bias", "biases in the feed-forward layers are not supported");
+  if (config.number("partial_rotary_factor").value_or(1) != 1)
+    config.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
 
   const bool gemma = model.family.starts_with("gemma");
-  const auto activation = config.text("hidden_activation").value_or(config.text("hidden_act").value_or(gemma ? "gelu_pytorch_tanh" : "silu"));
+  const auto activation =
+      config.text("hidden_activation")
+          .value_or(config.text("hidden_act").value_or(gemma ? "gelu_pytorch_tanh" : "silu"));
   const std::string expected = gemma ? "gelu_pytorch_tanh" : "silu";
-  if (activation != expected && !(gemma && activation == "gelu"))   // Gemma's old configs say gelu and mean the tanh form
+  if (activation != expected &&
+      !(gemma && activation == "gelu"))  // Gemma's old configs say gelu and mean the tanh form
     config.fail("hidden_act", "found '" + printable(activation) + "', expected '" + expected + "'");
   model.attention_bias = model.family == "qwen2" || config.truth("attention_bias", false);
-  if (model.attention_bias && model.family != "qwen2") config.fail("attention_bias", "a bias on o_proj is not supported");
+  if (model.attention_bias && model.family != "qwen2")
+    config.fail("attention_bias", "a bias on o_proj is not supported");
 
   read_rope(config, model);
   read_windows(config, model);
   read_experts(config, model);
   if (gemma) {
     model.embedding_scale = std::sqrt(static_cast<double>(model.hidden));
-    if (const auto scalar = config.number("query_pre_attn_scalar"); scalar && *scalar > 0) model.attention_scale = 1 / std::sqrt(*scalar);
+    if (const auto scalar = config.number("query_pre_attn_scalar"); scalar && *scalar > 0)
+      model.attention_scale = 1 / std::sqrt(*scalar);
     model.attention_soft_cap = config.number("attn_logit_softcapping").value_or(0);
     model.final_soft_cap = config.number("final_logit_softcapping").value_or(0);
   }
@@ -220,16 +252,21 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
     const auto* value = config.find(key);
     if (!value) return list;
     const auto take = [&](const Json& id) {
-      if (!id.is_number_integer() || id.get<double>() < 0 || id.get<double>() >= static_cast<double>(model.vocabulary)) config.fail(key, "expected token ids of the vocabulary");
+      if (!id.is_number_integer() || id.get<double>() < 0 ||
+          id.get<double>() >= static_cast<double>(model.vocabulary))
+        config.fail(key, "expected token ids of the vocabulary");
       list.push_back(id.get<int32_t>());
     };
-    if (value->is_array()) for (const auto& id : *value) take(id);
+    if (value->is_array())
+      for (const auto& id : *value) take(id);
     else take(*value);
     return list;
   };
   model.eos = ids("eos_token_id");
   if (const auto bos = ids("bos_token_id"); !bos.empty()) model.bos = bos.front();
-  if (const auto pad = config.find("pad_token_id"); pad && pad->is_number_integer() && pad->get<int64_t>() >= 0) model.pad = pad->get<int32_t>();
+  if (const auto pad = config.find("pad_token_id");
+      pad && pad->is_number_integer() && pad->get<int64_t>() >= 0)
+    model.pad = pad->get<int32_t>();
   return model;
 }
 

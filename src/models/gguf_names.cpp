@@ -13,28 +13,26 @@ using Pair = std::pair<std::string_view, std::string_view>;
 
 // Inside a layer: "model.layers.N.<first>" is "blk.N.<second>".
 constexpr std::array kLayerNames = {
-    Pair{"input_layernorm", "attn_norm"},
-    Pair{"self_attn.q_proj", "attn_q"},
-    Pair{"self_attn.k_proj", "attn_k"},
-    Pair{"self_attn.v_proj", "attn_v"},
-    Pair{"self_attn.o_proj", "attn_output"},
-    Pair{"self_attn.qkv_proj", "attn_qkv"},
-    Pair{"self_attn.q_norm", "attn_q_norm"},
-    Pair{"self_attn.k_norm", "attn_k_norm"},
-    Pair{"mlp.gate_proj", "ffn_gate"},
-    Pair{"mlp.up_proj", "ffn_up"},
-    Pair{"mlp.gate_up_proj", "ffn_up"},
-    Pair{"mlp.down_proj", "ffn_down"},
-    Pair{"mlp.gate", "ffn_gate_inp"},
-    Pair{"block_sparse_moe.gate", "ffn_gate_inp"},
+    Pair{"input_layernorm", "attn_norm"},    Pair{"self_attn.q_proj", "attn_q"},
+    Pair{"self_attn.k_proj", "attn_k"},      Pair{"self_attn.v_proj", "attn_v"},
+    Pair{"self_attn.o_proj", "attn_output"}, Pair{"self_attn.qkv_proj", "attn_qkv"},
+    Pair{"self_attn.q_norm", "attn_q_norm"}, Pair{"self_attn.k_norm", "attn_k_norm"},
+    Pair{"mlp.gate_proj", "ffn_gate"},       Pair{"mlp.up_proj", "ffn_up"},
+    Pair{"mlp.gate_up_proj", "ffn_up"},      Pair{"mlp.down_proj", "ffn_down"},
+    Pair{"mlp.gate", "ffn_gate_inp"},        Pair{"block_sparse_moe.gate", "ffn_gate_inp"},
 };
 
 // The tensor of all of a layer's experts.
-std::string_view stack_name(ExpertPart part) { return part == ExpertPart::gate ? "ffn_gate_exps" : part == ExpertPart::up ? "ffn_up_exps" : "ffn_down_exps"; }
+std::string_view stack_name(ExpertPart part) {
+  return part == ExpertPart::gate ? "ffn_gate_exps"
+         : part == ExpertPart::up ? "ffn_up_exps"
+                                  : "ffn_down_exps";
+}
 
 bool is_gemma(const ModelConfig& config) { return config.family.starts_with("gemma"); }
 
-// "post_attention_layernorm" is the norm before the MLP everywhere but in Gemma 2 and 3, which have four norms a layer.
+// "post_attention_layernorm" is the norm before the MLP everywhere but in Gemma 2 and 3, which have four
+// norms a layer.
 std::optional<std::string_view> layer_name(const ModelConfig& config, std::string_view name) {
   if (is_gemma(config)) {
     if (name == "post_attention_layernorm") return "post_attention_norm";
@@ -59,7 +57,7 @@ std::string gguf_architecture(const ModelConfig& config) {
 std::optional<GgufTensor> gguf_tensor(const ModelConfig& config, std::string_view hf_name) {
   const auto dot = hf_name.rfind('.');
   if (dot == std::string_view::npos) return std::nullopt;
-  const auto stem = hf_name.substr(0, dot), kind = hf_name.substr(dot);   // kind: ".weight", ".bias"
+  const auto stem = hf_name.substr(0, dot), kind = hf_name.substr(dot);  // kind: ".weight", ".bias"
   const bool norm = stem.ends_with("norm");
   if (stem == "model.embed_tokens") return GgufTensor{"token_embd" + std::string(kind)};
   if (stem == "model.norm") return GgufTensor{"output_norm" + std::string(kind), 0, is_gemma(config)};
@@ -72,11 +70,15 @@ std::optional<GgufTensor> gguf_tensor(const ModelConfig& config, std::string_vie
   if (const auto expert = expert_name(stem)) {
     const auto part = expert_part(expert->matrix);
     if (!part) return std::nullopt;
-    return GgufTensor{"blk." + std::string(rest.substr(0, end)) + "." + std::string(stack_name(*part)) + std::string(kind), 0, false, expert->expert};
+    return GgufTensor{
+        "blk." + std::string(rest.substr(0, end)) + "." + std::string(stack_name(*part)) + std::string(kind),
+        0, false, expert->expert};
   }
   const auto inside = layer_name(config, rest.substr(end + 1));
   if (!inside) return std::nullopt;
-  GgufTensor tensor{"blk." + std::string(rest.substr(0, end)) + "." + std::string(*inside) + std::string(kind), 0, norm && is_gemma(config)};
+  GgufTensor tensor{
+      "blk." + std::string(rest.substr(0, end)) + "." + std::string(*inside) + std::string(kind), 0,
+      norm && is_gemma(config)};
   if (gguf_architecture(config) == "llama") {
     if (*inside == "attn_q") tensor.permuted_heads = config.heads;
     if (*inside == "attn_k") tensor.permuted_heads = config.kv_heads;

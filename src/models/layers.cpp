@@ -5,9 +5,11 @@
 namespace retort {
 namespace {
 
-void require_shape(const std::string& name, int64_t rows, int64_t columns, int64_t want_rows, int64_t want_columns) {
+void require_shape(const std::string& name, int64_t rows, int64_t columns, int64_t want_rows,
+                   int64_t want_columns) {
   if (rows != want_rows || columns != want_columns)
-    throw FormatError(fmt::format("{}: shape is [{}, {}], the model's configuration asks for [{}, {}]", printable(name), rows, columns, want_rows, want_columns));
+    throw FormatError(fmt::format("{}: shape is [{}, {}], the model's configuration asks for [{}, {}]",
+                                  printable(name), rows, columns, want_rows, want_columns));
 }
 
 }  // namespace
@@ -16,15 +18,20 @@ Linear Parts::linear(const std::string& name, int64_t out, int64_t in, bool bias
   auto layer = take_linear_(name);
   layer.name = name;
   require_shape(name + ".weight", layer.weight.rows, layer.weight.columns, out, in);
-  if (bias && !layer.bias.defined()) throw FormatError(fmt::format("{}.bias: missing, but the model's configuration asks for it", printable(name)));
+  if (bias && !layer.bias.defined())
+    throw FormatError(
+        fmt::format("{}.bias: missing, but the model's configuration asks for it", printable(name)));
   if (layer.bias.defined() && (layer.bias.dim() != 1 || layer.bias.numel() != out))
-    throw FormatError(fmt::format("{}.bias: {} values, expected {}", printable(name), layer.bias.numel(), out));
+    throw FormatError(
+        fmt::format("{}.bias: {} values, expected {}", printable(name), layer.bias.numel(), out));
   return layer;
 }
 
 Linear Parts::router(const std::string& name, int64_t experts, int64_t in) const {
   auto matrix = take_vector_(name + ".weight");
-  if (matrix.dim() != 2) throw FormatError(fmt::format("{}.weight: {} dimensions, expected a matrix", printable(name), matrix.dim()));
+  if (matrix.dim() != 2)
+    throw FormatError(
+        fmt::format("{}.weight: {} dimensions, expected a matrix", printable(name), matrix.dim()));
   require_shape(name + ".weight", matrix.size(0), matrix.size(1), experts, in);
   Linear layer;
   layer.name = name;
@@ -35,7 +42,8 @@ Linear Parts::router(const std::string& name, int64_t experts, int64_t in) const
 Norm Parts::norm(const std::string& name, int64_t width, double offset) const {
   auto weight = take_vector_(name + ".weight");
   if (weight.dim() != 1 || weight.size(0) != width)
-    throw FormatError(fmt::format("{}.weight: {} values, the model's configuration asks for {}", printable(name), weight.numel(), width));
+    throw FormatError(fmt::format("{}.weight: {} values, the model's configuration asks for {}",
+                                  printable(name), weight.numel(), width));
   return {weight, config.norm_epsilon, offset};
 }
 
@@ -47,17 +55,23 @@ Weight Parts::matrix(const std::string& name, int64_t rows, int64_t columns) con
 
 std::string layer_name(int64_t index) { return "model.layers." + std::to_string(index); }
 
-std::shared_ptr<const Rotary> make_rotary(const ModelConfig& config) { return std::make_shared<Rotary>(config.rope, config.head_dim, config.context); }
+std::shared_ptr<const Rotary> make_rotary(const ModelConfig& config) {
+  return std::make_shared<Rotary>(config.rope, config.head_dim, config.context);
+}
 
 AttendRule attend_rule(const ModelConfig& config, int64_t layer) {
-  const bool sliding = config.sliding_window > 0 && (config.sliding_layers.empty() || config.sliding_layers.at(static_cast<size_t>(layer)));
+  const bool sliding = config.sliding_window > 0 && (config.sliding_layers.empty() ||
+                                                     config.sliding_layers.at(static_cast<size_t>(layer)));
   return {config.attention_scale, config.attention_soft_cap, sliding ? config.sliding_window : 0, layer};
 }
 
 Tensor split_heads(const Tensor& x, int64_t heads) { return x.view({x.size(0), heads, x.size(1) / heads}); }
 
 Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Rotary> layer_rotary)
-    : rotary(std::move(layer_rotary)), rule(attend_rule(parts.config, layer)), heads(parts.config.heads), kv_heads(parts.config.kv_heads) {
+    : rotary(std::move(layer_rotary)),
+      rule(attend_rule(parts.config, layer)),
+      heads(parts.config.heads),
+      kv_heads(parts.config.kv_heads) {
   const auto& config = parts.config;
   const auto name = layer_name(layer) + ".self_attn.";
   q_proj = parts.linear(name + "q_proj", heads * config.head_dim, config.hidden, config.attention_bias);
@@ -66,17 +80,18 @@ Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Ro
   o_proj = parts.linear(name + "o_proj", config.hidden, heads * config.head_dim);
 }
 
-Tensor Attention::forward(const Tensor& x, const Pass& pass) const {   // x [N,E]
+Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
   const auto qkv = linear_group(x, {&q_proj, &k_proj, &v_proj}, pass);
-  auto q = split_heads(qkv[0], heads);                                 // [N,H,D]
-  auto k = split_heads(qkv[1], kv_heads);                              // [N,K,D]
-  const auto v = split_heads(qkv[2], kv_heads);                        // [N,K,D]
+  auto q = split_heads(qkv[0], heads);           // [N,H,D]
+  auto k = split_heads(qkv[1], kv_heads);        // [N,K,D]
+  const auto v = split_heads(qkv[2], kv_heads);  // [N,K,D]
   if (q_norm) q = rms_norm(q, *q_norm);
   if (k_norm) k = rms_norm(k, *k_norm);
   const auto table = rotary->table(pass.positions);
   q = rotate(q, pass.positions, table);
   k = rotate(k, pass.positions, table);
-  return linear(keep_rows(attend(q, k, v, rule, pass), pass), o_proj, pass);   // [N,E], in the last layer of pass.rows
+  return linear(keep_rows(attend(q, k, v, rule, pass), pass), o_proj,
+                pass);  // [N,E], in the last layer of pass.rows
 }
 
 GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activation(how) {
@@ -88,7 +103,7 @@ GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activati
 }
 
 Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {
-  const auto gate_up = linear_group(x, {&gate_proj, &up_proj}, pass);       // two of [N,F]
+  const auto gate_up = linear_group(x, {&gate_proj, &up_proj}, pass);  // two of [N,F]
   return linear(gated(gate_up[0], gate_up[1], activation), down_proj, pass);
 }
 

@@ -1,4 +1,5 @@
-// Llama 2 and 3, SmolLM2, Mistral: arXiv:2302.13971, arXiv:2407.21783; Mistral's sliding window: arXiv:2310.06825.
+// Llama 2 and 3, SmolLM2, Mistral: arXiv:2302.13971, arXiv:2407.21783; Mistral's sliding window:
+// arXiv:2310.06825.
 #include "models/families.h"
 #include "models/pre_norm_layer.h"
 

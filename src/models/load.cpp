@@ -1,5 +1,5 @@
-// From a model folder or a .gguf file to a Model. Matrices are views into the mapped file wherever the file's own bytes
-// can be used: only rows that GGUF permutes, and what the recipe converts, are copied.
+// From a model folder or a .gguf file to a Model. Matrices are views into the mapped file wherever the file's
+// own bytes can be used: only rows that GGUF permutes, and what the recipe converts, are copied.
 
 #include <fmt/ranges.h>
 
@@ -28,11 +28,13 @@ class Source {
   Source(WeightFile file, const ModelConfig& config, bool gguf, std::optional<WeightType> wanted)
       : file_(std::move(file)), config_(config), gguf_(gguf), wanted_(wanted) {}
 
-  // A linear layer with its bias where the file has one. The head keeps its stored type unless a dense one is asked for.
+  // A linear layer with its bias where the file has one. The head keeps its stored type unless a dense one is
+  // asked for.
   Linear linear(const std::string& name) const {
     Linear layer;
     layer.weight = stored_matrix(name + ".weight");
-    if (wanted_ && (!is_block_quantized(*wanted_) || name != "lm_head")) layer.weight = convert_weight(layer.weight, fitting_type(*wanted_, layer.weight.columns));
+    if (wanted_ && (!is_block_quantized(*wanted_) || name != "lm_head"))
+      layer.weight = convert_weight(layer.weight, fitting_type(*wanted_, layer.weight.columns));
     drop_pages(layer.weight, name + ".weight");
     if (find(name + ".bias")) layer.bias = vector(name + ".bias");
     return layer;
@@ -46,13 +48,15 @@ class Source {
   // A vector, or a router's matrix: fp32, a copy.
   Tensor vector(const std::string& name) const {
     const auto tensor = need(name);
-    if (tensor.shape.empty() || tensor.shape.size() > 2) fail(name, fmt::format("expected a vector or a matrix, found {} dimensions", tensor.shape.size()));
+    if (tensor.shape.empty() || tensor.shape.size() > 2)
+      fail(name, fmt::format("expected a vector or a matrix, found {} dimensions", tensor.shape.size()));
     if (type_info(tensor.type).block_elements != 1) fail(name, "expected a dense tensor");
     auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
     dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
     const auto here = placed(name);
     if (here.plus_one) values.sub_(1);
-    if (here.permuted_heads > 0) values = values.index_select(0, order(here.permuted_heads, values.size(0), name));
+    if (here.permuted_heads > 0)
+      values = values.index_select(0, order(here.permuted_heads, values.size(0), name));
     return values;
   }
 
@@ -69,25 +73,31 @@ class Source {
     if (expert < 0) return *tensor;
     // One expert's matrix of the tensor that holds all of a layer's.
     if (tensor->shape.size() != 3 || tensor->shape[0] != config_.experts)
-      fail(name, fmt::format("expected one matrix for each of {} experts, found shape [{}]", config_.experts, fmt::join(tensor->shape, ", ")));
+      fail(name, fmt::format("expected one matrix for each of {} experts, found shape [{}]", config_.experts,
+                             fmt::join(tensor->shape, ", ")));
     auto one = *tensor;
     one.shape.erase(one.shape.begin());
     const auto size = tensor->data.size() / static_cast<size_t>(config_.experts);
     one.data = tensor->data.subspan(size * static_cast<size_t>(expert), size);
     return one;
   }
-  [[noreturn]] void fail(const std::string& name, const std::string& problem) const { corrupt(file_.path.string(), placed(name).name, problem); }
+  [[noreturn]] void fail(const std::string& name, const std::string& problem) const {
+    corrupt(file_.path.string(), placed(name).name, problem);
+  }
 
-  // Pages of the file that a copy was made from would count as this process's memory until somebody else wants it.
+  // Pages of the file that a copy was made from would count as this process's memory until somebody else
+  // wants it.
   void drop_pages(const Weight& weight, const std::string& name) const {
     const auto tensor = need(name);
-    const auto* held = weight.dense.defined() ? static_cast<const std::byte*>(weight.dense.const_data_ptr()) : weight.blocks.data();
+    const auto* held = weight.dense.defined() ? static_cast<const std::byte*>(weight.dense.const_data_ptr())
+                                              : weight.blocks.data();
     if (held != tensor.data.data()) tensor.file->release(tensor.data);
   }
 
   // Where row i of the Hugging Face order stands in the file.
   Tensor order(int64_t heads, int64_t rows, const std::string& name) const {
-    if (rows % heads != 0 || rows / heads % 2 != 0) fail(name, fmt::format("{} rows do not divide into {} heads", rows, heads));
+    if (rows % heads != 0 || rows / heads % 2 != 0)
+      fail(name, fmt::format("{} rows do not divide into {} heads", rows, heads));
     auto index = at::empty({rows}, at::TensorOptions(at::kLong));
     auto* out = index.mutable_data_ptr<int64_t>();
     for (int64_t i = 0; i < rows; ++i) out[i] = gguf_row_of(i, heads, rows);
@@ -96,7 +106,8 @@ class Source {
 
   Weight stored_matrix(const std::string& name) const {
     const auto tensor = need(name);
-    if (tensor.shape.size() != 2) fail(name, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
+    if (tensor.shape.size() != 2)
+      fail(name, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
     if (rows == 0 || columns == 0) fail(name, "is empty");
     const auto heads = placed(name).permuted_heads;
@@ -108,21 +119,28 @@ class Source {
     auto buffer = std::make_shared<std::vector<std::byte>>(weight.blocks.size());
     const auto* from = index.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < rows; ++i)
-      std::copy_n(weight.blocks.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(from[i]) * stride), stride, buffer->begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(i) * stride));
+      std::copy_n(weight.blocks.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(from[i]) * stride),
+                  stride, buffer->begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(i) * stride));
     const std::span<const std::byte> blocks(*buffer);
     return block_weight(weight.type, rows, columns, blocks, buffer);
   }
 
   Weight view(const TensorView& tensor, int64_t rows, int64_t columns, const std::string& name) const {
     if (is_block_quantized(tensor.type)) {
-      if (!type_info(tensor.type).dequantize) fail(name, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
+      if (!type_info(tensor.type).dequantize)
+        fail(name, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
       return block_weight(tensor.type, rows, columns, tensor.data, tensor.file);
     }
-    const auto scalar = tensor.type == WeightType::f32 ? at::kFloat : tensor.type == WeightType::bf16 ? at::kBFloat16 : at::kHalf;
-    if (scalar == at::kHalf && tensor.type != WeightType::f16) fail(name, fmt::format("type {} is not read as a weight; expected F32, F16, BF16 or a block type", type_info(tensor.type).name));
+    const auto scalar = tensor.type == WeightType::f32    ? at::kFloat
+                        : tensor.type == WeightType::bf16 ? at::kBFloat16
+                                                          : at::kHalf;
+    if (scalar == at::kHalf && tensor.type != WeightType::f16)
+      fail(name, fmt::format("type {} is not read as a weight; expected F32, F16, BF16 or a block type",
+                             type_info(tensor.type).name));
     // The mapping is read-only and nothing writes into a frozen weight; whoever trains it takes a copy first.
     auto* data = const_cast<std::byte*>(tensor.data.data());
-    auto dense = at::from_blob(data, {rows, columns}, [file = tensor.file](void*) {}, at::TensorOptions(scalar));
+    auto dense = at::from_blob(
+        data, {rows, columns}, [file = tensor.file](void*) {}, at::TensorOptions(scalar));
     const bool aligned = reinterpret_cast<uintptr_t>(data) % c10::elementSize(scalar) == 0;
     if (aligned) return dense_weight(dense);
     auto copy = at::empty({rows, columns}, at::TensorOptions(scalar));
@@ -140,12 +158,14 @@ class Source {
 Later<std::string> hash_of(const WeightFile& file) {
   std::vector<std::string> names;
   for (const auto& tensor : file.tensors)
-    if (std::find(names.begin(), names.end(), tensor.file->name()) == names.end()) names.push_back(tensor.file->name());
+    if (std::find(names.begin(), names.end(), tensor.file->name()) == names.end())
+      names.push_back(tensor.file->name());
   std::sort(names.begin(), names.end());
   return Later<std::string>::of([names] {
     if (names.size() == 1) return sha256_file(names.front());
     std::string lines;
-    for (const auto& name : names) lines += sha256_file(name) + "  " + std::filesystem::path(name).filename().string() + "\n";
+    for (const auto& name : names)
+      lines += sha256_file(name) + "  " + std::filesystem::path(name).filename().string() + "\n";
     return sha256(lines);
   });
 }
@@ -156,11 +176,13 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
   if (std::filesystem::exists(generation)) {
     const auto json = read_json(generation);
     const auto take = [&](const Json& id) {
-      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < config.vocabulary && std::find(config.eos.begin(), config.eos.end(), id.get<int32_t>()) == config.eos.end())
+      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < config.vocabulary &&
+          std::find(config.eos.begin(), config.eos.end(), id.get<int32_t>()) == config.eos.end())
         config.eos.push_back(id.get<int32_t>());
     };
     if (const auto found = json.find("eos_token_id"); json.is_object() && found != json.end()) {
-      if (found->is_array()) for (const auto& id : *found) take(id);
+      if (found->is_array())
+        for (const auto& id : *found) take(id);
       else take(*found);
     }
   }
@@ -168,7 +190,9 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
     loaded.chat_template_source = read_text(folder / "chat_template.jinja", 1 << 20);
   } else if (std::filesystem::exists(folder / "tokenizer_config.json")) {
     const auto json = read_json(folder / "tokenizer_config.json");
-    if (const auto found = json.find("chat_template"); json.is_object() && found != json.end() && found->is_string()) loaded.chat_template_source = found->get<std::string>();
+    if (const auto found = json.find("chat_template");
+        json.is_object() && found != json.end() && found->is_string())
+      loaded.chat_template_source = found->get<std::string>();
   }
 }
 
@@ -177,8 +201,12 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
 void require_model_path(const std::string& named, const std::filesystem::path& path) {
   if (std::filesystem::exists(path)) return;
   std::string what_to_do;
-  for (auto folder = path.lexically_normal(); what_to_do.empty() && folder.has_relative_path() && folder.has_parent_path(); folder = folder.parent_path())
-    if (folder.filename() == "export") what_to_do = "; an export of " + printable(folder.parent_path().string()) + ": first run the recipe that writes there";
+  for (auto folder = path.lexically_normal();
+       what_to_do.empty() && folder.has_relative_path() && folder.has_parent_path();
+       folder = folder.parent_path())
+    if (folder.filename() == "export")
+      what_to_do = "; an export of " + printable(folder.parent_path().string()) +
+                   ": first run the recipe that writes there";
   throw FormatError(named + ": no such model folder or file" + what_to_do);
 }
 
@@ -192,41 +220,52 @@ LoadedModel load_weights(const ModelSpec& spec) {
   ModelConfig config;
   if (folder) {
     const auto config_file = std::filesystem::path(spec.path) / "config.json";
-    config = config_from_hf(read_json(config_file), config_file.string(), file.find("lm_head.weight") != nullptr);
+    config =
+        config_from_hf(read_json(config_file), config_file.string(), file.find("lm_head.weight") != nullptr);
     read_folder_extras(spec.path, loaded, config);
   } else {
     config = config_from_gguf(file);
-    if (file.metadata("tokenizer.ggml.model")) loaded.tokenizer = tokenizer_from_gguf(vocabulary_of(file), spec.path);
+    if (file.metadata("tokenizer.ggml.model"))
+      loaded.tokenizer = tokenizer_from_gguf(vocabulary_of(file), spec.path);
     if (const auto* source = file.metadata("tokenizer.chat_template"))
       if (const auto* text = std::get_if<std::string>(source)) loaded.chat_template_source = *text;
   }
-  if (!loaded.chat_template_source.empty()) loaded.chat = chat_template_by_source(loaded.chat_template_source);
+  if (!loaded.chat_template_source.empty())
+    loaded.chat = chat_template_by_source(loaded.chat_template_source);
   loaded.sha256 = hash_of(file);
   const Source source(std::move(file), config, !folder, wanted);
-  loaded.model = build_model(config, [&](const std::string& name) {
-                               auto layer = source.linear(name);
-                               if (spec.compute == "int8") layer.int8_scales = int8_row_scales(layer.weight);
-                               return layer;
-                             },
-                             [&](const std::string& name) { return source.vector(name); }, [&](const std::string& name) { return source.matrix(name); });
-  if (spec.compute == "int8" && loaded.model->config.tied_head) loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
+  loaded.model = build_model(
+      config,
+      [&](const std::string& name) {
+        auto layer = source.linear(name);
+        if (spec.compute == "int8") layer.int8_scales = int8_row_scales(layer.weight);
+        return layer;
+      },
+      [&](const std::string& name) { return source.vector(name); },
+      [&](const std::string& name) { return source.matrix(name); });
+  if (spec.compute == "int8" && loaded.model->config.tied_head)
+    loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;
 }
 
 LoadedModel load_model(const ModelSpec& spec) {
   auto loaded = load_weights(spec);
-  if (!loaded.tokenizer && std::filesystem::is_directory(spec.path)) loaded.tokenizer = tokenizer_from_folder(spec.path);
+  if (!loaded.tokenizer && std::filesystem::is_directory(spec.path))
+    loaded.tokenizer = tokenizer_from_folder(spec.path);
   if (!loaded.tokenizer) corrupt(spec.path, "tokenizer.ggml.model", "missing: the file has no tokenizer");
   if (loaded.tokenizer->size() > loaded.model->config.vocabulary)
-    corrupt(spec.path, "", fmt::format("the tokenizer has {} tokens, the embedding {} rows", loaded.tokenizer->size(), loaded.model->config.vocabulary));
+    corrupt(spec.path, "",
+            fmt::format("the tokenizer has {} tokens, the embedding {} rows", loaded.tokenizer->size(),
+                        loaded.model->config.vocabulary));
   return loaded;
 }
 
 at::ScalarType compute_type(const ModelSpec& spec) {
   if (spec.compute == "f32") return at::kFloat;
   if (spec.compute == "bf16") return at::kBFloat16;
-  const auto& bf16 = gemm_kernel(Operand::bf16);   // fp32 arithmetic where that is the faster of the two
-  const bool faster = bf16.operand == Operand::bf16 && gemm_speed(bf16).product > gemm_speed(gemm_kernel(Operand::f32)).product;
+  const auto& bf16 = gemm_kernel(Operand::bf16);  // fp32 arithmetic where that is the faster of the two
+  const bool faster = bf16.operand == Operand::bf16 &&
+                      gemm_speed(bf16).product > gemm_speed(gemm_kernel(Operand::f32)).product;
   return faster ? at::kBFloat16 : at::kFloat;
 }
 

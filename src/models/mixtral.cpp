@@ -8,7 +8,8 @@ namespace {
 
 struct MixtralLayer : PreNormLayer<SparseMlp> {
   MixtralLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : PreNormLayer(parts, index, std::move(rotary), SparseMlp(parts, index, {"block_sparse_moe", "w1", "w3", "w2"})) {}
+      : PreNormLayer(parts, index, std::move(rotary),
+                     SparseMlp(parts, index, {"block_sparse_moe", "w1", "w3", "w2"})) {}
 };
 
 }  // namespace

@@ -22,7 +22,7 @@ std::vector<std::vector<Tensor>> layer_leaves(Model& model) {
     take(linear->name, linear->adapter->b);
     take(linear->name, linear->adapter->magnitude);
   }
-  for (const auto& [name, tensor] : model.vectors()) take(name, *tensor);   // norms and biases
+  for (const auto& [name, tensor] : model.vectors()) take(name, *tensor);  // norms and biases
   return leaves;
 }
 
@@ -33,13 +33,17 @@ Tensor Model::embed(const Pass& pass) const { return retort::embed(embedding, pa
 Tensor Model::hidden(const Pass& pass) const {
   auto x = embed(pass);
   auto whole = pass;
-  whole.rows = Tensor();   // attention needs all rows of all layers; what follows it in the last one does not
+  whole.rows = Tensor();  // attention needs all rows of all layers; what follows it in the last one does not
   const bool again = pass.recompute && at::GradMode::is_enabled();
-  const auto leaves = again ? layer_leaves(const_cast<Model&>(*this)) : std::vector<std::vector<Tensor>>();   // lists members, changes nothing
+  const auto leaves = again ? layer_leaves(const_cast<Model&>(*this))
+                            : std::vector<std::vector<Tensor>>();  // lists members, changes nothing
   for (int64_t i = 0; i < config.layers; ++i) {
-    // The last layer's backward comes first, while what it kept is still there: computing it again would save nothing.
+    // The last layer's backward comes first, while what it kept is still there: computing it again would save
+    // nothing.
     const bool last = i + 1 == config.layers;
-    if (again && !last) x = recompute(x, leaves[static_cast<size_t>(i)], [this, i, whole](const Tensor& h) { return layer(i, h, whole); });
+    if (again && !last)
+      x = recompute(x, leaves[static_cast<size_t>(i)],
+                    [this, i, whole](const Tensor& h) { return layer(i, h, whole); });
     else x = layer(i, x, last ? pass : whole);
     if (pass.after_layer) pass.after_layer(i, x);
   }

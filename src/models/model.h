@@ -1,5 +1,5 @@
-// A model is an embedding, a stack of layers, a final norm and a head; every layer is reachable on its own, so that a
-// schedule may walk token-major or layer-major.
+// A model is an embedding, a stack of layers, a final norm and a head; every layer is reachable on its own,
+// so that a schedule may walk token-major or layer-major.
 #pragma once
 #include <filesystem>
 #include <functional>
@@ -19,7 +19,7 @@
 namespace retort {
 
 struct NamedTensor {
-  std::string name;      // the checkpoint's (Hugging Face's spelling): "model.layers.0.input_layernorm.weight"
+  std::string name;  // the checkpoint's (Hugging Face's spelling): "model.layers.0.input_layernorm.weight"
   Tensor* tensor;
 };
 
@@ -30,25 +30,27 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  virtual Tensor embed(const Pass& pass) const;                                              // [N,E]
-  virtual Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const = 0;          // [N,E] -> [N,E]
-  virtual Tensor finish(const Tensor& x, const Pass& pass) const = 0;                        // final norm
-  // All of it: hidden states after the final norm [N,E], or [pass.rows,E] where only those are asked for. With pass.recompute,
-  // layers are recomputed in backward.
+  virtual Tensor embed(const Pass& pass) const;                                      // [N,E]
+  virtual Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const = 0;  // [N,E] -> [N,E]
+  virtual Tensor finish(const Tensor& x, const Pass& pass) const = 0;                // final norm
+  // All of it: hidden states after the final norm [N,E], or [pass.rows,E] where only those are asked for.
+  // With pass.recompute, layers are recomputed in backward.
   Tensor hidden(const Pass& pass) const;
 
   // Every linear layer inside the stack, in checkpoint order (the head is not among them).
   virtual std::vector<Linear*> linears() = 0;
-  // Norms, biases and routers: what full fine-tuning trains besides the linears, the embedding and the head. fp32, never quantized.
+  // Norms, biases and routers: what full fine-tuning trains besides the linears, the embedding and the head.
+  // fp32, never quantized.
   virtual std::vector<NamedTensor> vectors() = 0;
 
   ModelConfig config;
-  Weight embedding;        // [V,E]
-  Head head;               // head.linear.weight is the same Weight as `embedding` when config.tied_head
+  Weight embedding;  // [V,E]
+  Head head;         // head.linear.weight is the same Weight as `embedding` when config.tied_head
 };
 
 // Fills a family's members from a file; the registry's rows.
-std::unique_ptr<Model> build_model(const ModelConfig& config, const std::function<Linear(const std::string& name)>& take_linear,
+std::unique_ptr<Model> build_model(const ModelConfig& config,
+                                   const std::function<Linear(const std::string& name)>& take_linear,
                                    const std::function<Tensor(const std::string& name)>& take_vector,
                                    const std::function<Weight(const std::string& name)>& take_matrix);
 
@@ -56,16 +58,18 @@ std::unique_ptr<Model> build_model(const ModelConfig& config, const std::functio
 struct LoadedModel {
   std::unique_ptr<Model> model;
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::string chat_template_source;                 // jinja text, empty when the file has none
-  const ChatTemplate* chat = nullptr;               // recognised by hash, or nullptr
+  std::string chat_template_source;    // jinja text, empty when the file has none
+  const ChatTemplate* chat = nullptr;  // recognised by hash, or nullptr
   std::filesystem::path path;
-  Later<std::string> sha256;                        // of the weight file(s), read for it on demand: who will ask begins it at once, others never wait for it
+  Later<std::string> sha256;  // of the weight file(s), read for it on demand: who will ask begins it at once,
+                              // others never wait for it
 };
 
 LoadedModel load_model(const ModelSpec& spec);
 // The same without asking for a tokenizer: a folder's is not read, a GGUF file may lack one.
 LoadedModel load_weights(const ModelSpec& spec);
-// Throws FormatError when nothing is there: "`named`: no such ...", with the run that makes it where the path is that of an export.
+// Throws FormatError when nothing is there: "`named`: no such ...", with the run that makes it where the path
+// is that of an export.
 void require_model_path(const std::string& named, const std::filesystem::path& path);
 
 // f32 or bf16 as this machine is faster at (a measurement of under 100 ms), or as the spec says.

@@ -8,15 +8,21 @@ namespace retort {
 
 struct ModelSpec {
   std::string path;
-  std::string weights = "keep";      // keep: as stored; or f32, bf16, nf4, int8, any writable GGUF type name
-  bool double_quant = true;          // nf4: absmax values quantized to 8 bits too
-  std::string compute = "auto";      // auto, f32, bf16, int8
+  std::string weights = "keep";  // keep: as stored; or f32, bf16, nf4, int8, any writable GGUF type name
+  bool double_quant = true;      // nf4: absmax values quantized to 8 bits too
+  std::string compute = "auto";  // auto, f32, bf16, int8
   template <class Visitor> void fields(Visitor& field) {
-    field("path", path, required(not_empty()), "model folder (config.json, *.safetensors, tokenizer) or .gguf file");
-    field("weights", weights, one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"}),
+    field("path", path, required(not_empty()),
+          "model folder (config.json, *.safetensors, tokenizer) or .gguf file");
+    field("weights", weights,
+          one_of({"keep", "f32", "bf16", "nf4", "int8", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k",
+                  "q5_k", "q6_k"}),
           "how the frozen linear layers are held in memory; keep = as the file stores them");
-    field("double_quant", double_quant, any(), "nf4 only: quantize the scales to 8 bits too (QLoRA section 3)");
-    field("compute", compute, one_of({"auto", "f32", "bf16", "int8"}), "arithmetic of activations; auto measures both for under 100 ms at start; int8: as auto, but frozen layers multiply 8-bit integers, the head in its gradient alone");
+    field("double_quant", double_quant, any(),
+          "nf4 only: quantize the scales to 8 bits too (QLoRA section 3)");
+    field("compute", compute, one_of({"auto", "f32", "bf16", "int8"}),
+          "arithmetic of activations; auto measures both for under 100 ms at start; int8: as auto, but "
+          "frozen layers multiply 8-bit integers, the head in its gradient alone");
   }
 };
 

@@ -1,4 +1,5 @@
-// Phi-3 and 3.5 (arXiv:2404.14219): Llama's layer with fused matrices, [q | k | v] and [gate | up] as rows of one.
+// Phi-3 and 3.5 (arXiv:2404.14219): Llama's layer with fused matrices, [q | k | v] and [gate | up] as rows of
+// one.
 #include "models/families.h"
 
 namespace retort {
@@ -13,8 +14,12 @@ struct Phi3Layer {
 
   Phi3Layer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> shared_rotary)
       : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden)),
-        post_attention_layernorm(parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
-        rotary(std::move(shared_rotary)), rule(attend_rule(parts.config, index)), heads(parts.config.heads), kv_heads(parts.config.kv_heads),
+        post_attention_layernorm(
+            parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
+        rotary(std::move(shared_rotary)),
+        rule(attend_rule(parts.config, index)),
+        heads(parts.config.heads),
+        kv_heads(parts.config.kv_heads),
         head_dim(parts.config.head_dim) {
     const auto& config = parts.config;
     const auto name = layer_name(index);
@@ -25,21 +30,25 @@ struct Phi3Layer {
   }
 
   Tensor attention(const Tensor& x, const Pass& pass) const {
-    const auto qkv = linear(x, qkv_proj, pass).split_with_sizes({heads * head_dim, kv_heads * head_dim, kv_heads * head_dim}, 1);
+    const auto qkv = linear(x, qkv_proj, pass)
+                         .split_with_sizes({heads * head_dim, kv_heads * head_dim, kv_heads * head_dim}, 1);
     const auto table = rotary->table(pass.positions);
-    const auto q = rotate(split_heads(qkv[0], heads), pass.positions, table);       // [N,H,D]
-    const auto k = rotate(split_heads(qkv[1], kv_heads), pass.positions, table);    // [N,K,D]
+    const auto q = rotate(split_heads(qkv[0], heads), pass.positions, table);     // [N,H,D]
+    const auto k = rotate(split_heads(qkv[1], kv_heads), pass.positions, table);  // [N,K,D]
     return linear(keep_rows(attend(q, k, split_heads(qkv[2], kv_heads), rule, pass), pass), o_proj, pass);
   }
   Tensor feed_forward(const Tensor& x, const Pass& pass) const {
-    const auto gate_up = linear(x, gate_up_proj, pass).chunk(2, 1);                 // two of [N,F]
+    const auto gate_up = linear(x, gate_up_proj, pass).chunk(2, 1);  // two of [N,F]
     return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass);
   }
-  Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto [h, normed] = add_rms_norm(keep_rows(x, pass), attention(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+  Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
+    const auto [h, normed] = add_rms_norm(keep_rows(x, pass), attention(rms_norm(x, input_layernorm), pass),
+                                          post_attention_layernorm);
     return h + feed_forward(normed, pass);
   }
-  template <class Visit> void linears(Visit&& visit) { visit(qkv_proj), visit(o_proj), visit(gate_up_proj), visit(down_proj); }
+  template <class Visit> void linears(Visit&& visit) {
+    visit(qkv_proj), visit(o_proj), visit(gate_up_proj), visit(down_proj);
+  }
   template <class Visit> void norms(Visit&& visit) {
     visit("input_layernorm", input_layernorm);
     visit("post_attention_layernorm", post_attention_layernorm);

@@ -1,20 +1,21 @@
-// The layer of Llama (arXiv:2302.13971) and of those that change a part of it: a norm in front of attention and of the feed-forward part `Mlp`,
-// each added to what entered it.
+// The layer of Llama (arXiv:2302.13971) and of those that change a part of it: a norm in front of attention
+// and of the feed-forward part `Mlp`, each added to what entered it.
 #pragma once
 #include "models/layers.h"
 
 namespace retort {
 
-template <class Mlp>
-struct PreNormLayer {
+template <class Mlp> struct PreNormLayer {
   Norm input_layernorm, post_attention_layernorm;
   Attention self_attn;
   Mlp mlp;
 
   PreNormLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary, Mlp feed_forward)
       : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden)),
-        post_attention_layernorm(parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
-        self_attn(parts, index, std::move(rotary)), mlp(std::move(feed_forward)) {}
+        post_attention_layernorm(
+            parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
+        self_attn(parts, index, std::move(rotary)),
+        mlp(std::move(feed_forward)) {}
 
   // RMSNorm over each head of q and k before the rotation (Qwen 3, arXiv:2505.09388).
   void norm_heads(const Parts& parts, int64_t index) {
@@ -22,8 +23,9 @@ struct PreNormLayer {
     self_attn.k_norm = parts.norm(layer_name(index) + ".self_attn.k_norm", parts.config.head_dim);
   }
 
-  Tensor forward(const Tensor& x, const Pass& pass) const {                          // [N,E]
-    const auto [h, normed] = add_rms_norm(keep_rows(x, pass), self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+  Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
+    const auto [h, normed] = add_rms_norm(
+        keep_rows(x, pass), self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
     return h + mlp.forward(normed, pass);
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
@@ -33,7 +35,8 @@ struct PreNormLayer {
     if (self_attn.k_norm) visit("self_attn.k_norm", *self_attn.k_norm);
     visit("post_attention_layernorm", post_attention_layernorm);
   }
-  Linear& router() requires requires { mlp.gate; } { return mlp.gate; }
+  Linear& router() requires requires { mlp.gate; }
+  { return mlp.gate; }
 };
 
 }  // namespace retort

@@ -5,7 +5,7 @@ namespace retort {
 
 std::unique_ptr<Model> build_qwen2(const Parts& parts) {
   if (!parts.config.attention_bias) throw std::logic_error("qwen2 has attention biases");
-  return build_llama(parts);   // Attention takes the biases that the configuration asks for
+  return build_llama(parts);  // Attention takes the biases that the configuration asks for
 }
 
 }  // namespace retort

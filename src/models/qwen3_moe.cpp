@@ -8,7 +8,8 @@ namespace {
 
 struct Qwen3MoeLayer : PreNormLayer<SparseMlp> {
   Qwen3MoeLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : PreNormLayer(parts, index, std::move(rotary), SparseMlp(parts, index, {"mlp", "gate_proj", "up_proj", "down_proj"})) {
+      : PreNormLayer(parts, index, std::move(rotary),
+                     SparseMlp(parts, index, {"mlp", "gate_proj", "up_proj", "down_proj"})) {
     norm_heads(parts, index);
   }
 };

@@ -6,7 +6,7 @@
 
 namespace retort {
 
-inline constexpr int64_t kMostExperts = 4096;   // of a layer; the largest known model has 512
+inline constexpr int64_t kMostExperts = 4096;  // of a layer; the largest known model has 512
 
 // config.json; `has_head` says whether the weight files hold lm_head.weight. FormatError names file and key.
 ModelConfig config_from_hf(const Json& config, const std::string& file, bool has_head);

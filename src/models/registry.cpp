@@ -24,12 +24,15 @@ std::string known_families() {
   return names;
 }
 
-std::unique_ptr<Model> build_model(const ModelConfig& config, const std::function<Linear(const std::string& name)>& take_linear,
+std::unique_ptr<Model> build_model(const ModelConfig& config,
+                                   const std::function<Linear(const std::string& name)>& take_linear,
                                    const std::function<Tensor(const std::string& name)>& take_vector,
                                    const std::function<Weight(const std::string& name)>& take_matrix) {
   for (const auto& family : families())
-    if (config.family == family.name) return family.build(Parts(config, take_linear, take_vector, take_matrix));
-  throw FormatError(fmt::format("unknown model family '{}'; known: {}", printable(config.family), known_families()));
+    if (config.family == family.name)
+      return family.build(Parts(config, take_linear, take_vector, take_matrix));
+  throw FormatError(
+      fmt::format("unknown model family '{}'; known: {}", printable(config.family), known_families()));
 }
 
 }  // namespace retort

@@ -26,15 +26,18 @@ std::vector<double> yarn_kept(const RopeConfig& rope, int64_t width, int64_t con
   high = std::min(high, static_cast<double>(width - 1));
   if (low == high) high += 0.001;
   std::vector<double> kept;
-  for (int64_t i = 0; i < width / 2; ++i) kept.push_back(1 - std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0));
+  for (int64_t i = 0; i < width / 2; ++i)
+    kept.push_back(1 - std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0));
   return kept;
 }
 
 double llama3_scaled(const RopeConfig& rope, double frequency) {
-  const double wavelength = 2 * std::numbers::pi / frequency, trained = static_cast<double>(rope.original_context);
+  const double wavelength = 2 * std::numbers::pi / frequency,
+               trained = static_cast<double>(rope.original_context);
   if (wavelength < trained / rope.high_frequency_factor) return frequency;
   if (wavelength > trained / rope.low_frequency_factor) return frequency / rope.factor;
-  const double t = (trained / wavelength - rope.low_frequency_factor) / (rope.high_frequency_factor - rope.low_frequency_factor);
+  const double t = (trained / wavelength - rope.low_frequency_factor) /
+                   (rope.high_frequency_factor - rope.low_frequency_factor);
   return (1 - t) * frequency / rope.factor + t * frequency;
 }
 
@@ -44,19 +47,23 @@ bool is_long(const RopeConfig& rope, int64_t length) {
 
 }  // namespace
 
-std::vector<float> rotary_frequencies(const RopeConfig& rope, int64_t width, int64_t context, int64_t length) {
+std::vector<float> rotary_frequencies(const RopeConfig& rope, int64_t width, int64_t context,
+                                      int64_t length) {
   const auto half = static_cast<size_t>(width / 2);
   const auto& stretch = is_long(rope, length) ? rope.long_factor : rope.short_factor;
   const auto need = [&](const std::vector<double>& list, const char* what) {
-    if (list.size() != half) throw FormatError(fmt::format("{} has {} values; the rotation of {} dimensions needs {}", what, list.size(), width, half));
+    if (list.size() != half)
+      throw FormatError(fmt::format("{} has {} values; the rotation of {} dimensions needs {}", what,
+                                    list.size(), width, half));
   };
   if (rope.scaling == RopeScaling::longrope) need(stretch, "rope_scaling: long_factor or short_factor");
   if (!rope.frequency_divisors.empty()) need(rope.frequency_divisors, "rope_freqs.weight");
-  const auto kept = rope.scaling == RopeScaling::yarn ? yarn_kept(rope, width, context) : std::vector<double>();
+  const auto kept =
+      rope.scaling == RopeScaling::yarn ? yarn_kept(rope, width, context) : std::vector<double>();
   std::vector<float> frequencies(half);
   for (size_t i = 0; i < half; ++i) {
     double f = 1 / std::pow(rope.theta, 2 * static_cast<double>(i) / static_cast<double>(width));
-    if (!rope.frequency_divisors.empty()) {   // the file's own result of llama3 scaling
+    if (!rope.frequency_divisors.empty()) {  // the file's own result of llama3 scaling
       f /= rope.frequency_divisors[i];
     } else {
       switch (rope.scaling) {
@@ -83,11 +90,13 @@ double rotary_attention_factor(const RopeConfig& rope, int64_t context) {
   return 1;
 }
 
-Rotary::Rotary(RopeConfig rope, int64_t head_dim, int64_t context) : rope_(std::move(rope)), width_(head_dim), context_(context) {}
+Rotary::Rotary(RopeConfig rope, int64_t head_dim, int64_t context)
+    : rope_(std::move(rope)), width_(head_dim), context_(context) {}
 
 std::shared_ptr<const RotaryTable> Rotary::table(const Tensor& positions) const {
   const auto* position = positions.const_data_ptr<int64_t>();
-  const int64_t length = positions.numel() == 0 ? 0 : *std::max_element(position, position + positions.numel()) + 1;
+  const int64_t length =
+      positions.numel() == 0 ? 0 : *std::max_element(position, position + positions.numel()) + 1;
   const std::lock_guard lock(mutex_);
   auto& known = tables_[is_long(rope_, length) ? 1 : 0];
   if (known && known->positions >= length) return known;
@@ -101,9 +110,12 @@ std::shared_ptr<const RotaryTable> Rotary::table(const Tensor& positions) const 
   table->sine.resize(table->cosine.size());
   for (int64_t p = 0; p < table->positions; ++p) {
     for (int64_t i = 0; i < table->half; ++i) {
-      const float angle = static_cast<float>(p) * frequencies[static_cast<size_t>(i)];   // fp32, as the reference
-      table->cosine[static_cast<size_t>(p * table->half + i)] = static_cast<float>(std::cos(static_cast<double>(angle)) * factor);
-      table->sine[static_cast<size_t>(p * table->half + i)] = static_cast<float>(std::sin(static_cast<double>(angle)) * factor);
+      const float angle =
+          static_cast<float>(p) * frequencies[static_cast<size_t>(i)];  // fp32, as the reference
+      table->cosine[static_cast<size_t>(p * table->half + i)] =
+          static_cast<float>(std::cos(static_cast<double>(angle)) * factor);
+      table->sine[static_cast<size_t>(p * table->half + i)] =
+          static_cast<float>(std::sin(static_cast<double>(angle)) * factor);
     }
   }
   return known = table;

@@ -1,4 +1,5 @@
-// Rotation angles of a model: frequencies with their scaling, and tables of cos and sin that grow with the longest text.
+// Rotation angles of a model: frequencies with their scaling, and tables of cos and sin that grow with the
+// longest text.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -9,8 +10,9 @@
 
 namespace retort {
 
-// theta^(-2i/width) for i < width/2, rescaled. `length` matters for longrope alone: the long factors serve texts longer
-// than the original context. Formulas: Llama 3's reference code, YaRN arXiv:2309.00071, LongRoPE arXiv:2402.13753.
+// theta^(-2i/width) for i < width/2, rescaled. `length` matters for longrope alone: the long factors serve
+// texts longer than the original context. Formulas: Llama 3's reference code, YaRN arXiv:2309.00071, LongRoPE
+// arXiv:2402.13753.
 std::vector<float> rotary_frequencies(const RopeConfig& rope, int64_t width, int64_t context, int64_t length);
 // What cos and sin are multiplied with; 1 but for yarn and longrope.
 double rotary_attention_factor(const RopeConfig& rope, int64_t context);
@@ -25,7 +27,8 @@ class Rotary {
   RopeConfig rope_;
   int64_t width_, context_;
   mutable std::mutex mutex_;
-  mutable std::shared_ptr<const RotaryTable> tables_[2];   // short and long texts (longrope); else the first alone
+  mutable std::shared_ptr<const RotaryTable>
+      tables_[2];  // short and long texts (longrope); else the first alone
 };
 
 }  // namespace retort

@@ -1,4 +1,5 @@
-// ModelConfig as transformers' config.json and as GGUF metadata: the way back of config_hf.cpp and config_gguf.cpp.
+// ModelConfig as transformers' config.json and as GGUF metadata: the way back of config_hf.cpp and
+// config_gguf.cpp.
 #include <cmath>
 
 #include "base/error.h"
@@ -9,12 +10,13 @@
 namespace retort {
 namespace {
 
-// A GGUF file keeps Llama 3's scaling as divisors of the frequencies; config.json wants the parameters behind them.
+// A GGUF file keeps Llama 3's scaling as divisors of the frequencies; config.json wants the parameters behind
+// them.
 RopeConfig with_llama3_parameters(const ModelConfig& config) {
   RopeConfig rope = config.rope;
   if (rope.frequency_divisors.empty()) return rope;
   const auto found = rope.frequency_divisors;
-  for (const double factor : {8.0, 32.0}) {   // Llama 3.1 and 3.2
+  for (const double factor : {8.0, 32.0}) {  // Llama 3.1 and 3.2
     RopeConfig guess;
     guess.theta = rope.theta;
     guess.scaling = RopeScaling::llama3;
@@ -24,10 +26,13 @@ RopeConfig with_llama3_parameters(const ModelConfig& config) {
     guess.original_context = 8192;
     const auto divisors = rotary_divisors(guess, config.head_dim, config.context);
     double worst = 0;
-    for (size_t i = 0; i < divisors.size() && i < found.size(); ++i) worst = std::max(worst, std::abs(divisors[i] / found[i] - 1));
+    for (size_t i = 0; i < divisors.size() && i < found.size(); ++i)
+      worst = std::max(worst, std::abs(divisors[i] / found[i] - 1));
     if (divisors.size() == found.size() && worst < 1e-4) return guess;
   }
-  throw FormatError("export.merged: this model's rope_freqs are not Llama 3's, and config.json cannot hold them; set export.merged: none and deploy the GGUF file");
+  throw FormatError(
+      "export.merged: this model's rope_freqs are not Llama 3's, and config.json cannot hold them; set "
+      "export.merged: none and deploy the GGUF file");
 }
 
 OrderedJson rope_json(const RopeConfig& rope) {
@@ -91,7 +96,8 @@ OrderedJson hf_config_json(const ModelConfig& config) {
   json[gemma ? "hidden_activation" : "hidden_act"] = gemma ? "gelu_pytorch_tanh" : "silu";
   json["tie_word_embeddings"] = config.tied_head;
   if (config.family == "gemma3") {
-    json["rope_parameters"] = {{"full_attention", rope_json(rope)}, {"sliding_attention", rope_json(config.local_rope.value_or(RopeConfig{}))}};
+    json["rope_parameters"] = {{"full_attention", rope_json(rope)},
+                               {"sliding_attention", rope_json(config.local_rope.value_or(RopeConfig{}))}};
   } else {
     // Both spellings: rope_parameters is transformers 5's, rope_theta and rope_scaling are what 4 reads.
     json["rope_theta"] = rope.theta;
@@ -100,9 +106,11 @@ OrderedJson hf_config_json(const ModelConfig& config) {
       json["rope_scaling"] = rope_json(rope);
       json["rope_scaling"].erase("rope_theta");
     }
-    if (rope.scaling == RopeScaling::longrope) json["original_max_position_embeddings"] = rope.original_context;
+    if (rope.scaling == RopeScaling::longrope)
+      json["original_max_position_embeddings"] = rope.original_context;
   }
-  if (config.family == "llama" || config.family.starts_with("qwen3")) json["attention_bias"] = config.attention_bias;
+  if (config.family == "llama" || config.family.starts_with("qwen3"))
+    json["attention_bias"] = config.attention_bias;
   if (config.sliding_window > 0) {
     json["sliding_window"] = config.sliding_window;
     if (config.family.starts_with("qwen")) json["use_sliding_window"] = true;
@@ -111,11 +119,13 @@ OrderedJson hf_config_json(const ModelConfig& config) {
   }
   if (!config.sliding_layers.empty()) {
     auto types = OrderedJson::array();
-    for (const bool sliding : config.sliding_layers) types.push_back(sliding ? "sliding_attention" : "full_attention");
+    for (const bool sliding : config.sliding_layers)
+      types.push_back(sliding ? "sliding_attention" : "full_attention");
     json["layer_types"] = types;
   }
   if (gemma) {
-    const double scale = config.attention_scale > 0 ? config.attention_scale : 1 / std::sqrt(static_cast<double>(config.head_dim));
+    const double scale = config.attention_scale > 0 ? config.attention_scale
+                                                    : 1 / std::sqrt(static_cast<double>(config.head_dim));
     json["query_pre_attn_scalar"] = std::round(1 / (scale * scale) * 1e6) / 1e6;
     if (config.attention_soft_cap > 0) json["attn_logit_softcapping"] = config.attention_soft_cap;
     if (config.final_soft_cap > 0) json["final_logit_softcapping"] = config.final_soft_cap;
@@ -131,8 +141,12 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
   const auto architecture = gguf_architecture(config);
   const auto arch = architecture + ".";
   std::vector<std::pair<std::string, GgufValue>> metadata;
-  const auto whole = [&](const std::string& key, int64_t value) { metadata.emplace_back(arch + key, static_cast<uint32_t>(value)); };
-  const auto number = [&](const std::string& key, double value) { metadata.emplace_back(arch + key, static_cast<float>(value)); };
+  const auto whole = [&](const std::string& key, int64_t value) {
+    metadata.emplace_back(arch + key, static_cast<uint32_t>(value));
+  };
+  const auto number = [&](const std::string& key, double value) {
+    metadata.emplace_back(arch + key, static_cast<float>(value));
+  };
   metadata.emplace_back("general.architecture", architecture);
   metadata.emplace_back("general.type", std::string("model"));
   metadata.emplace_back("general.alignment", uint32_t{32});
@@ -142,7 +156,9 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
   whole("feed_forward_length", config.intermediate);
   if (config.experts > 0) {
     if (!config.renormalise)
-      throw FormatError("export.gguf: this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp cannot compute; set export.gguf: [] and deploy the merged folder");
+      throw FormatError(
+          "export.gguf: this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp "
+          "cannot compute; set export.gguf: [] and deploy the merged folder");
     whole("expert_count", config.experts);
     whole("expert_used_count", config.experts_per_token);
     if (config.family == "qwen3_moe") whole("expert_feed_forward_length", config.expert_intermediate);
@@ -161,11 +177,13 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
   if (config.final_soft_cap > 0) number("final_logit_softcapping", config.final_soft_cap);
   const auto& rope = config.rope;
   if (rope.scaling == RopeScaling::linear || rope.scaling == RopeScaling::yarn) {
-    metadata.emplace_back(arch + "rope.scaling.type", std::string(rope.scaling == RopeScaling::linear ? "linear" : "yarn"));
+    metadata.emplace_back(arch + "rope.scaling.type",
+                          std::string(rope.scaling == RopeScaling::linear ? "linear" : "yarn"));
     number("rope.scaling.factor", rope.factor);
     if (rope.scaling == RopeScaling::yarn) {
       whole("rope.scaling.original_context_length", rope.original_context);
-      if (rope.attention_factor > 0) number("rope.scaling.attn_factor", rope.attention_factor / (0.1 * std::log(rope.factor) + 1));
+      if (rope.attention_factor > 0)
+        number("rope.scaling.attn_factor", rope.attention_factor / (0.1 * std::log(rope.factor) + 1));
       number("rope.scaling.yarn_beta_fast", rope.beta_fast);
       number("rope.scaling.yarn_beta_slow", rope.beta_slow);
     }
@@ -182,7 +200,8 @@ std::vector<double> rotary_divisors(const RopeConfig& rope, int64_t head_dim, in
   const auto frequencies = rotary_frequencies(rope, head_dim, context, 1);
   std::vector<double> divisors;
   for (int64_t i = 0; i < head_dim / 2; ++i)
-    divisors.push_back(std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)) / frequencies[i]);
+    divisors.push_back(std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)) /
+                       frequencies[i]);
   return divisors;
 }
 

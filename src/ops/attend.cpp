@@ -14,27 +14,45 @@
 namespace retort {
 namespace {
 
-constexpr int64_t kTileColumns = 192;  // query heads at a time: the depth of the products that gradients of keys and values sum
+constexpr int64_t kTileColumns =
+    192;  // query heads at a time: the depth of the products that gradients of keys and values sum
 constexpr int64_t kStrip = 48;         // of them, with their scores in cache: whole panels of every kernel
 constexpr int64_t kKeyStep = 16;       // what is not seen is left out in steps of so many keys
 constexpr int64_t kDirectColumns = 8;  // so few (decoding) are not worth copying keys for
 static_assert(kChunkKeys % kKeyStep == 0 && kTileColumns % kStrip == 0);
-enum Slot { kQueries = 10, kUpstream, kQueryPanels, kUpstreamPanels, kScores, kSlopes, kSums = 20, kProbabilities, kGradients, kScorePanels, kColumns, kQueryRows, kUpstreamRows };
+enum Slot {
+  kQueries = 10,
+  kUpstream,
+  kQueryPanels,
+  kUpstreamPanels,
+  kScores,
+  kSlopes,
+  kSums = 20,
+  kProbabilities,
+  kGradients,
+  kScorePanels,
+  kColumns,
+  kQueryRows,
+  kUpstreamRows
+};
 
 int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 struct Shape {
-  int64_t heads, kv_heads, width, group;   // group = heads / kv_heads
+  int64_t heads, kv_heads, width, group;  // group = heads / kv_heads
   float scale, cap;
   int64_t window;
 
-  // Keys [first, last) of the block's concatenation that its query `i` sees; it stands there at index offset + i.
-  int64_t first(int64_t offset, int64_t i) const { return window > 0 ? std::max<int64_t>(0, offset + i - window + 1) : 0; }
+  // Keys [first, last) of the block's concatenation that its query `i` sees; it stands there at index offset
+  // + i.
+  int64_t first(int64_t offset, int64_t i) const {
+    return window > 0 ? std::max<int64_t>(0, offset + i - window + 1) : 0;
+  }
   int64_t last(int64_t offset, int64_t i) const { return offset + i + 1; }
 };
 
-// Queries [begin, end) of a block. A column of scores is one query head of one of them, heads of a query next to each other; columns
-// are filled up to whole vectors, with queries of zero.
+// Queries [begin, end) of a block. A column of scores is one query head of one of them, heads of a query next
+// to each other; columns are filled up to whole vectors, with queries of zero.
 struct Tile {
   const AttendBlock* block;
   int64_t begin, end;
@@ -46,7 +64,8 @@ struct Tile {
   int64_t high() const { return offset() + end; }
   int64_t columns(const Shape& shape) const { return rows() * shape.group; }
   int64_t padded(const Shape& shape) const { return round_up(columns(shape), 16); }
-  // Calls run(column, place of its head in [N,H], count) for what lies together there of columns [first, last).
+  // Calls run(column, place of its head in [N,H], count) for what lies together there of columns [first,
+  // last).
   template <class Run>
   void each_query(const Shape& shape, int64_t kv_head, int64_t first, int64_t last, Run&& run) const {
     for (int64_t c = first; c < last;) {
@@ -61,48 +80,57 @@ std::vector<Tile> tiles_of(const std::vector<AttendBlock>& blocks, const Shape& 
   const auto most = std::max<int64_t>(1, kTileColumns / shape.group);
   std::vector<Tile> tiles;
   for (const auto& block : blocks)
-    for (int64_t begin = 0, rows = block.q_end - block.q_begin; begin < rows; begin += most) tiles.push_back({&block, begin, std::min(rows, begin + most)});
+    for (int64_t begin = 0, rows = block.q_end - block.q_begin; begin < rows; begin += most)
+      tiles.push_back({&block, begin, std::min(rows, begin + most)});
   return tiles;
 }
 
 // Runs of tiles of about equal work, one for each thread that may be used.
 std::vector<std::pair<size_t, size_t>> slices_of(const std::vector<Tile>& tiles, const Shape& shape) {
   const auto threads = static_cast<size_t>(team_size());
-  const auto cost = [&](const Tile& tile) { return static_cast<double>(tile.rows() * (tile.high() - tile.low(shape))); };
+  const auto cost = [&](const Tile& tile) {
+    return static_cast<double>(tile.rows() * (tile.high() - tile.low(shape)));
+  };
   double all = 0, done = 0;
   for (const auto& tile : tiles) all += cost(tile);
   std::vector<std::pair<size_t, size_t>> slices;
   for (size_t i = 0; i < tiles.size(); ++i) {
-    if (slices.empty() || (slices.size() < threads && done >= all * static_cast<double>(slices.size()) / static_cast<double>(threads))) slices.emplace_back(i, i);
+    if (slices.empty() || (slices.size() < threads &&
+                           done >= all * static_cast<double>(slices.size()) / static_cast<double>(threads)))
+      slices.emplace_back(i, i);
     slices.back().second = i + 1;
     done += cost(tiles[i]);
   }
   return slices;
 }
 
-template <class Part>
-void each_slice(size_t count, Part&& part) {
+template <class Part> void each_slice(size_t count, Part&& part) {
   if (count == 1) return part(size_t{0});
   over_range(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
     for (auto i = begin; i < end; ++i) part(static_cast<size_t>(i));
   });
 }
 
-template <class T>
-T* scratch(Slot slot, int64_t count) { return reinterpret_cast<T*>(scratch_bytes(slot, count * static_cast<int64_t>(sizeof(T)))); }
+template <class T> T* scratch(Slot slot, int64_t count) {
+  return reinterpret_cast<T*>(scratch_bytes(slot, count * static_cast<int64_t>(sizeof(T))));
+}
 
 Operand operand_of(float) { return Operand::f32; }
 Operand operand_of(uint16_t) { return Operand::bf16; }
-template <class Number>
-GemmRows rows_of(const Number* data, int64_t stride) { return {data, stride, operand_of(Number{})}; }
+template <class Number> GemmRows rows_of(const Number* data, int64_t stride) {
+  return {data, stride, operand_of(Number{})};
+}
 // Dense or wider rows as a right operand: B = W^T, or with `transposed` B = W.
 template <class Number>
 GemmMatrix matrix_of(const Number* data, int64_t rows, int64_t columns, int64_t stride, bool transposed) {
   const auto type = std::is_same_v<Number, float> ? WeightType::f32 : WeightType::bf16;
-  return {type, reinterpret_cast<const std::byte*>(data), rows, columns, stride * static_cast<int64_t>(sizeof(Number)), transposed, 1};
+  return {type,    reinterpret_cast<const std::byte*>(data),      rows,
+          columns, stride * static_cast<int64_t>(sizeof(Number)), transposed,
+          1};
 }
-template <class Number>
-const Number* numbers(const std::byte* bytes) { return reinterpret_cast<const Number*>(bytes); }
+template <class Number> const Number* numbers(const std::byte* bytes) {
+  return reinterpret_cast<const Number*>(bytes);
+}
 
 // Columns of one key/value head of x [N, heads * width], as operands [padded columns, width].
 template <class Number>
@@ -111,84 +139,105 @@ void gather(const Tensor& x, const Shape& shape, const Tile& tile, int64_t kv_he
   const auto row_bytes = shape.width * x.element_size();
   tile.each_query(shape, kv_head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
     prefetch(in + (place + kRowsAhead * shape.heads) * row_bytes, count * row_bytes);
-    to_operands(in + place * row_bytes, x.scalar_type(), operand_of(Number{}), out + c * shape.width, count * shape.width);
+    to_operands(in + place * row_bytes, x.scalar_type(), operand_of(Number{}), out + c * shape.width,
+                count * shape.width);
   });
   std::fill(out + tile.columns(shape) * shape.width, out + tile.padded(shape) * shape.width, Number{});
 }
 
 // A part of a tile's columns, and the keys of a chunk that any of them sees, from a multiple of kKeyStep.
 struct Strip {
-  int64_t first, columns;   // whole vectors
+  int64_t first, columns;  // whole vectors
   int64_t begin = 0, end = 0;
-  bool fresh = false;       // no earlier chunk has keys that it sees
+  bool fresh = false;  // no earlier chunk has keys that it sees
 
   int64_t keys() const { return end - begin; }
 };
 
-template <class Body>
-void each_strip(const Shape& shape, const Tile& tile, Body&& body) {
-  for (int64_t first = 0; first < tile.padded(shape); first += kStrip) body(Strip{first, std::min(kStrip, tile.padded(shape) - first)});
+template <class Body> void each_strip(const Shape& shape, const Tile& tile, Body&& body) {
+  for (int64_t first = 0; first < tile.padded(shape); first += kStrip)
+    body(Strip{first, std::min(kStrip, tile.padded(shape) - first)});
 }
 
 // The strips that see any of chunk `index`.
-template <class Body>
-void each_strip_of(int64_t index, const Shape& shape, const Tile& tile, Body&& body) {
+template <class Body> void each_strip_of(int64_t index, const Shape& shape, const Tile& tile, Body&& body) {
   const auto start = index * kChunkKeys, keys = std::min(kChunkKeys, tile.keys() - start);
   each_strip(shape, tile, [&](Strip strip) {
     const auto last = std::min(strip.first + strip.columns, tile.columns(shape)) - 1;
     const auto low = shape.first(tile.offset(), tile.begin + strip.first / shape.group) - start;
     strip.begin = std::clamp<int64_t>(low, 0, keys) / kKeyStep * kKeyStep;
-    strip.end = std::clamp<int64_t>(shape.last(tile.offset(), tile.begin + last / shape.group) - start, 0, keys);
+    strip.end =
+        std::clamp<int64_t>(shape.last(tile.offset(), tile.begin + last / shape.group) - start, 0, keys);
     strip.fresh = low >= 0;
     if (strip.begin < strip.end) body(strip);
   });
 }
 
-template <class Body>
-void each_chunk(const Shape& shape, const Tile& tile, Body&& body) {
+template <class Body> void each_chunk(const Shape& shape, const Tile& tile, Body&& body) {
   for (int64_t index = tile.low(shape) / kChunkKeys; index * kChunkKeys < tile.high(); ++index) body(index);
 }
 
 // Key j of chunk `index` is seen by query i of the tile where j <= diagonal + i.
-int64_t diagonal_of(const Tile& tile, int64_t index) { return tile.offset() + tile.begin - index * kChunkKeys; }
+int64_t diagonal_of(const Tile& tile, int64_t index) {
+  return tile.offset() + tile.begin - index * kChunkKeys;
+}
 
 ScoreBlock block_of(float* scores, const Shape& shape, const Tile& tile, int64_t index, const Strip& strip) {
-  return {scores, kStrip, strip.keys(), strip.columns, shape.group, strip.first, diagonal_of(tile, index) - strip.begin, shape.window, shape.scale, shape.cap};
+  return {scores,
+          kStrip,
+          strip.keys(),
+          strip.columns,
+          shape.group,
+          strip.first,
+          diagonal_of(tile, index) - strip.begin,
+          shape.window,
+          shape.scale,
+          shape.cap};
 }
 
-// The products of a strip with one form of keys: scores [keys, kStrip] = rows [keys, width] of keys times packed queries ...
-template <class Number>
-void score(const GemmKernel& kernel, const std::byte* keys, const std::byte* packed, const Shape& shape, const Strip& strip, float* scores) {
+// The products of a strip with one form of keys: scores [keys, kStrip] = rows [keys, width] of keys times
+// packed queries ...
+template <class Number> void score(const GemmKernel& kernel, const std::byte* keys, const std::byte* packed,
+                                   const Shape& shape, const Strip& strip, float* scores) {
   const auto* panels = packed + strip.first / kernel.width * panel_bytes(kernel, shape.width, kernel.width);
-  multiply_panels(kernel, rows_of(numbers<Number>(keys), shape.width), round_up(strip.keys(), 8), shape.width, panels, strip.columns, {scores, kStrip, Operand::f32});
+  multiply_panels(kernel, rows_of(numbers<Number>(keys), shape.width), round_up(strip.keys(), 8), shape.width,
+                  panels, strip.columns, {scores, kStrip, Operand::f32});
 }
 // ... and total [width, kStrip] += columns [width, keys] of keys times what scores became [keys, columns].
-template <class Number>
-void collect(const GemmKernel& kernel, const std::byte* keys, const Number* scores, int64_t stride, const Shape& shape, const Strip& strip, float* total, bool add) {
+template <class Number> void collect(const GemmKernel& kernel, const std::byte* keys, const Number* scores,
+                                     int64_t stride, const Shape& shape, const Strip& strip, float* total,
+                                     bool add) {
   auto* panels = scratch<std::byte>(kScorePanels, panel_bytes(kernel, kChunkKeys, kStrip));
   pack_panels(kernel, matrix_of(scores, strip.keys(), strip.columns, stride, true), 0, strip.columns, panels);
-  multiply_panels(kernel, rows_of(numbers<Number>(keys), kChunkKeys), shape.width, strip.keys(), panels, strip.columns, {total, kStrip, Operand::f32, nullptr, add});
+  multiply_panels(kernel, rows_of(numbers<Number>(keys), kChunkKeys), shape.width, strip.keys(), panels,
+                  strip.columns, {total, kStrip, Operand::f32, nullptr, add});
 }
 
-// Totals [width, kStrip] of a strip, times `factors` where there are any, to their places in x [N, heads * width].
-template <class Number>
-void scatter(const GemmKernel& kernel, const float* total, const float* factors, const Shape& shape, const Tile& tile, const Strip& strip, int64_t kv_head, Tensor& x) {
+// Totals [width, kStrip] of a strip, times `factors` where there are any, to their places in x [N, heads *
+// width].
+template <class Number> void scatter(const GemmKernel& kernel, const float* total, const float* factors,
+                                     const Shape& shape, const Tile& tile, const Strip& strip,
+                                     int64_t kv_head, Tensor& x) {
   auto* lying = scratch<Number>(kColumns, 2 * shape.width * kStrip);
   auto* standing = lying + shape.width * kStrip;
   for (int64_t j = 0; j < shape.width; ++j) {
     if (factors) loops_of<Number>().times(total + j * kStrip, factors, lying + j * kStrip, strip.columns);
     else to_operands(total + j * kStrip, at::kFloat, operand_of(Number{}), lying + j * kStrip, strip.columns);
   }
-  const auto last = std::min(strip.first + strip.columns, tile.columns(shape)), columns = last - strip.first, row_bytes = shape.width * x.element_size();
-  kernel.transpose(lying, kStrip * static_cast<int64_t>(sizeof(Number)), shape.width, columns, standing, shape.width * static_cast<int64_t>(sizeof(Number)));
+  const auto last = std::min(strip.first + strip.columns, tile.columns(shape)), columns = last - strip.first,
+             row_bytes = shape.width * x.element_size();
+  kernel.transpose(lying, kStrip * static_cast<int64_t>(sizeof(Number)), shape.width, columns, standing,
+                   shape.width * static_cast<int64_t>(sizeof(Number)));
   auto* out = static_cast<std::byte*>(x.mutable_data_ptr());
   tile.each_query(shape, kv_head, strip.first, last, [&](int64_t c, int64_t place, int64_t count) {
-    from_operands(standing + (c - strip.first) * shape.width, operand_of(Number{}), x.scalar_type(), out + place * row_bytes, count * shape.width);
+    from_operands(standing + (c - strip.first) * shape.width, operand_of(Number{}), x.scalar_type(),
+                  out + place * row_bytes, count * shape.width);
   });
 }
 
 // A tile of few columns: every key is read once, in place.
-void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const Tile& tile, int64_t head, Tensor& out, float* sums) {
+void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const Tile& tile,
+                     int64_t head, Tensor& out, float* sums) {
   const auto m = tile.columns(shape), width = shape.width, low = tile.low(shape), keys = tile.high() - low;
   auto* queries = scratch<float>(kQueries, tile.padded(shape) * width);
   auto* scores = scratch<float>(kScores, m * keys);
@@ -202,12 +251,14 @@ void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Sh
     });
   };
   each_key(k, [&](int64_t at, const float* key) {
-    for (int64_t c = 0; c < m; ++c) loops_of<float>().dots(queries + c * width, key, 1, width, scores + c * keys + at);
+    for (int64_t c = 0; c < m; ++c)
+      loops_of<float>().dots(queries + c * width, key, 1, width, scores + c * keys + at);
   });
   tile.each_query(shape, head, 0, m, [&](int64_t column, int64_t place, int64_t count) {
     const auto i = tile.begin + column / shape.group;
     for (int64_t c = column; c < column + count; ++c, ++place)
-      sums[place] = loops.probabilities(scores + c * keys, keys, shape.first(tile.offset(), i) - low, shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
+      sums[place] = loops.probabilities(scores + c * keys, keys, shape.first(tile.offset(), i) - low,
+                                        shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
   });
   std::fill_n(total, m * width, 0.0f);
   each_key(v, [&](int64_t at, const float* value) {
@@ -215,20 +266,23 @@ void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Sh
   });
   auto* to = static_cast<std::byte*>(out.mutable_data_ptr());
   tile.each_query(shape, head, 0, m, [&](int64_t c, int64_t place, int64_t count) {
-    from_operands(total + c * width, Operand::f32, out.scalar_type(), to + place * width * out.element_size(), count * width);
+    from_operands(total + c * width, Operand::f32, out.scalar_type(), to + place * width * out.element_size(),
+                  count * width);
   });
 }
 
-// Chunk by chunk with a running sum of exponentials (arXiv:2205.14135), so that memory does not grow with the text. Scores lie
-// [keys, columns]: keys are read as they are stored, and softmax runs along vectors of columns.
-template <class Number>
-void attend_tile(const GemmKernel& kernel, const Tensor& q, KeyChunks& keys, KeyChunks& values, const Shape& shape, const Tile& tile, int64_t head, Tensor& out, float* sums) {
+// Chunk by chunk with a running sum of exponentials (arXiv:2205.14135), so that memory does not grow with the
+// text. Scores lie [keys, columns]: keys are read as they are stored, and softmax runs along vectors of
+// columns.
+template <class Number> void attend_tile(const GemmKernel& kernel, const Tensor& q, KeyChunks& keys,
+                                         KeyChunks& values, const Shape& shape, const Tile& tile,
+                                         int64_t head, Tensor& out, float* sums) {
   const auto columns = tile.padded(shape), width = shape.width, totals = round_up(columns, kStrip);
   auto* queries = scratch<Number>(kQueries, columns * width);
   auto* panels = scratch<std::byte>(kQueryPanels, panel_bytes(kernel, width, columns));
   auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
   auto* p = scratch<Number>(kProbabilities, kChunkKeys * kStrip);
-  auto* total = scratch<float>(kSums, totals * (width + 3));   // of strip after strip
+  auto* total = scratch<float>(kSums, totals * (width + 3));  // of strip after strip
   auto *top = total + totals * width, *running = top + totals, *factors = running + totals;
   gather(q, shape, tile, head, queries);
   pack_panels(kernel, matrix_of(queries, columns, width, width, false), 0, columns, panels);
@@ -240,14 +294,21 @@ void attend_tile(const GemmKernel& kernel, const Tensor& q, KeyChunks& keys, Key
     each_strip_of(index, shape, tile, [&](const Strip& strip) {
       score<Number>(kernel, keys.rows(index, strip.begin), panels, shape, strip, scores);
       auto* sum = total + strip.first * width;
-      loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, kStrip, top + strip.first, running + strip.first, factors);
-      for (int64_t j = 0; !strip.fresh && j < width; ++j) loops_of<float>().times(sum + j * kStrip, factors, sum + j * kStrip, strip.columns);
+      loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, kStrip, top + strip.first,
+                                 running + strip.first, factors);
+      for (int64_t j = 0; !strip.fresh && j < width; ++j)
+        loops_of<float>().times(sum + j * kStrip, factors, sum + j * kStrip, strip.columns);
       collect(kernel, values.transposed(index, strip.begin), p, kStrip, shape, strip, sum, !strip.fresh);
     });
   });
   row_loops().scores.finish(top, running, totals);
-  each_strip(shape, tile, [&](const Strip& strip) { scatter<Number>(kernel, total + strip.first * width, running + strip.first, shape, tile, strip, head, out); });
-  tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) { std::copy_n(top + c, count, sums + place); });
+  each_strip(shape, tile, [&](const Strip& strip) {
+    scatter<Number>(kernel, total + strip.first * width, running + strip.first, shape, tile, strip, head,
+                    out);
+  });
+  tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
+    std::copy_n(top + c, count, sums + place);
+  });
 }
 
 int64_t most_keys(const std::vector<AttendBlock>& blocks) {
@@ -257,9 +318,9 @@ int64_t most_keys(const std::vector<AttendBlock>& blocks) {
 }
 
 // out [N,H*D], log_sums fp32 [N,H].
-template <class Number>
-void forward(const GemmKernel& kernel, const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const std::vector<AttendBlock>& blocks, Tensor& out,
-             Tensor& log_sums) {
+template <class Number> void forward(const GemmKernel& kernel, const Tensor& q, const Stored& k,
+                                     const Stored& v, const Shape& shape,
+                                     const std::vector<AttendBlock>& blocks, Tensor& out, Tensor& log_sums) {
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);
   auto* sums = log_sums.mutable_data_ptr<float>();
@@ -278,80 +339,101 @@ void forward(const GemmKernel& kernel, const Tensor& q, const Stored& k, const S
   });
 }
 
-// Gradients of keys [begin, ...) of a chunk: out [keys, width] += p [keys, columns] times rows [columns, width] that are packed, over
-// the columns that see any of these keys.
-void add_gradient(const GemmKernel& kernel, const void* p, int64_t p_stride, int64_t keys, int64_t first, int64_t last, int64_t columns, const std::byte* panels, int64_t width,
-                  float* out) {
+// Gradients of keys [begin, ...) of a chunk: out [keys, width] += p [keys, columns] times rows [columns,
+// width] that are packed, over the columns that see any of these keys.
+void add_gradient(const GemmKernel& kernel, const void* p, int64_t p_stride, int64_t keys, int64_t first,
+                  int64_t last, int64_t columns, const std::byte* panels, int64_t width, float* out) {
   const auto bytes = operand_bytes(kernel.operand);
   for (int64_t at = 0; at < width; at += kernel.width, panels += panel_bytes(kernel, columns, kernel.width)) {
     const auto some = std::min(kernel.width, width - at);
-    const GemmSegment segment{static_cast<const std::byte*>(p) + first * bytes, p_stride * bytes, (last - first) / kernel.pair, panels + panel_bytes(kernel, first, some)};
-    kernel.multiply(&segment, 1, keys, {out + at, width * 4, Operand::f32, out + at, width * 4, nullptr, some});
+    const GemmSegment segment{static_cast<const std::byte*>(p) + first * bytes, p_stride * bytes,
+                              (last - first) / kernel.pair, panels + panel_bytes(kernel, first, some)};
+    kernel.multiply(&segment, 1, keys,
+                    {out + at, width * 4, Operand::f32, out + at, width * 4, nullptr, some});
   }
 }
 
-template <class Number>
-void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& out, const float* sums, KeyChunks& keys, KeyChunks& values, const Shape& shape,
-                   const Tile& tile, int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
+template <class Number> void backward_tile(const GemmKernel& kernel, const Tensor& dout, const Tensor& q,
+                                           const Tensor& out, const float* sums, KeyChunks& keys,
+                                           KeyChunks& values, const Shape& shape, const Tile& tile,
+                                           int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
   const auto columns = tile.padded(shape), width = shape.width, stride = round_up(columns, kStrip);
   auto* queries = scratch<Number>(kQueries, columns * width);
   auto* upstream = scratch<Number>(kUpstream, columns * width);
   gather(q, shape, tile, head, queries);
   gather(dout, shape, tile, head, upstream);
   const auto packed = [&](Slot slot, const Number* rows, bool summed) {
-    auto* panels = scratch<std::byte>(slot, summed ? panel_bytes(kernel, columns, width) : panel_bytes(kernel, width, columns));
+    auto* panels = scratch<std::byte>(
+        slot, summed ? panel_bytes(kernel, columns, width) : panel_bytes(kernel, width, columns));
     pack_panels(kernel, matrix_of(rows, columns, width, width, summed), 0, summed ? width : columns, panels);
     return panels;
   };
-  const auto *query_columns = packed(kQueryPanels, queries, false), *upstream_columns = packed(kUpstreamPanels, upstream, false);
-  const auto *query_rows = packed(kQueryRows, queries, true), *upstream_rows = packed(kUpstreamRows, upstream, true);
+  const auto *query_columns = packed(kQueryPanels, queries, false),
+             *upstream_columns = packed(kUpstreamPanels, upstream, false);
+  const auto *query_rows = packed(kQueryRows, queries, true),
+             *upstream_rows = packed(kUpstreamRows, upstream, true);
   auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
   auto* slopes = scratch<float>(kSlopes, kChunkKeys * kStrip);
   auto* p = scratch<Number>(kProbabilities, kChunkKeys * stride);
   auto* ds = scratch<Number>(kGradients, kChunkKeys * stride);
-  auto* total = scratch<float>(kSums, stride * (width + 2));   // of strip after strip
+  auto* total = scratch<float>(kSums, stride * (width + 2));  // of strip after strip
   auto *log_sums = total + stride * width, *shared = log_sums + stride;
   std::fill_n(log_sums, 2 * stride, 0.0f);
   with_element(q.scalar_type(), [&](auto element) {
     using Element = decltype(element);
     tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
-      prefetch(elements<Element>(out) + (place + kRowsAhead * shape.heads) * width, count * width * static_cast<int64_t>(sizeof(Element)));
+      prefetch(elements<Element>(out) + (place + kRowsAhead * shape.heads) * width,
+               count * width * static_cast<int64_t>(sizeof(Element)));
       std::copy_n(sums + place, count, log_sums + c);
-      loops_of<Element>().dots(elements<Element>(dout) + place * width, elements<Element>(out) + place * width, count, width, shared + c);   // sum_j p_j dp_j = dO . O
+      loops_of<Element>().dots(elements<Element>(dout) + place * width,
+                               elements<Element>(out) + place * width, count, width,
+                               shared + c);  // sum_j p_j dp_j = dO . O
     });
   });
   for (auto* each : {&keys, &values}) each->follow(tile.block->keys, tile.keys());
   for (auto* each : {&dk, &dv}) each->follow(&tile.block->keys, tile.keys());
   each_chunk(shape, tile, [&](int64_t index) {
-    int64_t begin = kChunkKeys, end = 0;   // of the keys that any strip sees
+    int64_t begin = kChunkKeys, end = 0;  // of the keys that any strip sees
     each_strip_of(index, shape, tile, [&](const Strip& strip) {
       score<Number>(kernel, keys.rows(index, strip.begin), query_columns, shape, strip, scores);
       score<Number>(kernel, values.rows(index, strip.begin), upstream_columns, shape, strip, slopes);
       auto *own_p = p + strip.begin * stride + strip.first, *own_ds = ds + strip.begin * stride + strip.first;
-      loops_of<Number>().softmax_backward(block_of(scores, shape, tile, index, strip), slopes, log_sums + strip.first, shared + strip.first, own_p, own_ds, stride);
+      loops_of<Number>().softmax_backward(block_of(scores, shape, tile, index, strip), slopes,
+                                          log_sums + strip.first, shared + strip.first, own_p, own_ds,
+                                          stride);
       for (int64_t key = strip.keys(), last = round_up(key, kKeyStep); key < last; ++key)
         for (auto* rest : {own_p, own_ds}) std::fill_n(rest + key * stride, strip.columns, Number{});
-      collect(kernel, keys.transposed(index, strip.begin), own_ds, stride, shape, strip, total + strip.first * width, !strip.fresh);
+      collect(kernel, keys.transposed(index, strip.begin), own_ds, stride, shape, strip,
+              total + strip.first * width, !strip.fresh);
       begin = std::min(begin, strip.begin), end = std::max(end, strip.end);
     });
     const auto diagonal = diagonal_of(tile, index);
     for (int64_t key = begin; key < end; key += kKeyStep) {
       const auto count = std::min(kKeyStep, end - key), last_key = key + count - 1;
       const auto first = std::clamp<int64_t>((key - diagonal) * shape.group, 0, columns) / 2 * 2;
-      const auto last = shape.window > 0 ? round_up(std::clamp<int64_t>((last_key - diagonal + shape.window) * shape.group, 0, columns), 2) : columns;
+      const auto last =
+          shape.window > 0
+              ? round_up(std::clamp<int64_t>((last_key - diagonal + shape.window) * shape.group, 0, columns),
+                         2)
+              : columns;
       const auto add = [&](const Number* left, const std::byte* right, float* into) {
-        add_gradient(kernel, left + key * stride, stride, round_up(count, 8), first, last, columns, right, width, into);
+        add_gradient(kernel, left + key * stride, stride, round_up(count, 8), first, last, columns, right,
+                     width, into);
       };
       add(p, upstream_rows, dv.at(index * kChunkKeys + key));
       add(ds, query_rows, dk.at(index * kChunkKeys + key));
     }
   });
-  each_strip(shape, tile, [&](const Strip& strip) { scatter<Number>(kernel, total + strip.first * width, nullptr, shape, tile, strip, head, dq); });
+  each_strip(shape, tile, [&](const Strip& strip) {
+    scatter<Number>(kernel, total + strip.first * width, nullptr, shape, tile, strip, head, dq);
+  });
 }
 
-// dq in q's type; dk, dv [N,K,D] fp32, zero at entry: shared prefixes collect the gradients of all their branches.
+// dq in q's type; dk, dv [N,K,D] fp32, zero at entry: shared prefixes collect the gradients of all their
+// branches.
 template <class Number>
-void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& log_sums, const Shape& shape,
+void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+              const Tensor& out, const Tensor& log_sums, const Shape& shape,
               const std::vector<AttendBlock>& blocks, Tensor& dq, Tensor& dk, Tensor& dv) {
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);
@@ -363,19 +445,21 @@ void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, con
   };
   std::vector<Part> parts;
   for (size_t s = 0; s < slices.size(); ++s)
-    parts.push_back({KeyChunks(kernel, k, Layout::both, capacity), KeyChunks(kernel, v, Layout::rows, capacity), PathGradient(dk, padded, slices.size() > 1),
-                     PathGradient(dv, padded, slices.size() > 1)});
+    parts.push_back(
+        {KeyChunks(kernel, k, Layout::both, capacity), KeyChunks(kernel, v, Layout::rows, capacity),
+         PathGradient(dk, padded, slices.size() > 1), PathGradient(dv, padded, slices.size() > 1)});
   for (int64_t head = 0; head < shape.kv_heads; ++head) {
     each_slice(slices.size(), [&](size_t s) {
       auto& part = parts[s];
       for (auto* each : {&part.keys, &part.values}) each->use_head(head);
       for (auto* each : {&part.dk, &part.dv}) each->use_head(head);
       for (size_t i = slices[s].first; i < slices[s].second; ++i)
-        backward_tile<Number>(kernel, dout, q, out, sums, part.keys, part.values, shape, tiles[i], head, dq, part.dk, part.dv);
+        backward_tile<Number>(kernel, dout, q, out, sums, part.keys, part.values, shape, tiles[i], head, dq,
+                              part.dk, part.dv);
       part.dk.follow(nullptr, 0);
       part.dv.follow(nullptr, 0);
     });
-    for (auto& part : parts) {   // in order, whatever thread was first
+    for (auto& part : parts) {  // in order, whatever thread was first
       part.dk.add_own();
       part.dv.add_own();
     }
@@ -383,20 +467,24 @@ void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, con
 }
 
 // Two products a pair of query and key forward, five backward.
-OperationWork work_of(const Tensor& q, const Tensor& k, const Shape& shape, const std::vector<AttendBlock>& blocks) {
+OperationWork work_of(const Tensor& q, const Tensor& k, const Shape& shape,
+                      const std::vector<AttendBlock>& blocks) {
   double pairs = 0;
   if (profiling())
     for (const auto& block : blocks)
-      for (int64_t i = 0, offset = block.key_count() - (block.q_end - block.q_begin); i < block.q_end - block.q_begin; ++i)
+      for (int64_t i = 0, offset = block.key_count() - (block.q_end - block.q_begin);
+           i < block.q_end - block.q_begin; ++i)
         pairs += static_cast<double>(shape.last(offset, i) - shape.first(offset, i));
-  const double product = 2 * pairs * static_cast<double>(shape.heads * shape.width), bytes = bytes_of(q) + bytes_of(k);   // out is as large as q, v as k
+  const double product = 2 * pairs * static_cast<double>(shape.heads * shape.width),
+               bytes = bytes_of(q) + bytes_of(k);  // out is as large as q, v as k
   return {"attend", 2 * product, 2 * bytes, 5 * product, 4 * bytes};
 }
 
 // Rows [N, heads, width] into the cache's rows `where`; in 8 bits each head of a row has its own scale.
 void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache, Tensor* scales) {
   if (!scales) {
-    const auto index = at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
+    const auto index =
+        at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
     cache.index_copy_(0, index, rows.to(cache.scalar_type()));
     return;
   }
@@ -412,13 +500,14 @@ void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tenso
       for (int64_t j = 0; j < from.width; ++j) largest = std::max(largest, std::abs(values[j]));
       scale[place] = largest / 127;
       const auto inverse = largest > 0 ? 127 / largest : 0.0f;
-      for (int64_t j = 0; j < from.width; ++j) codes[place * from.width + j] = static_cast<int8_t>(std::lrint(values[j] * inverse));
+      for (int64_t j = 0; j < from.width; ++j)
+        codes[place * from.width + j] = static_cast<int8_t>(std::lrint(values[j] * inverse));
     }
 }
 
-// Calls with(operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this machine.
-template <class With>
-void with_kernel(at::ScalarType type, With&& with) {
+// Calls with(operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this
+// machine.
+template <class With> void with_kernel(at::ScalarType type, With&& with) {
   const auto& kernel = gemm_kernel(type == at::kFloat ? Operand::f32 : Operand::bf16);
   if (kernel.operand == Operand::f32) with(float{}, kernel);
   else with(uint16_t{}, kernel);
@@ -426,12 +515,16 @@ void with_kernel(at::ScalarType type, With&& with) {
 
 }  // namespace
 
-Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_input, const AttendRule& rule, const Pass& pass) {
+Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_input, const AttendRule& rule,
+              const Pass& pass) {
   if (pass.before_attend) pass.before_attend(rule, q_input, k_input);
   const auto q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
-  Shape shape{q.size(1), k.size(1), q.size(2), q.size(1) / k.size(1), 0, static_cast<float>(rule.soft_cap), rule.window};
-  shape.scale = static_cast<float>(rule.scale != 0 ? rule.scale : 1 / std::sqrt(static_cast<double>(shape.width)));
-  if (shape.group * shape.kv_heads != shape.heads || v.size(2) != shape.width || shape.width % 2 != 0) throw std::logic_error("attend: heads do not divide");
+  Shape shape{q.size(1),  k.size(1), q.size(2), q.size(1) / k.size(1), 0, static_cast<float>(rule.soft_cap),
+              rule.window};
+  shape.scale =
+      static_cast<float>(rule.scale != 0 ? rule.scale : 1 / std::sqrt(static_cast<double>(shape.width)));
+  if (shape.group * shape.kv_heads != shape.heads || v.size(2) != shape.width || shape.width % 2 != 0)
+    throw std::logic_error("attend: heads do not divide");
   return differentiable(work_of(q, k, shape, pass.blocks), {q, k, v}, [&](bool recorded) -> Computed {
     auto out = at::empty({q.size(0), shape.heads * shape.width}, q.options());
     auto log_sums = at::empty({q.size(0), shape.heads}, at::TensorOptions(at::kFloat));
@@ -442,7 +535,8 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
       const auto layer = static_cast<size_t>(rule.layer);
       const bool codes = !cache.key_scales.empty();
       store_in_cache(k, pass.cache_rows, cache.keys.at(layer), codes ? &cache.key_scales.at(layer) : nullptr);
-      store_in_cache(v, pass.cache_rows, cache.values.at(layer), codes ? &cache.value_scales.at(layer) : nullptr);
+      store_in_cache(v, pass.cache_rows, cache.values.at(layer),
+                     codes ? &cache.value_scales.at(layer) : nullptr);
       keys.emplace(cache.keys.at(layer), codes ? cache.key_scales.at(layer) : Tensor());
       values.emplace(cache.values.at(layer), codes ? cache.value_scales.at(layer) : Tensor());
     } else {
@@ -453,14 +547,16 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
       forward<decltype(operand)>(kernel, q, *keys, *values, shape, pass.blocks, out, log_sums);
     });
     if (!recorded) return {out, nullptr};
-    return {out, [=, blocks = pass.blocks, q = q.detach(), k = k.detach(), v = v.detach(), out = out.detach()](const Tensor& dout) -> Tensors {
-      auto dq = at::empty(q.sizes(), q.options());
-      auto dk = at::zeros(k.sizes(), at::TensorOptions(at::kFloat)), dv = at::zeros_like(dk);
-      with_kernel(q.scalar_type(), [&](auto operand, const GemmKernel& kernel) {
-        backward<decltype(operand)>(kernel, dout, q, k, v, out, log_sums, shape, blocks, dq, dk, dv);
-      });
-      return {dq, dk.to(k.scalar_type()), dv.to(v.scalar_type())};
-    }};
+    return {out,
+            [=, blocks = pass.blocks, q = q.detach(), k = k.detach(), v = v.detach(),
+             out = out.detach()](const Tensor& dout) -> Tensors {
+              auto dq = at::empty(q.sizes(), q.options());
+              auto dk = at::zeros(k.sizes(), at::TensorOptions(at::kFloat)), dv = at::zeros_like(dk);
+              with_kernel(q.scalar_type(), [&](auto operand, const GemmKernel& kernel) {
+                backward<decltype(operand)>(kernel, dout, q, k, v, out, log_sums, shape, blocks, dq, dk, dv);
+              });
+              return {dq, dk.to(k.scalar_type()), dv.to(v.scalar_type())};
+            }};
   });
 }
 

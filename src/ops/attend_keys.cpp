@@ -26,25 +26,34 @@ int64_t common_rows(const std::vector<KeyRange>& a, const std::vector<KeyRange>&
 }
 
 void to_operands(const void* in, at::ScalarType type, Operand operand, void* out, int64_t count) {
-  if ((type == at::kFloat) == (operand == Operand::f32)) std::memcpy(out, in, static_cast<size_t>(count * operand_bytes(operand)));
-  else if (operand == Operand::f32) row_loops().bf16.to_float(static_cast<const uint16_t*>(in), 1, static_cast<float*>(out), count);
+  if ((type == at::kFloat) == (operand == Operand::f32))
+    std::memcpy(out, in, static_cast<size_t>(count * operand_bytes(operand)));
+  else if (operand == Operand::f32)
+    row_loops().bf16.to_float(static_cast<const uint16_t*>(in), 1, static_cast<float*>(out), count);
   else row_loops().bf16.from_float(static_cast<const float*>(in), static_cast<uint16_t*>(out), count);
 }
 void from_operands(const void* in, Operand operand, at::ScalarType type, void* out, int64_t count) {
-  to_operands(in, operand == Operand::f32 ? at::kFloat : at::kBFloat16, type == at::kFloat ? Operand::f32 : Operand::bf16, out, count);
+  to_operands(in, operand == Operand::f32 ? at::kFloat : at::kBFloat16,
+              type == at::kFloat ? Operand::f32 : Operand::bf16, out, count);
 }
 
 Stored::Stored(const Tensor& tensor, const Tensor& of_codes)
-    : data(static_cast<const std::byte*>(tensor.const_data_ptr())), type(tensor.scalar_type()), scales(of_codes.defined() ? of_codes.const_data_ptr<float>() : nullptr),
-      heads(tensor.size(1)), width(tensor.size(2)) {
+    : data(static_cast<const std::byte*>(tensor.const_data_ptr())),
+      type(tensor.scalar_type()),
+      scales(of_codes.defined() ? of_codes.const_data_ptr<float>() : nullptr),
+      heads(tensor.size(1)),
+      width(tensor.size(2)) {
   if (!tensor.is_contiguous()) throw std::logic_error("attend: keys and values are contiguous");
 }
 
 const float* Stored::row(int64_t row, int64_t head, float* room) const {
   const auto* from = place(row, head);
   if (type == at::kFloat) return reinterpret_cast<const float*>(from);
-  if (type == at::kBFloat16) row_loops().bf16.to_float(reinterpret_cast<const uint16_t*>(from), 1.0f, room, width);
-  else row_loops().scores.codes_to_float(reinterpret_cast<const int8_t*>(from), scales[row * heads + head], room, width);
+  if (type == at::kBFloat16)
+    row_loops().bf16.to_float(reinterpret_cast<const uint16_t*>(from), 1.0f, room, width);
+  else
+    row_loops().scores.codes_to_float(reinterpret_cast<const int8_t*>(from), scales[row * heads + head], room,
+                                      width);
   return room;
 }
 
@@ -79,12 +88,14 @@ void KeyChunks::follow(const std::vector<KeyRange>& path, int64_t keys) {
 }
 
 const std::byte* KeyChunks::chunk(int64_t index) {
-  auto* const memory = reinterpret_cast<std::byte*>(memory_.mutable_data_ptr<uint8_t>() + index * chunk_bytes_);
+  auto* const memory =
+      reinterpret_cast<std::byte*>(memory_.mutable_data_ptr<uint8_t>() + index * chunk_bytes_);
   auto& copied = copied_[static_cast<size_t>(index)];
   const auto first = index * kChunkKeys, count = std::min(kChunkKeys, keys_ - first);
   if (copied == count) return memory;
   const auto row_bytes = source_.width * operand_bytes(kernel_.operand);
-  auto* rows = layout_ == Layout::transposed ? scratch_bytes(kRowsToTranspose, kChunkKeys * row_bytes) : memory;
+  auto* rows =
+      layout_ == Layout::transposed ? scratch_bytes(kRowsToTranspose, kChunkKeys * row_bytes) : memory;
   auto* room = reinterpret_cast<float*>(scratch_bytes(kRow, source_.width * 4));
   each_run(*path_, first, first + count, [&](int64_t at, int64_t row, int64_t run) {
     for (int64_t i = 0; i < run; ++i) {
@@ -92,13 +103,17 @@ const std::byte* KeyChunks::chunk(int64_t index) {
       source_.copy_row(row + i, head_, kernel_.operand, rows + (at - first + i) * row_bytes, room);
     }
   });
-  if (layout_ != Layout::rows) kernel_.transpose(rows, row_bytes, count, source_.width, memory + rows_bytes_, kChunkKeys * operand_bytes(kernel_.operand));
+  if (layout_ != Layout::rows)
+    kernel_.transpose(rows, row_bytes, count, source_.width, memory + rows_bytes_,
+                      kChunkKeys * operand_bytes(kernel_.operand));
   copied = count;
   return memory;
 }
 
 PathGradient::PathGradient(Tensor& out, int64_t capacity, bool own)
-    : out_(out), path_(at::zeros({capacity, out.size(2)}, at::TensorOptions(at::kFloat))), width_(out.size(2)) {
+    : out_(out),
+      path_(at::zeros({capacity, out.size(2)}, at::TensorOptions(at::kFloat))),
+      width_(out.size(2)) {
   if (own) own_ = at::zeros({out.size(0), width_}, at::TensorOptions(at::kFloat));
 }
 
@@ -112,16 +127,19 @@ void PathGradient::follow(const std::vector<KeyRange>* ranges, int64_t keys) {
 void PathGradient::add_own() {
   if (!own_.defined()) return;
   const auto* from = own_.const_data_ptr<float>();
-  for (int64_t row = 0; row < own_.size(0); ++row, from += width_) row_loops().scores.add_scaled(place(row), from, 1.0f, width_);
+  for (int64_t row = 0; row < own_.size(0); ++row, from += width_)
+    row_loops().scores.add_scaled(place(row), from, 1.0f, width_);
   own_.zero_();
 }
 
 void PathGradient::flush(int64_t from) {
   each_run(*ranges_, from, keys_, [&](int64_t at_index, int64_t row, int64_t run) {
     auto* part = at(at_index);
-    if (own_.defined()) row_loops().scores.add_scaled(own_.mutable_data_ptr<float>() + row * width_, part, 1.0f, run * width_);
+    if (own_.defined())
+      row_loops().scores.add_scaled(own_.mutable_data_ptr<float>() + row * width_, part, 1.0f, run * width_);
     else
-      for (int64_t i = 0; i < run; ++i) row_loops().scores.add_scaled(place(row + i), part + i * width_, 1.0f, width_);
+      for (int64_t i = 0; i < run; ++i)
+        row_loops().scores.add_scaled(place(row + i), part + i * width_, 1.0f, width_);
     std::fill_n(part, run * width_, 0.0f);
   });
 }

@@ -18,13 +18,15 @@ void RowGradient::add_to(Tensor& sum) const {
 Tensor embed(const Weight& embedding, const Pass& pass, double scale) {
   const auto type = pass.compute;
   const auto factor = at::scalar_tensor(scale, at::TensorOptions(type)).item<double>();
-  const auto bytes = static_cast<double>(pass.size() * embedding.columns * static_cast<int64_t>(c10::elementSize(type)));
+  const auto bytes =
+      static_cast<double>(pass.size() * embedding.columns * static_cast<int64_t>(c10::elementSize(type)));
   return differentiable({"embed", 0, 2 * bytes, 0, 2 * bytes}, {embedding.dense}, [&](bool) -> Computed {
     const int64_t n = pass.size(), width = embedding.columns;
     const auto* ids = pass.tokens.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < n; ++i)
       if (ids[i] < 0 || ids[i] >= embedding.rows)
-        throw std::out_of_range("token " + std::to_string(ids[i]) + " is outside the model's vocabulary of " + std::to_string(embedding.rows));
+        throw std::out_of_range("token " + std::to_string(ids[i]) + " is outside the model's vocabulary of " +
+                                std::to_string(embedding.rows));
     Tensor x;
     if (embedding.dense.defined()) {
       x = embedding.dense.detach().index_select(0, pass.tokens).to(type);
@@ -42,16 +44,19 @@ Tensor embed(const Weight& embedding, const Pass& pass, double scale) {
       const double size = pass.embedding_noise / std::sqrt(length * static_cast<double>(width));
       auto noise = at::empty({n, width}, at::TensorOptions(at::kFloat));
       auto* out = noise.mutable_data_ptr<float>();
-      for (int64_t i = 0; i < n * width; ++i) out[i] = static_cast<float>(size * (2 * draws.uniform(static_cast<uint64_t>(i)) - 1));
+      for (int64_t i = 0; i < n * width; ++i)
+        out[i] = static_cast<float>(size * (2 * draws.uniform(static_cast<uint64_t>(i)) - 1));
       x.add_(noise);
     }
-    return {x, [tokens = pass.tokens, matrix = embedding.dense, factor, sink = pass.gradients](const Tensor& dx) -> Tensors {
-      RowGradient gradient{matrix, tokens, dx, factor};
-      if (sink && sink->take_rows(gradient)) return {Tensor()};
-      Tensor sum;
-      gradient.add_to(sum);
-      return {sum};
-    }};
+    return {x,
+            [tokens = pass.tokens, matrix = embedding.dense, factor,
+             sink = pass.gradients](const Tensor& dx) -> Tensors {
+              RowGradient gradient{matrix, tokens, dx, factor};
+              if (sink && sink->take_rows(gradient)) return {Tensor()};
+              Tensor sum;
+              gradient.add_to(sum);
+              return {sum};
+            }};
   });
 }
 

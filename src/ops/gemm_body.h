@@ -1,5 +1,6 @@
-// gemm_kernel.h for vectors of kLanes 32-bit cells, over GCC's vector types. Included once by each gemm_*.cpp, which defines kLanes and
-// `Arithmetic` structs; everything is in an unnamed namespace, so that the linker can never pick a copy that this machine cannot run.
+// gemm_kernel.h for vectors of kLanes 32-bit cells, over GCC's vector types. Included once by each
+// gemm_*.cpp, which defines kLanes and `Arithmetic` structs; everything is in an unnamed namespace, so that
+// the linker can never pick a copy that this machine cannot run.
 #include <cstring>
 
 #include "ops/gemm_kernel.h"
@@ -12,18 +13,32 @@ using Cells = int32_t __attribute__((vector_size(kLanes * 4)));
 using UnsignedCells = uint32_t __attribute__((vector_size(kLanes * 4)));
 using HalfCells = uint16_t __attribute__((vector_size(kLanes * 2)));
 
-__attribute__((always_inline)) inline Cells load_cells(const char* p) { Cells v; std::memcpy(&v, p, sizeof v); return v; }
-__attribute__((always_inline)) inline Sums load_sums(const char* p) { Sums v; std::memcpy(&v, p, sizeof v); return v; }
-__attribute__((always_inline)) inline Cells broadcast(const char* p) { int32_t cell; std::memcpy(&cell, p, 4); return cell - Cells{}; }
+__attribute__((always_inline)) inline Cells load_cells(const char* p) {
+  Cells v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+__attribute__((always_inline)) inline Sums load_sums(const char* p) {
+  Sums v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+__attribute__((always_inline)) inline Cells broadcast(const char* p) {
+  int32_t cell;
+  std::memcpy(&cell, p, 4);
+  return cell - Cells{};
+}
 
 struct MultiplyF32 {
   static constexpr int64_t kPair = 1;
-  __attribute__((always_inline)) static Sums add(Sums sum, Cells a, Cells b) { return sum + (Sums)a * (Sums)b; }
+  __attribute__((always_inline)) static Sums add(Sums sum, Cells a, Cells b) {
+    return sum + (Sums)a * (Sums)b;
+  }
 };
 
-__attribute__((always_inline)) inline HalfCells to_bf16(Sums v) {   // nearest even; a NaN stays one
+__attribute__((always_inline)) inline HalfCells to_bf16(Sums v) {  // nearest even; a NaN stays one
 #if defined(__AVX512BF16__)
-  return (HalfCells)_mm512_cvtneps_pbh((__m512)v);   // flushes denormals
+  return (HalfCells)_mm512_cvtneps_pbh((__m512)v);  // flushes denormals
 #endif
   const auto bits = (UnsignedCells)v;
   const auto rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
@@ -31,7 +46,8 @@ __attribute__((always_inline)) inline HalfCells to_bf16(Sums v) {   // nearest e
 }
 
 // Kept out of the tile: what they do with partial vectors would cost the tile half of its registers.
-__attribute__((noinline)) void store_whole_rows(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t first_row) {
+__attribute__((noinline)) void store_whole_rows(const Sums* sums, int64_t rows, int64_t vectors,
+                                                const GemmStore& store, int64_t first_row) {
   char* c = static_cast<char*>(store.c) + first_row * store.c_row_bytes;
   for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes)
     for (int64_t w = 0; w < vectors; ++w) {
@@ -40,10 +56,13 @@ __attribute__((noinline)) void store_whole_rows(const Sums* sums, int64_t rows, 
     }
 }
 
-__attribute__((noinline)) void store_rows(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t first_row) {
+__attribute__((noinline)) void store_rows(const Sums* sums, int64_t rows, int64_t vectors,
+                                          const GemmStore& store, int64_t first_row) {
   for (int64_t r = 0; r < rows; ++r) {
     char* c = static_cast<char*>(store.c) + (first_row + r) * store.c_row_bytes;
-    const char* add = store.add ? reinterpret_cast<const char*>(store.add) + (first_row + r) * store.add_row_bytes : nullptr;
+    const char* add = store.add
+                          ? reinterpret_cast<const char*>(store.add) + (first_row + r) * store.add_row_bytes
+                          : nullptr;
     for (int64_t w = 0; w < vectors; ++w, ++sums) {
       const int64_t first = w * kLanes, left = store.columns - first;
       const bool whole = left >= kLanes;
@@ -71,15 +90,18 @@ __attribute__((noinline)) void store_rows(const Sums* sums, int64_t rows, int64_
 }
 
 // R rows by W vectors, all of K in registers.
-template <class Arithmetic, int R, int W>
-__attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, int64_t row, const GemmStore& store) {
+template <class Arithmetic, int R, int W> __attribute__((noinline)) void tile(const GemmSegment* segments,
+                                                                              int64_t count, int64_t row,
+                                                                              const GemmStore& store) {
   Sums sums[R][W] = {};
   for (const auto* segment = segments; segment != segments + count; ++segment) {
     const int64_t stride = segment->a_row_bytes;
     const char* a = static_cast<const char*>(segment->a) + row * stride;
     const char* panel = static_cast<const char*>(segment->panel);
     for (int64_t step = segment->steps; step > 0; --step, a += 4, panel += W * kLanes * 4) {
-      if (W == 1 && step % 16 == 0) {   // rows that nothing else has brought near, more of them than the hardware follows
+      if (W == 1 &&
+          step % 16 ==
+              0) {  // rows that nothing else has brought near, more of them than the hardware follows
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) __builtin_prefetch(a + r * stride + 256);
       }
@@ -94,7 +116,8 @@ __attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, 
       }
     }
   }
-  // Whole vectors: what is added goes to the registers, fp32 goes straight from them. Everything else through a copy, so that the sums have no address.
+  // Whole vectors: what is added goes to the registers, fp32 goes straight from them. Everything else through
+  // a copy, so that the sums have no address.
   const bool whole = !store.bias && store.columns == W * kLanes;
   if (whole && store.add) {
     const char* add = reinterpret_cast<const char*>(store.add) + row * store.add_row_bytes;
@@ -108,7 +131,8 @@ __attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, 
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int w = 0; w < W; ++w) std::memcpy(c + r * store.c_row_bytes + w * kLanes * 4, &sums[r][w], sizeof(Sums));
+      for (int w = 0; w < W; ++w)
+        std::memcpy(c + r * store.c_row_bytes + w * kLanes * 4, &sums[r][w], sizeof(Sums));
     return;
   }
   Sums copies[R][W];
@@ -143,23 +167,26 @@ void multiply(const GemmSegment* segments, int64_t count, int64_t rows, const Ge
 }
 
 template <int kStep, int... kLane>
-__attribute__((always_inline)) inline void exchange(Cells& a, Cells& b, std::integer_sequence<int, kLane...>) {
-  const Cells low = {((kLane & kStep) ? kLanes + kLane - kStep : kLane)...}, high = {((kLane & kStep) ? kLanes + kLane : kLane + kStep)...};
+__attribute__((always_inline)) inline void exchange(Cells& a, Cells& b,
+                                                    std::integer_sequence<int, kLane...>) {
+  const Cells low = {((kLane & kStep) ? kLanes + kLane - kStep : kLane)...},
+              high = {((kLane & kStep) ? kLanes + kLane : kLane + kStep)...};
   const Cells c = __builtin_shuffle(a, b, low);
   b = __builtin_shuffle(a, b, high);
   a = c;
 }
 
-template <int kStep>
-__attribute__((always_inline)) inline void transpose_square(Cells (&square)[kLanes]) {
+template <int kStep> __attribute__((always_inline)) inline void transpose_square(Cells (&square)[kLanes]) {
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes; ++i)
-    if (!(i & kStep)) exchange<kStep>(square[i], square[i + kStep], std::make_integer_sequence<int, kLanes>{});
+    if (!(i & kStep))
+      exchange<kStep>(square[i], square[i + kStep], std::make_integer_sequence<int, kLanes>{});
   if constexpr (kStep * 2 < kLanes) transpose_square<kStep * 2>(square);
 }
 
 // A whole square from rows `from_bytes` apart to rows `to_bytes` apart.
-__attribute__((always_inline)) inline void move_square(const char* from, int64_t from_bytes, char* to, int64_t to_bytes) {
+__attribute__((always_inline)) inline void move_square(const char* from, int64_t from_bytes, char* to,
+                                                       int64_t to_bytes) {
   Cells square[kLanes];
 #pragma GCC unroll 16
   for (int i = 0; i < kLanes; ++i) square[i] = load_cells(from + i * from_bytes);
@@ -168,25 +195,31 @@ __attribute__((always_inline)) inline void move_square(const char* from, int64_t
   for (int i = 0; i < kLanes; ++i) std::memcpy(to + i * to_bytes, &square[i], sizeof(Cells));
 }
 
-// A square of `rows` rows and `bytes` bytes of each that exist, as far as `count` rows of the result. Apart from the whole ones, whose
-// registers must not have addresses.
-__attribute__((noinline)) void move_part(const char* from, int64_t from_bytes, int64_t rows, int64_t bytes, char* to, int64_t to_bytes, int64_t count) {
+// A square of `rows` rows and `bytes` bytes of each that exist, as far as `count` rows of the result. Apart
+// from the whole ones, whose registers must not have addresses.
+__attribute__((noinline)) void move_part(const char* from, int64_t from_bytes, int64_t rows, int64_t bytes,
+                                         char* to, int64_t to_bytes, int64_t count) {
   Cells square[kLanes] = {};
-  for (int64_t r = 0; r < kLanes && r < rows; ++r) std::memcpy(&square[r], from + r * from_bytes, static_cast<size_t>(bytes < kLanes * 4 ? bytes : kLanes * 4));
+  for (int64_t r = 0; r < kLanes && r < rows; ++r)
+    std::memcpy(&square[r], from + r * from_bytes,
+                static_cast<size_t>(bytes < kLanes * 4 ? bytes : kLanes * 4));
   transpose_square<1>(square);
   for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * to_bytes, &square[i], sizeof(Cells));
 }
 
 // Cells [rows][cells] -> [cells][rows].
-template <int64_t kPair>
-void pack_rows(const void* rows_in, int64_t row_bytes, int64_t rows, int64_t elements, void* vector, int64_t to_bytes) {
+template <int64_t kPair> void pack_rows(const void* rows_in, int64_t row_bytes, int64_t rows,
+                                        int64_t elements, void* vector, int64_t to_bytes) {
   const auto* from = static_cast<const char*>(rows_in);
   auto* to = static_cast<char*>(vector);
   const int64_t cells = (elements + kPair - 1) / kPair, bytes = elements * (4 / kPair);
   int64_t cell = 0;
   if (rows >= kLanes)
-    for (; (cell + kLanes) * 4 <= bytes; cell += kLanes) move_square(from + cell * 4, row_bytes, to + cell * to_bytes, to_bytes);
-  for (; cell < cells; cell += kLanes) move_part(from + cell * 4, row_bytes, rows, bytes - cell * 4, to + cell * to_bytes, to_bytes, cells - cell < kLanes ? cells - cell : kLanes);
+    for (; (cell + kLanes) * 4 <= bytes; cell += kLanes)
+      move_square(from + cell * 4, row_bytes, to + cell * to_bytes, to_bytes);
+  for (; cell < cells; cell += kLanes)
+    move_part(from + cell * 4, row_bytes, rows, bytes - cell * 4, to + cell * to_bytes, to_bytes,
+              cells - cell < kLanes ? cells - cell : kLanes);
 }
 
 // kLanes consecutive elements of one row in the low halves of the cells, `count` of which exist.
@@ -205,8 +238,7 @@ __attribute__((always_inline)) inline Cells whole_cells(const char* row, int64_t
   if constexpr (kPair == 1) return load_cells(row);
   else return (Cells)(two ? all_halves(row) | all_halves(row + row_bytes) << 16 : all_halves(row));
 }
-template <int64_t kPair>
-Cells some_cells(const char* row, int64_t row_bytes, bool two, int64_t count) {
+template <int64_t kPair> Cells some_cells(const char* row, int64_t row_bytes, bool two, int64_t count) {
   alignas(64) char elements[2][kLanes * 4];
   some_elements(row, count * (4 / kPair), elements[0]);
   some_elements(row + row_bytes, two ? count * (4 / kPair) : 0, elements[1]);
@@ -222,19 +254,24 @@ void pack_columns(const void* from, int64_t row_bytes, int64_t k, int64_t n, voi
   const int64_t whole = n / kLanes * kLanes;
   for (int64_t step = 0; step < (k + kPair - 1) / kPair; ++step, rows += row_bytes * kPair) {
     const bool two = step * kPair + 1 < k;
-    for (int64_t first = 0; first < whole; first += kLanes) put(whole_cells<kPair>(rows + first * kElement, row_bytes, two));
+    for (int64_t first = 0; first < whole; first += kLanes)
+      put(whole_cells<kPair>(rows + first * kElement, row_bytes, two));
     if (whole < n) put(some_cells<kPair>(rows + whole * kElement, row_bytes, two, n - whole));
   }
 }
 
 // What is left of a square at the ends of K and N.
-template <int64_t kPair>
-__attribute__((noinline)) void transpose_part(const char* from, int64_t row_bytes, int64_t k, int64_t n, char* to, int64_t to_bytes) {
+template <int64_t kPair> __attribute__((noinline)) void transpose_part(const char* from, int64_t row_bytes,
+                                                                       int64_t k, int64_t n, char* to,
+                                                                       int64_t to_bytes) {
   Cells square[kLanes] = {};
-  for (int64_t i = 0; i < kLanes && i * kPair < k; ++i) square[i] = some_cells<kPair>(from + i * kPair * row_bytes, row_bytes, i * kPair + 1 < k, n < kLanes ? n : kLanes);
+  for (int64_t i = 0; i < kLanes && i * kPair < k; ++i)
+    square[i] = some_cells<kPair>(from + i * kPair * row_bytes, row_bytes, i * kPair + 1 < k,
+                                  n < kLanes ? n : kLanes);
   transpose_square<1>(square);
   const int64_t cells = (k + kPair - 1) / kPair, bytes = (cells < kLanes ? cells : kLanes) * 4;
-  for (int64_t i = 0; i < kLanes && i < n; ++i) std::memcpy(to + i * to_bytes, &square[i], static_cast<size_t>(bytes));
+  for (int64_t i = 0; i < kLanes && i < n; ++i)
+    std::memcpy(to + i * to_bytes, &square[i], static_cast<size_t>(bytes));
 }
 
 template <int64_t kPair>
@@ -249,7 +286,8 @@ void transpose(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* 
       char* to = static_cast<char*>(out) + first * out_row_bytes + begin * kElement;
       if (first + kLanes <= n && begin + kLanes * kPair <= k) {
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) square[i] = whole_cells<kPair>(p + i * kPair * row_bytes, row_bytes, true);
+        for (int i = 0; i < kLanes; ++i)
+          square[i] = whole_cells<kPair>(p + i * kPair * row_bytes, row_bytes, true);
         transpose_square<1>(square);
 #pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i) std::memcpy(to + i * out_row_bytes, &square[i], sizeof(Cells));
@@ -259,12 +297,11 @@ void transpose(const void* from, int64_t row_bytes, int64_t k, int64_t n, void* 
     }
 }
 
-template <class Arithmetic>
-__attribute__((noinline)) double registers(int64_t rounds) {
+template <class Arithmetic> __attribute__((noinline)) double registers(int64_t rounds) {
   constexpr int kSums = kLanes == 16 ? 24 : 12;
   Sums sums[kSums] = {};
   Cells one = Cells{} + (Arithmetic::kPair == 2 ? 0x3F803F80 : 0x3F800000), tiny = Cells{} + 0x2F802F80;
-  asm volatile("" : "+m"(one), "+m"(tiny));   // values that the compiler cannot fold
+  asm volatile("" : "+m"(one), "+m"(tiny));  // values that the compiler cannot fold
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 32
     for (int j = 0; j < kSums; ++j) sums[j] = Arithmetic::add(sums[j], one, tiny);
@@ -275,10 +312,18 @@ __attribute__((noinline)) double registers(int64_t rounds) {
   return static_cast<double>(rounds) * kSums * kLanes * 2 * static_cast<double>(Arithmetic::kPair);
 }
 
-template <class Arithmetic>
-constexpr GemmKernel kernel_of(const char* name, Operand operand) {
+template <class Arithmetic> constexpr GemmKernel kernel_of(const char* name, Operand operand) {
   constexpr auto kPair = Arithmetic::kPair;
-  return {name, operand, kPair, kLanes, kVectors * kLanes, multiply<Arithmetic>, pack_rows<kPair>, pack_columns<kPair>, transpose<kPair>, registers<Arithmetic>};
+  return {name,
+          operand,
+          kPair,
+          kLanes,
+          kVectors * kLanes,
+          multiply<Arithmetic>,
+          pack_rows<kPair>,
+          pack_columns<kPair>,
+          transpose<kPair>,
+          registers<Arithmetic>};
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace {
 // A layer of a small model, 64 rows: long enough to time, short enough for start-up.
 constexpr int64_t kRows = 64, kInner = 576, kColumns = 192;
 
-double seconds_now() {   // of this thread alone: other processes do not sway the choice
+double seconds_now() {  // of this thread alone: other processes do not sway the choice
   timespec t{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
@@ -19,7 +19,8 @@ double seconds_now() {   // of this thread alone: other processes do not sway th
 
 // GFLOP/s of the product as an operation calls it, activations of `type`; the best of some runs within 10 ms.
 double product_speed(const GemmKernel& kernel, Operand type) {
-  const std::vector<uint16_t> weights(kColumns * kInner, 0x3C00), narrow(kRows * kInner, 0x3C00);   // small numbers, no denormals
+  const std::vector<uint16_t> weights(kColumns * kInner, 0x3C00),
+      narrow(kRows * kInner, 0x3C00);  // small numbers, no denormals
   const std::vector<float> wide(kRows * kInner, 0.01f);
   std::vector<float> out(kRows * kColumns);
   const auto* a = type == Operand::f32 ? static_cast<const void*>(wide.data()) : narrow.data();
@@ -32,7 +33,8 @@ double product_speed(const GemmKernel& kernel, Operand type) {
   const double begin = seconds_now();
   for (int i = 0; i < 50 && seconds_now() - begin < 0.01; ++i) {
     const double start = seconds_now();
-    if (type == kernel.operand) multiply_panels(kernel, term.a, kRows, kInner, aligned, kColumns, {out.data(), kColumns, Operand::f32});
+    if (type == kernel.operand)
+      multiply_panels(kernel, term.a, kRows, kInner, aligned, kColumns, {out.data(), kColumns, Operand::f32});
     else gemm(kernel, {&term, 1}, kRows, {out.data(), kColumns, Operand::f32});
     best = std::min(best, seconds_now() - start);
   }
@@ -56,10 +58,12 @@ constexpr int64_t kProofRows = 53, kProofInner = 150, kProofColumns = 77;
 
 bool proven(const GemmKernel& kernel) {
   const auto product = [](const GemmKernel& with) {
-    std::vector<float> a(kProofRows * kProofInner), b(kProofColumns * kProofInner), out(kProofRows * kProofColumns);
+    std::vector<float> a(kProofRows * kProofInner), b(kProofColumns * kProofInner),
+        out(kProofRows * kProofColumns);
     for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i * 7 % 13) - 6;
     for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i * 5 % 11) - 5;
-    const GemmTerm term{{a.data(), kProofInner, Operand::f32}, gemm_matrix(b.data(), kProofColumns, kProofInner, false)};
+    const GemmTerm term{{a.data(), kProofInner, Operand::f32},
+                        gemm_matrix(b.data(), kProofColumns, kProofInner, false)};
     gemm(with, {&term, 1}, kProofRows, {out.data(), kProofColumns, Operand::f32});
     return out;
   };
@@ -89,7 +93,8 @@ std::span<const GemmKernel* const> gemm_kernels() {
   static const auto kernels = [] {
     std::vector<const GemmKernel*> found;
     if (const auto* tiles = gemm_kernel_amx_bf16(); tiles && proven(*tiles)) found.push_back(tiles);
-    for (const auto* kernel : {gemm_kernel_avx512_bf16(), gemm_kernel_avx512(), gemm_kernel_avx2(), gemm_kernel_portable()})
+    for (const auto* kernel :
+         {gemm_kernel_avx512_bf16(), gemm_kernel_avx512(), gemm_kernel_avx2(), gemm_kernel_portable()})
       if (kernel) found.push_back(kernel);
     return found;
   }();
@@ -102,7 +107,8 @@ const GemmKernel& gemm_kernel(Operand activations) {
     for (const auto* kernel : gemm_kernels())
       if (kernel->operand == Operand::f32 && !exact) exact = kernel;
     if (type == Operand::f32) return exact;
-    // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other half as fast.
+    // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other
+    // half as fast.
     double most = 0;
     for (const auto* kernel : gemm_kernels()) {
       if (kernel != exact && kernel->operand != Operand::bf16) continue;
@@ -127,7 +133,8 @@ const Int8Kernel* int8_kernel() {
 std::span<const GemmSpeed> gemm_speeds() {
   static const auto speeds = [] {
     std::vector<GemmSpeed> found;
-    for (const auto* kernel : gemm_kernels()) found.push_back({kernel, product_speed(*kernel, kernel->operand), peak_speed(*kernel)});
+    for (const auto* kernel : gemm_kernels())
+      found.push_back({kernel, product_speed(*kernel, kernel->operand), peak_speed(*kernel)});
     return found;
   }();
   return speeds;

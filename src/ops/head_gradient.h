@@ -17,8 +17,8 @@ int64_t rows_at_once(const Weight& weight, at::ScalarType type);
 // For logits z = x W^T: writes dz W to dx [n,E]; dz [n,V], both of one type.
 void head_input_gradient(const Weight& weight, const Tensor& dz, Tensor dx);
 
-// The gradient of the matrix over chunks of rows. What one chunk has is kept for the sink as its factors, where they are smaller than their product;
-// else the products are summed here.
+// The gradient of the matrix over chunks of rows. What one chunk has is kept for the sink as its factors,
+// where they are smaller than their product; else the products are summed here.
 class HeadMatrixGradient {
  public:
   // `rows` of all chunks, whose elements are of `type`.
@@ -36,11 +36,12 @@ class HeadMatrixGradient {
 // What asked rows cost, and the gradients that are taken while their logits exist: backward only scales them.
 struct HeadCost {
   double nats = 0;
-  Tensor gradient;                                 // of the asked rows [R,E]
-  Tensors leaf_gradients;                          // of leaves_of(head), unless
-  std::optional<HeadMatrixGradient> of_matrix;     // the matrix is the only one
+  Tensor gradient;                              // of the asked rows [R,E]
+  Tensors leaf_gradients;                       // of leaves_of(head), unless
+  std::optional<HeadMatrixGradient> of_matrix;  // the matrix is the only one
 
-  // Of {hidden [n,E], leaves...} for `factor` as the gradient of nats; `index` [R] names the asked rows. n = 0: hidden wants none.
+  // Of {hidden [n,E], leaves...} for `factor` as the gradient of nats; `index` [R] names the asked rows. n =
+  // 0: hidden wants none.
   Tensors gradients(double factor, int64_t n, const Tensor& index, size_t leaves, GradientSink* sink) const;
 };
 

@@ -7,11 +7,12 @@ namespace retort {
 Tensor keep_rows(const Tensor& x, const Pass& pass) {
   if (!pass.rows.defined()) return x;
   return differentiable({"keep rows"}, {x}, [&](bool) -> Computed {
-    return {x.index_select(0, pass.rows), [rows = pass.rows, shape = x.sizes().vec()](const Tensor& dy) -> Tensors {
-      auto dx = at::zeros(shape, dy.options());
-      dx.index_copy_(0, rows, dy);
-      return {dx};
-    }};
+    return {x.index_select(0, pass.rows),
+            [rows = pass.rows, shape = x.sizes().vec()](const Tensor& dy) -> Tensors {
+              auto dx = at::zeros(shape, dy.options());
+              dx.index_copy_(0, rows, dy);
+              return {dx};
+            }};
   });
 }
 

@@ -14,8 +14,9 @@
 namespace retort {
 namespace {
 
-// x with entries dropped at `rate` and the rest divided by 1 - rate. The draw of (row, column) is 16 bits of a hash of
-// (key, layer, row * width + column): the same in backward and in a recomputation, with nothing saved.
+// x with entries dropped at `rate` and the rest divided by 1 - rate. The draw of (row, column) is 16 bits of
+// a hash of (key, layer, row * width + column): the same in backward and in a recomputation, with nothing
+// saved.
 Tensor dropped(const Tensor& x, double rate, uint64_t key, const std::string& layer) {
   const Draws draws(key, layer);
   const auto threshold = static_cast<uint64_t>(std::lround(rate * 65536));
@@ -40,11 +41,12 @@ Tensor dropped(const Tensor& x, double rate, uint64_t key, const std::string& la
   return y;
 }
 
-// Row norms of V = W + s B A without forming it: ||W||^2 + 2 s <W A^T, B> + s^2 <B (A A^T), B>, row by row. [out] fp32
+// Row norms of V = W + s B A without forming it: ||W||^2 + 2 s <W A^T, B> + s^2 <B (A A^T), B>, row by row.
+// [out] fp32
 Tensor direction_norms(const Weight& w, const Tensor& a, const Tensor& b, double s) {
   auto squares = at::empty({w.rows}, at::TensorOptions(at::kFloat));
   auto cross = at::empty({w.rows, a.size(0)}, at::TensorOptions(at::kFloat));
-  for (int64_t first = 0; first < w.rows; first += 512) {   // 512 rows at a time in fp32
+  for (int64_t first = 0; first < w.rows; first += 512) {  // 512 rows at a time in fp32
     const auto count = std::min<int64_t>(512, w.rows - first);
     const auto rows = widen_for_use(w, first, count, at::kFloat);
     squares.narrow(0, first, count).copy_(rows.square().sum(1));
@@ -54,13 +56,20 @@ Tensor direction_norms(const Weight& w, const Tensor& a, const Tensor& b, double
   return (squares + 2 * s * (cross * b).sum(1) + s * s * (update * b).sum(1)).sqrt();
 }
 
-Operand operand_of(const Tensor& tensor) { return tensor.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16; }
-GemmRows rows_of(const Tensor& matrix) { return {matrix.const_data_ptr(), matrix.stride(0), operand_of(matrix)}; }
-GemmOutput into(Tensor& matrix, const float* bias = nullptr) { return {matrix.mutable_data_ptr(), matrix.stride(0), operand_of(matrix), bias, false}; }
+Operand operand_of(const Tensor& tensor) {
+  return tensor.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16;
+}
+GemmRows rows_of(const Tensor& matrix) {
+  return {matrix.const_data_ptr(), matrix.stride(0), operand_of(matrix)};
+}
+GemmOutput into(Tensor& matrix, const float* bias = nullptr) {
+  return {matrix.mutable_data_ptr(), matrix.stride(0), operand_of(matrix), bias, false};
+}
 
 // An fp32 parameter as the right operand.
 GemmMatrix matrix_of(const Tensor& parameter, bool transposed, double scale = 1) {
-  return gemm_matrix(parameter.const_data_ptr<float>(), parameter.size(0), parameter.size(1), transposed, static_cast<float>(scale));
+  return gemm_matrix(parameter.const_data_ptr<float>(), parameter.size(0), parameter.size(1), transposed,
+                     static_cast<float>(scale));
 }
 
 // What one layer needs for both directions. Parameters are dense: a leaf that is not is copied.
@@ -69,12 +78,14 @@ struct Part {
   Weight weight;
   Tensor bias, a, b, magnitude, int8_scales;
   double scaling = 1, rate = 0;
-  int64_t low_first = 0;      // its columns of `low`
-  Tensor size, plain;         // DoRA: magnitude / norm [out] fp32, and x W^T + s u B^T where its gradient is wanted
+  int64_t low_first = 0;  // its columns of `low`
+  Tensor size, plain;  // DoRA: magnitude / norm [out] fp32, and x W^T + s u B^T where its gradient is wanted
 
   bool adapted() const { return a.defined(); }
   bool dora() const { return magnitude.defined(); }
-  const float* integer_scales() const { return int8_scales.defined() && !weight.trainable() ? int8_scales.const_data_ptr<float>() : nullptr; }
+  const float* integer_scales() const {
+    return int8_scales.defined() && !weight.trainable() ? int8_scales.const_data_ptr<float>() : nullptr;
+  }
   int64_t rank() const { return adapted() ? a.size(0) : 0; }
 };
 
@@ -117,9 +128,12 @@ Tensor transposed(const Tensor& x, float scale) {
 Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, Part& part, bool recorded) {
   auto y = at::empty({x.size(0), part.weight.rows}, x.options());
   std::vector<GemmTerm> terms{{rows_of(x), part.weight.operand(false), part.integer_scales()}};
-  if (part.adapted()) terms.push_back({rows_of(low.narrow(1, part.low_first, part.rank())), matrix_of(part.b, false, part.scaling)});
+  if (part.adapted())
+    terms.push_back(
+        {rows_of(low.narrow(1, part.low_first, part.rank())), matrix_of(part.b, false, part.scaling)});
   const auto bias = part.bias.defined() ? part.bias.to(at::kFloat).contiguous() : Tensor();
-  gemm(kernel, terms, x.size(0), into(y, bias.defined() && !part.dora() ? bias.const_data_ptr<float>() : nullptr));
+  gemm(kernel, terms, x.size(0),
+       into(y, bias.defined() && !part.dora() ? bias.const_data_ptr<float>() : nullptr));
   if (!part.dora()) return y;
   // Magnitude times direction; the norm counts as a constant in backward (arXiv:2402.09353, section 4.3).
   part.size = part.magnitude / direction_norms(part.weight, part.a, part.b, part.scaling);
@@ -129,20 +143,30 @@ Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low
   return y;
 }
 
-// Gradients of one group of layers: [dx, then dweight (undefined where the sink took it), dbias, da, db, dmagnitude of each layer].
-// all_a: every layer's A below each other, where no dropout tells their inputs apart.
-Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tensor& x, const Tensor& low, const Tensor& all_a, const std::vector<Part>& parts, int64_t in, bool wants_x,
+// Gradients of one group of layers: [dx, then dweight (undefined where the sink took it), dbias, da, db,
+// dmagnitude of each layer]. all_a: every layer's A below each other, where no dropout tells their inputs
+// apart.
+Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tensor& x, const Tensor& low,
+                       const Tensor& all_a, const std::vector<Part>& parts, int64_t in, bool wants_x,
                        uint64_t dropout_key, GradientSink* sink) {
   constexpr size_t kEach = 5;
   Tensors gradients(1 + kEach * parts.size());
-  Tensors dzs(parts.size());                      // gradients of x W^T + s u B^T
-  const auto n = [&] { for (const auto& dy : dys) if (dy.defined()) return dy.size(0); return int64_t{0}; }();
-  const auto options = [&] { for (const auto& dy : dys) if (dy.defined()) return dy.options(); return at::TensorOptions(); }();
+  Tensors dzs(parts.size());  // gradients of x W^T + s u B^T
+  const auto n = [&] {
+    for (const auto& dy : dys)
+      if (dy.defined()) return dy.size(0);
+    return int64_t{0};
+  }();
+  const auto options = [&] {
+    for (const auto& dy : dys)
+      if (dy.defined()) return dy.options();
+    return at::TensorOptions();
+  }();
   int64_t ranks = 0;
   for (const auto& part : parts) ranks += part.rank();
-  auto v = ranks > 0 ? at::empty({n, ranks}, options) : Tensor();   // s dz B, beside each other like `low`
+  auto v = ranks > 0 ? at::empty({n, ranks}, options) : Tensor();  // s dz B, beside each other like `low`
   std::vector<GemmTerm> dx_terms;
-  Tensor dropped_dx;                              // what comes through the adapters' dropout
+  Tensor dropped_dx;  // what comes through the adapters' dropout
   for (size_t i = 0; i < parts.size(); ++i) {
     const auto& part = parts[i];
     const auto& dy = dys[i];
@@ -155,7 +179,9 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
     auto& dz = dzs[i];
     dz = dy;
     if (part.dora()) {
-      if (part.plain.defined()) gradient[4] = (dy.to(at::kFloat) * part.plain).sum(0) * (part.size / part.magnitude);   // dm = sum_n dy z / ||V||, and size / m = 1 / ||V||
+      if (part.plain.defined())
+        gradient[4] = (dy.to(at::kFloat) * part.plain).sum(0) *
+                      (part.size / part.magnitude);  // dm = sum_n dy z / ||V||, and size / m = 1 / ||V||
       dz = dy * part.size.to(dy.scalar_type());
     }
     dx_terms.push_back({rows_of(dz), part.weight.operand(true), part.integer_scales()});
@@ -167,9 +193,12 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
     auto v_part = v.narrow(1, part.low_first, part.rank());
     const GemmTerm v_term{rows_of(dz), matrix_of(part.b, true, part.scaling)};
     gemm(kernel, {&v_term, 1}, n, into(v_part));
-    if (part.b.requires_grad()) gradient[3] = transposed(product_over_rows(kernel, low.narrow(1, part.low_first, part.rank()), dz), static_cast<float>(part.scaling));
+    if (part.b.requires_grad())
+      gradient[3] = transposed(product_over_rows(kernel, low.narrow(1, part.low_first, part.rank()), dz),
+                               static_cast<float>(part.scaling));
     if (part.rate > 0) {
-      if (part.a.requires_grad()) gradient[2] = product_over_rows(kernel, v_part, dropped(x, part.rate, dropout_key, part.name));
+      if (part.a.requires_grad())
+        gradient[2] = product_over_rows(kernel, v_part, dropped(x, part.rate, dropout_key, part.name));
       if (!wants_x) continue;
       auto through = at::empty({n, in}, options);
       const GemmTerm term{rows_of(v_part), matrix_of(part.a, true)};
@@ -182,11 +211,13 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
     }
   }
   if (all_a.defined()) dx_terms.push_back({rows_of(v), matrix_of(all_a, true)});
-  const bool wants_a = std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.adapted() && part.a.requires_grad(); });
+  const bool wants_a = std::any_of(parts.begin(), parts.end(),
+                                   [](const Part& part) { return part.adapted() && part.a.requires_grad(); });
   if (wants_a && all_a.defined()) {
-    const auto da = product_over_rows(kernel, v, x);   // x is packed once for all layers
+    const auto da = product_over_rows(kernel, v, x);  // x is packed once for all layers
     for (size_t i = 0; i < parts.size(); ++i)
-      if (dys[i].defined() && parts[i].adapted() && parts[i].a.requires_grad()) gradients[1 + kEach * i + 2] = da.narrow(0, parts[i].low_first, parts[i].rank());
+      if (dys[i].defined() && parts[i].adapted() && parts[i].a.requires_grad())
+        gradients[1 + kEach * i + 2] = da.narrow(0, parts[i].low_first, parts[i].rank());
   }
   if (wants_x) {
     gradients[0] = at::empty({n, in}, options);
@@ -205,8 +236,10 @@ OperationWork work_of(const std::vector<Part>& parts, const Tensor& x) {
     const auto in = static_cast<double>(part.weight.columns), out = static_cast<double>(part.weight.rows);
     const auto product = 2 * n * in * out, low = 2 * n * static_cast<double>(part.rank()) * (in + out);
     work.flop += product + low;
-    work.backward_flop += (wants_x ? product + low : low / 2) + (part.weight.trainable() ? product : 0) + (part.adapted() && part.a.requires_grad() ? low : 0);
-    const auto weights = static_cast<double>(part.weight.stored_bytes()) + bytes_of(part.a) + bytes_of(part.b);
+    work.backward_flop += (wants_x ? product + low : low / 2) + (part.weight.trainable() ? product : 0) +
+                          (part.adapted() && part.a.requires_grad() ? low : 0);
+    const auto weights =
+        static_cast<double>(part.weight.stored_bytes()) + bytes_of(part.a) + bytes_of(part.b);
     work.bytes += weights + n * out * element;
     work.backward_bytes += weights * (part.weight.trainable() ? 2 : 1) + n * out * element;
     saves_x = saves_x || part.weight.trainable() || part.adapted();
@@ -223,12 +256,14 @@ Tensor int8_row_scales(const Weight& weight) {
   auto scales = at::empty({weight.rows}, at::TensorOptions(at::kFloat));
   for (int64_t first = 0; first < weight.rows; first += 512) {
     const auto count = std::min<int64_t>(512, weight.rows - first);
-    scales.narrow(0, first, count).copy_(widen_for_use(weight, first, count, at::kFloat).abs().amax(1).div_(127));
+    scales.narrow(0, first, count)
+        .copy_(widen_for_use(weight, first, count, at::kFloat).abs().amax(1).div_(127));
   }
   return scales;
 }
 
-std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Linear*>& layers, const Pass& pass) {
+std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Linear*>& layers,
+                                 const Pass& pass) {
   if (pass.observe)
     for (const auto* layer : layers) pass.observe(*layer, input);
   const auto x = input.contiguous();
@@ -243,12 +278,14 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
   }
   return differentiable_many(work_of(parts, x), inputs, [&](bool recorded) -> ManyComputed {
     const auto& kernel = gemm_kernel(operand_of(x));
-    auto low = ranks > 0 ? at::empty({x.size(0), ranks}, x.options()) : Tensor();   // dropout(x) A^T of each layer
+    auto low =
+        ranks > 0 ? at::empty({x.size(0), ranks}, x.options()) : Tensor();  // dropout(x) A^T of each layer
     Tensors values, as;
     for (const auto& part : parts)
       if (part.adapted() && part.rate == 0) as.push_back(part.a);
     Tensor all_a;
-    if (!as.empty() && std::none_of(parts.begin(), parts.end(), [](const Part& part) { return part.rate > 0; })) {
+    if (!as.empty() &&
+        std::none_of(parts.begin(), parts.end(), [](const Part& part) { return part.rate > 0; })) {
       all_a = as.size() == 1 ? as[0].detach() : at::cat(as);
       const GemmTerm term{rows_of(x), matrix_of(all_a, false)};
       gemm(kernel, {&term, 1}, x.size(0), into(low));
@@ -263,13 +300,18 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
       values.push_back(forward_part(kernel, x, low, part, recorded));
     }
     if (!recorded) return {values, nullptr};
-    const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const Part& part) { return part.weight.trainable() || (part.adapted() && part.a.requires_grad()); });
-    return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(), key = pass.dropout_key, sink = pass.gradients, &kernel](const Tensors& dys) {
-      return backward_parts(kernel, dys, saved, low, all_a, parts, in, wants_x, key, sink);
-    }};
+    const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const Part& part) {
+      return part.weight.trainable() || (part.adapted() && part.a.requires_grad());
+    });
+    return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(),
+                     key = pass.dropout_key, sink = pass.gradients, &kernel](const Tensors& dys) {
+              return backward_parts(kernel, dys, saved, low, all_a, parts, in, wants_x, key, sink);
+            }};
   });
 }
 
-Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass) { return linear_group(x, {&layer}, pass)[0]; }
+Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass) {
+  return linear_group(x, {&layer}, pass)[0];
+}
 
 }  // namespace retort

@@ -5,15 +5,16 @@
 namespace retort {
 
 struct Norm {
-  Tensor weight;         // fp32 [E]
+  Tensor weight;  // fp32 [E]
   double epsilon = 1e-5;
-  double offset = 0;     // 1 for Gemma, whose checkpoints store w - 1
+  double offset = 0;  // 1 for Gemma, whose checkpoints store w - 1
 };
 
 // x [..., E], normalised over its last dimension; the result has x's type. Saves x and one number a row.
 Tensor rms_norm(const Tensor& x, const Norm& norm);
 
-// A residual addition and the norm that follows it, in one pass each way: sum = x + delta, normed = rms_norm(sum).
+// A residual addition and the norm that follows it, in one pass each way: sum = x + delta, normed =
+// rms_norm(sum).
 struct NormedSum {
   Tensor sum, normed;
 };

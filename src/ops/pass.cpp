@@ -21,7 +21,8 @@ Pass make_pass(const Forest& forest, at::ScalarType compute) {
 }
 
 bool ask_for(Pass& pass, const std::vector<int32_t>& rows) {
-  if (static_cast<int64_t>(rows.size()) * 10 > pass.size() * 9) return false;   // copying rows costs something too
+  if (static_cast<int64_t>(rows.size()) * 10 > pass.size() * 9)
+    return false;  // copying rows costs something too
   pass.rows = ids(rows);
   return true;
 }
@@ -32,16 +33,22 @@ KvType kv_type(const std::string& name) {
   return name == "int8" ? KvType::int8 : KvType::as_computed;
 }
 
-KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity, int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute) {
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity,
+                     int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute) {
   KvCache cache;
-  const auto grow = [&](const std::vector<Tensor>& old, std::vector<Tensor>& all, at::IntArrayRef shape, at::ScalarType scalar) {
+  const auto grow = [&](const std::vector<Tensor>& old, std::vector<Tensor>& all, at::IntArrayRef shape,
+                        at::ScalarType scalar) {
     for (int64_t i = 0; i < layers; ++i) {
       auto larger = at::empty(shape, at::TensorOptions(scalar));
-      if (rows_kept > 0) larger.narrow(0, 0, rows_kept).copy_(old.at(static_cast<size_t>(i)).narrow(0, 0, rows_kept));
+      if (rows_kept > 0)
+        larger.narrow(0, 0, rows_kept).copy_(old.at(static_cast<size_t>(i)).narrow(0, 0, rows_kept));
       all.push_back(std::move(larger));
     }
   };
-  const auto scalar = type == KvType::int8 ? at::kChar : type == KvType::bf16 ? at::kBFloat16 : type == KvType::f32 ? at::kFloat : compute;
+  const auto scalar = type == KvType::int8   ? at::kChar
+                      : type == KvType::bf16 ? at::kBFloat16
+                      : type == KvType::f32  ? at::kFloat
+                                             : compute;
   grow(from.keys, cache.keys, {capacity, kv_heads, head_dim}, scalar);
   grow(from.values, cache.values, {capacity, kv_heads, head_dim}, scalar);
   if (type != KvType::int8) return cache;

@@ -16,31 +16,39 @@ struct Linear;       // ops/linear.h
 struct AttendRule;   // ops/attend.h
 class GradientSink;  // ops/gradient_sink.h
 
-// Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim], held in fp32, bf16 or 8 bits. Rows are handed out by
-// whoever generates; a segment's rows are contiguous, so `AttendBlock.keys` names cache rows when a cache is in use.
+// Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim], held in fp32, bf16 or 8 bits.
+// Rows are handed out by whoever generates; a segment's rows are contiguous, so `AttendBlock.keys` names
+// cache rows when a cache is in use.
 struct KvCache {
   std::vector<Tensor> keys, values;
-  std::vector<Tensor> key_scales, value_scales;   // 8 bits: fp32 [capacity, kv_heads], largest magnitude of a head's row / 127
+  std::vector<Tensor> key_scales,
+      value_scales;  // 8 bits: fp32 [capacity, kv_heads], largest magnitude of a head's row / 127
 };
 
 // A cache of so many rows that holds what `from` (empty, or smaller) holds in its first `rows_kept` rows.
-KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity, int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute);
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity,
+                     int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute);
 
 struct Pass {
-  Tensor tokens, positions;           // int64 [N]
-  std::vector<AttendBlock> blocks;    // queries are rows of this pass; keys are rows of this pass, or of the cache when there is one
-  std::vector<int32_t> cache_rows;    // with a cache: where row i of this pass stores its key and value
+  Tensor tokens, positions;  // int64 [N]
+  std::vector<AttendBlock>
+      blocks;  // queries are rows of this pass; keys are rows of this pass, or of the cache when there is one
+  std::vector<int32_t> cache_rows;  // with a cache: where row i of this pass stores its key and value
   KvCache* cache = nullptr;
-  at::ScalarType compute = at::kFloat; // fp32 or bf16: the type of activations and of the matrices that meet them
-  Tensor rows;                         // int64, rising: the hidden states that are asked for; undefined = of all rows
-  bool training = false;               // dropout on
-  uint64_t dropout_key = 0;            // draws are keyed by (this, layer name, row, column)
-  bool recompute = false;              // keep only layer boundaries and recompute inside each layer in backward
-  float embedding_noise = 0;           // NEFTune alpha (arXiv:2310.05914), 0 = off
-  GradientSink* gradients = nullptr;   // where there is one, gradients of linear layers' weights and of the embedding go there, not into the graph
+  at::ScalarType compute =
+      at::kFloat;             // fp32 or bf16: the type of activations and of the matrices that meet them
+  Tensor rows;                // int64, rising: the hidden states that are asked for; undefined = of all rows
+  bool training = false;      // dropout on
+  uint64_t dropout_key = 0;   // draws are keyed by (this, layer name, row, column)
+  bool recompute = false;     // keep only layer boundaries and recompute inside each layer in backward
+  float embedding_noise = 0;  // NEFTune alpha (arXiv:2310.05914), 0 = off
+  GradientSink* gradients = nullptr;  // where there is one, gradients of linear layers' weights and of the
+                                      // embedding go there, not into the graph
 
-  std::function<void(const Linear& layer, const Tensor& x)> observe;   // hears what enters each linear layer; for measuring
-  // With their graph: what leaves each layer [N,E]; rotated queries [N,H,D] and keys [N,K,D] with the rule of their layer.
+  std::function<void(const Linear& layer, const Tensor& x)>
+      observe;  // hears what enters each linear layer; for measuring
+  // With their graph: what leaves each layer [N,E]; rotated queries [N,H,D] and keys [N,K,D] with the rule of
+  // their layer.
   std::function<void(int64_t layer, const Tensor& x)> after_layer;
   std::function<void(const AttendRule& rule, const Tensor& q, const Tensor& k)> before_attend;
 
@@ -49,7 +57,8 @@ struct Pass {
 
 // A pass over a whole forest without a cache.
 Pass make_pass(const Forest& forest, at::ScalarType compute);
-// The same pass with hidden states of these rows alone, where leaving the others out is worth it: else of all, and false.
+// The same pass with hidden states of these rows alone, where leaving the others out is worth it: else of
+// all, and false.
 bool ask_for(Pass& pass, const std::vector<int32_t>& rows);
 
 }  // namespace retort

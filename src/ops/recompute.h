@@ -1,4 +1,5 @@
-// Activation recomputation (arXiv:1604.06174): a part of the model keeps only its input and runs again in backward.
+// Activation recomputation (arXiv:1604.06174): a part of the model keeps only its input and runs again in
+// backward.
 #pragma once
 #include <functional>
 
@@ -6,8 +7,9 @@
 
 namespace retort {
 
-// part(x), differentiable in x and in `leaves` (all trainables that the part uses). The part must be a pure function of
-// them: dropout here is, its draws are keyed.
-Tensor recompute(const Tensor& x, const std::vector<Tensor>& leaves, std::function<Tensor(const Tensor&)> part);
+// part(x), differentiable in x and in `leaves` (all trainables that the part uses). The part must be a pure
+// function of them: dropout here is, its draws are keyed.
+Tensor recompute(const Tensor& x, const std::vector<Tensor>& leaves,
+                 std::function<Tensor(const Tensor&)> part);
 
 }  // namespace retort

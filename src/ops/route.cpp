@@ -9,7 +9,8 @@
 namespace retort {
 namespace {
 
-// The `each` largest of `count` probabilities, in rising order of number. A NaN is never larger than anything.
+// The `each` largest of `count` probabilities, in rising order of number. A NaN is never larger than
+// anything.
 void choose(const float* probabilities, int64_t count, int64_t each, int32_t* chosen) {
   int64_t held = 0;
   for (int64_t e = 0; e < count; ++e) {
@@ -28,11 +29,11 @@ std::vector<int64_t> busy_experts(const RoutePlan& plan) {
   return busy;
 }
 
-template <class Token>
-void each_token(const RoutePlan& plan, int64_t width, Token&& token) {
-  over_range(plan.tokens, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, plan.each * width)), [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) token(n);
-  });
+template <class Token> void each_token(const RoutePlan& plan, int64_t width, Token&& token) {
+  over_range(plan.tokens, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, plan.each * width)),
+             [&](int64_t begin, int64_t end) {
+               for (int64_t n = begin; n < end; ++n) token(n);
+             });
 }
 
 // Row n of x to every expert of token n: one tensor an expert that has tokens.
@@ -41,22 +42,27 @@ Tensors scatter_rows(const Tensor& x, const RoutePlan& plan) {
   Tensors parts;
   std::vector<void*> data(plan.slots.size());
   for (const auto e : busy_experts(plan)) {
-    auto& part = parts.emplace_back(at::empty({static_cast<int64_t>(plan.slots[static_cast<size_t>(e)].size()), width}, x.options()));
+    auto& part = parts.emplace_back(
+        at::empty({static_cast<int64_t>(plan.slots[static_cast<size_t>(e)].size()), width}, x.options()));
     data[static_cast<size_t>(e)] = part.mutable_data_ptr();
   }
   with_element(x.scalar_type(), [&](auto element) {
     using Element = decltype(element);
     const auto* in = elements<Element>(x);
     each_token(plan, width, [&](int64_t n) {
-      for (auto slot = static_cast<size_t>(n * plan.each); slot < static_cast<size_t>((n + 1) * plan.each); ++slot)
-        std::copy_n(in + n * width, width, static_cast<Element*>(data[static_cast<size_t>(plan.expert[slot])]) + plan.place[slot] * width);
+      for (auto slot = static_cast<size_t>(n * plan.each); slot < static_cast<size_t>((n + 1) * plan.each);
+           ++slot)
+        std::copy_n(
+            in + n * width, width,
+            static_cast<Element*>(data[static_cast<size_t>(plan.expert[slot])]) + plan.place[slot] * width);
     });
   });
   return parts;
 }
 
 // The way back: each token's rows, added in fp32 in order of expert. A part may be undefined: zero.
-Tensor gather_sum(const Tensors& parts, const RoutePlan& plan, int64_t width, const at::TensorOptions& options) {
+Tensor gather_sum(const Tensors& parts, const RoutePlan& plan, int64_t width,
+                  const at::TensorOptions& options) {
   auto y = at::empty({plan.tokens, width}, options);
   std::vector<const void*> data(plan.slots.size());
   size_t part = 0;
@@ -70,7 +76,8 @@ Tensor gather_sum(const Tensors& parts, const RoutePlan& plan, int64_t width, co
     each_token(plan, width, [&](int64_t n) {
       thread_local std::vector<float> sum;
       sum.assign(static_cast<size_t>(width), 0.0f);
-      for (auto slot = static_cast<size_t>(n * plan.each); slot < static_cast<size_t>((n + 1) * plan.each); ++slot) {
+      for (auto slot = static_cast<size_t>(n * plan.each); slot < static_cast<size_t>((n + 1) * plan.each);
+           ++slot) {
         const auto* rows = static_cast<const Element*>(data[static_cast<size_t>(plan.expert[slot])]);
         if (!rows) continue;
         const auto* row = rows + plan.place[slot] * width;
@@ -87,43 +94,50 @@ Tensor gather_sum(const Tensors& parts, const RoutePlan& plan, int64_t width, co
 Routing route(const Tensor& logits_input, const RouteRule& rule) {
   const auto logits = logits_input.contiguous();
   const int64_t tokens = logits.size(0), experts = logits.size(1), each = rule.experts_per_token;
-  if (logits.scalar_type() != at::kFloat || each < 1 || each > experts) throw std::logic_error("a router's logits are fp32, and it chooses 1 to all experts");
+  if (logits.scalar_type() != at::kFloat || each < 1 || each > experts)
+    throw std::logic_error("a router's logits are fp32, and it chooses 1 to all experts");
   auto plan = std::make_shared<RoutePlan>();
   plan->tokens = tokens, plan->each = each;
   plan->expert.resize(static_cast<size_t>(tokens * each));
   plan->place.resize(plan->expert.size());
   plan->slots.resize(static_cast<size_t>(experts));
-  const auto weights = differentiable({"route", 0, bytes_of(logits), 0, bytes_of(logits)}, {logits}, [&](bool) -> Computed {
-    const auto probabilities = logits.softmax(1);
-    auto chosen = at::empty({tokens, each}, logits.options());
-    const auto* p = probabilities.const_data_ptr<float>();
-    auto* w = chosen.mutable_data_ptr<float>();
-    for (int64_t n = 0; n < tokens; ++n) {
-      auto* picked = plan->expert.data() + n * each;
-      choose(p + n * experts, experts, each, picked);
-      float sum = 0;
-      for (int64_t j = 0; j < each; ++j) sum += w[n * each + j] = p[n * experts + picked[j]];
-      if (rule.renormalise)
-        for (int64_t j = 0; j < each; ++j) w[n * each + j] /= sum;
-    }
-    const auto saved = rule.renormalise ? chosen : probabilities;
-    return {chosen, [=, renormalise = rule.renormalise, plan = std::shared_ptr<const RoutePlan>(plan)](const Tensor& dw) -> Tensors {
-      // Softmax over the chosen, or over all with a gradient at the chosen: dl = p (g - sum p g).
-      auto dlogits = at::zeros({tokens, experts}, dw.options());
-      const auto *g = dw.const_data_ptr<float>(), *s = saved.const_data_ptr<float>();
-      auto* out = dlogits.mutable_data_ptr<float>();
-      for (int64_t n = 0; n < tokens; ++n) {
-        const auto* picked = plan->expert.data() + n * each;
-        const auto share = [&](int64_t j) { return renormalise ? s[n * each + j] : s[n * experts + picked[j]]; };
-        float mean = 0;
-        for (int64_t j = 0; j < each; ++j) mean += share(j) * g[n * each + j];
-        if (!renormalise)
-          for (int64_t e = 0; e < experts; ++e) out[n * experts + e] = -s[n * experts + e] * mean;
-        for (int64_t j = 0; j < each; ++j) out[n * experts + picked[j]] = share(j) * (g[n * each + j] - mean);
-      }
-      return {dlogits};
-    }};
-  });
+  const auto weights =
+      differentiable({"route", 0, bytes_of(logits), 0, bytes_of(logits)}, {logits}, [&](bool) -> Computed {
+        const auto probabilities = logits.softmax(1);
+        auto chosen = at::empty({tokens, each}, logits.options());
+        const auto* p = probabilities.const_data_ptr<float>();
+        auto* w = chosen.mutable_data_ptr<float>();
+        for (int64_t n = 0; n < tokens; ++n) {
+          auto* picked = plan->expert.data() + n * each;
+          choose(p + n * experts, experts, each, picked);
+          float sum = 0;
+          for (int64_t j = 0; j < each; ++j) sum += w[n * each + j] = p[n * experts + picked[j]];
+          if (rule.renormalise)
+            for (int64_t j = 0; j < each; ++j) w[n * each + j] /= sum;
+        }
+        const auto saved = rule.renormalise ? chosen : probabilities;
+        return {chosen,
+                [=, renormalise = rule.renormalise,
+                 plan = std::shared_ptr<const RoutePlan>(plan)](const Tensor& dw) -> Tensors {
+                  // Softmax over the chosen, or over all with a gradient at the chosen: dl = p (g - sum p g).
+                  auto dlogits = at::zeros({tokens, experts}, dw.options());
+                  const auto *g = dw.const_data_ptr<float>(), *s = saved.const_data_ptr<float>();
+                  auto* out = dlogits.mutable_data_ptr<float>();
+                  for (int64_t n = 0; n < tokens; ++n) {
+                    const auto* picked = plan->expert.data() + n * each;
+                    const auto share = [&](int64_t j) {
+                      return renormalise ? s[n * each + j] : s[n * experts + picked[j]];
+                    };
+                    float mean = 0;
+                    for (int64_t j = 0; j < each; ++j) mean += share(j) * g[n * each + j];
+                    if (!renormalise)
+                      for (int64_t e = 0; e < experts; ++e) out[n * experts + e] = -s[n * experts + e] * mean;
+                    for (int64_t j = 0; j < each; ++j)
+                      out[n * experts + picked[j]] = share(j) * (g[n * each + j] - mean);
+                  }
+                  return {dlogits};
+                }};
+      });
   for (size_t slot = 0; slot < plan->expert.size(); ++slot) {
     auto& rows = plan->slots[static_cast<size_t>(plan->expert[slot])];
     plan->place[slot] = static_cast<int32_t>(rows.size());
@@ -138,31 +152,35 @@ std::vector<ExpertRows> rows_by_expert(const Tensor& x_input, const Routing& rou
   const auto busy = busy_experts(plan);
   if (busy.empty()) return {};
   const auto moved = bytes_of(x) * static_cast<double>(1 + plan.each);
-  const auto values = differentiable_many({"rows by expert", 0, moved, 0, moved}, {x, weights}, [&](bool) -> ManyComputed {
-    auto parts = scatter_rows(x, plan);
-    const auto* w = weights.const_data_ptr<float>();
-    for (const auto e : busy) {
-      const auto& slots = plan.slots[static_cast<size_t>(e)];
-      auto& part = parts.emplace_back(at::empty({static_cast<int64_t>(slots.size())}, weights.options()));
-      auto* out = part.mutable_data_ptr<float>();
-      for (size_t i = 0; i < slots.size(); ++i) out[i] = w[slots[i]];
-    }
-    return {parts, [shared = routing.plan, busy, width = x.size(1), options = x.options(), wants_x = x.requires_grad(), wants_weights = weights.requires_grad(),
-                    weight_options = weights.options()](const Tensors& gradients) -> Tensors {
-      Tensors result(2);
-      if (wants_x) result[0] = gather_sum(gradients, *shared, width, options);
-      if (wants_weights) {
-        result[1] = at::zeros({shared->tokens, shared->each}, weight_options);
-        auto* dw = result[1].mutable_data_ptr<float>();
-        for (size_t b = 0; b < busy.size(); ++b) {
-          const auto& gradient = gradients[busy.size() + b];
-          const auto& slots = shared->slots[static_cast<size_t>(busy[b])];
-          for (size_t i = 0; gradient.defined() && i < slots.size(); ++i) dw[slots[i]] = gradient.const_data_ptr<float>()[i];
+  const auto values =
+      differentiable_many({"rows by expert", 0, moved, 0, moved}, {x, weights}, [&](bool) -> ManyComputed {
+        auto parts = scatter_rows(x, plan);
+        const auto* w = weights.const_data_ptr<float>();
+        for (const auto e : busy) {
+          const auto& slots = plan.slots[static_cast<size_t>(e)];
+          auto& part = parts.emplace_back(at::empty({static_cast<int64_t>(slots.size())}, weights.options()));
+          auto* out = part.mutable_data_ptr<float>();
+          for (size_t i = 0; i < slots.size(); ++i) out[i] = w[slots[i]];
         }
-      }
-      return result;
-    }};
-  });
+        return {parts,
+                [shared = routing.plan, busy, width = x.size(1), options = x.options(),
+                 wants_x = x.requires_grad(), wants_weights = weights.requires_grad(),
+                 weight_options = weights.options()](const Tensors& gradients) -> Tensors {
+                  Tensors result(2);
+                  if (wants_x) result[0] = gather_sum(gradients, *shared, width, options);
+                  if (wants_weights) {
+                    result[1] = at::zeros({shared->tokens, shared->each}, weight_options);
+                    auto* dw = result[1].mutable_data_ptr<float>();
+                    for (size_t b = 0; b < busy.size(); ++b) {
+                      const auto& gradient = gradients[busy.size() + b];
+                      const auto& slots = shared->slots[static_cast<size_t>(busy[b])];
+                      for (size_t i = 0; gradient.defined() && i < slots.size(); ++i)
+                        dw[slots[i]] = gradient.const_data_ptr<float>()[i];
+                    }
+                  }
+                  return result;
+                }};
+      });
   std::vector<ExpertRows> rows;
   for (size_t b = 0; b < busy.size(); ++b) rows.push_back({busy[b], values[b], values[busy.size() + b]});
   return rows;
@@ -172,10 +190,13 @@ Tensor combine(const std::vector<Tensor>& result_inputs, const Routing& routing)
   Tensors results;
   for (const auto& result : result_inputs) results.push_back(result.contiguous());
   const auto width = results.at(0).size(1);
-  const auto moved = static_cast<double>((1 + routing.plan->each) * routing.plan->tokens * width) * static_cast<double>(results[0].element_size());
+  const auto moved = static_cast<double>((1 + routing.plan->each) * routing.plan->tokens * width) *
+                     static_cast<double>(results[0].element_size());
   return differentiable({"combine", 0, moved, 0, moved}, results, [&](bool) -> Computed {
-    // Each token's gradient to every expert of it; a frozen expert below which nothing is trained wants none, and ignores it.
-    return {gather_sum(results, *routing.plan, width, results[0].options()), [plan = routing.plan](const Tensor& dy) { return scatter_rows(dy, *plan); }};
+    // Each token's gradient to every expert of it; a frozen expert below which nothing is trained wants none,
+    // and ignores it.
+    return {gather_sum(results, *routing.plan, width, results[0].options()),
+            [plan = routing.plan](const Tensor& dy) { return scatter_rows(dy, *plan); }};
   });
 }
 

@@ -1,5 +1,5 @@
-// Route and combine: each token goes to a few of many experts, whose results are summed (arXiv:1701.06538). Nothing here is of size
-// tokens x experts x width: rows are gathered by expert and added back.
+// Route and combine: each token goes to a few of many experts, whose results are summed (arXiv:1701.06538).
+// Nothing here is of size tokens x experts x width: rows are gathered by expert and added back.
 #pragma once
 #include <memory>
 #include <vector>
@@ -9,35 +9,37 @@
 namespace retort {
 
 struct RouteRule {
-  int64_t experts_per_token = 1;   // K
-  bool renormalise = true;         // weights of the chosen sum to 1: the softmax over the chosen alone
+  int64_t experts_per_token = 1;  // K
+  bool renormalise = true;        // weights of the chosen sum to 1: the softmax over the chosen alone
 };
 
-// Who computes what. A slot is (token n, choice j), number n K + j; a token's choices stand in rising order of expert.
+// Who computes what. A slot is (token n, choice j), number n K + j; a token's choices stand in rising order
+// of expert.
 struct RoutePlan {
-  int64_t tokens = 0, each = 0;                    // N, K
-  std::vector<int32_t> expert, place;              // of each slot: its expert, and its row among that expert's
-  std::vector<std::vector<int32_t>> slots;         // of each expert, rising
+  int64_t tokens = 0, each = 0;             // N, K
+  std::vector<int32_t> expert, place;       // of each slot: its expert, and its row among that expert's
+  std::vector<std::vector<int32_t>> slots;  // of each expert, rising
 };
 
 struct Routing {
-  Tensor weights;                                  // fp32 [N,K]: what each choice counts
+  Tensor weights;  // fp32 [N,K]: what each choice counts
   std::shared_ptr<const RoutePlan> plan;
 };
 
-// logits fp32 [N,X] -> the K of largest probability, the lower number first where two are equal. Saves [N,K], or [N,X] where the
-// weights do not sum to 1.
+// logits fp32 [N,X] -> the K of largest probability, the lower number first where two are equal. Saves [N,K],
+// or [N,X] where the weights do not sum to 1.
 Routing route(const Tensor& logits, const RouteRule& rule);
 
 // What one expert gets: at least one row.
 struct ExpertRows {
   int64_t expert = 0;
-  Tensor x;         // [n,E]
-  Tensor weights;   // fp32 [n]
+  Tensor x;        // [n,E]
+  Tensor weights;  // fp32 [n]
 };
 // x [N,E] by expert; experts without tokens are left out. Saves nothing but the plan.
 std::vector<ExpertRows> rows_by_expert(const Tensor& x, const Routing& routing);
-// [N,E]: the sum of each token's rows in `results`, in the order of rows_by_expert(). Saves nothing but the plan.
+// [N,E]: the sum of each token's rows in `results`, in the order of rows_by_expert(). Saves nothing but the
+// plan.
 Tensor combine(const std::vector<Tensor>& results, const Routing& routing);
 
 }  // namespace retort

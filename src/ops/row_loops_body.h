@@ -1,6 +1,7 @@
-// The loops of row_loops.h over vectors of 16 floats (GCC splits them for narrower machines). Included once by each of
-// row_loops.cpp, row_loops_avx2.cpp and row_loops_avx512.cpp; everything is in an unnamed namespace and nothing inline is
-// taken from other headers, so that the linker can never pick a copy that this machine cannot run.
+// The loops of row_loops.h over vectors of 16 floats (GCC splits them for narrower machines). Included once
+// by each of row_loops.cpp, row_loops_avx2.cpp and row_loops_avx512.cpp; everything is in an unnamed
+// namespace and nothing inline is taken from other headers, so that the linker can never pick a copy that
+// this machine cannot run.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -18,22 +19,46 @@ using Halves = uint16_t __attribute__((vector_size(32)));
 constexpr int64_t kLanes = 16;
 
 struct Full {};
-struct Part { int64_t count; };
+struct Part {
+  int64_t count;
+};
 
 inline Lanes widen_bf16(Halves h) { return (Lanes)(__builtin_convertvector(h, UnsignedBits) << 16); }
-inline Halves narrow_bf16(Lanes v) {   // nearest even
+inline Halves narrow_bf16(Lanes v) {  // nearest even
   const auto bits = (UnsignedBits)v;
   return __builtin_convertvector((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16, Halves);
 }
 
-inline Lanes load(const float* p, Full) { Lanes v; std::memcpy(&v, p, sizeof v); return v; }
-inline Lanes load(const float* p, Part part) { Lanes v = {}; std::memcpy(&v, p, static_cast<size_t>(part.count) * 4); return v; }
-inline Lanes load(const uint16_t* p, Full) { Halves h; std::memcpy(&h, p, sizeof h); return widen_bf16(h); }
-inline Lanes load(const uint16_t* p, Part part) { Halves h = {}; std::memcpy(&h, p, static_cast<size_t>(part.count) * 2); return widen_bf16(h); }
+inline Lanes load(const float* p, Full) {
+  Lanes v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Lanes load(const float* p, Part part) {
+  Lanes v = {};
+  std::memcpy(&v, p, static_cast<size_t>(part.count) * 4);
+  return v;
+}
+inline Lanes load(const uint16_t* p, Full) {
+  Halves h;
+  std::memcpy(&h, p, sizeof h);
+  return widen_bf16(h);
+}
+inline Lanes load(const uint16_t* p, Part part) {
+  Halves h = {};
+  std::memcpy(&h, p, static_cast<size_t>(part.count) * 2);
+  return widen_bf16(h);
+}
 inline void store(float* p, Lanes v, Full) { std::memcpy(p, &v, sizeof v); }
 inline void store(float* p, Lanes v, Part part) { std::memcpy(p, &v, static_cast<size_t>(part.count) * 4); }
-inline void store(uint16_t* p, Lanes v, Full) { const Halves h = narrow_bf16(v); std::memcpy(p, &h, sizeof h); }
-inline void store(uint16_t* p, Lanes v, Part part) { const Halves h = narrow_bf16(v); std::memcpy(p, &h, static_cast<size_t>(part.count) * 2); }
+inline void store(uint16_t* p, Lanes v, Full) {
+  const Halves h = narrow_bf16(v);
+  std::memcpy(p, &h, sizeof h);
+}
+inline void store(uint16_t* p, Lanes v, Part part) {
+  const Halves h = narrow_bf16(v);
+  std::memcpy(p, &h, static_cast<size_t>(part.count) * 2);
+}
 
 // Lanes at or past `count` replaced by `value`: keeps a short tail out of sums and maxima.
 inline Lanes keep(Lanes v, float, Full) { return v; }
@@ -42,8 +67,7 @@ inline Lanes keep(Lanes v, float value, Part part) {
   return v;
 }
 
-template <class Body>
-inline void each(int64_t count, Body&& body) {
+template <class Body> inline void each(int64_t count, Body&& body) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) body(i, Full{});
   if (i < count) body(i, Part{count - i});
@@ -76,30 +100,42 @@ inline Lanes exponential(Lanes x) {
   return x == x ? (x < -87.33f ? Lanes{} : value) : x;
 }
 inline Lanes logistic(Lanes x) { return 1.0f / (1.0f + exponential(-x)); }
-inline Lanes hyperbolic_tangent(Lanes x) {   // odd polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel
+inline Lanes hyperbolic_tangent(Lanes x) {  // odd polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel
   const Lanes square = x * x;
-  const Lanes near = x * (1.0f + square * (-0.333333333f + square * (0.133333333f + square * (-0.0539682540f + square * 0.0218694885f))));
+  const Lanes near =
+      x * (1.0f + square * (-0.333333333f +
+                            square * (0.133333333f + square * (-0.0539682540f + square * 0.0218694885f))));
   const Lanes far = 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f);
   return square < 0.04f ? near : far;
 }
 
-template <class Element>
-void rms_norm(const Element* x, const Element* delta, Element* added, const float* w, float offset, float epsilon, Element* y, float* inverse_rms, int64_t width) {
+template <class Element> void rms_norm(const Element* x, const Element* delta, Element* added, const float* w,
+                                       float offset, float epsilon, Element* y, float* inverse_rms,
+                                       int64_t width) {
   Lanes squares = {};
   if (delta) {
-    each(width, [&](int64_t i, auto part) { store(added + i, load(x + i, part) + load(delta + i, part), part); });
+    each(width,
+         [&](int64_t i, auto part) { store(added + i, load(x + i, part) + load(delta + i, part), part); });
     x = added;
   }
-  each(width, [&](int64_t i, auto part) { const Lanes v = load(x + i, part); squares += v * v; });
+  each(width, [&](int64_t i, auto part) {
+    const Lanes v = load(x + i, part);
+    squares += v * v;
+  });
   const float r = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(width) + epsilon);
-  each(width, [&](int64_t i, auto part) { store(y + i, load(x + i, part) * r * (load(w + i, part) + offset), part); });
+  each(width, [&](int64_t i, auto part) {
+    store(y + i, load(x + i, part) * r * (load(w + i, part) + offset), part);
+  });
   *inverse_rms = r;
 }
 
-template <class Element>
-void rms_norm_backward(const Element* dy, const Element* x, const Element* more, const float* w, float offset, float r, Element* dx, float* dw, int64_t width) {
+template <class Element> void rms_norm_backward(const Element* dy, const Element* x, const Element* more,
+                                                const float* w, float offset, float r, Element* dx, float* dw,
+                                                int64_t width) {
   Lanes products = {};
-  each(width, [&](int64_t i, auto part) { products += load(dy + i, part) * (load(w + i, part) + offset) * load(x + i, part); });
+  each(width, [&](int64_t i, auto part) {
+    products += load(dy + i, part) * (load(w + i, part) + offset) * load(x + i, part);
+  });
   const float shared = r * r * sum(products) / static_cast<float>(width);
   each(width, [&](int64_t i, auto part) {
     const Lanes g = load(dy + i, part), v = load(x + i, part);
@@ -112,7 +148,8 @@ void rms_norm_backward(const Element* dy, const Element* x, const Element* more,
 template <class Element>
 void rotate(const Element* x, const float* cosine, const float* sine, float sign, Element* y, int64_t half) {
   each(half, [&](int64_t i, auto part) {
-    const Lanes a = load(x + i, part), b = load(x + half + i, part), c = load(cosine + i, part), s = load(sine + i, part) * sign;
+    const Lanes a = load(x + i, part), b = load(x + half + i, part), c = load(cosine + i, part),
+                s = load(sine + i, part) * sign;
     store(y + i, a * c - b * s, part);
     store(y + half + i, b * c + a * s, part);
   });
@@ -135,8 +172,8 @@ void gated(Activation activation, const Element* gate, const Element* up, Elemen
   });
 }
 
-template <class Element>
-void gated_backward(Activation activation, const Element* dy, const Element* gate, const Element* up, Element* dgate, Element* dup, int64_t count) {
+template <class Element> void gated_backward(Activation activation, const Element* dy, const Element* gate,
+                                             const Element* up, Element* dgate, Element* dup, int64_t count) {
   each(count, [&](int64_t i, auto part) {
     const Lanes d = load(dy + i, part), g = load(gate + i, part), u = load(up + i, part);
     const Lanes s = logistic(gate_argument(activation, g));
@@ -145,15 +182,15 @@ void gated_backward(Activation activation, const Element* dy, const Element* gat
   });
 }
 
-template <class Element>
-void soft_cap(Element* z, float cap, int64_t count) {
-  each(count, [&](int64_t i, auto part) { store(z + i, cap * hyperbolic_tangent(load(z + i, part) * (1.0f / cap)), part); });
+template <class Element> void soft_cap(Element* z, float cap, int64_t count) {
+  each(count, [&](int64_t i, auto part) {
+    store(z + i, cap * hyperbolic_tangent(load(z + i, part) * (1.0f / cap)), part);
+  });
 }
 
 constexpr float kLowest = -3.0e38f;
 
-template <class Element>
-float largest(const Element* z, int64_t count) {
+template <class Element> float largest(const Element* z, int64_t count) {
   Lanes high = all(kLowest);
   each(count, [&](int64_t i, auto part) { high = larger(keep(load(z + i, part), kLowest, part), high); });
   float top = kLowest;
@@ -161,8 +198,7 @@ float largest(const Element* z, int64_t count) {
   return top;
 }
 
-template <class Element>
-float log_sum_exp(const Element* z, int64_t count) {
+template <class Element> float log_sum_exp(const Element* z, int64_t count) {
   const float top = largest(z, count);
   Lanes total = {};
   each(count, [&](int64_t i, auto part) { total += keep(exponential(load(z + i, part) - top), 0.0f, part); });
@@ -178,8 +214,7 @@ void softmax_gradient(Element* z, float log_sum, float weight, float cap, int64_
   });
 }
 
-template <class Element>
-float exponentials(const float* z, float top, float cap, Element* p, int64_t count) {
+template <class Element> float exponentials(const float* z, float top, float cap, Element* p, int64_t count) {
   const float inverse = cap > 0 ? 1.0f / cap : 0.0f;
   Lanes total = {};
   each(count, [&](int64_t i, auto part) {
@@ -190,12 +225,10 @@ float exponentials(const float* z, float top, float cap, Element* p, int64_t cou
   return sum(total);
 }
 
-template <class Element>
-void to_float(const Element* x, float scale, float* y, int64_t count) {
+template <class Element> void to_float(const Element* x, float scale, float* y, int64_t count) {
   each(count, [&](int64_t i, auto part) { store(y + i, load(x + i, part) * scale, part); });
 }
-template <class Element>
-void from_float(const float* x, Element* y, int64_t count) {
+template <class Element> void from_float(const float* x, Element* y, int64_t count) {
   each(count, [&](int64_t i, auto part) { store(y + i, load(x + i, part), part); });
 }
 
@@ -238,8 +271,7 @@ void dots(const Element* x, const Element* y, int64_t rows, int64_t width, float
     out[r] = sum(total);
   }
 }
-template <class Element>
-void times(const float* x, const float* by, Element* y, int64_t count) {
+template <class Element> void times(const float* x, const float* by, Element* y, int64_t count) {
   each(count, [&](int64_t i, auto part) { store(y + i, load(x + i, part) * load(by + i, part), part); });
 }
 
@@ -255,13 +287,16 @@ void codes_to_float(const int8_t* codes, float scale, float* y, int64_t count) {
 namespace retort {
 namespace {
 
-template <class Element>
-constexpr RowLoops<Element> table_of() {
-  return {rms_norm<Element>, rms_norm_backward<Element>, rotate<Element>, gated<Element>, gated_backward<Element>, soft_cap<Element>,
-          log_sum_exp<Element>, softmax_gradient<Element>, exponentials<Element>,
-          softmax<Element>, softmax_backward<Element>, times<Element>, dots<Element>, to_float<Element>, from_float<Element>};
+template <class Element> constexpr RowLoops<Element> table_of() {
+  return {rms_norm<Element>,    rms_norm_backward<Element>, rotate<Element>,
+          gated<Element>,       gated_backward<Element>,    soft_cap<Element>,
+          log_sum_exp<Element>, softmax_gradient<Element>,  exponentials<Element>,
+          softmax<Element>,     softmax_backward<Element>,  times<Element>,
+          dots<Element>,        to_float<Element>,          from_float<Element>};
 }
-constexpr AllRowLoops kLoops = {table_of<float>(), table_of<uint16_t>(), {probabilities, finish_softmax, largest<float>, add_scaled, codes_to_float}};
+constexpr AllRowLoops kLoops = {table_of<float>(),
+                                table_of<uint16_t>(),
+                                {probabilities, finish_softmax, largest<float>, add_scaled, codes_to_float}};
 
 }  // namespace
 }  // namespace retort

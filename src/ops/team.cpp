@@ -15,7 +15,8 @@
 namespace retort {
 namespace {
 
-constexpr int kSpins = 20000;   // about 100 us of pauses: longer than what lies between the products of one token
+constexpr int kSpins =
+    20000;  // about 100 us of pauses: longer than what lies between the products of one token
 
 thread_local bool inside = false;
 
@@ -45,7 +46,8 @@ class Team {
     epoch_.store(epoch);
     epoch_.notify_all();
     take_pieces(epoch);
-    for (int spins = 0; done_.load() < pieces; ++spins) {   // a helper may have lost its core to another process
+    for (int spins = 0; done_.load() < pieces;
+         ++spins) {  // a helper may have lost its core to another process
       if (spins < kSpins) pause();
       else sched_yield();
     }
@@ -53,12 +55,16 @@ class Team {
   }
 
  private:
-  // Job, number of pieces and the next piece in one word: a helper that wakes late can never take a piece of another job.
-  static uint64_t ticket(uint32_t epoch, int64_t pieces) { return static_cast<uint64_t>(epoch) << 40 | static_cast<uint64_t>(pieces) << 20; }
+  // Job, number of pieces and the next piece in one word: a helper that wakes late can never take a piece of
+  // another job.
+  static uint64_t ticket(uint32_t epoch, int64_t pieces) {
+    return static_cast<uint64_t>(epoch) << 40 | static_cast<uint64_t>(pieces) << 20;
+  }
 
   void take_pieces(uint32_t epoch) {
     for (auto now = ticket_.load(); now >> 40 == (epoch & 0xFFFFFF);) {
-      const auto piece = static_cast<int64_t>(now & 0xFFFFF), pieces = static_cast<int64_t>(now >> 20 & 0xFFFFF);
+      const auto piece = static_cast<int64_t>(now & 0xFFFFF),
+                 pieces = static_cast<int64_t>(now >> 20 & 0xFFFFF);
       if (piece >= pieces) return;
       if (!ticket_.compare_exchange_weak(now, now + 1)) continue;
       try {
@@ -105,7 +111,7 @@ void on_team(int64_t pieces, const std::function<void(int64_t)>& work) {
     for (int64_t i = 0; i < pieces; ++i) work(i);
     return;
   }
-  thread_local std::unique_ptr<Team> team;   // helpers end with the thread that they help
+  thread_local std::unique_ptr<Team> team;  // helpers end with the thread that they help
   if (!team || team->size() != size) team = std::make_unique<Team>(size - 1);
   inside = true;
   try {

@@ -20,7 +20,9 @@ std::optional<at::ScalarType> dense_scalar(WeightType type) {
   }
 }
 
-int64_t stride_of(const Weight& weight) { return static_cast<int64_t>(row_bytes(weight.type, static_cast<uint64_t>(weight.columns)).value()); }
+int64_t stride_of(const Weight& weight) {
+  return static_cast<int64_t>(row_bytes(weight.type, static_cast<uint64_t>(weight.columns)).value());
+}
 
 }  // namespace
 
@@ -29,7 +31,9 @@ uint64_t Weight::stored_bytes() const { return dense.defined() ? dense.nbytes() 
 GemmMatrix Weight::operand(bool transposed) const {
   if (!dense.defined()) return {type, blocks.data(), rows, columns, stride_of(*this), transposed, 1};
   if (dense.stride(1) != 1 && columns > 1) throw std::logic_error("a weight's rows are dense");
-  return {type, static_cast<const std::byte*>(dense.const_data_ptr()), rows, columns, dense.stride(0) * static_cast<int64_t>(dense.element_size()), transposed, 1};
+  return {type,    static_cast<const std::byte*>(dense.const_data_ptr()),        rows,
+          columns, dense.stride(0) * static_cast<int64_t>(dense.element_size()), transposed,
+          1};
 }
 
 Weight dense_weight(at::Tensor matrix) {
@@ -45,10 +49,12 @@ Weight dense_weight(at::Tensor matrix) {
   return weight;
 }
 
-Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<const std::byte> blocks, std::shared_ptr<const void> owner) {
+Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<const std::byte> blocks,
+                    std::shared_ptr<const void> owner) {
   const auto stride = row_bytes(type, static_cast<uint64_t>(columns));
   uint64_t needed = 0;
-  if (!stride || __builtin_mul_overflow(*stride, static_cast<uint64_t>(rows), &needed) || needed != blocks.size())
+  if (!stride || __builtin_mul_overflow(*stride, static_cast<uint64_t>(rows), &needed) ||
+      needed != blocks.size())
     throw std::logic_error("block_weight: the bytes do not hold the matrix");
   Weight weight;
   weight.type = type;
@@ -68,25 +74,34 @@ void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Ten
   const auto columns = weight.columns;
   const std::byte* in = weight.blocks.data() + first * stride;
   const bool to_bf16 = out.scalar_type() == at::kBFloat16;
-  if (!to_bf16 && out.scalar_type() != at::kFloat) throw std::logic_error("weights are widened to f32 or bf16");
+  if (!to_bf16 && out.scalar_type() != at::kFloat)
+    throw std::logic_error("weights are widened to f32 or bf16");
   auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
   over_range(count, std::max<int64_t>(1, 65536 / columns), [&](int64_t begin, int64_t end) {
-    if (to_bf16) dequantize_rows_bf16(weight.type, in + begin * stride, reinterpret_cast<uint16_t*>(data) + begin * columns, end - begin, columns);
-    else dequantize_rows(weight.type, in + begin * stride, reinterpret_cast<float*>(data) + begin * columns, end - begin, columns);
+    if (to_bf16)
+      dequantize_rows_bf16(weight.type, in + begin * stride,
+                           reinterpret_cast<uint16_t*>(data) + begin * columns, end - begin, columns);
+    else
+      dequantize_rows(weight.type, in + begin * stride, reinterpret_cast<float*>(data) + begin * columns,
+                      end - begin, columns);
   });
 }
 
 at::Tensor widen_rows(const Weight& weight, int64_t first, int64_t count, at::ScalarType type) {
-  if (weight.dense.defined() && weight.dense.scalar_type() == type) return weight.dense.detach().narrow(0, first, count);
+  if (weight.dense.defined() && weight.dense.scalar_type() == type)
+    return weight.dense.detach().narrow(0, first, count);
   auto out = at::empty({count, weight.columns}, at::TensorOptions(type));
   widen_rows_into(weight, first, count, out);
   return out;
 }
 
-at::Tensor widen(const Weight& weight, at::ScalarType type) { return widen_rows(weight, 0, weight.rows, type); }
+at::Tensor widen(const Weight& weight, at::ScalarType type) {
+  return widen_rows(weight, 0, weight.rows, type);
+}
 
 at::Tensor widen_for_use(const Weight& weight, int64_t first, int64_t count, at::ScalarType type) {
-  if (weight.dense.defined() && weight.dense.scalar_type() == type) return weight.dense.detach().narrow(0, first, count);
+  if (weight.dense.defined() && weight.dense.scalar_type() == type)
+    return weight.dense.detach().narrow(0, first, count);
   // A buffer a thread and type: the next use overwrites it, so that no widened copy outlives its product.
   thread_local std::map<at::ScalarType, at::Tensor> buffers;
   auto& buffer = buffers[type];
@@ -109,7 +124,8 @@ Weight convert_weight(const Weight& weight, WeightType type) {
   }
   const auto stride = row_bytes(type, static_cast<uint64_t>(weight.columns));
   if (!stride || !can_quantize(type))
-    throw Failure(fmt::format("a matrix [{}, {}] cannot be held as {}", weight.rows, weight.columns, type_info(type).name));
+    throw Failure(fmt::format("a matrix [{}, {}] cannot be held as {}", weight.rows, weight.columns,
+                              type_info(type).name));
   auto buffer = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(weight.rows) * *stride);
   const int64_t some = std::max<int64_t>(1, 262144 / weight.columns);
   at::parallel_for(0, (weight.rows + some - 1) / some, 1, [&](int64_t begin, int64_t end) {
@@ -119,8 +135,11 @@ Weight convert_weight(const Weight& weight, WeightType type) {
       const auto rows = widen_rows(weight, first, count, at::kFloat).contiguous();
       const float* values = rows.const_data_ptr<float>();
       if (!std::all_of(values, values + rows.numel(), [](float x) { return std::isfinite(x); }))
-        throw FormatError(fmt::format("a matrix [{}, {}] holds a NaN or an infinity and cannot be quantized to {}", weight.rows, weight.columns, type_info(type).name));
-      quantize_rows(type, values, buffer->data() + static_cast<size_t>(first) * *stride, count, weight.columns);
+        throw FormatError(
+            fmt::format("a matrix [{}, {}] holds a NaN or an infinity and cannot be quantized to {}",
+                        weight.rows, weight.columns, type_info(type).name));
+      quantize_rows(type, values, buffer->data() + static_cast<size_t>(first) * *stride, count,
+                    weight.columns);
     }
   });
   const std::span<const std::byte> blocks(*buffer);

@@ -1,4 +1,5 @@
-// A weight matrix is a value with a format: dense (and then perhaps trainable) or block-quantized (and then frozen).
+// A weight matrix is a value with a format: dense (and then perhaps trainable) or block-quantized (and then
+// frozen).
 #pragma once
 #include <ATen/ATen.h>
 
@@ -10,21 +11,23 @@
 
 namespace retort {
 
-struct Weight {                          // [rows, columns] = [out, in]: y = x W^T
+struct Weight {  // [rows, columns] = [out, in]: y = x W^T
   WeightType type = WeightType::f32;
   int64_t rows = 0, columns = 0;
-  at::Tensor dense;                      // f32, bf16 or f16 when the type is dense
-  std::span<const std::byte> blocks;     // rows * row_bytes(type, columns) when the type is block-quantized
-  std::shared_ptr<const void> owner;     // keeps `blocks` alive (a mapped file or a buffer)
+  at::Tensor dense;                   // f32, bf16 or f16 when the type is dense
+  std::span<const std::byte> blocks;  // rows * row_bytes(type, columns) when the type is block-quantized
+  std::shared_ptr<const void> owner;  // keeps `blocks` alive (a mapped file or a buffer)
 
   bool trainable() const { return dense.defined() && dense.requires_grad(); }
   uint64_t stored_bytes() const;
-  GemmMatrix operand(bool transposed) const;   // of y = x W^T, or transposed of dx = dy W; valid while the weight lives
+  GemmMatrix operand(
+      bool transposed) const;  // of y = x W^T, or transposed of dx = dy W; valid while the weight lives
 };
 
 Weight dense_weight(at::Tensor matrix);
 // Views quantized bytes without copying; throws std::logic_error when sizes disagree.
-Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<const std::byte> blocks, std::shared_ptr<const void> owner);
+Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<const std::byte> blocks,
+                    std::shared_ptr<const void> owner);
 // Re-encodes any weight as `type` (dense or quantized), row by row, without a full fp32 copy.
 Weight convert_weight(const Weight& weight, WeightType type);
 // The matrix as a dense tensor [rows, columns] of f32 or bf16 (a new tensor unless it is already that).
@@ -32,7 +35,8 @@ at::Tensor widen(const Weight& weight, at::ScalarType type);
 // Rows [first, first + count) as a dense tensor: embedding look-ups and chunks of the head.
 at::Tensor widen_rows(const Weight& weight, int64_t first, int64_t count, at::ScalarType type);
 
-// The same for the duration of one product: the dense tensor itself, or this thread's buffer, which the next call reuses.
+// The same for the duration of one product: the dense tensor itself, or this thread's buffer, which the next
+// call reuses.
 at::Tensor widen_for_use(const Weight& weight, int64_t first, int64_t count, at::ScalarType type);
 // The same into `out` [count, columns], f32 or bf16, contiguous.
 void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Tensor& out);

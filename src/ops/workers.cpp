@@ -7,7 +7,8 @@
 
 namespace retort {
 
-void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t)>& work, Gradients gradients) {
+void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t)>& work,
+                 Gradients gradients) {
   if (count <= 0) return;
   const auto workers = std::clamp<int64_t>(threads, 1, count);
   const auto inner = static_cast<int>(std::max<int64_t>(1, threads / workers));

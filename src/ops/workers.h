@@ -1,16 +1,19 @@
-// Independent pieces of work over several threads, one forest a thread: LibTorch's inner threads are 1 in each.
+// Independent pieces of work over several threads, one forest a thread: LibTorch's inner threads are 1 in
+// each.
 #pragma once
 #include <cstdint>
 #include <functional>
 
-#include "base/ordered_work.h"   // usable_threads()
+#include "base/ordered_work.h"  // usable_threads()
 
 namespace retort {
 
-enum class Gradients { off, on };   // whether graphs are recorded in the workers
+enum class Gradients { off, on };  // whether graphs are recorded in the workers
 
-// Calls work(i) for each i in [0, count), in order of i as threads become free; at most `threads` at a time. With fewer pieces
-// than threads the rest of the threads is shared out as inner threads. The first exception is rethrown after all have ended.
-void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t index)>& work, Gradients gradients = Gradients::off);
+// Calls work(i) for each i in [0, count), in order of i as threads become free; at most `threads` at a time.
+// With fewer pieces than threads the rest of the threads is shared out as inner threads. The first exception
+// is rethrown after all have ended.
+void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t index)>& work,
+                 Gradients gradients = Gradients::off);
 
 }  // namespace retort

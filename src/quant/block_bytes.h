@@ -1,4 +1,5 @@
-// Little-endian fields inside stored blocks. Block structs hold bytes only: a file may place them at any address.
+// Little-endian fields inside stored blocks. Block structs hold bytes only: a file may place them at any
+// address.
 #pragma once
 #include "base/half.h"
 
@@ -7,7 +8,9 @@
 
 namespace retort {
 
-HOST_DEVICE inline uint16_t load_u16(const uint8_t* bytes) { return static_cast<uint16_t>(bytes[0] | bytes[1] << 8); }
+HOST_DEVICE inline uint16_t load_u16(const uint8_t* bytes) {
+  return static_cast<uint16_t>(bytes[0] | bytes[1] << 8);
+}
 HOST_DEVICE inline uint32_t load_u32(const uint8_t* bytes) {
   return static_cast<uint32_t>(load_u16(bytes)) | static_cast<uint32_t>(load_u16(bytes + 2)) << 16;
 }
@@ -26,9 +29,13 @@ HOST_DEVICE inline void store_half(uint8_t* bytes, float value) { store_u16(byte
 HOST_DEVICE inline void store_float(uint8_t* bytes, float value) { store_u32(bytes, bits_of(value)); }
 
 // Nearest integer, halves to even, as llama.cpp computes it: by adding 1.5 * 2^23, valid for |value| < 2^22.
-HOST_DEVICE inline int nearest_int(float value) { return static_cast<int>(bits_of(value + 12582912.0f) & 0x007FFFFFu) - 0x00400000; }
+HOST_DEVICE inline int nearest_int(float value) {
+  return static_cast<int>(bits_of(value + 12582912.0f) & 0x007FFFFFu) - 0x00400000;
+}
 
-HOST_DEVICE inline int clamp_int(int value, int low, int high) { return value < low ? low : value > high ? high : value; }
+HOST_DEVICE inline int clamp_int(int value, int low, int high) {
+  return value < low ? low : value > high ? high : value;
+}
 
 // Truncates towards zero into [low, high]; a NaN gives `low`.
 HOST_DEVICE inline int truncate_to(float value, int low, int high) {

@@ -20,17 +20,16 @@ void pack_fifth_bits(const int* q, uint8_t* high) {
 }
 
 // Symmetric types: the element of largest magnitude maps to code 0, which is -levels / 2.
-template <int kLevels>
-float encode_symmetric(const float* x, int* q) {
+template <int kLevels> float encode_symmetric(const float* x, int* q) {
   const float scale = extreme(x, 32) / static_cast<float>(-kLevels / 2);
   const float inverse = inverse_or_zero(scale);
-  for (int j = 0; j < 32; ++j) q[j] = truncate_to(x[j] * inverse + (static_cast<float>(kLevels / 2) + 0.5f), 0, kLevels - 1);
+  for (int j = 0; j < 32; ++j)
+    q[j] = truncate_to(x[j] * inverse + (static_cast<float>(kLevels / 2) + 0.5f), 0, kLevels - 1);
   return scale;
 }
 
 // Types with a minimum: the range [min, max] is cut into equal steps.
-template <int kLevels>
-float encode_from_minimum(const float* x, int* q, float& minimum) {
+template <int kLevels> float encode_from_minimum(const float* x, int* q, float& minimum) {
   float low = std::numeric_limits<float>::max(), high = -std::numeric_limits<float>::max();
   for (int j = 0; j < 32; ++j) {
     if (x[j] < low) low = x[j];
@@ -97,7 +96,8 @@ void q8_0_encode(const float* x, Q8_0Block& block) {
   const float inverse = inverse_or_zero(scale);
   store_half(block.scale, scale);
   for (int j = 0; j < 32; ++j) {
-    // std::round, whose halves go away from zero: the float below a half carries every half over and nothing less.
+    // std::round, whose halves go away from zero: the float below a half carries every half over and nothing
+    // less.
     const float q = x[j] * inverse, half = std::copysign(0.49999997f, q);
     block.codes[j] = static_cast<int8_t>(static_cast<int>(between(q + half, -128.0f, 127.0f)));
   }

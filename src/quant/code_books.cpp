@@ -7,10 +7,10 @@
 namespace retort {
 namespace {
 
-constexpr float kIq2Levels[4] = {8, 25, 43, 0};   // index 3 does not occur
+constexpr float kIq2Levels[4] = {8, 25, 43, 0};  // index 3 does not occur
 constexpr float kIq3XxsLevels[8] = {4, 12, 20, 28, 36, 44, 52, 62};
 constexpr float kIq3SLevels[8] = {1, 3, 5, 7, 9, 11, 13, 15};
-constexpr float kIq1Shift = 0.125f;               // added to or taken from every level of a group
+constexpr float kIq1Shift = 0.125f;  // added to or taken from every level of a group
 
 // Seven stored sign bits; the eighth makes their number even.
 int even_signs(uint32_t seven) { return static_cast<int>(seven) | (__builtin_popcount(seven) & 1) << 7; }
@@ -47,11 +47,12 @@ float iq2_scale(float scale, int nibble) { return scale * (0.5f + static_cast<fl
 void decode_iq2_xxs(const std::byte* in, float* out, int64_t blocks) {
   for_blocks<Iq2XxsBlock>(in, out, blocks, [](const Iq2XxsBlock& block, float* y) {
     const float d = load_half(block.scale);
-    for (int sub = 0; sub < 8; ++sub) {   // 4 bytes of indices, then 4 * 7 sign bits and a 4-bit scale
+    for (int sub = 0; sub < 8; ++sub) {  // 4 bytes of indices, then 4 * 7 sign bits and a 4-bit scale
       const uint8_t* codes = block.codes + 8 * sub;
       const uint32_t rest = load_u32(codes + 4);
       const float scale = iq2_scale(d, static_cast<int>(rest >> 28));
-      for (int l = 0; l < 4; ++l) put8(y + 32 * sub + 8 * l, scale, kIq2XxsBook[codes[l]], even_signs(rest >> (7 * l) & 127));
+      for (int l = 0; l < 4; ++l)
+        put8(y + 32 * sub + 8 * l, scale, kIq2XxsBook[codes[l]], even_signs(rest >> (7 * l) & 127));
     }
   });
 }
@@ -59,7 +60,7 @@ void decode_iq2_xxs(const std::byte* in, float* out, int64_t blocks) {
 void decode_iq2_xs(const std::byte* in, float* out, int64_t blocks) {
   for_blocks<Iq2XsBlock>(in, out, blocks, [](const Iq2XsBlock& block, float* y) {
     const float d = load_half(block.scale);
-    for (int group = 0; group < 32; ++group) {   // 9 bits of index, 7 of sign; a scale for two groups
+    for (int group = 0; group < 32; ++group) {  // 9 bits of index, 7 of sign; a scale for two groups
       const int code = load_u16(block.codes + 2 * group);
       const float scale = iq2_scale(d, block.scales[group / 4] >> (group % 4 / 2 * 4) & 15);
       put8(y + 8 * group, scale, kIq2XsBook[code & 511], even_signs(static_cast<uint32_t>(code >> 9)));
@@ -70,7 +71,7 @@ void decode_iq2_xs(const std::byte* in, float* out, int64_t blocks) {
 void decode_iq2_s(const std::byte* in, float* out, int64_t blocks) {
   for_blocks<Iq2SBlock>(in, out, blocks, [](const Iq2SBlock& block, float* y) {
     const float d = load_half(block.scale);
-    for (int group = 0; group < 32; ++group) {   // 8 + 2 bits of index, 8 of sign
+    for (int group = 0; group < 32; ++group) {  // 8 + 2 bits of index, 8 of sign
       const int index = block.index[group] | (block.high[group / 4] >> (group % 4 * 2) & 3) << 8;
       const float scale = iq2_scale(d, block.scales[group / 4] >> (group % 4 / 2 * 4) & 15);
       put8(y + 8 * group, scale, kIq2SBook[index], block.signs[group]);
@@ -96,7 +97,8 @@ void decode_iq3_s(const std::byte* in, float* out, int64_t blocks) {
     const float d = load_half(block.scale);
     for (int four = 0; four < 64; ++four) {
       const int index = block.index[four] | (block.high[four / 8] >> (four % 8) & 1) << 8;
-      const float scale = d * static_cast<float>(1 + 2 * (block.scales[four / 16] >> (four / 8 % 2 * 4) & 15));
+      const float scale =
+          d * static_cast<float>(1 + 2 * (block.scales[four / 16] >> (four / 8 % 2 * 4) & 15));
       put4(y + 4 * four, scale, kIq3SLevels, kIq3SBook[index], block.signs[four / 2] >> (four % 2 * 4));
     }
   });
@@ -105,7 +107,7 @@ void decode_iq3_s(const std::byte* in, float* out, int64_t blocks) {
 void decode_iq1_s(const std::byte* in, float* out, int64_t blocks) {
   for_blocks<Iq1SBlock>(in, out, blocks, [](const Iq1SBlock& block, float* y) {
     const float d = load_half(block.scale);
-    for (int group = 0; group < 32; ++group) {   // high: 4 * 3 bits of index, 3 of scale, 1 of shift
+    for (int group = 0; group < 32; ++group) {  // high: 4 * 3 bits of index, 3 of scale, 1 of shift
       const int high = load_u16(block.high + group / 4 * 2);
       const int index = block.index[group] | (high >> (group % 4 * 3) & 7) << 8;
       const float scale = d * static_cast<float>(2 * (high >> 12 & 7) + 1);
@@ -119,11 +121,13 @@ void decode_iq1_m(const std::byte* in, float* out, int64_t blocks) {
     int scale_bits = 0;
     for (int k = 0; k < 4; ++k) scale_bits |= (load_u16(block.scales + 2 * k) >> 12) << (4 * k);
     const float d = half_to_float(static_cast<uint16_t>(scale_bits));
-    for (int group = 0; group < 32; ++group) {   // a nibble of `high`: 3 bits of index, 1 of shift; a 3-bit scale for two groups
+    for (int group = 0; group < 32;
+         ++group) {  // a nibble of `high`: 3 bits of index, 1 of shift; a 3-bit scale for two groups
       const int high = block.high[group / 2] >> (group % 2 * 4) & 15;
       const int index = block.index[group] | (high & 7) << 8;
       const int sub_scale = load_u16(block.scales + group / 8 * 2) >> (group % 8 / 2 * 3) & 7;
-      put_ternary(y + 8 * group, d * static_cast<float>(2 * sub_scale + 1), kIq1Book[index], high & 8 ? -kIq1Shift : kIq1Shift);
+      put_ternary(y + 8 * group, d * static_cast<float>(2 * sub_scale + 1), kIq1Book[index],
+                  high & 8 ? -kIq1Shift : kIq1Shift);
     }
   });
 }
@@ -133,7 +137,7 @@ namespace {
 // Nearest level; halfway goes up.
 int nearest_iq4(float x) {
   if (!(x > iq4_level(0))) return 0;
-  int below = 0;   // the last level at or below x
+  int below = 0;  // the last level at or below x
   for (int step = 8; step > 0; step /= 2) below += x >= iq4_level(below + step) ? step : 0;
   if (below == 15) return 15;
   return x - iq4_level(below) < iq4_level(below + 1) - x ? below : below + 1;
@@ -153,7 +157,8 @@ void encode_iq4_nl(const float* in, std::byte* out, int64_t blocks, const ScaleS
       store_half(block->scale, scales[b]);
       const float inverse = scales[b] != 0.0f ? 1 / scales[b] : 0.0f;
       for (int j = 0; j < 16; ++j)
-        block->codes[j] = static_cast<uint8_t>(nearest_iq4(inverse * x[j]) | nearest_iq4(inverse * x[j + 16]) << 4);
+        block->codes[j] =
+            static_cast<uint8_t>(nearest_iq4(inverse * x[j]) | nearest_iq4(inverse * x[j + 16]) << 4);
     }
   }
 }

@@ -27,11 +27,13 @@ unsigned grid(int64_t elements) { return static_cast<unsigned>((elements + kThre
 
 template <class Block, int n, float (*value)(const Block&, int)>
 void launch(const std::byte* in, float* out, int64_t rows, int64_t columns, cudaStream_t stream) {
-  decode_blocks<Block, n, value><<<grid(rows * columns), kThreads, 0, stream>>>(reinterpret_cast<const Block*>(in), out, rows * columns);
+  decode_blocks<Block, n, value><<<grid(rows * columns), kThreads, 0, stream>>>(
+      reinterpret_cast<const Block*>(in), out, rows * columns);
 }
 
 void launch_int8_rows(const std::byte* in, float* out, int64_t rows, int64_t columns, cudaStream_t stream) {
-  decode_int8_rows<<<grid(rows * columns), kThreads, 0, stream>>>(reinterpret_cast<const uint8_t*>(in), out, rows, columns);
+  decode_int8_rows<<<grid(rows * columns), kThreads, 0, stream>>>(reinterpret_cast<const uint8_t*>(in), out,
+                                                                  rows, columns);
 }
 
 using Launch = void (*)(const std::byte*, float*, int64_t, int64_t, cudaStream_t);
@@ -40,12 +42,18 @@ struct Kernel {
   Launch launch;
 };
 constexpr Kernel kKernels[] = {
-    {WeightType::q4_0, launch<Q4_0Block, 32, q4_0_value>},   {WeightType::q4_1, launch<Q4_1Block, 32, q4_1_value>},
-    {WeightType::q5_0, launch<Q5_0Block, 32, q5_0_value>},   {WeightType::q5_1, launch<Q5_1Block, 32, q5_1_value>},
-    {WeightType::q8_0, launch<Q8_0Block, 32, q8_0_value>},   {WeightType::q2_k, launch<Q2_KBlock, 256, q2_k_value>},
-    {WeightType::q3_k, launch<Q3_KBlock, 256, q3_k_value>},  {WeightType::q4_k, launch<Q4_KBlock, 256, q4_k_value>},
-    {WeightType::q5_k, launch<Q5_KBlock, 256, q5_k_value>},  {WeightType::q6_k, launch<Q6_KBlock, 256, q6_k_value>},
-    {WeightType::nf4, launch<Nf4Block, 64, nf4_dequantize>}, {WeightType::int8_row, launch_int8_rows},
+    {WeightType::q4_0, launch<Q4_0Block, 32, q4_0_value>},
+    {WeightType::q4_1, launch<Q4_1Block, 32, q4_1_value>},
+    {WeightType::q5_0, launch<Q5_0Block, 32, q5_0_value>},
+    {WeightType::q5_1, launch<Q5_1Block, 32, q5_1_value>},
+    {WeightType::q8_0, launch<Q8_0Block, 32, q8_0_value>},
+    {WeightType::q2_k, launch<Q2_KBlock, 256, q2_k_value>},
+    {WeightType::q3_k, launch<Q3_KBlock, 256, q3_k_value>},
+    {WeightType::q4_k, launch<Q4_KBlock, 256, q4_k_value>},
+    {WeightType::q5_k, launch<Q5_KBlock, 256, q5_k_value>},
+    {WeightType::q6_k, launch<Q6_KBlock, 256, q6_k_value>},
+    {WeightType::nf4, launch<Nf4Block, 64, nf4_dequantize>},
+    {WeightType::int8_row, launch_int8_rows},
 };
 
 Launch kernel_for(WeightType type) {
@@ -58,7 +66,8 @@ Launch kernel_for(WeightType type) {
 
 bool has_decode_kernel(WeightType type) { return kernel_for(type) != nullptr; }
 
-const char* launch_decode_kernel(WeightType type, const std::byte* in, float* out, int64_t rows, int64_t columns, void* stream) {
+const char* launch_decode_kernel(WeightType type, const std::byte* in, float* out, int64_t rows,
+                                 int64_t columns, void* stream) {
   kernel_for(type)(in, out, rows, columns, static_cast<cudaStream_t>(stream));
   const auto status = cudaGetLastError();
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);

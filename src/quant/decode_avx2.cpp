@@ -5,7 +5,9 @@ namespace {
 
 struct Lanes256 {
   __m256 low, high;
-  struct Table { __m256 low, high; };
+  struct Table {
+    __m256 low, high;
+  };
 
   static Lanes256 set1(float value) { return {_mm256_set1_ps(value), _mm256_set1_ps(value)}; }
   static Lanes256 load(const uint8_t* p) {
@@ -14,29 +16,44 @@ struct Lanes256 {
   }
   static __m128i upper_eight(__m128i bytes) { return _mm_srli_si128(bytes, 8); }
   static Lanes256 from_u8(__m128i bytes) {
-    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(upper_eight(bytes)))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(upper_eight(bytes)))};
   }
   static Lanes256 from_i8(__m128i bytes) {
-    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(upper_eight(bytes)))};
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(upper_eight(bytes)))};
   }
-  static __m256 eight_bf16(__m128i bits) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
-  static Lanes256 from_bf16(const uint8_t* p) { return {eight_bf16(bytes16(p)), eight_bf16(bytes16(p + 16))}; }
-  static __m256 eight_halves(__m128i halves) {   // the instruction quiets NaNs, half_to_float does not: NaNs go by integer
+  static __m256 eight_bf16(__m128i bits) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static Lanes256 from_bf16(const uint8_t* p) {
+    return {eight_bf16(bytes16(p)), eight_bf16(bytes16(p + 16))};
+  }
+  static __m256 eight_halves(
+      __m128i halves) {  // the instruction quiets NaNs, half_to_float does not: NaNs go by integer
     const __m256i wide = _mm256_cvtepu16_epi32(halves);
-    const __m256i nan = _mm256_cmpgt_epi32(_mm256_and_si256(wide, _mm256_set1_epi32(0x7FFF)), _mm256_set1_epi32(0x7C00));
+    const __m256i nan =
+        _mm256_cmpgt_epi32(_mm256_and_si256(wide, _mm256_set1_epi32(0x7FFF)), _mm256_set1_epi32(0x7C00));
     const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(wide, _mm256_set1_epi32(0x8000)), 16);
     const __m256i payload = _mm256_slli_epi32(_mm256_and_si256(wide, _mm256_set1_epi32(0x3FF)), 13);
     const __m256i nans = _mm256_or_si256(_mm256_or_si256(sign, payload), _mm256_set1_epi32(0x7F800000));
     return _mm256_castsi256_ps(_mm256_blendv_epi8(_mm256_castps_si256(_mm256_cvtph_ps(halves)), nans, nan));
   }
-  static Lanes256 from_half(const uint8_t* p) { return {eight_halves(bytes16(p)), eight_halves(bytes16(p + 16))}; }
-  static Table table(const float* sixteen) { return {_mm256_loadu_ps(sixteen), _mm256_loadu_ps(sixteen + 8)}; }
-  static __m256 eight_of(const Table& table, __m256i codes) {   // bit 3 of a code, moved to the sign, picks the half of the table
+  static Lanes256 from_half(const uint8_t* p) {
+    return {eight_halves(bytes16(p)), eight_halves(bytes16(p + 16))};
+  }
+  static Table table(const float* sixteen) {
+    return {_mm256_loadu_ps(sixteen), _mm256_loadu_ps(sixteen + 8)};
+  }
+  static __m256 eight_of(const Table& table,
+                         __m256i codes) {  // bit 3 of a code, moved to the sign, picks the half of the table
     const __m256 picks_high = _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28));
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, codes), _mm256_permutevar8x32_ps(table.high, codes), picks_high);
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.low, codes),
+                            _mm256_permutevar8x32_ps(table.high, codes), picks_high);
   }
   static Lanes256 lookup(const Table& table, __m128i codes) {
-    return {eight_of(table, _mm256_cvtepu8_epi32(codes)), eight_of(table, _mm256_cvtepu8_epi32(upper_eight(codes)))};
+    return {eight_of(table, _mm256_cvtepu8_epi32(codes)),
+            eight_of(table, _mm256_cvtepu8_epi32(upper_eight(codes)))};
   }
 
   void store(float* out) const {
@@ -46,17 +63,25 @@ struct Lanes256 {
   static __m256i rounded_bf16(__m256 v) {
     const __m256i bits = _mm256_castps_si256(v), nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF))), 16);
+    const __m256i rounded =
+        _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF))), 16);
     const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(64));
     return _mm256_blendv_epi8(rounded, quiet, nan);
   }
   void store(uint16_t* out) const {
-    const __m256i packed = _mm256_packus_epi32(rounded_bf16(low), rounded_bf16(high));   // in the order 0 2 1 3 of quarters
+    const __m256i packed =
+        _mm256_packus_epi32(rounded_bf16(low), rounded_bf16(high));  // in the order 0 2 1 3 of quarters
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_permute4x64_epi64(packed, 0xD8));
   }
-  friend Lanes256 multiply(const Lanes256& a, const Lanes256& b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
-  friend Lanes256 add(const Lanes256& a, const Lanes256& b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
-  friend Lanes256 subtract(const Lanes256& a, const Lanes256& b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
+  friend Lanes256 multiply(const Lanes256& a, const Lanes256& b) {
+    return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+  }
+  friend Lanes256 add(const Lanes256& a, const Lanes256& b) {
+    return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+  }
+  friend Lanes256 subtract(const Lanes256& a, const Lanes256& b) {
+    return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+  }
 };
 
 float largest_of(__m256 v) {
@@ -72,16 +97,21 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
   const __m128i pack = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
   for (int64_t b = 0; b < blocks; ++b, in += 64, codes += stride) {
     __m256 largest = _mm256_setzero_ps();
-    for (int k = 0; k < 64; k += 8) largest = _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(in + k), magnitude), largest);   // a NaN keeps `largest`
+    for (int k = 0; k < 64; k += 8)
+      largest =
+          _mm256_max_ps(_mm256_and_ps(_mm256_loadu_ps(in + k), magnitude), largest);  // a NaN keeps `largest`
     const float absmax = largest_of(largest);
     maxima[b] = absmax;
     const __m256 inverse = _mm256_set1_ps(absmax > 0.0f ? 1.0f / absmax : 0.0f);
     for (int k = 0; k < 64; k += 8) {
       const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(in + k), inverse);
       __m256i code = _mm256_setzero_si256();
-      for (const __m256& midpoint : midpoints) code = _mm256_sub_epi32(code, _mm256_castps_si256(_mm256_cmp_ps(x, midpoint, _CMP_GT_OQ)));
-      const __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(code), pack), high = _mm_shuffle_epi8(_mm256_extracti128_si256(code, 1), pack);
-      const __m128i pairs = _mm_maddubs_epi16(_mm_unpacklo_epi32(low, high), _mm_set1_epi16(0x1001));   // even + 16 * odd
+      for (const __m256& midpoint : midpoints)
+        code = _mm256_sub_epi32(code, _mm256_castps_si256(_mm256_cmp_ps(x, midpoint, _CMP_GT_OQ)));
+      const __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(code), pack),
+                    high = _mm_shuffle_epi8(_mm256_extracti128_si256(code, 1), pack);
+      const __m128i pairs =
+          _mm_maddubs_epi16(_mm_unpacklo_epi32(low, high), _mm_set1_epi16(0x1001));  // even + 16 * odd
       const int four = _mm_cvtsi128_si32(_mm_packus_epi16(pairs, pairs));
       __builtin_memcpy(codes + k / 2, &four, 4);
     }
@@ -90,9 +120,14 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
 
 }  // namespace
 
-extern const ScaleSearch kAvx2Search;   // k_search_avx2.cpp
+extern const ScaleSearch kAvx2Search;  // k_search_avx2.cpp
 extern const QuantPath kAvx2Path;
-const QuantPath kAvx2Path = {"avx2", decoder_of<Lanes256, float>, decoder_of<Lanes256, uint16_t>,
-                             decode_nf4_apart<Lanes256, float>, decode_nf4_apart<Lanes256, uint16_t>, encode_nf4, &kAvx2Search};
+const QuantPath kAvx2Path = {"avx2",
+                             decoder_of<Lanes256, float>,
+                             decoder_of<Lanes256, uint16_t>,
+                             decode_nf4_apart<Lanes256, float>,
+                             decode_nf4_apart<Lanes256, uint16_t>,
+                             encode_nf4,
+                             &kAvx2Search};
 
 }  // namespace retort

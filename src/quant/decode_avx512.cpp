@@ -5,50 +5,66 @@ namespace {
 
 struct Lanes512 {
   __m512 v;
-  struct Table { __m512 values; };
+  struct Table {
+    __m512 values;
+  };
 
   static Lanes512 set1(float value) { return {_mm512_set1_ps(value)}; }
   static Lanes512 load(const uint8_t* p) { return {_mm512_loadu_ps(p)}; }
   static Lanes512 from_u8(__m128i bytes) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))}; }
   static Lanes512 from_i8(__m128i bytes) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))}; }
   static Lanes512 from_bf16(const uint8_t* p) {
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16))};
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16))};
   }
-  static Lanes512 from_half(const uint8_t* p) {   // the instruction quiets NaNs, half_to_float does not: NaNs go by integer
+  static Lanes512 from_half(
+      const uint8_t* p) {  // the instruction quiets NaNs, half_to_float does not: NaNs go by integer
     const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     const __m512i wide = _mm512_cvtepu16_epi32(halves);
-    const __mmask16 nan = _mm512_cmpgt_epi32_mask(_mm512_and_si512(wide, _mm512_set1_epi32(0x7FFF)), _mm512_set1_epi32(0x7C00));
+    const __mmask16 nan =
+        _mm512_cmpgt_epi32_mask(_mm512_and_si512(wide, _mm512_set1_epi32(0x7FFF)), _mm512_set1_epi32(0x7C00));
     const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(wide, _mm512_set1_epi32(0x8000)), 16);
     const __m512i payload = _mm512_slli_epi32(_mm512_and_si512(wide, _mm512_set1_epi32(0x3FF)), 13);
     const __m512i nans = _mm512_or_si512(_mm512_or_si512(sign, payload), _mm512_set1_epi32(0x7F800000));
-    return {_mm512_castsi512_ps(_mm512_mask_mov_epi32(_mm512_castps_si512(_mm512_cvtph_ps(halves)), nan, nans))};
+    return {
+        _mm512_castsi512_ps(_mm512_mask_mov_epi32(_mm512_castps_si512(_mm512_cvtph_ps(halves)), nan, nans))};
   }
   static Table table(const float* sixteen) { return {_mm512_loadu_ps(sixteen)}; }
-  static Lanes512 lookup(const Table& table, __m128i codes) { return {_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), table.values)}; }
+  static Lanes512 lookup(const Table& table, __m128i codes) {
+    return {_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), table.values)};
+  }
 
   void store(float* out) const { _mm512_storeu_ps(out, v); }
-  void store(uint16_t* out) const {   // to nearest even in integers: the bf16 instruction would flush subnormals
+  void store(
+      uint16_t* out) const {  // to nearest even in integers: the bf16 instruction would flush subnormals
     const __m512i bits = _mm512_castps_si512(v);
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF))), 16);
+    const __m512i rounded =
+        _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF))), 16);
     const __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(64));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                        _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet)));
   }
   friend Lanes512 multiply(const Lanes512& a, const Lanes512& b) { return {_mm512_mul_ps(a.v, b.v)}; }
   friend Lanes512 add(const Lanes512& a, const Lanes512& b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Lanes512 subtract(const Lanes512& a, const Lanes512& b) { return {_mm512_sub_ps(a.v, b.v)}; }
 };
 
-// Types with 16 values a block: the values once in bfloat16, then 32 codes at a time by one permutation of words.
+// Types with 16 values a block: the values once in bfloat16, then 32 codes at a time by one permutation of
+// words.
 __attribute__((always_inline)) inline __m512i word_table(Lanes512 values) {
   uint16_t words[16];
   values.store(words);
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
 }
-__attribute__((always_inline)) inline Lanes512 counting() { return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
-// Element j in the low nibble of byte j, j + 16 in the high one. The permutation looks at five bits, and the table repeats after 16.
-__attribute__((always_inline)) inline void store_halves_apart(const uint8_t* codes, __m512i table, uint16_t* out) {
+__attribute__((always_inline)) inline Lanes512 counting() {
+  return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)};
+}
+// Element j in the low nibble of byte j, j + 16 in the high one. The permutation looks at five bits, and the
+// table repeats after 16.
+__attribute__((always_inline)) inline void store_halves_apart(const uint8_t* codes, __m512i table,
+                                                              uint16_t* out) {
   const __m256i low = _mm256_cvtepu8_epi16(bytes16(codes));
   const __m512i index = _mm512_inserti64x4(_mm512_castsi256_si512(low), _mm256_srli_epi16(low, 4), 1);
   _mm512_storeu_si512(out, _mm512_permutexvar_epi16(index, table));
@@ -57,7 +73,8 @@ __attribute__((always_inline)) inline void store_halves_apart(const uint8_t* cod
 void decode_q4_1_words(const std::byte* in, uint16_t* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q4_1Block*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block, out += 32) {
-    const auto values = add(multiply(counting(), Lanes512::set1(half_at(block->scale))), Lanes512::set1(half_at(block->minimum)));
+    const auto values = add(multiply(counting(), Lanes512::set1(half_at(block->scale))),
+                            Lanes512::set1(half_at(block->minimum)));
     store_halves_apart(block->codes, word_table(values), out);
   }
 }
@@ -65,22 +82,29 @@ void decode_q4_1_words(const std::byte* in, uint16_t* out, int64_t blocks) {
 void decode_q4_0_words(const std::byte* in, uint16_t* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q4_0Block*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block, out += 32)
-    store_halves_apart(block->codes, word_table(multiply(subtract(counting(), Lanes512::set1(8)), Lanes512::set1(half_at(block->scale)))), out);
+    store_halves_apart(
+        block->codes,
+        word_table(multiply(subtract(counting(), Lanes512::set1(8)), Lanes512::set1(half_at(block->scale)))),
+        out);
 }
 
-// Neighbours in one byte: the low word of a 32-bit lane has the even element's code in its low bits, the high word the odd one's.
-__attribute__((always_inline)) inline void nf4_words(const uint8_t* codes, float maximum, __m512 values, uint16_t* out) {
+// Neighbours in one byte: the low word of a 32-bit lane has the even element's code in its low bits, the high
+// word the odd one's.
+__attribute__((always_inline)) inline void nf4_words(const uint8_t* codes, float maximum, __m512 values,
+                                                     uint16_t* out) {
   const __m512i table = word_table(multiply(Lanes512{values}, Lanes512::set1(maximum)));
   for (int k = 0; k < 32; k += 16, out += 32) {
     const __m512i pairs = _mm512_cvtepu8_epi32(bytes16(codes + k));
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi16(_mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12)), table));
+    _mm512_storeu_si512(
+        out, _mm512_permutexvar_epi16(_mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12)), table));
   }
 }
 
 void decode_nf4_words(const std::byte* in, uint16_t* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Nf4Block*>(in);
   const __m512 values = _mm512_loadu_ps(kNf4Values);
-  for (int64_t b = 0; b < blocks; ++b, ++block, out += 64) nf4_words(block->codes, float_at(block->absmax), values, out);
+  for (int64_t b = 0; b < blocks; ++b, ++block, out += 64)
+    nf4_words(block->codes, float_at(block->absmax), values, out);
 }
 
 void decode_nf4_words_apart(const uint8_t* codes, const float* maxima, uint16_t* out, int64_t blocks) {
@@ -102,7 +126,8 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
   for (int i = 0; i < 15; ++i) midpoints[i] = _mm512_set1_ps((kNf4Values[i] + kNf4Values[i + 1]) * 0.5f);
   for (int64_t b = 0; b < blocks; ++b, in += 64, codes += stride) {
     __m512 largest = _mm512_setzero_ps();
-    for (int k = 0; k < 64; k += 16) largest = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(in + k)), largest);   // a NaN keeps `largest`
+    for (int k = 0; k < 64; k += 16)
+      largest = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(in + k)), largest);  // a NaN keeps `largest`
     const float absmax = _mm512_reduce_max_ps(largest);
     maxima[b] = absmax;
     const __m512 inverse = _mm512_set1_ps(absmax > 0.0f ? 1.0f / absmax : 0.0f);
@@ -110,8 +135,10 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
       const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(in + k), inverse);
       __m512i code = _mm512_setzero_si512();
       for (const __m512& midpoint : midpoints)
-        code = _mm512_mask_add_epi32(code, _mm512_cmp_ps_mask(x, midpoint, _CMP_GT_OQ), code, _mm512_set1_epi32(1));
-      const __m128i pairs = _mm_maddubs_epi16(_mm512_cvtepi32_epi8(code), _mm_set1_epi16(0x1001));   // even + 16 * odd
+        code = _mm512_mask_add_epi32(code, _mm512_cmp_ps_mask(x, midpoint, _CMP_GT_OQ), code,
+                                     _mm512_set1_epi32(1));
+      const __m128i pairs =
+          _mm_maddubs_epi16(_mm512_cvtepi32_epi8(code), _mm_set1_epi16(0x1001));  // even + 16 * odd
       _mm_storel_epi64(reinterpret_cast<__m128i*>(codes + k / 2), _mm_packus_epi16(pairs, pairs));
     }
   }
@@ -119,9 +146,14 @@ void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, 
 
 }  // namespace
 
-extern const ScaleSearch kAvx2Search;   // k_search_avx2.cpp
+extern const ScaleSearch kAvx2Search;  // k_search_avx2.cpp
 extern const QuantPath kAvx512Path;
-const QuantPath kAvx512Path = {"avx512", decoder_of<Lanes512, float>, word_decoder_of,
-                               decode_nf4_apart<Lanes512, float>, decode_nf4_words_apart, encode_nf4, &kAvx2Search};
+const QuantPath kAvx512Path = {"avx512",
+                               decoder_of<Lanes512, float>,
+                               word_decoder_of,
+                               decode_nf4_apart<Lanes512, float>,
+                               decode_nf4_words_apart,
+                               encode_nf4,
+                               &kAvx2Search};
 
 }  // namespace retort

@@ -1,6 +1,7 @@
-// The decoding loops in steps of 16 elements, shared by the AVX2 and the AVX-512 file. `Lanes` is 16 floats: set1, from_u8
-// and from_i8 (16 bytes), from_half, from_bf16, load, lookup (16 floats of a table by 16 byte codes), multiply, add, subtract, and store to
-// float or bfloat16. Everything has internal linkage: see paths.h.
+// The decoding loops in steps of 16 elements, shared by the AVX2 and the AVX-512 file. `Lanes` is 16 floats:
+// set1, from_u8 and from_i8 (16 bytes), from_half, from_bf16, load, lookup (16 floats of a table by 16 byte
+// codes), multiply, add, subtract, and store to float or bfloat16. Everything has internal linkage: see
+// paths.h.
 #pragma once
 #include "quant/blocks32.h"
 #include "quant/int8_row.h"
@@ -13,10 +14,18 @@
 namespace retort {
 namespace {
 
-__attribute__((always_inline)) inline __m128i bytes16(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
-__attribute__((always_inline)) inline __m128i low_nibbles(__m128i pairs) { return _mm_and_si128(pairs, _mm_set1_epi8(15)); }
-__attribute__((always_inline)) inline __m128i high_nibbles(__m128i pairs) { return _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15)); }
-__attribute__((always_inline)) inline float half_at(const uint8_t* p) { return _cvtsh_ss(static_cast<uint16_t>(p[0] | p[1] << 8)); }
+__attribute__((always_inline)) inline __m128i bytes16(const void* p) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
+__attribute__((always_inline)) inline __m128i low_nibbles(__m128i pairs) {
+  return _mm_and_si128(pairs, _mm_set1_epi8(15));
+}
+__attribute__((always_inline)) inline __m128i high_nibbles(__m128i pairs) {
+  return _mm_and_si128(_mm_srli_epi16(pairs, 4), _mm_set1_epi8(15));
+}
+__attribute__((always_inline)) inline float half_at(const uint8_t* p) {
+  return _cvtsh_ss(static_cast<uint16_t>(p[0] | p[1] << 8));
+}
 __attribute__((always_inline)) inline float float_at(const uint8_t* p) {
   float value;
   __builtin_memcpy(&value, p, sizeof value);
@@ -31,8 +40,7 @@ __attribute__((always_inline)) inline __m128i fifth_bits(const uint8_t* two_byte
   return _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(spread, bit), bit), _mm_set1_epi8(16));
 }
 
-template <class Lanes, class Out>
-void decode_q4_0(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q4_0(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q4_0Block*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block, out += 32) {
     const Lanes scale = Lanes::set1(half_at(block->scale));
@@ -42,8 +50,7 @@ void decode_q4_0(const std::byte* in, Out* out, int64_t blocks) {
   }
 }
 
-template <class Lanes, class Out>
-void decode_q4_1(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q4_1(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q4_1Block*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block, out += 32) {
     const Lanes scale = Lanes::set1(half_at(block->scale)), minimum = Lanes::set1(half_at(block->minimum));
@@ -53,31 +60,32 @@ void decode_q4_1(const std::byte* in, Out* out, int64_t blocks) {
   }
 }
 
-template <class Lanes, class Out>
-void decode_q5_0(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q5_0(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q5_0Block*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block, out += 32) {
     const Lanes scale = Lanes::set1(half_at(block->scale));
     const __m128i pairs = bytes16(block->codes), sixteen = _mm_set1_epi8(16);
-    const __m128i low = _mm_or_si128(low_nibbles(pairs), fifth_bits(block->high)), high = _mm_or_si128(high_nibbles(pairs), fifth_bits(block->high + 2));
+    const __m128i low = _mm_or_si128(low_nibbles(pairs), fifth_bits(block->high)),
+                  high = _mm_or_si128(high_nibbles(pairs), fifth_bits(block->high + 2));
     multiply(Lanes::from_i8(_mm_sub_epi8(low, sixteen)), scale).store(out);
     multiply(Lanes::from_i8(_mm_sub_epi8(high, sixteen)), scale).store(out + 16);
   }
 }
 
-template <class Lanes, class Out>
-void decode_q5_1(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q5_1(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q5_1Block*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block, out += 32) {
     const Lanes scale = Lanes::set1(half_at(block->scale)), minimum = Lanes::set1(half_at(block->minimum));
     const __m128i pairs = bytes16(block->codes);
-    add(multiply(Lanes::from_u8(_mm_or_si128(low_nibbles(pairs), fifth_bits(block->high))), scale), minimum).store(out);
-    add(multiply(Lanes::from_u8(_mm_or_si128(high_nibbles(pairs), fifth_bits(block->high + 2))), scale), minimum).store(out + 16);
+    add(multiply(Lanes::from_u8(_mm_or_si128(low_nibbles(pairs), fifth_bits(block->high))), scale), minimum)
+        .store(out);
+    add(multiply(Lanes::from_u8(_mm_or_si128(high_nibbles(pairs), fifth_bits(block->high + 2))), scale),
+        minimum)
+        .store(out + 16);
   }
 }
 
-template <class Lanes, class Out>
-void decode_q8_0(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q8_0(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q8_0Block*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block, out += 32) {
     const Lanes scale = Lanes::set1(half_at(block->scale));
@@ -101,8 +109,7 @@ __attribute__((always_inline)) inline SubScales sub_scales(const uint8_t* s, flo
   return sub;
 }
 
-template <class Lanes, class Out>
-void decode_q4_k(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q4_k(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q4_KBlock*>(in);
   for (int64_t b = 0; b < blocks; ++b, ++block) {
     const SubScales sub = sub_scales(block->scales, half_at(block->scale), half_at(block->minimum));
@@ -118,8 +125,7 @@ void decode_q4_k(const std::byte* in, Out* out, int64_t blocks) {
   }
 }
 
-template <class Lanes, class Out>
-void decode_q5_k(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q5_k(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q5_KBlock*>(in);
   const __m128i sixteen = _mm_set1_epi8(16);
   for (int64_t b = 0; b < blocks; ++b, ++block) {
@@ -127,34 +133,39 @@ void decode_q5_k(const std::byte* in, Out* out, int64_t blocks) {
     for (int j = 0; j < 8; j += 2, out += 64) {
       const Lanes scale0 = Lanes::set1(sub.scale[j]), minimum0 = Lanes::set1(sub.minimum[j]);
       const Lanes scale1 = Lanes::set1(sub.scale[j + 1]), minimum1 = Lanes::set1(sub.minimum[j + 1]);
-      const __m128i bit0 = _mm_set1_epi8(static_cast<char>(1 << j)), bit1 = _mm_set1_epi8(static_cast<char>(2 << j));
+      const __m128i bit0 = _mm_set1_epi8(static_cast<char>(1 << j)),
+                    bit1 = _mm_set1_epi8(static_cast<char>(2 << j));
       for (int k = 0; k < 32; k += 16) {
         const __m128i pairs = bytes16(block->codes + 16 * j + k), high = bytes16(block->high + k);
         const __m128i fifth0 = _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(high, bit0), bit0), sixteen);
         const __m128i fifth1 = _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(high, bit1), bit1), sixteen);
-        subtract(multiply(scale0, Lanes::from_u8(_mm_or_si128(low_nibbles(pairs), fifth0))), minimum0).store(out + k);
-        subtract(multiply(scale1, Lanes::from_u8(_mm_or_si128(high_nibbles(pairs), fifth1))), minimum1).store(out + 32 + k);
+        subtract(multiply(scale0, Lanes::from_u8(_mm_or_si128(low_nibbles(pairs), fifth0))), minimum0)
+            .store(out + k);
+        subtract(multiply(scale1, Lanes::from_u8(_mm_or_si128(high_nibbles(pairs), fifth1))), minimum1)
+            .store(out + 32 + k);
       }
     }
   }
 }
 
-template <class Lanes, class Out>
-void decode_q6_k(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_q6_k(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Q6_KBlock*>(in);
   const __m128i bits = _mm_set1_epi8(0x30), bias = _mm_set1_epi8(32);
   for (int64_t b = 0; b < blocks; ++b, ++block) {
     const float scale = half_at(block->scale);
     for (int half = 0; half < 2; ++half, out += 128) {
       for (int k = 0; k < 32; k += 16) {
-        const __m128i first = bytes16(block->low + 64 * half + k), second = bytes16(block->low + 64 * half + 32 + k);
+        const __m128i first = bytes16(block->low + 64 * half + k),
+                      second = bytes16(block->low + 64 * half + 32 + k);
         const __m128i high = bytes16(block->high + 32 * half + k);
-        const __m128i codes[4] = {_mm_or_si128(low_nibbles(first), _mm_and_si128(_mm_slli_epi16(high, 4), bits)),
-                                  _mm_or_si128(low_nibbles(second), _mm_and_si128(_mm_slli_epi16(high, 2), bits)),
-                                  _mm_or_si128(high_nibbles(first), _mm_and_si128(high, bits)),
-                                  _mm_or_si128(high_nibbles(second), _mm_and_si128(_mm_srli_epi16(high, 2), bits))};
+        const __m128i codes[4] = {
+            _mm_or_si128(low_nibbles(first), _mm_and_si128(_mm_slli_epi16(high, 4), bits)),
+            _mm_or_si128(low_nibbles(second), _mm_and_si128(_mm_slli_epi16(high, 2), bits)),
+            _mm_or_si128(high_nibbles(first), _mm_and_si128(high, bits)),
+            _mm_or_si128(high_nibbles(second), _mm_and_si128(_mm_srli_epi16(high, 2), bits))};
         for (int quarter = 0; quarter < 4; ++quarter) {
-          const Lanes sub = Lanes::set1(scale * static_cast<float>(block->scales[8 * half + 2 * quarter + k / 16]));
+          const Lanes sub =
+              Lanes::set1(scale * static_cast<float>(block->scales[8 * half + 2 * quarter + k / 16]));
           multiply(sub, Lanes::from_i8(_mm_sub_epi8(codes[quarter], bias))).store(out + 32 * quarter + k);
         }
       }
@@ -164,7 +175,8 @@ void decode_q6_k(const std::byte* in, Out* out, int64_t blocks) {
 
 // 64 weights of NF4.
 template <class Lanes, class Out>
-__attribute__((always_inline)) inline void decode_nf4_block(const uint8_t* codes, const Lanes& absmax, const typename Lanes::Table& table, Out* out) {
+__attribute__((always_inline)) inline void decode_nf4_block(const uint8_t* codes, const Lanes& absmax,
+                                                            const typename Lanes::Table& table, Out* out) {
   for (int k = 0; k < 32; k += 16) {
     const __m128i pairs = bytes16(codes + k), low = low_nibbles(pairs), high = high_nibbles(pairs);
     multiply(Lanes::lookup(table, _mm_unpacklo_epi8(low, high)), absmax).store(out + 2 * k);
@@ -172,24 +184,25 @@ __attribute__((always_inline)) inline void decode_nf4_block(const uint8_t* codes
   }
 }
 
-template <class Lanes, class Out>
-void decode_nf4(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_nf4(const std::byte* in, Out* out, int64_t blocks) {
   const auto* block = reinterpret_cast<const Nf4Block*>(in);
   const auto table = Lanes::table(kNf4Values);
-  for (int64_t b = 0; b < blocks; ++b, ++block, out += 64) decode_nf4_block(block->codes, Lanes::set1(float_at(block->absmax)), table, out);
+  for (int64_t b = 0; b < blocks; ++b, ++block, out += 64)
+    decode_nf4_block(block->codes, Lanes::set1(float_at(block->absmax)), table, out);
 }
 
 template <class Lanes, class Out>
 void decode_nf4_apart(const uint8_t* codes, const float* maxima, Out* out, int64_t blocks) {
   const auto table = Lanes::table(kNf4Values);
-  for (int64_t b = 0; b < blocks; ++b, codes += 32, out += 64) decode_nf4_block(codes, Lanes::set1(maxima[b]), table, out);
+  for (int64_t b = 0; b < blocks; ++b, codes += 32, out += 64)
+    decode_nf4_block(codes, Lanes::set1(maxima[b]), table, out);
 }
 
-template <class Lanes, class Out>
-void decode_int8_row(const std::byte* in, Out* out, int64_t blocks) {
+template <class Lanes, class Out> void decode_int8_row(const std::byte* in, Out* out, int64_t blocks) {
   const auto* row = reinterpret_cast<const uint8_t*>(in);
   const Lanes scale = Lanes::set1(float_at(row));
-  for (int64_t i = 0; i < blocks * kInt8RowElements; i += 16) multiply(Lanes::from_i8(bytes16(row + kInt8RowHeader + i)), scale).store(out + i);
+  for (int64_t i = 0; i < blocks * kInt8RowElements; i += 16)
+    multiply(Lanes::from_i8(bytes16(row + kInt8RowHeader + i)), scale).store(out + i);
 }
 
 // Dense types: whole sixteens, then the rest through a small buffer.
@@ -206,8 +219,8 @@ void decode_dense(const std::byte* in, Out* out, int64_t count) {
   __builtin_memcpy(out + i, decoded, static_cast<size_t>(count - i) * sizeof(Out));
 }
 
-template <class Lanes, class Out>
-auto decoder_of(WeightType type) -> void (*)(const std::byte*, Out*, int64_t) {
+template <class Lanes, class Out> auto decoder_of(WeightType type)
+    -> void (*)(const std::byte*, Out*, int64_t) {
   switch (type) {
     case WeightType::f32: return decode_dense<Lanes, Out, 4, Lanes::load>;
     case WeightType::f16: return decode_dense<Lanes, Out, 2, Lanes::from_half>;

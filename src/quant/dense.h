@@ -13,7 +13,9 @@ HOST_DEVICE inline float f8_e4m3_to_float(uint8_t bits) {
   return float_from_bits(sign | bits_of(static_cast<float>(mantissa) * 0x1p-9f));
 }
 // E5M2 is the upper byte of an IEEE half.
-HOST_DEVICE inline float f8_e5m2_to_float(uint8_t bits) { return half_to_float(static_cast<uint16_t>(bits << 8)); }
+HOST_DEVICE inline float f8_e5m2_to_float(uint8_t bits) {
+  return half_to_float(static_cast<uint16_t>(bits << 8));
+}
 // A power of two, 2^(bits - 127); 255 is NaN.
 HOST_DEVICE inline float f8_e8m0_to_float(uint8_t bits) {
   if (bits == 255) return float_from_bits(0x7FC00000u);

@@ -11,16 +11,19 @@ namespace {
 
 struct Map {
   std::array<float, 256> values{};
-  std::array<float, 256> midpoints{};   // midpoints[i] lies between values[i] and values[i + 1]; the last is infinity
-  // By the upper 16 bits of a float: the code of the least float of that cell. No cell holds two midpoints: the map's
-  // finest step near 1, 0.9 / 128, is wider than a cell there, 1 / 256, so one comparison finishes the search.
+  std::array<float, 256>
+      midpoints{};  // midpoints[i] lies between values[i] and values[i + 1]; the last is infinity
+  // By the upper 16 bits of a float: the code of the least float of that cell. No cell holds two midpoints:
+  // the map's finest step near 1, 0.9 / 128, is wider than a cell there, 1 / 256, so one comparison finishes
+  // the search.
   std::array<uint8_t, 65536> first_codes{};
 };
 
 // Midpoints below x, by search.
 uint8_t searched_code(const Map& map, float x) {
   int below = 0;
-  for (int step = 128; step > 0; step /= 2) below += map.midpoints[static_cast<size_t>(below + step - 1)] < x ? step : 0;
+  for (int step = 128; step > 0; step /= 2)
+    below += map.midpoints[static_cast<size_t>(below + step - 1)] < x ? step : 0;
   return static_cast<uint8_t>(below);
 }
 
@@ -29,11 +32,13 @@ std::vector<float> decade(int points) {
   const float step = (1.0f - 0.1f) / static_cast<float>(points - 1);
   std::vector<float> spaced(static_cast<size_t>(points));
   for (int i = 0; i < points; ++i)
-    spaced[static_cast<size_t>(i)] = i < points / 2 ? 0.1f + step * static_cast<float>(i) : 1.0f - step * static_cast<float>(points - 1 - i);
+    spaced[static_cast<size_t>(i)] = i < points / 2 ? 0.1f + step * static_cast<float>(i)
+                                                    : 1.0f - step * static_cast<float>(points - 1 - i);
   return spaced;
 }
 
-// Decade i (1e-6 .. 1) is cut into 2^i parts (2^(i+1) without a sign), each represented by its middle; 0 and 1 are added.
+// Decade i (1e-6 .. 1) is cut into 2^i parts (2^(i+1) without a sign), each represented by its middle; 0 and
+// 1 are added.
 Map make_map(Dynamic8 kind) {
   std::vector<float> values = {0.0f, 1.0f};
   for (int i = 0; i < 7; ++i) {
@@ -51,7 +56,8 @@ Map make_map(Dynamic8 kind) {
   for (size_t i = 0; i < 255; ++i) map.midpoints[i] = (map.values[i] + map.values[i + 1]) * 0.5f;
   map.midpoints[255] = INFINITY;
   for (uint32_t cell = 0; cell < 65536; ++cell)
-    map.first_codes[cell] = searched_code(map, std::bit_cast<float>(cell << 16 | (cell >= 0x8000u ? 0xFFFFu : 0u)));
+    map.first_codes[cell] =
+        searched_code(map, std::bit_cast<float>(cell << 16 | (cell >= 0x8000u ? 0xFFFFu : 0u)));
   return map;
 }
 
@@ -75,10 +81,12 @@ void dynamic8_quantize(Dynamic8 map, const float* in, int64_t count, uint8_t* co
   const Map& values = map_of(map);
   for (int64_t begin = 0; begin < count; begin += kDynamic8Block) {
     const int64_t size = std::min(count - begin, kDynamic8Block);
-    float block[kDynamic8Block] = {}, lanes[8] = {};   // passes over a padded copy, so that the compiler uses vectors
+    float block[kDynamic8Block] = {},
+          lanes[8] = {};  // passes over a padded copy, so that the compiler uses vectors
     std::copy(in + begin, in + begin + size, block);
     for (int64_t i = 0; i < kDynamic8Block; i += 8)
-      for (int64_t k = 0; k < 8; ++k) lanes[k] = std::fabs(block[i + k]) > lanes[k] ? std::fabs(block[i + k]) : lanes[k];
+      for (int64_t k = 0; k < 8; ++k)
+        lanes[k] = std::fabs(block[i + k]) > lanes[k] ? std::fabs(block[i + k]) : lanes[k];
     const float largest = *std::max_element(lanes, lanes + 8);
     *absmax++ = largest;
     const float divisor = largest > 0.0f ? largest : 1.0f;

@@ -12,7 +12,8 @@ void int8_row_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t
     for (int64_t i = 0; i < columns; ++i) absmax = std::max(absmax, std::fabs(in[i]));
     const float inverse = absmax > 0.0f ? 127.0f / absmax : 0.0f;
     store_float(row, absmax / 127.0f);
-    for (int64_t i = 0; i < columns; ++i) row[kInt8RowHeader + i] = static_cast<uint8_t>(clamp_int(nearest_int(in[i] * inverse), -127, 127));
+    for (int64_t i = 0; i < columns; ++i)
+      row[kInt8RowHeader + i] = static_cast<uint8_t>(clamp_int(nearest_int(in[i] * inverse), -127, 127));
   }
 }
 

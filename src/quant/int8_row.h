@@ -1,5 +1,6 @@
-// int8_row: one float scale and then one signed byte a weight, a row at a time (absmax quantization of LLM.int8(),
-// arXiv:2208.07339, section 2, without outlier columns). One scale a row lets a backward product fold it into dY.
+// int8_row: one float scale and then one signed byte a weight, a row at a time (absmax quantization of
+// LLM.int8(), arXiv:2208.07339, section 2, without outlier columns). One scale a row lets a backward product
+// fold it into dY.
 #pragma once
 #include "quant/block_bytes.h"
 

@@ -8,11 +8,12 @@
 namespace retort {
 namespace {
 
-// Q4_K and Q5_K differ in the number of codes and in the search grid only. Fills scale, minimum, scales and 256 codes.
-template <class Block>
-void encode_affine(const float* x, const AffineSearch& how, const ScaleSearch& search, Block& block, uint8_t* codes) {
+// Q4_K and Q5_K differ in the number of codes and in the search grid only. Fills scale, minimum, scales and
+// 256 codes.
+template <class Block> void encode_affine(const float* x, const AffineSearch& how, const ScaleSearch& search,
+                                          Block& block, uint8_t* codes) {
   float weights[256], sums_of_squares[8] = {};
-  for (int i = 0; i < 32; ++i)   // the eight sums side by side, each in element order
+  for (int i = 0; i < 32; ++i)  // the eight sums side by side, each in element order
     for (int j = 0; j < 8; ++j) sums_of_squares[j] += x[32 * j + i] * x[32 * j + i];
   for (int j = 0; j < 8; ++j) {
     const float rms = std::sqrt(sums_of_squares[j] / 32);
@@ -30,7 +31,8 @@ void encode_affine(const float* x, const AffineSearch& how, const ScaleSearch& s
   std::memset(block.scales, 0, sizeof block.scales);
   for (int j = 0; j < 8; ++j) {
     const int scale = std::min<int>(63, static_cast<uint8_t>(nearest_int(inverse_scale * fits[j].scale)));
-    const int minimum = std::min<int>(63, static_cast<uint8_t>(nearest_int(inverse_minimum * fits[j].minimum)));
+    const int minimum =
+        std::min<int>(63, static_cast<uint8_t>(nearest_int(inverse_minimum * fits[j].minimum)));
     if (j < 4) {
       block.scales[j] = static_cast<uint8_t>(scale);
       block.scales[j + 4] = static_cast<uint8_t>(minimum);
@@ -42,11 +44,12 @@ void encode_affine(const float* x, const AffineSearch& how, const ScaleSearch& s
   }
   store_half(block.scale, largest_scale / 63.0f);
   store_half(block.minimum, largest_minimum / 63.0f);
-  for (int j = 0; j < 8; ++j) {   // once more, with the scales as stored
+  for (int j = 0; j < 8; ++j) {  // once more, with the scales as stored
     const float scale = load_half(block.scale) * static_cast<float>(k_sub_scale(block.scales, j));
     if (scale == 0.0f) continue;
     const float minimum = load_half(block.minimum) * static_cast<float>(k_sub_minimum(block.scales, j));
-    for (int i = 32 * j; i < 32 * j + 32; ++i) codes[i] = static_cast<uint8_t>(clamp_int(nearest_int((x[i] + minimum) / scale), 0, how.top));
+    for (int i = 32 * j; i < 32 * j + 32; ++i)
+      codes[i] = static_cast<uint8_t>(clamp_int(nearest_int((x[i] + minimum) / scale), 0, how.top));
   }
 }
 
@@ -54,7 +57,8 @@ void encode_affine(const float* x, const AffineSearch& how, const ScaleSearch& s
 void pack_two_bits(const uint8_t* q, uint8_t* codes) {
   for (int half = 0; half < 256; half += 128)
     for (int l = 0; l < 32; ++l)
-      codes[half / 4 + l] = static_cast<uint8_t>(q[half + l] | q[half + l + 32] << 2 | q[half + l + 64] << 4 | q[half + l + 96] << 6);
+      codes[half / 4 + l] = static_cast<uint8_t>(q[half + l] | q[half + l + 32] << 2 | q[half + l + 64] << 4 |
+                                                 q[half + l + 96] << 6);
 }
 
 }  // namespace
@@ -83,7 +87,8 @@ void q2_k_encode(const float* x, Q2_KBlock& block, const ScaleSearch& search) {
     const float scale = load_half(block.scale) * static_cast<float>(block.scales[j] & 15);
     if (scale == 0.0f) continue;
     const float minimum = load_half(block.minimum) * static_cast<float>(block.scales[j] >> 4);
-    for (int i = 16 * j; i < 16 * j + 16; ++i) codes[i] = static_cast<uint8_t>(clamp_int(nearest_int((x[i] + minimum) / scale), 0, 3));
+    for (int i = 16 * j; i < 16 * j + 16; ++i)
+      codes[i] = static_cast<uint8_t>(clamp_int(nearest_int((x[i] + minimum) / scale), 0, 3));
   }
   pack_two_bits(codes, block.codes);
 }
@@ -106,7 +111,8 @@ void q3_k_encode(const float* x, Q3_KBlock& block) {
   for (int j = 0; j < 16; ++j) {
     const float scale = load_half(block.scale) * static_cast<float>(q3_k_sub_scale(block.scales, j));
     if (scale == 0.0f) continue;
-    for (int i = 16 * j; i < 16 * j + 16; ++i) codes[i] = static_cast<int8_t>(clamp_int(nearest_int(x[i] / scale), -4, 3) + 4);
+    for (int i = 16 * j; i < 16 * j + 16; ++i)
+      codes[i] = static_cast<int8_t>(clamp_int(nearest_int(x[i] / scale), -4, 3) + 4);
   }
   uint8_t low[256];
   for (int i = 0; i < 256; ++i) {
@@ -129,7 +135,8 @@ void q5_k_encode(const float* x, Q5_KBlock& block, const ScaleSearch& search) {
   uint8_t codes[256];
   encode_affine(x, {32, 31, -0.5f, 0.1f, 15, SearchError::squared}, search, block, codes);
   std::memset(block.high, 0, sizeof block.high);
-  for (int i = 0; i < 256; ++i) block.high[i % 32] = static_cast<uint8_t>(block.high[i % 32] | (codes[i] >> 4) << (i / 32));
+  for (int i = 0; i < 256; ++i)
+    block.high[i % 32] = static_cast<uint8_t>(block.high[i % 32] | (codes[i] >> 4) << (i / 32));
   for (int i = 0; i < 128; ++i) {
     const int first = i / 32 * 64 + i % 32;
     block.codes[i] = static_cast<uint8_t>((codes[first] & 15) | (codes[first + 32] & 15) << 4);
@@ -145,11 +152,13 @@ void q6_k_encode(const float* x, Q6_KBlock& block, const ScaleSearch& search) {
   if (std::fabs(largest) < 1e-15f) return;
   const float inverse = -128.0f / largest;
   store_half(block.scale, 1 / inverse);
-  for (int j = 0; j < 16; ++j) block.scales[j] = static_cast<int8_t>(std::min(127, nearest_int(inverse * scales[j])));
+  for (int j = 0; j < 16; ++j)
+    block.scales[j] = static_cast<int8_t>(std::min(127, nearest_int(inverse * scales[j])));
   for (int j = 0; j < 16; ++j) {
     const float scale = load_half(block.scale) * static_cast<float>(block.scales[j]);
     if (scale == 0.0f) continue;
-    for (int i = 16 * j; i < 16 * j + 16; ++i) codes[i] = static_cast<int8_t>(clamp_int(nearest_int(x[i] / scale), -32, 31) + 32);
+    for (int i = 16 * j; i < 16 * j + 16; ++i)
+      codes[i] = static_cast<int8_t>(clamp_int(nearest_int(x[i] / scale), -32, 31) + 32);
   }
   for (int i = 0; i < 256; ++i) {
     const int half = i / 128, e = i % 128;

@@ -22,7 +22,8 @@ struct OneLane {
   static int get(I lanes, int) { return lanes; }
 };
 
-constexpr ScaleSearch kScalarSearch = {search_affine<OneLane>, search_with_sign<OneLane>, search_iq4<OneLane>};
+constexpr ScaleSearch kScalarSearch = {search_affine<OneLane>, search_with_sign<OneLane>,
+                                       search_iq4<OneLane>};
 
 }  // namespace
 
@@ -47,7 +48,7 @@ float descend_to_scale(const float* x, int half, int8_t* codes) {
   bool changed = true;
   for (int round = 0; round < 5 && changed; ++round) {
     changed = false;
-    for (int i = 0; i < count; ++i) {   // the best code of element i with all others fixed
+    for (int i = 0; i < count; ++i) {  // the best code of element i with all others fixed
       const float weight = x[i] * x[i];
       const auto old_q = static_cast<float>(codes[i]);
       float others_qx = sum_qx - weight * x[i] * old_q;

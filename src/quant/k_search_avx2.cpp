@@ -5,7 +5,7 @@
 namespace retort {
 namespace {
 
-struct EightLanes {   // GCC's vectors: arithmetic, comparisons and ?: work lane by lane
+struct EightLanes {  // GCC's vectors: arithmetic, comparisons and ?: work lane by lane
   using F = float __attribute__((vector_size(32)));
   using I = int32_t __attribute__((vector_size(32)));
   static constexpr int n = 8;
@@ -21,6 +21,7 @@ struct EightLanes {   // GCC's vectors: arithmetic, comparisons and ?: work lane
 }  // namespace
 
 extern const ScaleSearch kAvx2Search;
-const ScaleSearch kAvx2Search = {search_affine<EightLanes>, search_with_sign<EightLanes>, search_iq4<EightLanes>};
+const ScaleSearch kAvx2Search = {search_affine<EightLanes>, search_with_sign<EightLanes>,
+                                 search_iq4<EightLanes>};
 
 }  // namespace retort

@@ -1,26 +1,25 @@
-// The searches of k_search.h, written once for any number of groups side by side. `L` gives float and int lanes (F, I),
-// their number n, to_float, any (of a comparison), put and get. Internal linkage: see paths.h.
+// The searches of k_search.h, written once for any number of groups side by side. `L` gives float and int
+// lanes (F, I), their number n, to_float, any (of a comparison), put and get. Internal linkage: see paths.h.
 #pragma once
 #include "quant/k_search.h"
 
 namespace retort {
 namespace {
 
-constexpr float kSmallestGroup = 1e-15f;   // groups below count as all zero
+constexpr float kSmallestGroup = 1e-15f;  // groups below count as all zero
 constexpr float kIq4Levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 // As nearest_int of block_bytes.h.
-template <class L>
-typename L::I nearest(typename L::F value) {
+template <class L> typename L::I nearest(typename L::F value) {
   return (__builtin_bit_cast(typename L::I, value + 12582912.0f) & 0x007FFFFF) - 0x00400000;
 }
-template <class L>
-typename L::I clamped(typename L::I value, int low, int high) {
+template <class L> typename L::I clamped(typename L::I value, int low, int high) {
   const typename L::I floor = value < low ? L::all(low) : value;
   return floor > high ? L::all(high) : floor;
 }
-template <class L>
-typename L::F magnitude(typename L::F value) { return __builtin_bit_cast(typename L::F, __builtin_bit_cast(typename L::I, value) & 0x7FFFFFFF); }
+template <class L> typename L::F magnitude(typename L::F value) {
+  return __builtin_bit_cast(typename L::F, __builtin_bit_cast(typename L::I, value) & 0x7FFFFFFF);
+}
 
 // Element i of each of the groups from `group` on; groups past the end repeat the last.
 template <class L>
@@ -31,13 +30,15 @@ void gather_groups(const float* x, int group, int groups, int count, typename L:
   }
 }
 
-template <class L>
-void search_affine(const float* x_in, const float* weights_in, int groups, const AffineSearch& search, ScaleAndMinimum* fits, uint8_t* codes) {
+template <class L> void search_affine(const float* x_in, const float* weights_in, int groups,
+                                      const AffineSearch& search, ScaleAndMinimum* fits, uint8_t* codes) {
   using F = typename L::F;
   using I = typename L::I;
   const int count = search.count, top = search.top;
   const auto levels = static_cast<float>(top);
-  const auto deviation = [&](F difference) { return search.error == SearchError::absolute ? magnitude<L>(difference) : difference * difference; };
+  const auto deviation = [&](F difference) {
+    return search.error == SearchError::absolute ? magnitude<L>(difference) : difference * difference;
+  };
   F x[32], weights[32];
   I best[32], trial[32];
   for (int group = 0; group < groups; group += L::n) {
@@ -60,7 +61,8 @@ void search_affine(const float* x_in, const float* weights_in, int groups, const
       best_error += weights[i] * deviation(scale * L::to_float(best[i]) + low - x[i]);
     }
     for (int t = 0; t <= search.last; ++t) {
-      inverse = (search.first + search.step * static_cast<float>(t) + levels) / (high - low);   // `low` is the best one so far
+      inverse = (search.first + search.step * static_cast<float>(t) + levels) /
+                (high - low);  // `low` is the best one so far
       F sum_q{}, sum_qq{}, sum_qx{};
       for (int i = 0; i < count; ++i) {
         trial[i] = clamped<L>(nearest<L>(inverse * (x[i] - low)), 0, top);
@@ -75,7 +77,8 @@ void search_affine(const float* x_in, const float* weights_in, int groups, const
       const F trial_low = above_zero ? F{} : free_low;
       const F trial_scale = above_zero ? sum_qx / sum_qq : (sum_w * sum_qx - sum_wx * sum_q) / determinant;
       F trial_error{};
-      for (int i = 0; i < count; ++i) trial_error += weights[i] * deviation(trial_scale * L::to_float(trial[i]) + trial_low - x[i]);
+      for (int i = 0; i < count; ++i)
+        trial_error += weights[i] * deviation(trial_scale * L::to_float(trial[i]) + trial_low - x[i]);
       const auto better = (determinant > 0.0f) & (trial_error < best_error);
       if (!L::any(better)) continue;
       for (int i = 0; i < count; ++i) best[i] = better ? trial[i] : best[i];
@@ -89,14 +92,14 @@ void search_affine(const float* x_in, const float* weights_in, int groups, const
     for (int lane = 0; lane < L::n && group + lane < groups; ++lane) {
       fits[group + lane].scale = L::get(scale, lane);
       fits[group + lane].minimum = L::get(minimum, lane);
-      for (int i = 0; i < count; ++i) codes[(group + lane) * count + i] = static_cast<uint8_t>(L::get(best[i], lane));
+      for (int i = 0; i < count; ++i)
+        codes[(group + lane) * count + i] = static_cast<uint8_t>(L::get(best[i], lane));
     }
   }
 }
 
 // The element of largest magnitude of each group.
-template <class L>
-typename L::F extremes(const typename L::F* x, int count) {
+template <class L> typename L::F extremes(const typename L::F* x, int count) {
   typename L::F largest{}, value{};
   for (int i = 0; i < count; ++i) {
     const auto larger = magnitude<L>(x[i]) > largest;
@@ -119,7 +122,8 @@ void search_with_sign(const float* x_in, int groups, int half, float* scales, in
     const auto fit = [&](F inverse) {
       sum_qx = sum_qq = F{};
       for (int i = 0; i < count; ++i) {
-        const F q = L::to_float(clamped<L>(nearest<L>(inverse * x[i]), -half, half - 1)), weight = x[i] * x[i];
+        const F q = L::to_float(clamped<L>(nearest<L>(inverse * x[i]), -half, half - 1)),
+                weight = x[i] * x[i];
         sum_qx += weight * x[i] * q;
         sum_qq += weight * q * q;
       }
@@ -152,8 +156,7 @@ void search_with_sign(const float* x_in, int groups, int half, float* scales, in
 }
 
 // The nearest of the 16 levels; halfway goes up.
-template <class L>
-typename L::F nearest_iq4_level(typename L::F x) {
+template <class L> typename L::F nearest_iq4_level(typename L::F x) {
   typename L::F below = L::all(kIq4Levels[0]), above = L::all(kIq4Levels[1]);
   for (int k = 1; k < 16; ++k) {
     const auto reached = x >= kIq4Levels[k];
@@ -163,8 +166,7 @@ typename L::F nearest_iq4_level(typename L::F x) {
   return x - below < above - x ? below : above;
 }
 
-template <class L>
-void search_iq4(const float* x_in, int groups, float* scales) {
+template <class L> void search_iq4(const float* x_in, int groups, float* scales) {
   using F = typename L::F;
   constexpr int count = 32;
   F x[count];
@@ -190,7 +192,8 @@ void search_iq4(const float* x_in, int groups, float* scales) {
       best = better ? scale * sum_qx : best;
     }
     scale = magnitude<L>(peak) < kSmallestGroup ? F{} : scale;
-    for (int lane = 0; lane < L::n && group + lane < groups; ++lane) scales[group + lane] = L::get(scale, lane);
+    for (int lane = 0; lane < L::n && group + lane < groups; ++lane)
+      scales[group + lane] = L::get(scale, lane);
   }
 }
 

@@ -19,7 +19,8 @@ float largest_magnitude(const float* x) {
 // As bitsandbytes, codes are chosen with the exact absmax also where the stored one is rounded.
 void encode_codes(const float* x, float absmax, uint8_t* codes) {
   const float inverse = absmax > 0.0f ? 1.0f / absmax : 0.0f;
-  for (int i = 0; i < kNf4Elements; i += 2) codes[i / 2] = static_cast<uint8_t>(nf4_code(x[i] * inverse) | nf4_code(x[i + 1] * inverse) << 4);
+  for (int i = 0; i < kNf4Elements; i += 2)
+    codes[i / 2] = static_cast<uint8_t>(nf4_code(x[i] * inverse) | nf4_code(x[i + 1] * inverse) << 4);
 }
 
 }  // namespace
@@ -53,7 +54,9 @@ void nf4_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t colu
   }
 }
 
-void nf4_decode(const std::byte* in, float* out, int64_t blocks) { decode_blocks<Nf4Block, kNf4Elements, nf4_dequantize>(in, out, blocks); }
+void nf4_decode(const std::byte* in, float* out, int64_t blocks) {
+  decode_blocks<Nf4Block, kNf4Elements, nf4_dequantize>(in, out, blocks);
+}
 
 void nf4_dq_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t columns, Nf4Encode encode) {
   const int64_t blocks = columns / kNf4Elements;
@@ -72,13 +75,15 @@ void nf4_dq_encode_rows(const float* in, std::byte* out, int64_t rows, int64_t c
     store_float(row, mean);
     store_float(row + 4, scale);
     for (int64_t b = 0; b < blocks; ++b)
-      row[kNf4DqHeader + b] = dynamic8_code(Dynamic8::with_sign, scale > 0.0f ? maxima[static_cast<size_t>(b)] / scale : 0.0f);
+      row[kNf4DqHeader + b] =
+          dynamic8_code(Dynamic8::with_sign, scale > 0.0f ? maxima[static_cast<size_t>(b)] / scale : 0.0f);
   }
 }
 
 void nf4_dq_maxima(const std::byte* row, float* maxima, int64_t blocks) {
   const float* dynamic = dynamic8_values(Dynamic8::with_sign).data();
-  for (int64_t b = 0; b < blocks; ++b) maxima[b] = nf4_dq_absmax(reinterpret_cast<const uint8_t*>(row), b, dynamic);
+  for (int64_t b = 0; b < blocks; ++b)
+    maxima[b] = nf4_dq_absmax(reinterpret_cast<const uint8_t*>(row), b, dynamic);
 }
 
 void nf4_dq_decode_row(const std::byte* in, float* out, int64_t blocks) {

@@ -24,10 +24,12 @@ std::span<const QuantPath* const> paths_on_this_machine() {
   static const auto paths = [] {
     std::vector<const QuantPath*> found;
 #if defined(__x86_64__)
-    __builtin_cpu_init();   // checks the operating system's support of the wide registers, too
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") && has_f16c();
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
+    __builtin_cpu_init();  // checks the operating system's support of the wide registers, too
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("bmi2") && has_f16c();
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni") &&
                         __builtin_cpu_supports("avx512bf16");
     if (avx512) found.push_back(&kAvx512Path);
     if (avx2) found.push_back(&kAvx2Path);

@@ -1,7 +1,8 @@
-// Faster versions of the scalar definitions for one instruction set each. Whatever the path, results are the same bits
-// (NaN payloads aside). A machine uses the first path of paths_on_this_machine() that has what is asked for, and else the
-// scalar definition. The files behind this header are compiled for instructions that the machine may lack: nothing in them
-// may be an inline function that other files share, or the linker could choose the wrong copy.
+// Faster versions of the scalar definitions for one instruction set each. Whatever the path, results are the
+// same bits (NaN payloads aside). A machine uses the first path of paths_on_this_machine() that has what is
+// asked for, and else the scalar definition. The files behind this header are compiled for instructions that
+// the machine may lack: nothing in them may be an inline function that other files share, or the linker could
+// choose the wrong copy.
 #pragma once
 #include "quant/k_search.h"
 #include "quant/types.h"
@@ -15,8 +16,9 @@ using DecodeToFloat = void (*)(const std::byte* in, float* out, int64_t blocks);
 using DecodeToBf16 = void (*)(const std::byte* in, uint16_t* out, int64_t blocks);
 
 struct QuantPath {
-  std::string_view name;                          // "avx512", "avx2"
-  // Null for types without a faster version. As TypeInfo::dequantize; nf4_dq is decoded through nf4_to_* below.
+  std::string_view name;  // "avx512", "avx2"
+  // Null for types without a faster version. As TypeInfo::dequantize; nf4_dq is decoded through nf4_to_*
+  // below.
   DecodeToFloat (*decoder)(WeightType type);
   DecodeToBf16 (*bf16_decoder)(WeightType type);
   // 32 bytes of NF4 codes a block, and the blocks' maxima apart.
@@ -24,7 +26,7 @@ struct QuantPath {
   void (*nf4_to_bf16)(const uint8_t* codes, const float* maxima, uint16_t* out, int64_t blocks);
   // Blocks of 64 floats to their maxima and codes; block b's codes go to codes + b * stride.
   void (*nf4_encode)(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks);
-  const ScaleSearch* search;   // of the K types and IQ4_NL
+  const ScaleSearch* search;  // of the K types and IQ4_NL
 };
 
 // Fastest first, by CPUID; empty where only the scalar definitions run.

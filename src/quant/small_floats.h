@@ -1,24 +1,39 @@
-// GGUF's one-bit, two-bit and ternary types (Q1_0, Q2_0, TQ1_0, TQ2_0) and its 4-bit floats (MXFP4, NVFP4). Read only.
+// GGUF's one-bit, two-bit and ternary types (Q1_0, Q2_0, TQ1_0, TQ2_0) and its 4-bit floats (MXFP4, NVFP4).
+// Read only.
 #pragma once
 #include "quant/block_bytes.h"
 
 namespace retort {
 
-struct Tq1_0Block { uint8_t fives[48], fours[4], scale[2]; };   // five or four base-3 digits a byte
-struct Tq2_0Block { uint8_t codes[64], scale[2]; };
-struct Q1_0Block { uint8_t scale[2], bits[16]; };               // 128 elements: +scale or -scale
-struct Q2_0Block { uint8_t scale[2], codes[16]; };              // 64 elements: scale * (q - 1)
-struct Mxfp4Block { uint8_t exponent, codes[16]; };             // 32 elements
-struct Nvfp4Block { uint8_t scales[4], codes[32]; };            // 64 elements: an unsigned E4M3 scale for 16
+struct Tq1_0Block {
+  uint8_t fives[48], fours[4], scale[2];
+};  // five or four base-3 digits a byte
+struct Tq2_0Block {
+  uint8_t codes[64], scale[2];
+};
+struct Q1_0Block {
+  uint8_t scale[2], bits[16];
+};  // 128 elements: +scale or -scale
+struct Q2_0Block {
+  uint8_t scale[2], codes[16];
+};  // 64 elements: scale * (q - 1)
+struct Mxfp4Block {
+  uint8_t exponent, codes[16];
+};  // 32 elements
+struct Nvfp4Block {
+  uint8_t scales[4], codes[32];
+};  // 64 elements: an unsigned E4M3 scale for 16
 static_assert(sizeof(Q1_0Block) == 18 && sizeof(Q2_0Block) == 18 && sizeof(Nvfp4Block) == 36);
 static_assert(sizeof(Tq1_0Block) == 54 && sizeof(Tq2_0Block) == 66 && sizeof(Mxfp4Block) == 17);
 
-// A byte holds digits as a fraction of 256, rounded up: digit n is the integer part of 3 * frac(byte * 3^n / 256).
+// A byte holds digits as a fraction of 256, rounded up: digit n is the integer part of 3 * frac(byte * 3^n /
+// 256).
 HOST_DEVICE inline int ternary_digit(uint8_t byte, int n) {
   constexpr uint8_t powers[5] = {1, 3, 9, 27, 81};
   return static_cast<uint8_t>(byte * powers[n]) * 3 >> 8;
 }
-// Elements 0..159: bytes 0..31, digit by digit; 160..239: bytes 32..47; 240..255: the four bytes of four digits.
+// Elements 0..159: bytes 0..31, digit by digit; 160..239: bytes 32..47; 240..255: the four bytes of four
+// digits.
 HOST_DEVICE inline float tq1_0_value(const Tq1_0Block& block, int i) {
   int digit = 0;
   if (i < 160) digit = ternary_digit(block.fives[i % 32], i / 32);
@@ -27,7 +42,8 @@ HOST_DEVICE inline float tq1_0_value(const Tq1_0Block& block, int i) {
   return static_cast<float>(digit - 1) * load_half(block.scale);
 }
 HOST_DEVICE inline float tq2_0_value(const Tq2_0Block& block, int i) {
-  return static_cast<float>((block.codes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) - 1) * load_half(block.scale);
+  return static_cast<float>((block.codes[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) - 1) *
+         load_half(block.scale);
 }
 HOST_DEVICE inline float q1_0_value(const Q1_0Block& block, int i) {
   const float scale = load_half(block.scale);

@@ -16,13 +16,18 @@ class KeyLister : public SpecVisitor {
   std::vector<Key> keys;
 
  protected:
-  void on_field(const std::string& name, Field field, const Rule& rule, const std::string& documentation) override {
-    Key key{.path = path(name), .required = rule.required, .expected = expected(field, rule), .documentation = documentation};
+  void on_field(const std::string& name, Field field, const Rule& rule,
+                const std::string& documentation) override {
+    Key key{.path = path(name),
+            .required = rule.required,
+            .expected = expected(field, rule),
+            .documentation = documentation};
     if (!rule.required) key.standard = yaml_value(field);
     keys.push_back(key);
   }
   bool enter_section(const std::string& name, bool always, bool, const std::string& documentation) override {
-    keys.push_back({.path = path(name), .section = true, .optional = !always, .documentation = documentation});
+    keys.push_back(
+        {.path = path(name), .section = true, .optional = !always, .documentation = documentation});
     prefixes_.push_back(path(name) + ".");
     return true;
   }
@@ -37,7 +42,9 @@ class KeyLister : public SpecVisitor {
   void leave_item() override {}
 
  private:
-  std::string path(const std::string& name) const { return (prefixes_.empty() ? "" : prefixes_.back()) + name; }
+  std::string path(const std::string& name) const {
+    return (prefixes_.empty() ? "" : prefixes_.back()) + name;
+  }
   std::vector<std::string> prefixes_;
 };
 
@@ -51,9 +58,12 @@ struct ValueSchema {
     if constexpr (std::is_same_v<T, int64_t>) schema["type"] = "integer";
     if constexpr (std::is_same_v<T, double>) schema["type"] = "number";
     if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
-      const auto bound = [](double value) { return value == std::floor(value) ? OrderedJson(static_cast<int64_t>(value)) : OrderedJson(value); };
+      const auto bound = [](double value) {
+        return value == std::floor(value) ? OrderedJson(static_cast<int64_t>(value)) : OrderedJson(value);
+      };
       if (std::isfinite(rule.low)) schema[rule.low_open ? "exclusiveMinimum" : "minimum"] = bound(rule.low);
-      if (std::isfinite(rule.high)) schema[rule.high_open ? "exclusiveMaximum" : "maximum"] = bound(rule.high);
+      if (std::isfinite(rule.high))
+        schema[rule.high_open ? "exclusiveMaximum" : "maximum"] = bound(rule.high);
     }
     if constexpr (std::is_same_v<T, std::string>) {
       schema["type"] = "string";
@@ -88,7 +98,8 @@ class SchemaWriter : public SpecVisitor {
   OrderedJson finish() { return close(); }
 
  protected:
-  void on_field(const std::string& name, Field field, const Rule& rule, const std::string& documentation) override {
+  void on_field(const std::string& name, Field field, const Rule& rule,
+                const std::string& documentation) override {
     auto schema = std::visit(ValueSchema{rule}, field);
     schema["description"] = documentation;
     levels_.back()["properties"][name] = std::move(schema);
@@ -101,7 +112,8 @@ class SchemaWriter : public SpecVisitor {
   }
   void leave_section() override {
     auto schema = close();
-    if (schema.contains("required") && names_.back().always) levels_.back()["required"].push_back(names_.back().name);
+    if (schema.contains("required") && names_.back().always)
+      levels_.back()["required"].push_back(names_.back().name);
     if (!names_.back().always) schema["type"] = {"object", "null"};
     place(std::move(schema));
   }
@@ -118,7 +130,10 @@ class SchemaWriter : public SpecVisitor {
     std::string name, documentation;
     bool always;
   };
-  void open() { levels_.push_back({{"type", "object"}, {"additionalProperties", false}, {"properties", OrderedJson::object()}}); }
+  void open() {
+    levels_.push_back(
+        {{"type", "object"}, {"additionalProperties", false}, {"properties", OrderedJson::object()}});
+  }
   OrderedJson close() {
     auto schema = std::move(levels_.back());
     levels_.pop_back();
@@ -181,22 +196,28 @@ std::string explain(const std::string& key) {
   // data.sources[0].path, data.sources.0.path and data.sources[].path are the same key.
   std::string path;
   for (size_t i = 0; i < key.size(); ++i) {
-    const bool index = (key[i] == '[' || key[i] == '.') && i + 1 < key.size() && (std::isdigit(static_cast<unsigned char>(key[i + 1])) || key[i + 1] == ']');
+    const bool index = (key[i] == '[' || key[i] == '.') && i + 1 < key.size() &&
+                       (std::isdigit(static_cast<unsigned char>(key[i + 1])) || key[i + 1] == ']');
     if (!index) {
       path += key[i];
       continue;
     }
     path += "[]";
-    while (i + 1 < key.size() && (std::isdigit(static_cast<unsigned char>(key[i + 1])) || key[i + 1] == ']')) ++i;
+    while (i + 1 < key.size() && (std::isdigit(static_cast<unsigned char>(key[i + 1])) || key[i + 1] == ']'))
+      ++i;
   }
   if (path.size() > 2 && path.ends_with("[]")) path.resize(path.size() - 2);
   std::string text;
   std::vector<std::string> paths;
   for (const auto& entry : recipe_keys()) {
     paths.push_back(entry.path);
-    const bool wanted = path.empty() || entry.path == path || entry.path.starts_with(path + ".") || entry.path.starts_with(path + "[].");
+    const bool wanted = path.empty() || entry.path == path || entry.path.starts_with(path + ".") ||
+                        entry.path.starts_with(path + "[].");
     if (!wanted) continue;
-    const char* kind = entry.list ? "  (list of sections)" : entry.optional ? "  (section; left out unless written)" : entry.section ? "  (section)" : "";
+    const char* kind = entry.list       ? "  (list of sections)"
+                       : entry.optional ? "  (section; left out unless written)"
+                       : entry.section  ? "  (section)"
+                                        : "";
     text += entry.path + kind + "\n";
     if (!entry.section) text += "    " + value_line(entry) + "\n";
     text += wrapped(entry.documentation, 4);
@@ -208,15 +229,20 @@ std::string explain(const std::string& key) {
       if (candidate.ends_with("." + path)) near = candidate;
     }
   }
-  throw RecipeError(fmt::format("explain: '{}' is no key of a recipe{}", printable(key), near.empty() ? "; `retort explain` lists all" : fmt::format("; did you mean '{}'?", near)));
+  throw RecipeError(
+      fmt::format("explain: '{}' is no key of a recipe{}", printable(key),
+                  near.empty() ? "; `retort explain` lists all" : fmt::format("; did you mean '{}'?", near)));
 }
 
 std::string recipe_reference() {
   std::string text =
       "# Recipe reference\n\n"
-      "Written by `retort explain --markdown`; a test compares this file with the program. A recipe is a YAML file with these keys and no others.\n"
-      "Every key can be set on the command line: `retort run recipes/a.yaml train.steps=40 data.sources.0.limit=500`.\n"
-      "Anchors, aliases, tags and several documents are refused; `${VAR}` is not expanded; paths are relative to the current folder.\n";
+      "Written by `retort explain --markdown`; a test compares this file with the program. A recipe is a "
+      "YAML file with these keys and no others.\n"
+      "Every key can be set on the command line: `retort run recipes/a.yaml train.steps=40 "
+      "data.sources.0.limit=500`.\n"
+      "Anchors, aliases, tags and several documents are refused; `${VAR}` is not expanded; paths are "
+      "relative to the current folder.\n";
   bool in_table = false;
   const auto table = [&] {
     if (!in_table) text += "\n| key | value | default | meaning |\n|---|---|---|---|\n";
@@ -225,12 +251,17 @@ std::string recipe_reference() {
   for (const auto& key : recipe_keys()) {
     if (key.section) {
       const auto level = std::count(key.path.begin(), key.path.end(), '.');
-      text += fmt::format("\n{} `{}`{}\n\n{}.\n", level == 0 ? "##" : "###", key.path, key.list ? " (list)" : key.optional ? " (optional)" : "", markdown(key.documentation));
+      text += fmt::format("\n{} `{}`{}\n\n{}.\n", level == 0 ? "##" : "###", key.path,
+                          key.list       ? " (list)"
+                          : key.optional ? " (optional)"
+                                         : "",
+                          markdown(key.documentation));
       in_table = false;
       continue;
     }
     table();
-    text += fmt::format("| `{}` | {} | {} | {} |\n", key.path, markdown(key.expected), key.required ? "required" : "`" + key.standard + "`", markdown(key.documentation));
+    text += fmt::format("| `{}` | {} | {} | {} |\n", key.path, markdown(key.expected),
+                        key.required ? "required" : "`" + key.standard + "`", markdown(key.documentation));
   }
   return text;
 }

@@ -1,5 +1,5 @@
-// What can be written in a recipe, from the same field lists that parse it: `retort explain`, docs/recipe-reference.md and
-// the JSON Schema for editors.
+// What can be written in a recipe, from the same field lists that parse it: `retort explain`,
+// docs/recipe-reference.md and the JSON Schema for editors.
 #pragma once
 #include <string>
 #include <vector>
@@ -9,22 +9,23 @@
 namespace retort {
 
 struct Key {
-  std::string path = {};       // train.optimizer.learning_rate, data.sources[].path
-  bool section = false;        // has keys of its own
-  bool optional = false;       // a section that is absent unless it is written
-  bool list = false;           // a list of sections
+  std::string path = {};  // train.optimizer.learning_rate, data.sources[].path
+  bool section = false;   // has keys of its own
+  bool optional = false;  // a section that is absent unless it is written
+  bool list = false;      // a list of sections
   bool required = false;
-  std::string expected = {};   // "a number above 0"; empty for sections
-  std::string standard = {};   // the default as YAML; empty for sections and required keys
+  std::string expected = {};  // "a number above 0"; empty for sections
+  std::string standard = {};  // the default as YAML; empty for sections and required keys
   std::string documentation = {};
 };
 
 const std::vector<Key>& recipe_keys();
 
-// The documentation of KEY and of what is inside it; of everything when empty. RecipeError with a suggestion when unknown.
+// The documentation of KEY and of what is inside it; of everything when empty. RecipeError with a suggestion
+// when unknown.
 std::string explain(const std::string& key);
 
-std::string recipe_reference();   // markdown
-OrderedJson recipe_schema();      // JSON Schema, draft 2020-12
+std::string recipe_reference();  // markdown
+OrderedJson recipe_schema();     // JSON Schema, draft 2020-12
 
 }  // namespace retort

@@ -2,7 +2,9 @@
 
 namespace retort {
 
-void SpecPrinter::on_field(const std::string& name, Field field, const Rule&, const std::string&) { line(name + ": " + yaml_value(field)); }
+void SpecPrinter::on_field(const std::string& name, Field field, const Rule&, const std::string&) {
+  line(name + ": " + yaml_value(field));
+}
 
 bool SpecPrinter::enter_section(const std::string& name, bool, bool present, const std::string&) {
   line(name + (present ? ":" : ": null"));

@@ -11,8 +11,10 @@ class SpecPrinter : public SpecVisitor {
   std::string text;
 
  protected:
-  void on_field(const std::string& name, Field field, const Rule& rule, const std::string& documentation) override;
-  bool enter_section(const std::string& name, bool always, bool present, const std::string& documentation) override;
+  void on_field(const std::string& name, Field field, const Rule& rule,
+                const std::string& documentation) override;
+  bool enter_section(const std::string& name, bool always, bool present,
+                     const std::string& documentation) override;
   void leave_section() override { --depth_; }
   size_t enter_list(const std::string& name, size_t count, const std::string& documentation) override;
   void leave_list() override { --depth_; }
@@ -25,7 +27,7 @@ class SpecPrinter : public SpecVisitor {
   bool dash_ = false;
 };
 
-template <class Spec> std::string print_spec(Spec spec) {   // a copy: fields() hands out addresses
+template <class Spec> std::string print_spec(Spec spec) {  // a copy: fields() hands out addresses
   SpecPrinter printer;
   spec.fields(printer);
   return printer.text;

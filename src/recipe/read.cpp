@@ -18,11 +18,13 @@ std::string found(const YamlNode& node) {
     case YamlNode::Kind::map: return "a section with keys of its own";
     case YamlNode::Kind::scalar: break;
   }
-  return node.quoted ? fmt::format("the text \"{}\"", printable(node.text)) : fmt::format("'{}'", printable(node.text));
+  return node.quoted ? fmt::format("the text \"{}\"", printable(node.text))
+                     : fmt::format("'{}'", printable(node.text));
 }
 
 bool in_range(double value, const Rule& rule) {
-  return (rule.low_open ? value > rule.low : value >= rule.low) && (rule.high_open ? value < rule.high : value <= rule.high);
+  return (rule.low_open ? value > rule.low : value >= rule.low) &&
+         (rule.high_open ? value < rule.high : value <= rule.high);
 }
 
 // Digits of a decimal number without the readings YAML 1.1 gives them: 010 is neither 8 nor 10 here.
@@ -70,8 +72,10 @@ Wrong read_one(const YamlNode& node, const Rule& rule, double& value) {
   double number = 0;
   const auto* end = node.text.data() + node.text.size();
   const auto [rest, code] = std::from_chars(node.text.data(), end, number);
-  const bool digits = node.text.find_first_not_of("0123456789.eE+-") == std::string::npos;   // from_chars also knows inf and nan
-  if (code != std::errc{} || rest != end || !digits || !std::isfinite(number) || !in_range(number, rule)) return {true};
+  const bool digits = node.text.find_first_not_of("0123456789.eE+-") ==
+                      std::string::npos;  // from_chars also knows inf and nan
+  if (code != std::errc{} || rest != end || !digits || !std::isfinite(number) || !in_range(number, rule))
+    return {true};
   value = number;
   return {};
 }
@@ -84,7 +88,8 @@ Wrong read_one(const YamlNode& node, const Rule& rule, std::string& value) {
       return {true, near.empty() ? "" : fmt::format("did you mean '{}'?", near)};
     }
   } else if (!node.quoted) {
-    for (const char* word : {"true", "false", "yes", "no", "on", "off", "True", "False", "Yes", "No", "On", "Off", "TRUE", "FALSE", "YES", "NO", "ON", "OFF"}) {
+    for (const char* word : {"true", "false", "yes", "no", "on", "off", "True", "False", "Yes", "No", "On",
+                             "Off", "TRUE", "FALSE", "YES", "NO", "ON", "OFF"}) {
       if (node.text == word) return {true, "put it in quotes if the word is meant"};
     }
   }
@@ -134,12 +139,16 @@ void SpecReader::pop() {
 
 // The nearest key here; a key of that name elsewhere; else where to read what exists.
 std::string SpecReader::suggestion(const Level& level, const std::string& key) const {
-  if (const auto near = nearest(key, level.known); !near.empty()) return fmt::format("did you mean '{}'?", near);
+  if (const auto near = nearest(key, level.known); !near.empty())
+    return fmt::format("did you mean '{}'?", near);
   for (const auto& path : paths_) {
     const auto dot = path.rfind('.');
-    if (path.substr(dot == std::string::npos ? 0 : dot + 1) == key) return fmt::format("did you mean '{}'?", path);
+    if (path.substr(dot == std::string::npos ? 0 : dot + 1) == key)
+      return fmt::format("did you mean '{}'?", path);
   }
-  return level.path.empty() ? "`retort explain` lists all keys" : fmt::format("`retort explain {}` lists its keys", level.path.substr(0, level.path.find('[')));
+  return level.path.empty()
+             ? "`retort explain` lists all keys"
+             : fmt::format("`retort explain {}` lists its keys", level.path.substr(0, level.path.find('[')));
 }
 
 const YamlNode* SpecReader::take(const std::string& name) {
@@ -154,39 +163,55 @@ void SpecReader::on_field(const std::string& name, Field field, const Rule& rule
   const auto& level = levels_.back();
   if (!node) {
     // A section of the wrong kind is already reported.
-    if (rule.required && (level.is_map || !level.node)) add(level.place, path, fmt::format("missing; expected {}", expected(field, rule)));
+    if (rule.required && (level.is_map || !level.node))
+      add(level.place, path, fmt::format("missing; expected {}", expected(field, rule)));
     return;
   }
-  const auto complain = [&](const YamlNode& at, const std::string& where, const std::string& wanted, const Wrong& result) {
-    add(at.place, where, fmt::format("expected {}, found {}{}{}", wanted, found(at), result.advice.empty() ? "" : "; ", result.advice));
+  const auto complain = [&](const YamlNode& at, const std::string& where, const std::string& wanted,
+                            const Wrong& result) {
+    add(at.place, where,
+        fmt::format("expected {}, found {}{}{}", wanted, found(at), result.advice.empty() ? "" : "; ",
+                    result.advice));
   };
-  std::visit([&](auto* member) {
-    using Member = std::remove_pointer_t<decltype(member)>;
-    if constexpr (requires { typename Member::value_type; member->has_value(); }) {
-      if (node->kind == YamlNode::Kind::null) return member->reset();
-      typename Member::value_type value{};
-      if (const auto result = read_one(*node, rule, value); result.wrong) complain(*node, path, expected(field, rule), result);
-      else *member = value;
-    } else if constexpr (requires { member->push_back({}); } && !std::is_same_v<Member, std::string>) {
-      if (node->kind != YamlNode::Kind::list) {
-        return complain(*node, path, expected(field, rule), {true, node->kind == YamlNode::Kind::scalar ? fmt::format("write [{}]", printable(node->text)) : ""});
-      }
-      if (rule.not_empty && node->items.empty()) return complain(*node, path, expected(field, rule), {true});
-      Member values;
-      for (size_t i = 0; i < node->items.size(); ++i) {
-        typename Member::value_type value{};
-        Rule item_rule = rule;
-        if (const auto result = read_one(node->items[i], item_rule, value); result.wrong) {
-          complain(node->items[i], fmt::format("{}[{}]", path, i), expected(Field(&value), item_rule), result);
+  std::visit(
+      [&](auto* member) {
+        using Member = std::remove_pointer_t<decltype(member)>;
+        if constexpr (requires {
+                        typename Member::value_type;
+                        member->has_value();
+                      }) {
+          if (node->kind == YamlNode::Kind::null) return member->reset();
+          typename Member::value_type value{};
+          if (const auto result = read_one(*node, rule, value); result.wrong)
+            complain(*node, path, expected(field, rule), result);
+          else *member = value;
+        } else if constexpr (requires { member->push_back({}); } && !std::is_same_v<Member, std::string>) {
+          if (node->kind != YamlNode::Kind::list) {
+            return complain(
+                *node, path, expected(field, rule),
+                {true, node->kind == YamlNode::Kind::scalar ? fmt::format("write [{}]", printable(node->text))
+                                                            : ""});
+          }
+          if (rule.not_empty && node->items.empty())
+            return complain(*node, path, expected(field, rule), {true});
+          Member values;
+          for (size_t i = 0; i < node->items.size(); ++i) {
+            typename Member::value_type value{};
+            Rule item_rule = rule;
+            if (const auto result = read_one(node->items[i], item_rule, value); result.wrong) {
+              complain(node->items[i], fmt::format("{}[{}]", path, i), expected(Field(&value), item_rule),
+                       result);
+            } else {
+              values.push_back(value);
+            }
+          }
+          *member = std::move(values);
         } else {
-          values.push_back(value);
+          if (const auto result = read_one(*node, rule, *member); result.wrong)
+            complain(*node, path, expected(field, rule), result);
         }
-      }
-      *member = std::move(values);
-    } else {
-      if (const auto result = read_one(*node, rule, *member); result.wrong) complain(*node, path, expected(field, rule), result);
-    }
-  }, field);
+      },
+      field);
 }
 
 bool SpecReader::enter_section(const std::string& name, bool always, bool, const std::string&) {
@@ -225,12 +250,14 @@ void SpecReader::leave_item() { pop(); }
 void throw_if_any(std::vector<Problem> problems) {
   if (problems.empty()) return;
   std::stable_sort(problems.begin(), problems.end(), [](const Problem& a, const Problem& b) {
-    if ((a.place.line == 0) != (b.place.line == 0)) return b.place.line == 0;   // the file first
+    if ((a.place.line == 0) != (b.place.line == 0)) return b.place.line == 0;  // the file first
     return std::pair(a.place.line, a.place.column) < std::pair(b.place.line, b.place.column);
   });
   std::string report;
-  for (const auto& problem : problems) report += fmt::format("{}: {}\n", describe(problem.place), problem.text);
-  report += fmt::format("{} problem{}; nothing was loaded or written.", problems.size(), problems.size() == 1 ? "" : "s");
+  for (const auto& problem : problems)
+    report += fmt::format("{}: {}\n", describe(problem.place), problem.text);
+  report += fmt::format("{} problem{}; nothing was loaded or written.", problems.size(),
+                        problems.size() == 1 ? "" : "s");
   throw RecipeError(report);
 }
 

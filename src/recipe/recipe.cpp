@@ -10,7 +10,8 @@
 
 namespace retort {
 
-LoadedRecipe parse_recipe(std::string_view text, const std::string& name, const std::vector<std::string>& overrides) {
+LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
+                          const std::vector<std::string>& overrides) {
   std::vector<Problem> problems;
   auto root = parse_yaml(text, name, problems);
   for (const auto& assignment : overrides) override_yaml(root, assignment, problems);
@@ -22,7 +23,8 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name, const 
   SpecReader reader(root, paths, problems);
   loaded.recipe.fields(reader);
   reader.finish();
-  if (problems.empty()) check_relations(loaded.recipe, root, problems);   // a misspelt key would show up there again
+  if (problems.empty())
+    check_relations(loaded.recipe, root, problems);  // a misspelt key would show up there again
   throw_if_any(std::move(problems));
   loaded.resolved = print_spec(loaded.recipe);
   loaded.sha256 = sha256(loaded.resolved);

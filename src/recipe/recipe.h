@@ -21,7 +21,8 @@ struct RunSpec {
   std::string folder;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("folder", folder, any(), "where everything is written; empty: runs/ and the name of the recipe's file");
+    field("folder", folder, any(),
+          "where everything is written; empty: runs/ and the name of the recipe's file");
   }
 };
 
@@ -57,14 +58,16 @@ struct Recipe {
 
 struct LoadedRecipe {
   Recipe recipe;
-  std::string file;        // as given
-  std::string resolved;    // every key with its value, as YAML that reads back equal
-  std::string sha256;      // of `resolved`
+  std::string file;      // as given
+  std::string resolved;  // every key with its value, as YAML that reads back equal
+  std::string sha256;    // of `resolved`
 };
 
-// Reads FILE, applies `overrides` (key.path=value) and checks all of it. Throws RecipeError that lists every problem.
+// Reads FILE, applies `overrides` (key.path=value) and checks all of it. Throws RecipeError that lists every
+// problem.
 LoadedRecipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides);
 // The same from text; `name` stands for the file in messages.
-LoadedRecipe parse_recipe(std::string_view text, const std::string& name, const std::vector<std::string>& overrides = {});
+LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
+                          const std::vector<std::string>& overrides = {});
 
 }  // namespace retort

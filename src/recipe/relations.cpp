@@ -11,7 +11,9 @@ namespace retort {
 namespace {
 
 bool is_file_name(const std::string& label) {
-  return !label.starts_with('.') && label.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == std::string::npos;
+  return !label.starts_with('.') &&
+         label.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") ==
+             std::string::npos;
 }
 
 // The place of `path` in the tree, or of the nearest enclosing node that was written.
@@ -42,13 +44,23 @@ void check_tasks(const Recipe& recipe, const YamlNode& root, std::vector<Problem
   for (size_t i = 0; i < recipe.eval.tasks.size(); ++i) {
     const auto& task = recipe.eval.tasks[i];
     const auto path = fmt::format("eval.tasks[{}]", i);
-    const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of_item(list, i, key), fmt::format("{}.{}: {}", path, key, text)}); };
-    if (task.label() == kComparison) add("name", fmt::format("'{}' names the comparison of exports with the trained model; choose another name", kComparison));
-    if (!is_file_name(task.label())) add("name", "expected letters, digits, '-', '_' and '.'; files are named after it");
-    if (!seen.insert(task.label()).second) add("name", fmt::format("'{}' is taken by an earlier task; give this one a name of its own", printable(task.label())));
+    const auto add = [&](const char* key, const std::string& text) {
+      problems.push_back({places.of_item(list, i, key), fmt::format("{}.{}: {}", path, key, text)});
+    };
+    if (task.label() == kComparison)
+      add("name",
+          fmt::format("'{}' names the comparison of exports with the trained model; choose another name",
+                      kComparison));
+    if (!is_file_name(task.label()))
+      add("name", "expected letters, digits, '-', '_' and '.'; files are named after it");
+    if (!seen.insert(task.label()).second)
+      add("name", fmt::format("'{}' is taken by an earlier task; give this one a name of its own",
+                              printable(task.label())));
     const bool own_file = task.kind == "multiple_choice" || task.kind == "numeric" || task.kind == "code";
-    if (own_file && task.path.empty()) add("path", fmt::format("missing; {} needs a question file", task.kind));
-    if (task.few_shot > 0 && task.examples.empty()) add("examples", fmt::format("missing; few_shot is {}", task.few_shot));
+    if (own_file && task.path.empty())
+      add("path", fmt::format("missing; {} needs a question file", task.kind));
+    if (task.few_shot > 0 && task.examples.empty())
+      add("examples", fmt::format("missing; few_shot is {}", task.few_shot));
   }
 }
 
@@ -60,49 +72,80 @@ void check_gates(const Recipe& recipe, const YamlNode& root, std::vector<Problem
   const bool exports_a_model = recipe.exports.merged != "none" || !recipe.exports.gguf.empty();
   for (size_t i = 0; i < recipe.gate.size(); ++i) {
     const auto& gate = recipe.gate[i];
-    const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of_item(list, i, key), fmt::format("gate[{}].{}: {}", i, key, text)}); };
-    if (gate.metric.empty()) continue;   // reported as missing
+    const auto add = [&](const char* key, const std::string& text) {
+      problems.push_back({places.of_item(list, i, key), fmt::format("gate[{}].{}: {}", i, key, text)});
+    };
+    if (gate.metric.empty()) continue;  // reported as missing
     const auto task = gate.metric.substr(0, gate.metric.rfind('.'));
     if (std::find(labels.begin(), labels.end(), task) == labels.end()) {
       const auto near = nearest(task, labels);
-      add("metric", fmt::format("no task of eval.tasks is named '{}'{}", printable(task), near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
+      add("metric", fmt::format("no task of eval.tasks is named '{}'{}", printable(task),
+                                near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
     }
-    if (task == kComparison && gate.model == "tuned") add("model", "the comparison is between the tuned and the exported model; expected exported");
-    if (task == kComparison && gate.worse_than_base_by) add("worse_than_base_by", "the base is not compared with itself; set at_most or at_least");
-    if (!gate.at_least && !gate.at_most && !gate.worse_than_base_by) add("metric", "has no bound; set at_least, at_most or worse_than_base_by");
-    if (gate.model == "exported" && !exports_a_model) add("model", "no model is exported; set export.merged or export.gguf, or expect it of the tuned model");
+    if (task == kComparison && gate.model == "tuned")
+      add("model", "the comparison is between the tuned and the exported model; expected exported");
+    if (task == kComparison && gate.worse_than_base_by)
+      add("worse_than_base_by", "the base is not compared with itself; set at_most or at_least");
+    if (!gate.at_least && !gate.at_most && !gate.worse_than_base_by)
+      add("metric", "has no bound; set at_least, at_most or worse_than_base_by");
+    if (gate.model == "exported" && !exports_a_model)
+      add("model", "no model is exported; set export.merged or export.gguf, or expect it of the tuned model");
   }
 }
 
 void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const Places places(root);
-  const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of("export", key), fmt::format("export.{}: {}", key, text)}); };
+  const auto add = [&](const char* key, const std::string& text) {
+    problems.push_back({places.of("export", key), fmt::format("export.{}: {}", key, text)});
+  };
   std::set<std::string> seen;
   for (const auto& type : recipe.exports.gguf)
     if (!seen.insert(type).second) add("gguf", fmt::format("'{}' is listed twice", type));
   if (!recipe.exports.gguf_adapter) return;
-  if (!recipe.adapter.low_rank()) add("gguf_adapter", fmt::format("adapter.kind {} leaves no adapter to write; set it to false", recipe.adapter.kind));
-  if (recipe.adapter.kind == "dora") add("gguf_adapter", "a GGUF adapter holds LoRA only, this one is DoRA; set it to false and deploy the merged model");
-  if (!recipe.adapter.modules_to_save.empty()) add("gguf_adapter", "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
+  if (!recipe.adapter.low_rank())
+    add("gguf_adapter",
+        fmt::format("adapter.kind {} leaves no adapter to write; set it to false", recipe.adapter.kind));
+  if (recipe.adapter.kind == "dora")
+    add("gguf_adapter",
+        "a GGUF adapter holds LoRA only, this one is DoRA; set it to false and deploy the merged model");
+  if (!recipe.adapter.modules_to_save.empty())
+    add("gguf_adapter",
+        "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
 }
 
 void check_features(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const auto& distill = *recipe.distill;
-  const auto add = [&](const char* key, const std::string& text) { problems.push_back({Places(root).of("distill", key), fmt::format("distill.{}: {}", key, text)}); };
+  const auto add = [&](const char* key, const std::string& text) {
+    problems.push_back({Places(root).of("distill", key), fmt::format("distill.{}: {}", key, text)});
+  };
   const bool live = recipe.teacher && recipe.teacher->live;
-  if (distill.alignment == "bytes" && live) add("alignment", "bytes are carried from a cache; set teacher.live to false");
-  if (distill.alignment == "bytes" && distill.on_policy) add("alignment", "the student's own answers are graded token by token; distill.on_policy needs a teacher of the same tokenizer");
+  if (distill.alignment == "bytes" && live)
+    add("alignment", "bytes are carried from a cache; set teacher.live to false");
+  if (distill.alignment == "bytes" && distill.on_policy)
+    add("alignment",
+        "the student's own answers are graded token by token; distill.on_policy needs a teacher of the same "
+        "tokenizer");
   if (distill.on_policy && recipe.data.loss == "all")
-    add("on_policy", "the student answers what stands before the first token that is learned, and data.loss is all; set data.loss to completion");
+    add("on_policy",
+        "the student answers what stands before the first token that is learned, and data.loss is all; set "
+        "data.loss to completion");
   if (distill.loss == "uld" && live) add("loss", "uld compares with a cache; set teacher.live to false");
-  if (distill.loss == "uld" && distill.on_policy) add("loss", "uld has no rounds; leave distill.on_policy out or choose another loss");
-  if (distill.loss == "uld" && distill.select) add("select", "uld hears the teacher at every position; leave distill.select out");
+  if (distill.loss == "uld" && distill.on_policy)
+    add("loss", "uld has no rounds; leave distill.on_policy out or choose another loss");
+  if (distill.loss == "uld" && distill.select)
+    add("select", "uld hears the teacher at every position; leave distill.select out");
   if (distill.features.empty()) return;
-  if (distill.on_policy) add("features", "rounds are graded into a cache, which keeps no features; leave distill.on_policy out");
+  if (distill.on_policy)
+    add("features", "rounds are graded into a cache, which keeps no features; leave distill.on_policy out");
   else if (!live) add("features", "a cache keeps no features; set teacher.live to true");
-  const bool attention = std::any_of(distill.features.begin(), distill.features.end(), [](const FeatureSpec& feature) { return feature.kind == "attention"; });
-  if (attention && recipe.train.recompute) add("features", "attention is not heard in layers that are computed again; set train.recompute to false");
-  if (attention && !recipe.train.memory.empty()) add("features", "attention is not heard in layers that are computed again, which train.memory may choose; leave train.memory out");
+  const bool attention = std::any_of(distill.features.begin(), distill.features.end(),
+                                     [](const FeatureSpec& feature) { return feature.kind == "attention"; });
+  if (attention && recipe.train.recompute)
+    add("features", "attention is not heard in layers that are computed again; set train.recompute to false");
+  if (attention && !recipe.train.memory.empty())
+    add("features",
+        "attention is not heard in layers that are computed again, which train.memory may choose; leave "
+        "train.memory out");
 }
 
 // Why text is not an address that a teacher may be asked at; empty when it is.
@@ -111,44 +154,68 @@ std::string wrong_address(const std::string& url) {
   if (!plain && !tls) return "expected http://HOST/v1 or https://HOST/v1";
   const auto host = url.substr(plain ? 7 : 8, url.find('/', plain ? 7 : 8) - (plain ? 7 : 8));
   if (host.empty()) return "names no host";
-  if (host.find('@') != std::string::npos) return "holds a name or password; put a token into a file (teacher.server.token_file)";
-  if (url.find_first_of("?#") != std::string::npos || std::any_of(url.begin(), url.end(), [](unsigned char c) { return c <= ' ' || c >= 0x7F; })) return "expected an address without '?', '#' and spaces";
+  if (host.find('@') != std::string::npos)
+    return "holds a name or password; put a token into a file (teacher.server.token_file)";
+  if (url.find_first_of("?#") != std::string::npos ||
+      std::any_of(url.begin(), url.end(), [](unsigned char c) { return c <= ' ' || c >= 0x7F; }))
+    return "expected an address without '?', '#' and spaces";
   return "";
 }
 
 void check_teacher(const Recipe& recipe, const Places& places, std::vector<Problem>& problems) {
   const auto& teacher = *recipe.teacher;
-  const auto add = [&](const char* key, const std::string& text) { problems.push_back({places.of("teacher", key), fmt::format("teacher.{}: {}", key, text)}); };
+  const auto add = [&](const char* key, const std::string& text) {
+    problems.push_back({places.of("teacher", key), fmt::format("teacher.{}: {}", key, text)});
+  };
   const auto named = !teacher.path.empty() + !teacher.url.empty() + !teacher.distillkit.empty();
-  if (named == 0) add("path", "missing; expected a model folder or .gguf file, or teacher.url, or teacher.distillkit");
-  if (named > 1) add(teacher.url.empty() ? "distillkit" : "url", "a teacher is a model on disk, behind a server or what DistillKit kept of one; keep one of path, url and distillkit");
-  if (teacher.answers && teacher.url.empty()) add("answers", "only a server is asked for answers; set teacher.url");
+  if (named == 0)
+    add("path", "missing; expected a model folder or .gguf file, or teacher.url, or teacher.distillkit");
+  if (named > 1)
+    add(teacher.url.empty() ? "distillkit" : "url",
+        "a teacher is a model on disk, behind a server or what DistillKit kept of one; keep one of path, url "
+        "and distillkit");
+  if (teacher.answers && teacher.url.empty())
+    add("answers", "only a server is asked for answers; set teacher.url");
   if (teacher.at_hand()) return;
   const bool served = !teacher.url.empty();
   const char* key = served ? "url" : "distillkit";
   const auto wrong = served ? wrong_address(teacher.url) : "";
   if (!wrong.empty()) add("url", wrong);
-  if (teacher.answers && recipe.distill) add("answers", "a recipe either collects answers or distils; train on teacher.answers.file with a recipe of its own");
+  if (teacher.answers && recipe.distill)
+    add("answers",
+        "a recipe either collects answers or distils; train on teacher.answers.file with a recipe of its "
+        "own");
   if (teacher.answers) return;
   const char* who = served ? "a server" : "DistillKit";
-  if (teacher.keep.draws != 0) add("keep", fmt::format("draws: {} asks for draws from the whole distribution, {} gives its likeliest tokens; set draws: 0", teacher.keep.draws, who));
+  if (teacher.keep.draws != 0)
+    add("keep", fmt::format("draws: {} asks for draws from the whole distribution, {} gives its likeliest "
+                            "tokens; set draws: 0",
+                            teacher.keep.draws, who));
   if (teacher.live) add("live", fmt::format("{} is not asked at every step; set it to false", who));
-  if (recipe.distill && recipe.distill->temperature != 1) add(key, fmt::format("{} gives probabilities at temperature 1; distill.temperature is {}", who, recipe.distill->temperature));
+  if (recipe.distill && recipe.distill->temperature != 1)
+    add(key, fmt::format("{} gives probabilities at temperature 1; distill.temperature is {}", who,
+                         recipe.distill->temperature));
   if (!recipe.distill) return;
   if (recipe.distill->on_policy) add(key, "distill.on_policy needs a teacher on disk");
   if (recipe.distill->loss == "uld" || recipe.distill->alignment == "bytes")
-    add(key, fmt::format("{} tokens must be the student's: loss uld and alignment bytes need a teacher on disk", served ? "a server's" : "DistillKit's"));
+    add(key,
+        fmt::format("{} tokens must be the student's: loss uld and alignment bytes need a teacher on disk",
+                    served ? "a server's" : "DistillKit's"));
 }
 
 void check_budget(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   if (!recipe.train.memory.empty() && !byte_size(recipe.train.memory))
-    problems.push_back({Places(root).of("train", "memory"), fmt::format("train.memory: expected a size such as 700MiB or 1.5GiB, found '{}'", printable(recipe.train.memory))});
+    problems.push_back({Places(root).of("train", "memory"),
+                        fmt::format("train.memory: expected a size such as 700MiB or 1.5GiB, found '{}'",
+                                    printable(recipe.train.memory))});
 }
 
 void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const Places places(root);
   if (recipe.distill) check_features(recipe, root, problems);
-  if (recipe.distill && !recipe.teacher) problems.push_back({places.of("distill", "loss"), "distill: there is no teacher; add a teacher section with its path"});
+  if (recipe.distill && !recipe.teacher)
+    problems.push_back(
+        {places.of("distill", "loss"), "distill: there is no teacher; add a teacher section with its path"});
   if (recipe.teacher) check_teacher(recipe, places, problems);
 }
 

@@ -7,8 +7,8 @@
 
 namespace retort {
 
-// Adds a problem, at its place in the file, for every gate without a bound or a measured task, for tasks that share a name or lack
-// their file, and for exports that the adapter cannot give.
+// Adds a problem, at its place in the file, for every gate without a bound or a measured task, for tasks that
+// share a name or lack their file, and for exports that the adapter cannot give.
 void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems);
 
 }  // namespace retort

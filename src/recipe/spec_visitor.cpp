@@ -12,16 +12,20 @@ namespace retort {
 namespace {
 
 std::string number(double value) {
-  if (std::abs(value) < 1e15 && value == std::floor(value)) return fmt::format("{}", static_cast<int64_t>(value));
+  if (std::abs(value) < 1e15 && value == std::floor(value))
+    return fmt::format("{}", static_cast<int64_t>(value));
   return fmt::format("{}", value);
 }
 
 std::string range(const Rule& rule) {
   const bool low = std::isfinite(rule.low), high = std::isfinite(rule.high);
-  if (low && high && !rule.low_open && !rule.high_open) return fmt::format(" from {} to {}", number(rule.low), number(rule.high));
+  if (low && high && !rule.low_open && !rule.high_open)
+    return fmt::format(" from {} to {}", number(rule.low), number(rule.high));
   std::string text;
   if (low) text += fmt::format(" {} {}", rule.low_open ? "above" : "of at least", number(rule.low));
-  if (high) text += fmt::format("{} {} {}", low ? " and" : "", rule.high_open ? "below" : "at most", number(rule.high));
+  if (high)
+    text +=
+        fmt::format("{} {} {}", low ? " and" : "", rule.high_open ? "below" : "at most", number(rule.high));
   return text;
 }
 
@@ -31,15 +35,18 @@ template <class T> std::string one(const Rule& rule) {
   if constexpr (std::is_same_v<T, bool>) return "true or false";
   if constexpr (std::is_same_v<T, int64_t>) return "a whole number" + range(rule);
   if constexpr (std::is_same_v<T, double>) return "a number" + range(rule);
-  if constexpr (std::is_same_v<T, std::string>) return !rule.one_of.empty() ? words(rule) : rule.not_empty ? "text, not empty" : "text";
+  if constexpr (std::is_same_v<T, std::string>)
+    return !rule.one_of.empty() ? words(rule) : rule.not_empty ? "text, not empty" : "text";
 }
 
 template <class T> std::string many(const Rule& rule) {
   const std::string ending = rule.not_empty ? ", not empty" : "";
-  if constexpr (std::is_same_v<T, int64_t>) return fmt::format("a list of whole numbers{}{}", range(rule), ending);
+  if constexpr (std::is_same_v<T, int64_t>)
+    return fmt::format("a list of whole numbers{}{}", range(rule), ending);
   if constexpr (std::is_same_v<T, double>) return fmt::format("a list of numbers{}{}", range(rule), ending);
   if constexpr (std::is_same_v<T, std::string>) {
-    return rule.one_of.empty() ? "a list of texts" + ending : fmt::format("a list of any of {}{}", fmt::join(rule.one_of, ", "), ending);
+    return rule.one_of.empty() ? "a list of texts" + ending
+                               : fmt::format("a list of any of {}{}", fmt::join(rule.one_of, ", "), ending);
   }
 }
 
@@ -59,7 +66,9 @@ struct Expected {
 
 struct Yaml {
   template <class T> std::string operator()(const T* value) const { return yaml(*value); }
-  template <class T> std::string operator()(const std::optional<T>* value) const { return *value ? yaml(**value) : "null"; }
+  template <class T> std::string operator()(const std::optional<T>* value) const {
+    return *value ? yaml(**value) : "null";
+  }
   template <class T> std::string operator()(const std::vector<T>* values) const {
     std::vector<std::string> items;
     for (const auto& value : *values) items.push_back(yaml(value));
@@ -91,7 +100,8 @@ std::string shortest(double value) {
   const auto end = std::to_chars(buffer, buffer + sizeof buffer, value).ptr;
   std::string text(buffer, end);
   // 2e-04 is text to YAML 1.1 readers: a number needs its point.
-  if (const auto e = text.find('e'); e != std::string::npos && text.find('.') == std::string::npos) text.insert(e, ".0");
+  if (const auto e = text.find('e'); e != std::string::npos && text.find('.') == std::string::npos)
+    text.insert(e, ".0");
   return text;
 }
 

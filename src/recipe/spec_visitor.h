@@ -1,5 +1,5 @@
-// Turns the field lists of specs (base/fields.h), which are templates, into calls of a few virtual functions, so that the
-// reader, the printer, the documentation and the schema are ordinary classes.
+// Turns the field lists of specs (base/fields.h), which are templates, into calls of a few virtual functions,
+// so that the reader, the printer, the documentation and the schema are ordinary classes.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,14 +11,16 @@
 namespace retort {
 
 // A member of a spec, by address.
-using Field = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<double>*, std::vector<std::string>*,
-                           std::optional<bool>*, std::optional<int64_t>*, std::optional<double>*, std::optional<std::string>*>;
+using Field = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
+                           std::vector<double>*, std::vector<std::string>*, std::optional<bool>*,
+                           std::optional<int64_t>*, std::optional<double>*, std::optional<std::string>*>;
 
 class SpecVisitor {
  public:
   virtual ~SpecVisitor() = default;
 
-  template <class Member> void operator()(const char* name, Member& member, const Rule& rule, const char* documentation) {
+  template <class Member>
+  void operator()(const char* name, Member& member, const Rule& rule, const char* documentation) {
     on_field(name, Field(&member), rule, documentation);
   }
   template <class Spec> void section(const char* name, Spec& spec, const char* documentation) {
@@ -43,11 +45,14 @@ class SpecVisitor {
   }
 
  protected:
-  virtual void on_field(const std::string& name, Field field, const Rule& rule, const std::string& documentation) = 0;
+  virtual void on_field(const std::string& name, Field field, const Rule& rule,
+                        const std::string& documentation) = 0;
   // False: the section is not walked, and an optional one is absent afterwards.
-  virtual bool enter_section(const std::string& name, bool always, bool present, const std::string& documentation) = 0;
+  virtual bool enter_section(const std::string& name, bool always, bool present,
+                             const std::string& documentation) = 0;
   virtual void leave_section() = 0;
-  virtual size_t enter_list(const std::string& name, size_t count, const std::string& documentation) = 0;   // items to walk
+  virtual size_t enter_list(const std::string& name, size_t count,
+                            const std::string& documentation) = 0;  // items to walk
   virtual void leave_list() = 0;
   virtual void enter_item(size_t index) = 0;
   virtual void leave_item() = 0;
@@ -56,9 +61,10 @@ class SpecVisitor {
 // "a whole number from 1 to 1024", "one of lora, dora", "a list of texts, not empty"
 std::string expected(const Field& field, const Rule& rule);
 
-// The value as YAML that reads back equal: 16, 2.0e-4, true, "text", ["a", "b"]; "null" for an absent optional.
+// The value as YAML that reads back equal: 16, 2.0e-4, true, "text", ["a", "b"]; "null" for an absent
+// optional.
 std::string yaml_value(const Field& field);
 std::string yaml_text(const std::string& text);
-std::string shortest(double value);   // round-trips
+std::string shortest(double value);  // round-trips
 
 }  // namespace retort

@@ -18,7 +18,8 @@ std::vector<std::pair<double, double>> thinned(const std::vector<std::pair<doubl
   if (points.size() <= kMostPoints) return points;
   std::vector<std::pair<double, double>> thin;
   for (size_t bucket = 0; bucket < kMostPoints; ++bucket) {
-    const size_t begin = bucket * points.size() / kMostPoints, end = (bucket + 1) * points.size() / kMostPoints;
+    const size_t begin = bucket * points.size() / kMostPoints,
+                 end = (bucket + 1) * points.size() / kMostPoints;
     double x = 0, y = 0;
     for (size_t i = begin; i < end; ++i) x += points[i].first, y += points[i].second;
     thin.emplace_back(x / static_cast<double>(end - begin), y / static_cast<double>(end - begin));
@@ -50,7 +51,8 @@ std::vector<double> ticks(double low, double high, int count) {
     }
   }
   std::vector<double> values;
-  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k) values.push_back(k * step);
+  for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k)
+    values.push_back(k * step);
   return values;
 }
 
@@ -88,8 +90,12 @@ std::string chart_svg(const Chart& chart) {
       y_low = std::min(y_low, y), y_high = std::max(y_high, y);
     }
   }
-  std::string svg = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight, escape_html(chart.title));
-  if (!(x_low <= x_high)) return svg + fmt::format("<text class=\"tick\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">no values</text></svg>", kWidth / 2, kHeight / 2);
+  std::string svg = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth, kHeight,
+                                escape_html(chart.title));
+  if (!(x_low <= x_high))
+    return svg +
+           fmt::format("<text class=\"tick\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">no values</text></svg>",
+                       kWidth / 2, kHeight / 2);
   if (chart.from_zero) y_low = std::min(0.0, y_low);
   if (x_high == x_low) x_low -= 1, x_high += 1;
   if (y_high == y_low) {
@@ -100,17 +106,25 @@ std::string chart_svg(const Chart& chart) {
   const double space = (y_high - y_low) * 0.06;
   y_high += space;
   if (!(chart.from_zero && y_low == 0)) y_low -= space;
-  const auto across = [&](double x) { return kLeft + (x - x_low) / (x_high - x_low) * (kWidth - kLeft - kRight); };
-  const auto down = [&](double y) { return kHeight - kBottom - (y - y_low) / (y_high - y_low) * (kHeight - kTop - kBottom); };
+  const auto across = [&](double x) {
+    return kLeft + (x - x_low) / (x_high - x_low) * (kWidth - kLeft - kRight);
+  };
+  const auto down = [&](double y) {
+    return kHeight - kBottom - (y - y_low) / (y_high - y_low) * (kHeight - kTop - kBottom);
+  };
 
   for (const double tick : ticks(y_low, y_high, 5)) {
-    svg += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>", kLeft, kWidth - kRight, down(tick), down(tick));
-    svg += fmt::format("<text class=\"tick\" x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>", kLeft - 7, down(tick) + 4, tick_label(tick));
+    svg += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>", kLeft,
+                       kWidth - kRight, down(tick), down(tick));
+    svg += fmt::format("<text class=\"tick\" x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>", kLeft - 7,
+                       down(tick) + 4, tick_label(tick));
   }
   for (const double tick : ticks(x_low, x_high, 6)) {
-    svg += fmt::format("<text class=\"tick\" x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>", across(tick), kHeight - kBottom + 17, tick_label(tick));
+    svg += fmt::format("<text class=\"tick\" x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                       across(tick), kHeight - kBottom + 17, tick_label(tick));
   }
-  svg += fmt::format("<line class=\"axis\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>", kLeft, kWidth - kRight, kHeight - kBottom, kHeight - kBottom);
+  svg += fmt::format("<line class=\"axis\" x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/>", kLeft, kWidth - kRight,
+                     kHeight - kBottom, kHeight - kBottom);
 
   int colour = 0;
   for (const auto& series : chart.series) {
@@ -130,7 +144,9 @@ std::string chart_svg(const Chart& chart) {
       ++drawn;
     }
     svg += fmt::format("<path class=\"line c{}{}\" d=\"{}\"/>", mine, series.faint ? " faint" : "", path);
-    if (!series.faint && drawn > 0) svg += fmt::format("<circle class=\"dot c{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", mine, across(last.first), down(last.second));
+    if (!series.faint && drawn > 0)
+      svg += fmt::format("<circle class=\"dot c{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>", mine,
+                         across(last.first), down(last.second));
   }
   return svg + "</svg>";
 }

@@ -15,7 +15,7 @@ struct Series {
 struct Chart {
   std::string title, unit;
   std::vector<Series> series;
-  bool from_zero = false;   // the y axis starts at 0
+  bool from_zero = false;  // the y axis starts at 0
 };
 
 std::string chart_svg(const Chart& chart);

@@ -16,10 +16,12 @@ namespace {
 
 constexpr const char* kName = "manifest.json";
 
-// Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints. `file` is relative to the run.
+// Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints.
+// `file` is relative to the run.
 bool recorded(const fs::path& file) {
   const auto name = file.filename().string();
-  return file != kName && !name.ends_with(".lock") && name.find(".tmp") == std::string::npos && name.find(".part") == std::string::npos;
+  return file != kName && !name.ends_with(".lock") && name.find(".tmp") == std::string::npos &&
+         name.find(".part") == std::string::npos;
 }
 
 std::vector<fs::path> files_inside(const fs::path& folder) {
@@ -34,7 +36,8 @@ std::vector<fs::path> files_inside(const fs::path& folder) {
 
 OrderedJson to_json(const std::vector<FileRecord>& records) {
   auto list = OrderedJson::array();
-  for (const auto& record : records) list.push_back({{"path", record.path}, {"bytes", record.bytes}, {"sha256", record.sha256}});
+  for (const auto& record : records)
+    list.push_back({{"path", record.path}, {"bytes", record.bytes}, {"sha256", record.sha256}});
   return list;
 }
 
@@ -42,7 +45,8 @@ std::vector<FileRecord> from_json(const Json& list, const std::string& file) {
   std::vector<FileRecord> records;
   if (!list.is_array()) corrupt(file, "", "expected lists of files under 'read' and 'written'");
   for (const auto& entry : list) {
-    const bool whole = entry.is_object() && entry.contains("path") && entry["path"].is_string() && entry.contains("bytes") && entry["bytes"].is_number_unsigned() &&
+    const bool whole = entry.is_object() && entry.contains("path") && entry["path"].is_string() &&
+                       entry.contains("bytes") && entry["bytes"].is_number_unsigned() &&
                        entry.contains("sha256") && entry["sha256"].is_string();
     if (!whole) corrupt(file, "", "an entry lacks path, bytes or sha256");
     records.push_back({entry["path"], entry["bytes"], entry["sha256"]});
@@ -52,9 +56,12 @@ std::vector<FileRecord> from_json(const Json& list, const std::string& file) {
 
 }  // namespace
 
-FileRecord record_file(const fs::path& file, const std::string& shown_as) { return {shown_as, fs::file_size(file), sha256_file(file)}; }
+FileRecord record_file(const fs::path& file, const std::string& shown_as) {
+  return {shown_as, fs::file_size(file), sha256_file(file)};
+}
 
-Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& read, const std::string& recipe_sha256) {
+Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& read,
+                        const std::string& recipe_sha256) {
   Manifest manifest{recipe_sha256, {}, {}};
   const auto root = fs::weakly_canonical(folder);
   std::set<std::string> seen;
@@ -64,9 +71,14 @@ Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& rea
     if (!fs::is_regular_file(file) || !seen.insert(file.string()).second) continue;
     manifest.read.push_back(record_file(file, file.string()));
   }
-  std::sort(manifest.read.begin(), manifest.read.end(), [](const FileRecord& a, const FileRecord& b) { return a.path < b.path; });
-  for (const auto& file : files_inside(folder)) manifest.written.push_back(record_file(folder / file, file.string()));
-  const OrderedJson json{{"version", 1}, {"recipe_sha256", recipe_sha256}, {"read", to_json(manifest.read)}, {"written", to_json(manifest.written)}};
+  std::sort(manifest.read.begin(), manifest.read.end(),
+            [](const FileRecord& a, const FileRecord& b) { return a.path < b.path; });
+  for (const auto& file : files_inside(folder))
+    manifest.written.push_back(record_file(folder / file, file.string()));
+  const OrderedJson json{{"version", 1},
+                         {"recipe_sha256", recipe_sha256},
+                         {"read", to_json(manifest.read)},
+                         {"written", to_json(manifest.written)}};
   write_text(folder / kName, json.dump(2) + "\n");
   return manifest;
 }
@@ -75,7 +87,8 @@ Manifest read_manifest(const fs::path& folder) {
   const auto file = folder / kName;
   if (!fs::exists(file)) corrupt(file.string(), "", "no such file; is this the folder of a finished run?");
   const auto json = read_json(file);
-  if (!json.is_object() || json.value("version", 0) != 1) corrupt(file.string(), "", "expected a manifest of version 1");
+  if (!json.is_object() || json.value("version", 0) != 1)
+    corrupt(file.string(), "", "expected a manifest of version 1");
   Manifest manifest;
   manifest.recipe_sha256 = json.value("recipe_sha256", "");
   manifest.read = from_json(json.value("read", Json()), file.string());
@@ -89,10 +102,12 @@ std::vector<Difference> verify_manifest(const fs::path& folder) {
   const auto compare = [&](const FileRecord& record, const fs::path& file) {
     if (!fs::is_regular_file(file)) return differences.push_back({record.path, "missing"});
     if (const auto size = fs::file_size(file); size != record.bytes) {
-      return differences.push_back({record.path, fmt::format("modified: {} now, {} recorded", bytes(size), bytes(record.bytes))});
+      return differences.push_back(
+          {record.path, fmt::format("modified: {} now, {} recorded", bytes(size), bytes(record.bytes))});
     }
     if (const auto hash = sha256_file(file); hash != record.sha256) {
-      differences.push_back({record.path, fmt::format("modified: sha256 {} now, {} recorded", hash, record.sha256)});
+      differences.push_back(
+          {record.path, fmt::format("modified: sha256 {} now, {} recorded", hash, record.sha256)});
     }
   };
   for (const auto& record : manifest.read) compare(record, record.path);
@@ -100,7 +115,8 @@ std::vector<Difference> verify_manifest(const fs::path& folder) {
   for (const auto& record : manifest.written) {
     known.insert(record.path);
     // A manifest from outside must not make us read elsewhere.
-    if (record.path.starts_with("/") || record.path.find("..") != std::string::npos) corrupt((folder / kName).string(), record.path, "a written file lies outside the run");
+    if (record.path.starts_with("/") || record.path.find("..") != std::string::npos)
+      corrupt((folder / kName).string(), record.path, "a written file lies outside the run");
     compare(record, folder / record.path);
   }
   for (const auto& file : files_inside(folder)) {

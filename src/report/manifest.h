@@ -1,4 +1,5 @@
-// manifest.json: the size and sha256 of every file a run read and wrote, so that anyone can check later that nothing changed.
+// manifest.json: the size and sha256 of every file a run read and wrote, so that anyone can check later that
+// nothing changed.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -8,26 +9,27 @@
 namespace retort {
 
 struct FileRecord {
-  std::string path;     // written: relative to the run's folder; read: as it was opened
+  std::string path;  // written: relative to the run's folder; read: as it was opened
   uint64_t bytes = 0;
   std::string sha256;
 };
 
 struct Manifest {
   std::string recipe_sha256;
-  std::vector<FileRecord> read, written;   // each sorted by path
+  std::vector<FileRecord> read, written;  // each sorted by path
 };
 
 FileRecord record_file(const std::filesystem::path& file, const std::string& shown_as);
 
-// Hashes `read` (paths as opened; those inside `folder` are left out: they were written there) and every file inside
-// `folder` but manifest.json, *.lock and temporary files, and writes FOLDER/manifest.json.
-Manifest write_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read, const std::string& recipe_sha256);
+// Hashes `read` (paths as opened; those inside `folder` are left out: they were written there) and every file
+// inside `folder` but manifest.json, *.lock and temporary files, and writes FOLDER/manifest.json.
+Manifest write_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read,
+                        const std::string& recipe_sha256);
 Manifest read_manifest(const std::filesystem::path& folder);
 
 struct Difference {
   std::string path;
-  std::string what;   // "modified: ...", "missing", "added"
+  std::string what;  // "modified: ...", "missing", "added"
 };
 // Compares the files now with FOLDER/manifest.json. Empty: nothing changed.
 std::vector<Difference> verify_manifest(const std::filesystem::path& folder);

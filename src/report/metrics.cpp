@@ -28,9 +28,10 @@ void cut_rows(const std::filesystem::path& file, int64_t done_steps) {
   std::string kept;
   for (size_t begin = 0; begin < text.size();) {
     const auto end = text.find('\n', begin);
-    if (end == std::string::npos) break;   // cut short
+    if (end == std::string::npos) break;  // cut short
     const auto row = Json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (row.is_object() && row.value("step", int64_t{0}) <= done_steps) kept += text.substr(begin, end + 1 - begin);
+    if (row.is_object() && row.value("step", int64_t{0}) <= done_steps)
+      kept += text.substr(begin, end + 1 - begin);
     begin = end + 1;
   }
   if (kept != text) write_text(file, kept);
@@ -44,27 +45,36 @@ MetricsLog::MetricsLog(const std::filesystem::path& folder, int64_t done_steps)
   cut_rows(folder / "speed.jsonl", done_steps);
 }
 
-void MetricsLog::add(int64_t step, const Scalars& scalars) { append(folder_ / "metrics.jsonl", step, scalars); }
-void MetricsLog::add_speed(int64_t step, const Scalars& scalars) { append(folder_ / "speed.jsonl", step, scalars); }
+void MetricsLog::add(int64_t step, const Scalars& scalars) {
+  append(folder_ / "metrics.jsonl", step, scalars);
+}
+void MetricsLog::add_speed(int64_t step, const Scalars& scalars) {
+  append(folder_ / "speed.jsonl", step, scalars);
+}
 
 void MetricsLog::append(const std::filesystem::path& file, int64_t step, const Scalars& scalars) {
-  events_.add(step, scalars, now());   // first: an event that comes twice, when the row below fails and is tried again, is no harm
+  events_.add(
+      step, scalars,
+      now());  // first: an event that comes twice, when the row below fails and is tried again, is no harm
   OrderedJson row{{"step", step}};
   for (const auto& [tag, value] : scalars) {
     if (std::isfinite(value)) row[tag] = value;
-    else row[tag] = nullptr;   // JSON has no NaN
+    else row[tag] = nullptr;  // JSON has no NaN
   }
   const auto line = row.dump() + "\n";
   const int descriptor = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor < 0) throw Failure(fmt::format("{}: {}", file.string(), std::strerror(errno)));
-  // The file has whole rows only: what a full disk takes of one is cut off again, and the caller may try once more.
+  // The file has whole rows only: what a full disk takes of one is cut off again, and the caller may try once
+  // more.
   const auto before = lseek(descriptor, 0, SEEK_END);
-  errno = ENOSPC;   // what a short write means
+  errno = ENOSPC;  // what a short write means
   const bool written = write(descriptor, line.data(), line.size()) == static_cast<ssize_t>(line.size());
   const int reason = errno;
   const bool cut = written || ftruncate(descriptor, before) == 0;
   close(descriptor);
-  if (!written) throw Failure(fmt::format("{}: {}{}", file.string(), std::strerror(reason), cut ? "" : "; its last row is cut short"));
+  if (!written)
+    throw Failure(fmt::format("{}: {}{}", file.string(), std::strerror(reason),
+                              cut ? "" : "; its last row is cut short"));
 }
 
 std::vector<MetricRow> read_metrics(const std::filesystem::path& jsonl_file) {

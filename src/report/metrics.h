@@ -1,5 +1,5 @@
-// A run's numbers as they come: metrics.jsonl holds what two runs of one recipe share to the bit, speed.jsonl what depends on
-// the machine and the hour; TensorBoard gets both.
+// A run's numbers as they come: metrics.jsonl holds what two runs of one recipe share to the bit, speed.jsonl
+// what depends on the machine and the hour; TensorBoard gets both.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -14,10 +14,11 @@ namespace retort {
 
 class MetricsLog {
  public:
-  // Continues a run after `done_steps` steps: rows beyond it, and a last row cut short by a crash, are dropped.
+  // Continues a run after `done_steps` steps: rows beyond it, and a last row cut short by a crash, are
+  // dropped.
   MetricsLog(const std::filesystem::path& folder, int64_t done_steps);
-  // Failure when the disk does not take a row; the files hold whole rows then, and the same call may be made again later.
-  // Numbers that a rerun gives again: loss, learning rate, gradient norm, tokens.
+  // Failure when the disk does not take a row; the files hold whole rows then, and the same call may be made
+  // again later. Numbers that a rerun gives again: loss, learning rate, gradient norm, tokens.
   void add(int64_t step, const Scalars& scalars);
   // Numbers of this machine: tokens/s, memory, seconds.
   void add_speed(int64_t step, const Scalars& scalars);
@@ -32,6 +33,7 @@ struct MetricRow {
   int64_t step = 0;
   Scalars scalars;
 };
-std::vector<MetricRow> read_metrics(const std::filesystem::path& jsonl_file);   // empty when there is no such file
+std::vector<MetricRow> read_metrics(
+    const std::filesystem::path& jsonl_file);  // empty when there is no such file
 
 }  // namespace retort

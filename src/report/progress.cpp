@@ -17,17 +17,25 @@ std::string duration(double seconds) {
 }
 
 Progress::Progress(std::string what, int64_t total, std::string unit, int64_t already, std::FILE* out)
-    : what_(std::move(what)), unit_(std::move(unit)), total_(total), already_(already), out_(out), terminal_(isatty(fileno(out))) {}
+    : what_(std::move(what)),
+      unit_(std::move(unit)),
+      total_(total),
+      already_(already),
+      out_(out),
+      terminal_(isatty(fileno(out))) {}
 
 Progress::~Progress() {
   if (drawn_ && !finished_ && terminal_) std::fputc('\n', out_);
 }
 
 std::string Progress::line(int64_t done, double seconds, const std::string& detail) const {
-  std::string text = total_ > 0 ? fmt::format("{}  {}/{} {}", what_, done, total_, unit_) : fmt::format("{}  {} {}", what_, done, unit_);
+  std::string text = total_ > 0 ? fmt::format("{}  {}/{} {}", what_, done, total_, unit_)
+                                : fmt::format("{}  {} {}", what_, done, unit_);
   if (!detail.empty()) text += "  " + detail;
   const int64_t now_done = done - already_;
-  if (total_ > done && now_done > 0) text += fmt::format("  {} left", duration(seconds / static_cast<double>(now_done) * static_cast<double>(total_ - done)));
+  if (total_ > done && now_done > 0)
+    text += fmt::format(
+        "  {} left", duration(seconds / static_cast<double>(now_done) * static_cast<double>(total_ - done)));
   else if (done == total_) text += fmt::format("  {}", duration(seconds));
   return text;
 }
@@ -37,12 +45,14 @@ void Progress::draw(const std::string& text) {
     fmt::print(out_, "{}\n", text);
   } else {
     winsize size{};
-    const size_t width = ioctl(fileno(out_), TIOCGWINSZ, &size) == 0 && size.ws_col > 8 ? size.ws_col - 1 : 79;
+    const size_t width =
+        ioctl(fileno(out_), TIOCGWINSZ, &size) == 0 && size.ws_col > 8 ? size.ws_col - 1 : 79;
     constexpr int kBar = 20;
     std::string bar;
     if (total_ > 0 && text.size() + kBar + 3 <= width) {
       const auto filled = static_cast<int>(kBar * std::max<int64_t>(last_done_, 0) / total_);
-      bar = "[" + std::string(static_cast<size_t>(filled), '=') + std::string(static_cast<size_t>(kBar - filled), ' ') + "] ";
+      bar = "[" + std::string(static_cast<size_t>(filled), '=') +
+            std::string(static_cast<size_t>(kBar - filled), ' ') + "] ";
     }
     fmt::print(out_, "\r\x1b[K{}{}", bar, text.substr(0, width));
   }

@@ -1,4 +1,5 @@
-// What a long piece of work shows while it runs: one line that is redrawn on a terminal, a plain line now and then elsewhere.
+// What a long piece of work shows while it runs: one line that is redrawn on a terminal, a plain line now and
+// then elsewhere.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -16,7 +17,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `detail`: "loss 1.234  312 tokens/s". Redraws at most ten times a second; without a terminal every five seconds.
+  // `detail`: "loss 1.234  312 tokens/s". Redraws at most ten times a second; without a terminal every five
+  // seconds.
   void update(int64_t done, const std::string& detail = "");
   void finish(const std::string& detail = "");
   // A line of its own above the progress line.
@@ -35,6 +37,6 @@ class Progress {
   Clock::time_point start_ = Clock::now(), last_draw_{};
 };
 
-std::string duration(double seconds);   // "42 s", "3 min 05 s", "2 h 07 min"
+std::string duration(double seconds);  // "42 s", "3 min 05 s", "2 h 07 min"
 
 }  // namespace retort

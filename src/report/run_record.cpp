@@ -21,16 +21,21 @@ std::string number(double value) {
   return fmt::format("{:.1f}", value);
 }
 
-std::string percent(double share) { return std::isfinite(share) ? fmt::format("{:.1f} %", 100 * share) : "-"; }
+std::string percent(double share) {
+  return std::isfinite(share) ? fmt::format("{:.1f} %", 100 * share) : "-";
+}
 
 std::string score(const ScoreColumn& column, const std::optional<double>& value) {
   if (!value) return "-";
   return column.share ? percent(*value) : number(*value);
 }
 
-std::string size(const std::optional<uint64_t>& bytes) { return bytes ? fmt::format("{:.1f} MiB", static_cast<double>(*bytes) / kMiB) : "-"; }
+std::string size(const std::optional<uint64_t>& bytes) {
+  return bytes ? fmt::format("{:.1f} MiB", static_cast<double>(*bytes) / kMiB) : "-";
+}
 
-Series series_of(const std::vector<MetricRow>& rows, const std::string& tag, const std::string& name, double scale = 1, bool faint = false) {
+Series series_of(const std::vector<MetricRow>& rows, const std::string& tag, const std::string& name,
+                 double scale = 1, bool faint = false) {
   Series series{name, {}, faint};
   for (const auto& row : rows)
     for (const auto& [key, value] : row.scalars)
@@ -58,22 +63,31 @@ std::vector<Chart> charts_of(const std::filesystem::path& folder) {
 std::vector<Tile> tiles_of(const RunRecord& record) {
   std::vector<Tile> tiles;
   const auto named = [&](const std::string& name) {
-    const auto found = std::find_if(record.models.begin(), record.models.end(), [&](const ModelRow& row) { return row.name == name; });
+    const auto found = std::find_if(record.models.begin(), record.models.end(),
+                                    [&](const ModelRow& row) { return row.name == name; });
     return found == record.models.end() ? nullptr : &*found;
   };
   const auto *base = named("base"), *tuned = named("tuned");
   for (size_t i = 0; tuned && i < std::min<size_t>(2, record.columns.size()); ++i) {
     std::string title = record.columns[i].title;
     if (!title.empty()) title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(title[0])));
-    tiles.push_back({title, score(record.columns[i], tuned->scores.at(i)), base ? "base " + score(record.columns[i], base->scores.at(i)) : ""});
+    tiles.push_back({title, score(record.columns[i], tuned->scores.at(i)),
+                     base ? "base " + score(record.columns[i], base->scores.at(i)) : ""});
   }
   if (const auto& training = record.training) {
     if (training->held_out_after)
-      tiles.push_back({"Held-out loss", number(*training->held_out_after), training->held_out_before ? "before " + number(*training->held_out_before) : "nats per token"});
+      tiles.push_back(
+          {"Held-out loss", number(*training->held_out_after),
+           training->held_out_before ? "before " + number(*training->held_out_before) : "nats per token"});
     const double seconds = std::max(training->seconds, 1e-9);
-    tiles.push_back({"Training", duration(training->seconds), fmt::format("{} steps, {:.0f} tokens/s", training->steps, static_cast<double>(training->tokens) / seconds)});
-    tiles.push_back({"Peak memory", fmt::format("{:.2f} GiB", static_cast<double>(training->peak_bytes) / kGiB), "of the process, model file included"});
-    tiles.push_back({"Start-up", fmt::format("{:.1f} s", training->startup_seconds), "from the command to the first step"});
+    tiles.push_back({"Training", duration(training->seconds),
+                     fmt::format("{} steps, {:.0f} tokens/s", training->steps,
+                                 static_cast<double>(training->tokens) / seconds)});
+    tiles.push_back({"Peak memory",
+                     fmt::format("{:.2f} GiB", static_cast<double>(training->peak_bytes) / kGiB),
+                     "of the process, model file included"});
+    tiles.push_back({"Start-up", fmt::format("{:.1f} s", training->startup_seconds),
+                     "from the command to the first step"});
   }
   return tiles;
 }
@@ -81,14 +95,19 @@ std::vector<Tile> tiles_of(const RunRecord& record) {
 }  // namespace
 
 Table results_table(const RunRecord& record) {
-  Table table{"Results", fmt::format("KL: nats a token from the trained model to the reopened file, over held-out answers; top-1: how often both choose the same token. "
-                                     "Tokens/s: greedy answers in the evaluation."),
-              {"model"}, {}, false};
+  Table table{"Results",
+              fmt::format("KL: nats a token from the trained model to the reopened file, over held-out "
+                          "answers; top-1: how often both choose the same token. "
+                          "Tokens/s: greedy answers in the evaluation."),
+              {"model"},
+              {},
+              false};
   for (const auto& column : record.columns) table.head.push_back(column.title);
   table.head.insert(table.head.end(), {"KL", "top-1", "size", "tokens/s"});
   for (const auto& model : record.models) {
     std::vector<std::string> row = {model.name};
-    for (size_t i = 0; i < record.columns.size(); ++i) row.push_back(i < model.scores.size() ? score(record.columns[i], model.scores[i]) : "-");
+    for (size_t i = 0; i < record.columns.size(); ++i)
+      row.push_back(i < model.scores.size() ? score(record.columns[i], model.scores[i]) : "-");
     row.push_back(model.kl_nats ? number(*model.kl_nats) : "-");
     row.push_back(model.top1 ? percent(*model.top1) : "-");
     row.push_back(size(model.bytes));
@@ -111,7 +130,8 @@ Page run_page(const RunRecord& record) {
     for (const auto& [line, holds] : record.gates) gates.rows.push_back({line, holds ? "holds" : "broken"});
     page.tables.push_back(std::move(gates));
   }
-  if (!record.stages.empty()) page.later_tables.push_back({"Stages", "", {"stage", "seconds", "result"}, record.stages, true});
+  if (!record.stages.empty())
+    page.later_tables.push_back({"Stages", "", {"stage", "seconds", "result"}, record.stages, true});
   page.charts = charts_of(record.folder);
   page.charts.insert(page.charts.end(), record.charts.begin(), record.charts.end());
   page.samples = record.samples;
@@ -126,8 +146,9 @@ Page run_page(const RunRecord& record) {
 
 std::string table_text(const Table& table) {
   std::vector<size_t> widths;
-  const auto width = [](const std::string& cell) {   // characters, not bytes
-    return static_cast<size_t>(std::count_if(cell.begin(), cell.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  const auto width = [](const std::string& cell) {  // characters, not bytes
+    return static_cast<size_t>(std::count_if(
+        cell.begin(), cell.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
   };
   const auto measure = [&](const std::vector<std::string>& row) {
     widths.resize(std::max(widths.size(), row.size()));

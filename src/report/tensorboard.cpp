@@ -73,7 +73,7 @@ std::string framed(std::string_view message_bytes) {
 }
 
 std::string scalar_event(int64_t step, const Scalars& scalars, double wall_time) {
-  std::string summary;   // Summary: value = 1; Value: tag = 1, simple_value = 2 (float)
+  std::string summary;  // Summary: value = 1; Value: tag = 1, simple_value = 2 (float)
   for (const auto& [tag, number] : scalars) {
     std::string value;
     message(value, 1, tag);
@@ -89,24 +89,26 @@ std::string scalar_event(int64_t step, const Scalars& scalars, double wall_time)
 EventFile::EventFile(const std::filesystem::path& folder, int64_t first_step, double wall_time) {
   make_folder(folder);
   auto stamp = static_cast<int64_t>(wall_time);
-  do {   // a run that is resumed within the same second gets a later name
+  do {  // a run that is resumed within the same second gets a later name
     path_ = folder / fmt::format("events.out.tfevents.{}.retort", stamp++);
     descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);
   if (descriptor_ < 0) throw Failure(fmt::format("{}: {}", path_.string(), std::strerror(errno)));
   auto version = event_head(0, wall_time);
-  message(version, 3, "brain.Event:2");   // file_version = 3
+  message(version, 3, "brain.Event:2");  // file_version = 3
   record(version);
   if (first_step > 0) {
     auto start = event_head(first_step, wall_time);
-    message(start, 7, std::string("\x08\x01", 2));   // session_log = 7 {status = 1: START}
+    message(start, 7, std::string("\x08\x01", 2));  // session_log = 7 {status = 1: START}
     record(start);
   }
 }
 
 EventFile::~EventFile() { close(descriptor_); }
 
-void EventFile::add(int64_t step, const Scalars& scalars, double wall_time) { record(scalar_event(step, scalars, wall_time)); }
+void EventFile::add(int64_t step, const Scalars& scalars, double wall_time) {
+  record(scalar_event(step, scalars, wall_time));
+}
 
 void EventFile::record(const std::string& event) {
   const auto bytes_out = framed(event);
@@ -114,7 +116,7 @@ void EventFile::record(const std::string& event) {
   for (size_t done = 0; done < bytes_out.size();) {
     const auto count = write(descriptor_, bytes_out.data() + done, bytes_out.size() - done);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {   // a reader stops at half a record
+    if (count < 0) {  // a reader stops at half a record
       const int reason = errno;
       if (ftruncate(descriptor_, before) == 0) lseek(descriptor_, before, SEEK_SET);
       throw Failure(fmt::format("{}: {}", path_.string(), std::strerror(reason)));

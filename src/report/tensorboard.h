@@ -15,13 +15,13 @@ namespace retort {
 uint32_t crc32c(std::string_view data);
 uint32_t masked_crc32c(std::string_view data);
 
-using Scalars = std::vector<std::pair<std::string, double>>;   // tag, value
+using Scalars = std::vector<std::pair<std::string, double>>;  // tag, value
 
 // One file of events, appended and flushed record by record: a reader sees whole records at any time.
 class EventFile {
  public:
-  // Creates events.out.tfevents.TIME.retort in `folder`. A `first_step` above 0 tells TensorBoard to forget later steps
-  // that an earlier, killed run wrote.
+  // Creates events.out.tfevents.TIME.retort in `folder`. A `first_step` above 0 tells TensorBoard to forget
+  // later steps that an earlier, killed run wrote.
   EventFile(const std::filesystem::path& folder, int64_t first_step, double wall_time);
   ~EventFile();
   EventFile(const EventFile&) = delete;

@@ -6,7 +6,8 @@ namespace retort {
 namespace {
 
 bool is(std::string_view text, size_t at, uint16_t classes) {
-  return (character_table()[decode_utf8(text.data() + at).code_point] & classes) != 0 || (classes == (kLetter | kMark | kNumber) && text[at] == '_');
+  return (character_table()[decode_utf8(text.data() + at).code_point] & classes) != 0 ||
+         (classes == (kLetter | kMark | kNumber) && text[at] == '_');
 }
 size_t before(std::string_view text, size_t at) {
   do --at;
@@ -21,7 +22,8 @@ void AddedTokenFinder::add(const AddedToken& token) {
   if (token.text.empty()) return;
   uint32_t node = 0;
   for (const char c : token.text) {
-    const auto [edge, fresh] = edges_.try_emplace(static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(c), static_cast<uint32_t>(nodes_.size()));
+    const auto [edge, fresh] = edges_.try_emplace(static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(c),
+                                                  static_cast<uint32_t>(nodes_.size()));
     if (fresh) nodes_.push_back({});
     node = edge->second;
   }
@@ -47,7 +49,8 @@ AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, size_t fro
     }
     if (found < 0) continue;
     const AddedToken& token = tokens_[static_cast<size_t>(found)];
-    const bool touched = token.single_word && ((at > 0 && is(text, before(text, at), kWordCharacter)) || (stop < text.size() && is(text, stop, kWordCharacter)));
+    const bool touched = token.single_word && ((at > 0 && is(text, before(text, at), kWordCharacter)) ||
+                                               (stop < text.size() && is(text, stop, kWordCharacter)));
     if ((token.control && !control) || touched) {
       at = stop - 1;
       continue;

@@ -12,10 +12,10 @@ namespace retort {
 struct AddedToken {
   std::string text;
   int32_t id = -1;
-  bool control = false;      // found only where control tokens are asked for
-  bool normalized = false;   // looked for in the normalized text instead of the raw one
+  bool control = false;                          // found only where control tokens are asked for
+  bool normalized = false;                       // looked for in the normalized text instead of the raw one
   bool strip_left = false, strip_right = false;  // swallows the white space beside it
-  bool single_word = false;  // only where no word character touches it
+  bool single_word = false;                      // only where no word character touches it
 };
 
 // Finds them: leftmost, and the longest of those that start there (as Hugging Face's AddedVocabulary does).
@@ -27,7 +27,8 @@ class AddedTokenFinder {
     const AddedToken* token;  // nullptr: none until the end
     size_t begin, end;        // with the white space that the token swallows
   };
-  // The first match at or after `from`. Without `control`, control tokens are passed over whole: nothing inside one matches.
+  // The first match at or after `from`. Without `control`, control tokens are passed over whole: nothing
+  // inside one matches.
   Match find(std::string_view text, size_t from, bool control) const;
 
  private:

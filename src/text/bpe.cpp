@@ -21,7 +21,8 @@ struct BpeTokenizer::Work {
 std::vector<int32_t> BpeTokenizer::encode(std::string_view text, Specials specials) const {
   std::vector<int32_t> ids;
   if (text.empty()) return ids;
-  if (text.size() > UINT32_MAX / 4) throw Failure(fmt::format("a text of {} cannot be tokenized in one piece; split it", bytes(text.size())));
+  if (text.size() > UINT32_MAX / 4)
+    throw Failure(fmt::format("a text of {} cannot be tokenized in one piece; split it", bytes(text.size())));
   std::string valid;
   if (!valid_utf8(text)) {
     valid = replace_invalid_utf8(text, model_.invalid_utf8);
@@ -43,7 +44,8 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, Specials specia
   return ids;
 }
 
-// Text between added tokens: normalized, searched for the added tokens that are normalized themselves, and encoded.
+// Text between added tokens: normalized, searched for the added tokens that are normalized themselves, and
+// encoded.
 void BpeTokenizer::encode_plain(std::string_view text, bool first, bool control, Work& work) const {
   std::string composed;
   if (model_.nfc && !surely_nfc(text)) {
@@ -88,13 +90,15 @@ void BpeTokenizer::encode_words(std::string_view text, Work& work) const {
     each_piece(scanners_, text, [&](std::string_view piece) { encode_piece(piece, work); });
     return;
   }
-  // SentencePiece merges over the whole text. Cutting where no token reaches across gives the same ids and short pieces.
+  // SentencePiece merges over the whole text. Cutting where no token reaches across gives the same ids and
+  // short pieces.
   const size_t first = work.ids.size();
   size_t begin = 0;
   const auto take = [&](size_t end) {
     const size_t before = work.ids.size();
     encode_piece(text.substr(begin, end - begin), work);
-    if (model_.fuse_unknown && model_.unknown && before > first && before < work.ids.size() && work.ids[before] == *model_.unknown && work.ids[before - 1] == *model_.unknown)
+    if (model_.fuse_unknown && model_.unknown && before > first && before < work.ids.size() &&
+        work.ids[before] == *model_.unknown && work.ids[before - 1] == *model_.unknown)
       work.ids.erase(work.ids.begin() + static_cast<ptrdiff_t>(before));
     begin = end;
   };
@@ -132,7 +136,8 @@ void BpeTokenizer::merge_piece(std::string_view piece, Work& work) const {
       }
     }
     for (const char byte : piece)
-      if (const int32_t symbol = byte_symbols_[static_cast<uint8_t>(byte)]; symbol >= 0) symbols.push_back(symbol);  // a byte that is no token is lost, as in the reference
+      if (const int32_t symbol = byte_symbols_[static_cast<uint8_t>(byte)]; symbol >= 0)
+        symbols.push_back(symbol);  // a byte that is no token is lost, as in the reference
     merge_symbols(pairs_, symbols);
     work.ids.insert(work.ids.end(), symbols.begin(), symbols.end());
     return;
@@ -146,7 +151,8 @@ void BpeTokenizer::merge_piece(std::string_view piece, Work& work) const {
     }
     const Decoded character = decode_utf8(piece.data() + at);
     const auto known = character_symbols_.find(character.code_point);
-    symbols.push_back(known == character_symbols_.end() ? -2 - static_cast<int32_t>(character.code_point) : known->second);
+    symbols.push_back(known == character_symbols_.end() ? -2 - static_cast<int32_t>(character.code_point)
+                                                        : known->second);
     at += character.length;
   }
   merge_symbols(pairs_, symbols);
@@ -159,20 +165,24 @@ void BpeTokenizer::merge_piece(std::string_view piece, Work& work) const {
 
 // A character that is no token: its bytes' tokens, or the unknown token.
 void BpeTokenizer::spell_out(int32_t symbol, Work& work) const {
-  const uint32_t code_point = symbol < 0 ? static_cast<uint32_t>(-2 - symbol) : extra_characters_[static_cast<size_t>(symbol) - model_.tokens.size()];
+  const uint32_t code_point = symbol < 0
+                                  ? static_cast<uint32_t>(-2 - symbol)
+                                  : extra_characters_[static_cast<size_t>(symbol) - model_.tokens.size()];
   std::string text;
   append_utf8(text, code_point);
   const auto token = [this](char byte) { return byte_symbols_[static_cast<uint8_t>(byte)]; };
   if (model_.byte_fallback && std::ranges::all_of(text, [&](char byte) { return token(byte) >= 0; })) {
     for (const char byte : text) work.ids.push_back(token(byte));
-  } else if (model_.unknown && !(model_.fuse_unknown && !work.ids.empty() && work.ids.back() == *model_.unknown)) {
+  } else if (model_.unknown &&
+             !(model_.fuse_unknown && !work.ids.empty() && work.ids.back() == *model_.unknown)) {
     work.ids.push_back(*model_.unknown);
   }
 }
 
 const std::string& BpeTokenizer::spelling(int32_t id) const {
   if (id < 0 || static_cast<size_t>(id) >= model_.tokens.size())
-    throw std::out_of_range(fmt::format("token {} does not exist; the tokenizer has {} tokens", id, model_.tokens.size()));
+    throw std::out_of_range(
+        fmt::format("token {} does not exist; the tokenizer has {} tokens", id, model_.tokens.size()));
   return model_.tokens[static_cast<size_t>(id)];
 }
 
@@ -200,7 +210,8 @@ std::optional<int32_t> BpeTokenizer::find(std::string_view token_text) const {
 }
 
 bool BpeTokenizer::is_special(int32_t id) const {
-  return id >= 0 && static_cast<size_t>(id) < model_.types.size() && model_.types[static_cast<size_t>(id)] == TokenType::control;
+  return id >= 0 && static_cast<size_t>(id) < model_.types.size() &&
+         model_.types[static_cast<size_t>(id)] == TokenType::control;
 }
 
 }  // namespace retort

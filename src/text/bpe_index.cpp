@@ -48,9 +48,11 @@ std::string spaces_for_marks(std::string_view spelling) {
 
 bool looks_like_control(std::string_view spelling) {
   const auto framed = [&](std::string_view begin, std::string_view end) {
-    return spelling.size() >= begin.size() + end.size() && spelling.starts_with(begin) && spelling.ends_with(end);
+    return spelling.size() >= begin.size() + end.size() && spelling.starts_with(begin) &&
+           spelling.ends_with(end);
   };
-  return framed("<|", "|>") || framed("<｜", "｜>") || framed("<unused", ">") || spelling == "<pad>" || spelling == "<mask>" || spelling == "<2mass>" || spelling == "[@BOS@]";
+  return framed("<|", "|>") || framed("<｜", "｜>") || framed("<unused", ">") || spelling == "<pad>" ||
+         spelling == "<mask>" || spelling == "<2mass>" || spelling == "[@BOS@]";
 }
 
 BpeTokenizer::BpeTokenizer(BpeModel model, std::string_view file) : model_(std::move(model)) {
@@ -66,7 +68,9 @@ BpeTokenizer::BpeTokenizer(BpeModel model, std::string_view file) : model_(std::
   } else {
     const std::vector<RankedMerge> pairs = split_pairs();
     pairs_ = MergeTable(pairs.size());
-    for (const RankedMerge& merge : pairs) static_cast<void>(pairs_.insert(merge.left, merge.right, {merge.rank, merge.result}));  // one spelling, one token: never twice
+    for (const RankedMerge& merge : pairs)
+      static_cast<void>(pairs_.insert(merge.left, merge.right,
+                                      {merge.rank, merge.result}));  // one spelling, one token: never twice
   }
   if (model_.alphabet == BpeModel::Alphabet::characters) index_neighbours();
   bos = model_.bos;
@@ -81,20 +85,27 @@ BpeTokenizer::~BpeTokenizer() = default;
 void BpeTokenizer::check(std::string_view file) const {
   const size_t count = model_.tokens.size();
   if (count == 0) corrupt(file, "tokenizer", "has no tokens");
-  if (count > kMostTokens) corrupt(file, "tokenizer", fmt::format("has {} tokens; at most {} are read", count, kMostTokens));
-  if (model_.types.size() != count) corrupt(file, "tokenizer", fmt::format("has {} tokens but {} token types", count, model_.types.size()));
+  if (count > kMostTokens)
+    corrupt(file, "tokenizer", fmt::format("has {} tokens; at most {} are read", count, kMostTokens));
+  if (model_.types.size() != count)
+    corrupt(file, "tokenizer", fmt::format("has {} tokens but {} token types", count, model_.types.size()));
   if (model_.order == BpeModel::Order::scores && model_.scores.size() != count)
     corrupt(file, "tokenizer", fmt::format("has {} tokens but {} scores", count, model_.scores.size()));
   for (const float score : model_.scores)
-    if (!(score >= std::numeric_limits<float>::lowest() && score <= std::numeric_limits<float>::max())) corrupt(file, "tokenizer", "a score is not a number");
+    if (!(score >= std::numeric_limits<float>::lowest() && score <= std::numeric_limits<float>::max()))
+      corrupt(file, "tokenizer", "a score is not a number");
   for (size_t id = 0; id < count; ++id) {
     if (model_.tokens[id].size() > kLongestToken)
-      corrupt(file, fmt::format("token {}", id), fmt::format("is {} long; at most {} are read", bytes(model_.tokens[id].size()), bytes(kLongestToken)));
+      corrupt(file, fmt::format("token {}", id),
+              fmt::format("is {} long; at most {} are read", bytes(model_.tokens[id].size()),
+                          bytes(kLongestToken)));
     const auto type = static_cast<int>(model_.types[id]);
-    if (type < 1 || type > 6) corrupt(file, fmt::format("token {}", id), fmt::format("has the type {}; types are 1 to 6", type));
+    if (type < 1 || type > 6)
+      corrupt(file, fmt::format("token {}", id), fmt::format("has the type {}; types are 1 to 6", type));
   }
   const auto in_range = [&](std::optional<int32_t> id, std::string_view name) {
-    if (id && (*id < 0 || static_cast<size_t>(*id) >= count)) corrupt(file, name, fmt::format("is token {}, but there are {} tokens", *id, count));
+    if (id && (*id < 0 || static_cast<size_t>(*id) >= count))
+      corrupt(file, name, fmt::format("is token {}, but there are {} tokens", *id, count));
   };
   in_range(model_.bos, "beginning-of-text token");
   in_range(model_.eos, "end-of-text token");
@@ -102,7 +113,9 @@ void BpeTokenizer::check(std::string_view file) const {
   in_range(model_.unknown, "unknown token");
   for (const AddedToken& token : model_.added) {
     in_range(token.id, "added token");
-    if (token.text.size() > kLongestToken) corrupt(file, "added token", fmt::format("is {} long; at most {} are read", bytes(token.text.size()), bytes(kLongestToken)));
+    if (token.text.size() > kLongestToken)
+      corrupt(file, "added token",
+              fmt::format("is {} long; at most {} are read", bytes(token.text.size()), bytes(kLongestToken)));
   }
   for (const auto& [left, right] : model_.merges) {
     in_range(left, "merge");
@@ -119,8 +132,12 @@ void BpeTokenizer::index_tokens(std::string_view file) {
     const auto id = static_cast<int32_t>(i);
     const std::string& spelling = model_.tokens[i];
     const auto [first, fresh] = by_spelling_.try_emplace(spelling, id);
-    if (!fresh) corrupt(file, fmt::format("token {}", i), fmt::format("'{}' is also token {}; every token has its own spelling", printable(spelling), first->second));
-    if (!valid_utf8(spelling)) corrupt(file, fmt::format("token {}", i), fmt::format("'{}' is not UTF-8", printable(spelling)));
+    if (!fresh)
+      corrupt(file, fmt::format("token {}", i),
+              fmt::format("'{}' is also token {}; every token has its own spelling", printable(spelling),
+                          first->second));
+    if (!valid_utf8(spelling))
+      corrupt(file, fmt::format("token {}", i), fmt::format("'{}' is not UTF-8", printable(spelling)));
     std::string& text = bytes_[i];
     switch (model_.types[i]) {
       case TokenType::control: break;
@@ -129,7 +146,8 @@ void BpeTokenizer::index_tokens(std::string_view file) {
           text = std::string(1, static_cast<char>(byte));
           byte_symbols_[static_cast<size_t>(byte)] = id;
         } else {
-          corrupt(file, fmt::format("token {}", i), fmt::format("'{}' is a byte token, which is spelled like <0x0A>", printable(spelling)));
+          corrupt(file, fmt::format("token {}", i),
+                  fmt::format("'{}' is a byte token, which is spelled like <0x0A>", printable(spelling)));
         }
         break;
       case TokenType::user_defined:
@@ -137,7 +155,8 @@ void BpeTokenizer::index_tokens(std::string_view file) {
         break;
       default:
         if (model_.alphabet == BpeModel::Alphabet::characters) text = spaces_for_marks(spelling);
-        else if (!byte_level_bytes(spelling, text)) text = spelling;  // "[PAD42]", "<unk> " and other ids that no text reaches
+        else if (!byte_level_bytes(spelling, text))
+          text = spelling;  // "[PAD42]", "<unk> " and other ids that no text reaches
     }
   }
   if (model_.alphabet == BpeModel::Alphabet::bytes) {
@@ -153,20 +172,24 @@ void BpeTokenizer::index_tokens(std::string_view file) {
 
 bool BpeTokenizer::merges_into(int32_t id) const {
   const TokenType type = model_.types[static_cast<size_t>(id)];
-  return type == TokenType::normal || type == TokenType::unused || (type == TokenType::user_defined && model_.alphabet == BpeModel::Alphabet::characters);
+  return type == TokenType::normal || type == TokenType::unused ||
+         (type == TokenType::user_defined && model_.alphabet == BpeModel::Alphabet::characters);
 }
 
 void BpeTokenizer::index_characters() {
   const auto count = static_cast<int32_t>(model_.tokens.size());
   for (int32_t id = 0; id < count; ++id) {
     const std::string& spelling = model_.tokens[static_cast<size_t>(id)];
-    if (merges_into(id) && !spelling.empty() && utf8_length(spelling[0]) == spelling.size()) character_symbols_[decode_utf8(spelling.data()).code_point] = id;
+    if (merges_into(id) && !spelling.empty() && utf8_length(spelling[0]) == spelling.size())
+      character_symbols_[decode_utf8(spelling.data()).code_point] = id;
   }
-  if (model_.order == BpeModel::Order::scores) {  // SentencePiece merges by spelling, so that a character need not be a token itself
+  if (model_.order == BpeModel::Order::scores) {  // SentencePiece merges by spelling, so that a character
+                                                  // need not be a token itself
     for (int32_t id = 0; id < count; ++id) {
       if (!merges_into(id)) continue;
       for (const uint32_t character : code_points(model_.tokens[static_cast<size_t>(id)])) {
-        const auto [place, fresh] = character_symbols_.try_emplace(character, count + static_cast<int32_t>(extra_characters_.size()));
+        const auto [place, fresh] =
+            character_symbols_.try_emplace(character, count + static_cast<int32_t>(extra_characters_.size()));
         if (fresh) extra_characters_.push_back(character);
       }
     }
@@ -184,10 +207,14 @@ void BpeTokenizer::index_merges(std::string_view file) {
     const auto [left, right] = model_.merges[rank];
     joined.assign(model_.tokens[static_cast<size_t>(left)]).append(model_.tokens[static_cast<size_t>(right)]);
     const auto result = by_spelling_.find(joined);
-    if (result == by_spelling_.end()) corrupt(file, fmt::format("merge {}", rank), fmt::format("makes '{}', which is no token", printable(joined)));
-    // Content never merges into a control token, even where the file says so: only Specials::as_tokens gives those.
+    if (result == by_spelling_.end())
+      corrupt(file, fmt::format("merge {}", rank),
+              fmt::format("makes '{}', which is no token", printable(joined)));
+    // Content never merges into a control token, even where the file says so: only Specials::as_tokens gives
+    // those.
     const bool control = model_.types[static_cast<size_t>(result->second)] == TokenType::control;
-    if (!pairs_.insert(left, right, {control ? MergeTable::kNever : static_cast<uint32_t>(rank), result->second}))
+    if (!pairs_.insert(left, right,
+                       {control ? MergeTable::kNever : static_cast<uint32_t>(rank), result->second}))
       corrupt(file, fmt::format("merge {}", rank), fmt::format("of '{}' stands twice", printable(joined)));
   }
 }
@@ -201,7 +228,8 @@ std::vector<RankedMerge> BpeTokenizer::split_pairs() const {
     std::ranges::sort(sorted, std::greater<>());
     sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
     for (size_t i = 0; i < count; ++i)
-      ranks[i] = static_cast<uint32_t>(std::ranges::lower_bound(sorted, model_.scores[i], std::greater<>()) - sorted.begin());
+      ranks[i] = static_cast<uint32_t>(std::ranges::lower_bound(sorted, model_.scores[i], std::greater<>()) -
+                                       sorted.begin());
   } else {
     for (size_t i = 0; i < count; ++i) ranks[i] = static_cast<uint32_t>(i);
   }
@@ -213,7 +241,8 @@ std::vector<RankedMerge> BpeTokenizer::split_pairs() const {
     }
     const auto found = by_spelling_.find(part);
     if (found != by_spelling_.end() && merges_into(found->second)) return found->second;
-    return utf8_length(part[0]) == part.size() ? character_symbols_.at(decode_utf8(part.data()).code_point) : -1;
+    return utf8_length(part[0]) == part.size() ? character_symbols_.at(decode_utf8(part.data()).code_point)
+                                               : -1;
   };
   std::vector<RankedMerge> pairs;
   for (size_t i = 0; i < count; ++i) {
@@ -240,7 +269,9 @@ std::vector<RankedMerge> BpeTokenizer::merge_list() const {
     return list;
   }
   list = split_pairs();
-  std::ranges::sort(list, {}, [](const RankedMerge& merge) { return std::tuple(merge.rank, merge.result, merge.left, merge.right); });
+  std::ranges::sort(list, {}, [](const RankedMerge& merge) {
+    return std::tuple(merge.rank, merge.result, merge.left, merge.right);
+  });
   return list;
 }
 
@@ -252,7 +283,8 @@ std::vector<RankedMerge> BpeTokenizer::last_merges() const {
     symbols.clear();
     for (const char byte : bytes_[i]) symbols.push_back(byte_symbols_[static_cast<uint8_t>(byte)]);
     merge_symbols(pairs_, symbols, static_cast<uint32_t>(i));
-    if (symbols.size() == 2) list.push_back({symbols[0], symbols[1], static_cast<int32_t>(i), static_cast<uint32_t>(i)});
+    if (symbols.size() == 2)
+      list.push_back({symbols[0], symbols[1], static_cast<int32_t>(i), static_cast<uint32_t>(i)});
   }
   return list;
 }
@@ -274,17 +306,19 @@ void BpeTokenizer::index_neighbours() {
 
 std::string BpeTokenizer::hash() const {
   Sha256 sha;
-  sha.add(fmt::format("bpe {} {} {} {} {} {} {} {} {} {}\n", static_cast<int>(model_.alphabet), static_cast<int>(model_.order), model_.ignore_merges, model_.nfc,
-                      model_.byte_fallback, model_.fuse_unknown, static_cast<int>(model_.prefix), model_.prefix_unless_there, model_.split_words,
-                      static_cast<int>(model_.invalid_utf8)));
+  sha.add(fmt::format("bpe {} {} {} {} {} {} {} {} {} {}\n", static_cast<int>(model_.alphabet),
+                      static_cast<int>(model_.order), model_.ignore_merges, model_.nfc, model_.byte_fallback,
+                      model_.fuse_unknown, static_cast<int>(model_.prefix), model_.prefix_unless_there,
+                      model_.split_words, static_cast<int>(model_.invalid_utf8)));
   for (const Split split : model_.splits) sha.add(split_pattern(split)).add("\n");
   for (size_t i = 0; i < model_.tokens.size(); ++i)
-    sha.add(fmt::format("{} {} ", static_cast<int>(model_.types[i]), model_.tokens[i].size())).add(model_.tokens[i]);
+    sha.add(fmt::format("{} {} ", static_cast<int>(model_.types[i]), model_.tokens[i].size()))
+        .add(model_.tokens[i]);
   for (const auto& [left, right] : model_.merges) sha.add(fmt::format("{} {}\n", left, right));
-  if (model_.order == BpeModel::Order::scores)
-    sha.add(std::as_bytes(std::span(model_.scores)));
+  if (model_.order == BpeModel::Order::scores) sha.add(std::as_bytes(std::span(model_.scores)));
   for (const AddedToken& token : model_.added)
-    sha.add(fmt::format("{} {}{}{}{}{}\n", token.id, token.control, token.normalized, token.strip_left, token.strip_right, token.single_word));
+    sha.add(fmt::format("{} {}{}{}{}{}\n", token.id, token.control, token.normalized, token.strip_left,
+                        token.strip_right, token.single_word));
   return sha.hex();
 }
 

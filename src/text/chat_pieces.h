@@ -11,7 +11,8 @@ namespace retort {
 class PieceList {
  public:
   PieceList& control(std::string_view token, int32_t answer = -1);
-  PieceList& text(std::string_view text, int32_t answer = -1);  // joined with plain text of the same answer before it
+  PieceList& text(std::string_view text,
+                  int32_t answer = -1);  // joined with plain text of the same answer before it
   std::vector<Piece> take() { return std::move(pieces_); }
 
  private:
@@ -23,7 +24,8 @@ std::string_view trimmed(std::string_view text);
 
 // RecipeError when a role is not system, user or assistant.
 void require_known_roles(std::string_view family, const std::vector<Message>& messages);
-// As above, and user and assistant must take turns, beginning with user (after a leading system message if allowed).
+// As above, and user and assistant must take turns, beginning with user (after a leading system message if
+// allowed).
 void require_turns(std::string_view family, const std::vector<Message>& messages, bool system_first_allowed);
 
 // One renderer a family; the table in chat.cpp names them.

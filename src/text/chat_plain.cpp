@@ -18,8 +18,8 @@ Pieces render_plain(const Messages& messages, bool add_reply_header) {
   return pieces.take();
 }
 
-// github.com/tatsu-lab/stanford_alpaca, train.py: PROMPT_DICT["prompt_no_input"]. The system message replaces the first
-// sentence; later turns repeat the instruction block alone.
+// github.com/tatsu-lab/stanford_alpaca, train.py: PROMPT_DICT["prompt_no_input"]. The system message replaces
+// the first sentence; later turns repeat the instruction block alone.
 Pieces render_alpaca(const Messages& messages, bool add_reply_header) {
   require_known_roles("alpaca", messages);
   PieceList pieces;
@@ -29,12 +29,15 @@ Pieces render_alpaca(const Messages& messages, bool add_reply_header) {
     pieces.text(messages[0].content + "\n\n");
     first = 1;
   } else {
-    pieces.text("Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n");
+    pieces.text(
+        "Below is an instruction that describes a task. Write a response that appropriately completes the "
+        "request.\n\n");
   }
   for (size_t i = first; i < messages.size(); ++i) {
     const auto& [role, content] = messages[i];
     const auto answer = static_cast<int32_t>(i);
-    if (role == "assistant") pieces.text("### Response:\n").text(content, answer).control(kEndOfText, answer).text("\n\n");
+    if (role == "assistant")
+      pieces.text("### Response:\n").text(content, answer).control(kEndOfText, answer).text("\n\n");
     else pieces.text("### Instruction:\n" + content + "\n\n");
   }
   if (add_reply_header) pieces.text("### Response:\n");

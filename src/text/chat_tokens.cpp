@@ -26,9 +26,10 @@ void append(RenderedTokens& rendered, const std::vector<int32_t>& ids, size_t fr
   rendered.answers.resize(rendered.tokens.size(), answer);
 }
 
-// A part continues the one before it as long as that leaves the earlier ids alone; else it is encoded on its own, which
-// is what the model meets when it generates.
-void encode_run(const Tokenizer& tokenizer, std::vector<Part>& run, bool own_space, RenderedTokens& rendered) {
+// A part continues the one before it as long as that leaves the earlier ids alone; else it is encoded on its
+// own, which is what the model meets when it generates.
+void encode_run(const Tokenizer& tokenizer, std::vector<Part>& run, bool own_space,
+                RenderedTokens& rendered) {
   if (!run.empty() && own_space && run[0].text.starts_with(' ')) run[0].text.erase(0, 1);
   std::string before;
   std::vector<int32_t> before_ids;
@@ -64,7 +65,8 @@ PieceList& PieceList::control(std::string_view token, int32_t answer) {
 
 PieceList& PieceList::text(std::string_view text, int32_t answer) {
   if (text.empty()) return *this;
-  if (!pieces_.empty() && !pieces_.back().control && pieces_.back().answer == answer) pieces_.back().text += text;
+  if (!pieces_.empty() && !pieces_.back().control && pieces_.back().answer == answer)
+    pieces_.back().text += text;
   else pieces_.push_back({std::string(text), false, answer});
   return *this;
 }
@@ -79,23 +81,29 @@ std::string_view trimmed(std::string_view text) {
 void require_known_roles(std::string_view family, const std::vector<Message>& messages) {
   for (const auto& message : messages)
     if (message.role != "system" && message.role != "user" && message.role != "assistant")
-      throw RecipeError(fmt::format("role '{}' is not known to template {}; expected system, user or assistant", printable(message.role), family));
+      throw RecipeError(
+          fmt::format("role '{}' is not known to template {}; expected system, user or assistant",
+                      printable(message.role), family));
 }
 
 void require_turns(std::string_view family, const std::vector<Message>& messages, bool system_first_allowed) {
   require_known_roles(family, messages);
   size_t first = 0;
   if (!messages.empty() && messages[0].role == "system") {
-    if (!system_first_allowed) throw RecipeError(fmt::format("template {} has no system message; put its text into the first user message", family));
+    if (!system_first_allowed)
+      throw RecipeError(
+          fmt::format("template {} has no system message; put its text into the first user message", family));
     first = 1;
   }
   for (size_t i = first; i < messages.size(); ++i)
     if ((messages[i].role == "user") != ((i - first) % 2 == 0))
-      throw RecipeError(fmt::format("message {} has role '{}'; in template {} user and assistant take turns, beginning with user", i + 1,
-                                    messages[i].role, family));
+      throw RecipeError(fmt::format(
+          "message {} has role '{}'; in template {} user and assistant take turns, beginning with user",
+          i + 1, messages[i].role, family));
 }
 
-RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer, const std::vector<Message>& messages, bool add_reply_header) {
+RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
+                             const std::vector<Message>& messages, bool add_reply_header) {
   const auto pieces = chat.render(messages, add_reply_header);
   const bool own_space = adds_space_before(tokenizer);
   RenderedTokens rendered;
@@ -113,19 +121,23 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
     }
     const auto id = piece.text == kEndOfText ? tokenizer.eos : tokenizer.find(piece.text);
     if (!id)
-      throw RecipeError(fmt::format("data.template: template {} needs {}, which this model's tokenizer does not have; set data.template to the model's own",
-                                    chat.name, piece.text == kEndOfText ? "an EOS token" : "the token " + piece.text));
+      throw RecipeError(
+          fmt::format("data.template: template {} needs {}, which this model's tokenizer does not have; set "
+                      "data.template to the model's own",
+                      chat.name, piece.text == kEndOfText ? "an EOS token" : "the token " + piece.text));
     append(rendered, {*id}, 0, piece.answer);
   }
   encode_run(tokenizer, run, own_space, rendered);
   return rendered;
 }
 
-std::string render_text(const ChatTemplate& chat, const std::vector<Message>& messages, bool add_reply_header, std::string_view bos,
-                        std::string_view eos) {
+std::string render_text(const ChatTemplate& chat, const std::vector<Message>& messages, bool add_reply_header,
+                        std::string_view bos, std::string_view eos) {
   std::string text;
   for (const auto& piece : chat.render(messages, add_reply_header))
-    text += piece.control && piece.text == kBeginOfText ? bos : piece.control && piece.text == kEndOfText ? eos : std::string_view(piece.text);
+    text += piece.control && piece.text == kBeginOfText ? bos
+            : piece.control && piece.text == kEndOfText ? eos
+                                                        : std::string_view(piece.text);
   return text;
 }
 

@@ -14,23 +14,35 @@ constexpr const char* kSpaceMark = "\u2581";
 
 const BpeTokenizer& byte_pairs(const Tokenizer& tokenizer, std::string_view what) {
   const auto* bpe = dynamic_cast<const BpeTokenizer*>(&tokenizer);
-  if (bpe == nullptr) throw RecipeError(fmt::format("this SentencePiece model (unigram, or with normalization rules) cannot be written as {}; copy its tokenizer.model", what));
+  if (bpe == nullptr)
+    throw RecipeError(
+        fmt::format("this SentencePiece model (unigram, or with normalization rules) cannot be written as "
+                    "{}; copy its tokenizer.model",
+                    what));
   return *bpe;
 }
 
 std::string json_text(std::string_view text) { return Json(text).dump(); }
-const std::string& spelling(const BpeModel& model, int32_t id) { return model.tokens[static_cast<size_t>(id)]; }
+const std::string& spelling(const BpeModel& model, int32_t id) {
+  return model.tokens[static_cast<size_t>(id)];
+}
 
 OrderedJson added_token(const BpeModel& model, const AddedToken& token) {
   // With a Prepend normalizer, Hugging Face would look for the normalized spelling, U+2581 in front.
   const bool prepended = model.prefix == BpeModel::Prefix::always && !model.prefix_unless_there;
-  return {{"id", token.id}, {"content", token.text}, {"single_word", token.single_word}, {"lstrip", token.strip_left}, {"rstrip", token.strip_right},
-          {"normalized", token.normalized && !(prepended && model.order == BpeModel::Order::scores)}, {"special", token.control}};
+  return {{"id", token.id},
+          {"content", token.text},
+          {"single_word", token.single_word},
+          {"lstrip", token.strip_left},
+          {"rstrip", token.strip_right},
+          {"normalized", token.normalized && !(prepended && model.order == BpeModel::Order::scores)},
+          {"special", token.control}};
 }
 
 OrderedJson normalizer(const BpeModel& model) {
   if (model.nfc) return {{"type", "NFC"}};
-  if (model.alphabet == BpeModel::Alphabet::bytes || model.prefix_unless_there || model.split_words) return nullptr;
+  if (model.alphabet == BpeModel::Alphabet::bytes || model.prefix_unless_there || model.split_words)
+    return nullptr;
   const OrderedJson replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", kSpaceMark}};
   if (model.prefix == BpeModel::Prefix::never) return replace;
   return {{"type", "Sequence"}, {"normalizers", {{{"type", "Prepend"}, {"prepend", kSpaceMark}}, replace}}};
@@ -39,8 +51,13 @@ OrderedJson normalizer(const BpeModel& model) {
 OrderedJson pre_tokenizer(const BpeModel& model) {
   if (model.alphabet == BpeModel::Alphabet::characters) {
     if (!model.prefix_unless_there && !model.split_words) return nullptr;
-    const char* scheme = model.prefix == BpeModel::Prefix::always ? "always" : model.prefix == BpeModel::Prefix::first ? "first" : "never";
-    return {{"type", "Metaspace"}, {"replacement", kSpaceMark}, {"prepend_scheme", scheme}, {"split", model.split_words}};
+    const char* scheme = model.prefix == BpeModel::Prefix::always  ? "always"
+                         : model.prefix == BpeModel::Prefix::first ? "first"
+                                                                   : "never";
+    return {{"type", "Metaspace"},
+            {"replacement", kSpaceMark},
+            {"prepend_scheme", scheme},
+            {"split", model.split_words}};
   }
   OrderedJson parts = OrderedJson::array();
   bool built_in = false;
@@ -48,16 +65,25 @@ OrderedJson pre_tokenizer(const BpeModel& model) {
     built_in = split == Split::gpt2 && split == model.splits.back();
     if (built_in) continue;
     if (split == Split::one_number) parts.push_back({{"type", "Digits"}, {"individual_digits", true}});
-    else parts.push_back({{"type", "Split"}, {"pattern", {{"Regex", split_pattern(split)}}}, {"behavior", "Isolated"}, {"invert", false}});
+    else
+      parts.push_back({{"type", "Split"},
+                       {"pattern", {{"Regex", split_pattern(split)}}},
+                       {"behavior", "Isolated"},
+                       {"invert", false}});
   }
-  parts.push_back({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", built_in}});
+  parts.push_back(
+      {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", built_in}});
   return {{"type", "Sequence"}, {"pretokenizers", parts}};
 }
 
 OrderedJson decoder(const BpeModel& model) {
-  if (model.alphabet == BpeModel::Alphabet::bytes) return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
-  OrderedJson parts = {{{"type", "Replace"}, {"pattern", {{"String", kSpaceMark}}}, {"content", " "}}, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
-  if (model.prefix != BpeModel::Prefix::never) parts.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
+  if (model.alphabet == BpeModel::Alphabet::bytes)
+    return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
+  OrderedJson parts = {{{"type", "Replace"}, {"pattern", {{"String", kSpaceMark}}}, {"content", " "}},
+                       {{"type", "ByteFallback"}},
+                       {{"type", "Fuse"}}};
+  if (model.prefix != BpeModel::Prefix::never)
+    parts.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   return {{"type", "Sequence"}, {"decoders", parts}};
 }
 
@@ -68,34 +94,49 @@ OrderedJson post_processor(const BpeTokenizer& tokenizer) {
     return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}, {"use_regex", true}};
   }
   const std::string& bos = spelling(model, *tokenizer.bos);
-  const OrderedJson first = {{"SpecialToken", {{"id", bos}, {"type_id", 0}}}}, a = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, b = {{"Sequence", {{"id", "B"}, {"type_id", 1}}}};
-  return {{"type", "TemplateProcessing"}, {"single", {first, a}}, {"pair", {first, a, b}},
+  const OrderedJson first = {{"SpecialToken", {{"id", bos}, {"type_id", 0}}}},
+                    a = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+                    b = {{"Sequence", {{"id", "B"}, {"type_id", 1}}}};
+  return {{"type", "TemplateProcessing"},
+          {"single", {first, a}},
+          {"pair", {first, a, b}},
           {"special_tokens", {{bos, {{"id", bos}, {"ids", {*tokenizer.bos}}, {"tokens", {bos}}}}}}};
 }
 
 std::string model_json(const BpeTokenizer& tokenizer) {
   const BpeModel& model = tokenizer.model();
   const auto count = static_cast<int32_t>(model.tokens.size());
-  std::string text = fmt::format(R"({{"type": "BPE", "dropout": null, "unk_token": {}, "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": {}, "byte_fallback": {}, "ignore_merges": {}, "vocab": {{)",
-                                 model.alphabet == BpeModel::Alphabet::characters && model.unknown ? json_text(spelling(model, *model.unknown)) : "null", model.fuse_unknown, model.byte_fallback, model.ignore_merges);
-  for (int32_t id = 0; id < count; ++id) text += fmt::format("{}\n{}: {}", id == 0 ? "" : ",", json_text(spelling(model, id)), id);
+  std::string text = fmt::format(
+      R"({{"type": "BPE", "dropout": null, "unk_token": {}, "continuing_subword_prefix": null,)"
+      R"( "end_of_word_suffix": null, "fuse_unk": {}, "byte_fallback": {}, "ignore_merges": {}, "vocab": {{)",
+      model.alphabet == BpeModel::Alphabet::characters && model.unknown
+          ? json_text(spelling(model, *model.unknown))
+          : "null",
+      model.fuse_unknown, model.byte_fallback, model.ignore_merges);
+  for (int32_t id = 0; id < count; ++id)
+    text += fmt::format("{}\n{}: {}", id == 0 ? "" : ",", json_text(spelling(model, id)), id);
   text += "}, \"merges\": [";
   const char* separator = "";
   for (const RankedMerge& merge : tokenizer.merge_list()) {
     if (merge.left >= count || merge.right >= count)
-      throw RecipeError(fmt::format("token '{}' merges from a character that is no token, which tokenizer.json cannot say", printable(spelling(model, merge.result))));
-    text += fmt::format("{}\n[{}, {}]", separator, json_text(spelling(model, merge.left)), json_text(spelling(model, merge.right)));
+      throw RecipeError(
+          fmt::format("token '{}' merges from a character that is no token, which tokenizer.json cannot say",
+                      printable(spelling(model, merge.result))));
+    text += fmt::format("{}\n[{}, {}]", separator, json_text(spelling(model, merge.left)),
+                        json_text(spelling(model, merge.right)));
     separator = ",";
   }
   return text + "]}";
 }
 
-// One score a token for a merge list: possible when all merges into one token stand side by side, and every split of a
-// token into two tokens is in the list.
+// One score a token for a merge list: possible when all merges into one token stand side by side, and every
+// split of a token into two tokens is in the list.
 std::vector<float> scores_from_merges(const BpeTokenizer& tokenizer) {
   const BpeModel& model = tokenizer.model();
   const auto refuse = [&](int32_t token) {
-    throw RecipeError(fmt::format("the merges into token '{}' cannot be expressed by one score, which GGUF's 'llama' vocabulary needs", printable(spelling(model, token))));
+    throw RecipeError(fmt::format(
+        "the merges into token '{}' cannot be expressed by one score, which GGUF's 'llama' vocabulary needs",
+        printable(spelling(model, token))));
   };
   const std::vector<RankedMerge> list = tokenizer.merge_list();
   std::vector<float> scores(model.tokens.size(), 0);
@@ -107,7 +148,8 @@ std::vector<float> scores_from_merges(const BpeTokenizer& tokenizer) {
     else if (previous != merge.result) refuse(merge.result);
     previous = merge.result;
   }
-  const auto last = static_cast<float>(list.size() + 1);  // what no merge makes comes after all that merges make
+  const auto last =
+      static_cast<float>(list.size() + 1);  // what no merge makes comes after all that merges make
   for (size_t i = 0; i < scores.size(); ++i)
     if (merges_into[i] == 0 && model.types[i] == TokenType::normal) scores[i] = -last - static_cast<float>(i);
   BpeModel by_scores = model;
@@ -115,7 +157,8 @@ std::vector<float> scores_from_merges(const BpeTokenizer& tokenizer) {
   by_scores.merges.clear();
   by_scores.scores = scores;
   std::vector<size_t> splits(model.tokens.size(), 0);
-  for (const RankedMerge& merge : BpeTokenizer(std::move(by_scores), "export").merge_list()) ++splits[static_cast<size_t>(merge.result)];
+  for (const RankedMerge& merge : BpeTokenizer(std::move(by_scores), "export").merge_list())
+    ++splits[static_cast<size_t>(merge.result)];
   for (size_t i = 0; i < splits.size(); ++i)
     if (splits[i] != merges_into[i]) refuse(static_cast<int32_t>(i));
   return scores;
@@ -130,11 +173,16 @@ std::string tokenizer_json(const Tokenizer& tokenizer) {
   std::vector<AddedToken> sorted = model.added;
   std::ranges::sort(sorted, {}, &AddedToken::id);
   for (const AddedToken& token : sorted) added.push_back(added_token(model, token));
-  return fmt::format("{{\n\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n\"added_tokens\": {},\n\"normalizer\": {},\n\"pre_tokenizer\": {},\n\"post_processor\": {},\n\"decoder\": {},\n\"model\": {}\n}}\n",
-                     added.dump(), normalizer(model).dump(), pre_tokenizer(model).dump(), post_processor(bpe).dump(), decoder(model).dump(), model_json(bpe));
+  return fmt::format(
+      "{{\n\"version\": \"1.0\",\n\"truncation\": null,\n\"padding\": null,\n\"added_tokens\": "
+      "{},\n\"normalizer\": {},\n\"pre_tokenizer\": {},\n\"post_processor\": {},\n\"decoder\": "
+      "{},\n\"model\": {}\n}}\n",
+      added.dump(), normalizer(model).dump(), pre_tokenizer(model).dump(), post_processor(bpe).dump(),
+      decoder(model).dump(), model_json(bpe));
 }
 
-void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::path& folder, std::string_view chat_template) {
+void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::path& folder,
+                            std::string_view chat_template) {
   const std::string json = tokenizer_json(tokenizer);
   OrderedJson names = OrderedJson::object();
   const auto name = [&](const char* key, std::optional<int32_t> id) {
@@ -144,7 +192,9 @@ void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::p
   name("eos_token", tokenizer.eos);
   name("pad_token", tokenizer.pad);
   name("unk_token", tokenizer.unknown);
-  OrderedJson config = {{"add_bos_token", tokenizer.add_bos}, {"add_eos_token", false}, {"clean_up_tokenization_spaces", false}};
+  OrderedJson config = {{"add_bos_token", tokenizer.add_bos},
+                        {"add_eos_token", false},
+                        {"clean_up_tokenization_spaces", false}};
   config.update(names);
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
   if (!chat_template.empty()) config["chat_template"] = chat_template;
@@ -158,18 +208,24 @@ GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer) {
   const BpeTokenizer& bpe = byte_pairs(tokenizer, "GGUF metadata");
   const BpeModel& model = bpe.model();
   const bool characters = model.alphabet == BpeModel::Alphabet::characters;
-  if (model.split_words) throw RecipeError("GGUF cannot say that merges stay inside words (Metaspace with split)");
-  if (!characters && find_pre_tokenizer(model.pre) == nullptr) throw RecipeError("llama.cpp has no name for this tokenizer's pre-tokenizer, so that it cannot be written to GGUF");
+  if (model.split_words)
+    throw RecipeError("GGUF cannot say that merges stay inside words (Metaspace with split)");
+  if (!characters && find_pre_tokenizer(model.pre) == nullptr)
+    throw RecipeError(
+        "llama.cpp has no name for this tokenizer's pre-tokenizer, so that it cannot be written to GGUF");
   GgufVocabulary vocabulary;
   vocabulary.model = characters ? "llama" : "gpt2";
   vocabulary.pre = characters && model.pre.empty() ? "default" : model.pre;
   vocabulary.tokens = model.tokens;
   for (const TokenType type : model.types) vocabulary.token_types.push_back(static_cast<int32_t>(type));
   for (const AddedToken& token : model.added)  // llama.cpp looks for them in the raw text
-    if (characters && token.normalized && !token.control) vocabulary.tokens[static_cast<size_t>(token.id)] = spaces_for_marks(token.text);
-  vocabulary.scores = characters && model.order == BpeModel::Order::merges ? scores_from_merges(bpe) : model.scores;
+    if (characters && token.normalized && !token.control)
+      vocabulary.tokens[static_cast<size_t>(token.id)] = spaces_for_marks(token.text);
+  vocabulary.scores =
+      characters && model.order == BpeModel::Order::merges ? scores_from_merges(bpe) : model.scores;
   if (!characters)
-    for (const RankedMerge& merge : model.order == BpeModel::Order::ids ? bpe.last_merges() : bpe.merge_list())
+    for (const RankedMerge& merge :
+         model.order == BpeModel::Order::ids ? bpe.last_merges() : bpe.merge_list())
       vocabulary.merges.push_back(spelling(model, merge.left) + " " + spelling(model, merge.right));
   vocabulary.bos = model.bos;
   vocabulary.eos = model.eos;

@@ -14,7 +14,8 @@ namespace {
 bool digit(char c) { return c >= '0' && c <= '9'; }
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) text.replace(at, from.size(), to);
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
 }
 
 // The text between the brace at `open` and its partner, or nullopt.
@@ -29,7 +30,9 @@ std::optional<std::string_view> braced(std::string_view text, size_t open) {
 
 std::optional<std::string> last_boxed(std::string_view text) {
   const auto boxed = text.rfind("\\boxed"), framed = text.rfind("\\fbox");
-  const auto at = boxed == std::string_view::npos ? framed : framed == std::string_view::npos ? boxed : std::max(boxed, framed);
+  const auto at = boxed == std::string_view::npos    ? framed
+                  : framed == std::string_view::npos ? boxed
+                                                     : std::max(boxed, framed);
   if (at == std::string_view::npos) return std::nullopt;
   const auto open = text.find_first_not_of(' ', text.find_first_not_of("\\abcdefghijklmnopqrstuvwxyz", at));
   if (open == std::string_view::npos) return std::nullopt;
@@ -48,7 +51,8 @@ std::optional<std::string> last_number(std::string_view text) {
   size_t begin = end;
   while (begin > 0) {
     const char c = text[begin - 1];
-    const bool inner = (c == '.' || c == ',' || c == '/') && begin >= 2 && digit(text[begin - 2]) && begin < end && digit(text[begin]);
+    const bool inner = (c == '.' || c == ',' || c == '/') && begin >= 2 && digit(text[begin - 2]) &&
+                       begin < end && digit(text[begin]);
     if (digit(c) || inner) --begin;
     else break;
   }
@@ -87,7 +91,8 @@ std::string with_braced_roots(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     out += text[i];
-    if (out.ends_with("\\sqrt") && i + 1 < text.size() && text[i + 1] != '{' && text[i + 1] != '[') out += std::string("{") + text[++i] + "}";
+    if (out.ends_with("\\sqrt") && i + 1 < text.size() && text[i + 1] != '{' && text[i + 1] != '[')
+      out += std::string("{") + text[++i] + "}";
   }
   return out;
 }
@@ -95,13 +100,16 @@ std::string with_braced_roots(const std::string& text) {
 std::optional<double> plain_number(std::string_view text) {
   std::string digits;
   for (size_t i = 0; i < text.size(); ++i) {
-    const bool thousands = text[i] == ',' && i > 0 && digit(text[i - 1]) && i + 3 < text.size() && digit(text[i + 1]) && digit(text[i + 2]) && digit(text[i + 3]) &&
+    const bool thousands = text[i] == ',' && i > 0 && digit(text[i - 1]) && i + 3 < text.size() &&
+                           digit(text[i + 1]) && digit(text[i + 2]) && digit(text[i + 3]) &&
                            (i + 4 == text.size() || !digit(text[i + 4]));
     if (!thousands) digits += text[i];
   }
   std::string_view body = digits;
   if (body.starts_with('+')) body.remove_prefix(1);
-  if (body.empty() || !(digit(body.back()) || body.back() == '.') || body.find_first_not_of("0123456789.-+eE") != std::string_view::npos) return std::nullopt;
+  if (body.empty() || !(digit(body.back()) || body.back() == '.') ||
+      body.find_first_not_of("0123456789.-+eE") != std::string_view::npos)
+    return std::nullopt;
   double value = 0;
   const auto [end, error] = std::from_chars(body.data(), body.data() + body.size(), value);
   if (error != std::errc() || end != body.data() + body.size() || !std::isfinite(value)) return std::nullopt;
@@ -120,7 +128,8 @@ std::optional<std::string> final_answer(std::string_view text) {
     auto rest = text.substr(at + 9);
     rest = rest.substr(0, rest.find('\n'));
     size_t stop = 0;
-    while (stop < rest.size() && !(rest[stop] == '.' && (stop + 1 == rest.size() || rest[stop + 1] == ' '))) ++stop;
+    while (stop < rest.size() && !(rest[stop] == '.' && (stop + 1 == rest.size() || rest[stop + 1] == ' ')))
+      ++stop;
     auto answer = trimmed(rest.substr(0, stop));
     if (answer.starts_with(':')) answer = trimmed(answer.substr(1));
     if (!answer.empty()) return std::string(answer);
@@ -130,8 +139,11 @@ std::optional<std::string> final_answer(std::string_view text) {
 
 std::string normalised_formula(std::string_view formula) {
   std::string text(trimmed(formula));
-  while (text.size() >= 2 && text.front() == '$' && text.back() == '$') text = text.substr(1, text.size() - 2);
-  for (const std::string_view gone : {"\n", "\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$", "\\%", "%", "\\,", "\\;"}) replace_all(text, gone, "");
+  while (text.size() >= 2 && text.front() == '$' && text.back() == '$')
+    text = text.substr(1, text.size() - 2);
+  for (const std::string_view gone :
+       {"\n", "\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$", "\\%", "%", "\\,", "\\;"})
+    replace_all(text, gone, "");
   replace_all(text, "\\\\", "\\");
   replace_all(text, "tfrac", "frac");
   replace_all(text, "dfrac", "frac");
@@ -140,7 +152,8 @@ std::string normalised_formula(std::string_view formula) {
   replace_all(text, " .", " 0.");
   replace_all(text, "{.", "{0.");
   if (text.starts_with('.')) text = "0" + text;
-  if (const auto equals = text.find('='); equals != std::string::npos && equals <= 2 && text.find('=', equals + 1) == std::string::npos)
+  if (const auto equals = text.find('=');
+      equals != std::string::npos && equals <= 2 && text.find('=', equals + 1) == std::string::npos)
     text = text.substr(equals + 1);  // "k = 5"
   replace_all(text, " ", "");
   while (text.ends_with('.') || text.ends_with(',')) text.pop_back();
@@ -148,9 +161,13 @@ std::string normalised_formula(std::string_view formula) {
   if (text == "0.5") return "\\frac{1}{2}";
   const auto slash = text.find('/');
   if (slash != std::string::npos && slash > 0) {
-    const auto above = text.substr(text[0] == '-' ? 1 : 0, slash - (text[0] == '-' ? 1 : 0)), below = text.substr(slash + 1);
-    const auto whole = [](const std::string& part) { return !part.empty() && part.find_first_not_of("0123456789") == std::string::npos; };
-    if (whole(above) && whole(below)) text = (text[0] == '-' ? "-" : "") + std::string("\\frac{") + above + "}{" + below + "}";
+    const auto above = text.substr(text[0] == '-' ? 1 : 0, slash - (text[0] == '-' ? 1 : 0)),
+               below = text.substr(slash + 1);
+    const auto whole = [](const std::string& part) {
+      return !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
+    };
+    if (whole(above) && whole(below))
+      text = (text[0] == '-' ? "-" : "") + std::string("\\frac{") + above + "}{" + below + "}";
   }
   return text;
 }

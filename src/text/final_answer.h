@@ -1,4 +1,5 @@
-// Final answers of competition-mathematics solutions: where they stand in a text, and when two of them are equal.
+// Final answers of competition-mathematics solutions: where they stand in a text, and when two of them are
+// equal.
 #pragma once
 #include <optional>
 #include <string>
@@ -7,14 +8,16 @@
 namespace retort {
 
 // The content of the last \boxed{} or \fbox{}; else what follows the last "####"; else what follows the last
-// "answer is" up to the end of its sentence or line; else the last number. nullopt when there is none of them.
+// "answer is" up to the end of its sentence or line; else the last number. nullopt when there is none of
+// them.
 std::optional<std::string> final_answer(std::string_view text);
 
-// Normalisation of the MATH benchmark (arXiv:2103.03874, strip_string): units, spaces, \left \right, \dfrac, \frac12,
-// \sqrt3, a/b, 0.5, "x = " and the like.
+// Normalisation of the MATH benchmark (arXiv:2103.03874, strip_string): units, spaces, \left \right, \dfrac,
+// \frac12, \sqrt3, a/b, 0.5, "x = " and the like.
 std::string normalised_formula(std::string_view formula);
 
-// A rational number as written: 1,234.50, -3/4, \frac{1}{2}, 25\%, 1.5e3. nullopt when the text is anything else.
+// A rational number as written: 1,234.50, -3/4, \frac{1}{2}, 25\%, 1.5e3. nullopt when the text is anything
+// else.
 std::optional<double> number_of(std::string_view text);
 
 // Equal after normalisation, or equal as numbers (to 1e-9 of the larger).

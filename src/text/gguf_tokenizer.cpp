@@ -13,10 +13,14 @@ void read_merges(const GgufVocabulary& vocabulary, BpeModel& model, std::string_
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const std::string& merge = vocabulary.merges[rank];
     const size_t space = merge.find(' ', 1);
-    if (space == std::string::npos) corrupt(file, fmt::format("merge {}", rank), fmt::format("'{}' is not two tokens with a space between", printable(merge)));
+    if (space == std::string::npos)
+      corrupt(file, fmt::format("merge {}", rank),
+              fmt::format("'{}' is not two tokens with a space between", printable(merge)));
     const auto id = [&](std::string_view part) {
       const auto found = ids.find(part);
-      if (found == ids.end()) corrupt(file, fmt::format("merge {}", rank), fmt::format("names '{}', which is no token", printable(part)));
+      if (found == ids.end())
+        corrupt(file, fmt::format("merge {}", rank),
+                fmt::format("names '{}', which is no token", printable(part)));
       return found->second;
     };
     const std::string_view text = merge;
@@ -30,7 +34,9 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary,
   BpeModel model;
   const bool sentencepiece = vocabulary.model == "llama";
   if (!sentencepiece && vocabulary.model != "gpt2")
-    corrupt(file, "tokenizer.ggml.model", fmt::format("is '{}'; 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are read", printable(vocabulary.model)));
+    corrupt(file, "tokenizer.ggml.model",
+            fmt::format("is '{}'; 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are read",
+                        printable(vocabulary.model)));
   model.alphabet = sentencepiece ? BpeModel::Alphabet::characters : BpeModel::Alphabet::bytes;
   model.order = sentencepiece ? BpeModel::Order::scores : BpeModel::Order::merges;
   model.tokens = vocabulary.tokens;
@@ -41,9 +47,11 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary,
     model.types.assign(count, TokenType::normal);
   } else {
     if (vocabulary.token_types.size() != count)
-      corrupt(file, "tokenizer.ggml.token_type", fmt::format("has {} entries for {} tokens", vocabulary.token_types.size(), count));
+      corrupt(file, "tokenizer.ggml.token_type",
+              fmt::format("has {} entries for {} tokens", vocabulary.token_types.size(), count));
     for (const int32_t type : vocabulary.token_types) {
-      if (type < 1 || type > 6) corrupt(file, "tokenizer.ggml.token_type", fmt::format("holds {}; types are 1 to 6", type));
+      if (type < 1 || type > 6)
+        corrupt(file, "tokenizer.ggml.token_type", fmt::format("holds {}; types are 1 to 6", type));
       model.types.push_back(static_cast<TokenType>(type));
     }
   }
@@ -57,11 +65,13 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary,
   for (size_t i = 0; i < count; ++i) {
     const bool control = model.types[i] == TokenType::control || model.types[i] == TokenType::unknown;
     if (!control && model.types[i] != TokenType::user_defined) continue;
-    if (!model.tokens[i].empty()) model.added.push_back({.text = model.tokens[i], .id = static_cast<int32_t>(i), .control = control});
+    if (!model.tokens[i].empty())
+      model.added.push_back({.text = model.tokens[i], .id = static_cast<int32_t>(i), .control = control});
   }
   if (sentencepiece) {
     model.byte_fallback = true;
-    model.prefix = vocabulary.add_space_prefix.value_or(true) ? BpeModel::Prefix::always : BpeModel::Prefix::never;
+    model.prefix =
+        vocabulary.add_space_prefix.value_or(true) ? BpeModel::Prefix::always : BpeModel::Prefix::never;
     for (size_t i = 0; i < count && !model.unknown; ++i)
       if (model.types[i] == TokenType::unknown) model.unknown = static_cast<int32_t>(i);
     auto tokenizer = std::make_unique<BpeTokenizer>(std::move(model), file);
@@ -71,8 +81,10 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary,
   const PreTokenizer* pre = find_pre_tokenizer(vocabulary.pre);
   if (pre == nullptr) {
     std::string known;
-    for (const PreTokenizer& candidate : pre_tokenizers()) known += (known.empty() ? "" : ", ") + std::string(candidate.name);
-    corrupt(file, "tokenizer.ggml.pre", fmt::format("is '{}', an unknown pre-tokenizer; known are {}", printable(vocabulary.pre), known));
+    for (const PreTokenizer& candidate : pre_tokenizers())
+      known += (known.empty() ? "" : ", ") + std::string(candidate.name);
+    corrupt(file, "tokenizer.ggml.pre",
+            fmt::format("is '{}', an unknown pre-tokenizer; known are {}", printable(vocabulary.pre), known));
   }
   model.splits = pre->splits;
   model.ignore_merges = pre->ignore_merges;

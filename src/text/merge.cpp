@@ -19,7 +19,9 @@ void merge_short(const MergeTable& table, std::vector<int32_t>& symbols, uint32_
       if (next[i].rank < next[best].rank) best = i;
     if (next[best].rank >= limit) break;
     symbols[best] = next[best].symbol;
-    std::copy(symbols.begin() + static_cast<ptrdiff_t>(best) + 2, symbols.begin() + static_cast<ptrdiff_t>(count), symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
+    std::copy(symbols.begin() + static_cast<ptrdiff_t>(best) + 2,
+              symbols.begin() + static_cast<ptrdiff_t>(count),
+              symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
     std::copy(next + best + 1, next + count - 1, next + best);
     --count;
     if (best > 0) next[best - 1] = table.find(symbols[best - 1], symbols[best]);
@@ -43,7 +45,8 @@ void merge_long(const MergeTable& table, std::vector<int32_t>& symbols, uint32_t
     const uint32_t right = following[at];
     if (right >= count) return;
     const Merged merged = table.find(symbols[at], symbols[right]);
-    if (merged.rank < limit) heap.push({static_cast<uint64_t>(merged.rank) << 32 | at, symbols[at], symbols[right]});
+    if (merged.rank < limit)
+      heap.push({static_cast<uint64_t>(merged.rank) << 32 | at, symbols[at], symbols[right]});
   };
   for (uint32_t i = 0; i < count; ++i) {
     previous[i] = i - 1;  // wraps to a place beyond the end for the first
@@ -56,7 +59,8 @@ void merge_long(const MergeTable& table, std::vector<int32_t>& symbols, uint32_t
     heap.pop();
     const auto at = static_cast<uint32_t>(candidate.order);
     const uint32_t right = following[at];
-    if (symbols[at] != candidate.left || right >= count || symbols[right] != candidate.right) continue;  // overtaken by another merge
+    if (symbols[at] != candidate.left || right >= count || symbols[right] != candidate.right)
+      continue;  // overtaken by another merge
     symbols[at] = table.find(candidate.left, candidate.right).symbol;
     symbols[right] = kGone;
     following[at] = following[right];
@@ -79,7 +83,8 @@ MergeTable::MergeTable(size_t pairs) {
 void MergeTable::grow() {
   MergeTable larger(slots_.size());
   for (const Slot& slot : slots_)
-    if (slot.pair != kEmpty) larger.insert(static_cast<int32_t>(slot.pair >> 32), static_cast<int32_t>(slot.pair), slot.merged);
+    if (slot.pair != kEmpty)
+      larger.insert(static_cast<int32_t>(slot.pair >> 32), static_cast<int32_t>(slot.pair), slot.merged);
   *this = std::move(larger);
 }
 

@@ -10,7 +10,8 @@ class Pattern {
  public:
   // RecipeError, naming `key`, when it is not understood.
   Pattern(std::string_view pattern, std::string key);
-  // Anywhere in the text; ^ and $ are its ends. RecipeError when that takes too many steps; `place` says where the text is from.
+  // Anywhere in the text; ^ and $ are its ends. RecipeError when that takes too many steps; `place` says
+  // where the text is from.
   bool found_in(std::string_view text, std::string_view place) const;
 
  private:

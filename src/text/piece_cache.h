@@ -1,4 +1,5 @@
-// Pieces already encoded: words repeat, so most of a text is found here. One cache a thread, of fixed size, no locks.
+// Pieces already encoded: words repeat, so most of a text is found here. One cache a thread, of fixed size,
+// no locks.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -14,7 +15,8 @@ class PieceCache {
   static constexpr size_t kPlaces = 16384;  // 1 MiB
   static constexpr size_t kLongestKey = 30, kMostIds = 8;
 
-  // The cache of this thread for the tokenizer of that serial number. A thread keeps two (student and teacher).
+  // The cache of this thread for the tokenizer of that serial number. A thread keeps two (student and
+  // teacher).
   static PieceCache& of_this_thread(uint64_t serial) {
     thread_local PieceCache caches[2];
     thread_local int latest = 0;
@@ -28,7 +30,9 @@ class PieceCache {
     uint8_t length, count;
     char key[kLongestKey];
     int32_t ids[kMostIds];
-    bool holds(std::string_view piece) const { return length == piece.size() && std::memcmp(key, piece.data(), piece.size()) == 0; }
+    bool holds(std::string_view piece) const {
+      return length == piece.size() && std::memcmp(key, piece.data(), piece.size()) == 0;
+    }
   };
   static_assert(sizeof(Entry) == 64, "one cache line");
 

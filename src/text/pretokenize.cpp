@@ -21,30 +21,35 @@ Look look(const CharacterTable& table, const char* at, const char* end) {
 
 // Past the characters that are in one of `classes`, or in none of them.
 const char* past(const CharacterTable& table, const char* at, const char* end, uint16_t classes) {
-  for (Look next = look(table, at, end); (next.classes & classes) != 0; next = look(table, at, end)) at += next.length;
+  for (Look next = look(table, at, end); (next.classes & classes) != 0; next = look(table, at, end))
+    at += next.length;
   return at;
 }
 const char* past_others(const CharacterTable& table, const char* at, const char* end, uint16_t classes) {
-  for (Look next = look(table, at, end); next.length > 0 && (next.classes & classes) == 0; next = look(table, at, end)) at += next.length;
+  for (Look next = look(table, at, end); next.length > 0 && (next.classes & classes) == 0;
+       next = look(table, at, end))
+    at += next.length;
   return at;
 }
 
 // 's 't 're 've 'm 'll 'd at `at`: their end, or nullptr. Without regard to case, U+017F counts as an s.
 const char* contraction(const char* at, const char* end, bool any_case) {
   if (at >= end || *at != '\'' || end - at < 2) return nullptr;
-  const auto lower = [any_case](char c) { return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+  const auto lower = [any_case](char c) {
+    return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  };
   const char first = lower(at[1]);
   if (first == 's' || first == 't' || first == 'm' || first == 'd') return at + 2;
   if (any_case && end - at >= 3 && at[1] == '\xC5' && at[2] == '\xBF') return at + 3;
   if (end - at < 3) return nullptr;
   const char second = lower(at[2]);
-  return ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l') ? at + 3 : nullptr;
+  return ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l') ? at + 3
+                                                                                              : nullptr;
 }
 
-// \s*[\r\n]+|\s+(?!\S)|\s+ : up to the last line end of the run; else the run without its last character, when a word
-// follows that may want it; else the run.
-template <bool newlines>
-const char* spaces(const CharacterTable& table, const char* at, const char* end) {
+// \s*[\r\n]+|\s+(?!\S)|\s+ : up to the last line end of the run; else the run without its last character,
+// when a word follows that may want it; else the run.
+template <bool newlines> const char* spaces(const CharacterTable& table, const char* at, const char* end) {
   const char *stop = at, *last = at, *after_newline = nullptr;
   for (Look next = look(table, stop, end); (next.classes & kSpace) != 0; next = look(table, stop, end)) {
     last = stop;
@@ -55,20 +60,22 @@ const char* spaces(const CharacterTable& table, const char* at, const char* end)
   return stop == end || last == at ? stop : last;
 }
 
-// How the patterns since GPT-4 differ; they share the order contraction, word, number, symbols, line ends, spaces.
+// How the patterns since GPT-4 differ; they share the order contraction, word, number, symbols, line ends,
+// spaces.
 struct Style {
   enum Contractions { before, after } contractions = before;
   uint16_t word = kLetter;  // classes of a word's characters
   bool cased = false;       // words are upper-case* lower-case+ or upper-case+ lower-case*
   int numbers = 3;          // digits a piece
   uint16_t not_symbol = kSpace | kLetter | kNumber;
-  bool slash = false;       // symbols may end in line ends and slashes
-  bool contracted = true;   // tekken has no contractions
+  bool slash = false;      // symbols may end in line ends and slashes
+  bool contracted = true;  // tekken has no contractions
 };
 
-// The cased patterns' word from `at`. The published alternatives are, with U = {Lu Lt Lm Lo M} and W = {Ll Lm Lo M},
-// U*W+ then U+W*; the first backs off to the last character of the U run that is also in W.
-constexpr uint16_t kCasedFirst = kUpper | kModifier | kOtherLetter | kMark, kCasedRest = kLower | kModifier | kOtherLetter | kMark;
+// The cased patterns' word from `at`. The published alternatives are, with U = {Lu Lt Lm Lo M} and W = {Ll Lm
+// Lo M}, U*W+ then U+W*; the first backs off to the last character of the U run that is also in W.
+constexpr uint16_t kCasedFirst = kUpper | kModifier | kOtherLetter | kMark,
+                   kCasedRest = kLower | kModifier | kOtherLetter | kMark;
 const char* cased_word_first(const CharacterTable& table, const char* at, const char* end) {
   const char* shared = nullptr;
   for (Look next = look(table, at, end); (next.classes & kCasedFirst) != 0; next = look(table, at, end)) {
@@ -92,8 +99,7 @@ const char* cased_word(const CharacterTable& table, const char* at, const char* 
   return stop;
 }
 
-template <Style style>
-const char* modern(const char* at, const char* end) {
+template <Style style> const char* modern(const char* at, const char* end) {
   const CharacterTable& table = character_table();
   const Look first = look(table, at, end);
   if constexpr (style.contracted && style.contractions == Style::before) {
@@ -110,12 +116,14 @@ const char* modern(const char* at, const char* end) {
     if ((first.classes & style.word) != 0) return past(table, at + first.length, end, style.word);
     if ((first.classes & (kNewline | kLetter | kNumber)) == 0) {
       const Look second = look(table, at + first.length, end);
-      if ((second.classes & style.word) != 0) return past(table, at + first.length + second.length, end, style.word);
+      if ((second.classes & style.word) != 0)
+        return past(table, at + first.length + second.length, end, style.word);
     }
   }
   if ((first.classes & kNumber) != 0) {
     Look next = first;
-    for (int i = 0; i < style.numbers && (next.classes & kNumber) != 0; ++i, next = look(table, at, end)) at += next.length;
+    for (int i = 0; i < style.numbers && (next.classes & kNumber) != 0; ++i, next = look(table, at, end))
+      at += next.length;
     return at;
   }
   const char* const symbols = *at == ' ' ? at + 1 : at;
@@ -138,8 +146,7 @@ const char* gpt2(const char* at, const char* end) {
   return spaces<false>(table, at, end);
 }
 
-template <int most>
-const char* numbers(const char* at, const char* end) {
+template <int most> const char* numbers(const char* at, const char* end) {
   const CharacterTable& table = character_table();
   if ((look(table, at, end).classes & kNumber) == 0) return past_others(table, at, end, kNumber);
   for (int i = 0; i < most; ++i) {
@@ -165,7 +172,9 @@ const char* cjk_kana(const char* at, const char* end) {
 // The third pattern of DeepSeek V3 at `at`, or nullptr: it leaves numbers and control characters unmatched.
 const char* deepseek_match(const CharacterTable& table, const char* at, const char* end) {
   constexpr uint16_t kWord = kLetter | kMark, kSymbols = kPunctuation | kSymbol;
-  const auto ascii_letter = [end](const char* c) { return c < end && ((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z')); };
+  const auto ascii_letter = [end](const char* c) {
+    return c < end && ((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z'));
+  };
   const Look first = look(table, at, end);
   if (*at > ' ' && *at < 0x7F && (first.classes & kSymbols) != 0 && ascii_letter(at + 1)) {
     do ++at;
@@ -203,19 +212,29 @@ constexpr KnownSplit kKnown[] = {
     {Split::one_number, "one number", numbers<1>, R"(\p{N})"},
     {Split::three_numbers, "three numbers", numbers<3>, R"(\p{N}{1,3})"},
     {Split::cjk_kana, "CJK and kana", cjk_kana, "[一-龥\u3040-ゟ゠-ヿ]+"},
-    {Split::gpt2, "gpt2", gpt2, R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"},
+    {Split::gpt2, "gpt2", gpt2,
+     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"},
     {Split::llama3, "llama3", modern<Style{}>,
-     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
+     R"(\s*[\r\n]+|\s+(?!\S)|\s+)"},
     {Split::qwen2, "qwen2", modern<Style{.numbers = 1}>,
-     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-    {Split::qwen35, "qwen35", modern<Style{.word = kLetter | kMark, .numbers = 1, .not_symbol = kSpace | kLetter | kMark | kNumber}>,
-     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|)"
+     R"(\s+(?!\S)|\s+)"},
+    {Split::qwen35, "qwen35",
+     modern<Style{.word = kLetter | kMark, .numbers = 1, .not_symbol = kSpace | kLetter | kMark | kNumber}>,
+     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|)"
+     R"(\s*[\r\n]+|\s+(?!\S)|\s+)"},
     {Split::o200k, "o200k", modern<Style{.contractions = Style::after, .cased = true, .slash = true}>,
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|)"
+     R"('ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|)"
+     R"('re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
     {Split::tekken, "tekken", modern<Style{.cased = true, .numbers = 1, .slash = true, .contracted = false}>,
-     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|)"
+     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}|)"
+     R"( ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
     {Split::deepseek_v3, "deepseek-v3", deepseek_v3,
-     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|)"
+     R"( ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
 };
 
 }  // namespace
@@ -264,7 +283,8 @@ const PreTokenizer* find_pre_tokenizer(std::string_view gguf_name) {
 
 const PreTokenizer* find_pre_tokenizer(std::span<const Split> splits, bool ignore_merges, bool nfc) {
   for (const PreTokenizer& known : pre_tokenizers())
-    if (std::ranges::equal(known.splits, splits) && known.ignore_merges == ignore_merges && known.nfc == nfc) return &known;
+    if (std::ranges::equal(known.splits, splits) && known.ignore_merges == ignore_merges && known.nfc == nfc)
+      return &known;
   return nullptr;
 }
 

@@ -1,5 +1,5 @@
-// Pre-tokenizers: text -> pieces that merges never cross. The published regular expressions are recognised by their text
-// and run as hand-written scanners; a pattern from a file is never executed.
+// Pre-tokenizers: text -> pieces that merges never cross. The published regular expressions are recognised by
+// their text and run as hand-written scanners; a pattern from a file is never executed.
 #pragma once
 #include <span>
 #include <string>
@@ -15,10 +15,10 @@ enum class Split {
   gpt2,
   llama3,
   qwen2,
-  qwen35,         // qwen2 whose words hold marks
-  o200k,          // GPT-4o, Phi-4-mini
+  qwen35,  // qwen2 whose words hold marks
+  o200k,   // GPT-4o, Phi-4-mini
   tekken,
-  deepseek_v3,    // the third pattern of DeepSeek V3
+  deepseek_v3,  // the third pattern of DeepSeek V3
 };
 
 // The end of the piece that starts at `at` (at < end). Valid UTF-8 only.
@@ -47,12 +47,12 @@ struct PreTokenizer {
   bool nfc;
 };
 const std::vector<PreTokenizer>& pre_tokenizers();
-const PreTokenizer* find_pre_tokenizer(std::string_view gguf_name);               // nullptr when unknown
+const PreTokenizer* find_pre_tokenizer(std::string_view gguf_name);  // nullptr when unknown
 const PreTokenizer* find_pre_tokenizer(std::span<const Split> splits, bool ignore_merges, bool nfc);
 
 // The split whose published pattern is exactly `pattern`, for tokenizer.json and tekken files.
-const Split* split_by_pattern(std::string_view pattern);                          // nullptr when unknown
-std::string_view split_pattern(Split split);                                      // the reverse; "" for gpt2 (ByteLevel has it built in)
-std::string known_patterns();                                                     // their names, for error messages
+const Split* split_by_pattern(std::string_view pattern);  // nullptr when unknown
+std::string_view split_pattern(Split split);  // the reverse; "" for gpt2 (ByteLevel has it built in)
+std::string known_patterns();                 // their names, for error messages
 
 }  // namespace retort

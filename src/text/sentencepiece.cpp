@@ -1,5 +1,5 @@
-// tokenizer.model: BPE models without normalization (Llama 2, Mistral, Gemma) run on our own engine, which gives the
-// same ids faster; unigram models and those with normalization rules run in libsentencepiece.
+// tokenizer.model: BPE models without normalization (Llama 2, Mistral, Gemma) run on our own engine, which
+// gives the same ids faster; unigram models and those with normalization rules run in libsentencepiece.
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
@@ -16,7 +16,11 @@ std::vector<AddedToken> added_tokens(const SentencePieceModel& model) {
   std::vector<AddedToken> added;
   for (size_t i = 0; i < model.pieces.size(); ++i) {
     const bool control = model.types[i] == TokenType::control || model.types[i] == TokenType::unknown;
-    if (control || model.types[i] == TokenType::user_defined) added.push_back({.text = model.pieces[i], .id = static_cast<int32_t>(i), .control = control, .normalized = !control});
+    if (control || model.types[i] == TokenType::user_defined)
+      added.push_back({.text = model.pieces[i],
+                       .id = static_cast<int32_t>(i),
+                       .control = control,
+                       .normalized = !control});
   }
   return added;
 }
@@ -38,7 +42,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   SentencePieceTokenizer(SentencePieceModel model, std::string_view model_bytes, std::string_view file)
       : model_(std::move(model)), hash_(sha256(fmt::format("sentencepiece {}", sha256(model_bytes)))) {
     const auto status = processor_.LoadFromSerializedProto(std::string(model_bytes));
-    if (!status.ok()) corrupt(file, "model", fmt::format("libsentencepiece refuses it: {}", printable(status.ToString())));
+    if (!status.ok())
+      corrupt(file, "model", fmt::format("libsentencepiece refuses it: {}", printable(status.ToString())));
     model_.charsmap = {};  // a view into bytes that go away
     for (const AddedToken& token : added_tokens(model_))
       if (token.control) control_.add(token);
@@ -53,11 +58,15 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::vector<int32_t> ids;
     std::vector<int> part;
     for (size_t at = 0; at < text.size();) {
-      const auto match = specials == Specials::as_tokens ? control_.find(text, at, true) : AddedTokenFinder::Match{nullptr, text.size(), text.size()};
+      const auto match = specials == Specials::as_tokens
+                             ? control_.find(text, at, true)
+                             : AddedTokenFinder::Match{nullptr, text.size(), text.size()};
       if (match.begin > at) {
         const std::string_view plain = text.substr(at, match.begin - at);
         const auto status = processor_.Encode({plain.data(), plain.size()}, &part);
-        if (!status.ok()) throw Failure(fmt::format("libsentencepiece could not encode a text of {}: {}", bytes(plain.size()), printable(status.ToString())));
+        if (!status.ok())
+          throw Failure(fmt::format("libsentencepiece could not encode a text of {}: {}", bytes(plain.size()),
+                                    printable(status.ToString())));
         ids.insert(ids.end(), part.begin(), part.end());
       }
       if (match.token != nullptr) ids.push_back(match.token->id);
@@ -67,25 +76,32 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {
     std::string text;
-    for (const int32_t id : ids) text += is_special(id) ? (skip_special ? "" : token_text(id)) : token_bytes(id);
+    for (const int32_t id : ids)
+      text += is_special(id) ? (skip_special ? "" : token_text(id)) : token_bytes(id);
     if (model_.add_dummy_prefix && text.starts_with(' ')) text.erase(0, 1);
     return text;
   }
   std::string token_bytes(int32_t id) const override {
     const std::string spelling = token_text(id);
     if (is_special(id)) return "";
-    if (model_.types[static_cast<size_t>(id)] == TokenType::byte) return std::string(1, static_cast<char>(byte_of_spelling(spelling)));
+    if (model_.types[static_cast<size_t>(id)] == TokenType::byte)
+      return std::string(1, static_cast<char>(byte_of_spelling(spelling)));
     return spaces_for_marks(spelling);
   }
   std::string token_text(int32_t id) const override {
-    if (id < 0 || id >= size()) throw std::out_of_range(fmt::format("token {} does not exist; the tokenizer has {} tokens", id, size()));
+    if (id < 0 || id >= size())
+      throw std::out_of_range(
+          fmt::format("token {} does not exist; the tokenizer has {} tokens", id, size()));
     return model_.pieces[static_cast<size_t>(id)];
   }
   std::optional<int32_t> find(std::string_view token_text) const override {
     const int id = processor_.PieceToId({token_text.data(), token_text.size()});
-    return id >= 0 && id < size() && model_.pieces[static_cast<size_t>(id)] == token_text ? std::optional(id) : std::nullopt;
+    return id >= 0 && id < size() && model_.pieces[static_cast<size_t>(id)] == token_text ? std::optional(id)
+                                                                                          : std::nullopt;
   }
-  bool is_special(int32_t id) const override { return id >= 0 && id < size() && model_.types[static_cast<size_t>(id)] == TokenType::control; }
+  bool is_special(int32_t id) const override {
+    return id >= 0 && id < size() && model_.types[static_cast<size_t>(id)] == TokenType::control;
+  }
   int64_t size() const override { return static_cast<int64_t>(model_.pieces.size()); }
   std::string hash() const override { return hash_; }
 
@@ -100,8 +116,10 @@ class SentencePieceTokenizer final : public Tokenizer {
 
 std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_bytes, std::string_view file) {
   SentencePieceModel read = read_sentencepiece_model(model_bytes, file);
-  const bool plain = read.kind == SentencePieceModel::Kind::bpe && read.charsmap.empty() && !read.remove_extra_whitespaces && read.escape_whitespaces &&
-                     !read.whitespace_as_suffix && std::ranges::find(read.types, TokenType::unused) == read.types.end();
+  const bool plain = read.kind == SentencePieceModel::Kind::bpe && read.charsmap.empty() &&
+                     !read.remove_extra_whitespaces && read.escape_whitespaces &&
+                     !read.whitespace_as_suffix &&
+                     std::ranges::find(read.types, TokenType::unused) == read.types.end();
   if (!plain) return std::make_unique<SentencePieceTokenizer>(std::move(read), model_bytes, file);
   BpeModel model;
   model.alphabet = BpeModel::Alphabet::characters;

@@ -5,11 +5,12 @@
 
 namespace retort {
 
-// SQuAD's normalisation (arXiv:1606.05250): lower case, no punctuation, no articles, single spaces. ASCII only.
+// SQuAD's normalisation (arXiv:1606.05250): lower case, no punctuation, no articles, single spaces. ASCII
+// only.
 std::string normalised_answer(std::string_view text);
 double token_f1(std::string_view expected, std::string_view got);  // over words of the normalised texts
 bool first_letter_equal(std::string_view expected, std::string_view got);
-bool first_line_equal(std::string_view expected, std::string_view got);   // without white space at both ends
+bool first_line_equal(std::string_view expected, std::string_view got);  // without white space at both ends
 // Characters that agree from the start, as a share of the expected text: 2/3 for E11 against E12.
 double prefix_share(std::string_view expected, std::string_view got);
 

@@ -10,7 +10,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder) {
   const auto config = root / "tokenizer_config.json";
   if (const auto path = root / "tokenizer.json"; std::filesystem::exists(path)) {
     const MappedFile file(path);
-    return tokenizer_from_json(file.text(), std::filesystem::exists(config) ? read_text(config) : "", file.name());
+    return tokenizer_from_json(file.text(), std::filesystem::exists(config) ? read_text(config) : "",
+                               file.name());
   }
   for (const char* name : {"tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v1"}) {
     if (!std::filesystem::exists(root / name)) continue;
@@ -21,7 +22,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder) {
     const MappedFile file(path);
     return tokenizer_from_tekken(file.text(), file.name());
   }
-  throw FormatError(fmt::format("{}: no tokenizer found; expected tokenizer.json, tokenizer.model or tekken.json", folder));
+  throw FormatError(
+      fmt::format("{}: no tokenizer found; expected tokenizer.json, tokenizer.model or tekken.json", folder));
 }
 
 }  // namespace retort

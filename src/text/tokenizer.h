@@ -1,4 +1,5 @@
-// Text <-> token ids. One interface over SentencePiece models, byte-level BPE (tokenizer.json, GGUF metadata, tekken).
+// Text <-> token ids. One interface over SentencePiece models, byte-level BPE (tokenizer.json, GGUF metadata,
+// tekken).
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -10,17 +11,21 @@
 
 namespace retort {
 
-// Whether text that looks like a special token ("<|im_end|>") becomes that token. User content is always `as_text`.
+// Whether text that looks like a special token ("<|im_end|>") becomes that token. User content is always
+// `as_text`.
 enum class Specials { as_text, as_tokens };
 
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  // Ids of `text`; adds no BOS and no EOS. Invalid UTF-8 is legal input (byte fallback or U+FFFD, as the reference does).
+  // Ids of `text`; adds no BOS and no EOS. Invalid UTF-8 is legal input (byte fallback or U+FFFD, as the
+  // reference does).
   virtual std::vector<int32_t> encode(std::string_view text, Specials specials = Specials::as_text) const = 0;
-  // The bytes of `ids` joined; `skip_special` leaves control tokens out. Ids out of range throw std::out_of_range.
+  // The bytes of `ids` joined; `skip_special` leaves control tokens out. Ids out of range throw
+  // std::out_of_range.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = false) const = 0;
-  // The bytes that one token stands for (for stop strings, byte alignment and streaming); empty for control tokens.
+  // The bytes that one token stands for (for stop strings, byte alignment and streaming); empty for control
+  // tokens.
   virtual std::string token_bytes(int32_t id) const = 0;
   // The token's spelling in the vocabulary ("Ġthe", "▁the", "<|im_end|>").
   virtual std::string token_text(int32_t id) const = 0;
@@ -30,14 +35,16 @@ class Tokenizer {
 
   std::optional<int32_t> bos, eos, pad, unknown;
   bool add_bos = false;  // whether the model's own convention puts BOS first
-  // sha256 over (kind, every token's spelling, merges or scores, specials): two tokenizers with one hash give one result.
+  // sha256 over (kind, every token's spelling, merges or scores, specials): two tokenizers with one hash give
+  // one result.
   virtual std::string hash() const = 0;
 };
 
-// What GGUF metadata says of a tokenizer (formats/ reads it, text/ understands it; the same struct is written on export).
+// What GGUF metadata says of a tokenizer (formats/ reads it, text/ understands it; the same struct is written
+// on export).
 struct GgufVocabulary {
-  std::string model;                 // tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE)
-  std::string pre;                   // tokenizer.ggml.pre: "smollm", "llama-bpe", "qwen2", "tekken", ...
+  std::string model;  // tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE)
+  std::string pre;    // tokenizer.ggml.pre: "smollm", "llama-bpe", "qwen2", "tekken", ...
   std::vector<std::string> tokens;
   std::vector<int32_t> token_types;  // 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
   std::vector<std::string> merges;   // "Ġ t"
@@ -47,14 +54,16 @@ struct GgufVocabulary {
 };
 
 std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary, std::string_view file);
-std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view tokenizer_json, std::string_view tokenizer_config_json, std::string_view file);
+std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view tokenizer_json,
+                                               std::string_view tokenizer_config_json, std::string_view file);
 std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_bytes, std::string_view file);
 std::unique_ptr<Tokenizer> tokenizer_from_tekken(std::string_view tekken_json, std::string_view file);
-// Looks in a model folder: tokenizer.json, tokenizer.model, tekken.json, in this order. FormatError when there is none.
+// Looks in a model folder: tokenizer.json, tokenizer.model, tekken.json, in this order. FormatError when
+// there is none.
 std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder);
 
-// For export: any byte-pair tokenizer as GGUF metadata. RecipeError when GGUF has no words for it (a pre-tokenizer that
-// llama.cpp does not name, merges that scores cannot express, a unigram model).
+// For export: any byte-pair tokenizer as GGUF metadata. RecipeError when GGUF has no words for it (a
+// pre-tokenizer that llama.cpp does not name, merges that scores cannot express, a unigram model).
 GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer);
 
 }  // namespace retort

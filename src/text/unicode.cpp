@@ -14,8 +14,9 @@ namespace {
 constexpr uint32_t kReplacement = 0xFFFD;
 
 bool white_space(uint32_t c) {  // Unicode's White_Space, which is the regular expressions' \s
-  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
-         c == 0x202F || c == 0x205F || c == 0x3000;
+  return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 uint16_t general_class(utf8proc_category_t category) {
@@ -46,9 +47,9 @@ uint16_t general_class(utf8proc_category_t category) {
   }
 }
 
-// A character is inert under NFC when it starts (class 0), is its own composition, and composes with nothing before it.
-// utf8proc_property_t does not say the last, so it is asked of the decomposition: a canonical second part of any
-// composed character is collected first.
+// A character is inert under NFC when it starts (class 0), is its own composition, and composes with nothing
+// before it. utf8proc_property_t does not say the last, so it is asked of the decomposition: a canonical
+// second part of any composed character is collected first.
 std::array<bool, 0x110000>* second_parts() {
   auto* second = new std::array<bool, 0x110000>{};
   for (uint32_t c = 0xA0; c < 0x110000; ++c) {
@@ -57,7 +58,8 @@ std::array<bool, 0x110000>* second_parts() {
     if (property->decomp_type != 0 || property->decomp_seqindex == UINT16_MAX) continue;
     utf8proc_int32_t parts[8];
     int boundary = 0;
-    const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts, 8, UTF8PROC_DECOMPOSE, &boundary);
+    const auto count =
+        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), parts, 8, UTF8PROC_DECOMPOSE, &boundary);
     for (utf8proc_ssize_t i = 1; i < count && i < 8; ++i) (*second)[static_cast<size_t>(parts[i])] = true;
   }
   for (uint32_t c = 0x1161; c <= 0x11C2; ++c) (*second)[c] = true;  // Hangul vowels and finals
@@ -67,18 +69,22 @@ std::array<bool, 0x110000>* second_parts() {
 bool nfc_inert(uint32_t c) {
   const auto* property = utf8proc_get_property(static_cast<utf8proc_int32_t>(c));
   if (property->combining_class != 0) return false;
-  if (property->decomp_type != 0 || property->decomp_seqindex == UINT16_MAX || (c >= 0xAC00 && c < 0xD7A4)) return true;
+  if (property->decomp_type != 0 || property->decomp_seqindex == UINT16_MAX || (c >= 0xAC00 && c < 0xD7A4))
+    return true;
   std::string text;
   append_utf8(text, c);
   return nfc(text) == text;  // singletons and composition exclusions change
 }
 
-// How many bytes from `at` form one character (0 when they do not), and how many belong to its longest valid beginning.
+// How many bytes from `at` form one character (0 when they do not), and how many belong to its longest valid
+// beginning.
 struct Span {
   uint32_t character, subpart;
 };
 Span utf8_span(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) { return at + i < text.size() ? static_cast<uint8_t>(text[at + i]) : uint8_t{0}; };
+  const auto byte = [&](size_t i) {
+    return at + i < text.size() ? static_cast<uint8_t>(text[at + i]) : uint8_t{0};
+  };
   const uint8_t first = byte(0);
   if (first < 0x80) return {1, 1};
   uint8_t low = 0x80, high = 0xBF;
@@ -96,8 +102,8 @@ Span utf8_span(std::string_view text, size_t at) {
 }
 
 struct ByteAlphabet {
-  std::array<uint16_t, 256> character;   // byte -> code point
-  std::array<int16_t, 0x144> byte;       // code point -> byte, or -1
+  std::array<uint16_t, 256> character;  // byte -> code point
+  std::array<int16_t, 0x144> byte;      // code point -> byte, or -1
   ByteAlphabet() {
     byte.fill(-1);
     uint16_t next = 0x100;
@@ -176,7 +182,8 @@ std::string replace_invalid_utf8(std::string_view text, InvalidUtf8 rule) {
 
 std::string nfc(std::string_view text) {
   utf8proc_uint8_t* composed = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &composed,
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                   static_cast<utf8proc_ssize_t>(text.size()), &composed,
                                    static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   if (length < 0) throw std::bad_alloc();  // the text is valid, so memory is the only thing that can fail
   std::string result(reinterpret_cast<const char*>(composed), static_cast<size_t>(length));
@@ -212,7 +219,8 @@ bool byte_level_bytes(std::string_view spelling, std::string& bytes) {
   if (!valid_utf8(spelling)) return false;
   for (size_t at = 0; at < spelling.size();) {
     const Decoded character = decode_utf8(spelling.data() + at);
-    if (character.code_point >= byte_alphabet().byte.size() || byte_alphabet().byte[character.code_point] < 0) return false;
+    if (character.code_point >= byte_alphabet().byte.size() || byte_alphabet().byte[character.code_point] < 0)
+      return false;
     bytes.push_back(static_cast<char>(byte_alphabet().byte[character.code_point]));
     at += character.length;
   }

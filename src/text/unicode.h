@@ -1,4 +1,5 @@
-// UTF-8 and the character classes that pre-tokenizers ask for (Unicode 15 through utf8proc; White_Space as in the standard).
+// UTF-8 and the character classes that pre-tokenizers ask for (Unicode 15 through utf8proc; White_Space as in
+// the standard).
 #pragma once
 #include <array>
 #include <cstdint>
@@ -28,7 +29,9 @@ class CharacterTable {
  public:
   CharacterTable();
   uint16_t ascii(uint8_t byte) const { return entries_[byte]; }  // page 0 is stored first
-  uint16_t operator[](uint32_t code_point) const { return entries_[(static_cast<uint32_t>(page_[code_point >> 8]) << 8) | (code_point & 0xFF)]; }
+  uint16_t operator[](uint32_t code_point) const {
+    return entries_[(static_cast<uint32_t>(page_[code_point >> 8]) << 8) | (code_point & 0xFF)];
+  }
 
  private:
   std::array<uint16_t, 0x1100> page_;
@@ -40,7 +43,8 @@ struct Decoded {
   uint32_t code_point;
   uint32_t length;  // bytes
 };
-// The character at `at`; `text` must be valid UTF-8 (replace_invalid_utf8 makes it so) and `at` a boundary inside it.
+// The character at `at`; `text` must be valid UTF-8 (replace_invalid_utf8 makes it so) and `at` a boundary
+// inside it.
 inline Decoded decode_utf8(const char* at) {
   const auto byte = [at](int i) { return static_cast<uint32_t>(static_cast<uint8_t>(at[i])); };
   const uint32_t first = byte(0);
@@ -57,9 +61,9 @@ void append_utf8(std::string& text, uint32_t code_point);
 
 bool valid_utf8(std::string_view text);
 
-// What becomes of bytes that are not UTF-8. Most references take only valid text, so that their caller replaces first:
-// `maximal_subparts` is what Unicode recommends and Python's errors="replace" does (one U+FFFD for a cut sequence).
-// SentencePiece reads bytes itself and writes one U+FFFD for each bad byte.
+// What becomes of bytes that are not UTF-8. Most references take only valid text, so that their caller
+// replaces first: `maximal_subparts` is what Unicode recommends and Python's errors="replace" does (one
+// U+FFFD for a cut sequence). SentencePiece reads bytes itself and writes one U+FFFD for each bad byte.
 enum class InvalidUtf8 { maximal_subparts, each_byte };
 std::string replace_invalid_utf8(std::string_view text, InvalidUtf8 rule);
 
@@ -67,7 +71,8 @@ std::string replace_invalid_utf8(std::string_view text, InvalidUtf8 rule);
 std::string nfc(std::string_view text);
 bool surely_nfc(std::string_view text);  // a quick check: false means "look closer"
 
-// GPT-2's printable alphabet for bytes: '!'..'~' and most of Latin-1 stand for themselves, the other 68 become U+0100 and up.
+// GPT-2's printable alphabet for bytes: '!'..'~' and most of Latin-1 stand for themselves, the other 68
+// become U+0100 and up.
 std::string byte_level_spelling(std::string_view bytes);
 // The bytes that a byte-level spelling stands for; false when a character is not of the alphabet.
 bool byte_level_bytes(std::string_view spelling, std::string& bytes);

@@ -8,20 +8,27 @@
 
 namespace retort {
 
-Batches::Batches(const Samples& samples, const BatchSpec& spec, uint64_t seed) : samples_(samples), spec_(spec), seed_(seed) {
+Batches::Batches(const Samples& samples, const BatchSpec& spec, uint64_t seed)
+    : samples_(samples), spec_(spec), seed_(seed) {
   for (size_t i = 0; i < samples.size(); ++i) {
     const auto weights = samples[i].weights;
-    const bool supervised = weights.size() > 1 && std::any_of(weights.begin() + 1, weights.end(), [](float weight) { return weight != 0; });
+    const bool supervised = weights.size() > 1 && std::any_of(weights.begin() + 1, weights.end(),
+                                                              [](float weight) { return weight != 0; });
     (supervised ? supervised_ : unsupervised_).push_back(static_cast<int64_t>(i));
   }
   if (supervised_.empty())
-    throw RecipeError(fmt::format("data: none of the {} training samples has a supervised token; check data.loss and the template with `retort check`", samples.size()));
+    throw RecipeError(
+        fmt::format("data: none of the {} training samples has a supervised token; check data.loss and the "
+                    "template with `retort check`",
+                    samples.size()));
   group();
 }
 
-// Brings the samples of a group together, groups in the order of their first samples. Samples of fewer tokens are groups by themselves.
+// Brings the samples of a group together, groups in the order of their first samples. Samples of fewer tokens
+// are groups by themselves.
 void Batches::group() {
-  std::unordered_map<uint64_t, int64_t> groups;   // by hash: two that met by chance would only be taken together
+  std::unordered_map<uint64_t, int64_t>
+      groups;  // by hash: two that met by chance would only be taken together
   std::vector<std::pair<int64_t, int64_t>> placed;
   int64_t count = 0;
   for (const auto index : supervised_) {
@@ -31,7 +38,8 @@ void Batches::group() {
     }
     const auto tokens = samples_[static_cast<size_t>(index)].tokens;
     uint64_t key = 0;
-    for (int64_t i = 0; i < spec_.together; ++i) key = mix_bits(key ^ static_cast<uint64_t>(tokens[static_cast<size_t>(i)]));
+    for (int64_t i = 0; i < spec_.together; ++i)
+      key = mix_bits(key ^ static_cast<uint64_t>(tokens[static_cast<size_t>(i)]));
     const auto [found, is_new] = groups.emplace(key, count);
     count += is_new;
     placed.emplace_back(found->second, index);
@@ -47,8 +55,10 @@ void Batches::group() {
 void Batches::shuffle(int64_t epoch) {
   if (epoch == order_epoch_) return;
   order_.clear();
-  for (const auto group : shuffled(static_cast<int64_t>(begins_.size()) - 1, Draws(seed_, "shuffle", static_cast<uint64_t>(epoch))))
-    order_.insert(order_.end(), supervised_.begin() + begins_[static_cast<size_t>(group)], supervised_.begin() + begins_[static_cast<size_t>(group) + 1]);
+  for (const auto group : shuffled(static_cast<int64_t>(begins_.size()) - 1,
+                                   Draws(seed_, "shuffle", static_cast<uint64_t>(epoch))))
+    order_.insert(order_.end(), supervised_.begin() + begins_[static_cast<size_t>(group)],
+                  supervised_.begin() + begins_[static_cast<size_t>(group) + 1]);
   order_epoch_ = epoch;
 }
 
@@ -75,7 +85,7 @@ std::vector<int64_t> Batches::take(Place& place) {
 int64_t Batches::steps(int64_t epochs) {
   const auto count = static_cast<int64_t>(supervised_.size());
   if (spec_.tokens == 0) return epochs * ((count + spec_.samples - 1) / spec_.samples);
-  int64_t steps = 0;   // cut by tokens, an epoch's steps depend on its order
+  int64_t steps = 0;  // cut by tokens, an epoch's steps depend on its order
   for (Place place; place.epoch < epochs; ++steps) take(place);
   return steps;
 }

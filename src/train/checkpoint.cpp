@@ -17,8 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr auto kManifest = "manifest.json", kState = "state.json", kWeights = "weights.safetensors", kOptimizer = "optimizer.safetensors",
-               kGradients = "gradients.safetensors";
+constexpr auto kManifest = "manifest.json", kState = "state.json", kWeights = "weights.safetensors",
+               kOptimizer = "optimizer.safetensors", kGradients = "gradients.safetensors";
 constexpr std::string_view kSaving = ".saving-";
 
 uint64_t total_bytes(const std::vector<NamedBytes>& tensors) {
@@ -27,20 +27,23 @@ uint64_t total_bytes(const std::vector<NamedBytes>& tensors) {
   return bytes;
 }
 
-// What the page cache holds is not yet what the disk will give back, but a write that went wrong on its way there is seen.
+// What the page cache holds is not yet what the disk will give back, but a write that went wrong on its way
+// there is seen.
 void require_equal(const fs::path& path, const std::vector<NamedBytes>& tensors) {
   const auto file = [&] {
     try {
       return open_safetensors(path);
-    } catch (const FormatError& error) {   // written a moment ago: the machine's fault, not a bad input
+    } catch (const FormatError& error) {  // written a moment ago: the machine's fault, not a bad input
       throw Failure(error.what());
     }
   }();
   for (const auto& tensor : tensors) {
     const auto* view = file.find(tensor.name);
-    if (!view || view->data.size() != tensor.bytes.size() || std::memcmp(view->data.data(), tensor.bytes.data(), tensor.bytes.size()) != 0)
-      throw Failure(fmt::format("{}: {}: reads back differently than it was written", path.string(), tensor.name));
-    view->file->release(view->data);   // pages that were read would count as this process's memory
+    if (!view || view->data.size() != tensor.bytes.size() ||
+        std::memcmp(view->data.data(), tensor.bytes.data(), tensor.bytes.size()) != 0)
+      throw Failure(
+          fmt::format("{}: {}: reads back differently than it was written", path.string(), tensor.name));
+    view->file->release(view->data);  // pages that were read would count as this process's memory
   }
 }
 
@@ -52,13 +55,16 @@ void remove_folder(const fs::path& folder) {
 
 // Steps are counted in whole numbers; anything else in a name is not ours.
 std::optional<int64_t> number(std::string_view digits) {
-  if (digits.empty() || digits.size() > 15 || digits.find_first_not_of("0123456789") != digits.npos) return std::nullopt;
+  if (digits.empty() || digits.size() > 15 || digits.find_first_not_of("0123456789") != digits.npos)
+    return std::nullopt;
   return std::stoll(std::string(digits));
 }
 
 }  // namespace
 
-std::string CheckpointName::folder() const { return fmt::format("step-{:08}{}", steps, forests > 0 ? fmt::format(".{}", forests) : ""); }
+std::string CheckpointName::folder() const {
+  return fmt::format("step-{:08}{}", steps, forests > 0 ? fmt::format(".{}", forests) : "");
+}
 
 std::optional<CheckpointName> CheckpointName::from_folder(const std::string& name) {
   constexpr std::string_view prefix = "step-";
@@ -74,7 +80,8 @@ std::optional<CheckpointName> CheckpointName::from_folder(const std::string& nam
 
 Checkpoints::Checkpoints(fs::path folder) : folder_(std::move(folder)) {
   make_folder(folder_);
-  sync_folder(folder_.has_parent_path() ? folder_.parent_path() : ".");   // checkpoints last no longer than the name of their folder
+  sync_folder(folder_.has_parent_path() ? folder_.parent_path()
+                                        : ".");  // checkpoints last no longer than the name of their folder
   for (const auto& entry : fs::directory_iterator(folder_))
     if (entry.path().filename().string().starts_with(kSaving)) remove_folder(entry.path());
 }
@@ -85,7 +92,8 @@ void Checkpoints::save(const CheckpointName& name, const Content& content) const
     remove_folder(temporary);
     make_folder(temporary);
     const auto state = content.state.dump(1) + "\n";
-    require_space(temporary, total_bytes(content.weights) + total_bytes(content.optimizer) + total_bytes(content.gradients) + state.size() + (1 << 20));
+    require_space(temporary, total_bytes(content.weights) + total_bytes(content.optimizer) +
+                                 total_bytes(content.gradients) + state.size() + (1 << 20));
     OrderedJson files = OrderedJson::object();
     const auto keep = [&](const char* file, const std::vector<NamedBytes>* tensors) {
       if (tensors) {
@@ -100,19 +108,22 @@ void Checkpoints::save(const CheckpointName& name, const Content& content) const
     keep(kOptimizer, &content.optimizer);
     if (!content.gradients.empty()) keep(kGradients, &content.gradients);
     keep(kState, nullptr);
-    write_text(temporary / kManifest, OrderedJson{{"files", files}}.dump(1) + "\n");   // last: with it the folder is whole
-    if (fs::exists(path(name))) remove_folder(path(name));   // it did not verify, or the run would have started from it
-    if (::rename(temporary.c_str(), path(name).c_str()) != 0) throw Failure(fmt::format("{}: rename failed: {}", path(name).string(), std::strerror(errno)));
+    write_text(temporary / kManifest,
+               OrderedJson{{"files", files}}.dump(1) + "\n");  // last: with it the folder is whole
+    if (fs::exists(path(name)))
+      remove_folder(path(name));  // it did not verify, or the run would have started from it
+    if (::rename(temporary.c_str(), path(name).c_str()) != 0)
+      throw Failure(fmt::format("{}: rename failed: {}", path(name).string(), std::strerror(errno)));
     sync_folder(folder_);
-  } catch (const fs::filesystem_error& error) {
-    throw Failure(error.what());
-  }
+  } catch (const fs::filesystem_error& error) { throw Failure(error.what()); }
 }
 
 std::vector<CheckpointName> Checkpoints::list() const {
   std::vector<CheckpointName> names;
   for (const auto& entry : fs::directory_iterator(folder_))
-    if (const auto name = CheckpointName::from_folder(entry.path().filename().string()); name && entry.is_directory()) names.push_back(*name);
+    if (const auto name = CheckpointName::from_folder(entry.path().filename().string());
+        name && entry.is_directory())
+      names.push_back(*name);
   std::sort(names.rbegin(), names.rend());
   return names;
 }
@@ -121,16 +132,22 @@ void Checkpoints::verify(const CheckpointName& name) const {
   const auto manifest_path = path(name) / kManifest;
   const auto manifest = read_json(manifest_path);
   const auto files = manifest.is_object() ? manifest.find("files") : manifest.end();
-  if (!manifest.is_object() || files == manifest.end() || !files->is_object()) corrupt(manifest_path.string(), "", "has no list of files");
+  if (!manifest.is_object() || files == manifest.end() || !files->is_object())
+    corrupt(manifest_path.string(), "", "has no list of files");
   for (const auto* needed : {kWeights, kOptimizer, kState})
     if (!files->contains(needed)) corrupt(manifest_path.string(), needed, "is not listed");
   for (const auto& [file, record] : files->items()) {
     const auto file_path = file_beneath(path(name), file);
     const Json no_value;
-    const auto value = [&](const char* key) -> const Json& { return record.is_object() && record.contains(key) ? record[key] : no_value; };
+    const auto value = [&](const char* key) -> const Json& {
+      return record.is_object() && record.contains(key) ? record[key] : no_value;
+    };
     const auto size = fs::file_size(file_path);
-    if (whole_number(value("bytes")) != size) corrupt(file_path.string(), "", fmt::format("is {}, the manifest gives {}", bytes(size), value("bytes").dump()));
-    if (value("sha256") != Json(sha256_file(file_path))) corrupt(file_path.string(), "", "does not have the sha256 that the manifest gives");
+    if (whole_number(value("bytes")) != size)
+      corrupt(file_path.string(), "",
+              fmt::format("is {}, the manifest gives {}", bytes(size), value("bytes").dump()));
+    if (value("sha256") != Json(sha256_file(file_path)))
+      corrupt(file_path.string(), "", "does not have the sha256 that the manifest gives");
   }
 }
 
@@ -160,7 +177,8 @@ void Checkpoints::prune(int64_t keep_last, std::optional<int64_t> best_step) con
 
 void save_tensors(const fs::path& file, const std::vector<NamedBytes>& tensors) {
   std::vector<TensorSource> sources;
-  for (const auto& tensor : tensors) sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.bytes));
+  for (const auto& tensor : tensors)
+    sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.bytes));
   write_safetensors(file, sources, {});
 }
 
@@ -170,11 +188,15 @@ void load_tensors(const fs::path& path, const std::vector<NamedBytes>& tensors) 
     const auto* view = file.find(tensor.name);
     if (!view) corrupt(path.string(), tensor.name, "is missing; the run trained something else");
     if (view->type != tensor.type || view->shape != tensor.shape)
-      corrupt(path.string(), tensor.name, fmt::format("is {} [{}], this run needs {} [{}]", type_info(view->type).name, fmt::join(view->shape, ", "),
-                                                      type_info(tensor.type).name, fmt::join(tensor.shape, ", ")));
+      corrupt(path.string(), tensor.name,
+              fmt::format("is {} [{}], this run needs {} [{}]", type_info(view->type).name,
+                          fmt::join(view->shape, ", "), type_info(tensor.type).name,
+                          fmt::join(tensor.shape, ", ")));
   }
   if (file.tensors.size() != tensors.size())
-    corrupt(path.string(), "", fmt::format("holds {} tensors, this run needs {}; the run trained something else", file.tensors.size(), tensors.size()));
+    corrupt(path.string(), "",
+            fmt::format("holds {} tensors, this run needs {}; the run trained something else",
+                        file.tensors.size(), tensors.size()));
   for (const auto& tensor : tensors) {
     const auto* view = file.find(tensor.name);
     std::memcpy(tensor.bytes.data(), view->data.data(), view->data.size());

@@ -1,6 +1,7 @@
 // Checkpoints: folders that appear whole or not at all and say by hash whether they still are.
 //
-//   checkpoints/step-00000100/          after step 100; step-00000100.3: and three forests into the step that follows
+//   checkpoints/step-00000100/          after step 100; step-00000100.3: and three forests into the step that
+//   follows
 //     weights.safetensors               the trainables, fp32, by their names
 //     optimizer.safetensors             moments
 //     gradients.safetensors             sums of the step begun, when there is one
@@ -45,8 +46,8 @@ class Checkpoints {
     std::vector<NamedBytes> weights, optimizer, gradients;
     OrderedJson state;
   };
-  // Failure when the disk does not take it; everything saved before is untouched then. What was written is read back and
-  // compared before the folder gets its name.
+  // Failure when the disk does not take it; everything saved before is untouched then. What was written is
+  // read back and compared before the folder gets its name.
   void save(const CheckpointName& name, const Content& content) const;
 
   // By falling name.
@@ -65,7 +66,8 @@ class Checkpoints {
   std::filesystem::path folder_;
 };
 
-// Fills `tensors` from a safetensors file that holds exactly these; FormatError otherwise, with nothing changed.
+// Fills `tensors` from a safetensors file that holds exactly these; FormatError otherwise, with nothing
+// changed.
 void load_tensors(const std::filesystem::path& file, const std::vector<NamedBytes>& tensors);
 void save_tensors(const std::filesystem::path& file, const std::vector<NamedBytes>& tensors);
 

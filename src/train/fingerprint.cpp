@@ -19,24 +19,28 @@ namespace {
 // The linker's hash of this program's code and data, from its loaded NT_GNU_BUILD_ID note.
 std::string build_id() {
   std::string id;
-  dl_iterate_phdr([](dl_phdr_info* object, size_t, void* result) {
-    for (int i = 0; i < object->dlpi_phnum; ++i) {
-      const auto& header = object->dlpi_phdr[i];
-      if (header.p_type != PT_NOTE) continue;
-      const auto* note = reinterpret_cast<const char*>(object->dlpi_addr + header.p_vaddr);
-      const auto* end = note + header.p_memsz;
-      while (note + sizeof(ElfW(Nhdr)) <= end) {
-        ElfW(Nhdr) head;
-        std::memcpy(&head, note, sizeof head);
-        const auto* name = note + sizeof head;
-        const auto* value = name + (head.n_namesz + 3) / 4 * 4;
-        if (head.n_type == NT_GNU_BUILD_ID && head.n_namesz == 4 && std::memcmp(name, "GNU", 4) == 0)
-          for (uint32_t k = 0; k < head.n_descsz; ++k) *static_cast<std::string*>(result) += fmt::format("{:02x}", static_cast<unsigned char>(value[k]));
-        note = value + (head.n_descsz + 3) / 4 * 4;
-      }
-    }
-    return 1;   // the first object is the program itself
-  }, &id);
+  dl_iterate_phdr(
+      [](dl_phdr_info* object, size_t, void* result) {
+        for (int i = 0; i < object->dlpi_phnum; ++i) {
+          const auto& header = object->dlpi_phdr[i];
+          if (header.p_type != PT_NOTE) continue;
+          const auto* note = reinterpret_cast<const char*>(object->dlpi_addr + header.p_vaddr);
+          const auto* end = note + header.p_memsz;
+          while (note + sizeof(ElfW(Nhdr)) <= end) {
+            ElfW(Nhdr) head;
+            std::memcpy(&head, note, sizeof head);
+            const auto* name = note + sizeof head;
+            const auto* value = name + (head.n_namesz + 3) / 4 * 4;
+            if (head.n_type == NT_GNU_BUILD_ID && head.n_namesz == 4 && std::memcmp(name, "GNU", 4) == 0)
+              for (uint32_t k = 0; k < head.n_descsz; ++k)
+                *static_cast<std::string*>(result) +=
+                    fmt::format("{:02x}", static_cast<unsigned char>(value[k]));
+            note = value + (head.n_descsz + 3) / 4 * 4;
+          }
+        }
+        return 1;  // the first object is the program itself
+      },
+      &id);
   return id.empty() ? "unknown" : id;
 }
 
@@ -50,7 +54,8 @@ std::string cpu_model() {
     if (line.starts_with("cpu family")) family = value;
     if (line.starts_with("model\t")) model = value;
   }
-  return fmt::format("{} family{} model{} {}", vendor.empty() ? vendor : vendor.substr(1), family, model, at::get_cpu_capability());
+  return fmt::format("{} family{} model{} {}", vendor.empty() ? vendor : vendor.substr(1), family, model,
+                     at::get_cpu_capability());
 }
 
 std::string hash_of(const Samples& samples) {
@@ -61,7 +66,7 @@ std::string hash_of(const Samples& samples) {
     hash.add(std::as_bytes(std::span(sample.tokens)));
     hash.add(std::as_bytes(std::span(sample.weights)));
   }
-  return hash.hex().substr(0, 16);   // shown to people where it differs
+  return hash.hex().substr(0, 16);  // shown to people where it differs
 }
 
 // Every field of a spec but those of the section that says how to save.
@@ -72,16 +77,15 @@ struct Collect {
   static std::string text(bool value) { return value ? "true" : "false"; }
   static std::string text(int64_t value) { return fmt::format("{}", value); }
   static std::string text(double value) { return fmt::format("{}", value); }
-  template <class Element>
-  static std::string text(const std::vector<Element>& values) {
+  template <class Element> static std::string text(const std::vector<Element>& values) {
     std::string all;
     for (const auto& value : values) all += (all.empty() ? "" : ", ") + text(value);
     return all;
   }
-  template <class Value>
-  void operator()(const char* name, const Value& value, const Rule&, const char*) { found.emplace_back(prefix + name, text(value)); }
-  template <class Spec>
-  void section(const char* name, Spec& spec, const char*) {
+  template <class Value> void operator()(const char* name, const Value& value, const Rule&, const char*) {
+    found.emplace_back(prefix + name, text(value));
+  }
+  template <class Spec> void section(const char* name, Spec& spec, const char*) {
     if (std::string_view(name) == "checkpoint") return;
     Collect inner{found, prefix + name + "."};
     spec.fields(inner);
@@ -97,7 +101,8 @@ Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t
   Collect collect{all, "train."};
   resolved.fields(collect);
   all.emplace_back("compute", job.compute == at::kBFloat16 ? "bf16" : "f32");
-  all.emplace_back("kernel", gemm_kernel(job.compute == at::kBFloat16 ? Operand::bf16 : Operand::f32).name);   // chosen by a measurement
+  all.emplace_back("kernel", gemm_kernel(job.compute == at::kBFloat16 ? Operand::bf16 : Operand::f32)
+                                 .name);  // chosen by a measurement
   all.emplace_back("cpu", cpu_model());
   all.emplace_back("build", build_id());
   all.emplace_back("libtorch", TORCH_VERSION);
@@ -109,7 +114,8 @@ Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t
 Fingerprint without_machine(Fingerprint fingerprint) {
   std::erase_if(fingerprint, [](const auto& pair) {
     const auto& name = pair.first;
-    return name == "train.threads" || name == "kernel" || name == "cpu" || name == "build" || name == "libtorch";
+    return name == "train.threads" || name == "kernel" || name == "cpu" || name == "build" ||
+           name == "libtorch";
   });
   return fingerprint;
 }
@@ -117,7 +123,8 @@ Fingerprint without_machine(Fingerprint fingerprint) {
 std::string differences(const Fingerprint& then, const Fingerprint& now) {
   std::string text;
   const auto find = [](const Fingerprint& all, const std::string& name) {
-    const auto found = std::find_if(all.begin(), all.end(), [&](const auto& pair) { return pair.first == name; });
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const auto& pair) { return pair.first == name; });
     return found == all.end() ? std::string("absent") : found->second;
   };
   const auto add = [&](const std::string& name, const std::string& was, const std::string& is) {

@@ -4,7 +4,8 @@
 
 namespace retort {
 
-// job.fingerprint and what only train() knows: threads, CPU, compute type, this build, the train section, the samples.
+// job.fingerprint and what only train() knows: threads, CPU, compute type, this build, the train section, the
+// samples.
 Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t threads);
 
 // Without what names the machine and the build: all that matters once nothing is left to compute.

@@ -1,4 +1,5 @@
-// Gradients become weights: fp32 weights and states that live as long as the run, one fused pass a step over all of them.
+// Gradients become weights: fp32 weights and states that live as long as the run, one fused pass a step over
+// all of them.
 #pragma once
 #include "models/model.h"
 #include "train/checkpoint.h"
@@ -11,21 +12,21 @@ class Optimizer {
   // The trainables are contiguous fp32 leaves, changed in place.
   Optimizer(const OptimizerSpec& spec, const std::vector<NamedTensor>& trainables, int64_t threads);
 
-  // `sums` as StepSums.gradients; `share` multiplies them. False when a weight or moment is not finite afterwards. A trainable without
-  // a gradient counts as one with a gradient of zero.
+  // `sums` as StepSums.gradients; `share` multiplies them. False when a weight or moment is not finite
+  // afterwards. A trainable without a gradient counts as one with a gradient of zero.
   bool update(const std::vector<Tensor>& sums, double share, double learning_rate);
 
   // Moments under "moment_1.<trainable>", as a checkpoint holds them besides the weights.
   std::vector<NamedBytes> states();
-  int64_t updates = 0;                 // made so far: bias correction counts these, not steps that were skipped
+  int64_t updates = 0;  // made so far: bias correction counts these, not steps that were skipped
 
  private:
   struct Slot {
     std::string name;
     Tensor* weights = nullptr;
     int64_t count = 0;
-    bool decayed = false;              // a matrix
-    double rate_ratio = 1;             // LoRA+ (arXiv:2402.12354)
+    bool decayed = false;   // a matrix
+    double rate_ratio = 1;  // LoRA+ (arXiv:2402.12354)
     bool eight_bit = false;
     std::vector<float> first, second;  // moments; or, in 8 bits, the absmax of their blocks
     std::vector<uint8_t> first_codes, second_codes;

@@ -7,7 +7,11 @@
 namespace retort {
 
 OrderedSum::OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads)
-    : sums_(sums), leaves_(leaves), limit_(static_cast<size_t>(threads)), of_leaf_(leaves.size()), whole_(sums.forests) {
+    : sums_(sums),
+      leaves_(leaves),
+      limit_(static_cast<size_t>(threads)),
+      of_leaf_(leaves.size()),
+      whole_(sums.forests) {
   sums_.gradients.resize(leaves.size());
   for (size_t i = 0; i < leaves.size(); ++i) {
     places_.emplace(leaves[i].unsafeGetTensorImpl(), i);
@@ -50,8 +54,10 @@ void OrderedSum::finish(OfForest& forest, std::vector<Tensor> gradients, double 
     if (i < gradients.size()) contribution.gradient = std::move(gradients[i]);
     for (auto& product : forest.of_head_)
       if (leaves_[i].is_same(product.matrix)) contribution.products.push_back(std::move(product));
-    if (forest.of_embedding_.matrix.defined() && leaves_[i].is_same(forest.of_embedding_.matrix)) contribution.rows = std::move(forest.of_embedding_);
-    if (contribution.gradient.defined() || !contribution.products.empty() || contribution.rows) bring(i, forest.index_, std::move(contribution), lock);
+    if (forest.of_embedding_.matrix.defined() && leaves_[i].is_same(forest.of_embedding_.matrix))
+      contribution.rows = std::move(forest.of_embedding_);
+    if (contribution.gradient.defined() || !contribution.products.empty() || contribution.rows)
+      bring(i, forest.index_, std::move(contribution), lock);
   }
   finished_.emplace(forest.index_, Finished{nats, weight});
   for (auto next = finished_.find(whole_); next != finished_.end(); next = finished_.find(whole_)) {
@@ -77,10 +83,13 @@ void OrderedSum::close() {
   sums_.forests = whole_;
 }
 
-void OrderedSum::bring(size_t leaf, int64_t forest, Contribution contribution, std::unique_lock<std::mutex>& lock) {
+void OrderedSum::bring(size_t leaf, int64_t forest, Contribution contribution,
+                       std::unique_lock<std::mutex>& lock) {
   auto& here = of_leaf_[leaf];
-  const bool at_work = here.adding && forest == here.through;   // the lock is free while that forest's is being added
-  if (forest < here.through || at_work || !here.waiting.emplace(forest, std::move(contribution)).second) throw std::logic_error("two gradients of a leaf from one pass");
+  const bool at_work =
+      here.adding && forest == here.through;  // the lock is free while that forest's is being added
+  if (forest < here.through || at_work || !here.waiting.emplace(forest, std::move(contribution)).second)
+    throw std::logic_error("two gradients of a leaf from one pass");
   settle(leaf, lock);
 }
 
@@ -97,7 +106,7 @@ void OrderedSum::settle(size_t leaf, std::unique_lock<std::mutex>& lock) {
       add(leaf, std::move(contribution));
       lock.lock();
     } else if (here.through >= whole_) {
-      break;   // not brought, and its forest may still bring it
+      break;  // not brought, and its forest may still bring it
     }
     ++here.through;
   }
@@ -111,7 +120,9 @@ void OrderedSum::add(size_t leaf, Contribution contribution) {
   auto& gradient = contribution.gradient;
   if (gradient.defined()) {
     if (sum.defined()) sum.add_(gradient);
-    else if (gradient.scalar_type() == at::kFloat && gradient.is_contiguous() && gradient.storage().use_count() == 1) sum = std::move(gradient);
+    else if (gradient.scalar_type() == at::kFloat && gradient.is_contiguous() &&
+             gradient.storage().use_count() == 1)
+      sum = std::move(gradient);
     else sum = gradient.to(at::kFloat, false, true, at::MemoryFormat::Contiguous);
   }
   for (const auto& product : contribution.products) product.add_to(sum);

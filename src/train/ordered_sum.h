@@ -1,5 +1,6 @@
-// The sum of gradients over the forests of a step, in forest order whichever thread brings them: every weight's on its own, as soon as the
-// forests before have brought theirs. So there is one set of gradients and what is ahead of it, not a set for every thread.
+// The sum of gradients over the forests of a step, in forest order whichever thread brings them: every
+// weight's on its own, as soon as the forests before have brought theirs. So there is one set of gradients
+// and what is ahead of it, not a set for every thread.
 #pragma once
 #include <condition_variable>
 #include <map>
@@ -33,7 +34,8 @@ class OrderedSum {
     RowGradient of_embedding_;
   };
 
-  // A forest has ended; `gradients` has one entry a leaf, undefined where there is nothing or the sink has taken it.
+  // A forest has ended; `gradients` has one entry a leaf, undefined where there is nothing or the sink has
+  // taken it.
   void finish(OfForest& forest, std::vector<Tensor> gradients, double nats, double weight);
 
   // A forest will not come: nobody shall wait for it. Those before it still count.
@@ -44,12 +46,12 @@ class OrderedSum {
 
  private:
   struct Contribution {
-    Tensor gradient;                   // undefined: none
+    Tensor gradient;  // undefined: none
     std::vector<ProductGradient> products;
     std::optional<RowGradient> rows;
   };
   struct Leaf {
-    int64_t through = 0;               // forests whose contributions are in the sum
+    int64_t through = 0;  // forests whose contributions are in the sum
     std::map<int64_t, Contribution> waiting;
     bool adding = false;
   };
@@ -65,12 +67,12 @@ class OrderedSum {
   StepSums& sums_;
   const std::vector<Tensor>& leaves_;
   const size_t limit_;
-  std::map<const void*, size_t> places_;   // of leaves
+  std::map<const void*, size_t> places_;  // of leaves
   std::mutex mutex_;
   std::condition_variable room_;
   std::vector<Leaf> of_leaf_;
-  std::map<int64_t, Finished> finished_;   // beyond whole_
-  int64_t whole_;                          // all forests before have finished
+  std::map<int64_t, Finished> finished_;  // beyond whole_
+  int64_t whole_;                         // all forests before have finished
   bool ended_ = false;
 };
 

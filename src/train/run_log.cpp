@@ -20,7 +20,9 @@ void cut_file(const std::filesystem::path& file, uint64_t size) {
 
 }  // namespace
 
-RunLog::RunLog(const std::filesystem::path& folder, int64_t steps, uint64_t metrics_bytes, const TrainWatch& watch) : file_(folder / "metrics.jsonl"), watch_(watch) {
+RunLog::RunLog(const std::filesystem::path& folder, int64_t steps, uint64_t metrics_bytes,
+               const TrainWatch& watch)
+    : file_(folder / "metrics.jsonl"), watch_(watch) {
   cut_file(file_, metrics_bytes);
   log_.emplace(folder, steps);
 }
@@ -44,12 +46,19 @@ void RunLog::write_or_wait() {
 }
 
 void RunLog::step(const StepRecord& record) {
-  Scalars scalars{{"loss", record.loss}, {"learning_rate", record.learning_rate}, {"gradient_norm", record.gradient_norm},
-                  {"supervised", static_cast<double>(record.supervised)}, {"tokens", static_cast<double>(record.tokens)}, {"rows", static_cast<double>(record.rows)}};
+  Scalars scalars{{"loss", record.loss},
+                  {"learning_rate", record.learning_rate},
+                  {"gradient_norm", record.gradient_norm},
+                  {"supervised", static_cast<double>(record.supervised)},
+                  {"tokens", static_cast<double>(record.tokens)},
+                  {"rows", static_cast<double>(record.rows)}};
   if (record.skipped) scalars.emplace_back("skipped", 1);
   waiting_.push_back({false, record.step, std::move(scalars)});
-  waiting_.push_back({true, record.step, {{"seconds", record.seconds}, {"tokens_per_second", static_cast<double>(record.tokens) / record.seconds},
-                                          {"resident_bytes", static_cast<double>(record.resident_bytes)}}});
+  waiting_.push_back({true,
+                      record.step,
+                      {{"seconds", record.seconds},
+                       {"tokens_per_second", static_cast<double>(record.tokens) / record.seconds},
+                       {"resident_bytes", static_cast<double>(record.resident_bytes)}}});
   write_or_wait();
 }
 
@@ -62,14 +71,15 @@ uint64_t RunLog::sync() {
   write_rows();
   const int descriptor = ::open(file_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) {
-    if (errno == ENOENT) return 0;   // no row yet
+    if (errno == ENOENT) return 0;  // no row yet
     throw Failure(fmt::format("{}: cannot be opened: {}", file_.string(), std::strerror(errno)));
   }
   const bool synced = ::fsync(descriptor) == 0;
   const int reason = errno;
   const auto size = ::lseek(descriptor, 0, SEEK_END);
   ::close(descriptor);
-  if (!synced || size < 0) throw Failure(fmt::format("{}: fsync failed: {}", file_.string(), std::strerror(reason)));
+  if (!synced || size < 0)
+    throw Failure(fmt::format("{}: fsync failed: {}", file_.string(), std::strerror(reason)));
   return static_cast<uint64_t>(size);
 }
 

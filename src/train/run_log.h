@@ -1,4 +1,5 @@
-// The run's metrics on a disk that may be full for a while: rows wait in memory, in order, until it takes them.
+// The run's metrics on a disk that may be full for a while: rows wait in memory, in order, until it takes
+// them.
 #pragma once
 #include <deque>
 
@@ -14,7 +15,8 @@ class RunLog {
 
   void step(const StepRecord& record);
   void evaluation(int64_t step, double loss);
-  // Puts everything on the disk, for good; Failure when that is not possible. Returns the size of metrics.jsonl.
+  // Puts everything on the disk, for good; Failure when that is not possible. Returns the size of
+  // metrics.jsonl.
   uint64_t sync();
 
  private:
@@ -23,7 +25,7 @@ class RunLog {
     int64_t step;
     Scalars scalars;
   };
-  void write_rows();   // Failure when the disk takes no more
+  void write_rows();  // Failure when the disk takes no more
   void write_or_wait();
 
   std::filesystem::path file_;

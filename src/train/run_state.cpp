@@ -6,8 +6,7 @@ namespace retort {
 namespace {
 
 // One list of fields for both directions.
-template <class Field>
-void fields(RunState& state, Field&& field) {
+template <class Field> void fields(RunState& state, Field&& field) {
   auto& result = state.result;
   field("steps", result.steps);
   field("planned", result.planned);
@@ -38,10 +37,8 @@ void fields(RunState& state, Field&& field) {
 
 struct Put {
   OrderedJson& json;
-  template <class Value>
-  void operator()(const char* name, const Value& value) const { json[name] = value; }
-  template <class Value>
-  void operator()(const char* name, const std::optional<Value>& value) const {
+  template <class Value> void operator()(const char* name, const Value& value) const { json[name] = value; }
+  template <class Value> void operator()(const char* name, const std::optional<Value>& value) const {
     if (value) json[name] = *value;
     else json[name] = nullptr;
   }
@@ -49,10 +46,10 @@ struct Put {
 
 struct Take {
   const Json& json;
-  template <class Value>
-  void operator()(const char* name, Value& value) const { value = json.at(name).get<Value>(); }
-  template <class Value>
-  void operator()(const char* name, std::optional<Value>& value) const {
+  template <class Value> void operator()(const char* name, Value& value) const {
+    value = json.at(name).get<Value>();
+  }
+  template <class Value> void operator()(const char* name, std::optional<Value>& value) const {
     const auto& found = json.at(name);
     value = found.is_null() ? std::nullopt : std::optional(found.get<Value>());
   }
@@ -71,11 +68,10 @@ RunState run_state(const Json& json, const std::string& file) {
   RunState state;
   try {
     fields(state, Take{json});
-  } catch (const Json::exception& error) {
-    corrupt(file, "", printable(error.what()));
-  }
+  } catch (const Json::exception& error) { corrupt(file, "", printable(error.what())); }
   const auto& result = state.result;
-  if (result.steps < 0 || result.planned < 0 || state.place.epoch < 0 || state.place.taken < 0 || state.updates < 0 || state.forests < 0)
+  if (result.steps < 0 || result.planned < 0 || state.place.epoch < 0 || state.place.taken < 0 ||
+      state.updates < 0 || state.forests < 0)
     corrupt(file, "", "has a negative counter");
   return state;
 }

@@ -8,7 +8,9 @@ namespace retort {
 
 double schedule_share(const ScheduleSpec& spec, int64_t step, int64_t steps) {
   if (step < spec.warmup_steps) return static_cast<double>(step + 1) / static_cast<double>(spec.warmup_steps);
-  const auto part = [](int64_t done, int64_t of) { return of > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(of), 0.0, 1.0) : 0.0; };
+  const auto part = [](int64_t done, int64_t of) {
+    return of > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(of), 0.0, 1.0) : 0.0;
+  };
   const auto towards_final = [&](double share) { return spec.final_share + (1 - spec.final_share) * share; };
   if (spec.kind == "constant") return 1;
   if (spec.kind == "wsd") {

@@ -18,14 +18,19 @@ int64_t longest(const std::vector<Forest>& forests) {
   return rows;
 }
 
-int64_t rounds(const std::vector<Forest>& forests, int64_t threads) { return (static_cast<int64_t>(forests.size()) + threads - 1) / threads; }
+int64_t rounds(const std::vector<Forest>& forests, int64_t threads) {
+  return (static_cast<int64_t>(forests.size()) + threads - 1) / threads;
+}
 
-// The time of forests in rows of one thread. Fewer forests than threads share the threads out among their operations, where each waits
-// for the others: two do 1.88 times the work of one on a quiet machine, much less where other processes take turns on the cores.
+// The time of forests in rows of one thread. Fewer forests than threads share the threads out among their
+// operations, where each waits for the others: two do 1.88 times the work of one on a quiet machine, much
+// less where other processes take turns on the cores.
 double cost(const std::vector<Forest>& forests, int64_t threads) {
   constexpr double kWaiting = 0.25;
-  const auto inner = static_cast<double>(std::max<int64_t>(1, threads / std::max<int64_t>(1, static_cast<int64_t>(forests.size()))));
-  return static_cast<double>(rounds(forests, threads) * longest(forests)) * (1 + kWaiting * (inner - 1)) / inner;
+  const auto inner = static_cast<double>(
+      std::max<int64_t>(1, threads / std::max<int64_t>(1, static_cast<int64_t>(forests.size()))));
+  return static_cast<double>(rounds(forests, threads) * longest(forests)) * (1 + kWaiting * (inner - 1)) /
+         inner;
 }
 
 struct Part {
@@ -34,15 +39,16 @@ struct Part {
 
 }  // namespace
 
-StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads) {
+StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens,
+                   int64_t threads) {
   const Span span({"plan", "step"});
   std::vector<Sample> batch;
   for (const auto index : chosen) batch.push_back(samples[static_cast<size_t>(index)]);
   StepPlan plan;
   plan.forests = build_forests(batch, row_tokens, 4, &plan.saving);
 
-  // Forests of about equal size for all threads, instead of full ones and what is left: where what the parts have in common, and then
-  // stands in several, does not cost more.
+  // Forests of about equal size for all threads, instead of full ones and what is left: where what the parts
+  // have in common, and then stands in several, does not cost more.
   const auto wanted = rounds(plan.forests, threads) * threads;
   if (threads > 1 && batch.size() > plan.forests.size()) {
     Saving saving;
@@ -59,46 +65,54 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
   }
   for (auto& forest : plan.forests) {
     plan.supervised += static_cast<int64_t>(forest.targets.size());
-    for (auto& target : forest.targets) target.sample = static_cast<int32_t>(chosen[static_cast<size_t>(target.sample)]);
+    for (auto& target : forest.targets)
+      target.sample = static_cast<int32_t>(chosen[static_cast<size_t>(target.sample)]);
   }
   return plan;
 }
 
-bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, const std::vector<Tensor>& leaves,
-                   int64_t threads, StepSums& sums) {
+bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan,
+                   const MakePass& make_pass, const std::vector<Tensor>& leaves, int64_t threads,
+                   StepSums& sums) {
   const auto count = static_cast<int64_t>(plan.forests.size()), first = sums.forests;
   OrderedSum sum(sums, leaves, threads);
   if (first == count) return true;
   // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
   const auto abreast = std::min(threads, count), inner = threads / abreast;
   try {
-    run_workers(std::min(abreast, count - first) * inner, count - first, [&](int64_t i) {
-      if (stop_requested()) return sum.end();
-      try {
-        const auto index = first + i;
-        const auto& forest = plan.forests[static_cast<size_t>(index)];
-        const Span span({"between operations", "forest"});
-        OrderedSum::OfForest brought(sum, index);
-        auto pass = make_pass(forest, index);
-        pass.gradients = &brought;
-        const auto loss = objective(model, forest, pass);
-        std::vector<Tensor> gradients;
-        if (loss.nats.defined() && loss.nats.requires_grad()) gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
-        sum.finish(brought, std::move(gradients), loss.nats.defined() ? loss.nats.item<double>() : 0, loss.weight);
-      } catch (...) {
-        sum.end();
-        throw;
-      }
-    }, Gradients::on);
+    run_workers(
+        std::min(abreast, count - first) * inner, count - first,
+        [&](int64_t i) {
+          if (stop_requested()) return sum.end();
+          try {
+            const auto index = first + i;
+            const auto& forest = plan.forests[static_cast<size_t>(index)];
+            const Span span({"between operations", "forest"});
+            OrderedSum::OfForest brought(sum, index);
+            auto pass = make_pass(forest, index);
+            pass.gradients = &brought;
+            const auto loss = objective(model, forest, pass);
+            std::vector<Tensor> gradients;
+            if (loss.nats.defined() && loss.nats.requires_grad())
+              gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
+            sum.finish(brought, std::move(gradients), loss.nats.defined() ? loss.nats.item<double>() : 0,
+                       loss.weight);
+          } catch (...) {
+            sum.end();
+            throw;
+          }
+        },
+        Gradients::on);
   } catch (...) {
-    sums = {};   // they may have a part of the forest that failed
+    sums = {};  // they may have a part of the forest that failed
     throw;
   }
   sum.close();
   return sums.forests == count;
 }
 
-std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, int64_t threads) {
+std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan,
+                                const MakePass& make_pass, int64_t threads) {
   std::vector<Part> parts(plan.forests.size());
   run_workers(threads, static_cast<int64_t>(plan.forests.size()), [&](int64_t i) {
     leave_if_stopped("evaluating the held-out samples");

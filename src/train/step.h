@@ -1,5 +1,6 @@
-// The arithmetic of one optimizer step: its forests are computed side by side, one a thread, and their gradients summed in
-// forest order in fp32. Nobody divides here: a mean of means would weigh short forests wrongly.
+// The arithmetic of one optimizer step: its forests are computed side by side, one a thread, and their
+// gradients summed in forest order in fp32. Nobody divides here: a mean of means would weigh short forests
+// wrongly.
 #pragma once
 #include <span>
 
@@ -12,17 +13,18 @@ namespace retort {
 struct StepPlan {
   std::vector<Forest> forests;
   Saving saving;
-  int64_t supervised = 0;   // targets
+  int64_t supervised = 0;  // targets
 };
 
-// The forests of samples[chosen]. At most row_tokens rows each, and as many as keep every thread busy: where they would be
-// fewer than a multiple of the threads, they are cut smaller if that shortens the longest thread's work. Depends on nothing
-// but the arguments. target.sample is an index into `samples`.
-StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens, int64_t threads);
+// The forests of samples[chosen]. At most row_tokens rows each, and as many as keep every thread busy: where
+// they would be fewer than a multiple of the threads, they are cut smaller if that shortens the longest
+// thread's work. Depends on nothing but the arguments. target.sample is an index into `samples`.
+StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens,
+                   int64_t threads);
 
 // Sums over the first `forests` forests of a step.
 struct StepSums {
-  std::vector<Tensor> gradients;   // fp32, one a leaf; undefined where nothing has flowed yet
+  std::vector<Tensor> gradients;  // fp32, one a leaf; undefined where nothing has flowed yet
   double nats = 0, weight = 0;
   int64_t forests = 0;
 };
@@ -30,12 +32,15 @@ struct StepSums {
 // The pass of forest `index`: training or not, its dropout key.
 using MakePass = std::function<Pass(const Forest& forest, int64_t index)>;
 
-// Adds the forests from sums.forests on. Returns false when a stop was asked for before all were done: sums then hold the
-// first sums.forests of them, exactly. An exception leaves them empty.
-bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, const std::vector<Tensor>& leaves,
-                   int64_t threads, StepSums& sums);
+// Adds the forests from sums.forests on. Returns false when a stop was asked for before all were done: sums
+// then hold the first sums.forests of them, exactly. An exception leaves them empty.
+bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan,
+                   const MakePass& make_pass, const std::vector<Tensor>& leaves, int64_t threads,
+                   StepSums& sums);
 
-// The objective without gradients, in nats per weight; nullopt when nothing is supervised. Throws Stopped when a stop is asked for.
-std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan, const MakePass& make_pass, int64_t threads);
+// The objective without gradients, in nats per weight; nullopt when nothing is supervised. Throws Stopped
+// when a stop is asked for.
+std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan,
+                                const MakePass& make_pass, int64_t threads);
 
 }  // namespace retort

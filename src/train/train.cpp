@@ -32,11 +32,13 @@ namespace retort {
 namespace {
 
 constexpr auto kTrainedFile = "trained.safetensors";
-constexpr std::chrono::seconds kRetrySave{60};   // while training goes on
-constexpr std::chrono::seconds kRetryLast{2};    // at the end, where there is nothing else to do
+constexpr std::chrono::seconds kRetrySave{60};  // while training goes on
+constexpr std::chrono::seconds kRetryLast{2};   // at the end, where there is nothing else to do
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 uint64_t resident_bytes() {
   uint64_t all = 0, resident = 0;
@@ -54,7 +56,10 @@ uint64_t peak_resident_bytes() {
 }
 
 NamedBytes bytes_of(const std::string& name, Tensor& tensor) {
-  return {name, WeightType::f32, tensor.sizes().vec(), {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()}};
+  return {name,
+          WeightType::f32,
+          tensor.sizes().vec(),
+          {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()}};
 }
 
 std::vector<NamedBytes> bytes_of(const std::vector<NamedTensor>& tensors) {
@@ -79,7 +84,8 @@ void remove_parts(const std::filesystem::path& folder) {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();
-    if (name.starts_with(std::string(kTrainedFile) + ".part-") || name.starts_with("metrics.jsonl.part-") || name.starts_with("speed.jsonl.part-"))
+    if (name.starts_with(std::string(kTrainedFile) + ".part-") || name.starts_with("metrics.jsonl.part-") ||
+        name.starts_with("speed.jsonl.part-"))
       std::filesystem::remove(entry.path(), ignored);
   }
 }
@@ -87,8 +93,15 @@ void remove_parts(const std::filesystem::path& folder) {
 class Run {
  public:
   Run(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
-      : spec_(spec), job_(job), watch_(watch), threads_(usable_threads(spec.threads)), lock_(job.folder), checkpoints_(job.folder / "checkpoints"),
-        batches_(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)), all_(all_of(job)), optimizer_(spec.optimizer, all_, threads_) {
+      : spec_(spec),
+        job_(job),
+        watch_(watch),
+        threads_(usable_threads(spec.threads)),
+        lock_(job.folder),
+        checkpoints_(job.folder / "checkpoints"),
+        batches_(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)),
+        all_(all_of(job)),
+        optimizer_(spec.optimizer, all_, threads_) {
     for (const auto& trainable : all_) leaves_.push_back(*trainable.tensor);
     state_.fingerprint = full_fingerprint(spec, job, threads_);
     if (!job.held_out.empty()) {
@@ -98,8 +111,8 @@ class Run {
     }
     if (!batches_.unsupervised().empty()) {
       const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
-      note(fmt::format("{} of {} training samples have no supervised token and are left out; the first is {}", batches_.unsupervised().size(),
-                       job.samples.size(), printable(first.id)));
+      note(fmt::format("{} of {} training samples have no supervised token and are left out; the first is {}",
+                       batches_.unsupervised().size(), job.samples.size(), printable(first.id)));
     }
   }
 
@@ -131,7 +144,9 @@ class Run {
  private:
   int64_t planned() { return spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs); }
   CheckpointName here() const { return {state_.result.steps, sums_.forests}; }
-  bool finished() const { return state_.result.steps >= state_.result.planned || state_.result.stopped_early; }
+  bool finished() const {
+    return state_.result.steps >= state_.result.planned || state_.result.stopped_early;
+  }
 
   void resume() {
     const auto found = checkpoints_.newest([&](const std::string& line) { note(line); });
@@ -143,12 +158,16 @@ class Run {
     auto now = std::move(state_.fingerprint);
     state_ = run_state(checkpoints_.state(*found), file.string());
     state_.result.planned = planned();
-    const bool complete = finished() && !evaluation_due();   // another machine or build then changes nothing
-    const auto different = complete ? differences(without_machine(state_.fingerprint), without_machine(now)) : differences(state_.fingerprint, now);
+    const bool complete = finished() && !evaluation_due();  // another machine or build then changes nothing
+    const auto different = complete ? differences(without_machine(state_.fingerprint), without_machine(now))
+                                    : differences(state_.fingerprint, now);
     if (!different.empty()) {
       if (!spec_.checkpoint.resume_inexact)
-        throw RecipeError(fmt::format("{}: the run so far was made otherwise ({}); make that equal again, choose another output folder, or set "
-                                      "train.checkpoint.resume_inexact to continue with a result that is not bit-equal", checkpoints_.path(*found).string(), different));
+        throw RecipeError(
+            fmt::format("{}: the run so far was made otherwise ({}); make that equal again, choose another "
+                        "output folder, or set "
+                        "train.checkpoint.resume_inexact to continue with a result that is not bit-equal",
+                        checkpoints_.path(*found).string(), different));
       note(fmt::format("continues inexactly: {}", different));
       state_.result.resumed_inexactly = true;
     }
@@ -156,9 +175,10 @@ class Run {
     load_weights(checkpoints_.path(*found) / "weights.safetensors", all_);
     load_tensors(checkpoints_.path(*found) / "optimizer.safetensors", optimizer_.states());
     optimizer_.updates = state_.updates;
-    if (state_.forests > 0 && different.empty()) {   // the forests of another recipe or machine may be others
+    if (state_.forests > 0 && different.empty()) {  // the forests of another recipe or machine may be others
       sums_ = {.gradients = {}, .nats = state_.nats, .weight = state_.weight, .forests = state_.forests};
-      for (const auto& trainable : all_) sums_.gradients.push_back(at::empty(trainable.tensor->sizes(), at::TensorOptions(at::kFloat)));
+      for (const auto& trainable : all_)
+        sums_.gradients.push_back(at::empty(trainable.tensor->sizes(), at::TensorOptions(at::kFloat)));
       load_tensors(checkpoints_.path(*found) / "gradients.safetensors", gradients());
     }
     saved_ = *found;
@@ -169,8 +189,13 @@ class Run {
     if (job_.earlier.folder.empty()) return;
     const Checkpoints earlier(job_.earlier.folder / "checkpoints");
     const auto last = earlier.newest([&](const std::string& line) { note(line); });
-    if (!last) throw RecipeError(fmt::format("{}: holds no whole checkpoint, whose moments this training goes on with; remove the folder of the training before to make it again", (job_.earlier.folder / "checkpoints").string()));
-    optimizer_.updates = run_state(earlier.state(*last), (earlier.path(*last) / "state.json").string()).updates;
+    if (!last)
+      throw RecipeError(
+          fmt::format("{}: holds no whole checkpoint, whose moments this training goes on with; remove the "
+                      "folder of the training before to make it again",
+                      (job_.earlier.folder / "checkpoints").string()));
+    optimizer_.updates =
+        run_state(earlier.state(*last), (earlier.path(*last) / "state.json").string()).updates;
     load_tensors(earlier.path(*last) / "optimizer.safetensors", optimizer_.states());
   }
 
@@ -185,7 +210,8 @@ class Run {
   }
 
   bool evaluation_due() const {
-    if (held_out_.forests.empty() || state_.evaluated == state_.result.steps || sums_.forests > 0) return false;
+    if (held_out_.forests.empty() || state_.evaluated == state_.result.steps || sums_.forests > 0)
+      return false;
     if (state_.result.steps >= state_.result.planned) return true;
     return spec_.evaluate.every > 0 && state_.result.steps % spec_.evaluate.every == 0;
   }
@@ -193,7 +219,9 @@ class Run {
   Pass training_pass(const Forest& forest, int64_t index) const {
     auto pass = make_pass(forest, job_.compute);
     pass.training = true;
-    pass.dropout_key = Draws(static_cast<uint64_t>(spec_.seed), "dropout", static_cast<uint64_t>(state_.result.steps)).bits(static_cast<uint64_t>(index));
+    pass.dropout_key =
+        Draws(static_cast<uint64_t>(spec_.seed), "dropout", static_cast<uint64_t>(state_.result.steps))
+            .bits(static_cast<uint64_t>(index));
     pass.recompute = spec_.recompute;
     pass.embedding_noise = static_cast<float>(spec_.neftune_alpha);
     return pass;
@@ -205,8 +233,12 @@ class Run {
     auto place = state_.place;
     const auto chosen = batches_.take(place);
     const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, threads_);
-    // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of work.
-    if (!add_gradients(job_.model, job_.objective, plan, [&](const Forest& forest, int64_t index) { return training_pass(forest, index); }, leaves_, threads_, sums_))
+    // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
+    // work.
+    if (!add_gradients(
+            job_.model, job_.objective, plan,
+            [&](const Forest& forest, int64_t index) { return training_pass(forest, index); }, leaves_,
+            threads_, sums_))
       leave_if_stopped("training");
     const auto sums = std::exchange(sums_, {});
 
@@ -214,7 +246,10 @@ class Run {
     StepRecord record;
     record.step = result.steps + 1;
     record.steps = result.planned;
-    record.learning_rate = spec_.optimizer.learning_rate * schedule_share(spec_.schedule, job_.earlier.steps + result.steps, job_.earlier.steps_of_all > 0 ? job_.earlier.steps_of_all : result.planned);
+    record.learning_rate =
+        spec_.optimizer.learning_rate *
+        schedule_share(spec_.schedule, job_.earlier.steps + result.steps,
+                       job_.earlier.steps_of_all > 0 ? job_.earlier.steps_of_all : result.planned);
     record.supervised = plan.supervised;
     record.tokens = plan.saving.plain_rows;
     record.rows = plan.saving.forest_rows;
@@ -225,13 +260,18 @@ class Run {
       record.gradient_norm = gradient_norm(sums.gradients, threads_) / sums.weight;
       if (std::isfinite(record.loss) && std::isfinite(record.gradient_norm)) {
         // One multiplication divides by the whole step's weight and clips.
-        if (!optimizer_.update(sums.gradients, clip_share(record.gradient_norm, spec_.optimizer.clip_norm) / sums.weight, record.learning_rate))
-          throw Failure(fmt::format("step {}: the update made weights that are not finite; lower train.optimizer.learning_rate", record.step));
+        if (!optimizer_.update(sums.gradients,
+                               clip_share(record.gradient_norm, spec_.optimizer.clip_norm) / sums.weight,
+                               record.learning_rate))
+          throw Failure(fmt::format(
+              "step {}: the update made weights that are not finite; lower train.optimizer.learning_rate",
+              record.step));
         result.last_loss = record.loss;
         state_.bad_in_a_row = 0;
       } else {
         ++state_.bad_in_a_row;
-        skip(record, chosen, std::isfinite(record.loss) ? "its gradient is not finite" : "its loss is not finite");
+        skip(record, chosen,
+             std::isfinite(record.loss) ? "its gradient is not finite" : "its loss is not finite");
       }
     }
     ++result.steps;
@@ -244,8 +284,10 @@ class Run {
     log_->step(record);
     if (watch_.on_step) watch_.on_step(record);
     if (state_.bad_in_a_row >= spec_.bad_steps)
-      throw Failure(fmt::format("step {}: {} steps in a row were not finite; lower train.optimizer.learning_rate, or look at the samples named above",
-                                record.step, state_.bad_in_a_row));
+      throw Failure(
+          fmt::format("step {}: {} steps in a row were not finite; lower train.optimizer.learning_rate, or "
+                      "look at the samples named above",
+                      record.step, state_.bad_in_a_row));
   }
 
   void skip(StepRecord& record, const std::vector<int64_t>& chosen, const std::string& why) {
@@ -262,7 +304,9 @@ class Run {
   void evaluate() {
     const Span span({"held-out loss", "stage"});
     auto& result = state_.result;
-    const auto loss = mean_loss(job_.model, job_.objective, held_out_, [&](const Forest& forest, int64_t) { return make_pass(forest, job_.compute); }, threads_);
+    const auto loss = mean_loss(
+        job_.model, job_.objective, held_out_,
+        [&](const Forest& forest, int64_t) { return make_pass(forest, job_.compute); }, threads_);
     state_.evaluated = result.steps;
     if (!loss) return;
     (result.steps == 0 ? result.held_out_before : result.held_out_after) = *loss;
@@ -281,7 +325,8 @@ class Run {
   bool save_due() const {
     if (saved_ == here()) return false;
     const auto every = spec_.checkpoint.every;
-    return best_is_new_ || (every > 0 && state_.result.steps > 0 && state_.result.steps % every == 0) || (retry_ && Clock::now() >= *retry_);
+    return best_is_new_ || (every > 0 && state_.result.steps > 0 && state_.result.steps % every == 0) ||
+           (retry_ && Clock::now() >= *retry_);
   }
 
   void save() {
@@ -293,8 +338,10 @@ class Run {
     state_.nats = sums_.nats;
     state_.weight = sums_.weight;
     state_.metrics_bytes = log_->sync();
-    checkpoints_.save(here(), {.weights = bytes_of(all_), .optimizer = optimizer_.states(), 
-                              .gradients = sums_.forests > 0 ? gradients() : std::vector<NamedBytes>(), .state = to_json(state_)});
+    checkpoints_.save(here(), {.weights = bytes_of(all_),
+                               .optimizer = optimizer_.states(),
+                               .gradients = sums_.forests > 0 ? gradients() : std::vector<NamedBytes>(),
+                               .state = to_json(state_)});
     saved_ = here();
     best_is_new_ = false;
     retry_.reset();
@@ -318,8 +365,11 @@ class Run {
       try {
         return save_something();
       } catch (const Failure& failure) {
-        if (!told) note(fmt::format("the result is not saved yet: {}; trying again every {} s", failure.what(), kRetryLast.count()));
-        for (const auto until = Clock::now() + kRetryLast; Clock::now() < until; std::this_thread::sleep_for(std::chrono::milliseconds(50)))
+        if (!told)
+          note(fmt::format("the result is not saved yet: {}; trying again every {} s", failure.what(),
+                           kRetryLast.count()));
+        for (const auto until = Clock::now() + kRetryLast; Clock::now() < until;
+             std::this_thread::sleep_for(std::chrono::milliseconds(50)))
           if (stop_requested()) throw;
       }
     }
@@ -335,7 +385,8 @@ class Run {
       load_weights(checkpoints_.path(best) / "weights.safetensors", all_);
       result.held_out_after = state_.best_loss;
     } catch (const FormatError& error) {
-      note(fmt::format("the best weights (step {}) cannot be had, the last ones stay: {}", best.steps, error.what()));
+      note(fmt::format("the best weights (step {}) cannot be had, the last ones stay: {}", best.steps,
+                       error.what()));
     }
   }
 
@@ -350,17 +401,17 @@ class Run {
   const RunLock lock_;
   const Checkpoints checkpoints_;
   Batches batches_;
-  const std::vector<NamedTensor> all_;       // trainables, then auxiliary
+  const std::vector<NamedTensor> all_;  // trainables, then auxiliary
   Optimizer optimizer_;
   std::vector<Tensor> leaves_;
   StepPlan held_out_;
   std::optional<RunLog> log_;
 
   RunState state_;
-  StepSums sums_;                            // of the step begun
-  std::optional<CheckpointName> saved_;      // the newest checkpoint, when nothing has happened since
+  StepSums sums_;                        // of the step begun
+  std::optional<CheckpointName> saved_;  // the newest checkpoint, when nothing has happened since
   bool best_is_new_ = false;
-  std::optional<Clock::time_point> retry_;   // of a save that failed
+  std::optional<Clock::time_point> retry_;  // of a save that failed
   const Clock::time_point session_ = Clock::now();
   double earlier_seconds_ = 0;
 };
@@ -368,14 +419,18 @@ class Run {
 }  // namespace
 
 TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch) {
-  if (job.trainables.empty()) throw RecipeError("adapter: nothing is trainable; choose adapter.kind lora, rslora, dora or full");
+  if (job.trainables.empty())
+    throw RecipeError("adapter: nothing is trainable; choose adapter.kind lora, rslora, dora or full");
   std::set<std::string> names;
   for (const auto& trainable : all_of(job))
-    if (!names.insert(trainable.name).second) throw std::logic_error("a trainable is listed twice: " + trainable.name);
+    if (!names.insert(trainable.name).second)
+      throw std::logic_error("a trainable is listed twice: " + trainable.name);
   return_freed_memory();
   return Run(spec, job, watch).run();
 }
 
-void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables) { load_weights(folder / kTrainedFile, trainables); }
+void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables) {
+  load_weights(folder / kTrainedFile, trainables);
+}
 
 }  // namespace retort

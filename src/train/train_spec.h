@@ -14,17 +14,21 @@ struct BatchSpec {
   int64_t row_tokens = 2048;
   int64_t together = 0;
   template <class Visitor> void fields(Visitor& field) {
-    field("samples", samples, between(1, 1 << 20), "samples of one optimizer step; the last step of an epoch takes what is left");
-    field("tokens", tokens, at_least(0), "tokens of one optimizer step at most (a step has at least one sample); 0 = count samples only");
-    field("row_tokens", row_tokens, between(16, 1 << 20), "rows of one micro-batch (forest) at most; memory grows with it, the result does not change");
+    field("samples", samples, between(1, 1 << 20),
+          "samples of one optimizer step; the last step of an epoch takes what is left");
+    field("tokens", tokens, at_least(0),
+          "tokens of one optimizer step at most (a step has at least one sample); 0 = count samples only");
+    field("row_tokens", row_tokens, between(16, 1 << 20),
+          "rows of one micro-batch (forest) at most; memory grows with it, the result does not change");
     field("together", together, at_least(0),
-          "samples whose first this many tokens are equal (questions about one document, answers to one prompt) follow each other, so that a step computes what they share once; "
+          "samples whose first this many tokens are equal (questions about one document, answers to one "
+          "prompt) follow each other, so that a step computes what they share once; "
           "0 = every sample is shuffled by itself");
   }
 };
 
 struct OptimizerSpec {
-  std::string kind = "adamw";             // adamw, adamw8bit, sgd, lion
+  std::string kind = "adamw";  // adamw, adamw8bit, sgd, lion
   double learning_rate = 2e-4;
   std::vector<double> betas = {0.9, 0.999};
   double epsilon = 1e-8;
@@ -36,25 +40,31 @@ struct OptimizerSpec {
     field("kind", kind, one_of({"adamw", "adamw8bit", "sgd", "lion"}),
           "adamw (arXiv:1711.05101), adamw8bit = its states in 8 bits (2110.02861), sgd, lion (2302.06675)");
     field("learning_rate", learning_rate, above(0), "peak rate");
-    field("betas", betas, between(0, 0.999999), "decay of the first and second moment (adamw), or interpolation and decay (lion)");
+    field("betas", betas, between(0, 0.999999),
+          "decay of the first and second moment (adamw), or interpolation and decay (lion)");
     field("epsilon", epsilon, above(0), "added to the root of the second moment (adamw)");
-    field("weight_decay", weight_decay, between(0, 10), "decoupled decay of matrices; vectors (norms, biases, DoRA magnitudes) are not decayed");
+    field("weight_decay", weight_decay, between(0, 10),
+          "decoupled decay of matrices; vectors (norms, biases, DoRA magnitudes) are not decayed");
     field("momentum", momentum, between(0, 0.9999), "sgd only");
     field("clip_norm", clip_norm, at_least(0), "gradients are scaled down to this global L2 norm; 0 = never");
-    field("lora_plus_ratio", lora_plus_ratio, between(1, 1024), "learning rate of B over that of A (LoRA+, arXiv:2402.12354); 1 = equal");
+    field("lora_plus_ratio", lora_plus_ratio, between(1, 1024),
+          "learning rate of B over that of A (LoRA+, arXiv:2402.12354); 1 = equal");
   }
 };
 
 struct ScheduleSpec {
-  std::string kind = "cosine";            // constant, linear, cosine, wsd
+  std::string kind = "cosine";  // constant, linear, cosine, wsd
   int64_t warmup_steps = 0;
   double decay_share = 0.1;
   double final_share = 0;
   template <class Visitor> void fields(Visitor& field) {
-    field("kind", kind, one_of({"constant", "linear", "cosine", "wsd"}), "of the learning rate, by optimizer step; wsd = warm-up, stable, decay (arXiv:2404.06395)");
-    field("warmup_steps", warmup_steps, at_least(0), "step s of these has (s + 1) / warmup_steps of the rate");
+    field("kind", kind, one_of({"constant", "linear", "cosine", "wsd"}),
+          "of the learning rate, by optimizer step; wsd = warm-up, stable, decay (arXiv:2404.06395)");
+    field("warmup_steps", warmup_steps, at_least(0),
+          "step s of these has (s + 1) / warmup_steps of the rate");
     field("decay_share", decay_share, between(0, 1), "wsd: the share of all steps that decays, linearly");
-    field("final_share", final_share, between(0, 1), "share of the rate that linear, cosine and wsd decay towards");
+    field("final_share", final_share, between(0, 1),
+          "share of the rate that linear, cosine and wsd decay towards");
   }
 };
 
@@ -63,9 +73,12 @@ struct EvaluateSpec {
   int64_t patience = 0;
   bool keep_best = false;
   template <class Visitor> void fields(Visitor& field) {
-    field("every", every, at_least(0), "held-out loss each so many steps and at the end; 0 = at the end only");
-    field("patience", patience, at_least(0), "stop after so many evaluations without a new lowest loss; 0 = never");
-    field("keep_best", keep_best, any(), "end with the weights of the lowest held-out loss instead of the last");
+    field("every", every, at_least(0),
+          "held-out loss each so many steps and at the end; 0 = at the end only");
+    field("patience", patience, at_least(0),
+          "stop after so many evaluations without a new lowest loss; 0 = never");
+    field("keep_best", keep_best, any(),
+          "end with the weights of the lowest held-out loss instead of the last");
   }
 };
 
@@ -74,9 +87,13 @@ struct CheckpointSpec {
   int64_t keep_last = 2;
   bool resume_inexact = false;
   template <class Visitor> void fields(Visitor& field) {
-    field("every", every, at_least(0), "steps from one checkpoint to the next; 0 = at the end and when stopped only");
-    field("keep_last", keep_last, between(1, 1000), "checkpoints kept; the best and the last one with finite weights are kept besides");
-    field("resume_inexact", resume_inexact, any(), "continue although threads, CPU, build, data or recipe differ; the result is not bit-equal and the state says so");
+    field("every", every, at_least(0),
+          "steps from one checkpoint to the next; 0 = at the end and when stopped only");
+    field("keep_last", keep_last, between(1, 1000),
+          "checkpoints kept; the best and the last one with finite weights are kept besides");
+    field("resume_inexact", resume_inexact, any(),
+          "continue although threads, CPU, build, data or recipe differ; the result is not bit-equal and the "
+          "state says so");
   }
 };
 
@@ -97,13 +114,20 @@ struct TrainSpec {
   template <class Visitor> void fields(Visitor& field) {
     field("steps", steps, at_least(0), "optimizer steps; 0 = as many as `epochs` needs");
     field("epochs", epochs, between(1, 100000), "passes over the samples; ignored when `steps` is given");
-    field("seed", seed, at_least(0), "of shuffling, adapter start, dropout and noise; every draw is keyed by it");
+    field("seed", seed, at_least(0),
+          "of shuffling, adapter start, dropout and noise; every draw is keyed by it");
     field("threads", threads, between(0, 1024), "micro-batches computed at the same time; 0 = one a core");
-    field("recompute", recompute, any(), "keep layer boundaries only and compute each layer again in backward: less memory, a third more time");
+    field("recompute", recompute, any(),
+          "keep layer boundaries only and compute each layer again in backward: less memory, a third more "
+          "time");
     field("memory", memory, any(),
-          "a budget for the whole process, e.g. 700MiB: recompute, batch.row_tokens and threads are then chosen by the predicted peak, the fastest that fits; what is written for them is the most they may be. Empty: as written");
-    field("neftune_alpha", neftune_alpha, between(0, 100), "noise on embeddings while training (arXiv:2310.05914); 0 = off");
-    field("bad_steps", bad_steps, between(1, 1000), "give up after so many steps in a row whose loss or gradient is not finite; each is skipped");
+          "a budget for the whole process, e.g. 700MiB: recompute, batch.row_tokens and threads are then "
+          "chosen by the predicted peak, the fastest that fits; what is written for them is the most they "
+          "may be. Empty: as written");
+    field("neftune_alpha", neftune_alpha, between(0, 100),
+          "noise on embeddings while training (arXiv:2310.05914); 0 = off");
+    field("bad_steps", bad_steps, between(1, 1000),
+          "give up after so many steps in a row whose loss or gradient is not finite; each is skipped");
     field.section("batch", batch, "what one optimizer step holds");
     field.section("optimizer", optimizer, "how gradients become weights");
     field.section("schedule", schedule, "the learning rate over the steps");

@@ -17,8 +17,8 @@ struct Finite {
 
 }  // namespace
 
-bool adamw_update(float* __restrict weights, const float* __restrict sums, float* __restrict first, float* __restrict second, int64_t count,
-                  const UpdateScalars& s) {
+bool adamw_update(float* __restrict weights, const float* __restrict sums, float* __restrict first,
+                  float* __restrict second, int64_t count, const UpdateScalars& s) {
   bool finite = true;
   constexpr int64_t kLanes = 8;
   const auto update = [&](int64_t i) {
@@ -42,8 +42,8 @@ bool adamw_update(float* __restrict weights, const float* __restrict sums, float
   return finite;
 }
 
-bool adamw8bit_update(float* weights, const float* sums, uint8_t* first, float* first_absmax, uint8_t* second, float* second_absmax, int64_t count,
-                      const UpdateScalars& s) {
+bool adamw8bit_update(float* weights, const float* sums, uint8_t* first, float* first_absmax, uint8_t* second,
+                      float* second_absmax, int64_t count, const UpdateScalars& s) {
   bool finite = true;
   float m[kDynamic8Block], v[kDynamic8Block];
   for (int64_t begin = 0; begin < count; begin += kDynamic8Block) {
@@ -54,12 +54,14 @@ bool adamw8bit_update(float* weights, const float* sums, uint8_t* first, float* 
     finite = adamw_update(weights + begin, sums + begin, m, v, size, s) && finite;
     dynamic8_quantize(Dynamic8::with_sign, m, size, first + begin, first_absmax + block);
     dynamic8_quantize(Dynamic8::without_sign, v, size, second + begin, second_absmax + block);
-    for (int64_t i = 0; i < size; ++i) second[begin + i] = std::max<uint8_t>(second[begin + i], v[i] > 0 ? 1 : 0);
+    for (int64_t i = 0; i < size; ++i)
+      second[begin + i] = std::max<uint8_t>(second[begin + i], v[i] > 0 ? 1 : 0);
   }
   return finite;
 }
 
-bool sgd_update(float* __restrict weights, const float* __restrict sums, float* __restrict momentum, int64_t count, const UpdateScalars& s) {
+bool sgd_update(float* __restrict weights, const float* __restrict sums, float* __restrict momentum,
+                int64_t count, const UpdateScalars& s) {
   Finite seen;
   for (int64_t i = 0; i < count; ++i) {
     float step = sums[i] * s.share;
@@ -70,7 +72,8 @@ bool sgd_update(float* __restrict weights, const float* __restrict sums, float* 
   return seen.all();
 }
 
-bool lion_update(float* __restrict weights, const float* __restrict sums, float* __restrict momentum, int64_t count, const UpdateScalars& s) {
+bool lion_update(float* __restrict weights, const float* __restrict sums, float* __restrict momentum,
+                 int64_t count, const UpdateScalars& s) {
   Finite seen;
   for (int64_t i = 0; i < count; ++i) {
     const float gradient = sums[i] * s.share;
@@ -87,7 +90,8 @@ double sum_of_squares(const float* values, int64_t count) {
   double lanes[8] = {};
   int64_t i = 0;
   for (; i + 8 <= count; i += 8)
-    for (int64_t lane = 0; lane < 8; ++lane) lanes[lane] += static_cast<double>(values[i + lane]) * values[i + lane];
+    for (int64_t lane = 0; lane < 8; ++lane)
+      lanes[lane] += static_cast<double>(values[i + lane]) * values[i + lane];
   for (; i < count; ++i) lanes[i % 8] += static_cast<double>(values[i]) * values[i];
   double sum = 0;
   for (const double lane : lanes) sum += lane;

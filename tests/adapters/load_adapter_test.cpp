@@ -18,7 +18,9 @@ class LoadAdapter : public testing::Test {
   void TearDown() override { std::filesystem::remove_all(folder); }
 
   static LoadedModel base(const std::string& family = "llama") {
-    return load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string(), .compute = "f32"});
+    return load_weights(
+        {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string(),
+         .compute = "f32"});
   }
   // A trained model: every leaf is moved away from where it starts.
   static LoadedModel trained(const AdapterSpec& spec) {
@@ -29,7 +31,8 @@ class LoadAdapter : public testing::Test {
     }
     return loaded;
   }
-  std::filesystem::path write(LoadedModel& loaded, const AdapterSpec& spec, const std::string& base_hash) const {
+  std::filesystem::path write(LoadedModel& loaded, const AdapterSpec& spec,
+                              const std::string& base_hash) const {
     PeftConfig config;
     config.r = spec.rank;
     config.lora_alpha = spec.alpha;
@@ -39,7 +42,9 @@ class LoadAdapter : public testing::Test {
     config.modules_to_save = spec.modules_to_save;
     std::vector<TensorSource> sources;
     for (const auto& leaf : trainables(*loaded.model))
-      sources.push_back(tensor_source(leaf.name, WeightType::f32, leaf.tensor->sizes().vec(), {static_cast<const std::byte*>(leaf.tensor->const_data_ptr()), leaf.tensor->nbytes()}));
+      sources.push_back(tensor_source(
+          leaf.name, WeightType::f32, leaf.tensor->sizes().vec(),
+          {static_cast<const std::byte*>(leaf.tensor->const_data_ptr()), leaf.tensor->nbytes()}));
     write_peft_folder(folder / "adapter", config, sources, {{kBaseHashKey, base_hash}});
     return folder / "adapter";
   }
@@ -52,10 +57,13 @@ class LoadAdapter : public testing::Test {
     }
     return "accepted";
   }
-  std::filesystem::path folder = std::filesystem::temp_directory_path() / fmt::format("retort_load_adapter_{}", getpid());
+  std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / fmt::format("retort_load_adapter_{}", getpid());
 };
 
-AdapterSpec spec_of(const std::string& kind) { return {.kind = kind, .rank = 4, .alpha = 8, .targets = {"q_proj", "down_proj"}, .modules_to_save = {}}; }
+AdapterSpec spec_of(const std::string& kind) {
+  return {.kind = kind, .rank = 4, .alpha = 8, .targets = {"q_proj", "down_proj"}, .modules_to_save = {}};
+}
 
 TEST_F(LoadAdapter, EveryKindComesBackBitForBit) {
   for (const char* kind : {"lora", "rslora", "dora"}) {
@@ -70,9 +78,7 @@ TEST_F(LoadAdapter, EveryKindComesBackBitForBit) {
       EXPECT_TRUE(at::equal(*before[i].tensor, *after[i].tensor)) << kind << " " << before[i].name;
     }
     for (const auto* layer : again.model->linears()) {
-      if (layer->adapter) {
-        EXPECT_EQ(layer->adapter->scaling, spec.scaling()) << kind;
-      }
+      if (layer->adapter) { EXPECT_EQ(layer->adapter->scaling, spec.scaling()) << kind; }
     }
   }
 }
@@ -96,8 +102,10 @@ TEST_F(LoadAdapter, AnotherModelIsRefusedByHashAndByShape) {
   const auto spec = spec_of("lora");
   auto model = trained(spec);
   auto other = base("qwen3");
-  EXPECT_NE(refusal(other, write(model, spec, model.sha256.get())).find("load it on its own base"), std::string::npos);
-  const auto unnamed = refusal(other, write(model, spec, other.sha256.get()));   // as a tool would write it that does not know the hash
+  EXPECT_NE(refusal(other, write(model, spec, model.sha256.get())).find("load it on its own base"),
+            std::string::npos);
+  const auto unnamed = refusal(
+      other, write(model, spec, other.sha256.get()));  // as a tool would write it that does not know the hash
   EXPECT_NE(unnamed.find("is it another model's adapter?"), std::string::npos) << unnamed;
   EXPECT_FALSE(has_adapters(*other.model));
 }

@@ -12,7 +12,9 @@ TEST(ByteSize, TakesUnitsOfBothKinds) {
 }
 
 TEST(ByteSize, RefusesWhatIsNoSize) {
-  for (const auto* text : {"", "700", "MiB", "-1MiB", "0MiB", "1 MiB more", "1e3MiB", "nanGiB", "9999999999999GiB"}) EXPECT_FALSE(byte_size(text)) << text;
+  for (const auto* text :
+       {"", "700", "MiB", "-1MiB", "0MiB", "1 MiB more", "1e3MiB", "nanGiB", "9999999999999GiB"})
+    EXPECT_FALSE(byte_size(text)) << text;
 }
 
 }  // namespace retort

@@ -16,9 +16,9 @@ TEST(Half, EveryBitPatternSurvivesTheRoundTrip) {
 }
 
 TEST(Half, RoundsToNearestEven) {
-  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f), 0x3C00);                // tie: down to even
-  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f + 0x1p-20f), 0x3C01);     // above the tie
-  EXPECT_EQ(float_to_half(1.0f + 3 * 0x1p-11f), 0x3C02);            // tie: up to even
+  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f), 0x3C00);             // tie: down to even
+  EXPECT_EQ(float_to_half(1.0f + 0x1p-11f + 0x1p-20f), 0x3C01);  // above the tie
+  EXPECT_EQ(float_to_half(1.0f + 3 * 0x1p-11f), 0x3C02);         // tie: up to even
   EXPECT_EQ(float_to_half(65519.0f), 0x7BFF);
   EXPECT_EQ(float_to_half(65520.0f), 0x7C00);
   EXPECT_EQ(float_to_half(0x1p-25f), 0x0000);

@@ -38,7 +38,7 @@ TEST_F(MachineMemoryTest, TheTightestGroupOfThePathCounts) {
   write("sys/fs/cgroup/outer/memory.current", "200000\n");
   write("sys/fs/cgroup/outer/memory.stat", "anon 100\ninactive_file 150000\n");
   const auto found = machine_memory(root);
-  EXPECT_EQ(found.available, 450000u);   // 500000 - (200000 - 150000)
+  EXPECT_EQ(found.available, 450000u);  // 500000 - (200000 - 150000)
   EXPECT_TRUE(found.bound_by.ends_with("outer/memory.max")) << found.bound_by;
 }
 

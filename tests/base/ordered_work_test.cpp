@@ -18,9 +18,9 @@ TEST(OrderedWork, ResultsAreTakenInTheOrderOfTheWorkAndFewAreUnderWay) {
       for (int i = 0; i < 400; ++i)
         work.add([&, i]() -> OrderedWork::Later {
           const int now = ++alive;
-          for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
-          }
-          if (i % 7 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));   // later ones are done first
+          for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {}
+          if (i % 7 == 0)
+            std::this_thread::sleep_for(std::chrono::microseconds(300));  // later ones are done first
           return [&, i] {
             taken.push_back(i);
             --alive;
@@ -48,9 +48,7 @@ TEST(OrderedWork, TheFirstFailureInOrderIsTheOneThatIsThrown) {
           return [&] { ++taken; };
         });
       work.finish();
-    } catch (const std::runtime_error& error) {
-      failure = error.what();
-    }
+    } catch (const std::runtime_error& error) { failure = error.what(); }
     EXPECT_EQ(failure, "10");
     EXPECT_EQ(taken, 10);
   }

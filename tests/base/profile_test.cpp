@@ -12,7 +12,10 @@ namespace {
 
 void work_for(double seconds) {
   timespec t{};
-  const auto now = [&] { return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec); };
+  const auto now = [&] {
+    return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t),
+           static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  };
   const auto until = now() + seconds;
   while (now() < until) {}
 }
@@ -46,7 +49,7 @@ TEST(Profile, SumsWhatEachSpanDidWithoutThoseInsideIt) {
   EXPECT_NEAR(inner->cpu_seconds, 0.02, 0.005);
   EXPECT_NEAR(outer->thread_seconds, 2 * outer->cpu_seconds, 1e-9);
   EXPECT_GE(profile.seconds, 0.04);
-  EXPECT_LE(outer->seconds + inner->seconds, profile.seconds);   // no second is counted twice
+  EXPECT_LE(outer->seconds + inner->seconds, profile.seconds);  // no second is counted twice
 }
 
 TEST(Profile, ThreadsThatHaveEndedCountAndTheirLanesAreUsedAgain) {
@@ -68,14 +71,15 @@ TEST(Profile, TheTraceIsWhatChromeReads) {
   const auto profile = stop_profile();
   EXPECT_EQ(profile.spans, 3);
   EXPECT_EQ(profile.traced, 2);
-  EXPECT_EQ(find(profile, "a step", "stage")->count, 3);   // sums go on
+  EXPECT_EQ(find(profile, "a step", "stage")->count, 3);  // sums go on
   const auto trace = parse_json(trace_json(), "trace");
   const auto& events = trace.at("traceEvents");
-  ASSERT_EQ(events.size(), 3u);                            // the process's name first
+  ASSERT_EQ(events.size(), 3u);  // the process's name first
   EXPECT_EQ(events[2].at("name"), "a step");
   EXPECT_EQ(events[2].at("ph"), "X");
   EXPECT_EQ(events[2].at("args").at("flop"), 1000);
-  EXPECT_GE(events[2].at("ts").get<double>(), events[1].at("ts").get<double>() + events[1].at("dur").get<double>() - 0.001);
+  EXPECT_GE(events[2].at("ts").get<double>(),
+            events[1].at("ts").get<double>() + events[1].at("dur").get<double>() - 0.001);
 }
 
 TEST(Profile, NothingIsKeptWhileItIsOff) {

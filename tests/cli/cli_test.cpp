@@ -13,10 +13,15 @@ namespace fs = std::filesystem;
 
 TEST(Cli, BadCommandLinesExitTwoWithOneLine) {
   expect_one_line(retort(""), 2, "retort: A subcommand is required; `retort --help` shows what it takes");
-  expect_one_line(retort("inspcet x"), 2, "retort: 'inspcet' is no command; did you mean 'inspect'?; `retort --help` shows what it takes");
-  expect_one_line(retort("inspect"), 2, "retort: path is required; `retort inspect --help` shows what it takes");
-  expect_one_line(retort("explain model.pahts"), 2, "retort: explain: 'model.pahts' is no key of a recipe; did you mean 'model.path'?");
-  expect_one_line(retort("completion tcsh"), 2, "retort: completion: expected bash, zsh or fish, found 'tcsh'");
+  expect_one_line(
+      retort("inspcet x"), 2,
+      "retort: 'inspcet' is no command; did you mean 'inspect'?; `retort --help` shows what it takes");
+  expect_one_line(retort("inspect"), 2,
+                  "retort: path is required; `retort inspect --help` shows what it takes");
+  expect_one_line(retort("explain model.pahts"), 2,
+                  "retort: explain: 'model.pahts' is no key of a recipe; did you mean 'model.path'?");
+  expect_one_line(retort("completion tcsh"), 2,
+                  "retort: completion: expected bash, zsh or fish, found 'tcsh'");
   const auto extra = retort("schema extra");
   EXPECT_EQ(extra.exit, 2);
   EXPECT_EQ(std::count(extra.err.begin(), extra.err.end(), '\n'), 1) << extra.err;
@@ -28,7 +33,10 @@ TEST(Cli, MissingAndBrokenFilesExitTwoWithOneLine) {
   EXPECT_EQ(missing.exit, 2);
   EXPECT_EQ(missing.err.find("retort: no/such/file.gguf: "), 0u) << missing.err;
   EXPECT_EQ(std::count(missing.err.begin(), missing.err.end(), '\n'), 1) << missing.err;
-  for (const auto& [name, content] : {std::pair<std::string, std::string>("a.gguf", "GGUF"), {"b.safetensors", std::string(8, '\xFF')}, {"c.gguf", ""}, {"d.bin", "PK\x03\x04"}}) {
+  for (const auto& [name, content] : {std::pair<std::string, std::string>("a.gguf", "GGUF"),
+                                      {"b.safetensors", std::string(8, '\xFF')},
+                                      {"c.gguf", ""},
+                                      {"d.bin", "PK\x03\x04"}}) {
     const auto result = retort("inspect '" + folder.write(name, content) + "'");
     EXPECT_EQ(result.exit, 2) << name;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
@@ -41,14 +49,16 @@ TEST(Cli, ExplainsAndWritesTheSchema) {
   EXPECT_EQ(text.exit, 0);
   EXPECT_NE(text.out.find("one of keep, f32"), std::string::npos);
   EXPECT_EQ(retort("schema").out, read_text(fs::path(RETORT_SOURCE_DIR) / "configs/recipe.schema.json"));
-  EXPECT_EQ(retort("explain --markdown").out, read_text(fs::path(RETORT_SOURCE_DIR) / "docs/recipe-reference.md"));
+  EXPECT_EQ(retort("explain --markdown").out,
+            read_text(fs::path(RETORT_SOURCE_DIR) / "docs/recipe-reference.md"));
 }
 
 // A full disk: /dev/full takes nothing.
 TEST(Cli, AFullStandardOutputIsAnError) {
   const auto result = retort("schema > /dev/full");
   EXPECT_EQ(result.exit, 3);
-  EXPECT_TRUE(result.err.starts_with("retort: ") && result.err.ends_with(": No space left on device\n")) << result.err;   // fmt words the middle
+  EXPECT_TRUE(result.err.starts_with("retort: ") && result.err.ends_with(": No space left on device\n"))
+      << result.err;  // fmt words the middle
   EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
 }
 
@@ -74,10 +84,13 @@ TEST(Cli, CompletionsAndManPageNameEveryCommand) {
   Action action;
   const auto app = make_app(action);
   for (const auto* command : app->get_subcommands([](const CLI::App*) { return true; })) {
-    for (const char* shell : {"bash", "zsh", "fish"}) EXPECT_NE(completion(*app, shell).find(command->get_name()), std::string::npos) << shell << " " << command->get_name();
+    for (const char* shell : {"bash", "zsh", "fish"})
+      EXPECT_NE(completion(*app, shell).find(command->get_name()), std::string::npos)
+          << shell << " " << command->get_name();
     EXPECT_NE(man_page(*app).find(".SS \"retort " + command->get_name()), std::string::npos);
     EXPECT_FALSE(command->get_description().empty());
-    for (const auto* option : command->get_options()) EXPECT_FALSE(option->get_description().empty()) << command->get_name() << " " << option->get_name();
+    for (const auto* option : command->get_options())
+      EXPECT_FALSE(option->get_description().empty()) << command->get_name() << " " << option->get_name();
   }
 }
 
@@ -86,7 +99,12 @@ TEST(Cli, BashReadsItsCompletion) {
   folder.write("retort.bash", retort("completion bash").out);
   const auto complete = [&](const std::string& words, int index) {
     std::string text;
-    auto* pipe = popen(fmt::format("cd '{}' && bash --norc -c 'compopt() {{ :; }}; source retort.bash; COMP_WORDS=({}); COMP_CWORD={}; _retort; echo \"${{COMPREPLY[*]}}\"' 2>&1", folder.path.string(), words, index).c_str(), "r");
+    auto* pipe =
+        popen(fmt::format("cd '{}' && bash --norc -c 'compopt() {{ :; }}; source retort.bash; "
+                          "COMP_WORDS=({}); COMP_CWORD={}; _retort; echo \"${{COMPREPLY[*]}}\"' 2>&1",
+                          folder.path.string(), words, index)
+                  .c_str(),
+              "r");
     char buffer[4096];
     for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, count);
     pclose(pipe);
@@ -102,7 +120,8 @@ namespace {
 const std::string& imported_symbols() {
   static const std::string symbols = [] {
     std::string text;
-    auto* pipe = popen(fmt::format("nm -D --undefined-only '{}/retort' 2>/dev/null", RETORT_BINARY_DIR).c_str(), "r");
+    auto* pipe =
+        popen(fmt::format("nm -D --undefined-only '{}/retort' 2>/dev/null", RETORT_BINARY_DIR).c_str(), "r");
     char buffer[65536];
     for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, count);
     pclose(pipe);
@@ -117,15 +136,19 @@ const std::string& imported_symbols() {
 TEST(Cli, OurCodeReferencesNoSockets) {
   if (imported_symbols().empty()) GTEST_SKIP() << "nm (binutils) is not installed";
   ASSERT_NE(imported_symbols().find(" U "), std::string::npos);
-  for (const char* name : {" socket@", " connect@", " bind@", " listen@", " accept@", " sendto@", " recvfrom@", " getaddrinfo@", " gethostbyname@", " dlopen@", " system@", " popen@", " execve@", " execvp@"}) {
+  for (const char* name :
+       {" socket@", " connect@", " bind@", " listen@", " accept@", " sendto@", " recvfrom@", " getaddrinfo@",
+        " gethostbyname@", " dlopen@", " system@", " popen@", " execve@", " execvp@"}) {
     EXPECT_EQ(imported_symbols().find(name), std::string::npos) << name;
   }
 }
 
-// A pickle is a program. Nothing here reads one: no torch::load, torch::jit, unpickler or Python (mangled names).
+// A pickle is a program. Nothing here reads one: no torch::load, torch::jit, unpickler or Python (mangled
+// names).
 TEST(Cli, OurCodeReferencesNoPickles) {
   if (imported_symbols().empty()) GTEST_SKIP() << "nm (binutils) is not installed";
-  for (const char* name : {"5torch3jit", "5torch9serialize", "5torch4load", "5torch4save", "ickle", "caffe29serialize", " Py", "dlsym"}) {
+  for (const char* name : {"5torch3jit", "5torch9serialize", "5torch4load", "5torch4save", "ickle",
+                           "caffe29serialize", " Py", "dlsym"}) {
     EXPECT_EQ(imported_symbols().find(name), std::string::npos) << name;
   }
 }

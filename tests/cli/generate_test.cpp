@@ -9,27 +9,37 @@ namespace retort {
 namespace {
 
 constexpr const char* kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
-#define NEEDS_MODEL() \
-  if (!std::filesystem::exists(std::filesystem::path(RETORT_SOURCE_DIR) / kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup"
+#define NEEDS_MODEL()                                                              \
+  if (!std::filesystem::exists(std::filesystem::path(RETORT_SOURCE_DIR) / kModel)) \
+  GTEST_SKIP() << kModel << " is absent: run tools/setup"
 
 }  // namespace
 
 TEST(Generate, BadCommandLinesExitTwoBeforeAnythingIsLoaded) {
-  expect_one_line(retort("generate hi"), 2, "retort: --model is required; `retort generate --help` shows what it takes");
+  expect_one_line(retort("generate hi"), 2,
+                  "retort: --model is required; `retort generate --help` shows what it takes");
   expect_one_line(retort("generate -m no.gguf hi"), 2, "retort: no.gguf: no such model folder or file");
   expect_one_line(retort("generate -m no.gguf hi --top-k -3"), 2,
-                  "retort: --top-k: expected a whole number of at least 0, found '-3'; `retort generate --help` shows what it takes");
+                  "retort: --top-k: expected a whole number of at least 0, found '-3'; `retort generate "
+                  "--help` shows what it takes");
   expect_one_line(retort("generate -m no.gguf hi --temperature warm"), 2,
-                  "retort: --temperature: expected a number from 0 to 100, found 'warm'; `retort generate --help` shows what it takes");
-  expect_one_line(retort("generate -m no.gguf --raw --system x hi"), 2, "retort: no.gguf: no such model folder or file");
-  expect_one_line(retort("generate -m no.gguf --chat hi"), 2, "retort: --chat: prompts, --file, --raw, --jsonl and --answers do not go with it");
-  expect_one_line(retort("generate -m no.gguf --file no.txt"), 2, "retort: no.txt: cannot be opened: No such file or directory");
-  expect_one_line(retort("generate -m no.gguf < /dev/null"), 2, "retort: standard input: holds no prompt; expected one a line");
+                  "retort: --temperature: expected a number from 0 to 100, found 'warm'; `retort generate "
+                  "--help` shows what it takes");
+  expect_one_line(retort("generate -m no.gguf --raw --system x hi"), 2,
+                  "retort: no.gguf: no such model folder or file");
+  expect_one_line(retort("generate -m no.gguf --chat hi"), 2,
+                  "retort: --chat: prompts, --file, --raw, --jsonl and --answers do not go with it");
+  expect_one_line(retort("generate -m no.gguf --file no.txt"), 2,
+                  "retort: no.txt: cannot be opened: No such file or directory");
+  expect_one_line(retort("generate -m no.gguf < /dev/null"), 2,
+                  "retort: standard input: holds no prompt; expected one a line");
 }
 
 TEST(Generate, AnswersInOrderAsJson) {
   NEEDS_MODEL();
-  const auto result = retort(std::string("generate -m ") + kModel + " 'Name a fruit.' 'Name a colour.' --answers 2 --jsonl --max-tokens 4 --temperature 0.7");
+  const auto result =
+      retort(std::string("generate -m ") + kModel +
+             " 'Name a fruit.' 'Name a colour.' --answers 2 --jsonl --max-tokens 4 --temperature 0.7");
   ASSERT_EQ(result.exit, 0) << result.err;
   std::vector<std::string> places;
   std::istringstream lines(result.out);
@@ -47,8 +57,10 @@ TEST(Generate, AnswersInOrderAsJson) {
 TEST(Generate, AChatReadsCommandsAndSavesTheConversation) {
   NEEDS_MODEL();
   Folder folder;
-  const auto input = folder.write("input", "Hello\n/nope\n/save " + (folder.path / "talk.jsonl").string() + "\n/exit\nnever read\n");
-  const auto result = retort(std::string("generate -m ") + kModel + " --chat --max-tokens 4 < '" + input + "'");
+  const auto input = folder.write(
+      "input", "Hello\n/nope\n/save " + (folder.path / "talk.jsonl").string() + "\n/exit\nnever read\n");
+  const auto result =
+      retort(std::string("generate -m ") + kModel + " --chat --max-tokens 4 < '" + input + "'");
   EXPECT_EQ(result.exit, 0);
   EXPECT_EQ(result.err, "'/nope' is no command; /help lists them\n");
   EXPECT_NE(result.out.find("2 messages in "), std::string::npos) << result.out;

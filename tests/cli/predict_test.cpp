@@ -8,7 +8,8 @@
 namespace retort {
 namespace {
 
-const std::filesystem::path kModel = std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+const std::filesystem::path kModel =
+    std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
 AdapterSpec adapter(const std::string& kind, std::vector<std::string> whole = {}) {
   AdapterSpec spec;
@@ -20,17 +21,18 @@ AdapterSpec adapter(const std::string& kind, std::vector<std::string> whole = {}
 // What is counted without attaching is what attaching makes.
 TEST(TrainableElements, AreThoseThatAttachMakes) {
   if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
-  for (auto& spec : {adapter("lora"), adapter("dora"), adapter("full"), adapter("rslora", {"lm_head"}), adapter("lora", {"q_proj"})}) {
+  for (auto& spec : {adapter("lora"), adapter("dora"), adapter("full"), adapter("rslora", {"lm_head"}),
+                     adapter("lora", {"q_proj"})}) {
     auto loaded = load_weights({.path = kModel.string()});
     const auto counted = trainable_elements(*loaded.model, spec);
     int64_t made = 0;
     for (const auto& leaf : attach(*loaded.model, spec, 1)) made += leaf.tensor->numel();
     EXPECT_EQ(counted, made) << spec.kind;
     if (spec.kind == "full") {
-      EXPECT_EQ(counted, 134515008);   // the model card's parameters
+      EXPECT_EQ(counted, 134515008);  // the model card's parameters
     }
     if (spec.kind == "lora" && spec.modules_to_save.empty()) {
-      EXPECT_EQ(counted, 4884480);     // what PEFT prints for r=16 on all linear layers
+      EXPECT_EQ(counted, 4884480);  // what PEFT prints for r=16 on all linear layers
     }
   }
 }
@@ -53,12 +55,12 @@ TEST(RunWork, CountsWhatStepsWillHold) {
   spec.threads = 1;
   spec.epochs = 2;
   const auto work = run_work(spec, samples);
-  EXPECT_EQ(work.steps, 8);                  // 4 of each epoch
+  EXPECT_EQ(work.steps, 8);  // 4 of each epoch
   EXPECT_EQ(work.threads, 1);
-  EXPECT_GE(work.most_rows, 40);             // the last token is no row
+  EXPECT_GE(work.most_rows, 40);  // the last token is no row
   EXPECT_LE(work.most_rows, 50);
   EXPECT_DOUBLE_EQ(work.plain_rows_per_step, 2 * (6 * 10 + 40) / 8.0);
-  EXPECT_DOUBLE_EQ(work.rows_per_step, work.plain_rows_per_step);   // they share nothing
+  EXPECT_DOUBLE_EQ(work.rows_per_step, work.plain_rows_per_step);  // they share nothing
 }
 
 TEST(RunWork, TheLongestSampleCountsThoughTheFirstStepsLackIt) {
@@ -99,7 +101,8 @@ TEST(RequireMemory, ARunThatCannotFitIsRefusedWithAdvice) {
     const std::string text = error.what();
     EXPECT_EQ(error.code, Exit::machine_failed);
     EXPECT_NE(text.find("1.0 PiB"), std::string::npos) << text;
-    EXPECT_NE(text.find("set train.recompute: true, or lower train.batch.row_tokens"), std::string::npos) << text;
+    EXPECT_NE(text.find("set train.recompute: true, or lower train.batch.row_tokens"), std::string::npos)
+        << text;
   }
 }
 
@@ -123,8 +126,15 @@ TEST(PredictMemory, FollowsItsKeys) {
   const auto loaded = load_weights({.path = kModel.string()});
   Recipe recipe;
   recipe.model.path = kModel.string();
-  RunWork work{.steps = 100, .threads = 2, .most_forests = 2, .most_rows = 2048, .rows_at_once = 4096, .most_targets = 100};
-  const auto peak = [&] { return static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).peak()); };
+  RunWork work{.steps = 100,
+               .threads = 2,
+               .most_forests = 2,
+               .most_rows = 2048,
+               .rows_at_once = 4096,
+               .most_targets = 100};
+  const auto peak = [&] {
+    return static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).peak());
+  };
   const auto plain = peak();
   recipe.train.recompute = true;
   EXPECT_LT(peak(), 0.5 * plain);
@@ -133,10 +143,17 @@ TEST(PredictMemory, FollowsItsKeys) {
   EXPECT_LT(peak(), 0.7 * plain);
   work.threads = 1, work.rows_at_once = 1024;
   EXPECT_LT(peak(), 0.5 * plain);
-  work = {.steps = 100, .threads = 2, .most_forests = 2, .most_rows = 2048, .rows_at_once = 4096, .most_targets = 100};
-  EXPECT_GT(static_cast<double>(predict_memory(recipe, *loaded.model, at::kFloat, work, {}).passes), 1.9 * static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).passes) - (1 << 28));
+  work = {.steps = 100,
+          .threads = 2,
+          .most_forests = 2,
+          .most_rows = 2048,
+          .rows_at_once = 4096,
+          .most_targets = 100};
+  EXPECT_GT(static_cast<double>(predict_memory(recipe, *loaded.model, at::kFloat, work, {}).passes),
+            1.9 * static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).passes) -
+                (1 << 28));
   recipe.adapter.kind = "full";
-  EXPECT_GT(peak(), plain + 134515008.0 * 16);   // weights, gradients, two moments in fp32
+  EXPECT_GT(peak(), plain + 134515008.0 * 16);  // weights, gradients, two moments in fp32
 }
 
 }  // namespace

@@ -18,10 +18,13 @@ struct Result {
   std::string out, err;
 };
 
-// Runs `PROGRAM [COMMAND] ARGUMENTS` in the source folder, behind another program where one is named (strace, unshare).
-inline Result run_program(const std::string& program, const std::string& arguments, const std::string& behind = "", const std::string& name = "") {
+// Runs `PROGRAM [COMMAND] ARGUMENTS` in the source folder, behind another program where one is named (strace,
+// unshare).
+inline Result run_program(const std::string& program, const std::string& arguments,
+                          const std::string& behind = "", const std::string& name = "") {
   const auto errors = std::filesystem::temp_directory_path() / fmt::format("retort_cli_{}.err", getpid());
-  const auto command = fmt::format("cd '{}' && {} '{}/{}' {} {} 2>'{}'", RETORT_SOURCE_DIR, behind, RETORT_BINARY_DIR, program, name, arguments, errors.string());
+  const auto command = fmt::format("cd '{}' && {} '{}/{}' {} {} 2>'{}'", RETORT_SOURCE_DIR, behind,
+                                   RETORT_BINARY_DIR, program, name, arguments, errors.string());
   Result result;
   auto* pipe = popen(command.c_str(), "r");
   char buffer[4096];
@@ -33,11 +36,16 @@ inline Result run_program(const std::string& program, const std::string& argumen
   return result;
 }
 
-inline Result retort(const std::string& arguments, const std::string& behind = "", const std::string& name = "") { return run_program("retort", arguments, behind, name); }
+inline Result retort(const std::string& arguments, const std::string& behind = "",
+                     const std::string& name = "") {
+  return run_program("retort", arguments, behind, name);
+}
 
 class Folder {
  public:
-  Folder() : path(std::filesystem::temp_directory_path() / fmt::format("retort_cli_{}", getpid())) { std::filesystem::create_directories(path); }
+  Folder() : path(std::filesystem::temp_directory_path() / fmt::format("retort_cli_{}", getpid())) {
+    std::filesystem::create_directories(path);
+  }
   ~Folder() { std::filesystem::remove_all(path); }
   std::string write(const std::string& name, const std::string& text) const {
     std::ofstream(path / name) << text;

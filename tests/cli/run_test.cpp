@@ -21,7 +21,8 @@ bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel);
 std::string samples() {
   std::string lines;
   for (int i = 0; i < 24; ++i)
-    lines += fmt::format("{{\"prompt\": \"How many legs have {} horses?\", \"completion\": \"{}\"}}\n", i + 1, 4 * (i + 1));
+    lines += fmt::format("{{\"prompt\": \"How many legs have {} horses?\", \"completion\": \"{}\"}}\n", i + 1,
+                         4 * (i + 1));
   return lines;
 }
 
@@ -40,7 +41,8 @@ std::string recipe(const Folder& folder, const std::string& more = "") {
 // What a run of a recipe must end with whatever happened on the way.
 std::map<std::string, std::string> results_of(const fs::path& run) {
   std::map<std::string, std::string> hashes;
-  for (const auto* name : {"trained.safetensors", "metrics.jsonl", "export/model-Q8_0.gguf", "export/adapter/adapter_model.safetensors", "export/adapter.gguf"})
+  for (const auto* name : {"trained.safetensors", "metrics.jsonl", "export/model-Q8_0.gguf",
+                           "export/adapter/adapter_model.safetensors", "export/adapter.gguf"})
     hashes[name] = sha256_file(run / name);
   return hashes;
 }
@@ -52,7 +54,8 @@ TEST(Run, TrainsExportsAndFindsAllDoneTheSecondTime) {
   const auto first = retort("run '" + file + "'");
   ASSERT_EQ(first.exit, 0) << first.err;
   EXPECT_NE(first.out.find("export/model-Q8_0.gguf"), std::string::npos) << first.out;
-  for (const auto* name : {"report.html", "manifest.json", "recipe.yaml", "eval/base.json", "eval/tuned.json", "export/model-Q8_0.Modelfile"})
+  for (const auto* name : {"report.html", "manifest.json", "recipe.yaml", "eval/base.json", "eval/tuned.json",
+                           "export/model-Q8_0.Modelfile"})
     EXPECT_TRUE(fs::exists(folder.path / "run" / name)) << name;
   const auto before = results_of(folder.path / "run");
   EXPECT_EQ(retort("verify '" + (folder.path / "run").string() + "'").exit, 0);
@@ -60,15 +63,19 @@ TEST(Run, TrainsExportsAndFindsAllDoneTheSecondTime) {
   const auto second = retort("run '" + file + "'");
   EXPECT_EQ(second.exit, 0) << second.err;
   EXPECT_EQ(second.out, first.out);
-  for (size_t at = 0; at < second.err.size();) {   // every stage
+  for (size_t at = 0; at < second.err.size();) {  // every stage
     const auto end = second.err.find('\n', at);
-    EXPECT_NE(second.err.substr(at, end - at).find("(done before)"), std::string::npos) << second.err.substr(at, end - at);
+    EXPECT_NE(second.err.substr(at, end - at).find("(done before)"), std::string::npos)
+        << second.err.substr(at, end - at);
     at = end == std::string::npos ? second.err.size() : end + 1;
   }
   EXPECT_EQ(results_of(folder.path / "run"), before);
 
   // A bound that cannot hold: exit 1, and the line says which.
-  const auto broken = retort("run '" + folder.write("r.yaml", recipe(folder, "gate: [{metric: perplexity.perplexity, at_most: 0.5}]\n")) + "'");
+  const auto broken = retort(
+      "run '" +
+      folder.write("r.yaml", recipe(folder, "gate: [{metric: perplexity.perplexity, at_most: 0.5}]\n")) +
+      "'");
   EXPECT_EQ(broken.exit, 1) << broken.err;
   EXPECT_NE(broken.out.find("at most 0.5: broken"), std::string::npos) << broken.out;
 
@@ -79,7 +86,8 @@ TEST(Run, TrainsExportsAndFindsAllDoneTheSecondTime) {
   std::ofstream(adapter) << bytes;
   const auto verified = retort("verify '" + (folder.path / "run").string() + "'");
   EXPECT_EQ(verified.exit, 2);
-  EXPECT_NE((verified.out + verified.err).find("export/adapter/adapter_model.safetensors"), std::string::npos) << verified.out << verified.err;
+  EXPECT_NE((verified.out + verified.err).find("export/adapter/adapter_model.safetensors"), std::string::npos)
+      << verified.out << verified.err;
 }
 
 TEST(Run, StoppedInAnyPhaseContinuesToTheSameBytes) {
@@ -95,7 +103,9 @@ TEST(Run, StoppedInAnyPhaseContinuesToTheSameBytes) {
   for (int milliseconds : {400, 900, 700, 600, 500, 800, 1200}) {
     const pid_t child = fork();
     if (child == 0) {
-      if (chdir(RETORT_SOURCE_DIR) != 0 || !freopen("/dev/null", "w", stderr) || !freopen("/dev/null", "w", stdout)) _exit(99);
+      if (chdir(RETORT_SOURCE_DIR) != 0 || !freopen("/dev/null", "w", stderr) ||
+          !freopen("/dev/null", "w", stdout))
+        _exit(99);
       execl(program.c_str(), "retort", "run", file.c_str(), nullptr);
       _exit(99);
     }
@@ -103,10 +113,8 @@ TEST(Run, StoppedInAnyPhaseContinuesToTheSameBytes) {
     kill(child, stops % 2 == 0 ? SIGTERM : SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) break;   // done before the signal
-    if (WIFEXITED(status)) {
-      EXPECT_EQ(WEXITSTATUS(status), 75);
-    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) break;  // done before the signal
+    if (WIFEXITED(status)) { EXPECT_EQ(WEXITSTATUS(status), 75); }
     ++stops;
   }
   EXPECT_GT(stops, 0);
@@ -121,14 +129,15 @@ TEST(Run, AProfileIsATableAndATraceOfTheRun) {
   const auto file = folder.write("r.yaml", recipe(folder));
   const auto run = retort("run --profile '" + file + "'");
   ASSERT_EQ(run.exit, 0) << run.err;
-  for (const auto* part : {"linear (forward)", "linear (backward)", "attend (backward)", "head and loss (forward)", "optimizer (step)", "of the measured peak"})
+  for (const auto* part : {"linear (forward)", "linear (backward)", "attend (backward)",
+                           "head and loss (forward)", "optimizer (step)", "of the measured peak"})
     EXPECT_NE(run.out.find(part), std::string::npos) << part << "\n" << run.out;
   std::map<std::string, int> events;
   const auto trace = read_json(folder.path / "run/profile.json");
   for (const auto& event : trace.at("traceEvents")) ++events[event.at("name")];
-  EXPECT_EQ(events["optimizer"], 3);     // one a step
-  EXPECT_EQ(events["train"], 1);         // the stages hold the rest
-  EXPECT_GT(events["norm"], 3 * 60);     // two a layer forward, two backward
+  EXPECT_EQ(events["optimizer"], 3);  // one a step
+  EXPECT_EQ(events["train"], 1);      // the stages hold the rest
+  EXPECT_GT(events["norm"], 3 * 60);  // two a layer forward, two backward
   EXPECT_EQ(retort("verify '" + (folder.path / "run").string() + "'").exit, 0);
   const auto again = retort("run --profile '" + file + "'");
   EXPECT_EQ(again.exit, 0);
@@ -141,15 +150,20 @@ TEST(Run, ABudgetChoosesAndIsPartOfTheRun) {
   const auto file = folder.write("r.yaml", recipe(folder));
   const auto little = retort("run '" + file + "' train.memory=100MiB");
   EXPECT_EQ(little.exit, 2) << little.err;
-  EXPECT_NE(little.err.find("train.memory: 100MiB is too little: the least that this recipe runs in is about"), std::string::npos) << little.err;
+  EXPECT_NE(
+      little.err.find("train.memory: 100MiB is too little: the least that this recipe runs in is about"),
+      std::string::npos)
+      << little.err;
   EXPECT_FALSE(fs::exists(folder.path / "run"));
   EXPECT_EQ(retort("check '" + file + "' train.memory=plenty").exit, 2);
 
   const auto first = retort("train '" + file + "' train.memory=2GiB train.steps=1");
   ASSERT_EQ(first.exit, 0) << first.err;
-  EXPECT_NE(first.err.find("train.batch.row_tokens 2048, 2 threads, nothing recomputed"), std::string::npos) << first.err;
+  EXPECT_NE(first.err.find("train.batch.row_tokens 2048, 2 threads, nothing recomputed"), std::string::npos)
+      << first.err;
   EXPECT_EQ(retort("train '" + file + "' train.memory=2GiB train.steps=1").exit, 0);
-  const auto other = retort("train '" + file + "' train.memory=3GiB train.steps=2");   // of the same choice, yet written otherwise
+  const auto other = retort(
+      "train '" + file + "' train.memory=3GiB train.steps=2");  // of the same choice, yet written otherwise
   EXPECT_EQ(other.exit, 2);
   EXPECT_NE(other.err.find("train.memory: 2GiB then, 3GiB now"), std::string::npos) << other.err;
 }
@@ -157,7 +171,8 @@ TEST(Run, ABudgetChoosesAndIsPartOfTheRun) {
 TEST(Run, IsRefusedWhereMemoryIsShortAndLeavesNothing) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;
-  const auto run = retort("run '" + folder.write("r.yaml", recipe(folder)) + "' eval.row_tokens=1048576 eval.threads=4096");
+  const auto run = retort("run '" + folder.write("r.yaml", recipe(folder)) +
+                          "' eval.row_tokens=1048576 eval.threads=4096");
   EXPECT_EQ(run.exit, 3) << run.err;
   EXPECT_NE(run.err.find("this run needs about"), std::string::npos) << run.err;
   EXPECT_FALSE(fs::exists(folder.path / "run"));
@@ -172,9 +187,12 @@ TEST(Run, RefusesBadInputAndWritesNothing) {
     EXPECT_FALSE(fs::exists(folder.path / "run"));
     return result.err;
   };
-  EXPECT_NE(refused("train.stepz=3").find("train.stepz: unknown key; did you mean 'steps'?"), std::string::npos);
+  EXPECT_NE(refused("train.stepz=3").find("train.stepz: unknown key; did you mean 'steps'?"),
+            std::string::npos);
   EXPECT_NE(refused("model.path=" + folder.write("half.gguf", "GGUF")).find("half.gguf"), std::string::npos);
-  EXPECT_NE(refused("data.sources.0.path=" + folder.write("broken.jsonl", "{\"prompt\": \"a\"\n")).find("broken.jsonl:1"), std::string::npos);
+  EXPECT_NE(refused("data.sources.0.path=" + folder.write("broken.jsonl", "{\"prompt\": \"a\"\n"))
+                .find("broken.jsonl:1"),
+            std::string::npos);
   EXPECT_NE(refused("'adapter.targets=[q_prj]'").find("did you mean 'q_proj'?"), std::string::npos);
 }
 

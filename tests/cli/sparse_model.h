@@ -13,24 +13,42 @@ inline LoadedModel random_sparse_model(const std::string& family, const std::str
   auto config = loaded.model->config;
   config.family = family;
   config.hf_architecture = family == "mixtral" ? "MixtralForCausalLM" : "Qwen3MoeForCausalLM";
-  config.hidden = 64, config.layers = 2, config.heads = 4, config.kv_heads = 2, config.head_dim = 16, config.intermediate = 96, config.context = 512;
-  config.experts = 4, config.experts_per_token = 2, config.expert_intermediate = family == "mixtral" ? config.intermediate : 32;
-  config.tied_head = family != "mixtral";   // mixtral's head is a matrix of its own
+  config.hidden = 64, config.layers = 2, config.heads = 4, config.kv_heads = 2, config.head_dim = 16,
+  config.intermediate = 96, config.context = 512;
+  config.experts = 4, config.experts_per_token = 2,
+  config.expert_intermediate = family == "mixtral" ? config.intermediate : 32;
+  config.tied_head = family != "mixtral";  // mixtral's head is a matrix of its own
   auto generator = at::make_generator<at::CPUGeneratorImpl>(7);
-  const auto matrix = [&](int64_t rows, int64_t columns) { return at::randn({rows, columns}, generator, at::TensorOptions(at::kFloat)).mul_(0.15).to(at::kBFloat16); };
-  const auto heads = [&](const std::string& name) { return name.ends_with("q_proj") ? config.heads : config.kv_heads; };
-  loaded.model = build_model(config, [&](const std::string& name) {
-    Linear layer;
-    const bool down = name.ends_with("down_proj") || name.ends_with(".w2"), expert = name.find(".experts.") != std::string::npos;
-    if (name == "lm_head") layer.weight = dense_weight(matrix(config.vocabulary, config.hidden));
-    else if (name.ends_with("o_proj")) layer.weight = dense_weight(matrix(config.hidden, config.heads * config.head_dim));
-    else if (expert) layer.weight = dense_weight(down ? matrix(config.hidden, config.expert_intermediate) : matrix(config.expert_intermediate, config.hidden));
-    else layer.weight = dense_weight(matrix(heads(name) * config.head_dim, config.hidden));
-    return layer;
-  }, [&](const std::string& name) {
-    if (name.ends_with(".gate.weight")) return matrix(config.experts, config.hidden).to(at::kFloat).mul_(5);   // decided: rounding changes no choice
-    return at::ones({name.ends_with("q_norm.weight") || name.ends_with("k_norm.weight") ? config.head_dim : config.hidden});
-  }, [&](const std::string&) { return dense_weight(matrix(config.vocabulary, config.hidden)); });
+  const auto matrix = [&](int64_t rows, int64_t columns) {
+    return at::randn({rows, columns}, generator, at::TensorOptions(at::kFloat)).mul_(0.15).to(at::kBFloat16);
+  };
+  const auto heads = [&](const std::string& name) {
+    return name.ends_with("q_proj") ? config.heads : config.kv_heads;
+  };
+  loaded.model = build_model(
+      config,
+      [&](const std::string& name) {
+        Linear layer;
+        const bool down = name.ends_with("down_proj") || name.ends_with(".w2"),
+                   expert = name.find(".experts.") != std::string::npos;
+        if (name == "lm_head") layer.weight = dense_weight(matrix(config.vocabulary, config.hidden));
+        else if (name.ends_with("o_proj"))
+          layer.weight = dense_weight(matrix(config.hidden, config.heads * config.head_dim));
+        else if (expert)
+          layer.weight = dense_weight(down ? matrix(config.hidden, config.expert_intermediate)
+                                           : matrix(config.expert_intermediate, config.hidden));
+        else layer.weight = dense_weight(matrix(heads(name) * config.head_dim, config.hidden));
+        return layer;
+      },
+      [&](const std::string& name) {
+        if (name.ends_with(".gate.weight"))
+          return matrix(config.experts, config.hidden)
+              .to(at::kFloat)
+              .mul_(5);  // decided: rounding changes no choice
+        return at::ones({name.ends_with("q_norm.weight") || name.ends_with("k_norm.weight") ? config.head_dim
+                                                                                            : config.hidden});
+      },
+      [&](const std::string&) { return dense_weight(matrix(config.vocabulary, config.hidden)); });
   return loaded;
 }
 

@@ -1,4 +1,5 @@
-// Models with experts from end to end: checked, trained, exported, reopened, generated with and pruned by the program.
+// Models with experts from end to end: checked, trained, exported, reopened, generated with and pruned by the
+// program.
 #include "adapters/load_adapter.h"
 #include "base/json.h"
 #include "cli/run_program.h"
@@ -22,7 +23,8 @@ class SparseRun : public testing::TestWithParam<const char*> {
   }
   fs::path base() const { return folder.path / "base"; }
   std::string recipe(const std::string& adapter, const std::string& more) const {
-    return folder.write("recipe.yaml", fmt::format(R"(model: {{path: {}, compute: f32}}
+    return folder.write("recipe.yaml",
+                        fmt::format(R"(model: {{path: {}, compute: f32}}
 data:
   sources: [{{path: data/samples/beekeeping.jsonl}}]
   template: chatml
@@ -30,10 +32,13 @@ data:
   row_tokens: 256
   length: cut
 adapter: {}
-train: {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}}, optimizer: {{learning_rate: 1.0e-2}}}}
+train:
+  {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}},
+   optimizer: {{learning_rate: 1.0e-2}}}}
 eval: {{tasks: [{{kind: perplexity}}]}}
 run: {{folder: {}}}
-{})", base().string(), adapter, (folder.path / "run").string(), more));
+{})",
+                                    base().string(), adapter, (folder.path / "run").string(), more));
   }
   Folder folder;
 };
@@ -41,25 +46,37 @@ run: {{folder: {}}}
 // Logits at the end of a text by what is in a file or folder.
 Tensor logits_of(const LoadedModel& loaded) {
   Forest forest;
-  forest.add_segment(loaded.tokenizer->encode("A hive is opened in spring, when the first willows flower and it is warm."));
+  forest.add_segment(
+      loaded.tokenizer->encode("A hive is opened in spring, when the first willows flower and it is warm."));
   const auto pass = make_pass(forest, at::kFloat);
   const at::NoGradGuard no_graph;
-  return logits(loaded.model->hidden(pass), std::vector<int32_t>{static_cast<int32_t>(forest.size()) - 1}, loaded.model->head, pass);
+  return logits(loaded.model->hidden(pass), std::vector<int32_t>{static_cast<int32_t>(forest.size()) - 1},
+                loaded.model->head, pass);
 }
-Tensor logits_of(const fs::path& path) { return logits_of(load_model({.path = path.string(), .weights = "f32", .compute = "f32"})); }
-double distance(const Tensor& a, const Tensor& b) { return ((a - b).abs().max() / b.abs().max()).item<double>(); }
+Tensor logits_of(const fs::path& path) {
+  return logits_of(load_model({.path = path.string(), .weights = "f32", .compute = "f32"}));
+}
+double distance(const Tensor& a, const Tensor& b) {
+  return ((a - b).abs().max() / b.abs().max()).item<double>();
+}
 
 }  // namespace
 
 TEST_P(SparseRun, TrainsLoraOnExpertsAndExportsWhatItTrained) {
-  const auto file = recipe("{kind: lora, rank: 4, alpha: 16, targets: [all]}", "export: {adapter: true, gguf_adapter: true, merged: f32, gguf: [F32, Q8_0], compare_samples: 3}");
+  const auto file = recipe(
+      "{kind: lora, rank: 4, alpha: 16, targets: [all]}",
+      "export: {adapter: true, gguf_adapter: true, merged: f32, gguf: [F32, Q8_0], compare_samples: 3}");
   const auto checked = retort("check " + file);
   EXPECT_EQ(checked.exit, 0) << checked.err;
-  // The embedding of 49152 x 64, mixtral's head besides; 2 layers of 12288 in attention and 4 x 3 x 64 x 32 (mixtral: 96) in experts.
-  const std::string sizes = GetParam() == std::string("mixtral") ? "6.5 million weights, 6.4" : "3.2 million weights, 3.2";
-  EXPECT_NE(checked.out.find(sizes + " million of them for each token (2 of 4 experts)"), std::string::npos) << checked.out;
+  // The embedding of 49152 x 64, mixtral's head besides; 2 layers of 12288 in attention and 4 x 3 x 64 x 32
+  // (mixtral: 96) in experts.
+  const std::string sizes =
+      GetParam() == std::string("mixtral") ? "6.5 million weights, 6.4" : "3.2 million weights, 3.2";
+  EXPECT_NE(checked.out.find(sizes + " million of them for each token (2 of 4 experts)"), std::string::npos)
+      << checked.out;
   expect_one_line(retort("run " + file + " adapter.targets=[gate]"), 2,
-                  "retort: adapter.targets: 'gate' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
+                  "retort: adapter.targets: 'gate' is a router, which takes no low-rank adapter; list it in "
+                  "adapter.modules_to_save to train it whole");
   const auto result = retort("run " + file);
   ASSERT_EQ(result.exit, 0) << result.err;
   const auto exports = folder.path / "run/export";
@@ -67,7 +84,7 @@ TEST_P(SparseRun, TrainsLoraOnExpertsAndExportsWhatItTrained) {
   const auto before = logits_of(trained);
   load_adapter(trained, exports / "adapter");
   const auto after = logits_of(trained);
-  EXPECT_GT(distance(after, before), 1e-2);   // it learned something
+  EXPECT_GT(distance(after, before), 1e-2);  // it learned something
   EXPECT_LT(distance(logits_of(exports / "merged"), after), 1e-5);
   EXPECT_LT(distance(logits_of(exports / "model-F32.gguf"), after), 1e-5);
   EXPECT_LT(distance(logits_of(exports / "model-Q8_0.gguf"), after), 5e-2);
@@ -79,9 +96,11 @@ TEST_P(SparseRun, TrainsLoraOnExpertsAndExportsWhatItTrained) {
   const auto* stack = gguf.find("blk.1.ffn_down_exps.weight");
   ASSERT_TRUE(stack);
   EXPECT_EQ(stack->shape, (std::vector<int64_t>{4, 64, GetParam() == std::string("mixtral") ? 96 : 32}));
-  EXPECT_EQ(text(gguf.metadata("general.architecture")) ? *text(gguf.metadata("general.architecture")) : "", GetParam() == std::string("mixtral") ? "llama" : "qwen3moe");
+  EXPECT_EQ(text(gguf.metadata("general.architecture")) ? *text(gguf.metadata("general.architecture")) : "",
+            GetParam() == std::string("mixtral") ? "llama" : "qwen3moe");
   for (const auto* path : {"merged", "model-Q8_0.gguf"}) {
-    const auto said = retort(fmt::format("generate -m {} --raw --max-tokens 5 --temperature 0 'A hive is'", (exports / path).string()));
+    const auto said = retort(fmt::format("generate -m {} --raw --max-tokens 5 --temperature 0 'A hive is'",
+                                         (exports / path).string()));
     EXPECT_EQ(said.exit, 0) << said.err;
     EXPECT_EQ(retort("inspect " + (exports / path).string()).exit, 0);
   }
@@ -92,18 +111,22 @@ TEST_P(SparseRun, TrainsEverythingAndRecomputesToTheSameBytes) {
   ASSERT_EQ(retort("train " + file + " train.steps=4").exit, 0);
   const auto whole = read_text(folder.path / "run/trained.safetensors");
   const auto trained = open_safetensors(folder.path / "run/trained.safetensors");
-  const std::string router = GetParam() == std::string("mixtral") ? "model.layers.0.block_sparse_moe.gate.weight" : "model.layers.0.mlp.gate.weight";
+  const std::string router = GetParam() == std::string("mixtral")
+                                 ? "model.layers.0.block_sparse_moe.gate.weight"
+                                 : "model.layers.0.mlp.gate.weight";
   const auto start = open_safetensors_folder(base());
   const auto *before = start.find(router), *after = trained.find(router);
   ASSERT_TRUE(before && after);
   EXPECT_EQ(after->type, WeightType::f32);
   std::vector<float> old(4 * 64);
   dequantize_rows(before->type, before->data.data(), old.data(), 4, 64);
-  EXPECT_NE(std::memcmp(old.data(), after->data.data(), old.size() * sizeof(float)), 0);   // the router learned too
+  EXPECT_NE(std::memcmp(old.data(), after->data.data(), old.size() * sizeof(float)),
+            0);  // the router learned too
   fs::remove_all(folder.path / "run");
   const auto recomputed = retort("train " + file + " train.steps=4 train.recompute=true");
   ASSERT_EQ(recomputed.exit, 0) << recomputed.err;
-  EXPECT_TRUE(read_text(folder.path / "run/trained.safetensors") == whole);   // the same numbers, in less memory
+  EXPECT_TRUE(read_text(folder.path / "run/trained.safetensors") ==
+              whole);  // the same numbers, in less memory
 }
 
 TEST_P(SparseRun, PrunesAndMergesExpertsIntoAnOrdinaryFolder) {
@@ -129,6 +152,7 @@ TEST_P(SparseRun, HoldsExpertsInFewBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, SparseRun, testing::Values("qwen3_moe", "mixtral"), [](const auto& family) { return std::string(family.param); });
+INSTANTIATE_TEST_SUITE_P(Families, SparseRun, testing::Values("qwen3_moe", "mixtral"),
+                         [](const auto& family) { return std::string(family.param); });
 
 }  // namespace retort

@@ -63,7 +63,8 @@ TEST_F(Stages, AStageThatFailedIsNotRecorded) {
   EXPECT_FALSE(skipped(inputs));
   StageLedger ledger(folder);
   const auto other = StageInputs().add("recipe", "a: 2");
-  EXPECT_THROW(ledger.run("stage", other, {"out.txt"}, []() -> Json { throw Failure("disk full"); }), Failure);
+  EXPECT_THROW(ledger.run("stage", other, {"out.txt"}, []() -> Json { throw Failure("disk full"); }),
+               Failure);
   bool ran = false;
   StageLedger(folder).run("stage", other, {"out.txt"}, [&] {
     ran = true;

@@ -28,9 +28,12 @@ DataSpec spec_with(const std::string& loss) {
 }
 
 TEST(CheckSamples, MarksTheSupervisedTokens) {
-  const auto sample = make_sample(spec_with("completion"), talk("q", "a\x1b[31m"), chat_tokenizer(), chatml());
-  EXPECT_EQ(rendered_samples({sample}, chat_tokenizer(), 3, false),
-            "--- f:1: 28 tokens, 7 supervised\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n\u27e6a\\x1b[31m<|im_end|>\u27e7\n");
+  const auto sample =
+      make_sample(spec_with("completion"), talk("q", "a\x1b[31m"), chat_tokenizer(), chatml());
+  EXPECT_EQ(
+      rendered_samples({sample}, chat_tokenizer(), 3, false),
+      "--- f:1: 28 tokens, 7 "
+      "supervised\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n\u27e6a\\x1b[31m<|im_end|>\u27e7\n");
   const auto coloured = rendered_samples({sample}, chat_tokenizer(), 3, true);
   EXPECT_NE(coloured.find("\x1b[32ma\\x1b[31m<|im_end|>\x1b[0m"), std::string::npos) << coloured;
 }
@@ -61,8 +64,10 @@ TEST(CheckSamples, RefusesWhatCannotBeLearnedFrom) {
   auto cut_answer = good;
   cut_answer.tokens.resize(cut_answer.tokens.size() - 4);
   cut_answer.weights.resize(cut_answer.tokens.size());
-  const std::pair<Sample, const char*> cases[] = {
-      {zero_mask, "zero mask"}, {double_bos, "double BOS"}, {untrained_eos, "untrained EOS"}, {cut_answer, "cut answer"}};
+  const std::pair<Sample, const char*> cases[] = {{zero_mask, "zero mask"},
+                                                  {double_bos, "double BOS"},
+                                                  {untrained_eos, "untrained EOS"},
+                                                  {cut_answer, "cut answer"}};
   for (const auto& [sample, expected] : cases) {
     const auto problems = sample_problems({good, sample, good}, chat_tokenizer(), chatml());
     ASSERT_EQ(problems.size(), 1u) << expected;
@@ -79,7 +84,8 @@ TEST(CheckSamples, StatisticsByHand) {
   for (int length : {4, 8, 9, 20})  // tokens 0 1 2 ...: all share their first tokens
     for (int copy = 0; copy < 1; ++copy) {
       Sample sample;
-      for (int i = 0; i < length; ++i) sample.tokens.push_back(i), sample.weights.push_back(i + 1 == length ? 1.0f : 0.0f);
+      for (int i = 0; i < length; ++i)
+        sample.tokens.push_back(i), sample.weights.push_back(i + 1 == length ? 1.0f : 0.0f);
       samples.push_back(sample);
     }
   const auto found = sample_statistics(samples, 4, 1000, 7);
@@ -95,10 +101,12 @@ TEST(CheckSamples, StatisticsByHand) {
 TEST(Overlap, PlantedCopiesAreFoundAndACleanSetHasNone) {
   std::vector<Record> records;
   std::vector<bool> held;
-  const std::string instruction = "Please answer the following question in a few short words and never add any explanation at all: ";
+  const std::string instruction =
+      "Please answer the following question in a few short words and never add any explanation at all: ";
   for (int i = 0; i < 60; ++i) {
     std::string question = instruction;
-    for (int w = 0; w < 20; ++w) question += "w" + std::to_string(mix_bits(static_cast<uint64_t>(i * 100 + w)) % 100000) + " ";
+    for (int w = 0; w < 20; ++w)
+      question += "w" + std::to_string(mix_bits(static_cast<uint64_t>(i * 100 + w)) % 100000) + " ";
     records.push_back(talk(question, "a" + std::to_string(i), "f:" + std::to_string(i)));
     held.push_back(i % 6 == 0);
   }
@@ -111,7 +119,8 @@ TEST(Overlap, PlantedCopiesAreFoundAndACleanSetHasNone) {
   copy.place = "g:1";
   records.push_back(copy);
   held.push_back(true);
-  auto part = talk("Unrelated. " + records[8].messages[0].content.substr(instruction.size()) + " tail", "other", "g:2");
+  auto part = talk("Unrelated. " + records[8].messages[0].content.substr(instruction.size()) + " tail",
+                   "other", "g:2");
   records.push_back(part);
   held.push_back(true);
   const auto found = find_overlap(records, held);

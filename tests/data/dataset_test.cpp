@@ -36,7 +36,8 @@ DataSpec one_source() {
 std::vector<Record> numbered(int count) {
   std::vector<Record> records;
   for (int i = 0; i < count; ++i) {
-    records.push_back(talk({{"user", "question " + std::to_string(i)}, {"assistant", "answer " + std::to_string(i)}}));
+    records.push_back(
+        talk({{"user", "question " + std::to_string(i)}, {"assistant", "answer " + std::to_string(i)}}));
     records.back().place = "f:" + std::to_string(i + 1);
   }
   return records;
@@ -51,7 +52,8 @@ TEST(Dataset, LossModesChooseTheTokens) {
   EXPECT_EQ(supervised(make_sample(spec, record, tokenizer, chatml()), tokenizer), "b<|im_end|>");
   spec.loss = "all";
   const auto all = make_sample(spec, record, tokenizer, chatml());
-  EXPECT_EQ(supervised(all, tokenizer).size() + std::string("<|im_start|>").size(), tokenizer.decode(all.tokens, false).size());
+  EXPECT_EQ(supervised(all, tokenizer).size() + std::string("<|im_start|>").size(),
+            tokenizer.decode(all.tokens, false).size());
   EXPECT_EQ(all.weights[0], 0);
 }
 
@@ -59,7 +61,8 @@ TEST(Dataset, TextsGetBosByTheTokenizersConventionAndAlwaysEos) {
   auto tokenizer = chat_tokenizer();
   Record record;
   record.text = "ab";
-  EXPECT_EQ(make_sample(one_source(), record, tokenizer, chatml()).tokens, (std::vector<int32_t>{'a', 'b', 257}));
+  EXPECT_EQ(make_sample(one_source(), record, tokenizer, chatml()).tokens,
+            (std::vector<int32_t>{'a', 'b', 257}));
   tokenizer.add_bos = true;
   const auto sample = make_sample(one_source(), record, tokenizer, chatml());
   EXPECT_EQ(sample.tokens, (std::vector<int32_t>{258, 'a', 'b', 257}));
@@ -137,7 +140,9 @@ TEST(Length, PoliciesAreCountedAndAnswersAreNeverCut) {
   spec.held_out.fraction = 0;
   spec.row_tokens = 64;
   auto records = numbered(2);
-  records.push_back(talk({{"system", "short"}, {"user", std::string(80, 'x') + "\xC3\xA9\xC3\xA9"}, {"assistant", "the answer"}}));
+  records.push_back(talk({{"system", "short"},
+                          {"user", std::string(80, 'x') + "\xC3\xA9\xC3\xA9"},
+                          {"assistant", "the answer"}}));
   EXPECT_THROW(build_dataset(spec, records, chat_tokenizer(), chatml()), RecipeError);
   spec.length = "skip";
   auto data = build_dataset(spec, records, chat_tokenizer(), chatml());

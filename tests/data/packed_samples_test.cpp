@@ -9,12 +9,14 @@ namespace retort {
 TEST(PackedSamples, GiveBackWhatWasAdded) {
   constexpr int32_t kLast = (1 << 23) - 1;
   const Draws draws(1, "packed samples");
-  std::vector<Sample> samples = {{{0, kLast, 255, 256, 65535, 65536}, {0, 1, 1, 0, 1, 0}, "a.jsonl:1"}, {{}, {}, ""}};
-  for (uint64_t s = 0; s < 40; ++s) {   // over more than one block
+  std::vector<Sample> samples = {{{0, kLast, 255, 256, 65535, 65536}, {0, 1, 1, 0, 1, 0}, "a.jsonl:1"},
+                                 {{}, {}, ""}};
+  for (uint64_t s = 0; s < 40; ++s) {  // over more than one block
     auto& sample = samples.emplace_back(Sample{{}, {}, "b.jsonl:" + std::to_string(s)});
     for (uint64_t i = 0; i < 70'000; ++i) {
       const auto bits = draws.bits(s * 100'000 + i);
-      sample.tokens.push_back(static_cast<int32_t>(bits & kLast)), sample.weights.push_back(static_cast<float>(bits >> 63));
+      sample.tokens.push_back(static_cast<int32_t>(bits & kLast)),
+          sample.weights.push_back(static_cast<float>(bits >> 63));
     }
   }
   PackedSamples packed;

@@ -23,7 +23,9 @@ template <class Action> std::string problem(Action action) {
 
 std::vector<std::string> texts(std::string_view content) {
   std::vector<std::string> out;
-  read_json_lines(content, "f.jsonl", [&](const Json& object, std::string place) { out.push_back(place + " " + object["text"].get<std::string>()); });
+  read_json_lines(content, "f.jsonl", [&](const Json& object, std::string place) {
+    out.push_back(place + " " + object["text"].get<std::string>());
+  });
   return out;
 }
 
@@ -32,8 +34,10 @@ struct Case {
 };
 
 TEST(JsonLines, AcceptsBomCrlfBlankLinesAndAMissingLastNewline) {
-  const auto found = texts("\xEF\xBB\xBF{\"text\":\"a\"}\r\n\r\n  \n{\"text\":\"\\u00e9\\ud83d\\ude00\"}\n{\"text\":\"c\"}");
-  EXPECT_EQ(found, (std::vector<std::string>{"f.jsonl:1 a", "f.jsonl:4 \xC3\xA9\xF0\x9F\x98\x80", "f.jsonl:5 c"}));
+  const auto found =
+      texts("\xEF\xBB\xBF{\"text\":\"a\"}\r\n\r\n  \n{\"text\":\"\\u00e9\\ud83d\\ude00\"}\n{\"text\":\"c\"}");
+  EXPECT_EQ(found,
+            (std::vector<std::string>{"f.jsonl:1 a", "f.jsonl:4 \xC3\xA9\xF0\x9F\x98\x80", "f.jsonl:5 c"}));
 }
 
 TEST(JsonLines, RefusesWhatIsBrokenWithTheLineNumber) {
@@ -55,12 +59,14 @@ TEST(JsonLines, RefusesWhatIsBrokenWithTheLineNumber) {
       {"deep nesting", deep, "nested deeper than 64"},
       {"duplicate key", "{\"text\":\"a\",\"text\":\"b\"}\n", "f.jsonl:1: text: this key stands twice"},
       {"truncated", "{\"text\":\"a\"}\n{\"text\":\"b", "f.jsonl:2: byte"},
-      {"not an object", "{\"text\":\"a\"}\n[1]\n", "f.jsonl:2: expected a JSON object on each line, found array"},
+      {"not an object", "{\"text\":\"a\"}\n[1]\n",
+       "f.jsonl:2: expected a JSON object on each line, found array"},
       {"two on a line", "{\"text\":\"a\"}{\"text\":\"b\"}\n", "f.jsonl:1: byte"},
       {"UTF-16", "\xFF\xFE{\0", "f.jsonl:1: invalid UTF-8"},
   };
   for (const auto& one : cases)
-    EXPECT_NE(problem([&] { texts(one.content); }).find(one.expected), std::string::npos) << one.what << ": " << problem([&] { texts(one.content); });
+    EXPECT_NE(problem([&] { texts(one.content); }).find(one.expected), std::string::npos)
+        << one.what << ": " << problem([&] { texts(one.content); });
 }
 
 std::vector<std::string> rows(std::string_view content, char delimiter = ',') {
@@ -74,8 +80,9 @@ std::vector<std::string> rows(std::string_view content, char delimiter = ',') {
 }
 
 TEST(Csv, ReadsQuotesNewlinesAndBom) {
-  EXPECT_EQ(rows("\xEF\xBB\xBFq,a\r\n\"x, \"\"y\"\"\",1\r\n\"two\nlines\",\"\"\nlast,3"),
-            (std::vector<std::string>{"f.csv:2 q=x, \"y\" a=1", "f.csv:3 q=two\nlines a=", "f.csv:5 q=last a=3"}));
+  EXPECT_EQ(
+      rows("\xEF\xBB\xBFq,a\r\n\"x, \"\"y\"\"\",1\r\n\"two\nlines\",\"\"\nlast,3"),
+      (std::vector<std::string>{"f.csv:2 q=x, \"y\" a=1", "f.csv:3 q=two\nlines a=", "f.csv:5 q=last a=3"}));
   EXPECT_EQ(rows("q\ta\n1,2\t3\n", '\t'), (std::vector<std::string>{"f.csv:2 q=1,2 a=3"}));
   EXPECT_EQ(rows("q,a\n1,\n\n,2\n"), (std::vector<std::string>{"f.csv:2 q=1 a=", "f.csv:4 q= a=2"}));
 }
@@ -88,7 +95,8 @@ TEST(Csv, RefusesWhatIsBrokenWithTheLineNumber) {
       {"too few fields", "q,a\n1,2\n3\n", "f.csv:3: 1 fields; the header names 2"},
       {"too many fields", "q,a\n1,2,3\n", "f.csv:2: 3 fields"},
       {"line counted past embedded newlines", "q,a\n\"1\n1\",2\n3\n", "f.csv:4: 1 fields"},
-      {"missing quote", "q,a\n1,2\n\"3,4\n5,6\n", "f.csv:3: field that begins in line 3: closing quote is missing"},
+      {"missing quote", "q,a\n1,2\n\"3,4\n5,6\n",
+       "f.csv:3: field that begins in line 3: closing quote is missing"},
       {"text after quote", "q,a\n\"1\"x,2\n", "f.csv:2: text after a closing quote"},
       {"stray quote", "q,a\n1\"x,2\n", "f.csv:2: quote inside a field"},
       {"same name twice", "q,q\n1,2\n", "f.csv:1: q: two columns"},
@@ -97,7 +105,8 @@ TEST(Csv, RefusesWhatIsBrokenWithTheLineNumber) {
       {"bad UTF-8", "q,a\n1,\xC3\n", "f.csv:2: a: invalid UTF-8"},
   };
   for (const auto& one : cases)
-    EXPECT_NE(problem([&] { rows(one.content); }).find(one.expected), std::string::npos) << one.what << ": " << problem([&] { rows(one.content); });
+    EXPECT_NE(problem([&] { rows(one.content); }).find(one.expected), std::string::npos)
+        << one.what << ": " << problem([&] { rows(one.content); });
 }
 
 constexpr std::string_view kList = R"(<?xml version="1.0" encoding="utf-8"?>
@@ -107,7 +116,8 @@ constexpr std::string_view kList = R"(<?xml version="1.0" encoding="utf-8"?>
   <section id="E08-E13"><desc>Diabetes mellitus (E08-E13)</desc>
    <diag><name>E11</name><desc>Type 2 diabetes &amp; more</desc><includes><note>not a term</note></includes>
     <diag><name>E11.0</name><desc>  with
-       hyperosmolarity &#233;</desc><inclusionTerm><note>Term one</note><note>Term &#x32;</note></inclusionTerm></diag>
+       hyperosmolarity &#233;</desc>
+     <inclusionTerm><note>Term one</note><note>Term &#x32;</note></inclusionTerm></diag>
    </diag>
    <diag placeholder="a>b"><name>E13</name><desc>Other</desc><visMax/></diag>
   </section></chapter>
@@ -126,8 +136,10 @@ std::vector<std::string> diagnoses(std::string_view content) {
 
 TEST(Icd10cm, ReadsCodesWithCategoryChapterAndTerms) {
   EXPECT_EQ(diagnoses(kList), (std::vector<std::string>{
-                                  "f.xml:E11|E11|Type 2 diabetes & more|E11|Type 2 diabetes & more|Diabetes mellitus|4|Endocrine diseases|",
-                                  "f.xml:E11.0|E11.0|with hyperosmolarity \xC3\xA9|E11|Type 2 diabetes & more|Diabetes mellitus|4|Endocrine diseases|Term one; Term 2",
+                                  "f.xml:E11|E11|Type 2 diabetes & more|E11|Type 2 diabetes & more|Diabetes "
+                                  "mellitus|4|Endocrine diseases|",
+                                  "f.xml:E11.0|E11.0|with hyperosmolarity \xC3\xA9|E11|Type 2 diabetes & "
+                                  "more|Diabetes mellitus|4|Endocrine diseases|Term one; Term 2",
                                   "f.xml:E13|E13|Other|E13|Other|Diabetes mellitus|4|Endocrine diseases|",
                               }));
 }
@@ -138,10 +150,13 @@ TEST(Icd10cm, RefusesHostileXml) {
   const Case cases[] = {
       {"empty", "", "holds no diagnoses"},
       {"another vocabulary", "<html></html>", "expected <ICD10CM.tabular>"},
-      {"document type", "<!DOCTYPE a [<!ENTITY x \"y\">]><ICD10CM.tabular/>", "document types and CDATA are not read"},
+      {"document type", "<!DOCTYPE a [<!ENTITY x \"y\">]><ICD10CM.tabular/>",
+       "document types and CDATA are not read"},
       {"unknown entity", "<ICD10CM.tabular><version>&laugh;</version></ICD10CM.tabular>", "unknown entity"},
-      {"surrogate reference", "<ICD10CM.tabular>&#xD800;</ICD10CM.tabular>", "character reference out of range"},
-      {"huge reference", "<ICD10CM.tabular>&#99999999;</ICD10CM.tabular>", "character reference out of range"},
+      {"surrogate reference", "<ICD10CM.tabular>&#xD800;</ICD10CM.tabular>",
+       "character reference out of range"},
+      {"huge reference", "<ICD10CM.tabular>&#99999999;</ICD10CM.tabular>",
+       "character reference out of range"},
       {"truncated", kList.substr(0, 320), "is the download complete?"},
       {"truncated tag", "<ICD10CM.tabular><dia", "tag without '>'"},
       {"crossed tags", "<ICD10CM.tabular><a></b></ICD10CM.tabular>", "closes no open element"},
@@ -150,7 +165,8 @@ TEST(Icd10cm, RefusesHostileXml) {
       {"open comment", "<!-- ", "'<!--' without '-->'"},
   };
   for (const auto& one : cases)
-    EXPECT_NE(problem([&] { diagnoses(one.content); }).find(one.expected), std::string::npos) << one.what << ": " << problem([&] { diagnoses(one.content); });
+    EXPECT_NE(problem([&] { diagnoses(one.content); }).find(one.expected), std::string::npos)
+        << one.what << ": " << problem([&] { diagnoses(one.content); });
 }
 
 TEST(Icd10cm, EveryPrefixOfAFileIsReadOrRefused) {
@@ -167,19 +183,24 @@ TEST(Icd10cm, EveryPrefixOfAFileIsReadOrRefused) {
 
 Columns licence(std::string_view content) {
   Columns found;
-  read_licence(content, "f.LICENSE", [&](Columns columns, const std::string&) { found = std::move(columns); });
+  read_licence(content, "f.LICENSE",
+               [&](Columns columns, const std::string&) { found = std::move(columns); });
   return found;
 }
 
 TEST(Licences, ReadFrontMatterAndText) {
   const auto columns = licence(
-      "---\r\nkey: x-1.0\nname: \"X: the licence\"\ncategory: Copyleft\nis_exception: yes\nowner: Me\nother_urls:\n  - http://a: b\n"
-      "osi_url: http://o\n---\n\n  Redistributions must retain the\n  above Copyright Notice.\n---\nstill text\n");
+      "---\r\nkey: x-1.0\nname: \"X: the licence\"\ncategory: Copyleft\nis_exception: yes\nowner: "
+      "Me\nother_urls:\n  - http://a: b\n"
+      "osi_url: http://o\n---\n\n  Redistributions must retain the\n  above Copyright Notice.\n---\nstill "
+      "text\n");
   std::string row;
   for (const auto& [name, value] : columns) row += name + "=" + value + "|";
-  EXPECT_EQ(row,
-            "key=x-1.0|name=X: the licence|short_name=|category=Copyleft|owner=Me|spdx=|is_exception=yes|osi=yes|"
-            "obligations=keep notices; disclose source; same licence for the whole|text=Redistributions must retain the\n  above Copyright Notice.\n---\nstill text|");
+  EXPECT_EQ(
+      row,
+      "key=x-1.0|name=X: the licence|short_name=|category=Copyleft|owner=Me|spdx=|is_exception=yes|osi=yes|"
+      "obligations=keep notices; disclose source; same licence for the whole|text=Redistributions must "
+      "retain the\n  above Copyright Notice.\n---\nstill text|");
   EXPECT_EQ(licence_obligations("Public Domain", "Do what you like."), "none");
 }
 
@@ -193,7 +214,8 @@ TEST(Licences, RefuseBrokenFrontMatter) {
       {"bad UTF-8", "---\nkey: \xFF\n---\n", "invalid UTF-8"},
   };
   for (const auto& one : cases)
-    EXPECT_NE(problem([&] { licence(one.content); }).find(one.expected), std::string::npos) << one.what << ": " << problem([&] { licence(one.content); });
+    EXPECT_NE(problem([&] { licence(one.content); }).find(one.expected), std::string::npos)
+        << one.what << ": " << problem([&] { licence(one.content); });
 }
 
 // Seeded damage: every reader delivers rows of valid text, or refuses with one line.
@@ -210,10 +232,20 @@ TEST(Readers, DamagedFilesAreReadOrRefused) {
     std::function<void(std::string_view)> read;
   };
   const std::vector<Reader> readers = {
-      {"jsonl", "{\"text\":\"a \\u00e9\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"b\"}],\"n\":-1.5e3}\r\n{\"x\":[[1],{\"y\":null}]}\n", [](std::string_view content) { read_json_lines(content, "f", [](const Json&, const std::string&) {}); }},
-      {"csv", "question,\"a, b\",c\n1,\"two \"\"quoted\"\" words\",\xC3\xA9\n\"line\nbreak\",,3\r\n", [&](std::string_view content) { read_csv(content, "f", ',', valid); }},
+      {"jsonl",
+       "{\"text\":\"a "
+       "\\u00e9\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"b\"}],\"n\":-1.5e3}\r\n{\"x\":[[1],{"
+       "\"y\":null}]}\n",
+       [](std::string_view content) {
+         read_json_lines(content, "f", [](const Json&, const std::string&) {});
+       }},
+      {"csv", "question,\"a, b\",c\n1,\"two \"\"quoted\"\" words\",\xC3\xA9\n\"line\nbreak\",,3\r\n",
+       [&](std::string_view content) { read_csv(content, "f", ',', valid); }},
       {"icd10cm", std::string(kList), [&](std::string_view content) { read_icd10cm(content, "f", valid); }},
-      {"licence", "---\nkey: x-1.0\nname: \"X: it\"\ncategory: Copyleft\nother_urls:\n  - http://a\n---\n\nRedistribute.\n", [&](std::string_view content) { read_licence(content, "f", valid); }},
+      {"licence",
+       "---\nkey: x-1.0\nname: \"X: it\"\ncategory: Copyleft\nother_urls:\n  - "
+       "http://a\n---\n\nRedistribute.\n",
+       [&](std::string_view content) { read_licence(content, "f", valid); }},
   };
   for (const auto& reader : readers) {
     int accepted = 0, refused = 0;

@@ -16,7 +16,8 @@ namespace retort {
 namespace {
 
 const std::string kRoot = std::string(RETORT_SOURCE_DIR) + "/";
-const std::string kList = kRoot + "third_party/inputs/icd10/simple_icd_10_cm/data/icd10c-tabular-April-1-2026.xml";
+const std::string kList =
+    kRoot + "third_party/inputs/icd10/simple_icd_10_cm/data/icd10c-tabular-April-1-2026.xml";
 const std::string kLicences = kRoot + "third_party/inputs/licences/licensedcode/data/licenses";
 const std::string kGguf = kRoot + "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
@@ -75,13 +76,16 @@ TEST(RealInputs, LicenceTexts) {
   EXPECT_EQ(categories["Copyleft Limited"], 389);
   EXPECT_EQ(categories["Patent License"], 20);
   EXPECT_EQ(categories.size(), 11u);
-  const auto mit = std::find_if(records.begin(), records.end(), [](const auto& record) { return value(record, "key") == "mit"; });
+  const auto mit = std::find_if(records.begin(), records.end(),
+                                [](const auto& record) { return value(record, "key") == "mit"; });
   ASSERT_NE(mit, records.end());
   EXPECT_EQ(mit->completion(), "Category: Permissive\nObligations: keep notices");
 }
 
 TEST(RealInputs, BothFitSmollm2AndPassTheChecks) {
-  if (!std::filesystem::exists(kGguf) || !std::filesystem::exists(kList) || !std::filesystem::exists(kLicences)) GTEST_SKIP() << "tools/setup fetches the inputs";
+  if (!std::filesystem::exists(kGguf) || !std::filesystem::exists(kList) ||
+      !std::filesystem::exists(kLicences))
+    GTEST_SKIP() << "tools/setup fetches the inputs";
   const auto tokenizer = tokenizer_from_gguf(read_gguf_vocabulary(kGguf), "smollm2.gguf");
   const auto& chat = *find_chat_template("smollm2");
   for (const auto& source : {codes(), licences()}) {
@@ -102,11 +106,13 @@ TEST(RealInputs, BothFitSmollm2AndPassTheChecks) {
       const auto& tokens = data.held_out[i].tokens;
       ASSERT_LT(prompt.size(), tokens.size());
       EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), tokens.begin()));
-      EXPECT_EQ(tokenizer->decode(std::span(tokens).subspan(prompt.size()), true), data.held_out_records[i].completion() + "\n");
+      EXPECT_EQ(tokenizer->decode(std::span(tokens).subspan(prompt.size()), true),
+                data.held_out_records[i].completion() + "\n");
     }
     if (std::getenv("RETORT_SHOW")) {
       fmt::print("{}", rendered_samples(data.train, *tokenizer, 3, false));
-      fmt::print("{}", describe_samples(data, statistics, find_overlap(records, held_out_records(spec, records))));
+      fmt::print("{}",
+                 describe_samples(data, statistics, find_overlap(records, held_out_records(spec, records))));
     }
   }
 }

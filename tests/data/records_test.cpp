@@ -23,12 +23,15 @@ SourceSpec source(const std::string& path) {
 TEST(Records, KindsOfJsonAreRecognisedByTheirKeys) {
   TemporaryFolder folder;
   const std::pair<const char*, const char*> cases[] = {
-      {R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]})", "user:q|assistant:a|"},
-      {R"({"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}],"system":"s"})", "system:s|user:q|assistant:a|"},
+      {R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]})",
+       "user:q|assistant:a|"},
+      {R"({"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}],"system":"s"})",
+       "system:s|user:q|assistant:a|"},
       {R"({"instruction":"do","input":"this","output":"done"})", "user:do\n\nthis|assistant:done|"},
       {R"({"instruction":"do","input":"","output":"done"})", "user:do|assistant:done|"},
       {R"({"prompt":"q","completion":"a"})", "user:q|assistant:a|"},
-      {R"({"prompt":[{"role":"system","content":"s"},{"role":"user","content":"q"}],"completion":[{"role":"assistant","content":"a"}]})",
+      {R"({"prompt":[{"role":"system","content":"s"},{"role":"user","content":"q"}],)"
+       R"("completion":[{"role":"assistant","content":"a"}]})",
        "system:s|user:q|assistant:a|"},
       {R"({"text":"words"})", "words"},
   };
@@ -89,8 +92,11 @@ TEST(Placeholders, CutAtCharactersAndWords) {
 
 TEST(Placeholders, MistakesNameTheKeyAndTheNearestColumn) {
   const Columns columns = {{"question", "q"}};
-  const std::pair<const char*, const char*> cases[] = {
-      {"{qestion}", "did you mean 'question'?"}, {"{question", "'{' without '}'"}, {"a } b", "'}' without '{'"}, {"{question:x}", "number of bytes"}, {"{}", "no column ''"}};
+  const std::pair<const char*, const char*> cases[] = {{"{qestion}", "did you mean 'question'?"},
+                                                       {"{question", "'{' without '}'"},
+                                                       {"a } b", "'}' without '{'"},
+                                                       {"{question:x}", "number of bytes"},
+                                                       {"{}", "no column ''"}};
   for (const auto& [pattern, expected] : cases) {
     try {
       fill_placeholders(pattern, columns, "data.sources[0].prompt");

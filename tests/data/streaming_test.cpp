@@ -1,4 +1,5 @@
-// Stores that are built piece by piece on several threads: the samples are those that the rules give one after another in memory.
+// Stores that are built piece by piece on several threads: the samples are those that the rules give one
+// after another in memory.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,15 +25,22 @@ namespace {
 
 const ChatTemplate& chatml() { return *find_chat_template("chatml"); }
 
-// Several sources: weights on both sides of one, a limit, texts that are split, equal records, rejected answers, groups, a bound side.
+// Several sources: weights on both sides of one, a limit, texts that are split, equal records, rejected
+// answers, groups, a bound side.
 struct Mixed {
   explicit Mixed(const std::string& length) {
     std::string lines, texts, table = "question,answer,topic\n", answers;
     for (int i = 0; i < 900; ++i)
-      lines += fmt::format("{{\"prompt\":\"question {} {}\",\"completion\":\"answer {}\"}}\n", i % 800, std::string(static_cast<size_t>(i % 23), 'x'), i % 800);
-    for (int i = 0; i < 300; ++i) texts += fmt::format("line {} {}\n", i, std::string(static_cast<size_t>(mix_bits(static_cast<uint64_t>(i)) % 200), 'y'));
+      lines += fmt::format("{{\"prompt\":\"question {} {}\",\"completion\":\"answer {}\"}}\n", i % 800,
+                           std::string(static_cast<size_t>(i % 23), 'x'), i % 800);
+    for (int i = 0; i < 300; ++i)
+      texts += fmt::format("line {} {}\n", i,
+                           std::string(static_cast<size_t>(mix_bits(static_cast<uint64_t>(i)) % 200), 'y'));
     for (int i = 0; i < 700; ++i) table += fmt::format("\"what is, {}?\",it is {},topic {}\n", i, i, i % 60);
-    for (int i = 0; i < 400; ++i) answers += fmt::format("{{\"prompt\":\"sum {}\",\"completion\":\"the answer is {}\",\"right\":\"{}\"}}\n", i / 4, i % 3, i % 2);
+    for (int i = 0; i < 400; ++i)
+      answers +=
+          fmt::format("{{\"prompt\":\"sum {}\",\"completion\":\"the answer is {}\",\"right\":\"{}\"}}\n",
+                      i / 4, i % 3, i % 2);
     spec.sources.resize(4);
     spec.sources[0].path = folder.write("lines.jsonl", lines);
     spec.sources[0].weight = 2.25;
@@ -50,7 +58,8 @@ struct Mixed {
     spec.held_out.fraction = 0.1;
     spec.row_tokens = 90;
     spec.length = length;
-    if (length == "split") spec.sources.erase(spec.sources.begin()), spec.sources.resize(1);   // for texts alone
+    if (length == "split")
+      spec.sources.erase(spec.sources.begin()), spec.sources.resize(1);  // for texts alone
   }
   TemporaryFolder folder;
   DataSpec spec;
@@ -66,7 +75,9 @@ struct Plainly {
       Sha256 hash;
       if (of_group && !record.group.empty()) hash.add("group:" + record.group);
       else {
-        for (const auto& message : record.messages) hash.add(fmt::format("{}:{}{}:{}", message.role.size(), message.role, message.content.size(), message.content));
+        for (const auto& message : record.messages)
+          hash.add(fmt::format("{}:{}{}:{}", message.role.size(), message.role, message.content.size(),
+                               message.content));
         hash.add(fmt::format("{}:{}", record.text.size(), record.text));
       }
       return std::stoull(hash.hex().substr(0, 16), nullptr, 16);
@@ -86,20 +97,29 @@ struct Plainly {
         records = kept;
       }
       for (const auto& record : records) {
-        const bool held = source.use == "both" && sides.uniform(number(record, true)) < spec.held_out.fraction;
+        const bool held =
+            source.use == "both" && sides.uniform(number(record, true)) < spec.held_out.fraction;
         const auto whole = std::floor(source.weight);
-        const auto copies = held ? 1 : static_cast<int>(whole) + (weights.uniform(number(record, false)) < source.weight - whole ? 1 : 0);
+        const auto copies =
+            held ? 1
+                 : static_cast<int>(whole) +
+                       (weights.uniform(number(record, false)) < source.weight - whole ? 1 : 0);
         if (copies == 0) continue;
         const auto sample = make_sample(spec, record, tokenizer, chatml());
         std::vector<Sample> made;
         if (sample.tokens.size() <= static_cast<size_t>(spec.row_tokens)) {
           made.push_back(sample);
         } else if (record.messages.empty() && spec.length != "skip") {
-          for (size_t begin = 0; begin + 1 < sample.tokens.size(); begin += static_cast<size_t>(spec.row_tokens) - 1) {
+          for (size_t begin = 0; begin + 1 < sample.tokens.size();
+               begin += static_cast<size_t>(spec.row_tokens) - 1) {
             const auto end = std::min(begin + static_cast<size_t>(spec.row_tokens), sample.tokens.size());
-            Sample piece{{sample.tokens.begin() + static_cast<ptrdiff_t>(begin), sample.tokens.begin() + static_cast<ptrdiff_t>(end)}, std::vector<float>(end - begin, 1), ""};
+            Sample piece{{sample.tokens.begin() + static_cast<ptrdiff_t>(begin),
+                          sample.tokens.begin() + static_cast<ptrdiff_t>(end)},
+                         std::vector<float>(end - begin, 1),
+                         ""};
             piece.weights[0] = 0;
-            piece.id = spec.length == "cut" ? record.place : fmt::format("{}#{}", record.place, made.size() + 1);
+            piece.id =
+                spec.length == "cut" ? record.place : fmt::format("{}#{}", record.place, made.size() + 1);
             made.push_back(piece);
             if (spec.length == "cut") break;
           }
@@ -142,7 +162,8 @@ TEST(Streaming, TheStoreIsThatOfTheRulesWhateverTheNumberOfThreads) {
         expect_equal(data->train, expected.train);
         expect_equal(data->held_out, expected.held_out);
         ASSERT_EQ(data->held_out_records.size(), expected.places.size());
-        for (size_t i = 0; i < expected.places.size(); ++i) EXPECT_EQ(data->held_out_records[i].place, expected.places[i]);
+        for (size_t i = 0; i < expected.places.size(); ++i)
+          EXPECT_EQ(data->held_out_records[i].place, expected.places[i]);
       }
       EXPECT_EQ(read.counts.records, built.counts.records);
       EXPECT_EQ(read.counts.duplicates, built.counts.duplicates);
@@ -161,7 +182,9 @@ TEST(Streaming, CountsByHand) {
   DataSpec spec;
   spec.sources.resize(1);
   std::string lines;
-  for (int i = 0; i < 300; ++i) lines += fmt::format("{{\"prompt\":\"q{}\",\"completion\":\"{}\"}}\n", i % 250, i % 250 == 0 ? std::string(200, 'a') : "b");
+  for (int i = 0; i < 300; ++i)
+    lines += fmt::format("{{\"prompt\":\"q{}\",\"completion\":\"{}\"}}\n", i % 250,
+                         i % 250 == 0 ? std::string(200, 'a') : "b");
   spec.sources[0].path = folder.write("x.jsonl", lines);
   spec.sources[0].weight = 2;
   spec.held_out.fraction = 0;
@@ -172,7 +195,7 @@ TEST(Streaming, CountsByHand) {
   EXPECT_EQ(data.counts.records, 300);
   EXPECT_EQ(data.counts.duplicates, 50);
   EXPECT_EQ(data.counts.repeats, 300);
-  EXPECT_EQ(data.counts.skipped_long, 2);   // q0 stands twice, and its answer is too long to be cut
+  EXPECT_EQ(data.counts.skipped_long, 2);  // q0 stands twice, and its answer is too long to be cut
   EXPECT_EQ(data.train.size(), 596u);
 }
 
@@ -189,8 +212,7 @@ TEST(Streaming, FewRecordsAreHeldAtATime) {
     int64_t taken = 0;
     SourceFiles(sources, threads).pass(nullptr, [&](int64_t row, Record record) -> RecordSource::Later {
       const int64_t now = ++held;
-      for (int64_t seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
-      }
+      for (int64_t seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {}
       return [&, row, text = std::move(record.text)] {
         ASSERT_EQ(row, taken++);
         ASSERT_EQ(text, fmt::format("record {}", row));
@@ -198,7 +220,7 @@ TEST(Streaming, FewRecordsAreHeldAtATime) {
       };
     });
     EXPECT_EQ(taken, kRecords);
-    EXPECT_LE(most, 4 * threads * 128);   // batches under way, and the records of each
+    EXPECT_LE(most, 4 * threads * 128);  // batches under way, and the records of each
   }
 }
 
@@ -206,24 +228,29 @@ TEST(Streaming, TheFirstBadRecordIsNamedByAnyNumberOfThreads) {
   TemporaryFolder folder;
   const auto tokenizer = chat_tokenizer();
   std::string lines;
-  for (int i = 1; i <= 5000; ++i) lines += i == 701 || i == 3000 ? "{\"text\": 3}\n" : i == 4500 ? std::string(17 << 20, 'z') + "\n" : "{\"text\":\"fine\"}\n";
+  for (int i = 1; i <= 5000; ++i)
+    lines += i == 701 || i == 3000 ? "{\"text\": 3}\n"
+             : i == 4500           ? std::string(17 << 20, 'z') + "\n"
+                                   : "{\"text\":\"fine\"}\n";
   DataSpec spec;
   spec.sources.resize(1);
   spec.sources[0].path = folder.write("x.jsonl", lines);
   const auto message = [&](int64_t threads) -> std::string {
     try {
       build_dataset(spec, tokenizer, chatml(), threads);
-    } catch (const FormatError& error) {
-      return error.what();
-    }
+    } catch (const FormatError& error) { return error.what(); }
     return "";
   };
   EXPECT_NE(message(1).find("x.jsonl:701: text: expected a string"), std::string::npos) << message(1);
   for (const int64_t threads : {2, 4}) EXPECT_EQ(message(threads), message(1));
-  spec.sources[0].path = folder.write("x.jsonl", lines.substr(0, lines.find('3')) + "\"fine\"}\n" + std::string(17 << 20, 'z'));
+  spec.sources[0].path =
+      folder.write("x.jsonl", lines.substr(0, lines.find('3')) + "\"fine\"}\n" + std::string(17 << 20, 'z'));
   EXPECT_NE(message(4).find("line of "), std::string::npos);
-  spec.sources[0].path = folder.write("x.jsonl", "{\"text\": 3}\n" + std::string(17 << 20, 'z'));   // both in one batch
-  for (const int64_t threads : {1, 4}) EXPECT_NE(message(threads).find("x.jsonl:1: text: expected a string"), std::string::npos) << message(threads);
+  spec.sources[0].path =
+      folder.write("x.jsonl", "{\"text\": 3}\n" + std::string(17 << 20, 'z'));  // both in one batch
+  for (const int64_t threads : {1, 4})
+    EXPECT_NE(message(threads).find("x.jsonl:1: text: expected a string"), std::string::npos)
+        << message(threads);
 }
 
 TEST(Streaming, OverlapIsThatOfTheListInMemory) {
@@ -231,7 +258,8 @@ TEST(Streaming, OverlapIsThatOfTheListInMemory) {
   std::string lines;
   for (int i = 0; i < 600; ++i) {
     std::string text;
-    for (int w = 0; w < 18; ++w) text += fmt::format("w{} ", mix_bits(static_cast<uint64_t>((i % 450) * 100 + w)) % 100000);
+    for (int w = 0; w < 18; ++w)
+      text += fmt::format("w{} ", mix_bits(static_cast<uint64_t>((i % 450) * 100 + w)) % 100000);
     lines += fmt::format("{{\"text\":\"{}{}\"}}\n", text, i >= 500 ? std::to_string(i) : "");
   }
   DataSpec spec;
@@ -273,25 +301,25 @@ TEST(Streaming, AKilledBuildLeavesNothingUnderTheNameAndTheNextOneWorks) {
   if (process == 0) {
     try {
       load_dataset(spec, Killing(), chatml(), nullptr, 2);
-    } catch (...) {
-    }
+    } catch (...) {}
     ::_exit(0);
   }
   int status = 0;
   ::waitpid(process, &status, 0);
   ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
   EXPECT_FALSE(std::filesystem::exists(spec.cache));
-  EXPECT_FALSE(std::filesystem::is_empty(mixed.folder / "store"));   // what it was writing
+  EXPECT_FALSE(std::filesystem::is_empty(mixed.folder / "store"));  // what it was writing
   const auto tokenizer = chat_tokenizer();
   const auto data = load_dataset(spec, tokenizer, chatml(), nullptr, 2);
   expect_equal(data.train, Plainly(spec, tokenizer).train);
   size_t files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(mixed.folder / "store")) files += entry.is_regular_file();
+  for (const auto& entry : std::filesystem::directory_iterator(mixed.folder / "store"))
+    files += entry.is_regular_file();
   EXPECT_EQ(files, 1u);
 }
 
 TEST(Streaming, AFailedBuildLeavesNothing) {
-  Mixed mixed("error");   // some texts are too long
+  Mixed mixed("error");  // some texts are too long
   auto spec = mixed.spec;
   std::filesystem::create_directory(mixed.folder / "store");
   spec.cache = mixed.folder / "store/t.h5";

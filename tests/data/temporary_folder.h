@@ -12,7 +12,9 @@ namespace retort {
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() : path_(std::filesystem::temp_directory_path() / ("retort_" + std::to_string(::getpid()) + "_" + std::to_string(counter()++))) {
+  TemporaryFolder()
+      : path_(std::filesystem::temp_directory_path() /
+              ("retort_" + std::to_string(::getpid()) + "_" + std::to_string(counter()++))) {
     std::filesystem::create_directories(path_);
   }
   ~TemporaryFolder() {

@@ -47,13 +47,14 @@ TEST(ByteBridge, MassGoesToTheTokenThatBeginsTheBytes) {
   EXPECT_NEAR(carried.row.p[2], 0.15, 1e-6);
 }
 
-// The text is abc, one teacher token; after its a, only ab and abc were possible: b (0.3) and bc (0.25) remain.
+// The text is abc, one teacher token; after its a, only ab and abc were possible: b (0.3) and bc (0.25)
+// remain.
 TEST(ByteBridge, InsideATeacherTokenItsOwnRowIsConditioned) {
   const ByteBridge bridge(*kTeacher, *kStudent);
   const auto carried = bridge.carry(row_of({0, 1, 3, 4, 5}, {0.1f, 0.2f, 0.3f, 0.25f, 0.15f}), "a");
   EXPECT_EQ(carried.row.ids, (std::vector<int32_t>{1, 3}));
   EXPECT_NEAR(carried.possible, 0.55, 1e-6);
-  EXPECT_NEAR(carried.covered, 1, 1e-6);   // of what is possible
+  EXPECT_NEAR(carried.covered, 1, 1e-6);  // of what is possible
   EXPECT_NEAR(carried.row.p[0], 0.3 / 0.55, 1e-6);
   EXPECT_NEAR(carried.row.p[1], 0.25 / 0.55, 1e-6);
 }
@@ -79,7 +80,7 @@ TEST(ByteBridge, PlacesNameTheLastBoundaryAndTheBytesSince) {
   EXPECT_EQ(places[0].second.prefix, "");
   EXPECT_EQ(places[1].second.context, theirs[0]);
   EXPECT_EQ(places[1].second.prefix, "a");
-  EXPECT_EQ(places[2].second.context, theirs[1]);   // both predict the end
+  EXPECT_EQ(places[2].second.context, theirs[1]);  // both predict the end
   EXPECT_EQ(places[2].second.prefix, "");
   Sample other{{2, 1, 5}, {0, 1, 1}, ""};
   EXPECT_TRUE(bridge_places(student, *kStudent, other, *kTeacher, &lost).empty());

@@ -17,13 +17,15 @@ struct Measured {
   std::vector<float> gradient;
 };
 
-Measured measured(std::string_view name, const std::vector<float>& p, const std::vector<float>& q, double parameter = -1) {
+Measured measured(std::string_view name, const std::vector<float>& p, const std::vector<float>& q,
+                  double parameter = -1) {
   std::vector<float> log_p, log_q;
-  for (const float x : p) log_p.push_back(std::log(x));   // -inf for 0
+  for (const float x : p) log_p.push_back(std::log(x));  // -inf for 0
   for (const float x : q) log_q.push_back(std::log(x));
   const auto& divergence = find_divergence(name);
   Measured result{0, std::vector<float>(p.size())};
-  result.nats = measure(divergence, {log_p, p, log_q, q}, parameter < 0 ? divergence.parameter : parameter, result.gradient);
+  result.nats = measure(divergence, {log_p, p, log_q, q}, parameter < 0 ? divergence.parameter : parameter,
+                        result.gradient);
   return result;
 }
 
@@ -34,11 +36,15 @@ TEST(Divergence, ValuesByHand) {
   EXPECT_NEAR(measured("reverse_kl", p, q).nats, 0.5 * std::log(2) + 0.5 * std::log(2.0 / 3), 1e-7);
   // m = (3/8, 5/8)
   EXPECT_NEAR(measured("jensen_shannon", p, q).nats,
-              0.5 * (0.25 * std::log(2.0 / 3) + 0.75 * std::log(1.2)) + 0.5 * (0.5 * std::log(4.0 / 3) + 0.5 * std::log(0.8)), 1e-7);
+              0.5 * (0.25 * std::log(2.0 / 3) + 0.75 * std::log(1.2)) +
+                  0.5 * (0.5 * std::log(4.0 / 3) + 0.5 * std::log(0.8)),
+              1e-7);
   // m = 0.2 p + 0.8 q = (0.45, 0.55)
-  EXPECT_NEAR(measured("skewed_kl", p, q, 0.2).nats, 0.25 * std::log(0.25 / 0.45) + 0.75 * std::log(0.75 / 0.55), 1e-7);
+  EXPECT_NEAR(measured("skewed_kl", p, q, 0.2).nats,
+              0.25 * std::log(0.25 / 0.45) + 0.75 * std::log(0.75 / 0.55), 1e-7);
   // m = 0.2 q + 0.8 p = (0.3, 0.7)
-  EXPECT_NEAR(measured("skewed_reverse_kl", p, q, 0.2).nats, 0.5 * std::log(0.5 / 0.3) + 0.5 * std::log(0.5 / 0.7), 1e-7);
+  EXPECT_NEAR(measured("skewed_reverse_kl", p, q, 0.2).nats,
+              0.5 * std::log(0.5 / 0.3) + 0.5 * std::log(0.5 / 0.7), 1e-7);
   EXPECT_NEAR(measured("total_variation", p, q).nats, 0.25, 1e-7);
 }
 
@@ -53,7 +59,9 @@ TEST(Divergence, AdaptiveKlWeighsHeadAndTailByTheirGaps) {
 
 TEST(Divergence, DirectionsDifferAndEqualDistributionsCostNothing) {
   const std::vector<float> p = {0.7f, 0.2f, 0.1f}, q = {0.1f, 0.2f, 0.7f}, r = {0.2f, 0.7f, 0.1f};
-  EXPECT_GT(std::abs(measured("forward_kl", {0.9f, 0.1f}, {0.5f, 0.5f}).nats - measured("reverse_kl", {0.9f, 0.1f}, {0.5f, 0.5f}).nats), 0.1);
+  EXPECT_GT(std::abs(measured("forward_kl", {0.9f, 0.1f}, {0.5f, 0.5f}).nats -
+                     measured("reverse_kl", {0.9f, 0.1f}, {0.5f, 0.5f}).nats),
+            0.1);
   for (const auto& row : divergences()) {
     const auto same = measured(row.name, p, p);
     EXPECT_NEAR(same.nats, 0, 1e-7) << row.name;
@@ -65,7 +73,9 @@ TEST(Divergence, DirectionsDifferAndEqualDistributionsCostNothing) {
 
 TEST(Divergence, ZeroProbabilitiesStayFinite) {
   for (const auto& row : divergences()) {
-    for (const auto& [p, q] : {std::pair<std::vector<float>, std::vector<float>>{{1, 0, 0}, {0.5f, 0.5f, 0}}, {{0.5f, 0.5f, 0}, {1, 0, 0}}, {{1, 0, 0}, {0, 0, 1}}}) {
+    for (const auto& [p, q] : {std::pair<std::vector<float>, std::vector<float>>{{1, 0, 0}, {0.5f, 0.5f, 0}},
+                               {{0.5f, 0.5f, 0}, {1, 0, 0}},
+                               {{1, 0, 0}, {0, 0, 1}}}) {
       const auto result = measured(row.name, p, q);
       EXPECT_TRUE(std::isfinite(result.nats)) << row.name;
       for (const float g : result.gradient) EXPECT_TRUE(std::isfinite(g)) << row.name;
@@ -100,11 +110,14 @@ TEST(Divergence, GradientsInLogitsEqualAutograd) {
       const auto expected = torch::autograd::grad({value}, {student})[0];
       const auto of = [](const Tensor& x) {
         const auto single = x.detach().to(at::kFloat).contiguous();
-        return std::vector<float>(single.const_data_ptr<float>(), single.const_data_ptr<float>() + single.numel());
+        return std::vector<float>(single.const_data_ptr<float>(),
+                                  single.const_data_ptr<float>() + single.numel());
       };
       const auto ours = measured(row.name, of(p), of(q));
       EXPECT_NEAR(ours.nats, value.item<double>(), 2e-6) << row.name;
-      for (int64_t i = 0; i < 50; ++i) EXPECT_NEAR(ours.gradient[static_cast<size_t>(i)], expected[i].item<double>(), 2e-6) << row.name << " " << i;
+      for (int64_t i = 0; i < 50; ++i)
+        EXPECT_NEAR(ours.gradient[static_cast<size_t>(i)], expected[i].item<double>(), 2e-6)
+            << row.name << " " << i;
     }
   }
 }

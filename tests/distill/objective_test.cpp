@@ -5,25 +5,29 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <cmath>
-#include <csignal>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <cmath>
+#include <csignal>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
-#include "data/temporary_folder.h"   // tests/data
+#include "data/temporary_folder.h"  // tests/data
 #include "distill/teach.h"
-#include "text/byte_tokenizer.h"     // tests/text
+#include "text/byte_tokenizer.h"  // tests/text
 
 namespace retort {
 namespace {
 
 std::unique_ptr<Model> tiny() {
-  return load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(), .weights = "f32"}).model;
+  return load_weights(
+             {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
+              .weights = "f32"})
+      .model;
 }
-// The tiny model with a head of its own, drawn from `seed`, with `padding` more rows that would win every softmax.
+// The tiny model with a head of its own, drawn from `seed`, with `padding` more rows that would win every
+// softmax.
 std::shared_ptr<Model> variant(uint64_t seed, int64_t padding = 0, bool trainable = false) {
   std::shared_ptr<Model> model = tiny();
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
@@ -40,8 +44,9 @@ std::vector<Sample> some_samples(size_t count, uint64_t seed = 1) {
   for (size_t s = 0; s < count; ++s) {
     Sample sample;
     const auto length = 12 + draws.below(s * 1000, 20);
-    for (uint64_t i = 0; i < length; ++i) {   // half of them share a prompt of 8 tokens
-      sample.tokens.push_back(static_cast<int32_t>(3 + draws.below(i < 8 && s % 2 == 0 ? i : s * 1000 + 1 + i, 90)));
+    for (uint64_t i = 0; i < length; ++i) {  // half of them share a prompt of 8 tokens
+      sample.tokens.push_back(
+          static_cast<int32_t>(3 + draws.below(i < 8 && s % 2 == 0 ? i : s * 1000 + 1 + i, 90)));
       sample.weights.push_back(i < 6 ? 0 : i % 3 == 0 ? 0.5f : 1);
     }
     sample.id = "f:" + std::to_string(s);
@@ -52,15 +57,18 @@ std::vector<Sample> some_samples(size_t count, uint64_t seed = 1) {
 
 struct Evaluated {
   double nats, weight;
-  Tensor gradient;   // of the head's weight
+  Tensor gradient;  // of the head's weight
 };
 Evaluated evaluated(const Objective& objective, const Model& model, const Forest& forest) {
   auto pass = make_pass(forest, at::kFloat);
   pass.training = true;
   const auto loss = objective(model, forest, pass);
-  return {loss.nats.item<double>(), loss.weight, torch::autograd::grad({loss.nats}, {model.head.linear.weight.dense})[0]};
+  return {loss.nats.item<double>(), loss.weight,
+          torch::autograd::grad({loss.nats}, {model.head.linear.weight.dense})[0]};
 }
-double distance(const Tensor& ours, const Tensor& reference) { return ((ours - reference).abs().max() / reference.abs().max()).item<double>(); }
+double distance(const Tensor& ours, const Tensor& reference) {
+  return ((ours - reference).abs().max() / reference.abs().max()).item<double>();
+}
 
 class Distillation : public testing::Test {
  protected:
@@ -70,10 +78,12 @@ class Distillation : public testing::Test {
   int64_t vocabulary = student->head.linear.weight.rows;
   TemporaryFolder folder;
 
-  std::shared_ptr<TeacherCache> cached(const KeepSpec& keep, double temperature = 1, const std::string& name = "cache") {
+  std::shared_ptr<TeacherCache> cached(const KeepSpec& keep, double temperature = 1,
+                                       const std::string& name = "cache") {
     const auto made_from = cache_provenance({"w", "t", "c", "f32", temperature}, samples, keep);
     teach({*teacher, at::kFloat, vocabulary, temperature, samples, folder / name, made_from, keep, 64, 1});
-    return std::make_shared<TeacherCache>(folder / name, made_from, plan_cache(samples, keep.part_positions), keep, vocabulary);
+    return std::make_shared<TeacherCache>(folder / name, made_from, plan_cache(samples, keep.part_positions),
+                                          keep, vocabulary);
   }
 };
 
@@ -88,16 +98,22 @@ TEST_F(Distillation, LiveForwardKlEqualsTheDefinitionAtEveryTemperature) {
     auto reference = at::zeros({}, at::TensorOptions(at::kFloat));
     double weight = 0;
     for (const auto& target : forest.targets) {
-      const auto z = at::matmul(w, h[target.row]), y = at::matmul(teacher->head.linear.weight.dense, taught[target.row]);
+      const auto z = at::matmul(w, h[target.row]),
+                 y = at::matmul(teacher->head.linear.weight.dense, taught[target.row]);
       const auto log_p = (y / t).log_softmax(-1), log_q = (z / t).log_softmax(-1);
-      reference = reference + target.weight * (0.7 * t * t * (log_p.exp() * (log_p - log_q)).sum() - 0.3 * z.log_softmax(-1)[target.label]);
+      reference = reference + target.weight * (0.7 * t * t * (log_p.exp() * (log_p - log_q)).sum() -
+                                               0.3 * z.log_softmax(-1)[target.label]);
       weight += target.weight;
     }
     EXPECT_NEAR(ours.nats / reference.item<double>(), 1, 1e-5);
     EXPECT_EQ(ours.weight, weight);
     EXPECT_LT(distance(ours.gradient, torch::autograd::grad({reference}, {w})[0]), 1e-5) << t;
     // Without T^2 the gradient would fall to about 1/4 and 1/16.
-    const auto size = evaluated(live_distillation({.temperature = t, .weight = 1}, {teacher, at::kFloat, vocabulary}), *student, forest).gradient.norm().item<double>();
+    const auto size =
+        evaluated(live_distillation({.temperature = t, .weight = 1}, {teacher, at::kFloat, vocabulary}),
+                  *student, forest)
+            .gradient.norm()
+            .item<double>();
     if (t == 1) at_one = size;
     EXPECT_GT(size / at_one, 0.5) << t;
     EXPECT_LT(size / at_one, 3) << t;
@@ -108,23 +124,30 @@ TEST_F(Distillation, PaddedVocabulariesAreCutBeforeTheSoftmax) {
   const auto wide_teacher = variant(1, 7), wide_student = variant(2, 3, true);
   for (const auto& divergence : divergences()) {
     DistillSpec spec{.loss = std::string(divergence.name), .weight = 1};
-    const auto plain = evaluated(live_distillation(spec, {teacher, at::kFloat, vocabulary}), *student, forest);
-    const auto padded = evaluated(live_distillation(spec, {wide_teacher, at::kFloat, vocabulary}), *wide_student, forest);
+    const auto plain =
+        evaluated(live_distillation(spec, {teacher, at::kFloat, vocabulary}), *student, forest);
+    const auto padded =
+        evaluated(live_distillation(spec, {wide_teacher, at::kFloat, vocabulary}), *wide_student, forest);
     EXPECT_NEAR(plain.nats, padded.nats, 1e-6 * std::abs(plain.nats)) << divergence.name;
     EXPECT_LT(distance(padded.gradient.narrow(0, 0, vocabulary), plain.gradient), 1e-5) << divergence.name;
     EXPECT_EQ(padded.gradient.narrow(0, vocabulary, 3).abs().max().item<double>(), 0);
   }
   const auto cache = cached({.head = vocabulary, .draws = 0, .precision = 24});
   const DistillSpec spec{.weight = 1};
-  EXPECT_NEAR(evaluated(cached_distillation(spec, cache), *wide_student, forest).nats, evaluated(live_distillation(spec, {wide_teacher, at::kFloat, vocabulary}), *wide_student, forest).nats, 0.05);
+  EXPECT_NEAR(
+      evaluated(cached_distillation(spec, cache), *wide_student, forest).nats,
+      evaluated(live_distillation(spec, {wide_teacher, at::kFloat, vocabulary}), *wide_student, forest).nats,
+      0.05);
 }
 
 TEST_F(Distillation, AWholeCacheEqualsTheLiveTeacher) {
   for (const double t : {1.0, 2.0}) {
-    const auto cache = cached({.head = vocabulary, .draws = 0, .precision = 24}, t, "whole" + std::to_string(t));
+    const auto cache =
+        cached({.head = vocabulary, .draws = 0, .precision = 24}, t, "whole" + std::to_string(t));
     for (const auto& divergence : divergences()) {
       DistillSpec spec{.loss = std::string(divergence.name), .temperature = t, .weight = 0.6};
-      const auto live = evaluated(live_distillation(spec, {teacher, at::kFloat, vocabulary}), *student, forest);
+      const auto live =
+          evaluated(live_distillation(spec, {teacher, at::kFloat, vocabulary}), *student, forest);
       const auto kept = evaluated(cached_distillation(spec, cache), *student, forest);
       EXPECT_NEAR(kept.nats / live.nats, 1, 1e-3) << divergence.name;
       EXPECT_LT(distance(kept.gradient, live.gradient), 2e-3) << divergence.name << " T " << t;
@@ -132,7 +155,8 @@ TEST_F(Distillation, AWholeCacheEqualsTheLiveTeacher) {
   }
 }
 
-// The fused path (T = 1) and the general one give one gradient, and many caches average to the live teacher's.
+// The fused path (T = 1) and the general one give one gradient, and many caches average to the live
+// teacher's.
 TEST_F(Distillation, TheMeanOverManyCachesIsTheLiveGradient) {
   const DistillSpec spec{.weight = 0.8};
   const auto live = evaluated(live_distillation(spec, {teacher, at::kFloat, vocabulary}), *student, forest);
@@ -140,24 +164,30 @@ TEST_F(Distillation, TheMeanOverManyCachesIsTheLiveGradient) {
   double nats = 0;
   constexpr int kCaches = 60;
   for (int seed = 0; seed < kCaches; ++seed) {
-    const auto one = evaluated(cached_distillation(spec, cached({.head = 3, .draws = 4, .seed = seed}, 1, "c" + std::to_string(seed))), *student, forest);
+    const auto one = evaluated(cached_distillation(spec, cached({.head = 3, .draws = 4, .seed = seed}, 1,
+                                                                "c" + std::to_string(seed))),
+                               *student, forest);
     sum = sum.defined() ? sum + one.gradient : one.gradient;
     squares = squares.defined() ? squares + one.gradient.square() : one.gradient.square();
     nats += one.nats / kCaches;
   }
-  const auto mean = sum / kCaches, error = ((squares / kCaches - mean.square()).clamp_min(0) / kCaches).sqrt();
-  const auto away = (mean - live.gradient).square().sum().item<double>() / error.square().sum().item<double>();
-  EXPECT_LT(away, 1.6);   // 1 when nothing but chance separates them
+  const auto mean = sum / kCaches,
+             error = ((squares / kCaches - mean.square()).clamp_min(0) / kCaches).sqrt();
+  const auto away =
+      (mean - live.gradient).square().sum().item<double>() / error.square().sum().item<double>();
+  EXPECT_LT(away, 1.6);  // 1 when nothing but chance separates them
   EXPECT_GT(away, 0.5);
   EXPECT_NEAR(nats / live.nats, 1, 0.02);
 }
 
-// The fused sweep of a frozen head against the chunks of one that learns: the same sum, the same gradient below the head.
+// The fused sweep of a frozen head against the chunks of one that learns: the same sum, the same gradient
+// below the head.
 TEST_F(Distillation, AFrozenHeadTeachesTheBodyTheSame) {
   const auto cache = cached({}), warm = cached({}, 2, "warm");
   for (const double t : {1.0, 2.0})
     for (const auto& divergence : divergences()) {
-      const auto objective = cached_distillation({.loss = std::string(divergence.name), .temperature = t, .weight = 0.6}, t == 1 ? cache : warm);
+      const auto objective = cached_distillation(
+          {.loss = std::string(divergence.name), .temperature = t, .weight = 0.6}, t == 1 ? cache : warm);
       std::vector<Tensor> gradients;
       std::vector<double> nats;
       for (const bool learns : {true, false}) {
@@ -175,7 +205,8 @@ TEST_F(Distillation, AFrozenHeadTeachesTheBodyTheSame) {
     }
 }
 
-// The teacher is heard where its entropy, or its distance from the student, is large enough; elsewhere only the data counts.
+// The teacher is heard where its entropy, or its distance from the student, is large enough; elsewhere only
+// the data counts.
 TEST_F(Distillation, SelectedPositionsEqualTheDefinition) {
   const auto pass = make_pass(forest, at::kFloat);
   const auto h = student->hidden(pass).detach(), taught = teacher->hidden(pass).detach();
@@ -188,7 +219,8 @@ TEST_F(Distillation, SelectedPositionsEqualTheDefinition) {
       log_ps.push_back(at::matmul(teacher->head.linear.weight.dense, taught[target.row]).log_softmax(-1));
       log_qs.push_back(at::matmul(w, h[target.row]).log_softmax(-1));
       const auto p = log_ps.back().exp(), q = log_qs.back().exp();
-      amounts.push_back(by == "entropy" ? -(p * log_ps.back()).sum().item<double>() : (p - q).abs().sum().item<double>() / 2);
+      amounts.push_back(by == "entropy" ? -(p * log_ps.back()).sum().item<double>()
+                                        : (p - q).abs().sum().item<double>() / 2);
     }
     // In the widest gap of the middle: a cache rounds what it keeps.
     auto sorted = amounts;
@@ -200,7 +232,8 @@ TEST_F(Distillation, SelectedPositionsEqualTheDefinition) {
     auto reference = at::zeros({}, at::TensorOptions(at::kFloat));
     for (size_t i = 0; i < forest.targets.size(); ++i) {
       const auto& target = forest.targets[i];
-      if (amounts[i] >= least) reference = reference + target.weight * 0.7 * (log_ps[i].exp() * (log_ps[i] - log_qs[i])).sum();
+      if (amounts[i] >= least)
+        reference = reference + target.weight * 0.7 * (log_ps[i].exp() * (log_ps[i] - log_qs[i])).sum();
       reference = reference - target.weight * 0.3 * log_qs[i][target.label];
     }
     const auto expected = torch::autograd::grad({reference}, {w})[0];
@@ -216,8 +249,9 @@ TEST_F(Distillation, SelectedPositionsEqualTheDefinition) {
 
 TEST_F(Distillation, EvaluationIsPlainCrossEntropy) {
   const auto objective = cached_distillation({.weight = 1}, cached({}));
-  const auto pass = make_pass(forest, at::kFloat);   // training is false
-  EXPECT_EQ(objective(*student, forest, pass).nats.item<float>(), next_token_objective()(*student, forest, pass).nats.item<float>());
+  const auto pass = make_pass(forest, at::kFloat);  // training is false
+  EXPECT_EQ(objective(*student, forest, pass).nats.item<float>(),
+            next_token_objective()(*student, forest, pass).nats.item<float>());
 }
 
 TEST_F(Distillation, NothingOfTheTeacherChanges) {
@@ -238,7 +272,8 @@ TEST_F(Distillation, ForestsDoNotMatter) {
     double nats = 0, weight = 0;
     Tensor gradient;
     for (size_t first = 0; first < samples.size(); first += size) {
-      const std::vector<Sample> part(samples.begin() + static_cast<std::ptrdiff_t>(first), samples.begin() + static_cast<std::ptrdiff_t>(first + size));
+      const std::vector<Sample> part(samples.begin() + static_cast<std::ptrdiff_t>(first),
+                                     samples.begin() + static_cast<std::ptrdiff_t>(first + size));
       for (const auto& each : build_forests(part, 40)) {
         const auto one = evaluated(objective, *student, each);
         nats += one.nats, weight += one.weight;
@@ -265,20 +300,25 @@ TEST_F(Distillation, MissingContextsAreAnError) {
 TEST_F(Distillation, ACacheNamesWhatItWasMadeFrom) {
   const KeepSpec keep;
   cached(keep);
-  const auto problem = [&](const TeacherIdentity& identity, const std::vector<Sample>& of, const KeepSpec& how) -> std::string {
+  const auto problem = [&](const TeacherIdentity& identity, const std::vector<Sample>& of,
+                           const KeepSpec& how) -> std::string {
     try {
-      TeacherCache(folder / "cache", cache_provenance(identity, of, how), plan_cache(of, how.part_positions), how, vocabulary);
-    } catch (const FormatError& error) {
-      return error.what();
-    }
+      TeacherCache(folder / "cache", cache_provenance(identity, of, how), plan_cache(of, how.part_positions),
+                   how, vocabulary);
+    } catch (const FormatError& error) { return error.what(); }
     return "";
   };
   EXPECT_EQ(problem({"w", "t", "c", "f32", 1}, samples, keep), "");
-  EXPECT_NE(problem({"x", "t", "c", "f32", 1}, samples, keep).find("teacher (stored: w, now: x)"), std::string::npos);
-  EXPECT_NE(problem({"w", "u", "c", "f32", 1}, samples, keep).find("tokenizer (stored: t, now: u)"), std::string::npos);
-  EXPECT_NE(problem({"w", "t", "d", "f32", 1}, samples, keep).find("template (stored: c, now: d)"), std::string::npos);
-  EXPECT_NE(problem({"w", "t", "c", "f32", 2}, samples, keep).find("temperature (stored: 1, now: 2)"), std::string::npos);
-  EXPECT_NE(problem({"w", "t", "c", "f32", 1}, samples, {.draws = 6}).find("draws (stored: 7, now: 6)"), std::string::npos);
+  EXPECT_NE(problem({"x", "t", "c", "f32", 1}, samples, keep).find("teacher (stored: w, now: x)"),
+            std::string::npos);
+  EXPECT_NE(problem({"w", "u", "c", "f32", 1}, samples, keep).find("tokenizer (stored: t, now: u)"),
+            std::string::npos);
+  EXPECT_NE(problem({"w", "t", "d", "f32", 1}, samples, keep).find("template (stored: c, now: d)"),
+            std::string::npos);
+  EXPECT_NE(problem({"w", "t", "c", "f32", 2}, samples, keep).find("temperature (stored: 1, now: 2)"),
+            std::string::npos);
+  EXPECT_NE(problem({"w", "t", "c", "f32", 1}, samples, {.draws = 6}).find("draws (stored: 7, now: 6)"),
+            std::string::npos);
   auto other = samples;
   other[3].tokens[9] ^= 1;
   EXPECT_NE(problem({"w", "t", "c", "f32", 1}, other, keep).find("samples (stored: "), std::string::npos);
@@ -308,9 +348,11 @@ TEST_F(Distillation, AKilledBuildContinuesToTheSameBytes) {
   const auto whole = cached(keep, 1, "whole");
   EXPECT_TRUE(whole->missing_parts().empty());
   EXPECT_GT(whole->planned_positions(), 4000);
-  EXPECT_LT(static_cast<double>(whole->file_bytes()) / static_cast<double>(whole->positions()), 60);   // small parts: most is HDF5's own
+  EXPECT_LT(static_cast<double>(whole->file_bytes()) / static_cast<double>(whole->positions()),
+            60);  // small parts: most is HDF5's own
   const auto build = [&](int64_t shard, int64_t shards) {
-    teach({*teacher, at::kFloat, vocabulary, 1, samples, folder / "killed", made_from, keep, 256, 1, shard, shards});
+    teach({*teacher, at::kFloat, vocabulary, 1, samples, folder / "killed", made_from, keep, 256, 1, shard,
+           shards});
   };
   std::filesystem::create_directories(folder / "killed");
   int kills = 0;
@@ -325,14 +367,16 @@ TEST_F(Distillation, AKilledBuildContinuesToTheSameBytes) {
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
-    const TeacherCache growing(folder / "killed", made_from, plan_cache(samples, keep.part_positions), keep, vocabulary);   // reads whatever is there
+    const TeacherCache growing(folder / "killed", made_from, plan_cache(samples, keep.part_positions), keep,
+                               vocabulary);  // reads whatever is there
     if (!WIFSIGNALED(status)) break;
     ++kills;
     if (growing.missing_parts().size() < 3) break;
   }
   EXPECT_GT(kills, 2);
   build(0, 1);
-  for (const auto& entry : std::filesystem::directory_iterator(folder / "killed"))   // what AtomicFile's owner left behind
+  for (const auto& entry :
+       std::filesystem::directory_iterator(folder / "killed"))  // what AtomicFile's owner left behind
     if (entry.path().extension() != ".h5") std::filesystem::remove(entry.path());
   EXPECT_EQ(folder_hash(folder / "killed"), folder_hash(folder / "whole"));
   // Two machines, each half of the parts.
@@ -347,7 +391,8 @@ TEST(Contexts, AreTheTokensBeforeWhateverTheForest) {
   const auto here = contexts(forest);
   for (const auto& target : forest.targets) {
     const auto& tokens = samples[static_cast<size_t>(target.sample)].tokens;
-    EXPECT_EQ(here[static_cast<size_t>(target.row)], contexts(tokens)[static_cast<size_t>(forest.positions[static_cast<size_t>(target.row)])]);
+    EXPECT_EQ(here[static_cast<size_t>(target.row)],
+              contexts(tokens)[static_cast<size_t>(forest.positions[static_cast<size_t>(target.row)])]);
   }
 }
 
@@ -355,7 +400,9 @@ TEST(Tokens, TwoSwappedIdsAreRefused) {
   class Renamed : public ByteTokenizer {
    public:
     using ByteTokenizer::ByteTokenizer;
-    std::string token_text(int32_t id) const override { return ByteTokenizer::token_text(id == 65 ? 66 : id == 66 ? 65 : id); }
+    std::string token_text(int32_t id) const override {
+      return ByteTokenizer::token_text(id == 65 ? 66 : id == 66 ? 65 : id);
+    }
     std::string hash() const override { return "renamed"; }
   };
   const ByteTokenizer bytes({"<|im_end|>"});
@@ -365,7 +412,8 @@ TEST(Tokens, TwoSwappedIdsAreRefused) {
     require_same_tokens(renamed, bytes);
     FAIL();
   } catch (const RecipeError& error) {
-    EXPECT_NE(std::string(error.what()).find("token 65 is 'B' there and 'A' here"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("token 65 is 'B' there and 'A' here"), std::string::npos)
+        << error.what();
   }
 }
 

@@ -9,15 +9,19 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/stop.h"
-#include "data/temporary_folder.h"   // tests/data
+#include "data/temporary_folder.h"  // tests/data
 #include "distill/quality.h"
-#include "text/byte_tokenizer.h"     // tests/text
+#include "text/byte_tokenizer.h"  // tests/text
 #include "train/schedule.h"
 
 namespace retort {
 namespace {
 
-LoadedModel tiny() { return load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(), .weights = "f32"}); }
+LoadedModel tiny() {
+  return load_weights(
+      {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
+       .weights = "f32"});
+}
 
 class OnPolicy : public testing::Test {
  protected:
@@ -25,12 +29,15 @@ class OnPolicy : public testing::Test {
     teacher.loaded = tiny();
     auto generator = at::make_generator<at::CPUGeneratorImpl>(3);
     const auto w = widen(teacher.loaded.model->head.linear.weight, at::kFloat);
-    teacher.loaded.model->head.linear.weight = dense_weight(w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.7);
+    teacher.loaded.model->head.linear.weight =
+        dense_weight(w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.7);
     teacher.vocabulary = w.size(0);
     const Draws draws(1, "prompts");
     for (uint64_t s = 0; s < 24; ++s) {
       Sample sample;
-      for (uint64_t i = 0; i < 14; ++i) sample.tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))), sample.weights.push_back(i < 6 ? 0 : 1);
+      for (uint64_t i = 0; i < 14; ++i)
+        sample.tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))),
+            sample.weights.push_back(i < 6 ? 0 : 1);
       samples.push_back(sample);
     }
     train_spec.steps = 12;
@@ -51,7 +58,12 @@ class OnPolicy : public testing::Test {
     AdapterSpec full;
     full.kind = "full";
     const auto leaves = attach(*done.student.model, full, 1);
-    const OnPolicyJob job{{*done.student.model, leaves, samples, held_out, nullptr, at::kFloat, folder / name, {{"test", "1"}}}, tokenizer, {}, teacher, {"w", "t", "c", "f32", 1}};
+    const OnPolicyJob job{
+        {*done.student.model, leaves, samples, held_out, nullptr, at::kFloat, folder / name, {{"test", "1"}}},
+        tokenizer,
+        {},
+        teacher,
+        {"w", "t", "c", "f32", 1}};
     done.result = train_on_policy(train_spec, distill, teacher_spec, job, watch);
     return done;
   }
@@ -69,35 +81,44 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
   const auto done = run("a");
   ASSERT_EQ(done.result.rounds.size(), 3u);
   EXPECT_EQ(done.result.train.steps, 30);
-  uint64_t weights = teacher.loaded.model->embedding.stored_bytes() + teacher.loaded.model->head.linear.weight.stored_bytes();
+  uint64_t weights = teacher.loaded.model->embedding.stored_bytes() +
+                     teacher.loaded.model->head.linear.weight.stored_bytes();
   for (const auto* linear : teacher.loaded.model->linears()) weights += linear->weight.stored_bytes();
   for (const auto& round : done.result.rounds) {
-    EXPECT_EQ(round.answers, 6);   // half of 12 samples
+    EXPECT_EQ(round.answers, 6);  // half of 12 samples
     EXPECT_EQ(round.answer_tokens, 60);
     EXPECT_GE(round.positions, 100);
     EXPECT_EQ(round.teacher_bytes, weights);
   }
   const auto before = tiny();
   const Student asked{*teacher.loaded.model};
-  const auto quality = measure_quality(&asked, {{*before.model}, {*done.student.model}}, build_forests(samples, 100), tokenizer, teacher.vocabulary, 1);
+  const auto quality = measure_quality(&asked, {{*before.model}, {*done.student.model}},
+                                       build_forests(samples, 100), tokenizer, teacher.vocabulary, 1);
   EXPECT_LT(quality[1].reverse_kl, 0.8 * quality[0].reverse_kl);
 }
 
 TEST_F(OnPolicy, AnAnswerFollowsAWholePromptAndIsWhatIsLearned) {
   auto student = tiny();
-  const OnPolicyJob job{{*student.model, {}, samples, held_out, nullptr, at::kFloat, folder / "unused", {}}, tokenizer, {}, teacher, {"w", "t", "c", "f32", 1}};
+  const OnPolicyJob job{{*student.model, {}, samples, held_out, nullptr, at::kFloat, folder / "unused", {}},
+                        tokenizer,
+                        {},
+                        teacher,
+                        {"w", "t", "c", "f32", 1}};
   const OnPolicySpec spec{.rounds = 1, .prompts = 12, .data_share = 0, .max_tokens = 10};
   const auto asked = on_policy_samples(spec, job, 0, 1, 1, nullptr);
   ASSERT_EQ(asked.size(), 12u);
   int of_the_data = 0;
   for (const auto& answer : asked) {
-    const auto same_prompt = [&](const Sample& sample) { return std::equal(sample.tokens.begin(), sample.tokens.begin() + 6, answer.tokens.begin()); };
+    const auto same_prompt = [&](const Sample& sample) {
+      return std::equal(sample.tokens.begin(), sample.tokens.begin() + 6, answer.tokens.begin());
+    };
     ASSERT_GT(answer.tokens.size(), 6u);
     EXPECT_TRUE(std::any_of(samples.begin(), samples.end(), same_prompt));
     for (size_t i = 0; i < answer.tokens.size(); ++i) EXPECT_EQ(answer.weights[i], i < 6 ? 0 : 1) << i;
-    of_the_data += std::any_of(samples.begin(), samples.end(), [&](const Sample& sample) { return sample.tokens == answer.tokens; });
+    of_the_data += std::any_of(samples.begin(), samples.end(),
+                               [&](const Sample& sample) { return sample.tokens == answer.tokens; });
   }
-  EXPECT_EQ(of_the_data, 0);   // the student's words, not the data's
+  EXPECT_EQ(of_the_data, 0);  // the student's words, not the data's
 }
 
 TEST_F(OnPolicy, RoundsHaveOneScheduleAndOneOptimizer) {
@@ -107,8 +128,13 @@ TEST_F(OnPolicy, RoundsHaveOneScheduleAndOneOptimizer) {
   watch.on_step = [&](const StepRecord& step) { rates.push_back(step.learning_rate); };
   run("a", watch);
   ASSERT_EQ(rates.size(), 12u);
-  for (int64_t step = 0; step < 12; ++step) EXPECT_EQ(rates[static_cast<size_t>(step)], 2e-3 * schedule_share(train_spec.schedule, step, 12)) << step;
-  const auto updates = [&](const std::string& checkpoint) { return read_json(std::filesystem::path(folder / "a") / checkpoint / "state.json").at("updates").get<int64_t>(); };
+  for (int64_t step = 0; step < 12; ++step)
+    EXPECT_EQ(rates[static_cast<size_t>(step)], 2e-3 * schedule_share(train_spec.schedule, step, 12)) << step;
+  const auto updates = [&](const std::string& checkpoint) {
+    return read_json(std::filesystem::path(folder / "a") / checkpoint / "state.json")
+        .at("updates")
+        .get<int64_t>();
+  };
   EXPECT_EQ(updates("round-00/checkpoints/step-00000004"), 4);
   EXPECT_EQ(updates("round-02/checkpoints/step-00000004"), 12);
   // The moments too: a round without what the one before has left is refused, not begun anew.
@@ -118,7 +144,9 @@ TEST_F(OnPolicy, RoundsHaveOneScheduleAndOneOptimizer) {
     run("a");
     ADD_FAILURE() << "went on without moments";
   } catch (const RecipeError& error) {
-    EXPECT_NE(std::string(error.what()).find("round-01/checkpoints: holds no whole checkpoint"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("round-01/checkpoints: holds no whole checkpoint"),
+              std::string::npos)
+        << error.what();
   }
 }
 
@@ -127,14 +155,15 @@ TEST_F(OnPolicy, StoppedAnywhereEndsWithTheSameBytes) {
   int steps = 0;
   TrainWatch watch;
   watch.on_step = [&](const StepRecord&) {
-    if (++steps == 7) request_stop();   // inside the second round
+    if (++steps == 7) request_stop();  // inside the second round
   };
   EXPECT_THROW(run("stopped", watch), Stopped);
   forget_stop();
   EXPECT_TRUE(std::filesystem::exists(folder / "stopped/round-00/round.json"));
   EXPECT_FALSE(std::filesystem::exists(folder / "stopped/round-01/round.json"));
   run("stopped");
-  EXPECT_EQ(sha256_file(folder / "whole/trained.safetensors"), sha256_file(folder / "stopped/trained.safetensors"));
+  EXPECT_EQ(sha256_file(folder / "whole/trained.safetensors"),
+            sha256_file(folder / "stopped/trained.safetensors"));
 }
 
 }  // namespace

@@ -4,13 +4,16 @@
 #include <gtest/gtest.h>
 
 #include "base/random.h"
-#include "text/byte_tokenizer.h"   // tests/text
+#include "text/byte_tokenizer.h"  // tests/text
 
 namespace retort {
 namespace {
 
 std::unique_ptr<Model> tiny(uint64_t changed_by) {
-  auto model = load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(), .weights = "f32"}).model;
+  auto model =
+      load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
+                    .weights = "f32"})
+          .model;
   if (changed_by == 0) return model;
   auto generator = at::make_generator<at::CPUGeneratorImpl>(changed_by);
   const auto w = widen(model->head.linear.weight, at::kFloat);
@@ -24,10 +27,13 @@ class OwnAnswersTest : public testing::Test {
     const Draws draws(1, "prompts");
     for (uint64_t p = 0; p < 6; ++p) {
       prompts.emplace_back();
-      for (uint64_t i = 0; i < 5 + p; ++i) prompts.back().push_back(static_cast<int32_t>(3 + draws.below(p * 100 + i, 90)));
+      for (uint64_t i = 0; i < 5 + p; ++i)
+        prompts.back().push_back(static_cast<int32_t>(3 + draws.below(p * 100 + i, 90)));
     }
   }
-  std::vector<Sample> answers(const Model& model, uint64_t seed, const StopRules& stops = {}) const { return own_answers({.max_tokens = 12}, {model}, prompts, {tokenizer, stops, {.threads = 2}, seed}); }
+  std::vector<Sample> answers(const Model& model, uint64_t seed, const StopRules& stops = {}) const {
+    return own_answers({.max_tokens = 12}, {model}, prompts, {tokenizer, stops, {.threads = 2}, seed});
+  }
 
   const std::unique_ptr<Model> teacher = tiny(0), student = tiny(5);
   const int64_t vocabulary = teacher->head.linear.weight.rows;
@@ -37,20 +43,22 @@ class OwnAnswersTest : public testing::Test {
 
 TEST_F(OwnAnswersTest, EqualTheMeanOverAllTheirTokensFromFullLogits) {
   auto asked = answers(*student, 3);
-  asked.push_back(asked.front());   // what is said twice counts twice
+  asked.push_back(asked.front());  // what is said twice counts twice
   const auto measured = measure_own_answers({*teacher}, {*student}, asked, tokenizer, vocabulary, 2);
 
   const at::NoGradGuard no_graph;
   double sum = 0;
   int64_t tokens = 0;
-  for (const auto& sample : asked) {   // one text at a time, all of its rows, in fp64 from the logits on
+  for (const auto& sample : asked) {  // one text at a time, all of its rows, in fp64 from the logits on
     Forest text;
     text.add_segment(sample.tokens);
     const auto pass = make_pass(text, at::kFloat);
     std::vector<int32_t> rows;
     for (size_t row = 0; row + 1 < sample.tokens.size(); ++row)
       if (sample.weights[row + 1] == 1) rows.push_back(static_cast<int32_t>(row));
-    const auto log_of = [&](const Model& model) { return logits(model.hidden(pass), rows, model.head, pass).to(at::kDouble).log_softmax(-1); };
+    const auto log_of = [&](const Model& model) {
+      return logits(model.hidden(pass), rows, model.head, pass).to(at::kDouble).log_softmax(-1);
+    };
     const auto log_q = log_of(*student), log_p = log_of(*teacher);
     sum += (log_q.exp() * (log_q - log_p)).sum().item<double>();
     tokens += static_cast<int64_t>(rows.size());
@@ -63,7 +71,8 @@ TEST_F(OwnAnswersTest, EqualTheMeanOverAllTheirTokensFromFullLogits) {
 }
 
 TEST_F(OwnAnswersTest, OfTheTeacherItselfDivergeNowhere) {
-  const auto measured = measure_own_answers({*teacher}, {*teacher}, answers(*teacher, 3), tokenizer, vocabulary, 1);
+  const auto measured =
+      measure_own_answers({*teacher}, {*teacher}, answers(*teacher, 3), tokenizer, vocabulary, 1);
   EXPECT_EQ(measured.tokens, 6 * 12);
   EXPECT_NEAR(measured.reverse_kl, 0, 1e-9);
 }
@@ -76,12 +85,12 @@ TEST_F(OwnAnswersTest, OneSeedGivesEqualAnswersAndAnotherOthers) {
   };
   EXPECT_EQ(tokens(*student, 3), tokens(*student, 3));
   EXPECT_NE(tokens(*student, 3), tokens(*student, 4));
-  EXPECT_NE(tokens(*student, 3), tokens(*teacher, 3));   // each model's own
+  EXPECT_NE(tokens(*student, 3), tokens(*teacher, 3));  // each model's own
 }
 
 TEST_F(OwnAnswersTest, EveryTokenAfterThePromptIsSupervisedAndTheEndIsOne) {
   StopRules stops;
-  for (int32_t token = 0; token < vocabulary; token += 3) stops.tokens.push_back(token);   // a third of all
+  for (int32_t token = 0; token < vocabulary; token += 3) stops.tokens.push_back(token);  // a third of all
   const auto free = answers(*student, 3), ended = answers(*student, 3, stops);
   int64_t shorter = 0;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -89,9 +98,10 @@ TEST_F(OwnAnswersTest, EveryTokenAfterThePromptIsSupervisedAndTheEndIsOne) {
     ASSERT_GT(tokens.size(), prompts[i].size());
     ASSERT_EQ(tokens.size(), weights.size());
     for (size_t t = 0; t < tokens.size(); ++t) EXPECT_EQ(weights[t], t < prompts[i].size() ? 0 : 1);
-    for (size_t t = 0; t + 1 < tokens.size(); ++t) EXPECT_EQ(tokens[t], free[i].tokens[t]);   // the same draws until it ends
+    for (size_t t = 0; t + 1 < tokens.size(); ++t)
+      EXPECT_EQ(tokens[t], free[i].tokens[t]);  // the same draws until it ends
     if (tokens.size() == free[i].tokens.size()) continue;
-    EXPECT_EQ(free[i].tokens[tokens.size() - 1] % 3, 0);   // where a token that ends was drawn
+    EXPECT_EQ(free[i].tokens[tokens.size() - 1] % 3, 0);  // where a token that ends was drawn
     EXPECT_EQ(tokens.back(), stops.tokens.front());
     ++shorter;
   }

@@ -14,30 +14,36 @@ namespace retort {
 namespace {
 
 LoadedModel tiny(const std::string& family = "llama") {
-  auto loaded = load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string(), .weights = "f32"});
+  auto loaded = load_weights(
+      {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string(),
+       .weights = "f32"});
   return loaded;
 }
 std::vector<Sample> some_samples() {
   const Draws draws(4, "samples");
   std::vector<Sample> samples(6);
   for (size_t s = 0; s < samples.size(); ++s)
-    for (uint64_t i = 0; i < 20; ++i) samples[s].tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))), samples[s].weights.push_back(1);
+    for (uint64_t i = 0; i < 20; ++i)
+      samples[s].tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))),
+          samples[s].weights.push_back(1);
   return samples;
 }
 Tensor hidden_of(const Model& model) {
   const at::NoGradGuard no_graph;
   return model.hidden(make_pass(build_forests(some_samples(), 1000)[0], at::kFloat));
 }
-Pruned cut(LoadedModel& source, const PruneSpec& spec) { return prune(source, at::kFloat, spec, some_samples(), 1); }
+Pruned cut(LoadedModel& source, const PruneSpec& spec) {
+  return prune(source, at::kFloat, spec, some_samples(), 1);
+}
 std::string refusal(LoadedModel& source, const PruneSpec& spec) {
   try {
     cut(source, spec);
-  } catch (const RecipeError& error) {
-    return error.what();
-  }
+  } catch (const RecipeError& error) { return error.what(); }
   return "";
 }
-double distance(const Tensor& a, const Tensor& b) { return ((a - b).abs().max() / b.abs().max()).item<double>(); }
+double distance(const Tensor& a, const Tensor& b) {
+  return ((a - b).abs().max() / b.abs().max()).item<double>();
+}
 
 TEST(Prune, KeptLayersAreTheSourcesOwn) {
   for (const auto* family : {"llama", "gemma3", "phi3"}) {
@@ -58,10 +64,12 @@ TEST(Prune, EvenAndInfluenceChooseLayers) {
   EXPECT_EQ(cut(source, {.layers = 1}).layers, (std::vector<int64_t>{0}));
   // Layer 0 made to do nothing: what it writes is zero.
   for (auto* linear : source.model->linears())
-    if (linear->name.starts_with("model.layers.0.") && (linear->name.ends_with("o_proj") || linear->name.ends_with("down_proj"))) linear->weight = dense_weight(at::zeros_like(linear->weight.dense));
+    if (linear->name.starts_with("model.layers.0.") &&
+        (linear->name.ends_with("o_proj") || linear->name.ends_with("down_proj")))
+      linear->weight = dense_weight(at::zeros_like(linear->weight.dense));
   const auto pruned = cut(source, {.layers = 1, .rank_layers = "influence"});
   EXPECT_EQ(pruned.layers, (std::vector<int64_t>{1}));
-  EXPECT_LT(distance(hidden_of(*pruned.model.model), hidden_of(*source.model)), 1e-5);   // nothing was lost
+  EXPECT_LT(distance(hidden_of(*pruned.model.model), hidden_of(*source.model)), 1e-5);  // nothing was lost
 }
 
 // Channels and heads that carry nothing are the ones that go.
@@ -76,7 +84,7 @@ TEST(Prune, WidthsLoseWhatCarriesNothing) {
   };
   for (auto* linear : model.linears()) {
     if (linear->name.ends_with("up_proj")) zero_rows(*linear, 5, 8);
-    if (linear->name.ends_with("v_proj")) zero_rows(*linear, 0, config.head_dim);   // group 0
+    if (linear->name.ends_with("v_proj")) zero_rows(*linear, 0, config.head_dim);  // group 0
   }
   const auto whole = hidden_of(model);
   const auto pruned = cut(source, {.intermediate = config.intermediate - 8, .kv_heads = config.kv_heads - 1});
@@ -84,8 +92,8 @@ TEST(Prune, WidthsLoseWhatCarriesNothing) {
   EXPECT_LT(distance(hidden_of(*pruned.model.model), whole), 1e-5);
 }
 
-// An embedding channel that is zero everywhere and that nothing writes can go; the mean square of the norms changes with the
-// number of channels, by one factor that the next norm undoes.
+// An embedding channel that is zero everywhere and that nothing writes can go; the mean square of the norms
+// changes with the number of channels, by one factor that the next norm undoes.
 TEST(Prune, EmbeddingChannelsAreCutEverywhere) {
   auto source = tiny("qwen3");
   auto& model = *source.model;
@@ -107,7 +115,8 @@ TEST(Prune, EmbeddingChannelsAreCutEverywhere) {
     EXPECT_TRUE(!name.ends_with("layernorm.weight") || tensor->size(0) == model.config.hidden - 1) << name;
   // The first q_proj's row 0 without that column.
   const auto row = model.linears()[0]->weight.dense[0];
-  const auto expected = at::cat({row.narrow(0, 0, channel), row.narrow(0, channel + 1, row.size(0) - channel - 1)});
+  const auto expected =
+      at::cat({row.narrow(0, 0, channel), row.narrow(0, channel + 1, row.size(0) - channel - 1)});
   EXPECT_TRUE(at::equal(pruned.model.model->linears()[0]->weight.dense[0], expected));
 }
 
@@ -134,13 +143,17 @@ TEST(PruneExperts, AModelThatNeverHadTheOthers) {
   const auto file = open_safetensors(folder / "golden.safetensors");
   const auto* stored = file.find("pruned.logits");
   ASSERT_TRUE(stored);
-  const auto expected = at::from_blob(const_cast<std::byte*>(stored->data.data()), stored->shape, at::TensorOptions(at::kFloat)).clone();
+  const auto expected =
+      at::from_blob(const_cast<std::byte*>(stored->data.data()), stored->shape, at::TensorOptions(at::kFloat))
+          .clone();
   Forest forest;
   forest.add_segment(row);
   const auto pass = make_pass(forest, at::kFloat);
   const at::NoGradGuard no_graph;
   const auto& model = *pruned.model.model;
-  EXPECT_LT(distance(logits(model.hidden(pass), std::vector<int32_t>{26, 27, 28, 29}, model.head, pass), expected), 1e-5);
+  EXPECT_LT(
+      distance(logits(model.hidden(pass), std::vector<int32_t>{26, 27, 28, 29}, model.head, pass), expected),
+      1e-5);
 }
 
 // Use and contribution, from the definition: every expert for every token.
@@ -164,13 +177,18 @@ TEST(PruneExperts, MeasuresUseAndContributionOfEachExpert) {
       const bool mixtral = config.family == "mixtral";
       for (int64_t e = 0; e < config.experts; ++e) {
         const auto name = block + std::to_string(e) + ".";
-        const auto h = at::silu(at::linear(x, weights.at(name + (mixtral ? "w1" : "gate_proj")))) * at::linear(x, weights.at(name + (mixtral ? "w3" : "up_proj")));
+        const auto h = at::silu(at::linear(x, weights.at(name + (mixtral ? "w1" : "gate_proj")))) *
+                       at::linear(x, weights.at(name + (mixtral ? "w3" : "up_proj")));
         const auto norms = at::linear(h, weights.at(name + (mixtral ? "w2" : "down_proj"))).norm(2, 1, true);
         const auto mine = chosen.eq(e);
-        EXPECT_EQ(measured.experts[layer].tokens[static_cast<size_t>(e)], mine.sum().item<double>()) << family;
+        EXPECT_EQ(measured.experts[layer].tokens[static_cast<size_t>(e)], mine.sum().item<double>())
+            << family;
         const auto sum = (w * mine * norms).sum().item<double>();
-        EXPECT_NEAR(measured.experts[layer].contribution[static_cast<size_t>(e)] / std::max(sum, 1e-9), sum > 0 ? 1 : 0, 1e-5) << family;
-        EXPECT_NEAR(measured.experts[layer].alike[e][0].item<double>(), at::cosine_similarity(logits.select(1, e), logits.select(1, 0), 0).item<double>(), 1e-5);
+        EXPECT_NEAR(measured.experts[layer].contribution[static_cast<size_t>(e)] / std::max(sum, 1e-9),
+                    sum > 0 ? 1 : 0, 1e-5)
+            << family;
+        EXPECT_NEAR(measured.experts[layer].alike[e][0].item<double>(),
+                    at::cosine_similarity(logits.select(1, e), logits.select(1, 0), 0).item<double>(), 1e-5);
       }
       ++layer;
     };
@@ -186,30 +204,35 @@ TEST(PruneExperts, KeepsThoseThatMatterByEitherRank) {
   for (const std::string rank : {"contribution", "frequency"}) {
     const auto pruned = cut(source, {.experts = 3, .rank_experts = rank});
     for (size_t layer = 0; layer < 2; ++layer) {
-      const auto& scores = rank == "frequency" ? measured.experts[layer].tokens : measured.experts[layer].contribution;
+      const auto& scores =
+          rank == "frequency" ? measured.experts[layer].tokens : measured.experts[layer].contribution;
       double kept = 1e9, dropped = 0;
       for (int64_t e = 0; e < 6; ++e) {
         const auto score = scores[static_cast<size_t>(e)];
-        if (std::count(pruned.experts[layer].begin(), pruned.experts[layer].end(), e)) kept = std::min(kept, score);
+        if (std::count(pruned.experts[layer].begin(), pruned.experts[layer].end(), e))
+          kept = std::min(kept, score);
         else dropped = std::max(dropped, score);
       }
       EXPECT_GE(kept, dropped);
     }
     EXPECT_NE(pruned.kept[1].find("experts 3 of 6 in layer 1: "), std::string::npos);
   }
-  EXPECT_EQ(cut(source, {.experts = 1}).model.model->config.experts_per_token, 1);   // of 2
-  const auto both = cut(source, {.keep_layers = {1}, .experts = 2});                 // the second layer's own experts
+  EXPECT_EQ(cut(source, {.experts = 1}).model.model->config.experts_per_token, 1);  // of 2
+  const auto both = cut(source, {.keep_layers = {1}, .experts = 2});  // the second layer's own experts
   EXPECT_EQ(both.experts, (std::vector<std::vector<int64_t>>{cut(source, {.experts = 2}).experts[1]}));
 }
 
 TEST(MergeExperts, AveragesByUseByHand) {
-  const auto matrix = [](std::initializer_list<float> values, int64_t rows) { return at::tensor(values, at::TensorOptions(at::kFloat)).view({rows, -1}); };
-  const ExpertMatrices one{matrix({1, 0}, 1), matrix({2, 0}, 1), matrix({4, 0}, 2)}, two{matrix({5, 4}, 1), matrix({2, 8}, 1), matrix({0, 4}, 2)};
+  const auto matrix = [](std::initializer_list<float> values, int64_t rows) {
+    return at::tensor(values, at::TensorOptions(at::kFloat)).view({rows, -1});
+  };
+  const ExpertMatrices one{matrix({1, 0}, 1), matrix({2, 0}, 1), matrix({4, 0}, 2)},
+      two{matrix({5, 4}, 1), matrix({2, 8}, 1), matrix({0, 4}, 2)};
   const auto merged = merge_experts({one, two}, {3, 1});
   EXPECT_TRUE(at::equal(merged.gate, matrix({2, 1}, 1)));
   EXPECT_TRUE(at::equal(merged.up, matrix({2, 2}, 1)));
   EXPECT_TRUE(at::equal(merged.down, matrix({3, 1}, 2)));
-  EXPECT_TRUE(at::equal(merge_experts({one, two}, {0, 0}).gate, matrix({3, 2}, 1)));   // nobody used either
+  EXPECT_TRUE(at::equal(merge_experts({one, two}, {0, 0}).gate, matrix({3, 2}, 1)));  // nobody used either
 }
 
 TEST(MergeExperts, ChannelsAreBroughtInOrderFirst) {
@@ -217,10 +240,15 @@ TEST(MergeExperts, ChannelsAreBroughtInOrderFirst) {
   ExpertMatrices one;
   for (const auto* linear : source.model->linears()) {
     if (!linear->name.starts_with("model.layers.0.block_sparse_moe.experts.1.")) continue;
-    (linear->name.ends_with("w1") ? one.gate : linear->name.ends_with("w3") ? one.up : one.down) = linear->weight.dense;
+    (linear->name.ends_with("w1")   ? one.gate
+     : linear->name.ends_with("w3") ? one.up
+                                    : one.down) = linear->weight.dense;
   }
   const auto shuffle = (at::arange(24) * 7).remainder(24);
-  const auto merged = merge_experts({one, {one.gate.index_select(0, shuffle), one.up.index_select(0, shuffle), one.down.index_select(1, shuffle)}}, {5, 11});
+  const auto merged = merge_experts({one,
+                                     {one.gate.index_select(0, shuffle), one.up.index_select(0, shuffle),
+                                      one.down.index_select(1, shuffle)}},
+                                    {5, 11});
   EXPECT_LT(distance(merged.gate, one.gate), 1e-6);
   EXPECT_LT(distance(merged.up, one.up), 1e-6);
   EXPECT_LT(distance(merged.down, one.down), 1e-6);
@@ -228,14 +256,16 @@ TEST(MergeExperts, ChannelsAreBroughtInOrderFirst) {
 
 // A copy of a golden folder with another number of experts a token.
 LoadedModel with_experts_per_token(const std::string& family, int64_t count) {
-  const auto from = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family, folder = std::filesystem::temp_directory_path() / fmt::format("retort_experts_{}", getpid());
+  const auto from = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family,
+             folder = std::filesystem::temp_directory_path() / fmt::format("retort_experts_{}", getpid());
   std::filesystem::create_directories(folder);
-  std::filesystem::copy_file(from / "model.safetensors", folder / "model.safetensors", std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(from / "model.safetensors", folder / "model.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
   auto config = read_json(from / "config.json");
   config["num_experts_per_tok"] = count;
   std::ofstream(folder / "config.json") << config.dump();
   auto loaded = load_weights({.path = folder.string(), .weights = "f32"});
-  loaded.sha256.get();   // others read the file for it
+  loaded.sha256.get();  // others read the file for it
   std::filesystem::remove_all(folder);
   return loaded;
 }
@@ -250,22 +280,26 @@ void copy_expert(Model& model, int64_t from, int64_t to) {
     const auto original = layers.at(fmt::format("{}{}.{}", place->before, from, place->matrix))->weight.dense;
     const bool down = expert_part(place->matrix) == ExpertPart::down;
     const auto channels = original.size(down ? 1 : 0);
-    linear->weight = dense_weight(original.index_select(down ? 1 : 0, at::arange(channels).flip(0)).contiguous());
+    linear->weight =
+        dense_weight(original.index_select(down ? 1 : 0, at::arange(channels).flip(0)).contiguous());
   }
   for (auto& [name, tensor] : model.vectors())
     if (tensor->dim() == 2) tensor->select(0, to).copy_(tensor->select(0, from));
 }
 
 TEST(PruneExperts, MergingEqualExpertsChangesNothing) {
-  auto source = with_experts_per_token("qwen3_moe", 1);   // where several were chosen, one less would be another sum
+  auto source =
+      with_experts_per_token("qwen3_moe", 1);  // where several were chosen, one less would be another sum
   copy_expert(*source.model, 1, 4);
   copy_expert(*source.model, 2, 3);
   const auto whole = hidden_of(*source.model);
   const auto pruned = cut(source, {.keep_experts = {0, 1, 2, 5}, .dropped_experts = "merge"});
-  EXPECT_NE(pruned.kept[0].find("merged, cosine of router logits: 3 into 2 (1.00), 4 into 1 (1.00)"), std::string::npos) << pruned.kept[0];
+  EXPECT_NE(pruned.kept[0].find("merged, cosine of router logits: 3 into 2 (1.00), 4 into 1 (1.00)"),
+            std::string::npos)
+      << pruned.kept[0];
   EXPECT_LT(distance(hidden_of(*pruned.model.model), whole), 1e-5);
 
-  auto same = tiny("mixtral");   // all four alike: two of them weigh as much as one
+  auto same = tiny("mixtral");  // all four alike: two of them weigh as much as one
   for (int64_t e = 1; e < 4; ++e) copy_expert(*same.model, 0, e);
   const auto one = cut(same, {.experts = 1, .dropped_experts = "merge"});
   EXPECT_EQ(one.model.model->config.experts, 1);
@@ -277,11 +311,17 @@ TEST(PruneExperts, RefusesWhatCannotBeCut) {
   EXPECT_EQ(refusal(dense, {.experts = 2}), "prune.experts: this model has no experts");
   EXPECT_EQ(refusal(dense, {.keep_experts = {0}}), "prune.keep_experts: this model has no experts");
   EXPECT_EQ(refusal(sparse, {.experts = 5}), "prune.experts: 5 asked for, the model has 4 in each layer");
-  EXPECT_EQ(refusal(sparse, {.keep_experts = {4}}), "prune.keep_experts: expert 4 is asked for; the model has 4, counted from 0");
-  EXPECT_EQ(refusal(sparse, {.keep_experts = {2, 1}}), "prune.keep_experts: expected rising numbers, each once");
-  EXPECT_EQ(refusal(sparse, {.experts = 1, .keep_experts = {0}}), "prune: give experts or keep_experts, not both");
-  EXPECT_EQ(refusal(sparse, {.layers = 1, .dropped_experts = "merge"}), "prune.dropped_experts: no expert is dropped; set experts or keep_experts");
-  EXPECT_NE(refusal(sparse, {.intermediate = 8}).find("a model with experts is not cut in intermediate or hidden"), std::string::npos);
+  EXPECT_EQ(refusal(sparse, {.keep_experts = {4}}),
+            "prune.keep_experts: expert 4 is asked for; the model has 4, counted from 0");
+  EXPECT_EQ(refusal(sparse, {.keep_experts = {2, 1}}),
+            "prune.keep_experts: expected rising numbers, each once");
+  EXPECT_EQ(refusal(sparse, {.experts = 1, .keep_experts = {0}}),
+            "prune: give experts or keep_experts, not both");
+  EXPECT_EQ(refusal(sparse, {.layers = 1, .dropped_experts = "merge"}),
+            "prune.dropped_experts: no expert is dropped; set experts or keep_experts");
+  EXPECT_NE(
+      refusal(sparse, {.intermediate = 8}).find("a model with experts is not cut in intermediate or hidden"),
+      std::string::npos);
 }
 
 TEST(PruneExperts, LayersAndHeadsOfASparseModelAreCutAsOfAnyOther) {
@@ -308,7 +348,8 @@ TEST(Prune, AnotherTokenizerStartsFromTheOldTokensOfItsText) {
   vocabulary.merges = {"b c"};
   vocabulary.eos = 5;
   const auto moved = transplant_tokenizer(*old, tokenizer_from_gguf(vocabulary, "other"));
-  const std::vector<std::vector<int32_t>> expected = {{0}, {1}, {2}, {3}, {1, 2}, {9}};   // bc is b and c there; an end is an end
+  const std::vector<std::vector<int32_t>> expected = {{0},    {1}, {2}, {3},
+                                                      {1, 2}, {9}};  // bc is b and c there; an end is an end
   EXPECT_EQ(moved.former, expected);
 }
 
@@ -326,16 +367,18 @@ GgufVocabulary small_vocabulary() {
 TEST(TrimTokenizer, KeepsWhatTokensAreMergedFromAndCutsTextsAsBefore) {
   const auto tokenizer = tokenizer_from_gguf(small_vocabulary(), "test");
   std::vector<bool> used(10);
-  used[6] = true;   // abc
+  used[6] = true;  // abc
   const auto trimmed = trim_tokenizer(*tokenizer, used);
-  EXPECT_EQ(trimmed.former, (std::vector<int32_t>{0, 1, 2, 3, 4, 6, 9}));   // bytes, ab, abc, control
+  EXPECT_EQ(trimmed.former, (std::vector<int32_t>{0, 1, 2, 3, 4, 6, 9}));  // bytes, ab, abc, control
   EXPECT_EQ(trimmed.tokenizer->eos, 6);
   for (const auto* text : {"abc", "abcabc", "ab", "a"}) {
     std::vector<int32_t> back;
-    for (const auto id : trimmed.tokenizer->encode(text)) back.push_back(trimmed.former[static_cast<size_t>(id)]);
+    for (const auto id : trimmed.tokenizer->encode(text))
+      back.push_back(trimmed.former[static_cast<size_t>(id)]);
     EXPECT_EQ(back, tokenizer->encode(text)) << text;
   }
-  EXPECT_EQ(trimmed.tokenizer->decode(trimmed.tokenizer->encode("abcdd")), "abcdd");   // other texts too, in smaller pieces
+  EXPECT_EQ(trimmed.tokenizer->decode(trimmed.tokenizer->encode("abcdd")),
+            "abcdd");  // other texts too, in smaller pieces
 }
 
 TEST(Prune, VocabularyKeepsTheRowsOfItsTokens) {
@@ -352,7 +395,9 @@ TEST(Prune, VocabularyKeepsTheRowsOfItsTokens) {
   const auto pruned = prune(source, at::kFloat, {.vocabulary = true}, samples, 1);
   EXPECT_EQ(pruned.model.model->config.vocabulary, pruned.model.tokenizer->size());
   const auto before = source.model->embedding.dense, after = pruned.model.model->embedding.dense;
-  const auto find = [&](const char* text) { return static_cast<int64_t>(*pruned.model.tokenizer->find(text)); };
+  const auto find = [&](const char* text) {
+    return static_cast<int64_t>(*pruned.model.tokenizer->find(text));
+  };
   EXPECT_TRUE(at::equal(after[find("abc")], before[6]));
   EXPECT_TRUE(at::equal(after[find("<|end|>")], before[9]));
   EXPECT_EQ(pruned.model.model->config.eos, (std::vector<int32_t>{static_cast<int32_t>(find("<|end|>"))}));

@@ -6,13 +6,16 @@
 #include <cmath>
 
 #include "base/random.h"
-#include "text/byte_tokenizer.h"   // tests/text
+#include "text/byte_tokenizer.h"  // tests/text
 
 namespace retort {
 namespace {
 
 std::unique_ptr<Model> variant(uint64_t seed) {
-  auto model = load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(), .weights = "f32"}).model;
+  auto model =
+      load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
+                    .weights = "f32"})
+          .model;
   if (seed == 0) return model;
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   const auto w = widen(model->head.linear.weight, at::kFloat);
@@ -25,15 +28,18 @@ TEST(Quality, EqualsTheDefinitions) {
   std::vector<Sample> samples(3);
   const Draws draws(2, "quality");
   for (size_t s = 0; s < 3; ++s)
-    for (uint64_t i = 0; i < 15; ++i) samples[s].tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))), samples[s].weights.push_back(1);
-  const auto forests = build_forests(samples, 20);   // three forests
+    for (uint64_t i = 0; i < 15; ++i)
+      samples[s].tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))),
+          samples[s].weights.push_back(1);
+  const auto forests = build_forests(samples, 20);  // three forests
   const auto vocabulary = teacher->head.linear.weight.rows;
   const Student asked{*teacher};
-  const auto all = measure_quality(&asked, {{*student}, {*teacher}}, forests, ByteTokenizer({}), vocabulary, 2);
+  const auto all =
+      measure_quality(&asked, {{*student}, {*teacher}}, forests, ByteTokenizer({}), vocabulary, 2);
   ASSERT_EQ(all.size(), 3u);
 
   double forward = 0, reverse = 0, accepted = 0, top1 = 0, top5 = 0, nats = 0;
-  std::vector<std::pair<double, bool>> answers;   // confidence, right
+  std::vector<std::pair<double, bool>> answers;  // confidence, right
   int64_t rows = 0;
   for (const auto& forest : forests) {
     const at::NoGradGuard no_graph;
@@ -41,7 +47,8 @@ TEST(Quality, EqualsTheDefinitions) {
     const auto p_all = teacher->hidden(pass), q_all = student->hidden(pass);
     for (const auto& target : forest.targets) {
       const std::vector<int32_t> row{target.row};
-      const auto p = logits(p_all, row, teacher->head, pass)[0].to(at::kDouble).softmax(-1), q = logits(q_all, row, student->head, pass)[0].to(at::kDouble).softmax(-1);
+      const auto p = logits(p_all, row, teacher->head, pass)[0].to(at::kDouble).softmax(-1),
+                 q = logits(q_all, row, student->head, pass)[0].to(at::kDouble).softmax(-1);
       forward += (p * (p / q).log()).sum().item<double>();
       reverse += (q * (q / p).log()).sum().item<double>();
       accepted += at::minimum(p, q).sum().item<double>();
@@ -71,7 +78,7 @@ TEST(Quality, EqualsTheDefinitions) {
   EXPECT_NEAR(ours.top5, top5 / count, 1e-9);
   EXPECT_NEAR(ours.nats, nats / count, 1e-5);
   EXPECT_NEAR(ours.calibration_error, calibration, 1e-5);
-  EXPECT_NEAR(ours.bits_per_byte, nats / count / std::log(2), 1e-5);   // one byte a token
+  EXPECT_NEAR(ours.bits_per_byte, nats / count / std::log(2), 1e-5);  // one byte a token
   for (size_t m = 1; m < 3; ++m) {
     EXPECT_NEAR(all[m].forward_kl, 0, 1e-9);
     EXPECT_NEAR(all[m].acceptance, 1, 1e-5);

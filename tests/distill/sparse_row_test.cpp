@@ -15,7 +15,8 @@ namespace {
 std::vector<float> zipf(size_t size, double exponent, uint64_t seed) {
   const auto order = shuffled(static_cast<int64_t>(size), Draws(seed, "test"));
   std::vector<double> p(size);
-  for (size_t i = 0; i < size; ++i) p[static_cast<size_t>(order[i])] = std::pow(static_cast<double>(i + 1), -exponent);
+  for (size_t i = 0; i < size; ++i)
+    p[static_cast<size_t>(order[i])] = std::pow(static_cast<double>(i + 1), -exponent);
   const double sum = std::accumulate(p.begin(), p.end(), 0.0);
   std::vector<float> result;
   for (const double x : p) result.push_back(static_cast<float>(x / sum));
@@ -27,7 +28,8 @@ double entropy_of(const std::vector<float>& p) {
     if (x > 0) sum -= static_cast<double>(x) * std::log(x);
   return sum;
 }
-SparseRow through_bits(const std::vector<float>& p, const KeepSpec& keep, uint64_t position, uint64_t* bits = nullptr) {
+SparseRow through_bits(const std::vector<float>& p, const KeepSpec& keep, uint64_t position,
+                       uint64_t* bits = nullptr) {
   BitWriter out;
   encode_row(p, entropy_of(p), keep, Draws(1, "test"), position, out);
   if (bits) *bits = out.size();
@@ -63,7 +65,7 @@ TEST(SparseRow, KeepsTheLargestAndOneDistribution) {
   for (size_t i = 0; i < row.ids.size(); ++i) {
     if (i < row.head) {
       EXPECT_EQ(p[static_cast<size_t>(row.ids[i])], sorted[i]);
-      EXPECT_NEAR(row.p[i] / sorted[i], 1, 0.03);   // six independent roundings of 0.35 %
+      EXPECT_NEAR(row.p[i] / sorted[i], 1, 0.03);  // six independent roundings of 0.35 %
     }
     sum += row.p[i];
   }
@@ -85,7 +87,7 @@ TEST(SparseRow, ConfidentRowsAreShort) {
   uint64_t bits = 0;
   const auto row = through_bits(p, {}, 0, &bits);
   EXPECT_EQ(row.head, 1u);
-  EXPECT_EQ(row.ids.size(), 2u);   // one draw stands for the rest
+  EXPECT_EQ(row.ids.size(), 2u);  // one draw stands for the rest
   EXPECT_LE(bits, 64u);
   std::vector<float> certain(100);
   certain[3] = 1;
@@ -105,12 +107,12 @@ TEST(SparseRow, WorstCaseFitsTheBudget) {
       through_bits(flat, {}, position, &bits);
       worst = std::max(worst, static_cast<double>(bits) / 8);
     }
-    EXPECT_LE(worst, budget - 1) << vocabulary;   // one byte is left for the file around it
+    EXPECT_LE(worst, budget - 1) << vocabulary;  // one byte is left for the file around it
   }
 }
 
-// Over many draws the mean of what is kept is the distribution, in every token: compared with the standard error, and the
-// squared deviations with what chance gives.
+// Over many draws the mean of what is kept is the distribution, in every token: compared with the standard
+// error, and the squared deviations with what chance gives.
 TEST(SparseRow, TheMeanOfManyDrawsIsTheDistribution) {
   constexpr int kDraws = 10000;
   for (const double exponent : {0.6, 1.5}) {
@@ -129,7 +131,7 @@ TEST(SparseRow, TheMeanOfManyDrawsIsTheDistribution) {
       EXPECT_LT(std::abs(mean - p[i]), 4.5 * error + 1e-9) << i;
       chi += (mean - p[i]) * (mean - p[i]) / (error * error);
     }
-    EXPECT_LT(chi, 120);   // 60 +- 11
+    EXPECT_LT(chi, 120);  // 60 +- 11
   }
 }
 
@@ -147,14 +149,15 @@ TEST(SparseRow, RefusesBitsThatAreNoRow) {
     try {
       BitReader in("f", bytes);
       decode_row(in, {}, vocabulary, "f");
-    } catch (const FormatError& error) {
-      return error.what();
-    }
+    } catch (const FormatError& error) { return error.what(); }
     return "";
   };
   EXPECT_EQ(problem(out.bytes(), 500), "");
-  EXPECT_NE(problem(std::vector<uint8_t>(out.bytes().begin(), out.bytes().end() - 4), 500).find("ends inside"), std::string::npos);
-  EXPECT_NE(problem({0xFF, 0xFF, 0xFF, 0xFF}, 500).find("more than the settings"), std::string::npos);   // head 7 of 6
+  EXPECT_NE(
+      problem(std::vector<uint8_t>(out.bytes().begin(), out.bytes().end() - 4), 500).find("ends inside"),
+      std::string::npos);
+  EXPECT_NE(problem({0xFF, 0xFF, 0xFF, 0xFF}, 500).find("more than the settings"),
+            std::string::npos);  // head 7 of 6
   EXPECT_NE(problem(std::vector<uint8_t>(100, 0xFE), 500).find(": rows:"), std::string::npos);
 }
 
@@ -174,7 +177,8 @@ TEST(BucketDivergence, ValueAndGradientByHand) {
 // k = V equals the full divergence, k = 8 is at most that and never negative, for every divergence.
 TEST(BucketDivergence, IsExactForAWholeHeadAndNeverNegative) {
   for (uint64_t seed = 0; seed < 30; ++seed) {
-    const auto p = zipf(64, 0.5 + 0.1 * static_cast<double>(seed % 15), seed), q = zipf(64, 1.2, seed % 7 == 0 ? seed : 100 + seed);
+    const auto p = zipf(64, 0.5 + 0.1 * static_cast<double>(seed % 15), seed),
+               q = zipf(64, 1.2, seed % 7 == 0 ? seed : 100 + seed);
     std::vector<float> log_p, log_q;
     for (const float x : p) log_p.push_back(std::log(x));
     for (const float x : q) log_q.push_back(std::log(x));
@@ -189,11 +193,12 @@ TEST(BucketDivergence, IsExactForAWholeHeadAndNeverNegative) {
         EXPECT_GE(cost.nats, -1e-7) << divergence.name;
         if (head == 64) {
           EXPECT_NEAR(cost.nats, full, 1e-4) << divergence.name;
-          for (size_t i = 0; i < row.ids.size() && divergence.name != "total_variation"; ++i) {   // where p = q its sign is chance
+          for (size_t i = 0; i < row.ids.size() && divergence.name != "total_variation";
+               ++i) {  // where p = q its sign is chance
             const auto id = static_cast<size_t>(row.ids[i]);
             EXPECT_NEAR(cost.softmax * q[id] + corrections[i], gradient[id], 1e-4) << divergence.name;
           }
-        } else if (divergence.name != "adaptive_kl") {   // no f-divergence: merging cells may raise it
+        } else if (divergence.name != "adaptive_kl") {  // no f-divergence: merging cells may raise it
           EXPECT_LE(cost.nats, full + 1e-6) << divergence.name;
         }
       }

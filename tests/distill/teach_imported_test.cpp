@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "data/temporary_folder.h"   // tests/data
+#include "data/temporary_folder.h"  // tests/data
 
 namespace retort {
 namespace {
@@ -25,8 +25,11 @@ class Kept : public ScoredTexts {
     for (size_t p = 0; p + 1 < text.tokens.size(); ++p) {
       text.rows.emplace_back();
       const auto said = static_cast<int64_t>(p) + shift_;
-      const auto token = text.tokens[static_cast<size_t>(std::clamp<int64_t>(said, 0, static_cast<int64_t>(text.tokens.size()) - 1))];
-      for (int32_t j = 1; j <= 3; ++j) text.rows.back().ids.push_back(static_cast<int32_t>((token + j) % kVocabulary)), text.rows.back().log_p.push_back(static_cast<float>(j * std::log(0.5)));
+      const auto token = text.tokens[static_cast<size_t>(
+          std::clamp<int64_t>(said, 0, static_cast<int64_t>(text.tokens.size()) - 1))];
+      for (int32_t j = 1; j <= 3; ++j)
+        text.rows.back().ids.push_back(static_cast<int32_t>((token + j) % kVocabulary)),
+            text.rows.back().log_p.push_back(static_cast<float>(j * std::log(0.5)));
     }
     return true;
   }
@@ -48,8 +51,11 @@ class TeachImported : public testing::Test {
     for (uint64_t s = 0; s < 30; ++s) {
       Sample sample;
       sample.id = fmt::format("s:{}", s);
-      for (uint64_t i = 0; i < 12; ++i) {   // what a teacher that knows its texts would have seen
-        sample.tokens.push_back(static_cast<int32_t>(i == 0 ? s : (static_cast<uint64_t>(sample.tokens.back()) + 1 + draws.below(s * 100 + i, 3)) % kVocabulary));
+      for (uint64_t i = 0; i < 12; ++i) {  // what a teacher that knows its texts would have seen
+        sample.tokens.push_back(static_cast<int32_t>(
+            i == 0 ? s
+                   : (static_cast<uint64_t>(sample.tokens.back()) + 1 + draws.below(s * 100 + i, 3)) %
+                         kVocabulary));
         sample.weights.push_back(i < 4 ? 0 : 1);
       }
       samples.push_back(sample);
@@ -58,7 +64,8 @@ class TeachImported : public testing::Test {
   }
   ImportJob job(const std::vector<Sample>& texts, int shift = 0) {
     const auto path = std::filesystem::path(folder / "cache");
-    return {"kept", [&texts, shift] { return std::make_unique<Kept>(texts, shift); }, kVocabulary, samples, path, cache_provenance({"w", "t", "c", "imported", 1}, samples, keep), keep};
+    return {"kept", [&texts, shift] { return std::make_unique<Kept>(texts, shift); }, kVocabulary, samples,
+            path,   cache_provenance({"w", "t", "c", "imported", 1}, samples, keep),  keep};
   }
   std::string problem(const ImportJob& work) {
     try {
@@ -75,7 +82,8 @@ class TeachImported : public testing::Test {
 };
 
 TEST_F(TeachImported, KeepsWhatFollowsEachSupervisedPosition) {
-  std::vector<Sample> texts(samples.rbegin(), samples.rend());   // in another order, with one that nobody asks for
+  std::vector<Sample> texts(samples.rbegin(),
+                            samples.rend());  // in another order, with one that nobody asks for
   texts.push_back({{9, 9, 9}, {1, 1, 1}, "other"});
   const auto work = job(texts);
   const auto done = teach_imported(work);
@@ -84,7 +92,8 @@ TEST_F(TeachImported, KeepsWhatFollowsEachSupervisedPosition) {
   EXPECT_EQ(done.texts, 32);
   EXPECT_EQ(done.used, 31);
   EXPECT_EQ(done.remarks, "as told");
-  const TeacherCache cache(work.folder, work.made_from, plan_cache(samples, keep.part_positions), keep, kVocabulary);
+  const TeacherCache cache(work.folder, work.made_from, plan_cache(samples, keep.part_positions), keep,
+                           kVocabulary);
   EXPECT_TRUE(cache.missing_parts().empty());
   double rest = 0;
   for (const auto& sample : samples) {
@@ -94,28 +103,38 @@ TEST_F(TeachImported, KeepsWhatFollowsEachSupervisedPosition) {
       ASSERT_EQ(row.ids.size(), 2u);
       for (int32_t j = 0; j < 2; ++j) {
         EXPECT_EQ(row.ids[static_cast<size_t>(j)], (sample.tokens[i - 1] + 1 + j) % kVocabulary);
-        EXPECT_NEAR(row.p[static_cast<size_t>(j)], std::pow(0.5, j + 1), 0.0035 * 2 * std::pow(0.5, j + 1));   // 12 bits
+        EXPECT_NEAR(row.p[static_cast<size_t>(j)], std::pow(0.5, j + 1),
+                    0.0035 * 2 * std::pow(0.5, j + 1));  // 12 bits
       }
       rest += row.rest / 248;
     }
   }
-  EXPECT_NEAR(rest, 0.25, 5e-4);   // the third rank is not kept: it is in the rest
-  EXPECT_EQ(teach_imported(work).texts, 0);   // nothing is missing
+  EXPECT_NEAR(rest, 0.25, 5e-4);             // the third rank is not kept: it is in the rest
+  EXPECT_EQ(teach_imported(work).texts, 0);  // nothing is missing
 }
 
 TEST_F(TeachImported, SamplesWithoutRowsAreCountedAndNothingIsWritten) {
   std::vector<Sample> texts(samples.begin() + 2, samples.end());
-  EXPECT_EQ(problem(job(texts)),
-            "teacher.distillkit: 2 of 31 samples are not covered by the 29 texts of the folder; the first is s:0 (8 of its positions have no row). Samples must be the same tokens from the start of the text: check "
-            "data.template, BOS and where long texts are cut");
+  EXPECT_EQ(
+      problem(job(texts)),
+      "teacher.distillkit: 2 of 31 samples are not covered by the 29 texts of the folder; the first is s:0 "
+      "(8 of its positions have no row). Samples must be the same tokens from the start of the text: check "
+      "data.template, BOS and where long texts are cut");
   texts = samples;
-  texts[5].tokens.resize(10);   // cut: rows for tokens up to the tenth
-  EXPECT_NE(problem(job(texts)).find("1 of 31 samples are not covered by the 31 texts of the folder; the first is s:5 (2 of its positions"), std::string::npos);
+  texts[5].tokens.resize(10);  // cut: rows for tokens up to the tenth
+  EXPECT_NE(problem(job(texts))
+                .find("1 of 31 samples are not covered by the 31 texts of the folder; the first is s:5 (2 of "
+                      "its positions"),
+            std::string::npos);
 }
 
 TEST_F(TeachImported, RowsBesideOtherTokensAreRefused) {
-  EXPECT_NE(problem(job(samples, -1)).find("kept: the likeliest tokens of its rows hold the token beside them more often ("), std::string::npos) << problem(job(samples, -1));
-  EXPECT_NE(problem(job(samples, 1)).find("hold the token two places on more often"), std::string::npos) << problem(job(samples, 1));
+  EXPECT_NE(problem(job(samples, -1))
+                .find("kept: the likeliest tokens of its rows hold the token beside them more often ("),
+            std::string::npos)
+      << problem(job(samples, -1));
+  EXPECT_NE(problem(job(samples, 1)).find("hold the token two places on more often"), std::string::npos)
+      << problem(job(samples, 1));
 }
 
 TEST(DistillKitFiles, AFolderIsNamedByTheHashesOfItsFiles) {
@@ -126,7 +145,10 @@ TEST(DistillKitFiles, AFolderIsNamedByTheHashesOfItsFiles) {
   folder.write("README.md", "c");
   const auto first = name();
   EXPECT_NE(first.find("1 files"), std::string::npos);
-  EXPECT_NE(first.find("compression_config.yaml ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"), std::string::npos) << first;   // sha256 of "a"
+  EXPECT_NE(
+      first.find("compression_config.yaml ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"),
+      std::string::npos)
+      << first;  // sha256 of "a"
   folder.write("README.md", "d");
   EXPECT_EQ(name(), first);
   folder.write("data_0.parquet", "bb");

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
-#include "data/temporary_folder.h"   // tests/data
+#include "data/temporary_folder.h"  // tests/data
 
 namespace retort {
 namespace {
@@ -30,7 +30,8 @@ class Rule : public ServedTeacher {
       for (size_t i = 0; i < sample.tokens.size(); ++i)
         for (int64_t j = 0; j < top; ++j) {
           all.back()[i].ids.push_back(static_cast<int32_t>((sample.tokens[i] + 1 + j) % kVocabulary));
-          all.back()[i].log_p.push_back(static_cast<float>(shift + static_cast<double>(j + 1) * std::log(0.5)));
+          all.back()[i].log_p.push_back(
+              static_cast<float>(shift + static_cast<double>(j + 1) * std::log(0.5)));
         }
     }
     return all;
@@ -38,7 +39,8 @@ class Rule : public ServedTeacher {
   std::vector<ServedAnswer> answer(std::span<const AnswerRequest> requests, const AnswersSpec&) override {
     if (--calls_left < 0) throw Failure("gone");
     std::vector<ServedAnswer> answers;
-    for (const auto& request : requests) answers.push_back({fmt::format("{}={}", request.prompt.back().content, request.seed), "stop"});
+    for (const auto& request : requests)
+      answers.push_back({fmt::format("{}={}", request.prompt.back().content, request.seed), "stop"});
     return answers;
   }
   std::string name = "rule";
@@ -56,20 +58,34 @@ class TeachServed : public testing::Test {
     const Draws draws(1, "samples");
     for (uint64_t s = 0; s < 30; ++s) {
       Sample sample;
-      for (uint64_t i = 0; i < 12; ++i) sample.tokens.push_back(static_cast<int32_t>(draws.below(s * 100 + i, kVocabulary))), sample.weights.push_back(i < 4 ? 0 : 1);
+      for (uint64_t i = 0; i < 12; ++i)
+        sample.tokens.push_back(static_cast<int32_t>(draws.below(s * 100 + i, kVocabulary))),
+            sample.weights.push_back(i < 4 ? 0 : 1);
       sample.id = fmt::format("s:{}", s);
       samples.push_back(sample);
     }
-    samples.push_back(samples[3]);   // all its contexts are there already
+    samples.push_back(samples[3]);  // all its contexts are there already
   }
   ServedTeachJob job(const std::string& name, Rule& teacher) {
     const auto path = std::filesystem::path(folder / name);
-    return {[&]() -> ServedTeacher& { return teacher; }, kVocabulary, samples, path, cache_provenance({"w", "t", "c", "served", 1}, samples, keep), keep, 5, 0, 1};
+    return {[&]() -> ServedTeacher& { return teacher; },
+            kVocabulary,
+            samples,
+            path,
+            cache_provenance({"w", "t", "c", "served", 1}, samples, keep),
+            keep,
+            5,
+            0,
+            1};
   }
-  TeacherCache open(const ServedTeachJob& work) const { return TeacherCache(work.folder, work.made_from, plan_cache(samples, keep.part_positions), keep, kVocabulary); }
+  TeacherCache open(const ServedTeachJob& work) const {
+    return TeacherCache(work.folder, work.made_from, plan_cache(samples, keep.part_positions), keep,
+                        kVocabulary);
+  }
   static std::string bytes_of(const std::filesystem::path& folder_of) {
     std::string all;
-    for (size_t part = 0; std::filesystem::exists(cache_part_file(folder_of, part)); ++part) all += read_text(cache_part_file(folder_of, part));
+    for (size_t part = 0; std::filesystem::exists(cache_part_file(folder_of, part)); ++part)
+      all += read_text(cache_part_file(folder_of, part));
     return all;
   }
   KeepSpec keep;
@@ -83,7 +99,7 @@ TEST_F(TeachServed, KeepsTheHeadAndOneBucketForTheRest) {
   const auto done = teach_served(work);
   EXPECT_GT(done.parts, 2u);
   EXPECT_EQ(done.positions_done, 30 * 8);
-  EXPECT_EQ(teacher.asked_tokens, 30 * 12);   // nothing for the sample that others cover
+  EXPECT_EQ(teacher.asked_tokens, 30 * 12);  // nothing for the sample that others cover
   const auto cache = open(work);
   EXPECT_TRUE(cache.missing_parts().empty());
   double mean[3] = {}, rest = 0;
@@ -93,17 +109,20 @@ TEST_F(TeachServed, KeepsTheHeadAndOneBucketForTheRest) {
       const auto row = cache.find(here[i - 1]);
       ASSERT_TRUE(row);
       ASSERT_EQ(row->head, 3u);
-      ASSERT_EQ(row->ids.size(), 3u);   // no draws
+      ASSERT_EQ(row->ids.size(), 3u);  // no draws
       for (int32_t j = 0; j < 3; ++j) {
         EXPECT_EQ(row->ids[static_cast<size_t>(j)], (sample.tokens[i - 1] + 1 + j) % kVocabulary);
-        EXPECT_NEAR(row->p[static_cast<size_t>(j)], std::pow(0.5, j + 1), 0.0035 * 2 * std::pow(0.5, j + 1));   // 12 bits: within 0.35 % of the share and of what is left
+        EXPECT_NEAR(
+            row->p[static_cast<size_t>(j)], std::pow(0.5, j + 1),
+            0.0035 * 2 * std::pow(0.5, j + 1));  // 12 bits: within 0.35 % of the share and of what is left
         mean[j] += row->p[static_cast<size_t>(j)] / 248;
       }
       rest += row->rest / 248;
-      EXPECT_NEAR(row->entropy, 1.75 * std::log(2), 1.0 / 128);   // 1/2, 1/4, 1/8 and 1/8 together
+      EXPECT_NEAR(row->entropy, 1.75 * std::log(2), 1.0 / 128);  // 1/2, 1/4, 1/8 and 1/8 together
     }
   }
-  for (int j = 0; j < 3; ++j) EXPECT_NEAR(mean[j], std::pow(0.5, j + 1), 5e-4);   // rounded at random, right on average
+  for (int j = 0; j < 3; ++j)
+    EXPECT_NEAR(mean[j], std::pow(0.5, j + 1), 5e-4);  // rounded at random, right on average
   EXPECT_NEAR(rest, 0.125, 5e-4);
 }
 
@@ -133,19 +152,23 @@ TEST_F(TeachServed, AnotherModelAtTheSameAddressDoesNotGoOn) {
     teach_served(job("a", second));
     FAIL();
   } catch (const RecipeError& error) {
-    EXPECT_NE(std::string(error.what()).find("was begun by the server's model 'rule', which now answers as 'law'"), std::string::npos) << error.what();
+    EXPECT_NE(
+        std::string(error.what()).find("was begun by the server's model 'rule', which now answers as 'law'"),
+        std::string::npos)
+        << error.what();
   }
   EXPECT_EQ(second.asked_tokens, 0);
 }
 
 TEST_F(TeachServed, WhatIsNoDistributionIsRefused) {
   Rule hot;
-  hot.shift = 0.5;   // adds up to 1.44
+  hot.shift = 0.5;  // adds up to 1.44
   try {
     teach_served(job("a", hot));
     FAIL();
   } catch (const FormatError& error) {
-    EXPECT_NE(std::string(error.what()).find("after token 4 of s:0 add up to 1.4426"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("after token 4 of s:0 add up to 1.4426"), std::string::npos)
+        << error.what();
   }
 }
 
@@ -168,7 +191,13 @@ TEST(EncodeTopRow, HandlesHeadsThatHoldEverything) {
 class SampleAnswers : public testing::Test {
  protected:
   SampleAnswers() {
-    for (int i = 0; i < 7; ++i) records.push_back({{{"user", "q" + std::to_string(i)}, {"assistant", "a" + std::to_string(i)}}, "", {}, "x.jsonl:" + std::to_string(i + 1), "", 0});
+    for (int i = 0; i < 7; ++i)
+      records.push_back({{{"user", "q" + std::to_string(i)}, {"assistant", "a" + std::to_string(i)}},
+                         "",
+                         {},
+                         "x.jsonl:" + std::to_string(i + 1),
+                         "",
+                         0});
     spec.file = folder / "answers.jsonl";
     spec.per_prompt = 2;
   }
@@ -179,9 +208,7 @@ class SampleAnswers : public testing::Test {
     Rule teacher;
     try {
       run(teacher);
-    } catch (const Error& error) {
-      return error.what();
-    }
+    } catch (const Error& error) { return error.what(); }
     return "none";
   }
   std::vector<Record> records;
@@ -198,31 +225,36 @@ TEST_F(SampleAnswers, LinesSayWhatWasAskedAndWhatIsKnown) {
   SourceSpec source;
   source.path = spec.file;
   source.reject = RejectSpec{.unless_finished = "finish_reason"};
-  const auto back = read_records(source, 0);   // a data source like any other
+  const auto back = read_records(source, 0);  // a data source like any other
   ASSERT_EQ(back.size(), 14u);
   EXPECT_EQ(back[3].messages.at(0).content, "q1");
   EXPECT_TRUE(back[3].completion().starts_with("q1="));
-  EXPECT_NE(back[2].completion(), back[3].completion());   // another seed
-  EXPECT_EQ(fill_placeholders("{reference} {source} {number} {teacher}", back[3].columns, "test"), "a1 x.jsonl:2 1 rule");
+  EXPECT_NE(back[2].completion(), back[3].completion());  // another seed
+  EXPECT_EQ(fill_placeholders("{reference} {source} {number} {teacher}", back[3].columns, "test"),
+            "a1 x.jsonl:2 1 rule");
 }
 
 TEST_F(SampleAnswers, AnUnnamedModelIsTheServersAndStaysIt) {
   Rule rule, law;
   rule.calls_left = 2;
   law.name = "law";
-  const auto unnamed = [&](Rule& teacher) { return sample_answers(records, spec, "", 3, [&]() -> ServedTeacher& { return teacher; }); };
+  const auto unnamed = [&](Rule& teacher) {
+    return sample_answers(records, spec, "", 3, [&]() -> ServedTeacher& { return teacher; });
+  };
   EXPECT_THROW(unnamed(rule), Failure);
   try {
     unnamed(law);
     FAIL();
   } catch (const RecipeError& error) {
-    EXPECT_NE(std::string(error.what()).find("its answers are of the model 'rule', the server's is 'law'"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("its answers are of the model 'rule', the server's is 'law'"),
+              std::string::npos)
+        << error.what();
   }
   rule.calls_left = 100;
   EXPECT_EQ(unnamed(rule).done, 14);
   const auto all = read_text(spec.file);
   Rule never;
-  EXPECT_EQ(run(never).asked, 0);   // the same with its name
+  EXPECT_EQ(run(never).asked, 0);  // the same with its name
   EXPECT_EQ(read_text(spec.file), all);
 }
 
@@ -230,14 +262,14 @@ TEST_F(SampleAnswers, GoOnAfterAKillAndEndWithTheSameBytes) {
   Rule teacher;
   run(teacher);
   const auto whole = read_text(spec.file);
-  for (const size_t size : {size_t{0}, size_t{10}, whole.size() / 3, whole.find('\n') + 1, whole.size() - 1}) {
+  for (const size_t size :
+       {size_t{0}, size_t{10}, whole.size() / 3, whole.find('\n') + 1, whole.size() - 1}) {
     std::ofstream(spec.file, std::ios::trunc) << whole.substr(0, size);
     Rule dying;
     dying.calls_left = 2;
     try {
       run(dying);
-    } catch (const Failure&) {
-    }
+    } catch (const Failure&) {}
     Rule after;
     EXPECT_EQ(run(after).done, 14);
     EXPECT_EQ(read_text(spec.file), whole) << size;
@@ -251,10 +283,14 @@ TEST_F(SampleAnswers, OtherSettingsOrPromptsAreAnError) {
   Rule teacher;
   run(teacher);
   spec.temperature = 0.3;
-  EXPECT_NE(problem().find("answers.jsonl:1: settings is not that of the recipe's answer 1; name another file"), std::string::npos) << problem();
+  EXPECT_NE(
+      problem().find("answers.jsonl:1: settings is not that of the recipe's answer 1; name another file"),
+      std::string::npos)
+      << problem();
   spec.temperature = 1;
   std::swap(records[2], records[3]);
-  EXPECT_NE(problem().find("answers.jsonl:5: prompt is not that of the recipe's answer 5"), std::string::npos) << problem();
+  EXPECT_NE(problem().find("answers.jsonl:5: prompt is not that of the recipe's answer 5"), std::string::npos)
+      << problem();
   std::swap(records[2], records[3]);
   records.pop_back();
   EXPECT_NE(problem().find("asks for 12 answers, the file has more"), std::string::npos) << problem();

@@ -18,9 +18,7 @@ std::filesystem::path file_with(const std::string& name, const std::string& cont
 std::string problem_of(const std::string& name, const std::string& content) {
   try {
     read_choice_questions(file_with(name, content), 0);
-  } catch (const FormatError& error) {
-    return error.what();
-  }
+  } catch (const FormatError& error) { return error.what(); }
   return "accepted";
 }
 
@@ -40,12 +38,19 @@ TEST(ChoiceQuestions, ReadsMmluCsvWithAndWithoutAHeader) {
 }
 
 TEST(ChoiceQuestions, ReadsEveryJsonShape) {
-  const auto questions = read_choice_questions(file_with("q.jsonl",
-                                                         R"({"question": "q", "choices": ["x", "y", "z"], "answer": 2})" "\n"
-                                                         R"({"question": "q", "choices": ["x", "y"], "answer": "B"})" "\n"
-                                                         R"({"question": "q", "choices": ["x", "yes"], "answer": "yes"})" "\n"
-                                                         R"({"question": "q", "A": "x", "B": "y", "C": "z", "answer": "C"})" "\n"
-                                                         R"({"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"})" "\n"), 0);
+  const auto questions = read_choice_questions(
+      file_with("q.jsonl",
+                R"({"question": "q", "choices": ["x", "y", "z"], "answer": 2})"
+                "\n"
+                R"({"question": "q", "choices": ["x", "y"], "answer": "B"})"
+                "\n"
+                R"({"question": "q", "choices": ["x", "yes"], "answer": "yes"})"
+                "\n"
+                R"({"question": "q", "A": "x", "B": "y", "C": "z", "answer": "C"})"
+                "\n"
+                R"({"question": "q", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"})"
+                "\n"),
+      0);
   ASSERT_EQ(questions.size(), 5u);
   EXPECT_EQ(questions[0].answer, 2u);
   EXPECT_EQ(questions[1].answer, 1u);
@@ -55,19 +60,32 @@ TEST(ChoiceQuestions, ReadsEveryJsonShape) {
 }
 
 TEST(ChoiceQuestions, RefusesWhatIsNoQuestionNamingTheLine) {
-  EXPECT_NE(problem_of("a.jsonl", R"({"question": "q", "choices": ["x", "y"], "answer": 2})").find("a.jsonl:1"), std::string::npos);
-  EXPECT_NE(problem_of("b.jsonl", R"({"question": "q", "choices": ["x"], "answer": 0})").find("1 options"), std::string::npos);
-  EXPECT_NE(problem_of("c.jsonl", R"({"question": "q", "choices": ["x", "y"]})").find("answer"), std::string::npos);
-  EXPECT_NE(problem_of("d.jsonl", R"({"question": 3, "choices": ["x", "y"], "answer": 0})").find("expected a text"), std::string::npos);
-  EXPECT_NE(problem_of("e.jsonl", R"({"question": "q", "choices": {"text": ["x", "y"]}, "answerKey": "1"})"), "accepted");
+  EXPECT_NE(
+      problem_of("a.jsonl", R"({"question": "q", "choices": ["x", "y"], "answer": 2})").find("a.jsonl:1"),
+      std::string::npos);
+  EXPECT_NE(problem_of("b.jsonl", R"({"question": "q", "choices": ["x"], "answer": 0})").find("1 options"),
+            std::string::npos);
+  EXPECT_NE(problem_of("c.jsonl", R"({"question": "q", "choices": ["x", "y"]})").find("answer"),
+            std::string::npos);
+  EXPECT_NE(
+      problem_of("d.jsonl", R"({"question": 3, "choices": ["x", "y"], "answer": 0})").find("expected a text"),
+      std::string::npos);
+  EXPECT_NE(problem_of("e.jsonl", R"({"question": "q", "choices": {"text": ["x", "y"]}, "answerKey": "1"})"),
+            "accepted");
   EXPECT_NE(problem_of("f.jsonl", R"({"question": "q", "choices": 7, "answer": 0})"), "accepted");
   EXPECT_NE(problem_of("g.jsonl", ""), "accepted");
   EXPECT_NE(problem_of("h.csv", "question,A,B,C,D,answer\nq,1,2,3,4,F\n"), "accepted");
 }
 
 TEST(NumericProblems, ReadMathAndGsmKeys) {
-  const auto problems = read_numeric_problems(file_with("n.jsonl", R"({"problem": "p", "solution": "\\boxed{3}", "level": "1"})" "\n" R"({"question": "p", "answer": "#### 4"})" "\n"
-                                                                   R"({"question": "p", "answer": 5})" "\n"), 0);
+  const auto problems =
+      read_numeric_problems(file_with("n.jsonl", R"({"problem": "p", "solution": "\\boxed{3}", "level": "1"})"
+                                                 "\n"
+                                                 R"({"question": "p", "answer": "#### 4"})"
+                                                 "\n"
+                                                 R"({"question": "p", "answer": 5})"
+                                                 "\n"),
+                            0);
   ASSERT_EQ(problems.size(), 3u);
   EXPECT_EQ(problems[0].solution, "\\boxed{3}");
   EXPECT_EQ(problems[2].solution, "5");
@@ -75,7 +93,11 @@ TEST(NumericProblems, ReadMathAndGsmKeys) {
 }
 
 TEST(CodeProblems, ReadHumanEvalsKeys) {
-  const auto problems = read_code_problems(file_with("h.jsonl", R"({"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "test": "", "canonical_solution": ""})"), 0);
+  const auto problems = read_code_problems(
+      file_with("h.jsonl",
+                R"({"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "test": "",)"
+                R"( "canonical_solution": ""})"),
+      0);
   ASSERT_EQ(problems.size(), 1u);
   EXPECT_EQ(problems[0].task_id, "HumanEval/0");
   EXPECT_THROW(read_code_problems(file_with("i.jsonl", R"({"task_id": "x"})"), 0), FormatError);

@@ -1,4 +1,5 @@
-// A disk that takes no more in the middle of an export: one error, nothing half-written, and what stood there stays.
+// A disk that takes no more in the middle of an export: one error, nothing half-written, and what stood there
+// stays.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -41,13 +42,15 @@ TEST(FullDisk, LeavesNothingHalfWritten) {
   attach(*loaded.model, spec, 7);
   const auto names = [&] {
     std::vector<std::string> found;
-    for (const auto& entry : fs::recursive_directory_iterator(folder)) found.push_back(entry.path().lexically_relative(folder).string());
+    for (const auto& entry : fs::recursive_directory_iterator(folder))
+      found.push_back(entry.path().lexically_relative(folder).string());
     std::sort(found.begin(), found.end());
     return found;
   };
   {
     const FileSizeLimit limit(3 << 20);
-    EXPECT_THROW(write_gguf_model(folder / "model.gguf", loaded, *mixture_from_name("Q4_0"), true, 2), Failure);
+    EXPECT_THROW(write_gguf_model(folder / "model.gguf", loaded, *mixture_from_name("Q4_0"), true, 2),
+                 Failure);
     EXPECT_THROW(write_hf_folder(folder / "merged", loaded, WeightType::bf16, uint64_t{1} << 32, 2), Failure);
     EXPECT_THROW(write_peft_adapter(folder / "adapter", loaded, spec), Failure);
     EXPECT_THROW(write_gguf_adapter(folder / "adapter.gguf", loaded, spec), Failure);
@@ -55,7 +58,9 @@ TEST(FullDisk, LeavesNothingHalfWritten) {
   EXPECT_EQ(names(), (std::vector<std::string>{"merged", "merged/config.json"}));
   EXPECT_EQ(read_text(folder / "merged/config.json"), "an earlier export");
   write_peft_adapter(folder / "adapter", loaded, spec);
-  EXPECT_EQ(names(), (std::vector<std::string>{"adapter", "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "merged", "merged/config.json"}));
+  EXPECT_EQ(names(),
+            (std::vector<std::string>{"adapter", "adapter/adapter_config.json",
+                                      "adapter/adapter_model.safetensors", "merged", "merged/config.json"}));
   fs::remove_all(folder);
 }
 

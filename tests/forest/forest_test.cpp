@@ -22,7 +22,8 @@ std::vector<int32_t> history(const Forest& forest, int32_t row) {
     if (row < block.q_begin || row >= block.q_end) continue;
     std::vector<int32_t> seen;
     for (const auto& range : block.keys)
-      for (int32_t r = range.begin; r < range.end && !(r > row && r < block.q_end && r >= block.q_begin); ++r) seen.push_back(forest.tokens[r]);
+      for (int32_t r = range.begin; r < range.end && !(r > row && r < block.q_end && r >= block.q_begin); ++r)
+        seen.push_back(forest.tokens[r]);
     return seen;
   }
   return {};
@@ -31,7 +32,8 @@ std::vector<int32_t> history(const Forest& forest, int32_t row) {
 }  // namespace
 
 TEST(BuildForests, SharesAPromptAndKeepsEveryPrediction) {
-  const std::vector<Sample> samples = {sample({1, 2, 3, 4, 5, 10, 11}, 5), sample({1, 2, 3, 4, 5, 20}, 5), sample({9, 8}, 1)};
+  const std::vector<Sample> samples = {sample({1, 2, 3, 4, 5, 10, 11}, 5), sample({1, 2, 3, 4, 5, 20}, 5),
+                                       sample({9, 8}, 1)};
   Saving saving;
   const auto forests = build_forests(samples, 100, 2, &saving);
   ASSERT_EQ(forests.size(), 1u);
@@ -48,7 +50,8 @@ TEST(BuildForests, EveryTargetSeesExactlyItsOwnPrefix) {
   for (uint64_t s = 0; s < 200; ++s) {
     std::vector<int32_t> tokens;
     const auto length = 1 + draws.below(s * 100, 12);
-    for (uint64_t i = 0; i < length; ++i) tokens.push_back(static_cast<int32_t>(draws.below(s * 100 + i + 1, 2)));
+    for (uint64_t i = 0; i < length; ++i)
+      tokens.push_back(static_cast<int32_t>(draws.below(s * 100 + i + 1, 2)));
     samples.push_back(sample(tokens, 1));
   }
   for (const int64_t budget : {1, 8, 50, 100000}) {
@@ -76,8 +79,8 @@ TEST(BuildForests, EveryTargetSeesExactlyItsOwnPrefix) {
 TEST(AttendBlocks, MergeAdjacentRangesAndKeepThePath) {
   Forest forest;
   const auto root = forest.add_segment({1, 2, 3});
-  forest.add_segment({4, 5}, root);   // rows 3..5, adjacent to the root
-  forest.add_segment({6}, root);      // row 5
+  forest.add_segment({4, 5}, root);  // rows 3..5, adjacent to the root
+  forest.add_segment({6}, root);     // row 5
   const auto blocks = attend_blocks(forest);
   ASSERT_EQ(blocks.size(), 3u);
   EXPECT_EQ(blocks[1].keys.size(), 1u);

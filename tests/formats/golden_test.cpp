@@ -1,4 +1,5 @@
-// Files written by the safetensors, gguf and peft packages (tools/golden/formats.py) are read to the values that were put in.
+// Files written by the safetensors, gguf and peft packages (tools/golden/formats.py) are read to the values
+// that were put in.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -24,10 +25,12 @@ std::string hex(std::span<const std::byte> data) {
 
 TEST(Golden, SafetensorsOfThePackage) {
   const auto golden = read_json(kGolden / "formats.json")["safetensors"];
-  const std::map<std::string, std::string> kTypes = {{"float32", "F32"}, {"float16", "F16"}, {"bfloat16", "BF16"}, {"uint8", "U8"}, {"bool", "BOOL"},
-                                                     {"int64", "I64"}, {"float64", "F64"}, {"float8_e4m3fn", "F8_E4M3"}};
+  const std::map<std::string, std::string> kTypes = {
+      {"float32", "F32"}, {"float16", "F16"}, {"bfloat16", "BF16"}, {"uint8", "U8"},
+      {"bool", "BOOL"},   {"int64", "I64"},   {"float64", "F64"},   {"float8_e4m3fn", "F8_E4M3"}};
   const auto weights = open_weights(kGolden / "small.safetensors");
-  EXPECT_EQ(weights.safetensors_metadata, (std::map<std::string, std::string>{{"format", "pt"}, {"by", "safetensors"}}));
+  EXPECT_EQ(weights.safetensors_metadata,
+            (std::map<std::string, std::string>{{"format", "pt"}, {"by", "safetensors"}}));
   EXPECT_EQ(weights.tensors.size(), golden.size());
   for (const auto& [name, expected] : golden.items()) {
     const auto* tensor = weights.find(name);
@@ -42,15 +45,19 @@ TEST(Golden, SafetensorsAreWrittenToThePackagesBytes) {
   TemporaryFolder folder;
   const auto weights = open_weights(kGolden / "small.safetensors");
   std::vector<TensorSource> sources;
-  for (const auto& tensor : weights.tensors) sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
-  std::reverse(sources.begin(), sources.end());   // the writer's own order counts
+  for (const auto& tensor : weights.tensors)
+    sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+  std::reverse(sources.begin(), sources.end());  // the writer's own order counts
   write_safetensors(folder.path / "again.safetensors", sources, weights.safetensors_metadata);
-  const auto original = read_text(kGolden / "small.safetensors"), again = read_text(folder.path / "again.safetensors");
+  const auto original = read_text(kGolden / "small.safetensors"),
+             again = read_text(folder.path / "again.safetensors");
   ASSERT_EQ(again.size(), original.size());
-  const auto header = 8 + static_cast<size_t>(static_cast<unsigned char>(original[0])) + 256 * static_cast<unsigned char>(original[1]);
-  EXPECT_EQ(again.substr(header), original.substr(header));   // the same order and places
+  const auto header = 8 + static_cast<size_t>(static_cast<unsigned char>(original[0])) +
+                      256 * static_cast<unsigned char>(original[1]);
+  EXPECT_EQ(again.substr(header), original.substr(header));  // the same order and places
   // The package keeps its metadata in a hash map; everything after them is equal byte for byte.
-  EXPECT_EQ(again.substr(again.find("},\"long\""), header), original.substr(original.find("},\"long\""), header));
+  EXPECT_EQ(again.substr(again.find("},\"long\""), header),
+            original.substr(original.find("},\"long\""), header));
 }
 
 TEST(Golden, GgufOfThePackage) {
@@ -61,10 +68,11 @@ TEST(Golden, GgufOfThePackage) {
   EXPECT_EQ(real_number(weights.metadata("llama.rope.freq_base")), 100000.0);
   EXPECT_EQ(truth(weights.metadata("small.yes")), true);
   EXPECT_EQ(std::get<uint64_t>(*weights.metadata("small.large")), (uint64_t{1} << 63) + 5);
-  EXPECT_EQ(whole_number(weights.metadata("small.large")), std::nullopt);   // does not fit a signed number
+  EXPECT_EQ(whole_number(weights.metadata("small.large")), std::nullopt);  // does not fit a signed number
   EXPECT_EQ(real_number(weights.metadata("small.tenth")), 0.1);
   EXPECT_EQ(whole_number(weights.metadata("small.negative")), -300);
-  EXPECT_EQ(*list<std::string>(weights.metadata("small.words")), (std::vector<std::string>{"a", "Größe", ""}));
+  EXPECT_EQ(*list<std::string>(weights.metadata("small.words")),
+            (std::vector<std::string>{"a", "Größe", ""}));
   EXPECT_EQ(*list<float>(weights.metadata("small.numbers")), (std::vector<float>{1.5, -2.25}));
   EXPECT_EQ(*list<int32_t>(weights.metadata("small.ids")), (std::vector<int32_t>{3, -4}));
   EXPECT_EQ(weights.tensors.size(), golden.size());
@@ -81,7 +89,8 @@ TEST(Golden, GgufIsWrittenToThePackagesBytes) {
   TemporaryFolder folder;
   const auto weights = open_weights(kGolden / "small.gguf");
   std::vector<TensorSource> sources;
-  for (const auto& tensor : weights.tensors) sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+  for (const auto& tensor : weights.tensors)
+    sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
   write_gguf(folder.path / "again.gguf", weights.gguf_metadata, sources);
   EXPECT_EQ(read_text(folder.path / "again.gguf"), read_text(kGolden / "small.gguf"));
 }
@@ -100,7 +109,8 @@ TEST(Golden, PeftFolderOfThePackage) {
   for (const auto& module : adapter.modules) {
     const auto& expected = golden.at(module.name);
     EXPECT_EQ(module.a->shape[0], expected["rank"]) << module.name;
-    EXPECT_NEAR(module.scaling, expected["scaling"].get<double>(), 1e-12) << module.name;   // PEFT's own, through its patterns
+    EXPECT_NEAR(module.scaling, expected["scaling"].get<double>(), 1e-12)
+        << module.name;  // PEFT's own, through its patterns
     EXPECT_EQ(module.magnitude->shape, std::vector<int64_t>{module.b->shape[0]});
     std::vector<float> a(static_cast<size_t>(module.a->elements()));
     std::memcpy(a.data(), module.a->data.data(), module.a->data.size());
@@ -112,7 +122,8 @@ TEST(Golden, PeftFolderOfThePackage) {
   EXPECT_EQ(adapter.saved[0].name, "lm_head.weight");
   EXPECT_EQ(adapter.saved[0].tensor->shape, (std::vector<int64_t>{11, 8}));
   // Written again, the config says the same, key by key.
-  EXPECT_EQ(Json::parse(peft_config_text(adapter.config)), read_json(kGolden / "adapter/adapter_config.json"));
+  EXPECT_EQ(Json::parse(peft_config_text(adapter.config)),
+            read_json(kGolden / "adapter/adapter_config.json"));
 }
 
 }  // namespace retort

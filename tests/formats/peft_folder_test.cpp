@@ -11,7 +11,8 @@ const std::vector<float> kNumbers(64, 0.5f);
 TensorSource floats(std::string name, std::vector<int64_t> shape) {
   size_t count = 1;
   for (const auto dim : shape) count *= static_cast<size_t>(dim);
-  return tensor_source(std::move(name), WeightType::f32, std::move(shape), std::as_bytes(std::span(kNumbers).first(count)));
+  return tensor_source(std::move(name), WeightType::f32, std::move(shape),
+                       std::as_bytes(std::span(kNumbers).first(count)));
 }
 
 PeftConfig small_config() {
@@ -23,7 +24,9 @@ PeftConfig small_config() {
   return config;
 }
 
-std::string config_error(const std::string& json) { return format_error([&] { parse_peft_config(json, "adapter_config.json"); }); }
+std::string config_error(const std::string& json) {
+  return format_error([&] { parse_peft_config(json, "adapter_config.json"); });
+}
 
 }  // namespace
 
@@ -32,13 +35,14 @@ TEST(PeftConfig, PatternsOverrideRankAndAlphaAsPeftMatchesThem) {
   config.rank_pattern = {{"layers.1.self_attn.q_proj", 4}, {"^model.layers.2.*", 8}};
   config.alpha_pattern = {{"k_proj|q_proj", 12}, {"q_proj", 99}};
   EXPECT_EQ(peft_rank(config, "model.layers.1.self_attn.q_proj"), 4);
-  EXPECT_EQ(peft_rank(config, "model.layers.11.self_attn.q_proj"), 2);   // a name matches from a dot on, not inside a word
+  EXPECT_EQ(peft_rank(config, "model.layers.11.self_attn.q_proj"),
+            2);  // a name matches from a dot on, not inside a word
   EXPECT_EQ(peft_rank(config, "model.layers.2.mlp.up_proj"), 8);
   EXPECT_EQ(peft_alpha(config, "model.layers.1.self_attn.q_proj"), 12);  // the first pattern counts
   EXPECT_EQ(peft_alpha(config, "model.layers.1.mlp.up_proj"), 3);
   EXPECT_DOUBLE_EQ(peft_scaling(config, "model.layers.1.self_attn.q_proj"), 3.0);
   config.use_rslora = true;
-  EXPECT_DOUBLE_EQ(peft_scaling(config, "model.layers.1.self_attn.q_proj"), 6.0);   // 12 / sqrt(4)
+  EXPECT_DOUBLE_EQ(peft_scaling(config, "model.layers.1.self_attn.q_proj"), 6.0);  // 12 / sqrt(4)
 }
 
 TEST(PeftConfig, HostilePatternsStopAfterBoundedSteps) {
@@ -52,7 +56,9 @@ TEST(PeftConfig, HostilePatternsStopAfterBoundedSteps) {
 TEST(PeftConfig, RefusesWhatItWouldComputeWrongly) {
   EXPECT_TRUE(says(config_error(R"({"peft_type": "IA3"})"), "peft_type: is 'IA3'; only LORA"));
   EXPECT_TRUE(says(config_error(R"({"r": 8})"), "peft_type: is ''"));
-  const auto with = [](const std::string& setting) { return config_error(R"({"peft_type": "LORA", )" + setting + "}"); };
+  const auto with = [](const std::string& setting) {
+    return config_error(R"({"peft_type": "LORA", )" + setting + "}");
+  };
   EXPECT_TRUE(says(with(R"("bias": "all")"), "bias: is 'all'"));
   EXPECT_TRUE(says(with(R"("lora_bias": true)"), "lora_bias: is set, and this setting is not supported"));
   EXPECT_TRUE(says(with(R"("fan_in_fan_out": true)"), "fan_in_fan_out: is set"));
@@ -69,7 +75,8 @@ TEST(PeftConfig, RefusesWhatItWouldComputeWrongly) {
   EXPECT_TRUE(says(with(R"("target_modules": [1])"), "target_modules: expected a list of names"));
   EXPECT_TRUE(says(with(R"("r": 1, "r": 2)"), "stands twice"));
   EXPECT_TRUE(says(config_error("[]"), "expected a JSON object"));
-  const auto config = parse_peft_config(R"({"peft_type": "LORA", "target_modules": "all-linear", "something_new": null, "other": false})", "c");
+  const auto config = parse_peft_config(
+      R"({"peft_type": "LORA", "target_modules": "all-linear", "something_new": null, "other": false})", "c");
   EXPECT_EQ(config.target_pattern, "all-linear");
 }
 
@@ -80,10 +87,12 @@ TEST(PeftFolder, ReadsWhatItWrites) {
   config.rank_pattern = {{"v_proj", 1}};
   config.modules_to_save = {"lm_head"};
   const std::string q = "model.layers.0.self_attn.q_proj", v = "model.layers.0.self_attn.v_proj";
-  write_peft_folder(folder.path, config,
-                    {floats(peft_name(q, "lora_A.weight"), {2, 4}), floats(peft_name(q, "lora_B.weight"), {3, 2}), floats(peft_name(q, "lora_magnitude_vector"), {3}),
-                     floats(peft_name(v, "lora_A.weight"), {1, 4}), floats(peft_name(v, "lora_B.weight"), {2, 1}), floats(peft_name(v, "lora_magnitude_vector"), {2}),
-                     floats(peft_name("lm_head", "weight"), {5, 4})});
+  write_peft_folder(
+      folder.path, config,
+      {floats(peft_name(q, "lora_A.weight"), {2, 4}), floats(peft_name(q, "lora_B.weight"), {3, 2}),
+       floats(peft_name(q, "lora_magnitude_vector"), {3}), floats(peft_name(v, "lora_A.weight"), {1, 4}),
+       floats(peft_name(v, "lora_B.weight"), {2, 1}), floats(peft_name(v, "lora_magnitude_vector"), {2}),
+       floats(peft_name("lm_head", "weight"), {5, 4})});
   const auto adapter = open_peft_folder(folder.path);
   ASSERT_EQ(adapter.modules.size(), 2u);
   EXPECT_EQ(adapter.modules[0].name, q);
@@ -92,7 +101,7 @@ TEST(PeftFolder, ReadsWhatItWrites) {
   EXPECT_EQ(adapter.modules[1].scaling, 3.0);
   EXPECT_EQ(adapter.saved[0].name, "lm_head.weight");
   EXPECT_EQ(adapter.config.base_model_name_or_path, "models/base");
-  EXPECT_EQ(open_weights(folder.path).tensors.size(), 7u);   // and as a plain weight file
+  EXPECT_EQ(open_weights(folder.path).tensors.size(), 7u);  // and as a plain weight file
 }
 
 TEST(PeftFolder, RefusesAnAdapterThatDoesNotAddUp) {
@@ -102,22 +111,34 @@ TEST(PeftFolder, RefusesAnAdapterThatDoesNotAddUp) {
     write_peft_folder(folder.path, config, tensors);
     return format_error([&] { open_peft_folder(folder.path); });
   };
-  const auto a = floats(peft_name(q, "lora_A.weight"), {2, 4}), b = floats(peft_name(q, "lora_B.weight"), {3, 2});
+  const auto a = floats(peft_name(q, "lora_A.weight"), {2, 4}),
+             b = floats(peft_name(q, "lora_B.weight"), {3, 2});
   EXPECT_TRUE(says(attempt(small_config(), {a}), "model.q_proj: lora_B is missing"));
   EXPECT_TRUE(says(attempt(small_config(), {b}), "model.q_proj: lora_A is missing"));
-  EXPECT_TRUE(says(attempt(small_config(), {a, floats(peft_name(q, "lora_B.weight"), {3, 3})}), "do not have the rank 2"));
-  EXPECT_TRUE(says(attempt(small_config(), {a, floats(peft_name(q, "lora_B.weight"), {6})}), "expected 2 dimensions"));
-  EXPECT_TRUE(says(attempt(small_config(), {a, b, floats(peft_name(q, "lora_magnitude_vector"), {3})}), "use_dora is not set"));
-  EXPECT_TRUE(says(attempt(small_config(), {a, b, floats(peft_name(q, "lora_B.bias"), {3})}), "is not supported"));
-  EXPECT_TRUE(says(attempt(small_config(), {a, b, floats(peft_name("model.embed_tokens", "lora_embedding_A"), {2, 3})}), "is not supported"));
-  EXPECT_TRUE(says(attempt(small_config(), {floats("model.q_proj.lora_A.weight", {2, 4})}), "begins with 'base_model.model.'"));
+  EXPECT_TRUE(says(attempt(small_config(), {a, floats(peft_name(q, "lora_B.weight"), {3, 3})}),
+                   "do not have the rank 2"));
+  EXPECT_TRUE(says(attempt(small_config(), {a, floats(peft_name(q, "lora_B.weight"), {6})}),
+                   "expected 2 dimensions"));
+  EXPECT_TRUE(says(attempt(small_config(), {a, b, floats(peft_name(q, "lora_magnitude_vector"), {3})}),
+                   "use_dora is not set"));
+  EXPECT_TRUE(
+      says(attempt(small_config(), {a, b, floats(peft_name(q, "lora_B.bias"), {3})}), "is not supported"));
+  EXPECT_TRUE(says(
+      attempt(small_config(), {a, b, floats(peft_name("model.embed_tokens", "lora_embedding_A"), {2, 3})}),
+      "is not supported"));
+  EXPECT_TRUE(says(attempt(small_config(), {floats("model.q_proj.lora_A.weight", {2, 4})}),
+                   "begins with 'base_model.model.'"));
   EXPECT_TRUE(says(attempt(small_config(), {}), "holds no tensors"));
   auto dora = small_config();
   dora.use_dora = true;
   EXPECT_TRUE(says(attempt(dora, {a, b}), "lora_magnitude_vector is missing"));
-  EXPECT_TRUE(says(attempt(dora, {a, b, floats(peft_name(q, "lora_magnitude_vector"), {4})}), "lora_B has 3 rows"));
-  EXPECT_TRUE(says(attempt(small_config(), {tensor_source(peft_name(q, "lora_A.weight"), WeightType::i32, {2, 4}, std::as_bytes(std::span(kNumbers).first(8))), b}),
-                   "is stored as I32; expected F32"));
+  EXPECT_TRUE(
+      says(attempt(dora, {a, b, floats(peft_name(q, "lora_magnitude_vector"), {4})}), "lora_B has 3 rows"));
+  EXPECT_TRUE(
+      says(attempt(small_config(), {tensor_source(peft_name(q, "lora_A.weight"), WeightType::i32, {2, 4},
+                                                  std::as_bytes(std::span(kNumbers).first(8))),
+                                    b}),
+           "is stored as I32; expected F32"));
   std::filesystem::remove(folder.path / "adapter_model.safetensors");
   folder.put("adapter_model.bin", "PK\x03\x04");
   EXPECT_TRUE(says(format_error([&] { open_peft_folder(folder.path); }), "only as a pickle"));
@@ -130,7 +151,9 @@ TEST(PeftFolder, NeverOpensTheBasePath) {
   TemporaryFolder folder;
   auto config = small_config();
   config.base_model_name_or_path = folder.put("secret", "secret").string();
-  write_peft_folder(folder.path / "adapter", config, {floats(peft_name("q", "lora_A.weight"), {2, 4}), floats(peft_name("q", "lora_B.weight"), {3, 2})});
+  write_peft_folder(
+      folder.path / "adapter", config,
+      {floats(peft_name("q", "lora_A.weight"), {2, 4}), floats(peft_name("q", "lora_B.weight"), {3, 2})});
   const auto before = files_read();
   open_peft_folder(folder.path / "adapter");
   const auto after = files_read();

@@ -7,8 +7,10 @@
 
 namespace retort {
 
-// One to three edits of `data`, drawn from (purpose, index): a bit, a telling byte, a cut, a copy, or the end left out.
-inline std::string damaged(std::string data, std::string_view purpose, uint64_t index, std::string_view telling) {
+// One to three edits of `data`, drawn from (purpose, index): a bit, a telling byte, a cut, a copy, or the end
+// left out.
+inline std::string damaged(std::string data, std::string_view purpose, uint64_t index,
+                           std::string_view telling) {
   const Draws draws(20261, purpose, index);
   for (uint64_t edit = 0; edit <= draws.below(0, 3) && !data.empty(); ++edit) {
     const auto at = draws.below(4 * edit + 1, data.size());

@@ -8,7 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     retort::fuzz::RETORT_FUZZ_TARGET(std::as_bytes(std::span(data, size)));
   } catch (const retort::FormatError&) {
-    return 0;   // a refusal is a fine answer
+    return 0;  // a refusal is a fine answer
   }
   return 0;
 }

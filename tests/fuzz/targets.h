@@ -1,6 +1,7 @@
-// One entry for each parser of bytes from outside: a pure function that either reads its input in full and holds the promises
-// of the format, or throws FormatError. Anything else (another exception, a sanitizer's report, abort) is a bug.
-// The `fuzz` preset builds each as a libFuzzer program; the ordinary tests run seeded mutations through the same functions.
+// One entry for each parser of bytes from outside: a pure function that either reads its input in full and
+// holds the promises of the format, or throws FormatError. Anything else (another exception, a sanitizer's
+// report, abort) is a bug. The `fuzz` preset builds each as a libFuzzer program; the ordinary tests run
+// seeded mutations through the same functions.
 #pragma once
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +19,9 @@
 namespace retort::fuzz {
 
 using Bytes = std::span<const std::byte>;
-inline std::string_view as_text(Bytes data) { return {reinterpret_cast<const char*>(data.data()), data.size()}; }
+inline std::string_view as_text(Bytes data) {
+  return {reinterpret_cast<const char*>(data.data()), data.size()};
+}
 
 // asserts may be compiled out; a broken promise must stop the fuzzer.
 inline void require(bool promise, const char* what) {
@@ -35,8 +38,10 @@ inline uint64_t read_in_full(const ParsedFile& parsed, Bytes file, uint64_t alig
     require(names.insert(tensor.name).second, "names are unique");
     require(tensor.begin <= tensor.end && tensor.end <= file.size(), "data lie in the file");
     require(tensor.begin >= reached, "data do not overlap");
-    require(tensor.end - tensor.begin == tensor_bytes(tensor.type, tensor.shape, "", tensor.name), "size = shape x type");
-    for (const auto byte : file.subspan(tensor.begin, tensor.end - tensor.begin)) sum += std::to_integer<uint64_t>(byte);
+    require(tensor.end - tensor.begin == tensor_bytes(tensor.type, tensor.shape, "", tensor.name),
+            "size = shape x type");
+    for (const auto byte : file.subspan(tensor.begin, tensor.end - tensor.begin))
+      sum += std::to_integer<uint64_t>(byte);
     reached = tensor.end;
   }
   if (!parsed.tensors.empty()) {
@@ -69,7 +74,9 @@ inline uint64_t peft_config(Bytes data) {
   const auto config = parse_peft_config(as_text(data), "fuzzed");
   require(config.r >= 1, "rank is at least 1");
   const auto again = parse_peft_config(peft_config_text(config), "written");
-  require(again.r == config.r && again.rank_pattern == config.rank_pattern && again.alpha_pattern == config.alpha_pattern, "write(read(x)) reads equal");
+  require(again.r == config.r && again.rank_pattern == config.rank_pattern &&
+              again.alpha_pattern == config.alpha_pattern,
+          "write(read(x)) reads equal");
   static_cast<void>(peft_scaling(config, "model.layers.0.self_attn.q_proj"));
   return static_cast<uint64_t>(config.r);
 }
@@ -81,7 +88,8 @@ inline uint64_t json(Bytes data) {
   return written.size();
 }
 
-// The first byte chooses a type, the rest are its blocks: any bits decode to numbers without touching anything else.
+// The first byte chooses a type, the rest are its blocks: any bits decode to numbers without touching
+// anything else.
 inline uint64_t blocks(Bytes data) {
   if (data.empty()) return 0;
   const auto types = all_types();
@@ -98,7 +106,8 @@ struct Target {
   const char* name;
   uint64_t (*run)(Bytes);
 };
-inline constexpr Target kTargets[] = {{"safetensors", safetensors}, {"gguf", gguf}, {"safetensors_index", safetensors_index},
-                                      {"peft_config", peft_config}, {"json", json}, {"blocks", blocks}};
+inline constexpr Target kTargets[] = {
+    {"safetensors", safetensors}, {"gguf", gguf}, {"safetensors_index", safetensors_index},
+    {"peft_config", peft_config}, {"json", json}, {"blocks", blocks}};
 
 }  // namespace retort::fuzz

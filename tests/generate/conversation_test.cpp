@@ -1,4 +1,5 @@
-// SmolLM2 itself: a conversation over a kept cache, and batches, say what a single text computed from nothing says.
+// SmolLM2 itself: a conversation over a kept cache, and batches, say what a single text computed from nothing
+// says.
 #include "generate/conversation.h"
 
 #include <gtest/gtest.h>
@@ -14,11 +15,16 @@ namespace {
 class SmolLM2Says : public WithSmolLM2<testing::Test> {
  protected:
   SmolLM2Says() { sample.max_tokens = 12; }
-  std::vector<int32_t> prompt(const std::vector<Message>& messages) const { return render_tokens(*loaded->chat, *loaded->tokenizer, messages, true).tokens; }
-  std::vector<Answer> alone(const std::vector<std::vector<int32_t>>& prompts) const {
-    return generate(*loaded->model, *loaded->tokenizer, prompts, sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample), at::kFloat);
+  std::vector<int32_t> prompt(const std::vector<Message>& messages) const {
+    return render_tokens(*loaded->chat, *loaded->tokenizer, messages, true).tokens;
   }
-  Conversation conversation() const { return Conversation(*loaded->model, *loaded->tokenizer, *loaded->chat, sample, at::kFloat); }
+  std::vector<Answer> alone(const std::vector<std::vector<int32_t>>& prompts) const {
+    return generate(*loaded->model, *loaded->tokenizer, prompts, sample,
+                    stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample), at::kFloat);
+  }
+  Conversation conversation() const {
+    return Conversation(*loaded->model, *loaded->tokenizer, *loaded->chat, sample, at::kFloat);
+  }
 
   SampleSpec sample;
 };
@@ -29,12 +35,16 @@ TEST_F(SmolLM2Says, AConversationSaysWhatItsWholeTextSays) {
   EXPECT_EQ(first.tokens, alone({prompt({{"user", "Name a fruit."}})})[0].tokens);
   const auto before = talk.tokens();
   const auto second = talk.say("And a colour?");
-  EXPECT_GE(talk.reused_tokens(), before - 1);   // everything but, perhaps, the last token of the cut answer
-  EXPECT_EQ(second.tokens, alone({prompt({{"user", "Name a fruit."}, {"assistant", first.text}, {"user", "And a colour?"}})})[0].tokens);
+  EXPECT_GE(talk.reused_tokens(), before - 1);  // everything but, perhaps, the last token of the cut answer
+  EXPECT_EQ(
+      second.tokens,
+      alone({prompt({{"user", "Name a fruit."}, {"assistant", first.text}, {"user", "And a colour?"}})})[0]
+          .tokens);
   EXPECT_EQ(talk.messages().back().content, second.text);
 
   talk.reset("You are a pirate.");
-  EXPECT_EQ(talk.say("Hello!").tokens, alone({prompt({{"system", "You are a pirate."}, {"user", "Hello!"}})})[0].tokens);
+  EXPECT_EQ(talk.say("Hello!").tokens,
+            alone({prompt({{"system", "You are a pirate."}, {"user", "Hello!"}})})[0].tokens);
 }
 
 TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {
@@ -44,7 +54,9 @@ TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {
   EXPECT_EQ(cut.finish, Finish::interrupted);
   EXPECT_LT(cut.tokens.size(), 12u);
   const auto next = talk.say("Go on.");
-  EXPECT_EQ(next.tokens, alone({prompt({{"user", "Count to ten."}, {"assistant", cut.text}, {"user", "Go on."}})})[0].tokens);
+  EXPECT_EQ(
+      next.tokens,
+      alone({prompt({{"user", "Count to ten."}, {"assistant", cut.text}, {"user", "Go on."}})})[0].tokens);
 
   request_stop();
   const auto stopped = talk.say("More.");
@@ -66,12 +78,14 @@ TEST_F(SmolLM2Says, AFullContextIsRefusedAndForgotten) {
 // Eight prompts with shared beginnings, two of them equal, in one batch.
 TEST_F(SmolLM2Says, ABatchSaysWhatEachPromptAloneSays) {
   std::vector<std::vector<int32_t>> prompts;
-  for (const char* word : {"cat", "dog", "cat", "sea", "sun", "a list of things that are green"}) prompts.push_back(prompt({{"user", std::string("Tell me about ") + word}}));
+  for (const char* word : {"cat", "dog", "cat", "sea", "sun", "a list of things that are green"})
+    prompts.push_back(prompt({{"user", std::string("Tell me about ") + word}}));
   prompts.push_back(prompt({{"system", "Be brief."}, {"user", "Hello"}}));
   const auto together = alone(prompts);
   // Two at a time on one thread: each takes the place of one that has ended.
-  const auto in_turn = generate(*loaded->model, *loaded->tokenizer, prompts, sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample), at::kFloat,
-                                {.threads = 1, .batch = 2});
+  const auto in_turn = generate(*loaded->model, *loaded->tokenizer, prompts, sample,
+                                stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample),
+                                at::kFloat, {.threads = 1, .batch = 2});
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto expected = alone({prompts[i]})[0].tokens;
     EXPECT_EQ(together[i].tokens, expected) << i;
@@ -79,13 +93,15 @@ TEST_F(SmolLM2Says, ABatchSaysWhatEachPromptAloneSays) {
   }
 }
 
-// Draws are keyed by the number of the answer: a part of a batch gives what the whole gives, and equal prompts differ.
+// Draws are keyed by the number of the answer: a part of a batch gives what the whole gives, and equal
+// prompts differ.
 TEST_F(SmolLM2Says, DrawsDoNotDependOnTheBatch) {
   sample.temperature = 1;
   const auto one = prompt({{"user", "Invent a name."}});
   const auto all = alone({one, one, one});
   EXPECT_NE(all[0].tokens, all[1].tokens);
-  const auto part = generate(*loaded->model, *loaded->tokenizer, {one, one}, sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample),
+  const auto part = generate(*loaded->model, *loaded->tokenizer, {one, one}, sample,
+                             stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample),
                              at::kFloat, {}, nullptr, 1);
   EXPECT_EQ(part[0].tokens, all[1].tokens);
   EXPECT_EQ(part[1].tokens, all[2].tokens);

@@ -10,9 +10,7 @@ namespace {
 std::string refusal(std::string_view content, bool json) {
   try {
     prompts_of(content, "p", json);
-  } catch (const FormatError& error) {
-    return error.what();
-  }
+  } catch (const FormatError& error) { return error.what(); }
   return "";
 }
 
@@ -23,8 +21,11 @@ TEST(Prompts, LinesAndObjects) {
   EXPECT_EQ(lines[1].place, "p:4");
   EXPECT_EQ(lines[1].messages[0].content, "two words");
 
-  const auto objects = prompts_of("{\"prompt\": \"a\\nb\", \"completion\": \"x\"}\n{\"messages\": [{\"role\": \"system\", \"content\": \"s\"}, {\"role\": \"user\", \"content\": \"u\"}]}\n"
-                                  "{\"prompt\": [{\"role\": \"user\", \"content\": \"v\"}]}", "p", true);
+  const auto objects = prompts_of(
+      "{\"prompt\": \"a\\nb\", \"completion\": \"x\"}\n{\"messages\": [{\"role\": \"system\", \"content\": "
+      "\"s\"}, {\"role\": \"user\", \"content\": \"u\"}]}\n"
+      "{\"prompt\": [{\"role\": \"user\", \"content\": \"v\"}]}",
+      "p", true);
   ASSERT_EQ(objects.size(), 3u);
   EXPECT_EQ(objects[0].messages[0].content, "a\nb");
   EXPECT_EQ(objects[1].messages[0].role, "system");
@@ -35,10 +36,12 @@ TEST(Prompts, LinesAndObjects) {
 TEST(Prompts, WhatIsRefusedNamesThePlace) {
   EXPECT_EQ(refusal("\n \n", false), "p: holds no prompt; expected one a line");
   EXPECT_EQ(refusal("ok\n\xFF", false), "p:2: invalid UTF-8 at byte 0; convert the file to UTF-8");
-  EXPECT_EQ(refusal("{\"prompt\": 3}", true), "p:1: expected a \"prompt\" (a text or messages) or \"messages\"");
+  EXPECT_EQ(refusal("{\"prompt\": 3}", true),
+            "p:1: expected a \"prompt\" (a text or messages) or \"messages\"");
   EXPECT_EQ(refusal("{\"messages\": []}", true), "p:1: expected a list of messages that is not empty");
   EXPECT_EQ(refusal("{\"messages\": [{\"role\": \"assistant\", \"content\": \"x\"}]}", true),
-            "p:1: the conversation ends with a message of role assistant; expected the user's, which is to be answered");
+            "p:1: the conversation ends with a message of role assistant; expected the user's, which is to "
+            "be answered");
   EXPECT_EQ(refusal("[1]", true), "p:1: expected a JSON object on each line, found array");
 }
 

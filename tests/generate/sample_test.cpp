@@ -31,7 +31,8 @@ TEST(FilterLogits, EqualsTransformersProcessors) {
     for (size_t i = 0; i < logits.size(); ++i)
       if (std::isfinite(logits[i])) kept.push_back(static_cast<int32_t>(i));
     ASSERT_EQ(kept, item.at("kept").get<std::vector<int32_t>>()) << wanted;
-    for (size_t i = 0; i < kept.size(); ++i) EXPECT_NEAR(logits[kept[i]], item.at("logits")[i].get<double>(), 2e-6) << wanted;
+    for (size_t i = 0; i < kept.size(); ++i)
+      EXPECT_NEAR(logits[kept[i]], item.at("logits")[i].get<double>(), 2e-6) << wanted;
   }
 }
 
@@ -45,7 +46,8 @@ TEST(FilterLogits, GreedyKeepsTheRepetitionPenaltyAndNothingElse) {
 }
 
 TEST(DrawToken, FollowsTheCumulativeDistribution) {
-  const std::vector<float> logits = {0.0f, -INFINITY, static_cast<float>(std::log(3.0)), -INFINITY};  // 1/4, 0, 3/4, 0
+  const std::vector<float> logits = {0.0f, -INFINITY, static_cast<float>(std::log(3.0)),
+                                     -INFINITY};  // 1/4, 0, 3/4, 0
   EXPECT_EQ(draw_token(logits, 0.0), 0);
   EXPECT_EQ(draw_token(logits, 0.2499), 0);
   EXPECT_EQ(draw_token(logits, 0.2501), 2);
@@ -55,7 +57,8 @@ TEST(DrawToken, FollowsTheCumulativeDistribution) {
 TEST(NextToken, DrawsByFrequencyAndByKey) {
   SampleSpec spec;
   spec.temperature = 1;
-  const std::vector<float> logits = {static_cast<float>(std::log(0.5)), static_cast<float>(std::log(0.3)), static_cast<float>(std::log(0.2))};
+  const std::vector<float> logits = {static_cast<float>(std::log(0.5)), static_cast<float>(std::log(0.3)),
+                                     static_cast<float>(std::log(0.2))};
   std::map<int32_t, int> counts;
   for (int64_t answer = 0; answer < 100; ++answer) {
     for (int64_t step = 0; step < 100; ++step) {

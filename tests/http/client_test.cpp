@@ -1,4 +1,5 @@
-// The client against injected faults. Exit codes stand before the messages: 2 for bad input, 3 for a machine that fails.
+// The client against injected faults. Exit codes stand before the messages: 2 for bad input, 3 for a machine
+// that fails.
 #include "http/client.h"
 
 #include <arpa/inet.h>
@@ -15,7 +16,8 @@
 namespace retort {
 namespace {
 
-const Json kChat = {{"model", "toy"}, {"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"seed", 7}, {"temperature", 1}};
+const Json kChat = {
+    {"model", "toy"}, {"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"seed", 7}, {"temperature", 1}};
 
 ServerSpec quick(int64_t tries = 4) {
   ServerSpec spec;
@@ -56,8 +58,12 @@ TEST(HttpClient, FaultsThatPassAreTriedAgain) {
 }
 
 TEST(HttpClient, FaultsThatStayAreOneClearLine) {
-  const std::pair<const char*, const char*> cases[] = {{"reset", "gave up after 2 tries"}, {"truncated", "gave up after 2 tries"}, {"half", "something that is not JSON"}, {"429", "answers 429: fault 429; gave up after 2 tries"},
-                                                       {"500", "answers 500: fault 500; gave up after 2 tries"}};
+  const std::pair<const char*, const char*> cases[] = {
+      {"reset", "gave up after 2 tries"},
+      {"truncated", "gave up after 2 tries"},
+      {"half", "something that is not JSON"},
+      {"429", "answers 429: fault 429; gave up after 2 tries"},
+      {"500", "answers 500: fault 500; gave up after 2 tries"}};
   for (const auto& [fault, expected] : cases) {
     const LoopbackServer server(Json{{"faults", {fault, fault, fault}}});
     HttpClient client(server.url(), quick(2));
@@ -73,7 +79,8 @@ TEST(HttpClient, ARefusedConnectionIsTriedAgainAndSaysSo) {
   HttpClient client(fmt::format("http://127.0.0.1:{}/v1", unused_port()), quick(3));
   const auto error = error_of([&] { client.get("/models"); });
   EXPECT_TRUE(error.starts_with("3: ")) << error;
-  EXPECT_NE(error.find("onnect"), std::string::npos) << error;   // "Failed to connect to ...", "Couldn't connect"
+  EXPECT_NE(error.find("onnect"), std::string::npos)
+      << error;  // "Failed to connect to ...", "Couldn't connect"
   EXPECT_NE(error.find("gave up after 3 tries"), std::string::npos) << error;
 }
 
@@ -106,7 +113,7 @@ TEST(HttpClient, RetryAfterHoldsEveryoneBack) {
   HttpClient client(server.url(), quick());
   EXPECT_GE(seconds([&] {
               std::thread first([&] { EXPECT_EQ(client.post("/chat/completions", kChat).status, 200); });
-              std::this_thread::sleep_for(std::chrono::milliseconds(300));   // the first has its 429
+              std::this_thread::sleep_for(std::chrono::milliseconds(300));  // the first has its 429
               EXPECT_EQ(client.post("/chat/completions", kChat).status, 200);
               first.join();
             }),
@@ -116,7 +123,8 @@ TEST(HttpClient, RetryAfterHoldsEveryoneBack) {
   EXPECT_GE(requests[1].at("time").get<double>() - requests[0].at("time").get<double>(), 0.9);
   const LoopbackServer busy(Json{{"faults", {"503:100000"}}});
   HttpClient impatient(busy.url(), quick());
-  EXPECT_NE(error_of([&] { impatient.post("/chat/completions", kChat); }).find("gave up after 1 try"), std::string::npos);
+  EXPECT_NE(error_of([&] { impatient.post("/chat/completions", kChat); }).find("gave up after 1 try"),
+            std::string::npos);
 }
 
 TEST(HttpClient, KeepsToItsRate) {
@@ -126,7 +134,8 @@ TEST(HttpClient, KeepsToItsRate) {
   HttpClient client(server.url(), spec);
   std::vector<std::thread> threads;
   EXPECT_GE(seconds([&] {
-              for (int i = 0; i < 6; ++i) threads.emplace_back([&] { client.post("/chat/completions", kChat); });
+              for (int i = 0; i < 6; ++i)
+                threads.emplace_back([&] { client.post("/chat/completions", kChat); });
               for (auto& thread : threads) thread.join();
             }),
             0.49);
@@ -135,14 +144,19 @@ TEST(HttpClient, KeepsToItsRate) {
 
 TEST(HttpClient, AsksNoOtherHost) {
   const LoopbackServer elsewhere;
-  const LoopbackServer server(Json{{"faults", {"redirect:http://127.0.0.1:" + std::to_string(elsewhere.port())}}});
+  const LoopbackServer server(
+      Json{{"faults", {"redirect:http://127.0.0.1:" + std::to_string(elsewhere.port())}}});
   HttpClient client(server.url(), quick());
   const auto error = error_of([&] { client.post("/chat/completions", kChat); });
-  EXPECT_NE(error.find("redirects to http://127.0.0.1:" + std::to_string(elsewhere.port())), std::string::npos) << error;
+  EXPECT_NE(error.find("redirects to http://127.0.0.1:" + std::to_string(elsewhere.port())),
+            std::string::npos)
+      << error;
   EXPECT_NE(error.find("name the right address in teacher.url"), std::string::npos) << error;
-  for (const auto* name : {"http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"}) setenv(name, ("http://127.0.0.1:" + std::to_string(elsewhere.port())).c_str(), 1);
+  for (const auto* name : {"http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"})
+    setenv(name, ("http://127.0.0.1:" + std::to_string(elsewhere.port())).c_str(), 1);
   EXPECT_EQ(client.post("/chat/completions", kChat).status, 200);
-  for (const auto* name : {"http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"}) unsetenv(name);
+  for (const auto* name : {"http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"})
+    unsetenv(name);
   EXPECT_EQ(elsewhere.requests().size(), 0u);
   EXPECT_EQ(server.posts(), 2u);
 }
@@ -158,7 +172,7 @@ TEST(HttpClient, TheTokenIsSentAndNeverRepeated) {
   HttpClient wrong(server.url(), spec);
   const auto reply = wrong.get("/models");
   EXPECT_EQ(reply.status, 401);
-  EXPECT_EQ(reply.message, "wrong key: Bearer ***");   // the server repeats what it was sent
+  EXPECT_EQ(reply.message, "wrong key: Bearer ***");  // the server repeats what it was sent
   EXPECT_EQ(server.requests().at(1).at("authorization"), "Bearer sk-secret-and-wrong");
 }
 
@@ -166,8 +180,12 @@ TEST(HttpClient, TokensThatCannotBeSentSafelyAreRefused) {
   TemporaryFolder folder;
   ServerSpec spec;
   spec.token_file = folder.write("token", "sk-1");
-  EXPECT_NE(error_of([&] { HttpClient("http://example.com/v1", spec); }).find("2: teacher.server.token_file: http://example.com/v1 is not encrypted"), std::string::npos);
-  EXPECT_NE(error_of([&] { HttpClient("http://127.0.0.1.example.com/v1", spec); }).find("is not encrypted"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              HttpClient("http://example.com/v1", spec);
+            }).find("2: teacher.server.token_file: http://example.com/v1 is not encrypted"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] { HttpClient("http://127.0.0.1.example.com/v1", spec); }).find("is not encrypted"),
+            std::string::npos);
   EXPECT_EQ(error_of([&] { HttpClient("http://[::1]:8000/v1", spec); }), "none");
   EXPECT_EQ(error_of([&] { HttpClient("https://example.com/v1", spec); }), "none");
   for (const auto* text : {"", "\n", "two\nlines", "with space", "a\r\nX-Other: header"}) {
@@ -176,23 +194,29 @@ TEST(HttpClient, TokensThatCannotBeSentSafelyAreRefused) {
     EXPECT_NE(error.find("expected one line that holds a token"), std::string::npos) << text;
   }
   spec.token_file = folder / "absent";
-  EXPECT_NE(error_of([&] { HttpClient("https://example.com/v1", spec); }).find("No such file"), std::string::npos);
+  EXPECT_NE(error_of([&] { HttpClient("https://example.com/v1", spec); }).find("No such file"),
+            std::string::npos);
 }
 
 TEST(HttpClient, CertificatesAreVerified) {
   TemporaryFolder folder;
   const auto certificate = folder / "cert.pem", key = folder / "key.pem";
-  const auto made = std::system(fmt::format("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout '{}' -out '{}' 2>/dev/null", key, certificate).c_str());
+  const auto made = std::system(
+      fmt::format("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "
+                  "/CN=localhost -addext subjectAltName=DNS:localhost -keyout '{}' -out '{}' 2>/dev/null",
+                  key, certificate)
+          .c_str());
   if (made != 0) GTEST_SKIP() << "the openssl command is absent";
   const LoopbackServer server(Json{{"tls", {certificate, key}}});
   auto spec = quick();
   const auto unknown = error_of([&] { HttpClient(server.url("https", "localhost"), spec).get("/models"); });
   EXPECT_TRUE(unknown.starts_with("3: ")) << unknown;
   EXPECT_NE(unknown.find("certificate"), std::string::npos) << unknown;
-  EXPECT_EQ(unknown.find("gave up"), std::string::npos) << unknown;   // another try would not help
+  EXPECT_EQ(unknown.find("gave up"), std::string::npos) << unknown;  // another try would not help
   spec.ca_file = certificate;
   EXPECT_EQ(HttpClient(server.url("https", "localhost"), spec).get("/models").status, 200);
-  const auto other_name = error_of([&] { HttpClient(server.url("https", "127.0.0.1"), spec).get("/models"); });
+  const auto other_name =
+      error_of([&] { HttpClient(server.url("https", "127.0.0.1"), spec).get("/models"); });
   EXPECT_NE(other_name.find("127.0.0.1"), std::string::npos) << other_name;
   EXPECT_EQ(server.requests().size(), 1u);
 }
@@ -207,7 +231,12 @@ TEST(HttpClient, AStopEndsARequestAndAWait) {
       std::this_thread::sleep_for(std::chrono::milliseconds(400));
       request_stop();
     });
-    EXPECT_LT(seconds([&] { EXPECT_TRUE(error_of([&] { client.post("/chat/completions", kChat); }).starts_with("75: stopped while")); }), 5);
+    EXPECT_LT(seconds([&] {
+                EXPECT_TRUE(error_of([&] {
+                              client.post("/chat/completions", kChat);
+                            }).starts_with("75: stopped while"));
+              }),
+              5);
     stopper.join();
     forget_stop();
   }

@@ -1,4 +1,5 @@
-// Against a real llama-cpp-python server that serves the model on disk: tests/http/llama_cpp_server.py starts it and this test.
+// Against a real llama-cpp-python server that serves the model on disk: tests/http/llama_cpp_server.py starts
+// it and this test.
 #include <cstdlib>
 
 #include "data/dataset.h"
@@ -24,7 +25,8 @@ TEST(LlamaCppServer, SaysWhatTheSameModelSaysHere) {
   spec.url = url;
   spec.server.token_file = std::getenv("RETORT_LLAMA_TOKEN");
   spec.server.concurrent = 2;
-  const auto here = load_model({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / kModel).string(), .compute = "f32"});
+  const auto here =
+      load_model({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / kModel).string(), .compute = "f32"});
   const auto& tokenizer = *here.tokenizer;
   OpenAiTeacher teacher(spec, tokenizer);
   EXPECT_EQ(teacher.model(), "smollm2");
@@ -47,7 +49,9 @@ TEST(LlamaCppServer, SaysWhatTheSameModelSaysHere) {
     const auto pass = make_pass(forests[0], at::kFloat);
     const auto hidden = here.model->hidden(pass);
     for (const auto& target : forests[0].targets) {
-      const auto log_p = logits(hidden, std::vector<int32_t>{target.row}, here.model->head, pass).narrow(1, 0, tokenizer.size()).log_softmax(-1)[0];
+      const auto log_p = logits(hidden, std::vector<int32_t>{target.row}, here.model->head, pass)
+                             .narrow(1, 0, tokenizer.size())
+                             .log_softmax(-1)[0];
       const auto& row = rows[s].at(static_cast<size_t>(target.row));
       ASSERT_FALSE(row.ids.empty()) << target.row;
       ++positions;
@@ -57,15 +61,20 @@ TEST(LlamaCppServer, SaysWhatTheSameModelSaysHere) {
       missing += 8 - row.ids.size();
       // llama.cpp rounds activations to 8 bits before it multiplies.
       double one = 0;
-      for (size_t j = 0; j < row.ids.size(); ++j) one += std::exp(row.log_p[j]) * std::abs(log_p[row.ids[j]].item<double>() - row.log_p[j]);
+      for (size_t j = 0; j < row.ids.size(); ++j)
+        one += std::exp(row.log_p[j]) * std::abs(log_p[row.ids[j]].item<double>() - row.log_p[j]);
       difference += one;
     }
   }
-  fmt::print("{} positions, top-1 equal at {} of {}, mean difference {:.4f} nats, {} of {} ids without a text of their own\n", positions, same, named, difference / static_cast<double>(positions), missing, 8 * positions);
+  fmt::print(
+      "{} positions, top-1 equal at {} of {}, mean difference {:.4f} nats, {} of {} ids without a text of "
+      "their own\n",
+      positions, same, named, difference / static_cast<double>(positions), missing, 8 * positions);
   EXPECT_GE(positions, 30u);
   EXPECT_GE(static_cast<double>(same), 0.9 * static_cast<double>(named));
   EXPECT_GE(2 * named, positions);
-  EXPECT_LT(difference / static_cast<double>(positions), 0.1);   // another alignment or another token differs by nats
+  EXPECT_LT(difference / static_cast<double>(positions),
+            0.1);  // another alignment or another token differs by nats
 }
 
 }  // namespace

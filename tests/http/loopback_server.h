@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "data/temporary_folder.h"   // tests/data
+#include "data/temporary_folder.h"  // tests/data
 
 namespace retort {
 
@@ -21,17 +21,23 @@ class LoopbackServer {
     options["log"] = log();
     const auto port_file = folder_ / "port";
     std::ofstream(folder_ / "options.json") << options.dump();
-    pipe_ = popen(fmt::format("exec python3 '{}/tests/http/server.py' '{}' \"$(cat '{}')\"", RETORT_SOURCE_DIR, port_file, folder_ / "options.json").c_str(), "w");
-    for (int wait = 0; wait < 1000 && !std::filesystem::exists(port_file); ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    pipe_ = popen(fmt::format("exec python3 '{}/tests/http/server.py' '{}' \"$(cat '{}')\"",
+                              RETORT_SOURCE_DIR, port_file, folder_ / "options.json")
+                      .c_str(),
+                  "w");
+    for (int wait = 0; wait < 1000 && !std::filesystem::exists(port_file); ++wait)
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
     std::ifstream(port_file) >> port_;
     if (port_ == 0) throw std::runtime_error("tests/http/server.py did not start");
   }
-  ~LoopbackServer() { pclose(pipe_); }   // it ends with its standard input
+  ~LoopbackServer() { pclose(pipe_); }  // it ends with its standard input
   LoopbackServer(const LoopbackServer&) = delete;
   LoopbackServer& operator=(const LoopbackServer&) = delete;
 
   int port() const { return port_; }
-  std::string url(const std::string& scheme = "http", const std::string& host = "127.0.0.1") const { return fmt::format("{}://{}:{}/v1", scheme, host, port_); }
+  std::string url(const std::string& scheme = "http", const std::string& host = "127.0.0.1") const {
+    return fmt::format("{}://{}:{}/v1", scheme, host, port_);
+  }
   // What it was asked, in order: {"path", "time", "authorization", "body"}.
   std::vector<Json> requests() const {
     std::vector<Json> all;
@@ -56,9 +62,7 @@ class LoopbackServer {
 template <class Act> std::string error_of(const Act& act) {
   try {
     act();
-  } catch (const Error& error) {
-    return fmt::format("{}: {}", static_cast<int>(error.code), error.what());
-  }
+  } catch (const Error& error) { return fmt::format("{}: {}", static_cast<int>(error.code), error.what()); }
   return "none";
 }
 

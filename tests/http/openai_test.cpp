@@ -1,4 +1,5 @@
-// Rows and answers from a server whose model is known by hand: after token t come t+1, t+2, t+3 with probabilities 1/2, 1/4, 1/8.
+// Rows and answers from a server whose model is known by hand: after token t come t+1, t+2, t+3 with
+// probabilities 1/2, 1/4, 1/8.
 #include "http/openai.h"
 
 #include <filesystem>
@@ -6,7 +7,7 @@
 #include "base/files.h"
 #include "http/loopback_server.h"
 #include "models/model.h"
-#include "text/byte_tokenizer.h"   // tests/text
+#include "text/byte_tokenizer.h"  // tests/text
 
 namespace retort {
 namespace {
@@ -29,13 +30,15 @@ TeacherSpec spec_of(const LoopbackServer& server) {
   return spec;
 }
 
-void expect_rule(const Sample& sample, const std::vector<TopRow>& rows, size_t first, int64_t top, int32_t vocabulary = 259) {
+void expect_rule(const Sample& sample, const std::vector<TopRow>& rows, size_t first, int64_t top,
+                 int32_t vocabulary = 259) {
   ASSERT_EQ(rows.size(), sample.tokens.size());
   for (size_t i = first; i + 1 < sample.tokens.size(); ++i) {
     ASSERT_EQ(rows[i].ids.size(), static_cast<size_t>(top)) << i;
     for (int32_t j = 0; j < top; ++j) {
       EXPECT_EQ(rows[i].ids[static_cast<size_t>(j)], (sample.tokens[i] + 1 + j) % vocabulary) << i;
-      EXPECT_FLOAT_EQ(rows[i].log_p[static_cast<size_t>(j)], static_cast<float>((j + 1) * std::log(0.5))) << i;
+      EXPECT_FLOAT_EQ(rows[i].log_p[static_cast<size_t>(j)], static_cast<float>((j + 1) * std::log(0.5)))
+          << i;
     }
   }
 }
@@ -46,13 +49,16 @@ TEST(OpenAiTeacher, ScoresByTokenIdsInBatches) {
   auto spec = spec_of(server);
   spec.server.batch = 3;
   OpenAiTeacher teacher(spec, tokenizer);
-  EXPECT_EQ(teacher.model(), "toy");   // the only one
+  EXPECT_EQ(teacher.model(), "toy");  // the only one
   std::vector<Sample> samples;
   for (int32_t s = 0; s < 8; ++s) samples.push_back(sample_of({256, 10 + s, 97, 98, 120 + s, 257}));
   const auto rows = teacher.score(samples, 3);
   for (size_t s = 0; s < samples.size(); ++s) expect_rule(samples[s], rows[s], 0, 3);
-  EXPECT_EQ(server.posts(), 4u);   // one to find out, then 7 texts, three at a time
-  EXPECT_EQ(server.requests().back().at("body").at("prompt").size() + server.requests().at(2).at("body").at("prompt").size() + server.requests().at(3).at("body").at("prompt").size(), 7u);
+  EXPECT_EQ(server.posts(), 4u);  // one to find out, then 7 texts, three at a time
+  EXPECT_EQ(server.requests().back().at("body").at("prompt").size() +
+                server.requests().at(2).at("body").at("prompt").size() +
+                server.requests().at(3).at("body").at("prompt").size(),
+            7u);
 }
 
 // vLLM names a token that ends inside a character "" or, in its context, the whole character.
@@ -61,7 +67,8 @@ TEST(OpenAiTeacher, HalvesOfCharactersAreNamedInTheirContext) {
   const auto tokenizer = bytes_with_specials();
   OpenAiTeacher teacher(spec_of(server), tokenizer);
   std::vector<int32_t> tokens;
-  for (const char c : std::string_view("na\u00efve \u65e5\u672c \U0001F41D!")) tokens.push_back(static_cast<unsigned char>(c));
+  for (const char c : std::string_view("na\u00efve \u65e5\u672c \U0001F41D!"))
+    tokens.push_back(static_cast<unsigned char>(c));
   const std::vector<Sample> samples = {sample_of(tokens)};
   const auto rows = teacher.score(samples, 3);
   expect_rule(samples[0], rows[0], 0, 3);
@@ -80,7 +87,8 @@ TEST(OpenAiTeacher, ReadsWhatVllmAnswers) {
   EXPECT_EQ(tokenizer->encode(golden.at("text").get<std::string>()), sample.tokens);
   const auto rows = rows_of_prompt_logprobs(golden.at("reply").at("choices").at(0), sample, 3, names, "vLLM");
   ASSERT_EQ(rows.size(), sample.tokens.size());
-  EXPECT_EQ(rows[0].ids, (std::vector<int32_t>{9690, 817, 18403}));   // the token that stands there is the 36,730th
+  EXPECT_EQ(rows[0].ids,
+            (std::vector<int32_t>{9690, 817, 18403}));  // the token that stands there is the 36,730th
   EXPECT_NEAR(rows[0].log_p[1], -8.4565, 1e-4);
   EXPECT_EQ(rows[2].ids, (std::vector<int32_t>{23088, 179, 16313}));  // its own token is the second
   EXPECT_TRUE(rows.back().ids.empty());
@@ -104,7 +112,7 @@ TEST(OpenAiTeacher, ABosThatTheServerAddsAndHidesIsMatched) {
   OpenAiTeacher teacher(spec_of(server), tokenizer);
   const std::vector<Sample> samples = {sample_of({kBos, 104, 101, 108, 108, 111})};
   const auto rows = teacher.score(samples, 2);
-  EXPECT_TRUE(rows[0][0].ids.empty());   // the first listed token has no distribution
+  EXPECT_TRUE(rows[0][0].ids.empty());  // the first listed token has no distribution
   expect_rule(samples[0], rows[0], 1, 2);
   EXPECT_EQ(server.requests().back().at("body").at("prompt"), "hello");
 }
@@ -114,7 +122,10 @@ TEST(OpenAiTeacher, DistributionsBesideTheWrongTokensAreNoticed) {
   const auto tokenizer = bytes_with_specials();
   OpenAiTeacher teacher(spec_of(server), tokenizer);
   const std::vector<Sample> samples = {text_sample("hello")};
-  EXPECT_NE(error_of([&] { teacher.score(samples, 3); }).find("the server pairs tokens with the distributions after them"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              teacher.score(samples, 3);
+            }).find("the server pairs tokens with the distributions after them"),
+            std::string::npos);
 }
 
 // Without a generated token behind it a reply shows nothing; a beginning of the text does.
@@ -122,7 +133,8 @@ TEST(OpenAiTeacher, AReplyThatShowsNothingIsCheckedWithABeginning) {
   const auto tokenizer = bytes_with_specials();
   const TokenNames names(tokenizer);
   const auto sample = text_sample("ab");
-  const Json quiet = {{"text", "ab"}, {"logprobs", {{"tokens", {"a", "b"}}, {"top_logprobs", {nullptr, {{"b", -0.1}}}}}}};
+  const Json quiet = {{"text", "ab"},
+                      {"logprobs", {{"tokens", {"a", "b"}}, {"top_logprobs", {nullptr, {{"b", -0.1}}}}}}};
   const auto found = rows_of_echo(quiet, sample, "ab", 2, names, tokenizer, "server");
   EXPECT_FALSE(found.checked);
   EXPECT_TRUE(found.leading);
@@ -130,25 +142,58 @@ TEST(OpenAiTeacher, AReplyThatShowsNothingIsCheckedWithABeginning) {
   wrong["text"] = "abc";
   wrong["logprobs"]["tokens"].push_back("c");
   wrong["logprobs"]["top_logprobs"].push_back({{"x", -0.1}, {"c", -3.0}});
-  EXPECT_NE(error_of([&] { rows_of_echo(wrong, sample, "ab", 2, names, tokenizer, "server"); }).find("is not the likeliest of its row"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              rows_of_echo(wrong, sample, "ab", 2, names, tokenizer, "server");
+            }).find("is not the likeliest of its row"),
+            std::string::npos);
 }
 
 TEST(OpenAiTeacher, OtherTokensAreNamed) {
   const auto tokenizer = bytes_with_specials();
   const TokenNames names(tokenizer);
   const auto sample = text_sample("abc");
-  const Json merged = {{"text", "abc"}, {"logprobs", {{"tokens", {"a", "bc"}}, {"top_logprobs", {nullptr, {{"bc", -0.1}}}}}}};
+  const Json merged = {{"text", "abc"},
+                       {"logprobs", {{"tokens", {"a", "bc"}}, {"top_logprobs", {nullptr, {{"bc", -0.1}}}}}}};
   EXPECT_EQ(error_of([&] { rows_of_echo(merged, sample, "abc", 2, names, tokenizer, "server"); }),
-            "2: teacher: the server cuts x.jsonl:1 into other tokens than the student: token 2 is 'bc' there and 'b' here; a teacher with other tokens can write answers instead (teacher.answers)");
-  const auto entry = [](const char* id, const char* text) { return Json{{id, {{"logprob", -0.5}, {"decoded_token", text}}}}; };
-  EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), entry("99", "zz")}}}, sample, 2, names, "server"); }).find("the server's token 99 is 'zz', the student's 'c'"), std::string::npos);
-  EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), entry("4000", "q")}}}, sample, 2, names, "server"); }).find("the server's token 4000 is 'q', the student's 'is none'"), std::string::npos);
+            "2: teacher: the server cuts x.jsonl:1 into other tokens than the student: token 2 is 'bc' there "
+            "and 'b' here; a teacher with other tokens can write answers instead (teacher.answers)");
+  const auto entry = [](const char* id, const char* text) {
+    return Json{{id, {{"logprob", -0.5}, {"decoded_token", text}}}};
+  };
+  EXPECT_NE(error_of([&] {
+              rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), entry("99", "zz")}}},
+                                      sample, 2, names, "server");
+            }).find("the server's token 99 is 'zz', the student's 'c'"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), entry("4000", "q")}}},
+                                      sample, 2, names, "server");
+            }).find("the server's token 4000 is 'q', the student's 'is none'"),
+            std::string::npos);
   // Rows of padding behind the tokens have no text.
-  const auto padded = rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, {{"98", {{"logprob", -1.0}, {"decoded_token", "b"}}}, {"4000", {{"logprob", -0.5}, {"decoded_token", ""}}}}, entry("99", "c")}}}, sample, 2, names, "server");
+  const auto padded = rows_of_prompt_logprobs({{"prompt_logprobs",
+                                                {nullptr,
+                                                 {{"98", {{"logprob", -1.0}, {"decoded_token", "b"}}},
+                                                  {"4000", {{"logprob", -0.5}, {"decoded_token", ""}}}},
+                                                 entry("99", "c")}}},
+                                              sample, 2, names, "server");
   EXPECT_EQ(padded[0].ids, std::vector<int32_t>{98});
-  EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), {{"4000", {{"logprob", -0.5}}}}}}}, sample, 2, names, "server"); }).find("the server's token 4000 is 'another one'"), std::string::npos);
-  EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b")}}}, sample, 2, names, "server"); }).find("expected one entry for each of the 3 tokens of x.jsonl:1, found 2"), std::string::npos);
-  EXPECT_NE(error_of([&] { rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), {{"x", 1}}}}}, sample, 2, names, "server"); }).find("expected token ids with a logprob"), std::string::npos);
+  EXPECT_NE(error_of([&] {
+              rows_of_prompt_logprobs(
+                  {{"prompt_logprobs", {nullptr, entry("98", "b"), {{"4000", {{"logprob", -0.5}}}}}}}, sample,
+                  2, names, "server");
+            }).find("the server's token 4000 is 'another one'"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b")}}}, sample, 2, names,
+                                      "server");
+            }).find("expected one entry for each of the 3 tokens of x.jsonl:1, found 2"),
+            std::string::npos);
+  EXPECT_NE(error_of([&] {
+              rows_of_prompt_logprobs({{"prompt_logprobs", {nullptr, entry("98", "b"), {{"x", 1}}}}}, sample,
+                                      2, names, "server");
+            }).find("expected token ids with a logprob"),
+            std::string::npos);
 }
 
 TEST(OpenAiTeacher, AWrongModelNameIsFoundBeforeAnythingIsAsked) {
@@ -156,10 +201,13 @@ TEST(OpenAiTeacher, AWrongModelNameIsFoundBeforeAnythingIsAsked) {
   const auto tokenizer = bytes_with_specials();
   auto spec = spec_of(server);
   spec.server.model = "smollm2-130m";
-  EXPECT_EQ(error_of([&] { OpenAiTeacher(spec, tokenizer); }),
-            "2: teacher.server.model: " + server.url() + " has no model 'smollm2-130m'; did you mean 'smollm2-135m'?; it lists smollm2-135m, smollm2-360m");
+  EXPECT_EQ(
+      error_of([&] { OpenAiTeacher(spec, tokenizer); }),
+      "2: teacher.server.model: " + server.url() +
+          " has no model 'smollm2-130m'; did you mean 'smollm2-135m'?; it lists smollm2-135m, smollm2-360m");
   spec.server.model = "";
-  EXPECT_NE(error_of([&] { OpenAiTeacher(spec, tokenizer); }).find("teacher.server.model: missing"), std::string::npos);
+  EXPECT_NE(error_of([&] { OpenAiTeacher(spec, tokenizer); }).find("teacher.server.model: missing"),
+            std::string::npos);
   EXPECT_EQ(server.posts(), 0u);
 }
 
@@ -168,15 +216,22 @@ TEST(OpenAiTeacher, WhatAServerCannotDoIsSaid) {
   const std::vector<Sample> samples = {text_sample("hello")};
   {
     const LoopbackServer server(Json{{"kind", "chat"}});
-    EXPECT_NE(error_of([&] { OpenAiTeacher(spec_of(server), tokenizer).score(samples, 3); }).find("gives no log-probabilities of texts that it is given"), std::string::npos);
+    EXPECT_NE(error_of([&] {
+                OpenAiTeacher(spec_of(server), tokenizer).score(samples, 3);
+              }).find("gives no log-probabilities of texts that it is given"),
+              std::string::npos);
   }
   {
     const LoopbackServer server;
-    EXPECT_NE(error_of([&] { OpenAiTeacher(spec_of(server), tokenizer).score(samples, 21); }).find("greater than max allowed: 20"), std::string::npos);
+    EXPECT_NE(error_of([&] {
+                OpenAiTeacher(spec_of(server), tokenizer).score(samples, 21);
+              }).find("greater than max allowed: 20"),
+              std::string::npos);
   }
   {
     const LoopbackServer server(Json{{"token", "sk-1"}});
-    EXPECT_NE(error_of([&] { OpenAiTeacher(spec_of(server), tokenizer); }).find("refuses (401)"), std::string::npos);
+    EXPECT_NE(error_of([&] { OpenAiTeacher(spec_of(server), tokenizer); }).find("refuses (401)"),
+              std::string::npos);
   }
 }
 
@@ -185,7 +240,8 @@ TEST(OpenAiTeacher, AnswersComeInTheOrderOfTheQuestionsWhateverFails) {
   const auto tokenizer = bytes_with_specials();
   OpenAiTeacher teacher(spec_of(server), tokenizer);
   std::vector<AnswerRequest> requests;
-  for (int64_t i = 0; i < 20; ++i) requests.push_back({{{"system", "s"}, {"user", (i == 3 ? "long " : "q") + std::to_string(i)}}, 100 + i});
+  for (int64_t i = 0; i < 20; ++i)
+    requests.push_back({{{"system", "s"}, {"user", (i == 3 ? "long " : "q") + std::to_string(i)}}, 100 + i});
   AnswersSpec spec;
   spec.temperature = 0.5;
   const auto answers = teacher.answer(requests, spec);
@@ -194,7 +250,8 @@ TEST(OpenAiTeacher, AnswersComeInTheOrderOfTheQuestionsWhateverFails) {
     EXPECT_EQ(answers[i].text, fmt::format("{}{} -> {} at 0.5", i == 3 ? "long " : "q", i, 100 + i));
     EXPECT_EQ(answers[i].finish_reason, i == 3 ? "length" : "stop");
   }
-  // Each of the five faults is asked again: by us, or by libcurl where a kept connection was reset before anything came back.
+  // Each of the five faults is asked again: by us, or by libcurl where a kept connection was reset before
+  // anything came back.
   EXPECT_EQ(server.posts(), 25u);
   EXPECT_GE(teacher.retries(), 4);
   EXPECT_LE(teacher.retries(), 5);
@@ -205,7 +262,11 @@ TEST(OpenAiTeacher, AControlTokenWithoutTextKeepsItsProbability) {
   const auto tokenizer = bytes_with_specials();
   const TokenNames names(tokenizer);
   const auto sample = sample_of({97, 257});
-  const Json hidden = {{"text", "a<|im_end|>"}, {"logprobs", {{"tokens", {"a", ""}}, {"token_logprobs", {nullptr, -0.25}}, {"top_logprobs", {nullptr, {{"", -0.25}, {"b", -2.0}}}}}}};
+  const Json hidden = {{"text", "a<|im_end|>"},
+                       {"logprobs",
+                        {{"tokens", {"a", ""}},
+                         {"token_logprobs", {nullptr, -0.25}},
+                         {"top_logprobs", {nullptr, {{"", -0.25}, {"b", -2.0}}}}}}};
   const auto found = rows_of_echo(hidden, sample, "a<|im_end|>", 2, names, tokenizer, "server");
   EXPECT_EQ(found.rows[0].ids, (std::vector<int32_t>{257, 98}));
   EXPECT_EQ(found.rows[0].log_p, (std::vector<float>{-0.25f, -2.0f}));
@@ -232,10 +293,10 @@ TEST(TokenNames, KnowTheSpellingsOfServers) {
   EXPECT_EQ(names.find("ab"), std::nullopt);
   EXPECT_TRUE(names.may_be("token_id:98", 98));
   EXPECT_FALSE(names.may_be("token_id:98", 97));
-  EXPECT_TRUE(names.may_be("", 0xC3));             // half a character
+  EXPECT_TRUE(names.may_be("", 0xC3));  // half a character
   EXPECT_TRUE(names.may_be("\xEF\xBF\xBD", 0xC3));
   EXPECT_FALSE(names.may_be("", 97));
-  EXPECT_TRUE(names.may_be("\u65e5", 0xA5));        // the character that it completes
+  EXPECT_TRUE(names.may_be("\u65e5", 0xA5));  // the character that it completes
   EXPECT_FALSE(names.may_be("\u65e5", 0xA4));
   EXPECT_FALSE(names.may_be("a", 0xC3));
   EXPECT_FALSE(names.may_be("b", 97));

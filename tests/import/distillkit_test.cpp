@@ -1,4 +1,5 @@
-// What DistillKit's own decompressor reads in folders that its own compressor wrote (tools/golden/distillkit.py), and what is refused.
+// What DistillKit's own decompressor reads in folders that its own compressor wrote
+// (tools/golden/distillkit.py), and what is refused.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,12 +7,12 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "data/temporary_folder.h"   // tests/data
+#include "data/temporary_folder.h"  // tests/data
 #include "distill/teach_imported.h"
-#include "fuzz/damage.h"             // tests/fuzz
+#include "fuzz/damage.h"  // tests/fuzz
 #include "import/compressed_row.h"
 #include "import/parquet_texts.h"
-#include "import/written_folder.h"   // tests/import
+#include "import/written_folder.h"  // tests/import
 
 namespace retort {
 namespace {
@@ -19,11 +20,15 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kKept = 16;
-const std::vector<size_t> kTexts = {7, 3, 9, 5};   // tokens
+const std::vector<size_t> kTexts = {7, 3, 9, 5};  // tokens
 
-fs::path golden(const std::string& name) { return fs::path(RETORT_SOURCE_DIR) / "tests/golden/distillkit" / name; }
+fs::path golden(const std::string& name) {
+  return fs::path(RETORT_SOURCE_DIR) / "tests/golden/distillkit" / name;
+}
 
-CompressionConfig config_of(const fs::path& folder) { return read_compression_config(read_text(folder / "compression_config.yaml"), "compression_config.yaml"); }
+CompressionConfig config_of(const fs::path& folder) {
+  return read_compression_config(read_text(folder / "compression_config.yaml"), "compression_config.yaml");
+}
 
 // Every rank of every position of a folder, in order.
 std::vector<Ranks> all_ranks(const fs::path& folder) {
@@ -32,14 +37,19 @@ std::vector<Ranks> all_ranks(const fs::path& folder) {
   const bool packed = std::holds_alternative<PackedRows>(config);
   std::vector<Ranks> all;
   for (const auto& part : distillkit_parts(folder)) {
-    ParquetTexts texts(part, packed ? std::vector<NestedColumn>{{"compressed_logprobs", Element::u8}, {"bytepacked_indices", Element::u8}}
-                                    : std::vector<NestedColumn>{{"packed_indices", Element::u64}, {"exact_values", Element::f32}, {"coeffs", Element::f32}});
+    ParquetTexts texts(part, packed ? std::vector<NestedColumn>{{"compressed_logprobs", Element::u8},
+                                                                {"bytepacked_indices", Element::u8}}
+                                    : std::vector<NestedColumn>{{"packed_indices", Element::u64},
+                                                                {"exact_values", Element::f32},
+                                                                {"coeffs", Element::f32}});
     while (texts.next()) {
       const auto& columns = texts.columns();
       for (size_t p = 0; p < columns[0].size(); ++p) {
         all.emplace_back();
         if (packed) decoder.packed(columns[0].at<uint8_t>(p), columns[1].at<uint8_t>(p), all.back());
-        else decoder.fitted(columns[0].at<uint64_t>(p), columns[1].at<float>(p), columns[2].at<float>(p), all.back());
+        else
+          decoder.fitted(columns[0].at<uint64_t>(p), columns[1].at<float>(p), columns[2].at<float>(p),
+                         all.back());
       }
     }
   }
@@ -52,7 +62,7 @@ TEST_P(Golden, EveryRankIsWhatDistillKitReads) {
   const auto [name, tolerance] = GetParam();
   const auto expected = read_text(golden(std::string(name) + ".expected"));
   const auto ranks = all_ranks(golden(name));
-  ASSERT_EQ(ranks.size(), 20u);   // a position fewer than tokens in each of four texts
+  ASSERT_EQ(ranks.size(), 20u);  // a position fewer than tokens in each of four texts
   ASSERT_EQ(expected.size(), ranks.size() * kKept * 8);
   double largest = 0;
   for (size_t p = 0; p < ranks.size(); ++p) {
@@ -76,11 +86,16 @@ TEST_P(Golden, EveryRankIsWhatDistillKitReads) {
   if (tolerance > 0) fmt::print("{}: largest difference {:.3g}\n", name, largest);
 }
 
-// 0: to the bit. The others add up the terms of a curve in fp32, in an order of their own: log-probabilities are below 12, terms of the older
-// schema's inverted powers below 60, so that this is a few of their last bits.
+// 0: to the bit. The others add up the terms of a curve in fp32, in an order of their own: log-probabilities
+// are below 12, terms of the older schema's inverted powers below 60, so that this is a few of their last
+// bits.
 INSTANTIATE_TEST_SUITE_P(DistillKit, Golden,
-                         testing::Values(std::pair("exact", 0.0), std::pair("missing", 0.0), std::pair("polynomial", 1e-6), std::pair("bins", 1e-6), std::pair("delta", 1e-6), std::pair("diffusion", 0.0),
-                                         std::pair("half-terms", 0.0), std::pair("half-normalized", 0.0), std::pair("double-terms", 1e-6), std::pair("legacy", 2e-6), std::pair("legacy-rising", 1e-6)),
+                         testing::Values(std::pair("exact", 0.0), std::pair("missing", 0.0),
+                                         std::pair("polynomial", 1e-6), std::pair("bins", 1e-6),
+                                         std::pair("delta", 1e-6), std::pair("diffusion", 0.0),
+                                         std::pair("half-terms", 0.0), std::pair("half-normalized", 0.0),
+                                         std::pair("double-terms", 1e-6), std::pair("legacy", 2e-6),
+                                         std::pair("legacy-rising", 1e-6)),
                          [](const auto& one) {
                            std::string name = one.param.first;
                            std::erase(name, '-');
@@ -95,7 +110,8 @@ TEST(DistillKit, RowsFollowTheirTokensLikeliestFirst) {
     EXPECT_EQ(text.tokens.size(), tokens);
     ASSERT_EQ(text.rows.size(), tokens - 1);
     for (const auto& row : text.rows) {
-      ASSERT_EQ(row.ids.size(), kKept - 3);   // without those that hold nothing, whose ids lie outside the vocabulary
+      ASSERT_EQ(row.ids.size(),
+                kKept - 3);  // without those that hold nothing, whose ids lie outside the vocabulary
       EXPECT_TRUE(std::is_sorted(row.log_p.rbegin(), row.log_p.rend()));
     }
   }
@@ -106,7 +122,11 @@ TEST(DistillKit, RowsFollowTheirTokensLikeliestFirst) {
 // A folder of exact ranks, worked by hand: 9 bits an id, 4 bytes a value.
 class Refused : public testing::Test {
  protected:
-  static std::string config(const std::string& more = "", int64_t d = 300) { return fmt::format("d: {}\nk: 3\nexact_k: 3\ndelta_encoding: false\npolynomial_terms: null\nresidual_bins: []\n{}", d, more); }
+  static std::string config(const std::string& more = "", int64_t d = 300) {
+    return fmt::format(
+        "d: {}\nk: 3\nexact_k: 3\ndelta_encoding: false\npolynomial_terms: null\nresidual_bins: []\n{}", d,
+        more);
+  }
   static WrittenText text() {
     WrittenText one{{5, 6, 7}, {}, {}};
     for (uint64_t p = 0; p < 2; ++p) {
@@ -122,9 +142,7 @@ class Refused : public testing::Test {
       const auto texts = open_distillkit(folder / "", student);
       for (ScoredText each; texts->next(each);) {}
       return "";
-    } catch (const FormatError& error) {
-      return error.what();
-    }
+    } catch (const FormatError& error) { return error.what(); }
   }
   void expect(const std::string& part, StudentTokens student = {300, 300}) const {
     const auto what = problem(student);
@@ -140,23 +158,27 @@ class Refused : public testing::Test {
 
 TEST_F(Refused, NotWhatIsSound) {
   EXPECT_EQ(problem(), "");
-  auto whole = text();   // a row for the last token too
+  auto whole = text();  // a row for the last token too
   whole.values.push_back(whole.values[0]), whole.ids.push_back(whole.ids[0]);
   write_texts(file(), {whole});
   EXPECT_EQ(problem(), "");
 }
 
 TEST_F(Refused, AnotherVocabulary) {
-  expect("compression_config.yaml: d: the teacher's vocabulary has 300 tokens, the student's 310; expected a teacher with the student's tokenizer", {310, 310});
+  expect(
+      "compression_config.yaml: d: the teacher's vocabulary has 300 tokens, the student's 310; expected a "
+      "teacher with the student's tokenizer",
+      {310, 310});
   expect("the student's 301 (its matrices 320)", {301, 320});
-  EXPECT_EQ(problem({299, 299}), "");   // DistillKit counts one more than there are
-  EXPECT_EQ(problem({290, 300}), "");   // padded matrices
+  EXPECT_EQ(problem({299, 299}), "");  // DistillKit counts one more than there are
+  EXPECT_EQ(problem({290, 300}), "");  // padded matrices
 }
 
 TEST_F(Refused, ConfigurationsThatSayMoreThanIsKnown) {
   for (const auto& [more, what] : std::vector<std::pair<std::string, std::string>>{
            {"gzip: true\n", "gzip: unknown key"},
-           {"exact_dtype: float8\n", "exact_dtype: expected one of float16, bfloat16, float32, float64, found 'float8'"},
+           {"exact_dtype: float8\n",
+            "exact_dtype: expected one of float16, bfloat16, float32, float64, found 'float8'"},
            {"term_dtype: 3\n", "term_dtype: expected"},
            {"normalize_t: maybe\n", "normalize_t: expected"}}) {
     folder.write("compression_config.yaml", config(more));
@@ -168,13 +190,20 @@ TEST_F(Refused, ConfigurationsThatSayMoreThanIsKnown) {
            {"d: 300\nk: 3\n", "exact_k: missing"},
            {"d: 300\nk: 301\nexact_k: 301\n", "k: keeps 301 ranks of a vocabulary of 300"},
            {"d: 300\nk: 3\nexact_k: 4\n", "exact_k: expected at most k (3), found 4"},
-           {"d: 300\nk: 3\nexact_k: 2\n", "1 ranks are neither exact nor in polynomial_terms or residual_bins"},
-           {"d: 300\nk: 3\nexact_k: 2\npolynomial_terms: [0, cbrt]\n", "polynomial_terms: expected powers from 0 to 99, sqrt and exp, found 'cbrt'"},
+           {"d: 300\nk: 3\nexact_k: 2\n",
+            "1 ranks are neither exact nor in polynomial_terms or residual_bins"},
+           {"d: 300\nk: 3\nexact_k: 2\npolynomial_terms: [0, cbrt]\n",
+            "polynomial_terms: expected powers from 0 to 99, sqrt and exp, found 'cbrt'"},
            {"d: 300\nk: 3\nexact_k: 2\npolynomial_terms: [-1]\n", "found '-1'"},
-           {"d: 300\nk: 3\nexact_k: 2\nresidual_bins: [{scale_dtype: float16, element_bits: 65, num_elements: 1}]\n", "residual_bins[0].element_bits: expected a whole number from 1 to 64, found '65'"},
-           {"d: 300\nk: 3\nexact_k: 2\nresidual_bins: [{scale_dtype: float16, element_bits: 4, num_elements: 2}]\n", "residual_bins: hold 2 elements; expected at most k - exact_k (1)"},
+           {"d: 300\nk: 3\nexact_k: 2\nresidual_bins: [{scale_dtype: float16, element_bits: 65, "
+            "num_elements: 1}]\n",
+            "residual_bins[0].element_bits: expected a whole number from 1 to 64, found '65'"},
+           {"d: 300\nk: 3\nexact_k: 2\nresidual_bins: [{scale_dtype: float16, element_bits: 4, num_elements: "
+            "2}]\n",
+            "residual_bins: hold 2 elements; expected at most k - exact_k (1)"},
            {"d: 99999999999\nk: 3\nexact_k: 3\n", "d: expected"},
-           {"vocab_size: 300\nk: 3\nexact_k: 3\npolynomial_degree: 2\nd_model: 4\n", "d_model: unknown key"}}) {
+           {"vocab_size: 300\nk: 3\nexact_k: 3\npolynomial_degree: 2\nd_model: 4\n",
+            "d_model: unknown key"}}) {
     folder.write("compression_config.yaml", whole);
     expect(what);
   }
@@ -197,7 +226,7 @@ TEST_F(Refused, RanksThatAreNoDistribution) {
   const auto none = -std::numeric_limits<float>::infinity();
   with({none, none, none});
   expect("no rank holds a probability");
-  with({-1, none, none}, {1, 511, 511});   // missing ranks are no numbers of tokens
+  with({-1, none, none}, {1, 511, 511});  // missing ranks are no numbers of tokens
   EXPECT_EQ(problem(), "");
 }
 
@@ -205,21 +234,28 @@ TEST_F(Refused, TokensNamedTwiceStayInTheRest) {
   auto one = text();
   one.ids[1] = packed_ids({1, 299, 299}, 9);
   write_texts(file(), {one});
-  const auto texts = open_distillkit(folder / "", {299, 300});   // 299 is padding: twice in the first row's places, and twice here
+  const auto texts = open_distillkit(
+      folder / "", {299, 300});  // 299 is padding: twice in the first row's places, and twice here
   ScoredText read;
   ASSERT_TRUE(texts->next(read));
   EXPECT_EQ(read.rows[0].ids, (std::vector<int32_t>{6, 0}));
   EXPECT_EQ(read.rows[1].ids, (std::vector<int32_t>{1}));
-  EXPECT_EQ(texts->remarks(), "3 ranks name a token twice or one that the student lacks and stay in the rest");
+  EXPECT_EQ(texts->remarks(),
+            "3 ranks name a token twice or one that the student lacks and stay in the rest");
 }
 
 TEST_F(Refused, ColumnsOfOtherShapes) {
-  const auto tokens = token_lists({text()}), values = byte_lists({text()}, &WrittenText::values), ids = byte_lists({text()}, &WrittenText::ids);
+  const auto tokens = token_lists({text()}), values = byte_lists({text()}, &WrittenText::values),
+             ids = byte_lists({text()}, &WrittenText::ids);
   write_columns(file(), {{"input_ids", tokens}, {"compressed_logprobs", values}});
   expect("data_0.parquet: bytepacked_indices: no such column; expected list<list<uint8>>");
-  write_columns(file(), {{"input_ids", tokens}, {"compressed_logprobs", values}, {"bytepacked_indices", tokens}});
+  write_columns(file(),
+                {{"input_ids", tokens}, {"compressed_logprobs", values}, {"bytepacked_indices", tokens}});
   expect("bytepacked_indices: expected list<list<uint8>>, found list<");
-  write_columns(file(), {{"input_ids", tokens}, {"compressed_logprobs", values}, {"bytepacked_indices", ids}, {"attention_mask", tokens}});
+  write_columns(file(), {{"input_ids", tokens},
+                         {"compressed_logprobs", values},
+                         {"bytepacked_indices", ids},
+                         {"attention_mask", tokens}});
   expect("attention_mask: unknown column; folders whose texts were packed together are not read");
   auto one = text();
   one.values[1].pop_back();
@@ -240,13 +276,17 @@ TEST_F(Refused, ColumnsOfOtherShapes) {
   const auto null = std::make_shared<arrow::UInt64Builder>();
   arrow::ListBuilder lists(arrow::default_memory_pool(), null);
   ASSERT_TRUE(lists.Append().ok() && null->Append(1).ok() && null->AppendNull().ok());
-  write_columns(file(), {{"input_ids", lists.Finish().ValueOrDie()}, {"compressed_logprobs", values}, {"bytepacked_indices", ids}});
+  write_columns(file(), {{"input_ids", lists.Finish().ValueOrDie()},
+                         {"compressed_logprobs", values},
+                         {"bytepacked_indices", ids}});
   expect("input_ids: row 1 holds a null");
 }
 
 TEST_F(Refused, FoldersWithGaps) {
   fs::rename(file(), folder / "data_1.parquet");
-  expect("data_1.parquet is there and data_0.parquet is not; expected data_0.parquet, data_1.parquet and so on, is the download complete?");
+  expect(
+      "data_1.parquet is there and data_0.parquet is not; expected data_0.parquet, data_1.parquet and so on, "
+      "is the download complete?");
   fs::remove(folder / "data_1.parquet");
   expect("has no data_0.parquet; expected a folder that DistillKit wrote");
 }
@@ -259,7 +299,8 @@ TEST_F(Refused, TruncatedAndDamagedFilesAreRefusedOrRead) {
   }
   int refused = 0;
   for (uint64_t i = 0; i < 150; ++i) {
-    folder.write("data_0.parquet", damaged(whole, "parquet", i, std::string_view("\0\xff\x7f\x80\x15\x2c", 6)));
+    folder.write("data_0.parquet",
+                 damaged(whole, "parquet", i, std::string_view("\0\xff\x7f\x80\x15\x2c", 6)));
     refused += !problem().empty();
   }
   EXPECT_GT(refused, 75);
@@ -272,7 +313,8 @@ TEST_F(Refused, ListsThatAreLongWhenRead) {
   one.ids.resize(1);
   write_texts(file(), {one});
   ASSERT_LT(fs::file_size(file()), size_t{100} << 10);
-  const std::vector<NestedColumn> columns = {{"compressed_logprobs", Element::u8}, {"bytepacked_indices", Element::u8}};
+  const std::vector<NestedColumn> columns = {{"compressed_logprobs", Element::u8},
+                                             {"bytepacked_indices", Element::u8}};
   ParquetTexts enough(file(), columns);
   ASSERT_TRUE(enough.next());
   EXPECT_EQ(enough.columns()[0].at<uint8_t>(0).size(), size_t{2} << 20);
@@ -280,7 +322,10 @@ TEST_F(Refused, ListsThatAreLongWhenRead) {
     ParquetTexts(file(), columns, 8 << 20).next();
     FAIL();
   } catch (const FormatError& error) {
-    EXPECT_NE(std::string(error.what()).find("is no sound Parquet file (one row asks for more than 8388608 bytes (8.0 MiB))"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what())
+                  .find("is no sound Parquet file (one row asks for more than 8388608 bytes (8.0 MiB))"),
+              std::string::npos)
+        << error.what();
   }
 }
 

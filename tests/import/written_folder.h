@@ -1,4 +1,5 @@
-// Folders as DistillKit writes them, for tests: Parquet files through Arrow's own writer, rows packed by hand.
+// Folders as DistillKit writes them, for tests: Parquet files through Arrow's own writer, rows packed by
+// hand.
 #pragma once
 #include <arrow/api.h>
 #include <arrow/io/file.h>
@@ -14,7 +15,7 @@ namespace retort {
 using Bytes = std::vector<uint8_t>;
 struct WrittenText {
   std::vector<uint64_t> tokens;
-  std::vector<Bytes> values, ids;   // a position each
+  std::vector<Bytes> values, ids;  // a position each
 };
 
 // Ids of `bits` bits each, most significant first.
@@ -22,7 +23,8 @@ inline Bytes packed_ids(const std::vector<uint64_t>& ids, int bits) {
   Bytes out((ids.size() * static_cast<size_t>(bits) + 7) / 8);
   size_t at = 0;
   for (const auto id : ids)
-    for (int bit = bits - 1; bit >= 0; --bit, ++at) out[at / 8] = static_cast<uint8_t>(out[at / 8] | ((id >> bit) & 1) << (7 - at % 8));
+    for (int bit = bits - 1; bit >= 0; --bit, ++at)
+      out[at / 8] = static_cast<uint8_t>(out[at / 8] | ((id >> bit) & 1) << (7 - at % 8));
   return out;
 }
 
@@ -32,7 +34,8 @@ inline Bytes floats(const std::vector<float>& values) {
   return out;
 }
 
-inline std::shared_ptr<arrow::Array> byte_lists(const std::vector<WrittenText>& texts, std::vector<Bytes> WrittenText::*member) {
+inline std::shared_ptr<arrow::Array> byte_lists(const std::vector<WrittenText>& texts,
+                                                std::vector<Bytes> WrittenText::*member) {
   const auto values = std::make_shared<arrow::UInt8Builder>();
   const auto inner = std::make_shared<arrow::ListBuilder>(arrow::default_memory_pool(), values);
   arrow::ListBuilder outer(arrow::default_memory_pool(), inner);
@@ -56,17 +59,23 @@ inline std::shared_ptr<arrow::Array> token_lists(const std::vector<WrittenText>&
   return lists.Finish().ValueOrDie();
 }
 
-inline void write_columns(const std::string& file, const std::vector<std::pair<std::string, std::shared_ptr<arrow::Array>>>& columns, int64_t row_group = 2) {
+inline void write_columns(const std::string& file,
+                          const std::vector<std::pair<std::string, std::shared_ptr<arrow::Array>>>& columns,
+                          int64_t row_group = 2) {
   std::vector<std::shared_ptr<arrow::Field>> fields;
   std::vector<std::shared_ptr<arrow::Array>> arrays;
-  for (const auto& [name, array] : columns) fields.push_back(arrow::field(name, array->type())), arrays.push_back(array);
+  for (const auto& [name, array] : columns)
+    fields.push_back(arrow::field(name, array->type())), arrays.push_back(array);
   const auto out = arrow::io::FileOutputStream::Open(file).ValueOrDie();
-  PARQUET_THROW_NOT_OK(parquet::arrow::WriteTable(*arrow::Table::Make(arrow::schema(fields), arrays), arrow::default_memory_pool(), out, row_group));
+  PARQUET_THROW_NOT_OK(parquet::arrow::WriteTable(*arrow::Table::Make(arrow::schema(fields), arrays),
+                                                  arrow::default_memory_pool(), out, row_group));
   PARQUET_THROW_NOT_OK(out->Close());
 }
 
 inline void write_texts(const std::string& file, const std::vector<WrittenText>& texts) {
-  write_columns(file, {{"input_ids", token_lists(texts)}, {"compressed_logprobs", byte_lists(texts, &WrittenText::values)}, {"bytepacked_indices", byte_lists(texts, &WrittenText::ids)}});
+  write_columns(file, {{"input_ids", token_lists(texts)},
+                       {"compressed_logprobs", byte_lists(texts, &WrittenText::values)},
+                       {"bytepacked_indices", byte_lists(texts, &WrittenText::ids)}});
 }
 
 }  // namespace retort

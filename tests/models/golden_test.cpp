@@ -3,24 +3,28 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
-#include "formats/golden_file.h"   // tests/formats
 #include "base/error.h"
 #include "base/hash.h"
-#include "data/temporary_folder.h"   // tests/data
+#include "data/temporary_folder.h"  // tests/data
+#include "formats/golden_file.h"    // tests/formats
 #include "models/experts.h"
 #include "models/model.h"
 #include "models/read_config.h"
-#include "ops/tensors.h"   // tests/ops
+#include "ops/tensors.h"  // tests/ops
 
 namespace retort {
 namespace {
 
-std::filesystem::path golden(const std::string& family) { return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family; }
+std::filesystem::path golden(const std::string& family) {
+  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+}
 
 // Makes every weight an fp32 leaf, by checkpoint name.
 std::map<std::string, Tensor> train_all(Model& model) {
   std::map<std::string, Tensor> leaves;
-  const auto leaf = [&](const Weight& weight) { return dense_weight(widen(weight, at::kFloat).clone().requires_grad_()); };
+  const auto leaf = [&](const Weight& weight) {
+    return dense_weight(widen(weight, at::kFloat).clone().requires_grad_());
+  };
   for (auto* linear : model.linears()) {
     linear->weight = leaf(linear->weight);
     leaves[linear->name + ".weight"] = linear->weight.dense;
@@ -37,7 +41,8 @@ Forest separate_rows(const std::vector<std::vector<int32_t>>& rows) {
   for (const auto& row : rows) {
     const auto begin = static_cast<int32_t>(forest.size());
     forest.add_segment(row);
-    for (size_t i = 1; i < row.size(); ++i) forest.targets.push_back({begin + static_cast<int32_t>(i) - 1, row[i], 1, 0});
+    for (size_t i = 1; i < row.size(); ++i)
+      forest.targets.push_back({begin + static_cast<int32_t>(i) - 1, row[i], 1, 0});
   }
   return forest;
 }
@@ -66,7 +71,10 @@ TEST_P(Golden, LogitsLossAndGradientsEqualTransformers) {
     for (size_t i = 0; i < rows.size(); ++i) {
       std::vector<int32_t> last;
       for (int32_t back = 4; back > 0; --back) last.push_back(forest.segments[i].end - back);
-      EXPECT_LT(distance(logits(hidden, last, model.head, pass), tensor_of(reference, "logits." + std::to_string(i))), 1e-5) << "row " << i;
+      EXPECT_LT(distance(logits(hidden, last, model.head, pass),
+                         tensor_of(reference, "logits." + std::to_string(i))),
+                1e-5)
+          << "row " << i;
     }
     const auto loss = cross_entropy(hidden, forest.targets, model.head, pass);
     EXPECT_NEAR(loss.nats.item<double>() / record["loss"].get<double>(), 1, 1e-5);
@@ -78,7 +86,8 @@ TEST_P(Golden, LogitsLossAndGradientsEqualTransformers) {
     int compared = 0;
     for (size_t i = 0; i < names.size(); ++i) {
       if (!reference.find("grad." + names[i])) continue;
-      EXPECT_LT(distance(gradients[i], tensor_of(reference, "grad." + names[i])), 2e-5) << names[i] << (recompute ? " recomputed" : "");
+      EXPECT_LT(distance(gradients[i], tensor_of(reference, "grad." + names[i])), 2e-5)
+          << names[i] << (recompute ? " recomputed" : "");
       ++compared;
     }
     int expected = 0;
@@ -92,10 +101,13 @@ TEST_P(Golden, LogitsFarFromTheStartEqualTransformers) {
   forest.add_segment(record["long_row"].get<std::vector<int32_t>>());
   const auto pass = make_pass(forest, at::kFloat);
   const at::NoGradGuard no_graph;
-  const auto ours = logits(loaded.model->hidden(pass), record["positions"].get<std::vector<int32_t>>(), loaded.model->head, pass);
+  const auto ours = logits(loaded.model->hidden(pass), record["positions"].get<std::vector<int32_t>>(),
+                           loaded.model->head, pass);
   const auto theirs = tensor_of(reference, "positions.logits");
   // Position 500 turns by angles of up to 500 rad, known to 3e-5 in fp32.
-  for (int64_t i = 0; i < 4; ++i) EXPECT_LT(distance(ours[i], theirs[i]), i < 3 ? 1e-5 : 1e-4) << "position " << record["positions"][static_cast<size_t>(i)];
+  for (int64_t i = 0; i < 4; ++i)
+    EXPECT_LT(distance(ours[i], theirs[i]), i < 3 ? 1e-5 : 1e-4)
+        << "position " << record["positions"][static_cast<size_t>(i)];
 }
 
 // A forest with shared prefixes at two depths gives the loss and the gradients of its rows one by one.
@@ -106,7 +118,8 @@ TEST_P(Golden, ForestEqualsSeparateRows) {
   for (const auto& [name, leaf] : leaves) inputs.push_back(leaf);
   const auto rows = record["rows"].get<std::vector<std::vector<int32_t>>>();
   std::vector<std::vector<int32_t>> texts;
-  for (int i = 0; i < 5; ++i) {   // 30 shared tokens, then 13 more for three of them, then a tail of 2 to 6 tokens of each
+  for (int i = 0; i < 5;
+       ++i) {  // 30 shared tokens, then 13 more for three of them, then a tail of 2 to 6 tokens of each
     auto text = rows[2];
     if (i < 3) text.insert(text.end(), rows[0].begin(), rows[0].end());
     for (int j = 0; j < 2 + i; ++j) text.push_back(rows[1][static_cast<size_t>(j)] % (90 - i) + 3);
@@ -116,7 +129,7 @@ TEST_P(Golden, ForestEqualsSeparateRows) {
   for (const auto& text : texts) samples.push_back({text, std::vector<float>(text.size(), 0.5f), ""});
   const auto forests = build_forests(samples, 1000, 2);
   ASSERT_EQ(forests.size(), 1u);
-  ASSERT_LT(forests[0].size(), 80);   // 5 rows of 33 to 48 tokens
+  ASSERT_LT(forests[0].size(), 80);  // 5 rows of 33 to 48 tokens
   const auto run = [&](const Forest& forest, float weight) {
     const auto pass = make_pass(forest, at::kFloat);
     auto targets = forest.targets;
@@ -129,7 +142,8 @@ TEST_P(Golden, ForestEqualsSeparateRows) {
   const auto [plain, plain_gradients] = run(separate_rows(texts), 0.5f);
   EXPECT_NEAR(shared.nats.item<double>() / plain.nats.item<double>(), 1, 1e-5);
   EXPECT_EQ(shared.weight, plain.weight);
-  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_LT(distance(shared_gradients[i], plain_gradients[i]), 3e-5);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    EXPECT_LT(distance(shared_gradients[i], plain_gradients[i]), 3e-5);
 }
 
 TEST_P(Golden, TokenByTokenWithACacheEqualsOnePass) {
@@ -148,7 +162,7 @@ TEST_P(Golden, TokenByTokenWithACacheEqualsOnePass) {
     cache.values.push_back(at::zeros({64, config.kv_heads, config.head_dim}));
   }
   Tensor stepped;
-  for (int32_t done = 0; done < 30;) {   // ten tokens at once, then one by one; cache rows start at 5
+  for (int32_t done = 0; done < 30;) {  // ten tokens at once, then one by one; cache rows start at 5
     const int32_t count = done == 0 ? 10 : 1;
     Pass step;
     step.cache = &cache;
@@ -170,7 +184,7 @@ TEST_P(Golden, TheLastLayerEndsOnTheAskedRowsAlone) {
   auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
   std::erase_if(forest.targets, [](const Target& target) { return target.row % 3 != 1; });
   const auto twice = forest.targets[2];
-  forest.targets.push_back({twice.row, twice.label + 1, 0.5f, 0});   // a row with two labels
+  forest.targets.push_back({twice.row, twice.label + 1, 0.5f, 0});  // a row with two labels
   const auto asked = asked_rows(forest);
   std::vector<Tensor> wanted;
   for (const auto& [name, leaf] : leaves) wanted.push_back(leaf);
@@ -192,7 +206,7 @@ TEST_P(Golden, TheLastLayerEndsOnTheAskedRowsAlone) {
   }
 }
 
-TEST_P(Golden, NoRowMayBeAskedFor) {   // a pass that only fills a cache
+TEST_P(Golden, NoRowMayBeAskedFor) {  // a pass that only fills a cache
   const auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
   auto pass = make_pass(forest, at::kFloat);
   ASSERT_TRUE(ask_for(pass, {}));
@@ -200,10 +214,13 @@ TEST_P(Golden, NoRowMayBeAskedFor) {   // a pass that only fills a cache
   EXPECT_EQ(loaded.model->hidden(pass).size(0), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "qwen3_moe", "qwen3_moe_plain", "mixtral"),
+INSTANTIATE_TEST_SUITE_P(Families, Golden,
+                         testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3",
+                                         "qwen3_moe", "qwen3_moe_plain", "mixtral"),
                          [](const auto& family) { return std::string(family.param); });
 
-// LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from transformers' gradient of W + s B A.
+// LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from
+// transformers' gradient of W + s B A.
 TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
   auto loaded = load_weights({.path = golden("qwen3_moe").string()});
   auto& model = *loaded.model;
@@ -211,10 +228,16 @@ TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
   const auto reference = open_safetensors(golden("qwen3_moe") / "golden.safetensors");
   std::vector<std::string> names;
   std::vector<Tensor> inputs;
-  const auto want = [&](const std::string& name, const Tensor& leaf) { names.push_back("lora_grad." + name), inputs.push_back(leaf); };
+  const auto want = [&](const std::string& name, const Tensor& leaf) {
+    names.push_back("lora_grad." + name), inputs.push_back(leaf);
+  };
   for (auto* linear : model.linears()) {
     if (!reference.find("lora." + linear->name + ".a")) continue;
-    linear->adapter = LowRank{tensor_of(reference, "lora." + linear->name + ".a").requires_grad_(), tensor_of(reference, "lora." + linear->name + ".b").requires_grad_(), {}, 0.5, 0};
+    linear->adapter = LowRank{tensor_of(reference, "lora." + linear->name + ".a").requires_grad_(),
+                              tensor_of(reference, "lora." + linear->name + ".b").requires_grad_(),
+                              {},
+                              0.5,
+                              0};
     want(linear->name + ".a", linear->adapter->a), want(linear->name + ".b", linear->adapter->b);
   }
   ASSERT_EQ(inputs.size(), 6u * 3 * 2);
@@ -226,29 +249,34 @@ TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
     pass.recompute = recompute;
     const auto loss = cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
     const auto gradients = torch::autograd::grad({loss.nats}, inputs);
-    for (size_t i = 0; i < names.size(); ++i) EXPECT_LT(distance(gradients[i], tensor_of(reference, names[i])), 2e-5) << names[i];
+    for (size_t i = 0; i < names.size(); ++i)
+      EXPECT_LT(distance(gradients[i], tensor_of(reference, names[i])), 2e-5) << names[i];
   }
 }
 
-TEST(SparseGolden, AnExpertSeesItsShareOfTheTokens) {   // 2 of 4 in mixtral, 2 of 6 in qwen3_moe
-  for (const auto& [family, share] : std::map<std::string, double>{{"llama", 1}, {"mixtral", 0.5}, {"qwen3_moe", 1.0 / 3}}) {
+TEST(SparseGolden, AnExpertSeesItsShareOfTheTokens) {  // 2 of 4 in mixtral, 2 of 6 in qwen3_moe
+  for (const auto& [family, share] :
+       std::map<std::string, double>{{"llama", 1}, {"mixtral", 0.5}, {"qwen3_moe", 1.0 / 3}}) {
     const auto loaded = load_weights({.path = golden(family).string()});
     for (const auto* linear : loaded.model->linears())
-      EXPECT_EQ(token_share(loaded.model->config, linear->name), linear->name.find(".experts.") == std::string::npos ? 1 : share) << linear->name;
+      EXPECT_EQ(token_share(loaded.model->config, linear->name),
+                linear->name.find(".experts.") == std::string::npos ? 1 : share)
+          << linear->name;
   }
 }
 
 TEST(SparseGolden, ConfigurationsAreWrittenAsTheyWereRead) {
   for (const auto* family : {"qwen3_moe", "qwen3_moe_plain", "mixtral"}) {
     const auto config = load_weights({.path = golden(family).string()}).model->config;
-    const auto again = config_from_hf(Json::parse(hf_config_json(config).dump()), "config.json", !config.tied_head);
+    const auto again =
+        config_from_hf(Json::parse(hf_config_json(config).dump()), "config.json", !config.tied_head);
     EXPECT_EQ(again.family, config.family);
     EXPECT_EQ(again.experts, config.experts);
     EXPECT_EQ(again.experts_per_token, config.experts_per_token);
     EXPECT_EQ(again.expert_intermediate, config.expert_intermediate);
     EXPECT_EQ(again.renormalise, config.renormalise);
     if (config.renormalise) EXPECT_FALSE(gguf_metadata(config).empty());
-    else EXPECT_THROW(gguf_metadata(config), FormatError);   // llama.cpp always divides by the sum
+    else EXPECT_THROW(gguf_metadata(config), FormatError);  // llama.cpp always divides by the sum
   }
 }
 
@@ -258,12 +286,12 @@ TEST(SparseGolden, RefusesConfigurationsWithDenseLayersAndWindows) {
     json[key] = value;
     try {
       config_from_hf(json, "config.json", false);
-    } catch (const FormatError& error) {
-      return error.what();
-    }
+    } catch (const FormatError& error) { return error.what(); }
     return "";
   };
-  EXPECT_NE(refusal("mlp_only_layers", Json::array({0})).find("mlp_only_layers: layers without experts are not supported"), std::string::npos);
+  EXPECT_NE(refusal("mlp_only_layers", Json::array({0}))
+                .find("mlp_only_layers: layers without experts are not supported"),
+            std::string::npos);
   EXPECT_NE(refusal("decoder_sparse_step", 2).find("decoder_sparse_step"), std::string::npos);
   EXPECT_NE(refusal("use_sliding_window", true).find("use_sliding_window"), std::string::npos);
   EXPECT_NE(refusal("num_experts_per_tok", 7).find("is 7, of 6 experts"), std::string::npos);
@@ -277,12 +305,14 @@ TEST(LoadedModel, NamesTheHashOfEveryWeightFile) {
   const TemporaryFolder folder;
   const auto file = open_safetensors_folder(golden("llama"));
   std::vector<TensorSource> sources;
-  for (const auto& tensor : file.tensors) sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+  for (const auto& tensor : file.tensors)
+    sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
   write_safetensors_folder(folder / "model", sources, 20000);
   std::filesystem::copy_file(golden("llama") / "config.json", folder / "model/config.json");
   std::map<std::string, std::string> hashes;
   for (const auto& entry : std::filesystem::directory_iterator(folder / "model"))
-    if (entry.path().extension() == ".safetensors") hashes[entry.path().filename().string()] = sha256_file(entry.path().string());
+    if (entry.path().extension() == ".safetensors")
+      hashes[entry.path().filename().string()] = sha256_file(entry.path().string());
   EXPECT_GT(hashes.size(), 1u);
   std::string lines;
   for (const auto& [name, hash] : hashes) lines += hash + "  " + name + "\n";

@@ -1,5 +1,6 @@
-// The kernels on tiles, with a unit in software that does what Intel's manual says the instructions do (volume 2, TDPBF16PS, TDPBUSD, TILELOADD, LDTILECFG):
-// the machines that retort is built on have none. gemm_test.cpp runs this kernel through all of its products beside the others.
+// The kernels on tiles, with a unit in software that does what Intel's manual says the instructions do
+// (volume 2, TDPBF16PS, TDPBUSD, TILELOADD, LDTILECFG): the machines that retort is built on have none.
+// gemm_test.cpp runs this kernel through all of its products beside the others.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +13,7 @@
 #include "ops/gemm.h"
 #include "ops/gemm_emulated.h"
 
-#pragma GCC diagnostic ignored "-Wpsabi"   // vectors wider than this file's registers stay within it
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors wider than this file's registers stay within it
 
 #include "ops/gemm_amx_body.h"
 
@@ -32,38 +33,41 @@ struct SoftwareTiles {
     if (shapes.palette != 1 || shapes.start_row != 0) throw std::logic_error("ldtilecfg: general protection");
     for (size_t t = 0; t < 16; ++t) {
       const int rows = shapes.rows[t], row_bytes = shapes.row_bytes[t];
-      if (rows > 16 || row_bytes > 64 || (rows == 0) != (row_bytes == 0) || (t >= 8 && rows > 0)) throw std::logic_error("ldtilecfg: general protection");
+      if (rows > 16 || row_bytes > 64 || (rows == 0) != (row_bytes == 0) || (t >= 8 && rows > 0))
+        throw std::logic_error("ldtilecfg: general protection");
       if (t < 8) tiles[t] = {rows, row_bytes, {}};
     }
     configured = true;
   }
   static Tile& used(int t) {
-    if (!configured || tiles[static_cast<size_t>(t)].rows == 0) throw std::logic_error("a tile that is not configured");
+    if (!configured || tiles[static_cast<size_t>(t)].rows == 0)
+      throw std::logic_error("a tile that is not configured");
     return tiles[static_cast<size_t>(t)];
   }
-  template <int t>
-  static void zero() { std::memset(used(t).bytes, 0, sizeof(Tile::bytes)); }
-  template <int t>
-  static void load(const void* rows, int64_t row_bytes) {
+  template <int t> static void zero() { std::memset(used(t).bytes, 0, sizeof(Tile::bytes)); }
+  template <int t> static void load(const void* rows, int64_t row_bytes) {
     auto& tile = used(t);
     zero<t>();
-    for (int r = 0; r < tile.rows; ++r) std::memcpy(tile.bytes[r], static_cast<const char*>(rows) + r * row_bytes, static_cast<size_t>(tile.row_bytes));
+    for (int r = 0; r < tile.rows; ++r)
+      std::memcpy(tile.bytes[r], static_cast<const char*>(rows) + r * row_bytes,
+                  static_cast<size_t>(tile.row_bytes));
   }
-  template <int t>
-  static void store(void* rows, int64_t row_bytes) {
+  template <int t> static void store(void* rows, int64_t row_bytes) {
     auto& tile = used(t);
-    for (int r = 0; r < tile.rows; ++r) std::memcpy(static_cast<char*>(rows) + r * row_bytes, tile.bytes[r], static_cast<size_t>(tile.row_bytes));
+    for (int r = 0; r < tile.rows; ++r)
+      std::memcpy(static_cast<char*>(rows) + r * row_bytes, tile.bytes[r],
+                  static_cast<size_t>(tile.row_bytes));
   }
   // Rows of c, columns of c, cells of K; anything that does not fit is an exception of the CPU, too.
-  template <class Cell>
-  static void each(int c, int a, int b, Cell&& cell) {
+  template <class Cell> static void each(int c, int a, int b, Cell&& cell) {
     auto &sum = used(c), &left = used(a), &right = used(b);
-    if (sum.rows != left.rows || sum.row_bytes != right.row_bytes || left.row_bytes != right.rows * 4) throw std::logic_error("tiles that do not fit");
+    if (sum.rows != left.rows || sum.row_bytes != right.row_bytes || left.row_bytes != right.rows * 4)
+      throw std::logic_error("tiles that do not fit");
     for (int m = 0; m < sum.rows; ++m)
-      for (int n = 0; n < sum.row_bytes / 4; ++n) cell(sum.bytes[m] + n * 4, left.bytes[m], right.bytes[0] + n * 4, right.rows);
+      for (int n = 0; n < sum.row_bytes / 4; ++n)
+        cell(sum.bytes[m] + n * 4, left.bytes[m], right.bytes[0] + n * 4, right.rows);
   }
-  template <int c, int a, int b>
-  static void add_bf16() {
+  template <int c, int a, int b> static void add_bf16() {
     each(c, a, b, [](char* sum, const char* left, const char* right, int cells) {
       float both[2] = {}, s;
       for (int k = 0; k < cells; ++k) {
@@ -81,13 +85,13 @@ struct SoftwareTiles {
       std::memcpy(sum, &s, 4);
     });
   }
-  template <int c, int a, int b>
-  static void add_int8() {
+  template <int c, int a, int b> static void add_int8() {
     each(c, a, b, [](char* sum, const char* left, const char* right, int cells) {
       int32_t s;
       std::memcpy(&s, sum, 4);
       for (int k = 0; k < cells; ++k)
-        for (int i = 0; i < 4; ++i) s += static_cast<uint8_t>(left[k * 4 + i]) * static_cast<int8_t>(right[k * 64 + i]);
+        for (int i = 0; i < 4; ++i)
+          s += static_cast<uint8_t>(left[k * 4 + i]) * static_cast<int8_t>(right[k * 64 + i]);
       std::memcpy(sum, &s, 4);
     });
   }
@@ -125,10 +129,13 @@ TEST(AmxInt8, EqualsVnniBitForBit) {
         std::vector<int32_t> corrections(static_cast<size_t>(groups * vectors * 16));
         vnni->corrections(panel.data(), k, columns, corrections.data());
         const Int8Rows rows{m, k, groups, codes.data(), k, scales.data()};
-        for (const int add : {0, 1, 2}) {   // 2: with factors
+        for (const int add : {0, 1, 2}) {  // 2: with factors
           std::vector<float> one(static_cast<size_t>(m * 48), 0.25f), two(one);
-          vnni->multiply(rows, panel.data(), corrections.data(), add == 2 ? factors.data() : nullptr, columns, one.data(), 48, add == 1);
-          int8_multiply_on_tiles<SoftwareTiles>(rows, panel.data(), corrections.data(), add == 2 ? factors.data() : nullptr, columns, two.data(), 48, add == 1);
+          vnni->multiply(rows, panel.data(), corrections.data(), add == 2 ? factors.data() : nullptr, columns,
+                         one.data(), 48, add == 1);
+          int8_multiply_on_tiles<SoftwareTiles>(rows, panel.data(), corrections.data(),
+                                                add == 2 ? factors.data() : nullptr, columns, two.data(), 48,
+                                                add == 1);
           ASSERT_EQ(one, two) << fmt::format("{} x {} x {}, {}", m, columns, k, add);
         }
       }
@@ -138,13 +145,16 @@ TEST(AmxInt8, EqualsVnniBitForBit) {
 TEST(Proof, IsAskedOfTilesAndNotGivenByWrongOnes) {
   EXPECT_TRUE(proven(emulated_amx()));
   auto wrong = emulated_amx();
-  wrong.multiply = [](const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) { multiply_on_tiles<SoftwareTiles>(segments, count, rows - 1, store); };
+  wrong.multiply = [](const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
+    multiply_on_tiles<SoftwareTiles>(segments, count, rows - 1, store);
+  };
   EXPECT_FALSE(proven(wrong));
   if (!int8_kernel_avx512()) GTEST_SKIP() << "no AVX-512 VNNI to compare with";
   auto integers = *int8_kernel_avx512();
   integers.multiply = int8_multiply_on_tiles<SoftwareTiles>;
   EXPECT_TRUE(proven(integers));
-  integers.multiply = [](const Int8Rows& rows, const void* panel, const int32_t*, const float* factors, int64_t columns, float* out, int64_t stride, bool add) {
+  integers.multiply = [](const Int8Rows& rows, const void* panel, const int32_t*, const float* factors,
+                         int64_t columns, float* out, int64_t stride, bool add) {
     const std::vector<int32_t> none(static_cast<size_t>(rows.groups * 48));
     int8_multiply_on_tiles<SoftwareTiles>(rows, panel, none.data(), factors, columns, out, stride, add);
   };

@@ -1,5 +1,5 @@
-// Named fp32 tensors of a safetensors golden. The tests of ops/ cannot use formats/, which stands on the same row, so this
-// reads the two parts of the format that our own goldens have.
+// Named fp32 tensors of a safetensors golden. The tests of ops/ cannot use formats/, which stands on the same
+// row, so this reads the two parts of the format that our own goldens have.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -10,7 +10,8 @@ namespace retort {
 
 class GoldenTensors {
  public:
-  explicit GoldenTensors(const std::string& name) : text_(read_text(std::string(RETORT_SOURCE_DIR) + "/tests/golden/ops/" + name)) {
+  explicit GoldenTensors(const std::string& name)
+      : text_(read_text(std::string(RETORT_SOURCE_DIR) + "/tests/golden/ops/" + name)) {
     uint64_t length = 0;
     std::copy_n(text_.data(), 8, reinterpret_cast<char*>(&length));
     header_ = parse_json(std::string_view(text_).substr(8, length), name);

@@ -8,19 +8,20 @@
 
 #include "ops/attend.h"
 #include "ops/embed.h"
-#include "ops/gradient_sink.h"
 #include "ops/gated.h"
+#include "ops/golden_tensors.h"  // tests/ops
+#include "ops/gradient_sink.h"
 #include "ops/head.h"
 #include "ops/norm.h"
 #include "ops/recompute.h"
 #include "ops/rotate.h"
-#include "ops/golden_tensors.h"  // tests/ops
 #include "ops/tensors.h"  // tests/ops
 
 namespace retort {
 namespace {
 
-// A prefix of 7 rows with two children of 5 and 4 rows, a grandchild of 3 on the second, and a lone text of 6.
+// A prefix of 7 rows with two children of 5 and 4 rows, a grandchild of 3 on the second, and a lone text
+// of 6.
 Forest small_forest() {
   Forest forest;
   const auto rows = [](int count, int from) {
@@ -42,9 +43,12 @@ Tensor visible(const Forest& forest, int64_t window) {
   auto* seen = mask.mutable_data_ptr<bool>();
   for (int64_t i = 0; i < forest.size(); ++i) {
     int32_t segment = 0;
-    while (!(forest.segments[static_cast<size_t>(segment)].begin <= i && i < forest.segments[static_cast<size_t>(segment)].end)) ++segment;
+    while (!(forest.segments[static_cast<size_t>(segment)].begin <= i &&
+             i < forest.segments[static_cast<size_t>(segment)].end))
+      ++segment;
     for (int32_t s = segment; s >= 0; s = forest.segments[static_cast<size_t>(s)].parent)
-      for (int64_t j = forest.segments[static_cast<size_t>(s)].begin; j < forest.segments[static_cast<size_t>(s)].end; ++j) {
+      for (int64_t j = forest.segments[static_cast<size_t>(s)].begin;
+           j < forest.segments[static_cast<size_t>(s)].end; ++j) {
         const auto back = forest.positions[static_cast<size_t>(i)] - forest.positions[static_cast<size_t>(j)];
         if (back >= 0 && (window == 0 || back < window)) seen[i * forest.size() + j] = true;
       }
@@ -58,32 +62,40 @@ TEST(Attend, EqualsDenseMaskedAttentionOverAForest) {
   for (const int64_t window : {0, 4})
     for (const double cap : {0.0, 1.5}) {
       auto pass = make_pass(forest, at::kFloat);
-      auto q = random({n, 6, 8}, 1).requires_grad_(), k = random({n, 2, 8}, 2).requires_grad_(), v = random({n, 2, 8}, 3).requires_grad_();
+      auto q = random({n, 6, 8}, 1).requires_grad_(), k = random({n, 2, 8}, 2).requires_grad_(),
+           v = random({n, 2, 8}, 3).requires_grad_();
       const auto dy = random({n, 48}, 4);
       const auto ours = attend(q, k, v, {0.4, cap, window, 0}, pass);
       const auto our_gradients = torch::autograd::grad({ours}, {q, k, v}, {dy});
-      auto scores = at::matmul(q.transpose(0, 1), k.repeat_interleave(3, 1).permute({1, 2, 0})) * 0.4;   // [H,N,N]
+      auto scores =
+          at::matmul(q.transpose(0, 1), k.repeat_interleave(3, 1).permute({1, 2, 0})) * 0.4;  // [H,N,N]
       if (cap > 0) scores = cap * at::tanh(scores / cap);
       const auto p = scores.masked_fill(visible(forest, window).logical_not(), -INFINITY).softmax(-1);
-      const auto reference = at::matmul(p, v.repeat_interleave(3, 1).transpose(0, 1)).transpose(0, 1).reshape({n, 48});
+      const auto reference =
+          at::matmul(p, v.repeat_interleave(3, 1).transpose(0, 1)).transpose(0, 1).reshape({n, 48});
       const auto gradients = torch::autograd::grad({reference}, {q, k, v}, {dy});
       EXPECT_LT(distance(ours, reference), 1e-5);
-      for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(our_gradients[i], gradients[i]), 1e-5) << i << " window " << window << " cap " << cap;
+      for (size_t i = 0; i < 3; ++i)
+        EXPECT_LT(distance(our_gradients[i], gradients[i]), 1e-5)
+            << i << " window " << window << " cap " << cap;
     }
 }
 
 TEST(Attend, TilesOfALongTextJoin) {
   Forest forest;
-  forest.add_segment(std::vector<int32_t>(300, 1));   // three tiles
+  forest.add_segment(std::vector<int32_t>(300, 1));  // three tiles
   for (const int64_t window : {0, 50}) {
     const auto pass = make_pass(forest, at::kFloat);
-    auto q = random({300, 2, 8}, 1).requires_grad_(), k = random({300, 1, 8}, 2).requires_grad_(), v = random({300, 1, 8}, 3).requires_grad_();
+    auto q = random({300, 2, 8}, 1).requires_grad_(), k = random({300, 1, 8}, 2).requires_grad_(),
+         v = random({300, 1, 8}, 3).requires_grad_();
     const auto dy = random({300, 16}, 4);
     const auto ours = attend(q, k, v, {0, 0, window, 0}, pass);
     const auto our_gradients = torch::autograd::grad({ours}, {q, k, v}, {dy});
-    const auto scores = at::matmul(q.transpose(0, 1), k.repeat_interleave(2, 1).permute({1, 2, 0})) / std::sqrt(8.0);
+    const auto scores =
+        at::matmul(q.transpose(0, 1), k.repeat_interleave(2, 1).permute({1, 2, 0})) / std::sqrt(8.0);
     const auto p = scores.masked_fill(visible(forest, window).logical_not(), -INFINITY).softmax(-1);
-    const auto reference = at::matmul(p, v.repeat_interleave(2, 1).transpose(0, 1)).transpose(0, 1).reshape({300, 16});
+    const auto reference =
+        at::matmul(p, v.repeat_interleave(2, 1).transpose(0, 1)).transpose(0, 1).reshape({300, 16});
     const auto gradients = torch::autograd::grad({reference}, {q, k, v}, {dy});
     EXPECT_LT(distance(ours, reference), 1e-5);
     for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(our_gradients[i], gradients[i]), 1e-5);
@@ -91,20 +103,26 @@ TEST(Attend, TilesOfALongTextJoin) {
 }
 
 // Dense masked attention over a forest, with autograd's gradients: value, dq, dk, dv.
-std::vector<Tensor> dense_attention(const Forest& forest, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& dy, int64_t window) {
+std::vector<Tensor> dense_attention(const Forest& forest, const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const Tensor& dy, int64_t window) {
   const auto group = q.size(1) / k.size(1);
-  const auto scores = at::matmul(q.transpose(0, 1), k.repeat_interleave(group, 1).permute({1, 2, 0})) / std::sqrt(static_cast<double>(q.size(2)));
+  const auto scores = at::matmul(q.transpose(0, 1), k.repeat_interleave(group, 1).permute({1, 2, 0})) /
+                      std::sqrt(static_cast<double>(q.size(2)));
   const auto p = scores.masked_fill(visible(forest, window).logical_not(), -INFINITY).softmax(-1);
-  const auto y = at::matmul(p, v.repeat_interleave(group, 1).transpose(0, 1)).transpose(0, 1).reshape({q.size(0), -1});
+  const auto y =
+      at::matmul(p, v.repeat_interleave(group, 1).transpose(0, 1)).transpose(0, 1).reshape({q.size(0), -1});
   auto all = torch::autograd::grad({y}, {q, k, v}, {dy});
   all.insert(all.begin(), y);
   return all;
 }
 
-// Branches over a shared text that is longer than a chunk of packed keys, and than several: the kept panels must be those of the path.
+// Branches over a shared text that is longer than a chunk of packed keys, and than several: the kept panels
+// must be those of the path.
 Forest branches(int64_t shared) {
   Forest forest;
-  const auto rows = [](int64_t count, int32_t token) { return std::vector<int32_t>(static_cast<size_t>(count), token); };
+  const auto rows = [](int64_t count, int32_t token) {
+    return std::vector<int32_t>(static_cast<size_t>(count), token);
+  };
   const auto head = forest.add_segment(rows(shared, 1));
   const auto branch = forest.add_segment(rows(70, 2), head);
   forest.add_segment(rows(5, 3), branch);
@@ -121,7 +139,9 @@ TEST(Attend, LongSharedTextsInBothTypesOnOneThreadAndTwo) {
         for (const int threads : {1, 2}) {
           const auto forest = branches(shared);
           const auto n = forest.size();
-          const auto values = [&](std::initializer_list<int64_t> shape, uint64_t seed) { return random(shape, seed).to(type).requires_grad_(); };
+          const auto values = [&](std::initializer_list<int64_t> shape, uint64_t seed) {
+            return random(shape, seed).to(type).requires_grad_();
+          };
           const auto q = values({n, 6, 16}, 1), k = values({n, 2, 16}, 2), v = values({n, 2, 16}, 3);
           const auto dy = random({n, 96}, 4).to(type);
           const auto before = at::get_num_threads();
@@ -131,9 +151,11 @@ TEST(Attend, LongSharedTextsInBothTypesOnOneThreadAndTwo) {
           at::set_num_threads(before);
           gradients.insert(gradients.begin(), ours);
           const auto wide = [](const Tensor& x) { return x.detach().to(at::kFloat).requires_grad_(); };
-          const auto reference = dense_attention(forest, wide(q), wide(k), wide(v), dy.to(at::kFloat), window);
+          const auto reference =
+              dense_attention(forest, wide(q), wide(k), wide(v), dy.to(at::kFloat), window);
           for (size_t i = 0; i < 4; ++i)
-            EXPECT_LT(distance(gradients[i].to(at::kFloat), reference[i]), type == at::kFloat ? 1e-5 : 8e-3) << i << " shared " << shared << " window " << window << " threads " << threads;
+            EXPECT_LT(distance(gradients[i].to(at::kFloat), reference[i]), type == at::kFloat ? 1e-5 : 8e-3)
+                << i << " shared " << shared << " window " << window << " threads " << threads;
         }
 }
 
@@ -148,13 +170,14 @@ TEST(Attend, SingleRowsEqualTheRowsOfWholeTexts) {
     const auto whole = attend(q, k, v, {0, 0, window, 0}, pass);
     auto single = pass;
     single.blocks.clear();
-    for (const auto& block : pass.blocks) {   // the last query of each segment alone
+    for (const auto& block : pass.blocks) {  // the last query of each segment alone
       auto last = block;
       last.q_begin = block.q_end - 1;
       single.blocks.push_back(last);
     }
     const auto rows = attend(q, k, v, {0, 0, window, 0}, single);
-    for (const auto& block : single.blocks) EXPECT_LT(distance(rows[block.q_begin], whole[block.q_begin]), 1e-6) << window;
+    for (const auto& block : single.blocks)
+      EXPECT_LT(distance(rows[block.q_begin], whole[block.q_begin]), 1e-6) << window;
   }
 }
 
@@ -164,20 +187,24 @@ TEST(RmsNorm, GradientsEqualAutograd) {
   const auto ours = rms_norm(x, {w, 1e-5, 1});
   const auto reference = x * (x.square().mean(-1, true) + 1e-5).rsqrt() * (1 + w);
   EXPECT_LT(distance(ours, reference), 1e-6);
-  const auto a = torch::autograd::grad({ours}, {x, w}, {dy}), b = torch::autograd::grad({reference}, {x, w}, {dy});
+  const auto a = torch::autograd::grad({ours}, {x, w}, {dy}),
+             b = torch::autograd::grad({reference}, {x, w}, {dy});
   for (size_t i = 0; i < 2; ++i) EXPECT_LT(distance(a[i], b[i]), 1e-5);
 }
 
 TEST(RmsNorm, ResidualAdditionJoinsIt) {
-  auto x = random({5, 37}, 1).requires_grad_(), delta = random({5, 37}, 4).requires_grad_(), w = random({37}, 2).requires_grad_();
+  auto x = random({5, 37}, 1).requires_grad_(), delta = random({5, 37}, 4).requires_grad_(),
+       w = random({37}, 2).requires_grad_();
   const auto dsum = random({5, 37}, 3), dnormed = random({5, 37}, 5);
   const auto ours = add_rms_norm(x, delta, {w, 1e-5, 1});
   const auto sum = x + delta, normed = sum * (sum.square().mean(-1, true) + 1e-5).rsqrt() * (1 + w);
   EXPECT_TRUE(ours.sum.equal(sum));
   EXPECT_LT(distance(ours.normed, normed), 1e-6);
-  const auto a = torch::autograd::grad({ours.sum, ours.normed}, {x, delta, w}, {dsum, dnormed}, true), b = torch::autograd::grad({sum, normed}, {x, delta, w}, {dsum, dnormed}, true);
+  const auto a = torch::autograd::grad({ours.sum, ours.normed}, {x, delta, w}, {dsum, dnormed}, true),
+             b = torch::autograd::grad({sum, normed}, {x, delta, w}, {dsum, dnormed}, true);
   for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(a[i], b[i]), 1e-5);
-  const auto alone = torch::autograd::grad({ours.normed}, {x, delta, w}, {dnormed}, true), reference = torch::autograd::grad({normed}, {x, delta, w}, {dnormed}, true);
+  const auto alone = torch::autograd::grad({ours.normed}, {x, delta, w}, {dnormed}, true),
+             reference = torch::autograd::grad({normed}, {x, delta, w}, {dnormed}, true);
   for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(alone[i], reference[i]), 1e-5);
   EXPECT_TRUE(torch::autograd::grad({ours.sum}, {delta}, {dsum})[0].equal(dsum));
 }
@@ -200,7 +227,8 @@ TEST(Linear, LoraRsLoraAndDoraEqualPeft) {
     std::vector<std::string> names{"dx", "da", "db"};
     if (kind == "dora") inputs.push_back(layer.adapter->magnitude), names.push_back("dm");
     const auto gradients = torch::autograd::grad({y}, inputs, {golden(kind + ".dy")});
-    for (size_t i = 0; i < names.size(); ++i) EXPECT_LT(distance(gradients[i], golden(kind + "." + names[i])), 1e-5) << kind << " " << names[i];
+    for (size_t i = 0; i < names.size(); ++i)
+      EXPECT_LT(distance(gradients[i], golden(kind + "." + names[i])), 1e-5) << kind << " " << names[i];
   }
 }
 
@@ -208,19 +236,22 @@ TEST(Linear, DropoutIsKeyedAndItsGradientMatchesItsDraws) {
   Linear layer;
   layer.name = "proj";
   layer.weight = dense_weight(at::zeros({8, 64}));
-  layer.adapter = LowRank{random({4, 64}, 1).requires_grad_(), random({8, 4}, 2).requires_grad_(), {}, 2, 0.25};
+  layer.adapter =
+      LowRank{random({4, 64}, 1).requires_grad_(), random({8, 4}, 2).requires_grad_(), {}, 2, 0.25};
   auto x = random({32, 64}, 3).requires_grad_();
   Pass pass;
   pass.training = true;
   pass.dropout_key = 11;
   const auto y = linear(x, layer, pass);
-  EXPECT_TRUE(linear(x, layer, pass).equal(y));              // the same key, the same draws
+  EXPECT_TRUE(linear(x, layer, pass).equal(y));  // the same key, the same draws
   auto other = pass;
   other.dropout_key = 12;
   EXPECT_FALSE(linear(x, layer, other).equal(y));
   auto quiet = pass;
   quiet.training = false;
-  EXPECT_LT(distance(linear(x, layer, quiet), at::matmul(at::matmul(x, layer.adapter->a.t()), layer.adapter->b.t()) * 2), 1e-5);
+  EXPECT_LT(distance(linear(x, layer, quiet),
+                     at::matmul(at::matmul(x, layer.adapter->a.t()), layer.adapter->b.t()) * 2),
+            1e-5);
   // y is linear in x for fixed draws: <dy, y> = <dx, x>, and the same for a and b.
   const auto dy = random({32, 8}, 4);
   const auto gradients = torch::autograd::grad({y}, {x, layer.adapter->a, layer.adapter->b}, {dy});
@@ -237,7 +268,8 @@ TEST(Linear, DropoutIsKeyedAndItsGradientMatchesItsDraws) {
 }
 
 TEST(Linear, QuantizedBaseEqualsItsWidenedSelf) {
-  for (const auto type : {WeightType::q8_0, WeightType::q4_1, WeightType::nf4, WeightType::nf4_dq, WeightType::int8_row, WeightType::bf16}) {
+  for (const auto type : {WeightType::q8_0, WeightType::q4_1, WeightType::nf4, WeightType::nf4_dq,
+                          WeightType::int8_row, WeightType::bf16}) {
     Linear layer;
     layer.name = "proj";
     layer.weight = convert_weight(dense_weight(random({96, 64}, 1)), type);
@@ -247,11 +279,12 @@ TEST(Linear, QuantizedBaseEqualsItsWidenedSelf) {
     const auto y = linear(x, layer, Pass{});
     EXPECT_LT(distance(y, at::matmul(x, wide.t())), 1e-6) << type_info(type).name;
     EXPECT_LT(distance(torch::autograd::grad({y}, {x}, {dy})[0], at::matmul(dy, wide)), 1e-6);
-    EXPECT_LT(distance(wide, random({96, 64}, 1)), 0.2);   // and it is the matrix that was asked for
+    EXPECT_LT(distance(wide, random({96, 64}, 1)), 0.2);  // and it is the matrix that was asked for
   }
 }
 
-std::vector<Target> some_targets() {   // row 2 has two labels, rows 0 and 4 one, the rest none; unordered on purpose
+std::vector<Target>
+some_targets() {  // row 2 has two labels, rows 0 and 4 one, the rest none; unordered on purpose
   return {{4, 7, 0.5f, 0}, {2, 1, 1, 0}, {0, 30, 2, 0}, {2, 5, 0.25f, 1}};
 }
 
@@ -270,31 +303,40 @@ TEST(CrossEntropy, ValueAndGradientsEqualTheDefinition) {
       if (cap > 0) logits = cap * at::tanh(logits / cap);
       const auto log_p = logits.log_softmax(-1);
       auto reference = at::zeros({}, at::TensorOptions(at::kFloat));
-      for (const auto& target : targets) reference = reference - target.weight * log_p[target.row][target.label];
+      for (const auto& target : targets)
+        reference = reference - target.weight * log_p[target.row][target.label];
       EXPECT_NEAR(loss.nats.item<double>() / reference.item<double>(), 1, 1e-6);
       std::vector<Tensor> inputs{hidden};
       if (learns) inputs.push_back(head.linear.weight.dense);
       const auto factor = at::scalar_tensor(0.5, at::TensorOptions(at::kFloat));
-      const auto ours = torch::autograd::grad({loss.nats}, inputs, {factor}), theirs = torch::autograd::grad({reference}, inputs, {factor});
-      for (size_t i = 0; i < inputs.size(); ++i) EXPECT_LT(distance(ours[i], theirs[i]), 1e-5) << "cap " << cap;
+      const auto ours = torch::autograd::grad({loss.nats}, inputs, {factor}),
+                 theirs = torch::autograd::grad({reference}, inputs, {factor});
+      for (size_t i = 0; i < inputs.size(); ++i)
+        EXPECT_LT(distance(ours[i], theirs[i]), 1e-5) << "cap " << cap;
       const auto scores = score_targets(hidden, targets, head, Pass{});
       for (size_t i = 0; i < targets.size(); ++i) {
-        EXPECT_NEAR(scores.log_probabilities[static_cast<int64_t>(i)].item<double>(), log_p[targets[i].row][targets[i].label].item<double>(), 1e-5);
-        EXPECT_EQ(scores.argmax[static_cast<int64_t>(i)].item<int64_t>(), log_p[targets[i].row].argmax().item<int64_t>());
+        EXPECT_NEAR(scores.log_probabilities[static_cast<int64_t>(i)].item<double>(),
+                    log_p[targets[i].row][targets[i].label].item<double>(), 1e-5);
+        EXPECT_EQ(scores.argmax[static_cast<int64_t>(i)].item<int64_t>(),
+                  log_p[targets[i].row].argmax().item<int64_t>());
       }
     }
 }
 
 TEST(CrossEntropy, QuantizedHeadInManyPartsEqualsItsWidenedSelf) {
   Head quantized, dense;
-  quantized.linear.weight = convert_weight(dense_weight(random({9001, 32}, 1)), WeightType::q8_0);   // three parts, the last ragged
+  quantized.linear.weight =
+      convert_weight(dense_weight(random({9001, 32}, 1)), WeightType::q8_0);  // three parts, the last ragged
   dense.linear.weight = dense_weight(widen(quantized.linear.weight, at::kFloat));
-  auto hidden = random({1300, 32}, 2).requires_grad_();                                              // more rows than one chunk of logits
+  auto hidden = random({1300, 32}, 2).requires_grad_();  // more rows than one chunk of logits
   std::vector<Target> targets;
   for (int32_t i = 0; i < 1300; ++i) targets.push_back({i, i * 7 % 9001, 1, 0});
-  const auto a = cross_entropy(hidden, targets, quantized, Pass{}), b = cross_entropy(hidden, targets, dense, Pass{});
+  const auto a = cross_entropy(hidden, targets, quantized, Pass{}),
+             b = cross_entropy(hidden, targets, dense, Pass{});
   EXPECT_NEAR(a.nats.item<double>() / b.nats.item<double>(), 1, 1e-6);
-  EXPECT_LT(distance(torch::autograd::grad({a.nats}, {hidden})[0], torch::autograd::grad({b.nats}, {hidden})[0]), 1e-5);
+  EXPECT_LT(
+      distance(torch::autograd::grad({a.nats}, {hidden})[0], torch::autograd::grad({b.nats}, {hidden})[0]),
+      1e-5);
 }
 
 TEST(CrossEntropy, NoTargetsIsZeroWithAZeroGradient) {
@@ -315,7 +357,8 @@ TEST(Embed, LooksUpQuantizedRowsAndGivesGradientsToDenseOnes) {
   const auto dense = dense_weight(random({19, 32}, 1).requires_grad_());
   const auto y = embed(dense, pass, 2), dy = random({forest.size(), 32}, 5);
   const auto ours = torch::autograd::grad({y}, {dense.dense}, {dy})[0];
-  const auto reference = torch::autograd::grad({dense.dense.index_select(0, pass.tokens) * 2}, {dense.dense}, {dy})[0];
+  const auto reference =
+      torch::autograd::grad({dense.dense.index_select(0, pass.tokens) * 2}, {dense.dense}, {dy})[0];
   EXPECT_LT(distance(ours, reference), 1e-6);
 }
 
@@ -350,11 +393,13 @@ TEST(GradientSink, HasTheEmbeddingsGradientAsRows) {
   auto pass = make_pass(small_forest(), at::kFloat);
   const auto dense = dense_weight(random({19, 32}, 1).requires_grad_());
   const auto dy = random({pass.size(), 32}, 5);
-  const auto gradient_of = [&](const Pass& with) { return torch::autograd::grad({embed(dense, with, 2)}, {dense.dense}, {dy}, std::nullopt, false, true)[0]; };
+  const auto gradient_of = [&](const Pass& with) {
+    return torch::autograd::grad({embed(dense, with, 2)}, {dense.dense}, {dy}, std::nullopt, false, true)[0];
+  };
   const auto reference = gradient_of(pass);
   Kept sink({dense.dense}), another({});
   pass.gradients = &another;
-  EXPECT_TRUE(gradient_of(pass).equal(reference));   // not its leaf
+  EXPECT_TRUE(gradient_of(pass).equal(reference));  // not its leaf
   pass.gradients = &sink;
   EXPECT_FALSE(gradient_of(pass).defined());
   ASSERT_EQ(sink.rows.size(), 1u);
@@ -367,13 +412,18 @@ TEST(GradientSink, HasTheEmbeddingsGradientAsRows) {
 
 TEST(GradientSink, HasWhatALinearLayersWeightLearnsAndNothingElse) {
   auto pass = make_pass(small_forest(), at::kFloat);
-  Linear first{"first", dense_weight(random({24, 32}, 1).requires_grad_()), random({24}, 2).requires_grad_(), {}, std::nullopt};
+  Linear first{"first",
+               dense_weight(random({24, 32}, 1).requires_grad_()),
+               random({24}, 2).requires_grad_(),
+               {},
+               std::nullopt};
   Linear second{"second", dense_weight(random({16, 32}, 3).requires_grad_()), {}, {}, std::nullopt};
   const auto x = random({pass.size(), 32}, 4).requires_grad_();
   const auto dy = random({pass.size(), 24}, 5), dz = random({pass.size(), 16}, 6);
   const auto gradients_of = [&] {
     const auto y = linear_group(x, {&first, &second}, pass);
-    return torch::autograd::grad({y[0], y[1]}, {x, first.weight.dense, first.bias, second.weight.dense}, {dy, dz}, std::nullopt, false, true);
+    return torch::autograd::grad({y[0], y[1]}, {x, first.weight.dense, first.bias, second.weight.dense},
+                                 {dy, dz}, std::nullopt, false, true);
   };
   const auto reference = gradients_of();
   Kept sink({second.weight.dense});
@@ -385,7 +435,8 @@ TEST(GradientSink, HasWhatALinearLayersWeightLearnsAndNothingElse) {
   EXPECT_TRUE(sink.taken[0].equal(reference[3]));
 }
 
-// A loss of fewer rows than the matrix is wide brings its factors; one of more rows, or of another matrix, the matrix.
+// A loss of fewer rows than the matrix is wide brings its factors; one of more rows, or of another matrix,
+// the matrix.
 TEST(GradientSink, HasAHeadsGradientAsFactorsWhereTheyAreSmaller) {
   auto pass = make_pass(small_forest(), at::kFloat);
   Head head{{"head", dense_weight(random({96, 32}, 1).requires_grad_()), {}, {}, std::nullopt}, 0};
@@ -393,7 +444,8 @@ TEST(GradientSink, HasAHeadsGradientAsFactorsWhereTheyAreSmaller) {
   const auto gradients_of = [&](int32_t rows, double factor) {
     std::vector<Target> targets;
     for (int32_t r = 0; r < rows; ++r) targets.push_back({r, (r * 7) % 96, 1.5f, 0});
-    return torch::autograd::grad({cross_entropy(hidden, targets, head, pass).nats * factor}, {hidden, head.linear.weight.dense}, {}, std::nullopt, false, true);
+    return torch::autograd::grad({cross_entropy(hidden, targets, head, pass).nats * factor},
+                                 {hidden, head.linear.weight.dense}, {}, std::nullopt, false, true);
   };
   for (const auto& [rows, factor, kept] : {std::tuple{8, 1.0, true}, {8, 0.3, true}, {40, 0.3, false}}) {
     pass.gradients = nullptr;
@@ -419,11 +471,11 @@ TEST(Embed, NoiseIsKeyedAndBounded) {
   auto pass = make_pass(small_forest(), at::kFloat);
   const auto dense = dense_weight(at::zeros({19, 32}));
   pass.embedding_noise = 5;
-  EXPECT_EQ(embed(dense, pass).abs().max().item<double>(), 0);   // not in training
+  EXPECT_EQ(embed(dense, pass).abs().max().item<double>(), 0);  // not in training
   pass.training = true;
   const auto noise = embed(dense, pass);
   EXPECT_TRUE(embed(dense, pass).equal(noise));
-  const double bound = 5 / std::sqrt(14.0 * 32);                 // the longest text has 14 tokens
+  const double bound = 5 / std::sqrt(14.0 * 32);  // the longest text has 14 tokens
   EXPECT_LE(noise.abs().max().item<double>(), bound);
   EXPECT_GT(noise.abs().max().item<double>(), 0.9 * bound);
   EXPECT_NEAR(noise.mean().item<double>(), 0, 0.1 * bound);
@@ -434,7 +486,8 @@ TEST(Operations, ConcurrentBackwardsOverTheSameLeavesAgree) {
   Linear layer;
   layer.name = "proj";
   layer.weight = convert_weight(dense_weight(random({32, 32}, 1)), WeightType::q8_0);
-  layer.adapter = LowRank{random({4, 32}, 2).requires_grad_(), random({32, 4}, 3).requires_grad_(), {}, 2, 0.1};
+  layer.adapter =
+      LowRank{random({4, 32}, 2).requires_grad_(), random({32, 4}, 3).requires_grad_(), {}, 2, 0.1};
   Head head;
   head.linear.weight = convert_weight(dense_weight(random({40, 32}, 4)), WeightType::q8_0);
   const auto gradient_of = [&](uint64_t seed) {
@@ -442,9 +495,12 @@ TEST(Operations, ConcurrentBackwardsOverTheSameLeavesAgree) {
     auto pass = make_pass(forest, at::kFloat);
     pass.training = true;
     auto x = random({forest.size(), 32}, seed);
-    for (int i = 0; i < 4; ++i) x = recompute(x, {layer.adapter->a, layer.adapter->b}, [&](const Tensor& h) { return h + linear(h, layer, pass); });
+    for (int i = 0; i < 4; ++i)
+      x = recompute(x, {layer.adapter->a, layer.adapter->b},
+                    [&](const Tensor& h) { return h + linear(h, layer, pass); });
     const std::vector<Target> targets{{3, 2, 1, 0}, {20, 5, 1, 0}};
-    return torch::autograd::grad({cross_entropy(x, targets, head, pass).nats}, {layer.adapter->a, layer.adapter->b});
+    return torch::autograd::grad({cross_entropy(x, targets, head, pass).nats},
+                                 {layer.adapter->a, layer.adapter->b});
   };
   std::vector<std::vector<Tensor>> alone, together(4);
   for (uint64_t i = 0; i < 4; ++i) alone.push_back(gradient_of(i));

@@ -1,4 +1,5 @@
-// Route and combine against the dense definition: every expert for every token, weighted by zeros where it was not chosen.
+// Route and combine against the dense definition: every expert for every token, weighted by zeros where it
+// was not chosen.
 #include "ops/route.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +19,7 @@ TEST(Route, ChoosesTheLargestByHand) {
   EXPECT_EQ(all.plan->expert, (std::vector<int32_t>{1, 2}));
   EXPECT_NEAR(all.weights[0][0].item<double>(), 4.0 / 6, 1e-6);
   EXPECT_NEAR(all.weights[0][1].item<double>(), 2.0 / 6, 1e-6);
-  const auto plain = route(logits, {3, false});   // experts 0 and 3 are equal: the lower number
+  const auto plain = route(logits, {3, false});  // experts 0 and 3 are equal: the lower number
   EXPECT_EQ(plain.plan->expert, (std::vector<int32_t>{0, 1, 2}));
   EXPECT_NEAR(plain.weights[0][0].item<double>(), 1.0 / 8, 1e-6);
   EXPECT_NEAR(plain.weights[0][1].item<double>(), 4.0 / 8, 1e-6);
@@ -35,12 +36,16 @@ TEST(Route, WeightsAndTheirGradientEqualTheDenseSoftmax) {
     const auto dw = random({17, 6}, 2);
     const auto routing = route(logits, {3, renormalise});
     const auto chosen = std::get<1>(logits.detach().topk(3, 1)), sorted = std::get<0>(chosen.sort(1));
-    EXPECT_TRUE(at::equal(sorted, at::tensor(std::vector<int64_t>(routing.plan->expert.begin(), routing.plan->expert.end())).view({17, 3})));
+    EXPECT_TRUE(at::equal(
+        sorted, at::tensor(std::vector<int64_t>(routing.plan->expert.begin(), routing.plan->expert.end()))
+                    .view({17, 3})));
     auto expected = logits.softmax(1).gather(1, sorted);
     if (renormalise) expected = expected / expected.sum(1, true);
     EXPECT_LT(distance(routing.weights, expected), 1e-6);
     const auto picked = dw.narrow(1, 0, 3);
-    EXPECT_LT(distance(torch::autograd::grad({routing.weights}, {logits}, {picked})[0], torch::autograd::grad({expected}, {logits}, {picked})[0]), 2e-6);
+    EXPECT_LT(distance(torch::autograd::grad({routing.weights}, {logits}, {picked})[0],
+                       torch::autograd::grad({expected}, {logits}, {picked})[0]),
+              2e-6);
   }
 }
 
@@ -50,7 +55,7 @@ TEST(Route, GatherAndCombineEqualTheDenseSum) {
   for (const auto type : {at::kFloat, at::kBFloat16}) {
     auto x = random({kTokens, kWidth}, 3).to(type).requires_grad_();
     auto logits = random({kTokens, kExperts}, 4);
-    logits.select(1, 3).fill_(-50);   // an expert without tokens
+    logits.select(1, 3).fill_(-50);  // an expert without tokens
     logits.requires_grad_();
     auto w = random({kExperts, kOut, kWidth}, 5).to(type).requires_grad_();
     const auto dy = random({kTokens, kOut}, 6).to(type);
@@ -59,11 +64,14 @@ TEST(Route, GatherAndCombineEqualTheDenseSum) {
     std::vector<Tensor> results;
     const auto parts = rows_by_expert(x, routing);
     ASSERT_EQ(parts.size(), 4u);
-    for (const auto& part : parts) results.push_back(at::linear(part.x, w[part.expert]) * part.weights.unsqueeze(1).to(type));
+    for (const auto& part : parts)
+      results.push_back(at::linear(part.x, w[part.expert]) * part.weights.unsqueeze(1).to(type));
     const auto y = combine(results, routing);
     const auto gradients = torch::autograd::grad({y}, {x, logits, w}, {dy});
 
-    const auto index = at::tensor(std::vector<int64_t>(routing.plan->expert.begin(), routing.plan->expert.end())).view({kTokens, 2});
+    const auto index =
+        at::tensor(std::vector<int64_t>(routing.plan->expert.begin(), routing.plan->expert.end()))
+            .view({kTokens, 2});
     const auto p = logits.softmax(1).gather(1, index);
     const auto weights = at::zeros({kTokens, kExperts}).scatter(1, index, p / p.sum(1, true));
     const auto wide_x = x.to(at::kFloat), wide_w = w.to(at::kFloat);
@@ -71,17 +79,20 @@ TEST(Route, GatherAndCombineEqualTheDenseSum) {
     const auto expected = torch::autograd::grad({reference}, {x, logits, w}, {dy.to(at::kFloat)});
     const double tolerance = type == at::kFloat ? 2e-6 : 2e-2;
     EXPECT_LT(distance(y.to(at::kFloat), reference), tolerance);
-    for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(gradients[i].to(at::kFloat), expected[i].to(at::kFloat)), tolerance) << i;
+    for (size_t i = 0; i < 3; ++i)
+      EXPECT_LT(distance(gradients[i].to(at::kFloat), expected[i].to(at::kFloat)), tolerance) << i;
   }
 }
 
 TEST(WeightedGated, EqualsTheWeightedProduct) {
-  auto gate = random({9, 16}, 1).requires_grad_(), up = random({9, 16}, 2).requires_grad_(), weights = random({9}, 3).requires_grad_();
+  auto gate = random({9, 16}, 1).requires_grad_(), up = random({9, 16}, 2).requires_grad_(),
+       weights = random({9}, 3).requires_grad_();
   const auto dy = random({9, 16}, 4);
   const auto ours = weighted_gated(gate, up, weights, Activation::silu);
   const auto reference = weights.unsqueeze(1) * at::silu(gate) * up;
   EXPECT_LT(distance(ours, reference), 2e-6);
-  const auto gradients = torch::autograd::grad({ours}, {gate, up, weights}, {dy}), expected = torch::autograd::grad({reference}, {gate, up, weights}, {dy});
+  const auto gradients = torch::autograd::grad({ours}, {gate, up, weights}, {dy}),
+             expected = torch::autograd::grad({reference}, {gate, up, weights}, {dy});
   for (size_t i = 0; i < 3; ++i) EXPECT_LT(distance(gradients[i], expected[i]), 2e-6) << i;
 }
 

@@ -19,7 +19,8 @@ std::vector<NamedRowLoops> paths() {
 std::vector<float> normals(int64_t count, const char* purpose, double scale = 1) {
   const Draws draws(5, purpose);
   std::vector<float> values;
-  for (int64_t i = 0; i < count; ++i) values.push_back(static_cast<float>(scale * draws.normal(static_cast<uint64_t>(i))));
+  for (int64_t i = 0; i < count; ++i)
+    values.push_back(static_cast<float>(scale * draws.normal(static_cast<uint64_t>(i))));
   return values;
 }
 
@@ -37,7 +38,8 @@ TEST(RowLoops, RmsNormIsTheFormula) {
       float stored = 0;
       path.loops->f32.rms_norm(x.data(), nullptr, nullptr, w.data(), 1, 1e-5f, y.data(), &stored, width);
       EXPECT_NEAR(stored / r, 1, 1e-6) << path.name;
-      for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(y[i], x[i] * r * (1 + w[i]), 1e-5) << path.name << " " << width;
+      for (size_t i = 0; i < x.size(); ++i)
+        EXPECT_NEAR(y[i], x[i] * r * (1 + w[i]), 1e-5) << path.name << " " << width;
     }
 }
 
@@ -52,7 +54,8 @@ TEST(RowLoops, GatedActivationsAreTheFormulas) {
           return 0.5 * g * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
         };
         path.loops->f32.gated(activation, gate.data(), up.data(), y.data(), width);
-        path.loops->f32.gated_backward(activation, dy.data(), gate.data(), up.data(), dgate.data(), dup.data(), width);
+        path.loops->f32.gated_backward(activation, dy.data(), gate.data(), up.data(), dgate.data(),
+                                       dup.data(), width);
         for (size_t i = 0; i < gate.size(); ++i) {
           const double slope = (value(gate[i] + 1e-4) - value(gate[i] - 1e-4)) / 2e-4;
           EXPECT_NEAR(y[i], value(gate[i]) * up[i], 1e-5) << path.name;
@@ -68,7 +71,9 @@ struct SeenScores {
   static constexpr int64_t kKeys = 40, kColumns = 64, kGroup = 3, kFirst = 1, kDiagonal = 18;
   int64_t window;
   int64_t query(int64_t column) const { return (kFirst + column) / kGroup; }
-  bool seen(int64_t key, int64_t column) const { return key <= kDiagonal + query(column) && (window == 0 || key > kDiagonal + query(column) - window); }
+  bool seen(int64_t key, int64_t column) const {
+    return key <= kDiagonal + query(column) && (window == 0 || key > kDiagonal + query(column) - window);
+  }
 };
 
 TEST(RowLoops, SoftmaxOfAWindowWithACap) {
@@ -79,13 +84,16 @@ TEST(RowLoops, SoftmaxOfAWindowWithACap) {
       const float log_sum = path.loops->scores.probabilities(s.data(), 40, 3, 36, 0.5f, cap);
       double total = 0;
       std::vector<double> z(40);
-      for (size_t i = 3; i < 36; ++i) total += std::exp(z[i] = cap > 0 ? cap * std::tanh(raw[i] * 0.5 / cap) : raw[i] * 0.5);
+      for (size_t i = 3; i < 36; ++i)
+        total += std::exp(z[i] = cap > 0 ? cap * std::tanh(raw[i] * 0.5 / cap) : raw[i] * 0.5);
       EXPECT_NEAR(log_sum, std::log(total), 1e-5) << path.name;
-      for (size_t i = 0; i < 40; ++i) EXPECT_NEAR(s[i], i >= 3 && i < 36 ? std::exp(z[i]) / total : 0, 1e-6) << path.name << " " << i;
+      for (size_t i = 0; i < 40; ++i)
+        EXPECT_NEAR(s[i], i >= 3 && i < 36 ? std::exp(z[i]) / total : 0, 1e-6) << path.name << " " << i;
     }
 }
 
-// The chunks of 25 and 15 keys of a column's softmax join, and its gradient is dS = P (dP - sum P dP) * scale * (1 - tanh^2).
+// The chunks of 25 and 15 keys of a column's softmax join, and its gradient is dS = P (dP - sum P dP) * scale
+// * (1 - tanh^2).
 TEST(RowLoops, SoftmaxOverKeysInChunksAndItsGradient) {
   constexpr auto kKeys = SeenScores::kKeys, kColumns = SeenScores::kColumns;
   const auto at = [](int64_t key, int64_t column) { return static_cast<size_t>(key * kColumns + column); };
@@ -95,12 +103,15 @@ TEST(RowLoops, SoftmaxOverKeysInChunksAndItsGradient) {
         const SeenScores scores{window};
         const auto raw = normals(kKeys * kColumns, "scores", 4), upstream = normals(kKeys * kColumns, "dp");
         const auto block = [&](std::vector<float>& s, int64_t first, int64_t keys) {
-          return ScoreBlock{s.data() + first * kColumns, kColumns, keys, kColumns, scores.kGroup, scores.kFirst, scores.kDiagonal - first, window, 0.5f, cap};
+          return ScoreBlock{
+              s.data() + first * kColumns, kColumns, keys, kColumns, scores.kGroup, scores.kFirst,
+              scores.kDiagonal - first,    window,   0.5f, cap};
         };
         auto s = raw;
         std::vector<float> p(s.size()), top(kColumns, kNoScore), sums(kColumns), factors(kColumns);
         path.loops->f32.softmax(block(s, 0, 25), p.data(), kColumns, top.data(), sums.data(), factors.data());
-        path.loops->f32.softmax(block(s, 25, kKeys - 25), p.data() + 25 * kColumns, kColumns, top.data(), sums.data(), factors.data());
+        path.loops->f32.softmax(block(s, 25, kKeys - 25), p.data() + 25 * kColumns, kColumns, top.data(),
+                                sums.data(), factors.data());
         path.loops->scores.finish(top.data(), sums.data(), kColumns);
         std::vector<float> shared(kColumns), probabilities(s.size()), ds(s.size());
         std::vector<double> expected(s.size());
@@ -108,24 +119,33 @@ TEST(RowLoops, SoftmaxOverKeysInChunksAndItsGradient) {
           double total = 0;
           for (int64_t key = 0; key < kKeys; ++key) {
             const double z = raw[at(key, c)] * 0.5;
-            total += expected[at(key, c)] = scores.seen(key, c) ? std::exp(cap > 0 ? cap * std::tanh(z / cap) : z) : 0;
+            total += expected[at(key, c)] =
+                scores.seen(key, c) ? std::exp(cap > 0 ? cap * std::tanh(z / cap) : z) : 0;
           }
           EXPECT_NEAR(top[static_cast<size_t>(c)], std::log(total), 2e-5) << path.name << " " << c;
           double mean = 0;
-          for (int64_t key = 0; key < kKeys; ++key) mean += (expected[at(key, c)] /= total) * upstream[at(key, c)];
+          for (int64_t key = 0; key < kKeys; ++key)
+            mean += (expected[at(key, c)] /= total) * upstream[at(key, c)];
           shared[static_cast<size_t>(c)] = static_cast<float>(mean);
-          for (int64_t key = 0; key < kKeys; ++key) {   // the first chunk is relative to an earlier maximum
-            const float factor = sums[static_cast<size_t>(c)] * (key < 25 ? factors[static_cast<size_t>(c)] : 1);
-            EXPECT_NEAR(p[at(key, c)] * factor, expected[at(key, c)], 1e-6) << path.name << " " << key << " " << c;
+          for (int64_t key = 0; key < kKeys; ++key) {  // the first chunk is relative to an earlier maximum
+            const float factor =
+                sums[static_cast<size_t>(c)] * (key < 25 ? factors[static_cast<size_t>(c)] : 1);
+            EXPECT_NEAR(p[at(key, c)] * factor, expected[at(key, c)], 1e-6)
+                << path.name << " " << key << " " << c;
           }
         }
         s = raw;
-        path.loops->f32.softmax_backward(block(s, 0, kKeys), upstream.data(), top.data(), shared.data(), probabilities.data(), ds.data(), kColumns);
+        path.loops->f32.softmax_backward(block(s, 0, kKeys), upstream.data(), top.data(), shared.data(),
+                                         probabilities.data(), ds.data(), kColumns);
         for (int64_t c = 0; c < kColumns; ++c)
           for (int64_t key = 0; key < kKeys; ++key) {
-            const double bent = cap > 0 ? std::tanh(raw[at(key, c)] * 0.5 / cap) : 0, e = expected[at(key, c)];
+            const double bent = cap > 0 ? std::tanh(raw[at(key, c)] * 0.5 / cap) : 0,
+                         e = expected[at(key, c)];
             EXPECT_NEAR(probabilities[at(key, c)], e, 1e-6) << path.name;
-            EXPECT_NEAR(ds[at(key, c)], e * (upstream[at(key, c)] - shared[static_cast<size_t>(c)]) * 0.5 * (1 - bent * bent), 1e-5) << path.name << " " << key << " " << c;
+            EXPECT_NEAR(ds[at(key, c)],
+                        e * (upstream[at(key, c)] - shared[static_cast<size_t>(c)]) * 0.5 * (1 - bent * bent),
+                        1e-5)
+                << path.name << " " << key << " " << c;
           }
       }
 }
@@ -133,7 +153,8 @@ TEST(RowLoops, SoftmaxOverKeysInChunksAndItsGradient) {
 TEST(RowLoops, LogSumExpKeepsLargeLogitsAndShortTails) {
   for (const auto& path : paths()) {
     const std::vector<float> z = {1000, 999, -5000};
-    EXPECT_NEAR(path.loops->f32.log_sum_exp(z.data(), 3), 1000 + std::log1p(std::exp(-1.0)), 1e-4) << path.name;
+    EXPECT_NEAR(path.loops->f32.log_sum_exp(z.data(), 3), 1000 + std::log1p(std::exp(-1.0)), 1e-4)
+        << path.name;
     const float lone = -80;
     EXPECT_NEAR(path.loops->f32.log_sum_exp(&lone, 1), -80, 1e-4) << path.name;
     const std::vector<float> broken = {1, NAN, 2};

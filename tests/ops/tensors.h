@@ -11,7 +11,8 @@ namespace retort {
 // Largest difference in units of the reference's largest magnitude.
 inline double distance(const Tensor& ours, const Tensor& reference) {
   EXPECT_EQ(ours.sizes(), reference.sizes());
-  return ((ours.to(at::kDouble) - reference).abs().max() / reference.abs().max().clamp_min(1e-12)).item<double>();
+  return ((ours.to(at::kDouble) - reference).abs().max() / reference.abs().max().clamp_min(1e-12))
+      .item<double>();
 }
 
 // Standard normal, fp32.

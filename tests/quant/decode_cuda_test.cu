@@ -32,7 +32,8 @@ TEST(DecodeCuda, EveryKernelEqualsTheCpuBitForBit) {
     ASSERT_EQ(cudaMalloc(&device_out, found.size() * sizeof(float)), cudaSuccess);
     cudaMemcpy(device_in, stored.data(), stored_bytes, cudaMemcpyHostToDevice);
     dequantize_rows_cuda(info.type, device_in, device_out, rows, columns, nullptr);
-    ASSERT_EQ(cudaMemcpy(found.data(), device_out, found.size() * sizeof(float), cudaMemcpyDeviceToHost), cudaSuccess);
+    ASSERT_EQ(cudaMemcpy(found.data(), device_out, found.size() * sizeof(float), cudaMemcpyDeviceToHost),
+              cudaSuccess);
     EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)), 0) << info.name;
     cudaFree(device_in);
     cudaFree(device_out);

@@ -9,20 +9,27 @@
 namespace retort {
 namespace {
 
-TEST(Mixture, EveryTensorGetsTheTypeThatLlamaCppGivesIt) {   // tools/golden/mixtures.py: four tiny models, 18 file types
+TEST(
+    Mixture,
+    EveryTensorGetsTheTypeThatLlamaCppGivesIt) {  // tools/golden/mixtures.py: four tiny models, 18 file types
   std::ifstream file(RETORT_SOURCE_DIR "/tests/golden/quant/mixtures.json");
   const auto golden = nlohmann::json::parse(file);
   int checked = 0;
   for (const auto& test : golden.at("cases")) {
-    const MixtureModel model{.architecture = "llama", .layers = test.at("layers"), .heads = test.at("heads"), .kv_heads = test.at("kv_heads"),
-                             .experts = test.at("experts"), .tied_head = test.at("tied")};
+    const MixtureModel model{.architecture = "llama",
+                             .layers = test.at("layers"),
+                             .heads = test.at("heads"),
+                             .kv_heads = test.at("kv_heads"),
+                             .experts = test.at("experts"),
+                             .tied_head = test.at("tied")};
     for (const auto& mixture : all_mixtures()) {
       std::istringstream types(test.at("types").at(std::string(mixture.name)).get<std::string>());
       for (const auto& tensor : test.at("tensors")) {
         std::string expected;
         types >> expected;
         const auto name = tensor.at(0).get<std::string>();
-        EXPECT_EQ(type_info(choose_type(mixture, model, {name, tensor.at(1)})).name, expected) << test.at("title") << " " << mixture.name << " " << name;
+        EXPECT_EQ(type_info(choose_type(mixture, model, {name, tensor.at(1)})).name, expected)
+            << test.at("title") << " " << mixture.name << " " << name;
         ++checked;
       }
     }
@@ -41,8 +48,10 @@ TEST(Mixture, NamesAndFileTypes) {
 TEST(Mixture, EightyLayersOfGroupedHeadsRaiseTheValueProjection) {
   const auto mixture = *mixture_from_name("Q4_K_S");
   const MixtureTensor value{"blk.40.attn_v.weight", {1024, 8192}};
-  EXPECT_EQ(choose_type(mixture, {.architecture = "llama", .layers = 80, .heads = 64, .kv_heads = 8}, value), WeightType::q5_k);
-  EXPECT_EQ(choose_type(mixture, {.architecture = "llama", .layers = 80, .heads = 64, .kv_heads = 64}, value), WeightType::q4_k);
+  EXPECT_EQ(choose_type(mixture, {.architecture = "llama", .layers = 80, .heads = 64, .kv_heads = 8}, value),
+            WeightType::q5_k);
+  EXPECT_EQ(choose_type(mixture, {.architecture = "llama", .layers = 80, .heads = 64, .kv_heads = 64}, value),
+            WeightType::q4_k);
 }
 
 TEST(Mixture, SmallAndSensitiveTensorsAreKept) {

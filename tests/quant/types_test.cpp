@@ -18,8 +18,8 @@ TEST(Types, IdsNamesAndDtypesFindTheirRow) {
   EXPECT_EQ(type_from_ggml(12), WeightType::q4_k);
   EXPECT_EQ(type_from_ggml(30), WeightType::bf16);
   EXPECT_EQ(type_from_ggml(39), WeightType::mxfp4);
-  EXPECT_EQ(type_from_ggml(4), std::nullopt);    // Q4_2, removed from the format
-  EXPECT_EQ(type_from_ggml(-1), std::nullopt);   // types that GGUF has not
+  EXPECT_EQ(type_from_ggml(4), std::nullopt);   // Q4_2, removed from the format
+  EXPECT_EQ(type_from_ggml(-1), std::nullopt);  // types that GGUF has not
   EXPECT_EQ(type_from_ggml(int64_t{1} << 40), std::nullopt);
   EXPECT_EQ(type_from_safetensors("F8_E4M3"), WeightType::f8_e4m3);
   EXPECT_EQ(type_from_safetensors(""), std::nullopt);
@@ -53,7 +53,8 @@ TEST(Types, FittingTypeFollowsLlamaCpp) {
   EXPECT_EQ(fitting_type(WeightType::nf4, 100), WeightType::bf16);
 }
 
-TEST(Types, EveryTypeDecodesHostileBytesWithoutReadingBeyondThem) {   // all bytes 0xFF; the sanitizer preset watches the ends
+TEST(Types, EveryTypeDecodesHostileBytesWithoutReadingBeyondThem) {  // all bytes 0xFF; the sanitizer preset
+                                                                     // watches the ends
   for (const auto& info : all_types()) {
     const int64_t columns = info.block_elements * 2;
     std::vector<std::byte> row(*row_bytes(info.type, static_cast<uint64_t>(columns)), std::byte{0xFF});
@@ -63,15 +64,18 @@ TEST(Types, EveryTypeDecodesHostileBytesWithoutReadingBeyondThem) {   // all byt
   }
 }
 
-TEST(Types, EveryEncoderTakesAnyFloats) {   // not finite, subnormal, near overflow: some code, never undefined behaviour
-  const float hostile[] = {std::nanf(""), INFINITY, -INFINITY, 3.4e38f, -3.4e38f, 1e-45f, -1e-45f, 1e-38f, 0.0f, -0.0f, 1.0f};
+TEST(Types, EveryEncoderTakesAnyFloats) {  // not finite, subnormal, near overflow: some code, never undefined
+                                           // behaviour
+  const float hostile[] = {std::nanf(""), INFINITY, -INFINITY, 3.4e38f, -3.4e38f, 1e-45f,
+                           -1e-45f,       1e-38f,   0.0f,      -0.0f,   1.0f};
   for (const auto& info : all_types()) {
     if (!can_quantize(info.type)) continue;
     const int64_t columns = info.block_elements * 2;
     std::vector<std::byte> row(*row_bytes(info.type, static_cast<uint64_t>(columns)));
     std::vector<float> x(static_cast<size_t>(columns)), out(x.size());
     for (size_t pattern = 0; pattern < 120; ++pattern) {
-      for (size_t i = 0; i < x.size(); ++i) x[i] = hostile[(pattern + i * (pattern % 7)) % std::size(hostile)];
+      for (size_t i = 0; i < x.size(); ++i)
+        x[i] = hostile[(pattern + i * (pattern % 7)) % std::size(hostile)];
       quantize_rows(info.type, x.data(), row.data(), 1, columns);
       info.quantize(x.data(), row.data(), 1, columns);
       dequantize_rows(info.type, row.data(), out.data(), 1, columns);
@@ -92,7 +96,7 @@ TEST(Dense, EightBitFloatsDecodeToTheValuesOfTheOcpTables) {
   EXPECT_TRUE(std::isnan(f8_e8m0_to_float(255)));
 }
 
-TEST(Q4_0, ExtremeMapsToCodeZeroByHand) {   // x = -8, .., so scale = 1 and the codes are x + 8
+TEST(Q4_0, ExtremeMapsToCodeZeroByHand) {  // x = -8, .., so scale = 1 and the codes are x + 8
   float x[32] = {};
   x[0] = -8;
   x[5] = 3;
@@ -100,8 +104,8 @@ TEST(Q4_0, ExtremeMapsToCodeZeroByHand) {   // x = -8, .., so scale = 1 and the 
   Q4_0Block block;
   q4_0_encode(x, block);
   EXPECT_EQ(load_half(block.scale), 1.0f);
-  EXPECT_EQ(block.codes[0], 0x80);   // elements 0 and 16
-  EXPECT_EQ(block.codes[5], 0xFB);   // elements 5 and 21
+  EXPECT_EQ(block.codes[0], 0x80);  // elements 0 and 16
+  EXPECT_EQ(block.codes[5], 0xFB);  // elements 5 and 21
   for (int i = 0; i < 32; ++i) EXPECT_EQ(q4_0_value(block, i), x[i]);
 }
 
@@ -119,15 +123,16 @@ TEST(Q8_0, HalvesGoAwayFromZero) {
     Q8_0Block block;
     q8_0_encode(x, block);
     EXPECT_EQ(load_half(block.scale), 1.0f);
-    for (size_t i = 0; i <= count; ++i) EXPECT_EQ(block.codes[i], std::isnan(x[i]) ? -128 : static_cast<int>(std::round(x[i]))) << x[i];
+    for (size_t i = 0; i <= count; ++i)
+      EXPECT_EQ(block.codes[i], std::isnan(x[i]) ? -128 : static_cast<int>(std::round(x[i]))) << x[i];
   }
 }
 
 TEST(K_Blocks, ScalesOfTheUpperSubBlocksComeFromSpareBits) {
   uint8_t scales[12] = {};
-  scales[1] = 0xC0 | 5;    // sub-block 1: scale 5; top bits 3 of sub-block 5's scale
-  scales[5] = 0x40 | 9;    // sub-block 1: minimum 9; top bits 1 of sub-block 5's minimum
-  scales[9] = 0xA7;        // sub-block 5: low nibbles, scale 7, minimum 10
+  scales[1] = 0xC0 | 5;  // sub-block 1: scale 5; top bits 3 of sub-block 5's scale
+  scales[5] = 0x40 | 9;  // sub-block 1: minimum 9; top bits 1 of sub-block 5's minimum
+  scales[9] = 0xA7;      // sub-block 5: low nibbles, scale 7, minimum 10
   EXPECT_EQ(k_sub_scale(scales, 1), 5);
   EXPECT_EQ(k_sub_minimum(scales, 1), 9);
   EXPECT_EQ(k_sub_scale(scales, 5), 7 + 48);

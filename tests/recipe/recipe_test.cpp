@@ -35,7 +35,8 @@ void collect_keys(const YamlNode& node, const std::string& path, std::vector<Key
     out.push_back({inside, key.text, key.place.line, key.place.column});
     collect_keys(value, inside, out);
   }
-  for (size_t i = 0; i < node.items.size(); ++i) collect_keys(node.items[i], fmt::format("{}[{}]", path, i), out);
+  for (size_t i = 0; i < node.items.size(); ++i)
+    collect_keys(node.items[i], fmt::format("{}[{}]", path, i), out);
 }
 
 }  // namespace
@@ -66,7 +67,9 @@ TEST(Recipe, ATypoInEveryKeyOfEverySampleIsNamedAndCorrected) {
         const std::string place = fmt::format("r.yaml:{}:{}: ", key.line, key.column);
         const std::string what = error.what();
         EXPECT_NE(what.find(place), std::string::npos) << what;
-        EXPECT_NE(what.find(fmt::format("unknown key; did you mean '{}'?", key.name)), std::string::npos) << key.path << "\n" << what;
+        EXPECT_NE(what.find(fmt::format("unknown key; did you mean '{}'?", key.name)), std::string::npos)
+            << key.path << "\n"
+            << what;
       }
     }
   }
@@ -108,7 +111,8 @@ TEST(Keys, ExplainShowsOneKeyOrASectionOrSuggests) {
     explain("model.wieghts");
     FAIL();
   } catch (const RecipeError& error) {
-    EXPECT_STREQ(error.what(), "explain: 'model.wieghts' is no key of a recipe; did you mean 'model.weights'?");
+    EXPECT_STREQ(error.what(),
+                 "explain: 'model.wieghts' is no key of a recipe; did you mean 'model.weights'?");
   }
 }
 
@@ -125,10 +129,14 @@ TEST(Keys, SchemaIsClosedAndCarriesBoundsWordsAndRequiredKeys) {
 }
 
 // Refresh with: build/dev/retort explain --markdown > docs/recipe-reference.md
-TEST(Keys, TheReferenceInDocsIsUpToDate) { EXPECT_TRUE(read_text(kRoot / "docs/recipe-reference.md") == recipe_reference()) << "run: retort explain --markdown > docs/recipe-reference.md"; }
+TEST(Keys, TheReferenceInDocsIsUpToDate) {
+  EXPECT_TRUE(read_text(kRoot / "docs/recipe-reference.md") == recipe_reference())
+      << "run: retort explain --markdown > docs/recipe-reference.md";
+}
 
 TEST(Keys, TheSchemaInConfigsIsUpToDate) {
-  EXPECT_TRUE(read_text(kRoot / "configs/recipe.schema.json") == recipe_schema().dump(2) + "\n") << "run: retort schema > configs/recipe.schema.json";
+  EXPECT_TRUE(read_text(kRoot / "configs/recipe.schema.json") == recipe_schema().dump(2) + "\n")
+      << "run: retort schema > configs/recipe.schema.json";
 }
 
 }  // namespace retort

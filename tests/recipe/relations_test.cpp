@@ -11,9 +11,7 @@ namespace {
 std::string error_of(const std::string& text) {
   try {
     parse_recipe("model: {path: a.gguf}\n" + text, "r.yaml");
-  } catch (const RecipeError& error) {
-    return error.what();
-  }
+  } catch (const RecipeError& error) { return error.what(); }
   return "accepted";
 }
 
@@ -23,40 +21,64 @@ TEST(Relations, GatesNameWhatIsMeasured) {
   const std::string tasks = "eval: {tasks: [{kind: completion}]}\n";
   EXPECT_EQ(error_of(tasks + "gate: [{metric: completion.exact_match, at_least: 0.5}]"), "accepted");
   EXPECT_EQ(error_of(tasks + "gate: [{metric: comparison.kl_nats, at_most: 0.1}]"), "accepted");
-  EXPECT_NE(error_of(tasks + "gate:\n  - {metric: complation.exact_match, at_least: 0.5}").find("r.yaml:4:14: gate[0].metric: no task of eval.tasks is named 'complation'; did you mean 'completion'?"), std::string::npos);
+  EXPECT_NE(error_of(tasks + "gate:\n  - {metric: complation.exact_match, at_least: 0.5}")
+                .find("r.yaml:4:14: gate[0].metric: no task of eval.tasks is named 'complation'; did you "
+                      "mean 'completion'?"),
+            std::string::npos);
   EXPECT_NE(error_of(tasks + "gate: [{metric: completion.f1}]").find("has no bound"), std::string::npos);
-  EXPECT_NE(error_of(tasks + "gate: [{metric: comparison.top1, model: tuned, at_least: 0.5}]").find("gate[0].model"), std::string::npos);
-  EXPECT_NE(error_of(tasks + "gate: [{metric: completion.f1, at_least: 0.5}]\nexport: {merged: none, gguf: []}").find("no model is exported"), std::string::npos);
+  EXPECT_NE(error_of(tasks + "gate: [{metric: comparison.top1, model: tuned, at_least: 0.5}]")
+                .find("gate[0].model"),
+            std::string::npos);
+  EXPECT_NE(
+      error_of(tasks + "gate: [{metric: completion.f1, at_least: 0.5}]\nexport: {merged: none, gguf: []}")
+          .find("no model is exported"),
+      std::string::npos);
 }
 
 TEST(Relations, TasksHaveNamesAndFiles) {
-  EXPECT_NE(error_of("eval: {tasks: [{kind: completion}, {kind: completion}]}").find("eval.tasks[1].name: 'completion' is taken"), std::string::npos);
-  EXPECT_NE(error_of("eval: {tasks: [{kind: numeric}]}").find("eval.tasks[0].path: missing"), std::string::npos);
-  EXPECT_NE(error_of("eval: {tasks: [{kind: code, path: a.jsonl, name: ../x}]}").find("eval.tasks[0].name: expected letters"), std::string::npos);
+  EXPECT_NE(error_of("eval: {tasks: [{kind: completion}, {kind: completion}]}")
+                .find("eval.tasks[1].name: 'completion' is taken"),
+            std::string::npos);
+  EXPECT_NE(error_of("eval: {tasks: [{kind: numeric}]}").find("eval.tasks[0].path: missing"),
+            std::string::npos);
+  EXPECT_NE(error_of("eval: {tasks: [{kind: code, path: a.jsonl, name: ../x}]}")
+                .find("eval.tasks[0].name: expected letters"),
+            std::string::npos);
 }
 
 TEST(Relations, ExportsFitTheAdapter) {
   EXPECT_EQ(error_of("export: {gguf_adapter: true}"), "accepted");
-  EXPECT_NE(error_of("adapter: {kind: dora}\nexport: {gguf_adapter: true}").find("r.yaml:3:24: export.gguf_adapter"), std::string::npos);
-  EXPECT_NE(error_of("export: {gguf: [Q8_0, Q8_0]}").find("export.gguf: 'Q8_0' is listed twice"), std::string::npos);
+  EXPECT_NE(error_of("adapter: {kind: dora}\nexport: {gguf_adapter: true}")
+                .find("r.yaml:3:24: export.gguf_adapter"),
+            std::string::npos);
+  EXPECT_NE(error_of("export: {gguf: [Q8_0, Q8_0]}").find("export.gguf: 'Q8_0' is listed twice"),
+            std::string::npos);
 }
 
 TEST(Relations, DistillationFitsItsTeacher) {
-  const auto error = [](const std::string& teacher, const std::string& distill, const std::string& rest = "") {
+  const auto error = [](const std::string& teacher, const std::string& distill,
+                        const std::string& rest = "") {
     return error_of("teacher: {path: t.gguf" + teacher + "}\ndistill: {" + distill + "}\n" + rest);
   };
-  const auto expect = [](const std::string& found, const std::string& wanted) { EXPECT_NE(found.find(wanted), std::string::npos) << found; };
+  const auto expect = [](const std::string& found, const std::string& wanted) {
+    EXPECT_NE(found.find(wanted), std::string::npos) << found;
+  };
   EXPECT_EQ(error("", "on_policy: {rounds: 2}"), "accepted");
   EXPECT_EQ(error("", "on_policy: {rounds: 2}", "data: {loss: last_answer}"), "accepted");
   EXPECT_EQ(error("", "loss: forward_kl", "data: {loss: all}"), "accepted");
-  expect(error("", "on_policy: {rounds: 2}", "data: {loss: all}"), "r.yaml:3:22: distill.on_policy: the student answers what stands before the first token");
-  expect(error("", "alignment: bytes, on_policy: {rounds: 2}"), "distill.alignment: the student's own answers");
+  expect(error("", "on_policy: {rounds: 2}", "data: {loss: all}"),
+         "r.yaml:3:22: distill.on_policy: the student answers what stands before the first token");
+  expect(error("", "alignment: bytes, on_policy: {rounds: 2}"),
+         "distill.alignment: the student's own answers");
   expect(error(", live: true", "alignment: bytes"), "distill.alignment: bytes are carried from a cache");
   expect(error(", live: true", "loss: uld"), "distill.loss: uld compares with a cache");
   expect(error("", "loss: uld, on_policy: {rounds: 2}"), "distill.loss: uld has no rounds");
-  expect(error("", "loss: uld, select: {by: entropy, at_least: 0.5}"), "distill.select: uld hears the teacher at every position");
-  expect(error("", "features: [{kind: hidden, student: 1, teacher: 2}]"), "distill.features: a cache keeps no features");
-  expect(error("", "on_policy: {rounds: 2}, features: [{kind: hidden, student: 1, teacher: 2}]"), "distill.features: rounds are graded into a cache");
+  expect(error("", "loss: uld, select: {by: entropy, at_least: 0.5}"),
+         "distill.select: uld hears the teacher at every position");
+  expect(error("", "features: [{kind: hidden, student: 1, teacher: 2}]"),
+         "distill.features: a cache keeps no features");
+  expect(error("", "on_policy: {rounds: 2}, features: [{kind: hidden, student: 1, teacher: 2}]"),
+         "distill.features: rounds are graded into a cache");
 }
 
 }  // namespace retort

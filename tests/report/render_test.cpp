@@ -51,19 +51,24 @@ document.title = JSON.stringify({
 
 TEST(Render, TheReportLaysOutInABrowserInLightAndDark) {
   const auto program = browser();
-  if (program.empty()) GTEST_SKIP() << "no chromium on this machine; install the Debian package chromium to run this test";
+  if (program.empty())
+    GTEST_SKIP() << "no chromium on this machine; install the Debian package chromium to run this test";
   const auto folder = fs::temp_directory_path() / fmt::format("retort_render_{}", getpid());
   fs::create_directories(folder);
   auto html = page_html(sample_page());
   html.replace(html.find("</body>"), 7, kMeasure);
   write_text(folder / "report.html", html);
-  for (const char* options : {"--window-size=1280,1600", "--window-size=1280,1600 --blink-settings=preferredColorScheme=0", "--window-size=620,1200"}) {
-    const auto dom = output_of(fmt::format("HOME='{0}' timeout 60 {1} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir='{0}/profile' {2} --dump-dom 'file://{0}/report.html' 2>/dev/null",
-                                           folder.string(), program, options));
+  for (const char* options :
+       {"--window-size=1280,1600", "--window-size=1280,1600 --blink-settings=preferredColorScheme=0",
+        "--window-size=620,1200"}) {
+    const auto dom = output_of(
+        fmt::format("HOME='{0}' timeout 60 {1} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage "
+                    "--user-data-dir='{0}/profile' {2} --dump-dom 'file://{0}/report.html' 2>/dev/null",
+                    folder.string(), program, options));
     const auto begin = dom.find("<title>"), end = dom.find("</title>");
     ASSERT_NE(begin, std::string::npos) << options;
     const auto seen = Json::parse(dom.substr(begin + 7, end - begin - 7));
-    EXPECT_EQ(seen["lines"], 7) << options;     // two of the loss, its average and four others
+    EXPECT_EQ(seen["lines"], 7) << options;  // two of the loss, its average and four others
     EXPECT_EQ(seen["wide"], false) << options;
     EXPECT_EQ(seen["fetched"], 0) << options;
     EXPECT_EQ(seen["tiles"], 4) << options;
@@ -72,10 +77,15 @@ TEST(Render, TheReportLaysOutInABrowserInLightAndDark) {
     EXPECT_EQ(seen["back"], dark ? "rgb(17, 20, 27)" : "rgb(246, 247, 249)");
     EXPECT_EQ(seen["ink"], dark ? "rgb(231, 234, 240)" : "rgb(26, 31, 43)");
   }
-  if (const char* kept = std::getenv("RETORT_SCREENSHOTS")) {   // for people: RETORT_SCREENSHOTS=/tmp report_test --gtest_filter=Render.*
-    for (const auto& [name, options] : {std::pair("light", "--blink-settings=preferredColorScheme=1"), std::pair("dark", "--blink-settings=preferredColorScheme=0")}) {
-      output_of(fmt::format("HOME='{0}' timeout 60 {1} --headless --no-sandbox --disable-gpu --user-data-dir='{0}/profile' {2} --hide-scrollbars --window-size=1280,2300 --screenshot='{3}/report-{4}.png' 'file://{0}/report.html' 2>/dev/null",
-                            folder.string(), program, options, kept, name));
+  if (const char* kept = std::getenv(
+          "RETORT_SCREENSHOTS")) {  // for people: RETORT_SCREENSHOTS=/tmp report_test --gtest_filter=Render.*
+    for (const auto& [name, options] : {std::pair("light", "--blink-settings=preferredColorScheme=1"),
+                                        std::pair("dark", "--blink-settings=preferredColorScheme=0")}) {
+      output_of(
+          fmt::format("HOME='{0}' timeout 60 {1} --headless --no-sandbox --disable-gpu "
+                      "--user-data-dir='{0}/profile' {2} --hide-scrollbars --window-size=1280,2300 "
+                      "--screenshot='{3}/report-{4}.png' 'file://{0}/report.html' 2>/dev/null",
+                      folder.string(), program, options, kept, name));
     }
   }
   fs::remove_all(folder);

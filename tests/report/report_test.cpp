@@ -20,7 +20,9 @@ namespace fs = std::filesystem;
 
 class Folder {
  public:
-  Folder() : path(fs::temp_directory_path() / fmt::format("retort_report_{}_{}", getpid(), counter++)) { fs::create_directories(path); }
+  Folder() : path(fs::temp_directory_path() / fmt::format("retort_report_{}_{}", getpid(), counter++)) {
+    fs::create_directories(path);
+  }
   ~Folder() { fs::remove_all(path); }
   void write(const std::string& name, const std::string& text) const {
     fs::create_directories((path / name).parent_path());
@@ -34,7 +36,8 @@ class Folder {
 
 std::vector<std::string> named(const std::vector<Difference>& differences) {
   std::vector<std::string> names;
-  for (const auto& difference : differences) names.push_back(difference.path + " " + difference.what.substr(0, difference.what.find(':')));
+  for (const auto& difference : differences)
+    names.push_back(difference.path + " " + difference.what.substr(0, difference.what.find(':')));
   return names;
 }
 
@@ -51,7 +54,9 @@ TEST(Metrics, AResumedRunDropsLaterAndTornRows) {
     MetricsLog log(folder.path, 3);
     log.add(4, {{"loss", NAN}});
   }
-  EXPECT_EQ(read_text(folder.path / "metrics.jsonl"), "{\"step\":1,\"loss\":1.0}\n{\"step\":2,\"loss\":0.5}\n{\"step\":3,\"loss\":0.3333333333333333}\n{\"step\":4,\"loss\":null}\n");
+  EXPECT_EQ(read_text(folder.path / "metrics.jsonl"),
+            "{\"step\":1,\"loss\":1.0}\n{\"step\":2,\"loss\":0.5}\n{\"step\":3,\"loss\":0.3333333333333333}"
+            "\n{\"step\":4,\"loss\":null}\n");
   const auto rows = read_metrics(folder.path / "metrics.jsonl");
   ASSERT_EQ(rows.size(), 4u);
   EXPECT_EQ(rows[1].step, 2);
@@ -68,7 +73,8 @@ TEST(Manifest, NamesModifiedMissingAndAddedFiles) {
   const auto manifest = write_manifest(run.path, {inputs.path / "model.gguf", run.path / "a.txt"}, "r");
   ASSERT_EQ(manifest.read.size(), 1u);
   ASSERT_EQ(manifest.written.size(), 2u);
-  EXPECT_EQ(manifest.written[0].sha256, "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed");   // sha256sum of "one"
+  EXPECT_EQ(manifest.written[0].sha256,
+            "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed");  // sha256sum of "one"
   EXPECT_TRUE(verify_manifest(run.path).empty());
 
   run.write("a.txt", "onf");
@@ -76,7 +82,8 @@ TEST(Manifest, NamesModifiedMissingAndAddedFiles) {
   run.write("c.txt", "new");
   inputs.write("model.gguf", "weights!");
   EXPECT_EQ(named(verify_manifest(run.path)),
-            (std::vector<std::string>{(inputs.path / "model.gguf").string() + " modified", "a.txt modified", "deep/b.txt missing", "c.txt added"}));
+            (std::vector<std::string>{(inputs.path / "model.gguf").string() + " modified", "a.txt modified",
+                                      "deep/b.txt missing", "c.txt added"}));
 }
 
 TEST(Manifest, HashesTheManifestsOfCheckpointsToo) {
@@ -84,14 +91,16 @@ TEST(Manifest, HashesTheManifestsOfCheckpointsToo) {
   run.write("checkpoints/step-10/manifest.json", "{}");
   ASSERT_EQ(write_manifest(run.path, {}, "r").written.size(), 1u);
   run.write("checkpoints/step-10/manifest.json", "{ }");
-  EXPECT_EQ(named(verify_manifest(run.path)), (std::vector<std::string>{"checkpoints/step-10/manifest.json modified"}));
+  EXPECT_EQ(named(verify_manifest(run.path)),
+            (std::vector<std::string>{"checkpoints/step-10/manifest.json modified"}));
 }
 
 TEST(Manifest, HostileManifestsAreRefused) {
   Folder run;
   EXPECT_THROW(verify_manifest(run.path), FormatError);
-  for (const char* text : {"{", "[]", "{\"version\":2}", "{\"version\":1,\"read\":[],\"written\":[{\"path\":\"x\"}]}",
-                           "{\"version\":1,\"read\":[],\"written\":[{\"path\":\"../x\",\"bytes\":1,\"sha256\":\"\"}]}"}) {
+  for (const char* text :
+       {"{", "[]", "{\"version\":2}", "{\"version\":1,\"read\":[],\"written\":[{\"path\":\"x\"}]}",
+        "{\"version\":1,\"read\":[],\"written\":[{\"path\":\"../x\",\"bytes\":1,\"sha256\":\"\"}]}"}) {
     run.write("manifest.json", text);
     EXPECT_THROW(verify_manifest(run.path), FormatError) << text;
   }
@@ -135,13 +144,15 @@ TEST(Page, EscapesWhatModelsSay) {
 
 TEST(Page, NeedsNothingElse) {
   const auto html = page_html(sample_page());
-  for (const char* outside : {"http://", "https://", "src=", "@import", "url("}) EXPECT_EQ(html.find(outside), std::string::npos) << outside;
+  for (const char* outside : {"http://", "https://", "src=", "@import", "url("})
+    EXPECT_EQ(html.find(outside), std::string::npos) << outside;
   EXPECT_LT(html.size(), 200000u);
 }
 
 TEST(Progress, TellsRateOfThisRunAndWhatIsLeft) {
   Progress progress("train", 400, "steps", 100, stderr);
-  EXPECT_EQ(progress.line(200, 50, "loss 1.25"), "train  200/400 steps  loss 1.25  1 min 40 s left");   // 100 steps in 50 s, 200 to go
+  EXPECT_EQ(progress.line(200, 50, "loss 1.25"),
+            "train  200/400 steps  loss 1.25  1 min 40 s left");  // 100 steps in 50 s, 200 to go
   EXPECT_EQ(progress.line(400, 150, ""), "train  400/400 steps  2 min 30 s");
   EXPECT_EQ(duration(7620), "2 h 07 min");
   EXPECT_EQ(duration(3.21), "3.2 s");

@@ -18,7 +18,9 @@ std::string hex(const std::string& bytes) {
   return text;
 }
 
-Json golden() { return read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/report/tensorboard.json"); }
+Json golden() {
+  return read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/report/tensorboard.json");
+}
 
 }  // namespace
 
@@ -32,11 +34,12 @@ TEST(Crc32c, EqualsTheStandardsExamples) {
 TEST(EventFile, RecordsEqualTensorBoardsOwn) {
   const Scalars scalars{{"loss", 1.25}, {"learning_rate", 2e-4}};
   EXPECT_EQ(hex(scalar_event(300, scalars, 1700000000.5)), golden()["scalar_event"].get<std::string>());
-  EXPECT_EQ(hex(framed(scalar_event(300, scalars, 1700000000.5))), golden()["scalar_record"].get<std::string>());
+  EXPECT_EQ(hex(framed(scalar_event(300, scalars, 1700000000.5))),
+            golden()["scalar_record"].get<std::string>());
 }
 
-// A version record, then (for a resumed run) the session start that lets TensorBoard drop later steps. Protobuf's own writer
-// leaves out a step of 0; ours writes it, which reads the same.
+// A version record, then (for a resumed run) the session start that lets TensorBoard drop later steps.
+// Protobuf's own writer leaves out a step of 0; ours writes it, which reads the same.
 TEST(EventFile, AResumedRunStartsASession) {
   const auto folder = std::filesystem::temp_directory_path() / fmt::format("retort_events_{}", getpid());
   std::string written;
@@ -49,7 +52,8 @@ TEST(EventFile, AResumedRunStartsASession) {
   }
   std::filesystem::remove_all(folder);
   const auto expected = golden();
-  const auto tail = expected["start_record"].get<std::string>() + expected["scalar_record"].get<std::string>();
+  const auto tail =
+      expected["start_record"].get<std::string>() + expected["scalar_record"].get<std::string>();
   ASSERT_GT(written.size(), tail.size());
   EXPECT_EQ(written.substr(written.size() - tail.size()), tail);
 }

@@ -22,8 +22,12 @@ class ByteTokenizer : public Tokenizer {
     for (const auto id : ids) text += token_text(id);
     return text;
   }
-  std::string token_bytes(int32_t id) const override { return id < 256 ? std::string(1, static_cast<char>(id)) : ""; }
-  std::string token_text(int32_t id) const override { return id < 256 ? std::string(1, static_cast<char>(id)) : specials_.at(static_cast<size_t>(id) - 256); }
+  std::string token_bytes(int32_t id) const override {
+    return id < 256 ? std::string(1, static_cast<char>(id)) : "";
+  }
+  std::string token_text(int32_t id) const override {
+    return id < 256 ? std::string(1, static_cast<char>(id)) : specials_.at(static_cast<size_t>(id) - 256);
+  }
   std::optional<int32_t> find(std::string_view text) const override {
     for (size_t i = 0; i < specials_.size(); ++i)
       if (specials_[i] == text) return static_cast<int32_t>(256 + i);

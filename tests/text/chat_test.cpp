@@ -15,7 +15,8 @@ const std::string kGoldens = std::string(RETORT_SOURCE_DIR) + "/tests/golden/cha
 
 std::vector<Message> dialogue(const Json& golden, size_t number) {
   std::vector<Message> messages;
-  for (const auto& message : golden["dialogues"][number]) messages.push_back({message["role"], message["content"]});
+  for (const auto& message : golden["dialogues"][number])
+    messages.push_back({message["role"], message["content"]});
   return messages;
 }
 
@@ -30,7 +31,8 @@ TEST(ChatTemplates, RenderAsTheReleasedTemplatesDo) {
     auto messages = dialogue(golden, entry["dialogue"]);
     const bool header = entry["header"];
     if (header) messages.pop_back();
-    const auto where = name + ", dialogue " + std::to_string(entry["dialogue"].get<int>()) + (header ? ", prompt" : "");
+    const auto where =
+        name + ", dialogue " + std::to_string(entry["dialogue"].get<int>()) + (header ? ", prompt" : "");
     if (entry["text"].is_null()) {
       EXPECT_THROW(render_text(*chat, messages, header, "", "<EOS>"), RecipeError) << where;
     } else {
@@ -42,8 +44,10 @@ TEST(ChatTemplates, RenderAsTheReleasedTemplatesDo) {
 
 TEST(ChatTemplates, AreChosenByTheHashOfTheModelsOwn) {
   const std::string smollm2 =
-      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named "
-      "SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ "
+      "'<|im_start|>system\nYou are a helpful AI assistant named "
+      "SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + "
+      "message['content'] + '<|im_end|>' + '\n'}}"
       "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
   const auto* chosen = chat_template_by_source(smollm2);
   ASSERT_NE(chosen, nullptr);
@@ -67,14 +71,16 @@ TEST(ChatTemplates, UnknownOnesAreAnErrorThatSaysWhatToSet) {
 }
 
 TEST(ChatTemplates, RolesThatAFamilyDoesNotKnowAreRefused) {
-  for (const auto& chat : chat_templates()) EXPECT_THROW(chat.render({{"tool", "x"}}, false), RecipeError) << chat.name;
+  for (const auto& chat : chat_templates())
+    EXPECT_THROW(chat.render({{"tool", "x"}}, false), RecipeError) << chat.name;
   EXPECT_THROW(find_chat_template("gemma")->render({{"system", "x"}, {"user", "y"}}, false), RecipeError);
   EXPECT_THROW(find_chat_template("llama2")->render({{"user", "x"}, {"user", "y"}}, false), RecipeError);
 }
 
 TEST(RenderTokens, ContentNeverBecomesControl) {
   const ByteTokenizer tokenizer({"<|im_start|>", "<|im_end|>"});
-  const auto rendered = render_tokens(*find_chat_template("chatml"), tokenizer, {{"user", "<|im_end|>"}, {"assistant", "ok"}}, false);
+  const auto rendered = render_tokens(*find_chat_template("chatml"), tokenizer,
+                                      {{"user", "<|im_end|>"}, {"assistant", "ok"}}, false);
   int controls = 0;
   for (const auto id : rendered.tokens) controls += id >= 256;
   EXPECT_EQ(controls, 4);  // two turns of two, none from the user's text
@@ -82,29 +88,52 @@ TEST(RenderTokens, ContentNeverBecomesControl) {
 
 TEST(RenderTokens, AnswersCoverContentAndEndTokenOnly) {
   const ByteTokenizer tokenizer({"<|im_start|>", "<|im_end|>"});
-  const auto rendered = render_tokens(*find_chat_template("chatml"), tokenizer, {{"user", "a"}, {"assistant", "xy"}, {"user", "b"}, {"assistant", "z"}}, false);
+  const auto rendered =
+      render_tokens(*find_chat_template("chatml"), tokenizer,
+                    {{"user", "a"}, {"assistant", "xy"}, {"user", "b"}, {"assistant", "z"}}, false);
   std::string marked;
   for (size_t i = 0; i < rendered.tokens.size(); ++i)
-    if (rendered.answers[i] >= 0) marked += std::to_string(rendered.answers[i]) + tokenizer.token_text(rendered.tokens[i]) + " ";
+    if (rendered.answers[i] >= 0)
+      marked += std::to_string(rendered.answers[i]) + tokenizer.token_text(rendered.tokens[i]) + " ";
   EXPECT_EQ(marked, "1x 1y 1<|im_end|> 3z 3<|im_end|> ");
 }
 
 TEST(RenderTokens, PromptWithReplyHeaderIsAPrefixOfTheWhole) {
   std::vector<std::string> specials = {"<s>", "</s>", "<bos>"};
-  for (const char* text : {"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|begin_of_text|>", "[INST]", "[/INST]",
-                           "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|end|>", "<think>",
-                           "</think>", "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"})
+  for (const char* text : {"<|im_start|>",
+                           "<|im_end|>",
+                           "<|start_header_id|>",
+                           "<|end_header_id|>",
+                           "<|eot_id|>",
+                           "<|begin_of_text|>",
+                           "[INST]",
+                           "[/INST]",
+                           "[SYSTEM_PROMPT]",
+                           "[/SYSTEM_PROMPT]",
+                           "<start_of_turn>",
+                           "<end_of_turn>",
+                           "<|user|>",
+                           "<|assistant|>",
+                           "<|end|>",
+                           "<think>",
+                           "</think>",
+                           "<｜begin▁of▁sentence｜>",
+                           "<｜User｜>",
+                           "<｜Assistant｜>",
+                           "<｜end▁of▁sentence｜>"})
     specials.push_back(text);
   ByteTokenizer tokenizer(specials);
   tokenizer.eos = 257;
   for (const auto& chat : chat_templates()) {
     const bool thinks = chat.name == "deepseek-r1" || chat.name == "qwen3-thinking";
-    const std::vector<Message> whole = {{"user", "q"}, {"assistant", thinks ? "<think>\nhm\n</think>\n\na" : "a"}};
+    const std::vector<Message> whole = {{"user", "q"},
+                                        {"assistant", thinks ? "<think>\nhm\n</think>\n\na" : "a"}};
     const auto prompt = render_tokens(chat, tokenizer, {whole[0]}, true);
     const auto all = render_tokens(chat, tokenizer, whole, false);
     ASSERT_LT(prompt.tokens.size(), all.tokens.size()) << chat.name;
     EXPECT_TRUE(std::equal(prompt.tokens.begin(), prompt.tokens.end(), all.tokens.begin())) << chat.name;
-    for (size_t i = 0; i < prompt.tokens.size(); ++i) EXPECT_EQ(all.answers[i], -1) << chat.name << " token " << i;
+    for (size_t i = 0; i < prompt.tokens.size(); ++i)
+      EXPECT_EQ(all.answers[i], -1) << chat.name << " token " << i;
     EXPECT_EQ(all.answers[prompt.tokens.size()], 1) << chat.name;
   }
 }

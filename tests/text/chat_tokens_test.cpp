@@ -20,14 +20,17 @@ TEST(RenderTokens, IdsAndMasksOfSmollm2EqualTransformers) {
   ASSERT_EQ(golden["rows"].size(), 6u);
   for (size_t i = 0; i < 6; ++i) {
     std::vector<Message> messages;
-    for (const auto& message : golden["dialogues"][i]) messages.push_back({message["role"], message["content"]});
+    for (const auto& message : golden["dialogues"][i])
+      messages.push_back({message["role"], message["content"]});
     const auto rendered = render_tokens(chat, *tokenizer, messages, false);
     EXPECT_EQ(rendered.tokens, golden["rows"][i]["ids"].get<std::vector<int32_t>>()) << "dialogue " << i;
     std::vector<int> mask;
     for (const auto answer : rendered.answers) mask.push_back(answer >= 0);
     EXPECT_EQ(mask, golden["rows"][i]["mask"].get<std::vector<int>>()) << "dialogue " << i;
     messages.pop_back();
-    EXPECT_EQ(render_tokens(chat, *tokenizer, messages, true).tokens, golden["rows"][i]["prompt_ids"].get<std::vector<int32_t>>()) << "dialogue " << i;
+    EXPECT_EQ(render_tokens(chat, *tokenizer, messages, true).tokens,
+              golden["rows"][i]["prompt_ids"].get<std::vector<int32_t>>())
+        << "dialogue " << i;
   }
 }
 

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "text/golden.h"
 #include "text/gguf_metadata.h"
+#include "text/golden.h"
 #include "text/unicode.h"
 
 namespace retort {
@@ -12,11 +12,18 @@ namespace {
 
 // One tokenizer of every kind; the published files only where they have been fetched.
 std::unique_ptr<Tokenizer> family(const std::string& name) {
-  const std::string mistral = source_path("third_party/inputs/mistral/mistral_common/data/"), smollm2 = source_path("checkpoints/smollm2-135m-instruct-q4_1.gguf");
-  const auto from = [&](const std::string& file) { return std::filesystem::exists(mistral + file) ? read_text(mistral + file) : std::string(); };
-  if (name == "smollm2") return std::filesystem::exists(smollm2) ? tokenizer_from_gguf(read_gguf_vocabulary(smollm2), name) : nullptr;
+  const std::string mistral = source_path("third_party/inputs/mistral/mistral_common/data/"),
+                    smollm2 = source_path("checkpoints/smollm2-135m-instruct-q4_1.gguf");
+  const auto from = [&](const std::string& file) {
+    return std::filesystem::exists(mistral + file) ? read_text(mistral + file) : std::string();
+  };
+  if (name == "smollm2")
+    return std::filesystem::exists(smollm2) ? tokenizer_from_gguf(read_gguf_vocabulary(smollm2), name)
+                                            : nullptr;
   if (name == "tekken" || name == "mistral-v1" || name == "mistral-v3") {
-    const std::string bytes = from(name == "tekken" ? "tekken_240718.json" : name == "mistral-v1" ? "tokenizer.model.v1" : "mistral_instruct_tokenizer_240323.model.v3");
+    const std::string bytes = from(name == "tekken"       ? "tekken_240718.json"
+                                   : name == "mistral-v1" ? "tokenizer.model.v1"
+                                                          : "mistral_instruct_tokenizer_240323.model.v3");
     if (bytes.empty()) return nullptr;
     return name == "tekken" ? tokenizer_from_tekken(bytes, name) : tokenizer_from_sentencepiece(bytes, name);
   }
@@ -29,7 +36,8 @@ void expect_same_ids(const Tokenizer& original, const Tokenizer& exported) {
   for (const std::string& text : hard_strings()) {
     if (!valid_utf8(text)) continue;
     for (const Specials specials : {Specials::as_text, Specials::as_tokens})
-      ASSERT_EQ(original.encode(text, specials), exported.encode(text, specials)) << Json(text).dump(-1, ' ', true) << (specials == Specials::as_text ? " as text" : " as tokens");
+      ASSERT_EQ(original.encode(text, specials), exported.encode(text, specials))
+          << Json(text).dump(-1, ' ', true) << (specials == Specials::as_text ? " as text" : " as tokens");
     ASSERT_EQ(original.decode(original.encode(text)), exported.decode(original.encode(text)));
   }
 }
@@ -59,7 +67,8 @@ TEST_P(Export, GgufMetadataGivesTheSameIds) {
   const GgufVocabulary vocabulary = gguf_vocabulary(*tokenizer_);
   const auto again = tokenizer_from_gguf(vocabulary, GetParam());
   // GGUF has no words for a token that swallows white space, nor for a prefix at the very start only.
-  if (std::string_view(GetParam()) != "phi3" && std::string_view(GetParam()) != "metaspace") expect_same_ids(*tokenizer_, *again);
+  if (std::string_view(GetParam()) != "phi3" && std::string_view(GetParam()) != "metaspace")
+    expect_same_ids(*tokenizer_, *again);
   const GgufVocabulary second = gguf_vocabulary(*again);
   EXPECT_EQ(second.tokens, vocabulary.tokens);
   EXPECT_EQ(second.token_types, vocabulary.token_types);
@@ -67,15 +76,19 @@ TEST_P(Export, GgufMetadataGivesTheSameIds) {
   EXPECT_EQ(second.scores, vocabulary.scores);
 }
 INSTANTIATE_TEST_SUITE_P(Families, Export,
-                         testing::Values("smollm2", "mistral-v1", "mistral-v3", "tekken", "gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken-json", "deepseek-v3", "llama2", "phi3", "metaspace", "gemma"));
+                         testing::Values("smollm2", "mistral-v1", "mistral-v3", "tekken", "gpt2", "llama3",
+                                         "qwen2", "qwen35", "o200k", "tekken-json", "deepseek-v3", "llama2",
+                                         "phi3", "metaspace", "gemma"));
 
 TEST(ExportTokenizer, TypesFollowTheAddedTokens) {
   const auto tokenizer = family("qwen2");
   const GgufVocabulary vocabulary = gguf_vocabulary(*tokenizer);
-  const auto type = [&](const char* text) { return vocabulary.token_types.at(static_cast<size_t>(tokenizer->find(text).value())); };
+  const auto type = [&](const char* text) {
+    return vocabulary.token_types.at(static_cast<size_t>(tokenizer->find(text).value()));
+  };
   EXPECT_EQ(vocabulary.pre, "qwen2");
-  EXPECT_EQ(type("<|im_start|>"), 3);   // control
-  EXPECT_EQ(type("<think>"), 4);        // user defined
+  EXPECT_EQ(type("<|im_start|>"), 3);  // control
+  EXPECT_EQ(type("<think>"), 4);       // user defined
   EXPECT_EQ(type("a"), 1);
   const auto gemma = family("gemma");
   const GgufVocabulary marked = gguf_vocabulary(*gemma);

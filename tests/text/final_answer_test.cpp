@@ -51,7 +51,9 @@ TEST(EqualAnswers, AgreeAsFormulasOrAsNumbers) {
 }
 
 TEST(FinalAnswer, SurvivesBrokenLatex) {
-  for (const auto* text : {"\\boxed{", "\\boxed", "\\boxed{{}", "\\frac", "\\frac{", "\\frac{1}", "\\frac{1}{", "\\sqrt", "/", "=", "\\text{", "$", "-", ".", "1/", "\\frac\\frac"}) {
+  for (const auto* text :
+       {"\\boxed{", "\\boxed", "\\boxed{{}", "\\frac", "\\frac{", "\\frac{1}", "\\frac{1}{", "\\sqrt", "/",
+        "=", "\\text{", "$", "-", ".", "1/", "\\frac\\frac"}) {
     final_answer(text);
     normalised_formula(text);
     number_of(text);

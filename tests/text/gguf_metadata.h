@@ -1,4 +1,5 @@
-// Just enough of GGUF to take the vocabulary out of a file that the project fetched itself (formats/ has the real reader).
+// Just enough of GGUF to take the vocabulary out of a file that the project fetched itself (formats/ has the
+// real reader).
 #pragma once
 #include <cstring>
 
@@ -40,11 +41,16 @@ inline GgufVocabulary read_gguf_vocabulary(const std::filesystem::path& path) {
     else if (key == "tokenizer.ggml.unknown_token_id") id(vocabulary.unknown);
     else if (key == "tokenizer.ggml.add_bos_token") vocabulary.add_bos = take(bool{});
     else if (key == "tokenizer.ggml.add_space_prefix") vocabulary.add_space_prefix = take(bool{});
-    else if (key == "tokenizer.ggml.tokens") for (; count > 0; --count) vocabulary.tokens.push_back(text());
-    else if (key == "tokenizer.ggml.merges") for (; count > 0; --count) vocabulary.merges.push_back(text());
-    else if (key == "tokenizer.ggml.scores") for (; count > 0; --count) vocabulary.scores.push_back(take(float{}));
-    else if (key == "tokenizer.ggml.token_type") for (; count > 0; --count) vocabulary.token_types.push_back(take(int32_t{}));
-    else if (type == 8) for (; count > 0; --count) text();
+    else if (key == "tokenizer.ggml.tokens")
+      for (; count > 0; --count) vocabulary.tokens.push_back(text());
+    else if (key == "tokenizer.ggml.merges")
+      for (; count > 0; --count) vocabulary.merges.push_back(text());
+    else if (key == "tokenizer.ggml.scores")
+      for (; count > 0; --count) vocabulary.scores.push_back(take(float{}));
+    else if (key == "tokenizer.ggml.token_type")
+      for (; count > 0; --count) vocabulary.token_types.push_back(take(int32_t{}));
+    else if (type == 8)
+      for (; count > 0; --count) text();
     else at += count * static_cast<uint64_t>(kBytes[type]);
   }
   return vocabulary;

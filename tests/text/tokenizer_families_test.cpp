@@ -28,13 +28,18 @@ class PublishedFile : public testing::TestWithParam<std::pair<const char*, const
 
 TEST_P(PublishedFile, IdsEqualTheReferenceOnAllHardStrings) {
   const auto [family, name] = GetParam();
-  if (!std::filesystem::exists(kMistral + name)) GTEST_SKIP() << kMistral + name << " is missing: tools/setup fetches it";
+  if (!std::filesystem::exists(kMistral + name))
+    GTEST_SKIP() << kMistral + name << " is missing: tools/setup fetches it";
   const MappedFile file(kMistral + name);
-  const auto tokenizer = std::string_view(name).ends_with(".json") ? tokenizer_from_tekken(file.text(), name) : tokenizer_from_sentencepiece(file.text(), name);
+  const auto tokenizer = std::string_view(name).ends_with(".json")
+                             ? tokenizer_from_tekken(file.text(), name)
+                             : tokenizer_from_sentencepiece(file.text(), name);
   expect_golden_ids(*tokenizer, golden(family));
 }
 INSTANTIATE_TEST_SUITE_P(Mistral, PublishedFile,
-                         testing::Values(std::pair{"mistral-v1", "tokenizer.model.v1"}, std::pair{"mistral-v3", "mistral_instruct_tokenizer_240323.model.v3"},
+                         testing::Values(std::pair{"mistral-v1", "tokenizer.model.v1"},
+                                         std::pair{"mistral-v3",
+                                                   "mistral_instruct_tokenizer_240323.model.v3"},
                                          std::pair{"tekken", "tekken_240718.json"}));
 
 class TokenizerJson : public testing::TestWithParam<const char*> {};
@@ -45,11 +50,13 @@ TEST_P(TokenizerJson, IdsEqualTheReferenceOnAllHardStrings) {
   expect_golden_ids(*tokenizer, stored);
 }
 INSTANTIATE_TEST_SUITE_P(Families, TokenizerJson,
-                         testing::Values("gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken-json", "deepseek-v3", "llama2", "phi3", "metaspace", "gemma"));
+                         testing::Values("gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken-json",
+                                         "deepseek-v3", "llama2", "phi3", "metaspace", "gemma"));
 
 TEST(SentencePieceLibrary, RunsUnigramModelsWithNormalizationRules) {
   const Json stored = golden("unigram");
-  const auto tokenizer = tokenizer_from_sentencepiece(from_base64(stored.at("model").get<std::string>()), "unigram.model");
+  const auto tokenizer =
+      tokenizer_from_sentencepiece(from_base64(stored.at("model").get<std::string>()), "unigram.model");
   expect_golden_ids(*tokenizer, stored);
   EXPECT_EQ(tokenizer->decode(tokenizer->encode("The quick brown fox")), "The quick brown fox");
 }

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "text/golden.h"
 #include "text/gguf_metadata.h"
+#include "text/golden.h"
 #include "text/unicode.h"
 
 namespace retort {
@@ -27,7 +27,8 @@ class Smollm2 : public testing::Test {
 TEST_F(Smollm2, IdsEqualTheReferenceOnAllHardStrings) { expect_golden_ids(smollm2(), golden("smollm2")); }
 
 TEST_F(Smollm2, ContentNeverBecomesAControlToken) {
-  const auto text = smollm2().encode("<|im_start|>", Specials::as_text), token = smollm2().encode("<|im_start|>", Specials::as_tokens);
+  const auto text = smollm2().encode("<|im_start|>", Specials::as_text),
+             token = smollm2().encode("<|im_start|>", Specials::as_tokens);
   EXPECT_EQ(token, std::vector<int32_t>{1});
   EXPECT_GT(text.size(), 1u);
   EXPECT_EQ(smollm2().decode(text), "<|im_start|>");
@@ -46,7 +47,10 @@ TEST_F(Smollm2, DecodingGivesTheBytesBack) {
     for (const int32_t id : ids) joined += smollm2().token_bytes(id);
     EXPECT_EQ(smollm2().decode(ids), joined);
     // SmolLM2's vocabulary lacks some control bytes (0x1D, ...): the reference loses them too.
-    if (!valid_utf8(text) || std::ranges::any_of(text, [](char c) { return (c >= 0 && c < ' ' && c != '\n' && c != '\t' && c != '\r') || c == 0x7F; })) continue;
+    if (!valid_utf8(text) || std::ranges::any_of(text, [](char c) {
+          return (c >= 0 && c < ' ' && c != '\n' && c != '\t' && c != '\r') || c == 0x7F;
+        }))
+      continue;
     ++valid;
     EXPECT_EQ(joined, text);
   }

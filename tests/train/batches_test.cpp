@@ -9,7 +9,9 @@ namespace {
 
 std::vector<Sample> samples_of(const std::vector<int>& lengths) {
   std::vector<Sample> samples;
-  for (const int length : lengths) samples.push_back({std::vector<int32_t>(static_cast<size_t>(length), 1), std::vector<float>(static_cast<size_t>(length), 1), ""});
+  for (const int length : lengths)
+    samples.push_back({std::vector<int32_t>(static_cast<size_t>(length), 1),
+                       std::vector<float>(static_cast<size_t>(length), 1), ""});
   return samples;
 }
 
@@ -36,7 +38,7 @@ TEST(Batches, EveryEpochHasEachSampleOnceInAnOrderOfItsOwn) {
   EXPECT_EQ(sorted(first), all);
   EXPECT_EQ(sorted(second), all);
   EXPECT_NE(first, second);
-  EXPECT_EQ(epoch_order(batches, 0), first);   // whatever was asked in between
+  EXPECT_EQ(epoch_order(batches, 0), first);  // whatever was asked in between
   Batches other(samples, {.samples = 4}, 8);
   EXPECT_NE(epoch_order(other, 0), first);
 }
@@ -61,8 +63,9 @@ TEST(Batches, StepsAreCutByTokensToo) {
     const auto chosen = batches.take(place);
     ASSERT_FALSE(chosen.empty());
     int64_t tokens = 0;
-    for (const auto index : chosen) tokens += static_cast<int64_t>(samples[static_cast<size_t>(index)].tokens.size());
-    EXPECT_TRUE(tokens <= 25 || chosen.size() == 1) << tokens;   // the sample of 90 has a step of its own
+    for (const auto index : chosen)
+      tokens += static_cast<int64_t>(samples[static_cast<size_t>(index)].tokens.size());
+    EXPECT_TRUE(tokens <= 25 || chosen.size() == 1) << tokens;  // the sample of 90 has a step of its own
     seen.insert(seen.end(), chosen.begin(), chosen.end());
   }
   EXPECT_EQ(seen.size(), 14u);
@@ -71,9 +74,10 @@ TEST(Batches, StepsAreCutByTokensToo) {
 
 TEST(Batches, SamplesThatBeginAlikeAreTakenTogether) {
   std::vector<Sample> samples;
-  for (int question = 0; question < 3; ++question)   // three questions about each of five documents
-    for (int document = 0; document < 5; ++document) samples.push_back({{document, 7, 7, question, 9}, {0, 0, 0, 0, 1}, ""});
-  samples.push_back({{0, 7}, {0, 1}, ""});           // too short to belong to the first
+  for (int question = 0; question < 3; ++question)  // three questions about each of five documents
+    for (int document = 0; document < 5; ++document)
+      samples.push_back({{document, 7, 7, question, 9}, {0, 0, 0, 0, 1}, ""});
+  samples.push_back({{0, 7}, {0, 1}, ""});  // too short to belong to the first
   Batches alone(samples, {.samples = 3}, 7), together(samples, {.samples = 3, .together = 3}, 7);
   const auto order = epoch_order(together, 0);
   EXPECT_EQ(sorted(order), sorted(epoch_order(alone, 0)));
@@ -81,18 +85,19 @@ TEST(Batches, SamplesThatBeginAlikeAreTakenTogether) {
   const auto changes = [&](const std::vector<int64_t>& indices) {
     int64_t count = 0;
     for (size_t i = 1; i < indices.size(); ++i) {
-      const auto& [a, b] = std::pair(samples[static_cast<size_t>(indices[i - 1])].tokens, samples[static_cast<size_t>(indices[i])].tokens);
+      const auto& [a, b] = std::pair(samples[static_cast<size_t>(indices[i - 1])].tokens,
+                                     samples[static_cast<size_t>(indices[i])].tokens);
       count += a[0] != b[0] || a.size() != b.size();
     }
     return count;
   };
-  EXPECT_EQ(changes(order), 5);   // six groups
+  EXPECT_EQ(changes(order), 5);  // six groups
   EXPECT_GT(changes(epoch_order(alone, 0)), 5);
 }
 
 TEST(Batches, SamplesWithoutASupervisedTokenTakeNoPart) {
   auto samples = samples_of({5, 5, 5});
-  samples[1].weights = {1, 0, 0, 0, 0};   // nothing predicts the first token
+  samples[1].weights = {1, 0, 0, 0, 0};  // nothing predicts the first token
   Batches batches(samples, {.samples = 8}, 7);
   Batches::Place place;
   EXPECT_EQ(sorted(batches.take(place)), (std::vector<int64_t>{0, 2}));

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "formats/golden_file.h"   // tests/formats
-#include "ops/tensors.h"   // tests/ops
+#include "formats/golden_file.h"  // tests/formats
+#include "ops/tensors.h"          // tests/ops
 #include "quant/dynamic8.h"
 #include "train/tiny_run.h"
 #include "train/update_loops.h"
@@ -19,10 +19,13 @@ OptimizerSpec spec_of(const std::string& kind) {
   return spec;
 }
 
-Tensor row(const std::vector<float>& values) { return at::tensor(values).reshape({1, static_cast<int64_t>(values.size())}); }
+Tensor row(const std::vector<float>& values) {
+  return at::tensor(values).reshape({1, static_cast<int64_t>(values.size())});
+}
 
 // One trainable of one row: what its weights are after each of the gradients.
-std::vector<std::vector<float>> trace(const OptimizerSpec& spec, const std::vector<float>& start, const std::vector<std::vector<float>>& gradients, double rate,
+std::vector<std::vector<float>> trace(const OptimizerSpec& spec, const std::vector<float>& start,
+                                      const std::vector<std::vector<float>>& gradients, double rate,
                                       const std::string& name = "w") {
   auto weights = row(start);
   Optimizer optimizer(spec, {{name, &weights}}, 1);
@@ -43,29 +46,33 @@ TEST_P(AgainstTorch, FourUpdatesOfAMatrixAndAVector) {
   const std::string kind = GetParam();
   auto spec = spec_of(kind);
   spec.betas = {0.9, 0.95};
-  spec.weight_decay = kind == "adamw" ? 0.1 : 0;   // of the matrix alone
+  spec.weight_decay = kind == "adamw" ? 0.1 : 0;  // of the matrix alone
   spec.momentum = 0.9;
   auto matrix = tensor_of(golden, "matrix"), vector = tensor_of(golden, "vector");
   Optimizer optimizer(spec, {{"matrix", &matrix}, {"vector", &vector}}, 1);
   for (int i = 0; i < 4; ++i) {
     const auto gradient = "gradient." + std::to_string(i);
     // The step's weight is 4: sums are four times the mean gradient.
-    EXPECT_TRUE(optimizer.update({tensor_of(golden, gradient + ".matrix") * 4, tensor_of(golden, gradient + ".vector") * 4}, 0.25, 0.01));
+    EXPECT_TRUE(optimizer.update(
+        {tensor_of(golden, gradient + ".matrix") * 4, tensor_of(golden, gradient + ".vector") * 4}, 0.25,
+        0.01));
     const auto after = kind + "." + std::to_string(i);
     EXPECT_LT(distance(matrix, tensor_of(golden, after + ".matrix")), 1e-6) << i;
     EXPECT_LT(distance(vector, tensor_of(golden, after + ".vector")), 1e-6) << i;
   }
 }
-INSTANTIATE_TEST_SUITE_P(Optimizer, AgainstTorch, testing::Values("adamw", "sgd"), [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Optimizer, AgainstTorch, testing::Values("adamw", "sgd"),
+                         [](const auto& test) { return std::string(test.param); });
 
 TEST(Optimizer, LionMovesBySignsAsByHand) {
   auto spec = spec_of("lion");
   spec.betas = {0.5, 0.75};
   spec.weight_decay = 0.5;
-  // m = 0: directions are the gradients' signs; weights shrink by 1 - 0.1 * 0.5 first. Then m = 0.25 g = (0.5, -1, 0).
-  // Second: 0.5 m + 0.5 g = (0.25 - 0.5, -0.5 + 1, 0) -> signs (-, +, 0).
+  // m = 0: directions are the gradients' signs; weights shrink by 1 - 0.1 * 0.5 first. Then m = 0.25 g =
+  // (0.5, -1, 0). Second: 0.5 m + 0.5 g = (0.25 - 0.5, -0.5 + 1, 0) -> signs (-, +, 0).
   const auto after = trace(spec, {1, 1, 1}, {{2, -4, 0}, {-1, 2, 0}}, 0.1);
-  const double expected[2][3] = {{0.95 - 0.1, 0.95 + 0.1, 0.95}, {0.85 * 0.95 + 0.1, 1.05 * 0.95 - 0.1, 0.95 * 0.95}};
+  const double expected[2][3] = {{0.95 - 0.1, 0.95 + 0.1, 0.95},
+                                 {0.85 * 0.95 + 0.1, 1.05 * 0.95 - 0.1, 0.95 * 0.95}};
   for (size_t i = 0; i < 2; ++i)
     for (size_t k = 0; k < 3; ++k) EXPECT_NEAR(after[i][k], expected[i][k], 1e-6) << i << " " << k;
 }
@@ -95,7 +102,7 @@ TEST(Optimizer, LoraPlusRaisesTheRateOfBAlone) {
 
 // First steps from zero: every weight moves by the rate, whatever its gradient's size, as with fp32 moments.
 TEST(Optimizer, EightBitMomentsFollowFp32Moments) {
-  const int64_t count = 3 * 4096 + 77;   // whole blocks and a short one
+  const int64_t count = 3 * 4096 + 77;  // whole blocks and a short one
   const Draws draws(3, "gradients");
   auto exact = at::zeros({1, count}), coded = at::zeros({1, count});
   auto spec = spec_of("adamw");
@@ -104,14 +111,16 @@ TEST(Optimizer, EightBitMomentsFollowFp32Moments) {
   Optimizer eight(spec, {{"w", &coded}}, 1);
   uint64_t bytes = 0;
   for (const auto& state : eight.states()) bytes += state.bytes.size();
-  EXPECT_LT(bytes, static_cast<uint64_t>(count) * 21 / 10);   // 2 bytes and 8/256 a weight, not 8
+  EXPECT_LT(bytes, static_cast<uint64_t>(count) * 21 / 10);  // 2 bytes and 8/256 a weight, not 8
   double difference = 0;
   for (int step = 0; step < 20; ++step) {
     auto gradient = at::empty({1, count});
     for (int64_t i = 0; i < count; ++i) {
       const auto at = static_cast<uint64_t>(i);
       // A steady part and noise, over sizes from 0.01 to 1: every element keeps its own direction.
-      gradient.mutable_data_ptr<float>()[i] = static_cast<float>(std::pow(10.0, -2 * draws.uniform(at)) * (1 + 0.3 * draws.normal(at + static_cast<uint64_t>(count * (step + 1)))));
+      gradient.mutable_data_ptr<float>()[i] =
+          static_cast<float>(std::pow(10.0, -2 * draws.uniform(at)) *
+                             (1 + 0.3 * draws.normal(at + static_cast<uint64_t>(count * (step + 1)))));
     }
     EXPECT_TRUE(fp32.update({gradient}, 1, 1e-2));
     EXPECT_TRUE(eight.update({gradient}, 1, 1e-2));
@@ -121,27 +130,39 @@ TEST(Optimizer, EightBitMomentsFollowFp32Moments) {
     difference = ((exact - coded).norm() / exact.norm()).item<double>();
   }
   EXPECT_LT(difference, 0.05);
-  EXPECT_GT(difference, 1e-6);   // or the moments were fp32
+  EXPECT_GT(difference, 1e-6);  // or the moments were fp32
   // No weight ran away: a second moment coded as zero would divide by epsilon.
   EXPECT_LT(coded.abs().max().item<double>(), 20 * 1e-2 * 1.5);
 }
 
 TEST(Optimizer, ASecondMomentAboveZeroIsNeverCodedAsZero) {
   std::vector<float> weights(256, 0), gradients(256, 1e-6f);
-  gradients[0] = 1;   // the block's largest: the others' squares are 1e-12 of it, far below the code's finest value
+  gradients[0] =
+      1;  // the block's largest: the others' squares are 1e-12 of it, far below the code's finest value
   std::vector<uint8_t> first(256, dynamic8_code(Dynamic8::with_sign, 0)), second(256, 0);
   float first_absmax = 0, second_absmax = 0;
-  UpdateScalars s{.share = 1, .keep = 1, .rate = 0.01f, .beta_1 = 0.9f, .beta_2 = 0.999f, .rest_1 = 0.1f, .rest_2 = 0.001f, .second_scale = 1, .epsilon = 1e-8f, .first = false};
-  EXPECT_TRUE(adamw8bit_update(weights.data(), gradients.data(), first.data(), &first_absmax, second.data(), &second_absmax, 256, s));
+  UpdateScalars s{.share = 1,
+                  .keep = 1,
+                  .rate = 0.01f,
+                  .beta_1 = 0.9f,
+                  .beta_2 = 0.999f,
+                  .rest_1 = 0.1f,
+                  .rest_2 = 0.001f,
+                  .second_scale = 1,
+                  .epsilon = 1e-8f,
+                  .first = false};
+  EXPECT_TRUE(adamw8bit_update(weights.data(), gradients.data(), first.data(), &first_absmax, second.data(),
+                               &second_absmax, 256, s));
   for (size_t i = 1; i < 256; ++i) EXPECT_GT(second[i], 0);
   gradients[1] = 0;
-  EXPECT_TRUE(adamw8bit_update(weights.data(), gradients.data(), first.data(), &first_absmax, second.data(), &second_absmax, 256, s));
+  EXPECT_TRUE(adamw8bit_update(weights.data(), gradients.data(), first.data(), &first_absmax, second.data(),
+                               &second_absmax, 256, s));
   EXPECT_LT(std::abs(weights[1]), 0.1);
 }
 
 TEST(Optimizer, ThreadsDoNotChangeTheResult) {
   for (const auto* kind : {"adamw", "adamw8bit"}) {
-    const int64_t rows = 700, columns = 517;   // above the size that is shared out, not a multiple of a chunk
+    const int64_t rows = 700, columns = 517;  // above the size that is shared out, not a multiple of a chunk
     const auto start = at::rand({rows, columns}), gradient = at::rand({rows, columns}) - 0.5;
     auto one = start.clone(), three = start.clone();
     Optimizer alone(spec_of(kind), {{"w", &one}}, 1), shared(spec_of(kind), {{"w", &three}}, 3);
@@ -155,14 +176,15 @@ TEST(Optimizer, ThreadsDoNotChangeTheResult) {
 }
 
 TEST(Optimizer, TheNormIsOverAllTensorsAndClippingScalesByIt) {
-  const std::vector<Tensor> sums = {at::full({3}, 2.0f), Tensor(), at::full({1, 1}, 2.0f)};   // 4 elements of 2; one without a gradient
+  const std::vector<Tensor> sums = {at::full({3}, 2.0f), Tensor(),
+                                    at::full({1, 1}, 2.0f)};  // 4 elements of 2; one without a gradient
   EXPECT_DOUBLE_EQ(gradient_norm(sums, 1), 4);
   EXPECT_NEAR(clip_share(4, 1), 0.25, 1e-6);
   EXPECT_EQ(clip_share(0.5, 1), 1);
   EXPECT_EQ(clip_share(1e9, 0), 1);
   EXPECT_TRUE(std::isnan(gradient_norm({at::full({3}, NAN)}, 1)));
   EXPECT_TRUE(std::isinf(gradient_norm({at::full({3}, INFINITY)}, 1)));
-  EXPECT_TRUE(std::isfinite(gradient_norm({at::full({3}, 3e38f)}, 1)));   // squares need double
+  EXPECT_TRUE(std::isfinite(gradient_norm({at::full({3}, 3e38f)}, 1)));  // squares need double
 }
 
 TEST(Optimizer, SaysWhenTheUpdateMadeSomethingThatIsNotFinite) {
@@ -174,7 +196,7 @@ TEST(Optimizer, SaysWhenTheUpdateMadeSomethingThatIsNotFinite) {
   EXPECT_FALSE(optimizer.update({gradient}, 1, 1));
   auto other = at::zeros({1, 300});
   Optimizer adamw(spec_of("adamw"), {{"w", &other}}, 1);
-  gradient[0][299] = 3e30f;   // its square overflows
+  gradient[0][299] = 3e30f;  // its square overflows
   EXPECT_FALSE(adamw.update({gradient}, 1, 1));
 }
 
@@ -185,7 +207,8 @@ TEST(Optimizer, BetasAreTwoNumbers) {
   EXPECT_THROW(Optimizer(spec, {{"w", &weights}}, 1), RecipeError);
 }
 
-// Three whole steps: forward, mean over all supervised tokens, backward, clipping, AdamW with decay, schedule.
+// Three whole steps: forward, mean over all supervised tokens, backward, clipping, AdamW with decay,
+// schedule.
 TEST(WholeStep, EqualsPeftOnTheTinyLlama) {
   const auto golden = open_safetensors(golden_folder("train") / "peft_steps.safetensors");
   const auto record = read_json(golden_folder("train") / "peft_steps.json");
@@ -203,7 +226,8 @@ TEST(WholeStep, EqualsPeftOnTheTinyLlama) {
       Sample sample;
       sample.tokens = record["rows"][i].get<std::vector<int32_t>>();
       sample.weights.assign(sample.tokens.size(), 0);
-      for (auto t = record["first_supervised"][i].get<size_t>(); t < sample.tokens.size(); ++t) sample.weights[t] = 1;
+      for (auto t = record["first_supervised"][i].get<size_t>(); t < sample.tokens.size(); ++t)
+        sample.weights[t] = 1;
       run.samples.push_back(sample);
     }
     TrainSpec spec;
@@ -215,16 +239,20 @@ TEST(WholeStep, EqualsPeftOnTheTinyLlama) {
     spec.optimizer.clip_norm = record["clip_norm"].get<double>();
     spec.schedule.kind = "linear";
     const TemporaryFolder folder;
-    const auto result = train(spec, run.job(folder / "run"), {.on_step = [&](const StepRecord& step) {
-      const auto i = static_cast<size_t>(step.step - 1);
-      EXPECT_NEAR(step.loss / record["losses"][i].get<double>(), 1, 1e-5) << step.step;
-      EXPECT_NEAR(step.gradient_norm / record["norms"][i].get<double>(), 1, 1e-5) << step.step;
-      EXPECT_NEAR(step.learning_rate / record["learning_rates"][i].get<double>(), 1, 1e-12) << step.step;
-      if (step.step == 2) return;
-      for (const auto& [name, tensor] : run.leaves)
-        EXPECT_LT(distance(tensor->detach(), tensor_of(golden, "after." + std::to_string(step.step) + "." + name)), 1e-5) << step.step << " " << name;
-    }});
-    EXPECT_LT(result.rows, result.tokens);   // two samples share a prompt, which PEFT computes twice
+    const auto result = train(
+        spec, run.job(folder / "run"), {.on_step = [&](const StepRecord& step) {
+          const auto i = static_cast<size_t>(step.step - 1);
+          EXPECT_NEAR(step.loss / record["losses"][i].get<double>(), 1, 1e-5) << step.step;
+          EXPECT_NEAR(step.gradient_norm / record["norms"][i].get<double>(), 1, 1e-5) << step.step;
+          EXPECT_NEAR(step.learning_rate / record["learning_rates"][i].get<double>(), 1, 1e-12) << step.step;
+          if (step.step == 2) return;
+          for (const auto& [name, tensor] : run.leaves)
+            EXPECT_LT(distance(tensor->detach(),
+                               tensor_of(golden, "after." + std::to_string(step.step) + "." + name)),
+                      1e-5)
+                << step.step << " " << name;
+        }});
+    EXPECT_LT(result.rows, result.tokens);  // two samples share a prompt, which PEFT computes twice
   }
 }
 

@@ -1,4 +1,5 @@
-// What a recipe can switch on: dropout, noise, recomputation, bf16, 8-bit moments, full fine-tuning. And nothing grows.
+// What a recipe can switch on: dropout, noise, recomputation, bf16, 8-bit moments, full fine-tuning. And
+// nothing grows.
 #include <atomic>
 #include <fstream>
 
@@ -7,13 +8,18 @@
 namespace retort {
 namespace {
 
-double first_loss(const TrainSpec& spec, TinyRun& run, at::ScalarType compute = at::kFloat, double* last = nullptr) {
+double first_loss(const TrainSpec& spec, TinyRun& run, at::ScalarType compute = at::kFloat,
+                  double* last = nullptr) {
   const TemporaryFolder folder;
   double first = 0;
   auto job = run.job(folder / "run");
   job.compute = compute;
-  const auto result = train(spec, job, {.on_step = [&](const StepRecord& record) { if (record.step == 1) first = record.loss; },
-                                     .on_note = [](const std::string& line) { ADD_FAILURE() << line; }});
+  const auto result = train(spec, job,
+                            {.on_step =
+                                 [&](const StepRecord& record) {
+                                   if (record.step == 1) first = record.loss;
+                                 },
+                             .on_note = [](const std::string& line) { ADD_FAILURE() << line; }});
   if (last) *last = result.last_loss;
   return first;
 }
@@ -101,7 +107,9 @@ TEST(Options, ASmallRateMovesEveryWeight) {
   spec.optimizer.learning_rate = 1e-4;
   double last = 0;
   first_loss(spec, run, at::kBFloat16, &last);
-  for (size_t i = 0; i < before.size(); ++i) EXPECT_GT(before[i].ne(*run.leaves[i].tensor).to(at::kFloat).mean().item<double>(), 0.99) <<   // a few gradients are 0 in bf16
+  for (size_t i = 0; i < before.size(); ++i)
+    EXPECT_GT(before[i].ne(*run.leaves[i].tensor).to(at::kFloat).mean().item<double>(), 0.99)
+        <<  // a few gradients are 0 in bf16
         run.leaves[i].name;
 }
 
@@ -122,7 +130,7 @@ TEST(Options, EveryOptimizerLearns) {
 TEST(Options, FullFineTuningOfATiedModelLearns) {
   AdapterSpec full;
   full.kind = "full";
-  for (const auto* family : {"qwen2", "llama"}) {   // tied, untied
+  for (const auto* family : {"qwen2", "llama"}) {  // tied, untied
     auto spec = tiny_spec();
     spec.epochs = 6;
     spec.optimizer.kind = "adamw8bit";
@@ -154,9 +162,9 @@ TEST(Options, ThousandsOfStepsLeaveNothingBehind) {
   const TemporaryFolder folder;
   TinyRun run;
   train(spec, run.job(folder / "run"), {.on_step = [&](const StepRecord& record) {
-    if (record.step == spec.steps / 3) early = use();
-    if (record.step == spec.steps) late = use();
-  }});
+          if (record.step == spec.steps / 3) early = use();
+          if (record.step == spec.steps) late = use();
+        }});
   EXPECT_EQ(late.files, early.files);
   EXPECT_EQ(late.threads, early.threads);
   EXPECT_LT(late.bytes - early.bytes, 3 << 20) << early.bytes << " -> " << late.bytes;

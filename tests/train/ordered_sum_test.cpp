@@ -25,9 +25,9 @@ TEST(OrderedSum, AWeightsGradientIsAddedWhenThoseOfTheForestsBeforeAre) {
   EXPECT_TRUE(first.take(leaves[0], filled(leaves[0], 10)));
   EXPECT_FALSE(sums.gradients[0].defined());
   EXPECT_TRUE(zeroth.take(leaves[0], filled(leaves[0], 1)));
-  EXPECT_EQ(value_of(sums.gradients[0]), 11);           // before either has ended
+  EXPECT_EQ(value_of(sums.gradients[0]), 11);  // before either has ended
   EXPECT_TRUE(second.take(leaves[1], filled(leaves[1], 100)));
-  sum.finish(zeroth, {}, 1, 2);                         // brings nothing for the other weight
+  sum.finish(zeroth, {}, 1, 2);  // brings nothing for the other weight
   EXPECT_FALSE(sums.gradients[1].defined());
   sum.finish(first, {Tensor(), filled(leaves[1], 7)}, 10, 20);
   EXPECT_EQ(value_of(sums.gradients[1]), 107);
@@ -42,14 +42,16 @@ TEST(OrderedSum, AWeightsGradientIsAddedWhenThoseOfTheForestsBeforeAre) {
 TEST(OrderedSum, AnEmbeddingsRowsFollowItsHead) {
   const std::vector<Tensor> leaves = {leaf(3)};
   const RowGradient rows{leaves[0], at::tensor({2, 0, 2}, at::kLong), at::ones({3, 2}), 0.5};
-  const ProductGradient head{leaves[0], at::tensor({1.0, 0.0, 2.0}, at::kFloat).view({1, 3}), at::tensor({8.0, 16.0}, at::kFloat).view({1, 2}), 0.25};
+  const ProductGradient head{leaves[0], at::tensor({1.0, 0.0, 2.0}, at::kFloat).view({1, 3}),
+                             at::tensor({8.0, 16.0}, at::kFloat).view({1, 2}), 0.25};
   const auto sum_with = [&](bool with_head) {
     StepSums sums;
     OrderedSum sum(sums, leaves, 2);
     OrderedSum::OfForest forest(sum, 0);
     EXPECT_TRUE(forest.take_rows(rows));
     EXPECT_THROW(forest.take_rows(rows), std::logic_error);
-    EXPECT_FALSE(forest.take_rows({leaf(3), rows.tokens, rows.rows, 1}));   // a matrix that is not learned here
+    EXPECT_FALSE(
+        forest.take_rows({leaf(3), rows.tokens, rows.rows, 1}));  // a matrix that is not learned here
     EXPECT_FALSE(forest.take_product({leaf(3), head.dz, head.x, 1}));
     EXPECT_EQ(with_head && forest.take_product(head), with_head);
     sum.finish(forest, {filled(leaves[0], 4)}, 0, 1);
@@ -75,12 +77,13 @@ TEST(OrderedSum, RefusesASecondGradientOfAPassAndLeavesOthersToTheGraph) {
 // Forest 1 never comes: what 2 has brought is in no sum, whatever it waited for.
 TEST(OrderedSum, EndsWithTheForestsBeforeTheOneThatDoesNotCome) {
   const std::vector<Tensor> leaves = {leaf(3)};
-  StepSums sums{{filled(leaves[0], 5)}, 3, 4, 2};   // two were summed before
+  StepSums sums{{filled(leaves[0], 5)}, 3, 4, 2};  // two were summed before
   OrderedSum sum(sums, leaves, 1);
   OrderedSum::OfForest second(sum, 2), fourth(sum, 4), fifth(sum, 5);
   EXPECT_TRUE(fourth.take(leaves[0], filled(leaves[0], 1000)));
   sum.finish(fourth, {}, 1000, 1000);
-  std::thread waits([&] { sum.finish(fifth, {filled(leaves[0], 1000)}, 1000, 1000); });   // one may wait, not two
+  std::thread waits(
+      [&] { sum.finish(fifth, {filled(leaves[0], 1000)}, 1000, 1000); });  // one may wait, not two
   sum.end();
   waits.join();
   EXPECT_TRUE(second.take(leaves[0], filled(leaves[0], 1)));
@@ -98,9 +101,13 @@ TEST(OrderedSum, ManyThreadsGiveTheBitsOfOne) {
   constexpr int64_t kForests = 60;
   const Draws draws(1, "ordered sum");
   const auto gradient = [&](int64_t forest, size_t i) {
-    return filled(leaves[i], static_cast<double>(draws.uniform(static_cast<uint64_t>(forest) * 10 + i)) * std::pow(10.0, static_cast<double>(draws.below(static_cast<uint64_t>(forest) * 10 + i + 5000, 8))));
+    return filled(leaves[i], static_cast<double>(draws.uniform(static_cast<uint64_t>(forest) * 10 + i)) *
+                                 std::pow(10.0, static_cast<double>(draws.below(
+                                                    static_cast<uint64_t>(forest) * 10 + i + 5000, 8))));
   };
-  const auto brings = [&](int64_t forest, size_t i) { return draws.below(static_cast<uint64_t>(forest) * 10 + i + 9000, 4) > 0; };
+  const auto brings = [&](int64_t forest, size_t i) {
+    return draws.below(static_cast<uint64_t>(forest) * 10 + i + 9000, 4) > 0;
+  };
   const auto run = [&](size_t threads) {
     StepSums sums;
     OrderedSum sum(sums, leaves, static_cast<int64_t>(threads));
@@ -124,7 +131,8 @@ TEST(OrderedSum, ManyThreadsGiveTheBitsOfOne) {
   for (const size_t threads : {2, 3, 8}) {
     const auto sums = run(threads);
     EXPECT_EQ(sums.nats, reference.nats);
-    for (size_t i = 0; i < leaves.size(); ++i) EXPECT_TRUE(sums.gradients[i].equal(reference.gradients[i])) << threads << " " << i;
+    for (size_t i = 0; i < leaves.size(); ++i)
+      EXPECT_TRUE(sums.gradients[i].equal(reference.gradients[i])) << threads << " " << i;
   }
 }
 

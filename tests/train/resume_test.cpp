@@ -16,10 +16,11 @@
 namespace retort {
 namespace {
 
-// Everything that draws, counts or remembers: dropout, noise, momentum, epochs with a short last step, evaluations, best.
+// Everything that draws, counts or remembers: dropout, noise, momentum, epochs with a short last step,
+// evaluations, best.
 TrainSpec resumable_spec() {
   auto spec = tiny_spec();
-  spec.epochs = 4;   // 16 steps of 8, 8, 8 and 6 samples
+  spec.epochs = 4;  // 16 steps of 8, 8, 8 and 6 samples
   spec.neftune_alpha = 5;
   spec.schedule = {.kind = "cosine", .warmup_steps = 3};
   spec.evaluate = {.every = 3, .patience = 0, .keep_best = true};
@@ -32,10 +33,12 @@ struct Ended {
   bool operator==(const Ended&) const = default;
 };
 
-using Call = std::function<void(int64_t call, const Pass& pass)>;   // before the objective's call number `call` of a session, from 1
+using Call = std::function<void(
+    int64_t call, const Pass& pass)>;  // before the objective's call number `call` of a session, from 1
 
 // One session: trains in `folder` until the end (true) or a stop.
-bool session(const TrainSpec& spec, const std::filesystem::path& folder, const Call& before, Ended* ended, const TrainWatch& watch = {}) {
+bool session(const TrainSpec& spec, const std::filesystem::path& folder, const Call& before, Ended* ended,
+             const TrainWatch& watch = {}) {
   TinyRun run(lora(4, 0.2));
   auto job = run.job(folder);
   std::atomic<int64_t> calls = 0;
@@ -80,13 +83,20 @@ TEST(Resume, StopsAtTwentyRandomForestsChangeNoByte) {
     for (uint64_t part = 0;; ++part) {
       const auto at = 1 + static_cast<int64_t>(Draws(seed, "stop").below(part, 40));
       where += " " + std::to_string(at);
-      if (session(resumable_spec(), folder / "run", [&](int64_t call, const Pass&) { if (call == at) request_stop(); }, &ended)) break;
+      if (session(
+              resumable_spec(), folder / "run",
+              [&](int64_t call, const Pass&) {
+                if (call == at) request_stop();
+              },
+              &ended))
+        break;
       ++stops;
-      for (const auto& name : Checkpoints(folder / "run/checkpoints").list()) inside_steps += name.forests > 0;
+      for (const auto& name : Checkpoints(folder / "run/checkpoints").list())
+        inside_steps += name.forests > 0;
     }
     expect_same(ended, "stopped at forests" + where);
   }
-  EXPECT_GT(inside_steps, 3);   // or the sums of a step begun were never saved
+  EXPECT_GT(inside_steps, 3);  // or the sums of a step begun were never saved
 }
 
 TEST(Resume, AStopAtEveryStepEdgeLosesNoStepAndNoEpoch) {
@@ -108,9 +118,15 @@ TEST(Resume, AStopDuringAnEvaluationRepeatsTheEvaluation) {
   const TemporaryFolder folder;
   Ended ended;
   int stops = 0;
-  for (int64_t wanted = 1; ; ++wanted) {
+  for (int64_t wanted = 1;; ++wanted) {
     std::atomic<int64_t> evaluating = 0;
-    if (session(resumable_spec(), folder / "run", [&](int64_t, const Pass& pass) { if (!pass.training && ++evaluating == wanted) request_stop(); }, &ended)) break;
+    if (session(
+            resumable_spec(), folder / "run",
+            [&](int64_t, const Pass& pass) {
+              if (!pass.training && ++evaluating == wanted) request_stop();
+            },
+            &ended))
+      break;
     ++stops;
   }
   EXPECT_GT(stops, 3);
@@ -123,12 +139,17 @@ TEST(ResumeChild, TrainsUntilKilled) {
   if (!folder) GTEST_SKIP() << "started by Resume.KilledAtRandomPlacesAndResumed";
   const auto kill_at = std::atoll(std::getenv("RETORT_TEST_KILL_AT"));
   auto spec = resumable_spec();
-  if (const char* epochs = std::getenv("RETORT_TEST_EPOCHS")) {   // interrupted_saves.py wants it short
+  if (const char* epochs = std::getenv("RETORT_TEST_EPOCHS")) {  // interrupted_saves.py wants it short
     spec.epochs = std::atoll(epochs);
     spec.checkpoint.every = 2;
   }
   Ended ended;
-  session(spec, folder, [&](int64_t call, const Pass&) { if (call == kill_at) ::raise(SIGKILL); }, &ended);
+  session(
+      spec, folder,
+      [&](int64_t call, const Pass&) {
+        if (call == kill_at) ::raise(SIGKILL);
+      },
+      &ended);
   std::ofstream(std::string(folder) + "/weights", std::ios::binary) << ended.weights;
 }
 
@@ -139,13 +160,17 @@ TEST(Resume, KilledAtRandomPlacesAndResumed) {
   int killed = 0, status = 0;
   for (uint64_t part = 0; part < 40; ++part) {
     const auto at = part < 8 ? 1 + Draws(1, "kill").below(part, 22) : 1000000;
-    const auto folder_variable = "RETORT_TEST_FOLDER=" + run, kill_variable = "RETORT_TEST_KILL_AT=" + std::to_string(at);
-    std::vector<char*> environment{const_cast<char*>(folder_variable.c_str()), const_cast<char*>(kill_variable.c_str())};
+    const auto folder_variable = "RETORT_TEST_FOLDER=" + run,
+               kill_variable = "RETORT_TEST_KILL_AT=" + std::to_string(at);
+    std::vector<char*> environment{const_cast<char*>(folder_variable.c_str()),
+                                   const_cast<char*>(kill_variable.c_str())};
     for (char** each = environ; *each; ++each) environment.push_back(*each);
     environment.push_back(nullptr);
     const char* arguments[] = {"train_test", "--gtest_filter=ResumeChild.*", "--gtest_brief=1", nullptr};
     pid_t child = 0;
-    ASSERT_EQ(::posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, const_cast<char**>(arguments), environment.data()), 0);
+    ASSERT_EQ(::posix_spawn(&child, "/proc/self/exe", nullptr, nullptr, const_cast<char**>(arguments),
+                            environment.data()),
+              0);
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     if (WIFEXITED(status)) break;
     ASSERT_EQ(WTERMSIG(status), SIGKILL);
@@ -160,22 +185,32 @@ TEST(Resume, AFinishedRunIsNotTrainedAgain) {
   const TemporaryFolder folder;
   Ended first, second;
   session(resumable_spec(), folder / "run", {}, &first);
-  session(resumable_spec(), folder / "run", [](int64_t, const Pass&) { ADD_FAILURE() << "the objective was called"; }, &second);
+  session(
+      resumable_spec(), folder / "run",
+      [](int64_t, const Pass&) { ADD_FAILURE() << "the objective was called"; }, &second);
   EXPECT_TRUE(first == second);
   expect_same(second, "finished twice");
 }
 
-// Each thing that is saved, left out or changed in turn: every one must show in the result, or the tests above prove nothing.
+// Each thing that is saved, left out or changed in turn: every one must show in the result, or the tests
+// above prove nothing.
 TEST(Resume, EveryPartOfTheStateMatters) {
   const TemporaryFolder folder;
   const auto stopped = std::filesystem::path(folder / "stopped");
-  // Stops at forests until a checkpoint lies inside a step and an epoch, past warm-up and the first evaluation.
+  // Stops at forests until a checkpoint lies inside a step and an epoch, past warm-up and the first
+  // evaluation.
   for (int64_t at = 41;; ++at) {
     std::filesystem::remove_all(stopped);
-    ASSERT_FALSE(session(resumable_spec(), stopped, [&](int64_t call, const Pass&) { if (call == at) request_stop(); }, nullptr));
+    ASSERT_FALSE(session(
+        resumable_spec(), stopped,
+        [&](int64_t call, const Pass&) {
+          if (call == at) request_stop();
+        },
+        nullptr));
     const auto newest = Checkpoints(stopped / "checkpoints").list().at(0);
     int64_t taken = 0;
-    rewrite_state(stopped / "checkpoints" / newest.folder(), [&](Json& json) { taken = json.at("taken").get<int64_t>(); });
+    rewrite_state(stopped / "checkpoints" / newest.folder(),
+                  [&](Json& json) { taken = json.at("taken").get<int64_t>(); });
     if (newest.forests > 0 && newest.steps >= 4 && taken > 0) break;
   }
   const auto ends_equal = [&](const std::function<void(const std::filesystem::path&)>& change) {
@@ -200,32 +235,45 @@ TEST(Resume, EveryPartOfTheStateMatters) {
   EXPECT_FALSE(ends_equal(state("updates", -1))) << "bias correction";
   EXPECT_FALSE(ends_equal(state("steps", -1))) << "schedule and draws";
   EXPECT_FALSE(ends_equal(state("forests", 1))) << "forests of the step begun";
-  EXPECT_FALSE(ends_equal([](const auto& checkpoint) { rewrite_state(checkpoint, [](Json& json) { json["weight"] = json["weight"].get<double>() + 1; }); })) << "weight of the step begun";
-  EXPECT_FALSE(ends_equal([](const auto& checkpoint) { rewrite_state(checkpoint, [](Json& json) { json["nats"] = json["nats"].get<double>() + 1; }); })) << "loss of the step begun";
-  EXPECT_FALSE(ends_equal([](const auto& checkpoint) { zero_tensors(checkpoint, "gradients.safetensors"); })) << "sums of the step begun";
-  EXPECT_FALSE(ends_equal([](const auto& checkpoint) { zero_tensors(checkpoint, "optimizer.safetensors"); })) << "moments";
-  EXPECT_FALSE(ends_equal([](const auto& checkpoint) { rewrite_state(checkpoint, [](Json& json) { json["best_loss"] = 0.0; }); })) << "best loss so far";
+  EXPECT_FALSE(ends_equal([](const auto& checkpoint) {
+    rewrite_state(checkpoint, [](Json& json) { json["weight"] = json["weight"].get<double>() + 1; });
+  })) << "weight of the step begun";
+  EXPECT_FALSE(ends_equal([](const auto& checkpoint) {
+    rewrite_state(checkpoint, [](Json& json) { json["nats"] = json["nats"].get<double>() + 1; });
+  })) << "loss of the step begun";
+  EXPECT_FALSE(ends_equal([](const auto& checkpoint) { zero_tensors(checkpoint, "gradients.safetensors"); }))
+      << "sums of the step begun";
+  EXPECT_FALSE(ends_equal([](const auto& checkpoint) { zero_tensors(checkpoint, "optimizer.safetensors"); }))
+      << "moments";
+  EXPECT_FALSE(ends_equal([](const auto& checkpoint) {
+    rewrite_state(checkpoint, [](Json& json) { json["best_loss"] = 0.0; });
+  })) << "best loss so far";
 }
 
 TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {
   const TemporaryFolder folder;
   const auto stopped = std::filesystem::path(folder / "stopped");
-  ASSERT_FALSE(session(resumable_spec(), stopped, [](int64_t call, const Pass&) { if (call == 30) request_stop(); }, nullptr));
+  ASSERT_FALSE(session(
+      resumable_spec(), stopped,
+      [](int64_t call, const Pass&) {
+        if (call == 30) request_stop();
+      },
+      nullptr));
   TinyRun run(lora(4, 0.2));
   const auto refusal = [&](const TrainSpec& spec, const TrainJob& job) -> std::string {
     try {
       train(spec, job);
-    } catch (const RecipeError& error) {
-      return error.what();
-    }
+    } catch (const RecipeError& error) { return error.what(); }
     return "not refused";
   };
   auto spec = resumable_spec();
   spec.threads = 1;
-  EXPECT_NE(refusal(spec, run.job(stopped)).find("train.threads: 2 then, 1 now"), std::string::npos) << refusal(spec, run.job(stopped));
+  EXPECT_NE(refusal(spec, run.job(stopped)).find("train.threads: 2 then, 1 now"), std::string::npos)
+      << refusal(spec, run.job(stopped));
   spec = resumable_spec();
   spec.optimizer.learning_rate *= 2;
-  EXPECT_NE(refusal(spec, run.job(stopped)).find("train.optimizer.learning_rate: 0.01 then, 0.02 now"), std::string::npos);
+  EXPECT_NE(refusal(spec, run.job(stopped)).find("train.optimizer.learning_rate: 0.01 then, 0.02 now"),
+            std::string::npos);
   auto job = run.job(stopped);
   job.compute = at::kBFloat16;
   EXPECT_NE(refusal(resumable_spec(), job).find("compute: f32 then, bf16 now"), std::string::npos);
@@ -235,7 +283,8 @@ TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {
   run.samples[7].tokens[2] += 1;
   EXPECT_NE(refusal(resumable_spec(), run.job(stopped)).find("samples: "), std::string::npos);
   run.samples[7].tokens[2] -= 1;
-  for (const auto* key : {"build", "cpu", "libtorch"}) {   // what no test can change, changed in what was saved
+  for (const auto* key :
+       {"build", "cpu", "libtorch"}) {  // what no test can change, changed in what was saved
     const auto copy = std::filesystem::path(folder / "copy");
     std::filesystem::remove_all(copy);
     std::filesystem::copy(stopped, copy, std::filesystem::copy_options::recursive);
@@ -244,18 +293,21 @@ TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {
       for (auto& pair : json["fingerprint"])
         if (pair[0] == key) pair[1] = "other";
     });
-    EXPECT_NE(refusal(resumable_spec(), run.job(copy)).find(std::string(key) + ": other then"), std::string::npos) << key;
+    EXPECT_NE(refusal(resumable_spec(), run.job(copy)).find(std::string(key) + ": other then"),
+              std::string::npos)
+        << key;
   }
 
   spec = resumable_spec();
   spec.threads = 1;
   spec.checkpoint.resume_inexact = true;
   std::string notes;
-  const auto result = train(spec, run.job(stopped), {.on_note = [&](const std::string& line) { notes += line + "\n"; }});
+  const auto result =
+      train(spec, run.job(stopped), {.on_note = [&](const std::string& line) { notes += line + "\n"; }});
   EXPECT_TRUE(result.resumed_inexactly);
   EXPECT_EQ(result.steps, 16);
   EXPECT_NE(notes.find("continues inexactly: train.threads: 2 then, 1 now"), std::string::npos) << notes;
-  EXPECT_TRUE(train(spec, run.job(stopped)).resumed_inexactly);   // and stays recorded
+  EXPECT_TRUE(train(spec, run.job(stopped)).resumed_inexactly);  // and stays recorded
 
   // A run that is complete is complete on any machine; of another recipe it is not.
   spec.checkpoint.resume_inexact = false;

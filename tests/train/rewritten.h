@@ -10,7 +10,8 @@
 
 namespace retort {
 
-inline void rewrite_file(const std::filesystem::path& checkpoint, const std::string& file, const std::string& content) {
+inline void rewrite_file(const std::filesystem::path& checkpoint, const std::string& file,
+                         const std::string& content) {
   write_text(checkpoint / file, content);
   auto manifest = read_json(checkpoint / "manifest.json");
   manifest["files"][file] = {{"bytes", content.size()}, {"sha256", sha256(content)}};

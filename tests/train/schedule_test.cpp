@@ -6,8 +6,10 @@ namespace retort {
 
 TEST(Schedule, LinearWithWarmUpIsAsByHand) {
   const ScheduleSpec spec{.kind = "linear", .warmup_steps = 2};
-  const double expected[] = {0.5, 1.0, 1.0, 0.75, 0.5, 0.25};  // 6 steps: two up, then 4 steps down from 1 by quarters
-  for (int64_t step = 0; step < 6; ++step) EXPECT_DOUBLE_EQ(schedule_share(spec, step, 6), expected[step]) << step;
+  const double expected[] = {0.5,  1.0, 1.0,
+                             0.75, 0.5, 0.25};  // 6 steps: two up, then 4 steps down from 1 by quarters
+  for (int64_t step = 0; step < 6; ++step)
+    EXPECT_DOUBLE_EQ(schedule_share(spec, step, 6), expected[step]) << step;
 }
 
 TEST(Schedule, CosineEndsAtTheFinalShare) {
@@ -21,7 +23,8 @@ TEST(Schedule, CosineEndsAtTheFinalShare) {
 TEST(Schedule, WsdIsFlatAndThenFallsInItsLastShare) {
   const ScheduleSpec spec{.kind = "wsd", .warmup_steps = 1, .decay_share = 0.4};
   const double expected[] = {1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25};  // the last 4 of 10 steps decay
-  for (int64_t step = 0; step < 10; ++step) EXPECT_DOUBLE_EQ(schedule_share(spec, step, 10), expected[step]) << step;
+  for (int64_t step = 0; step < 10; ++step)
+    EXPECT_DOUBLE_EQ(schedule_share(spec, step, 10), expected[step]) << step;
 }
 
 TEST(Schedule, ConstantOnlyWarmsUp) {

@@ -25,11 +25,12 @@ StepSums sums_of(const TinyRun& run, const StepPlan& plan, int64_t threads) {
   return sums;
 }
 
-void move_b(TinyRun& run) {   // away from B = 0, where A has no gradient
+void move_b(TinyRun& run) {  // away from B = 0, where A has no gradient
   for (auto& [name, tensor] : run.leaves)
     if (name.ends_with("lora_B.weight")) {
       auto* values = tensor->mutable_data_ptr<float>();
-      for (int64_t i = 0; i < tensor->numel(); ++i) values[i] = 0.1f * static_cast<float>(Draws(5, name).normal(static_cast<uint64_t>(i)));
+      for (int64_t i = 0; i < tensor->numel(); ++i)
+        values[i] = 0.1f * static_cast<float>(Draws(5, name).normal(static_cast<uint64_t>(i)));
     }
 }
 
@@ -52,12 +53,14 @@ TEST(Step, TheSameSamplesInOneForestOrSixteenGiveTheSameGradient) {
     for (size_t i = 0; i < one.gradients.size(); ++i) {
       const auto largest = one.gradients[i].abs().max().item<double>();
       EXPECT_GT(largest, 0) << run.leaves[i].name;
-      EXPECT_LT((many.gradients[i] - one.gradients[i]).abs().max().item<double>() / largest, 2e-6) << run.leaves[i].name << " at " << row_tokens;
+      EXPECT_LT((many.gradients[i] - one.gradients[i]).abs().max().item<double>() / largest, 2e-6)
+          << run.leaves[i].name << " at " << row_tokens;
     }
   }
 }
 
-// The embedding's gradient joins the sums past the graph; what the graph alone gives is the reference, over a head of its own and one that is the embedding.
+// The embedding's gradient joins the sums past the graph; what the graph alone gives is the reference, over a
+// head of its own and one that is the embedding.
 TEST(Step, EveryWeightGetsWhatTheGraphAloneGives) {
   AdapterSpec full;
   full.kind = "full";
@@ -70,15 +73,17 @@ TEST(Step, EveryWeightGetsWhatTheGraphAloneGives) {
     for (const auto& forest : plan.forests) {
       const auto loss = next_token_objective()(*run.loaded.model, forest, make_pass(forest, at::kFloat));
       const auto gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
-      for (size_t i = 0; i < leaves.size(); ++i)   // an expert that nobody asked has none
-        if (gradients[i].defined()) reference[i] = reference[i].defined() ? reference[i] + gradients[i] : gradients[i].clone();
+      for (size_t i = 0; i < leaves.size(); ++i)  // an expert that nobody asked has none
+        if (gradients[i].defined())
+          reference[i] = reference[i].defined() ? reference[i] + gradients[i] : gradients[i].clone();
     }
     const auto sums = sums_of(run, plan, 2);
     for (size_t i = 0; i < leaves.size(); ++i) {
       ASSERT_TRUE(reference[i].defined()) << family << " " << run.leaves[i].name;
       const auto largest = reference[i].abs().max().item<double>();
       EXPECT_GT(largest, 0) << family << " " << run.leaves[i].name;
-      EXPECT_LT((sums.gradients[i] - reference[i]).abs().max().item<double>() / largest, 2e-6) << family << " " << run.leaves[i].name;
+      EXPECT_LT((sums.gradients[i] - reference[i]).abs().max().item<double>() / largest, 2e-6)
+          << family << " " << run.leaves[i].name;
     }
   }
 }
@@ -91,11 +96,12 @@ TEST(Step, SumsDoNotDependOnWhichThreadEndsFirst) {
     move_b(run);
     const auto samples = made_up_samples(24, 4);
     const auto plan = plan_step(samples, first(24), 30, 3);
-    const auto reference = sums_of(run, plan, 1);   // inner threads are 1 in each: forests outnumber threads
+    const auto reference = sums_of(run, plan, 1);  // inner threads are 1 in each: forests outnumber threads
     for (int again = 0; again < 5; ++again) {
       const auto sums = sums_of(run, plan, 3);
       EXPECT_EQ(sums.nats, reference.nats);
-      for (size_t i = 0; i < sums.gradients.size(); ++i) EXPECT_TRUE(at::equal(sums.gradients[i], reference.gradients[i])) << run.leaves[i].name;
+      for (size_t i = 0; i < sums.gradients.size(); ++i)
+        EXPECT_TRUE(at::equal(sums.gradients[i], reference.gradients[i])) << run.leaves[i].name;
     }
   }
 }
@@ -104,10 +110,11 @@ TEST(Step, EveryTargetIsInThePlanOnceUnderItsSamplesIndex) {
   const auto samples = made_up_samples(20, 9);
   const std::vector<int64_t> chosen = {17, 3, 4, 11, 0};
   const auto plan = plan_step(samples, chosen, 32, 2);
-  std::multiset<std::pair<int32_t, int32_t>> expected, found;   // sample, label
+  std::multiset<std::pair<int32_t, int32_t>> expected, found;  // sample, label
   for (const auto index : chosen)
     for (size_t t = 1; t < samples[static_cast<size_t>(index)].tokens.size(); ++t)
-      if (samples[static_cast<size_t>(index)].weights[t] != 0) expected.emplace(static_cast<int32_t>(index), samples[static_cast<size_t>(index)].tokens[t]);
+      if (samples[static_cast<size_t>(index)].weights[t] != 0)
+        expected.emplace(static_cast<int32_t>(index), samples[static_cast<size_t>(index)].tokens[t]);
   for (const auto& forest : plan.forests) {
     check_forest(forest);
     for (const auto& target : forest.targets) found.emplace(target.sample, target.label);
@@ -123,34 +130,39 @@ TEST(Step, ThereIsWorkForEveryThread) {
   for (const int64_t threads : {2, 3, 4}) {
     const auto plan = plan_step(samples, first(16), 2048, threads);
     EXPECT_EQ(static_cast<int64_t>(plan.forests.size()), threads);
-    for (const auto& forest : plan.forests) EXPECT_LT(forest.size(), alone.forests[0].size() * 3 / 2 / threads + 21) << threads;
+    for (const auto& forest : plan.forests)
+      EXPECT_LT(forest.size(), alone.forests[0].size() * 3 / 2 / threads + 21) << threads;
   }
   // Three full forests on two threads would leave one idle in the second round.
   const auto rows = alone.forests[0].size();
   EXPECT_EQ(plan_step(samples, first(16), rows / 3 + 12, 1).forests.size(), 3u);
   EXPECT_EQ(plan_step(samples, first(16), rows / 3 + 12, 2).forests.size(), 4u);
   // A full forest and a rest are as many as there are threads, but one of them would wait.
-  const auto full = plan_step(samples, first(16), rows * 3 / 4, 1), even = plan_step(samples, first(16), rows * 3 / 4, 2);
+  const auto full = plan_step(samples, first(16), rows * 3 / 4, 1),
+             even = plan_step(samples, first(16), rows * 3 / 4, 2);
   ASSERT_EQ(full.forests.size(), 2u);
   EXPECT_GT(full.forests[0].size(), full.forests[1].size() * 2);
   ASSERT_EQ(even.forests.size(), 2u);
   EXPECT_LT(even.forests[0].size(), even.forests[1].size() * 3 / 2);
 }
 
-// What the parts of a forest would each hold again may cost more than sharing its threads out inside the operations.
+// What the parts of a forest would each hold again may cost more than sharing its threads out inside the
+// operations.
 TEST(Step, ALongCommonBeginningIsNotRepeated) {
   auto samples = made_up_samples(8, 4);
   for (auto& sample : samples) {
     sample.tokens.insert(sample.tokens.begin(), 200, 3);
     sample.weights.insert(sample.weights.begin(), 200, 0);
   }
-  for (const int64_t threads : {2, 4}) EXPECT_EQ(plan_step(samples, first(8), 2048, threads).forests.size(), 1u);
+  for (const int64_t threads : {2, 4})
+    EXPECT_EQ(plan_step(samples, first(8), 2048, threads).forests.size(), 1u);
 }
 
 TEST(Step, OneSampleStaysOneForest) {
   const auto samples = made_up_samples(1, 4);
   EXPECT_EQ(plan_step(samples, first(1), 2048, 4).forests.size(), 1u);
-  EXPECT_EQ(plan_step(samples, first(1), 1, 4).forests.size(), 1u);   // longer than the budget: a forest of its own
+  EXPECT_EQ(plan_step(samples, first(1), 1, 4).forests.size(),
+            1u);  // longer than the budget: a forest of its own
 }
 
 TEST(Step, AStopLeavesTheExactSumsOfTheFirstForests) {
@@ -175,7 +187,8 @@ TEST(Step, AStopLeavesTheExactSumsOfTheFirstForests) {
   forget_stop();
   EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass, leaves, 2, sums));
   EXPECT_EQ(sums.nats, whole.nats);
-  for (size_t i = 0; i < sums.gradients.size(); ++i) EXPECT_TRUE(at::equal(sums.gradients[i], whole.gradients[i])) << run.leaves[i].name;
+  for (size_t i = 0; i < sums.gradients.size(); ++i)
+    EXPECT_TRUE(at::equal(sums.gradients[i], whole.gradients[i])) << run.leaves[i].name;
 }
 
 TEST(Step, AnErrorInOneForestEndsTheStep) {
@@ -190,8 +203,11 @@ TEST(Step, AnErrorInOneForestEndsTheStep) {
     return next_token_objective()(model, forest, each);
   };
   StepSums sums;
-  EXPECT_THROW(add_gradients(*run.loaded.model, failing, plan, [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); }, leaves, 2, sums),
-               std::out_of_range);
+  EXPECT_THROW(
+      add_gradients(
+          *run.loaded.model, failing, plan,
+          [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); }, leaves, 2, sums),
+      std::out_of_range);
 }
 
 }  // namespace retort

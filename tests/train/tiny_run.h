@@ -9,9 +9,12 @@
 
 namespace retort {
 
-inline std::filesystem::path golden_folder(const std::string& name) { return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden" / name; }
+inline std::filesystem::path golden_folder(const std::string& name) {
+  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden" / name;
+}
 
-// Samples of 6 to 21 tokens; every third pair shares a prompt of 5. The first three tokens are not supervised.
+// Samples of 6 to 21 tokens; every third pair shares a prompt of 5. The first three tokens are not
+// supervised.
 inline std::vector<Sample> made_up_samples(int64_t count, uint64_t seed) {
   const Draws draws(seed, "test samples");
   std::vector<Sample> samples;
@@ -21,7 +24,8 @@ inline std::vector<Sample> made_up_samples(int64_t count, uint64_t seed) {
     const auto length = 6 + static_cast<int64_t>(draws.below(static_cast<uint64_t>(1000 * i), 16));
     for (int64_t t = 0; t < length; ++t) {
       const auto owner = t < 5 && i % 3 == 1 ? i - 1 : i;
-      sample.tokens.push_back(3 + static_cast<int32_t>(draws.below(static_cast<uint64_t>(1000 * owner + t + 1), 93)));
+      sample.tokens.push_back(
+          3 + static_cast<int32_t>(draws.below(static_cast<uint64_t>(1000 * owner + t + 1), 93)));
       sample.weights.push_back(t < 3 ? 0 : 1);
     }
     samples.push_back(std::move(sample));
@@ -49,15 +53,22 @@ inline AdapterSpec lora(int64_t rank = 4, double dropout = 0) {
 
 struct TinyRun {
   explicit TinyRun(const AdapterSpec& adapter = lora(), const std::string& family = "llama")
-      : loaded(load_weights({.path = golden_folder("models/" + family).string()})), leaves(attach(*loaded.model, adapter, 3)) {}
+      : loaded(load_weights({.path = golden_folder("models/" + family).string()})),
+        leaves(attach(*loaded.model, adapter, 3)) {}
 
   TrainJob job(const std::filesystem::path& at) const {
-    return {.model = *loaded.model, .trainables = leaves, .samples = samples, .held_out = held_out, .objective = next_token_objective(), .folder = at};
+    return {.model = *loaded.model,
+            .trainables = leaves,
+            .samples = samples,
+            .held_out = held_out,
+            .objective = next_token_objective(),
+            .folder = at};
   }
   // Everything that is trained, end to end.
   std::string bytes() const {
     std::string all;
-    for (const auto& leaf : leaves) all.append(static_cast<const char*>(leaf.tensor->const_data_ptr()), leaf.tensor->nbytes());
+    for (const auto& leaf : leaves)
+      all.append(static_cast<const char*>(leaf.tensor->const_data_ptr()), leaf.tensor->nbytes());
     return all;
   }
 

@@ -25,13 +25,13 @@ TEST(Train, LearnsItsSamplesAndLeavesTheWeightsInTheFolder) {
   spec.epochs = 10;
   const auto start = run.bytes();
   const auto result = train(spec, run.job(folder / "run"));
-  EXPECT_EQ(result.steps, 40);   // 30 samples, 8 a step
+  EXPECT_EQ(result.steps, 40);  // 30 samples, 8 a step
   EXPECT_EQ(result.planned, 40);
   EXPECT_EQ(result.skipped, 0);
   EXPECT_LT(result.last_loss, 0.6 * first_loss(folder / "run"));
   EXPECT_NE(run.bytes(), start);
   EXPECT_TRUE(result.held_out_after.has_value());
-  EXPECT_LT(result.rows, result.tokens);   // prompts are shared
+  EXPECT_LT(result.rows, result.tokens);  // prompts are shared
   EXPECT_GT(result.peak_bytes, 1u << 20);
 
   TinyRun other;
@@ -58,12 +58,12 @@ TEST(Train, RowsOfMetricsHaveTheScheduleAsByHand) {
   const TemporaryFolder folder;
   TinyRun run;
   auto spec = tiny_spec();
-  spec.steps = 6;   // one and a half epochs: steps count optimizer updates, not micro-batches
+  spec.steps = 6;  // one and a half epochs: steps count optimizer updates, not micro-batches
   spec.schedule = {.kind = "linear", .warmup_steps = 2};
   train(spec, run.job(folder / "run"));
   const double shares[] = {0.5, 1.0, 1.0, 0.75, 0.5, 0.25};
   const auto rows = read_metrics(folder / "run/metrics.jsonl");
-  ASSERT_EQ(rows.size(), 7u);   // and one held-out loss at the end
+  ASSERT_EQ(rows.size(), 7u);  // and one held-out loss at the end
   for (size_t i = 0; i < 6; ++i) {
     EXPECT_EQ(rows[i].step, static_cast<int64_t>(i) + 1);
     EXPECT_EQ(rows[i].scalars[1].first, "learning_rate");
@@ -81,7 +81,8 @@ TEST(Train, EvaluationDoesNotDisturbTraining) {
   train(spec, never.job(folder / "never"));
   spec.evaluate.every = 1;
   std::vector<double> losses;
-  const auto result = train(spec, always.job(folder / "always"), {.on_evaluation = [&](int64_t, double loss) { losses.push_back(loss); }});
+  const auto result = train(spec, always.job(folder / "always"),
+                            {.on_evaluation = [&](int64_t, double loss) { losses.push_back(loss); }});
   EXPECT_EQ(never.bytes(), always.bytes());
   ASSERT_EQ(losses.size(), static_cast<size_t>(result.steps) + 1);
   EXPECT_EQ(result.held_out_before, losses.front());

@@ -1,6 +1,7 @@
-// Our side of tools/bench/lora_step: a few steps of the program's own training loop, LoRA or every weight, on rows of random tokens, each row a
-// text of its own with a loss on every token. Prints one JSON line: tokens/s of the median step after the first, peak resident memory,
-// seconds from the start of the process to the end of the first step; --profile also the table of `retort run --profile`, on stderr.
+// Our side of tools/bench/lora_step: a few steps of the program's own training loop, LoRA or every weight, on
+// rows of random tokens, each row a text of its own with a loss on every token. Prints one JSON line:
+// tokens/s of the median step after the first, peak resident memory, seconds from the start of the process to
+// the end of the first step; --profile also the table of `retort run --profile`, on stderr.
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -22,13 +23,17 @@ namespace {
 
 using namespace retort;
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 Sample random_text(int64_t row, int64_t length) {
   const Draws draws(0, "bench rows");
   Sample sample;
   sample.id = fmt::format("row {}", row);
-  for (int64_t i = 0; i < length; ++i) sample.tokens.push_back(100 + static_cast<int32_t>(draws.below(static_cast<uint64_t>(row * length + i), 39900)));
+  for (int64_t i = 0; i < length; ++i)
+    sample.tokens.push_back(
+        100 + static_cast<int32_t>(draws.below(static_cast<uint64_t>(row * length + i), 39900)));
   sample.weights.assign(sample.tokens.size(), 1);
   return sample;
 }
@@ -92,13 +97,17 @@ int main(int count, char** arguments) try {
   if (profile) {
     const auto measured = stop_profile();
     const auto machine = machine_speed(compute, usable_threads(how.threads));
-    fmt::print(stderr, "{}\n{}\n", table_text(profile_table(measured, machine)), profile_summary(measured, machine));
+    fmt::print(stderr, "{}\n{}\n", table_text(profile_table(measured, machine)),
+               profile_summary(measured, machine));
   }
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  fmt::print("{{\"weights\": \"{}\", \"compute\": \"{}\", \"kind\": \"{}\", \"tokens_per_s\": {:.1f}, \"peak_mb\": {:.0f}, \"first_step_s\": {:.2f}, \"loss\": {:.4f}}}\n",
-             spec.weights, compute == at::kBFloat16 ? "bf16" : "f32", adapter.kind, static_cast<double>(rows * length) / median(seconds),
-             static_cast<double>(usage.ru_maxrss) / 1024, first, loss);
+  fmt::print(
+      "{{\"weights\": \"{}\", \"compute\": \"{}\", \"kind\": \"{}\", \"tokens_per_s\": {:.1f}, \"peak_mb\": "
+      "{:.0f}, \"first_step_s\": {:.2f}, \"loss\": {:.4f}}}\n",
+      spec.weights, compute == at::kBFloat16 ? "bf16" : "f32", adapter.kind,
+      static_cast<double>(rows * length) / median(seconds), static_cast<double>(usage.ru_maxrss) / 1024,
+      first, loss);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\n", error.what());

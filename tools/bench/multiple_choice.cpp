@@ -13,7 +13,9 @@
 int main(int count, char** arguments) try {
   using namespace retort;
   if (count != 9) {
-    fmt::print(stderr, "usage: multiple_choice_bench MODEL WEIGHTS COMPUTE QUESTIONS EXAMPLES FEW_SHOT LIMIT THREADS\n");
+    fmt::print(
+        stderr,
+        "usage: multiple_choice_bench MODEL WEIGHTS COMPUTE QUESTIONS EXAMPLES FEW_SHOT LIMIT THREADS\n");
     return 2;
   }
   keep_freed_memory();
@@ -34,10 +36,18 @@ int main(int count, char** arguments) try {
   const double cpu = static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
   std::string answers;
   for (const auto& sample : result.samples) answers += sample.got;
-  Json scores = Json::array();   // once more, outside of the time: the log-probability of every option
-  for (const auto& option : likelihoods(subject, choice_samples(*loaded.tokenizer, examples, questions, ChoiceScore::letter))) scores.push_back(option.log_probability);
+  Json scores = Json::array();  // once more, outside of the time: the log-probability of every option
+  for (const auto& option :
+       likelihoods(subject, choice_samples(*loaded.tokenizer, examples, questions, ChoiceScore::letter)))
+    scores.push_back(option.log_probability);
   const auto asked = static_cast<double>(questions.size());
-  fmt::print("{}\n", Json{{"questions_per_s", asked / seconds}, {"questions_per_cpu_s", asked / cpu}, {"seconds", seconds}, {"accuracy", *result.metric("accuracy")}, {"answers", answers}, {"scores", scores}}.dump());
+  fmt::print("{}\n", Json{{"questions_per_s", asked / seconds},
+                          {"questions_per_cpu_s", asked / cpu},
+                          {"seconds", seconds},
+                          {"accuracy", *result.metric("accuracy")},
+                          {"answers", answers},
+                          {"scores", scores}}
+                         .dump());
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\n", error.what());
   return 3;

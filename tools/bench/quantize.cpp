@@ -1,5 +1,6 @@
-// Our side of tools/bench/quantize: quantize_bench IN.gguf OUT.gguf MIXTURE THREADS opens a model and writes it in a mixture of
-// types; prints the seconds from opening to the finished file (synced to the disk) as JSON.
+// Our side of tools/bench/quantize: quantize_bench IN.gguf OUT.gguf MIXTURE THREADS opens a model and writes
+// it in a mixture of types; prints the seconds from opening to the finished file (synced to the disk) as
+// JSON.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -25,8 +26,12 @@ int main(int count, char** arguments) try {
   const std::chrono::duration<double> all = std::chrono::steady_clock::now() - begin;
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
-  const auto cpu = static_cast<double>(usage.ru_utime.tv_sec) + 1e-6 * static_cast<double>(usage.ru_utime.tv_usec);
-  fmt::print("{{\"seconds\": {:.3f}, \"open_seconds\": {:.3f}, \"cpu_seconds\": {:.3f}, \"bytes\": {}, \"peak_mb\": {}}}\n", all.count(), opened.count(), cpu, artefact.bytes, usage.ru_maxrss / 1024);
+  const auto cpu =
+      static_cast<double>(usage.ru_utime.tv_sec) + 1e-6 * static_cast<double>(usage.ru_utime.tv_usec);
+  fmt::print(
+      "{{\"seconds\": {:.3f}, \"open_seconds\": {:.3f}, \"cpu_seconds\": {:.3f}, \"bytes\": {}, \"peak_mb\": "
+      "{}}}\n",
+      all.count(), opened.count(), cpu, artefact.bytes, usage.ru_maxrss / 1024);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\n", error.what());

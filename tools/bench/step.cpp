@@ -1,11 +1,12 @@
-// One LoRA training step without data, optimizer or report: forward, loss and backward of SmolLM2-135M, and the share of the machine's
-// measured peak that it reaches. Prints a table; --json FILE writes the numbers.
-//   tools/build release step_bench && build/release/tools/bench/step_bench [--compute f32 bf16 int8] [--weights keep] [--rows 4] [--length 512] [--threads 2] [--steps 3]
+// One LoRA training step without data, optimizer or report: forward, loss and backward of SmolLM2-135M, and
+// the share of the machine's measured peak that it reaches. Prints a table; --json FILE writes the numbers.
+//   tools/build release step_bench && build/release/tools/bench/step_bench [--compute f32 bf16 int8]
+//   [--weights keep] [--rows 4] [--length 512] [--threads 2] [--steps 3]
 // "quiet" is the rate that the threads' CPU time allows when no other process takes the cores.
 #include <ATen/Parallel.h>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <CLI/CLI.hpp>
 
 #include <chrono>
 #include <ctime>
@@ -23,7 +24,9 @@ namespace {
 
 using namespace retort;
 
-double wall() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double wall() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 double cpu() {
   timespec t{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
@@ -36,17 +39,22 @@ struct Options {
   int64_t rows = 4, length = 512, documents = 2, threads = 2, steps = 3;
 };
 
-// Multiplications and additions of a step, by the textbook: projections forward and dX, adapters, attention over causal pairs, head.
+// Multiplications and additions of a step, by the textbook: projections forward and dX, adapters, attention
+// over causal pairs, head.
 double step_flop(Model& model, const Options& options, int64_t pairs) {
   const double tokens = static_cast<double>(options.rows * options.length);
   double per_token = 0;
   for (const auto* layer : model.linears()) {
     const auto weights = static_cast<double>(layer->weight.rows * layer->weight.columns);
     per_token += (layer->weight.trainable() ? 6 : 4) * weights;
-    if (layer->adapter) per_token += 6.0 * static_cast<double>(layer->adapter->a.size(0) * (layer->weight.rows + layer->weight.columns));
+    if (layer->adapter)
+      per_token +=
+          6.0 * static_cast<double>(layer->adapter->a.size(0) * (layer->weight.rows + layer->weight.columns));
   }
-  per_token += (model.head.linear.weight.trainable() ? 6.0 : 4.0) * static_cast<double>(model.head.linear.weight.rows * model.config.hidden);
-  const auto attention = 14.0 * static_cast<double>(pairs * model.config.layers * model.config.heads * model.config.head_dim);   // 2 products forward, 5 backward
+  per_token += (model.head.linear.weight.trainable() ? 6.0 : 4.0) *
+               static_cast<double>(model.head.linear.weight.rows * model.config.hidden);
+  const auto attention = 14.0 * static_cast<double>(pairs * model.config.layers * model.config.heads *
+                                                    model.config.head_dim);  // 2 products forward, 5 backward
   return per_token * tokens + attention;
 }
 
@@ -54,7 +62,8 @@ struct Measured {
   double wall_s = 0, cpu_s = 0, loss = 0;
 };
 
-Measured step(const Model& model, const std::vector<Forest>& forests, const std::vector<Tensor>& leaves, at::ScalarType compute, int64_t threads, std::vector<Tensor>& gradients) {
+Measured step(const Model& model, const std::vector<Forest>& forests, const std::vector<Tensor>& leaves,
+              at::ScalarType compute, int64_t threads, std::vector<Tensor>& gradients) {
   std::vector<double> cpus(static_cast<size_t>(threads)), losses(forests.size());
   std::vector<std::thread> pool;
   const double begin = wall();
@@ -82,7 +91,8 @@ Measured step(const Model& model, const std::vector<Forest>& forests, const std:
 Tensor noise(int64_t count, const std::string& purpose) {
   const Draws draws(3, purpose);
   auto values = at::empty({count}, at::TensorOptions(at::kFloat));
-  for (int64_t i = 0; i < count; ++i) values.mutable_data_ptr<float>()[i] = static_cast<float>(0.02 * draws.normal(static_cast<uint64_t>(i)));
+  for (int64_t i = 0; i < count; ++i)
+    values.mutable_data_ptr<float>()[i] = static_cast<float>(0.02 * draws.normal(static_cast<uint64_t>(i)));
   return values;
 }
 
@@ -96,10 +106,11 @@ double cosine(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   return product / std::sqrt(aa * bb);
 }
 
-double aten_speed(at::ScalarType type) {   // one thread, a layer of this model
+double aten_speed(at::ScalarType type) {  // one thread, a layer of this model
   const at::NoGradGuard no_graph;
   at::set_num_threads(1);
-  const auto x = at::ones({1024, 576}, at::TensorOptions(type)), w = at::ones({1536, 576}, at::TensorOptions(type));
+  const auto x = at::ones({1024, 576}, at::TensorOptions(type)),
+             w = at::ones({1536, 576}, at::TensorOptions(type));
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {
     const double start = cpu();
@@ -112,10 +123,11 @@ double aten_speed(at::ScalarType type) {   // one thread, a layer of this model
 int run(const Options& options) {
   keep_freed_memory();
   Json report;
-  std::vector<Tensor> exact;   // gradients of the first forest in fp32, where that was asked for first
+  std::vector<Tensor> exact;  // gradients of the first forest in fp32, where that was asked for first
   for (const auto& speed : gemm_speeds()) {
     report["kernels"][speed.kernel->name] = {{"product_gflops", speed.product}, {"peak_gflops", speed.peak}};
-    fmt::print("{:<12} one thread: {:.0f} GFLOP/s in cache, peak {:.0f}\n", speed.kernel->name, speed.product, speed.peak);
+    fmt::print("{:<12} one thread: {:.0f} GFLOP/s in cache, peak {:.0f}\n", speed.kernel->name, speed.product,
+               speed.peak);
   }
   for (const auto& name : options.compute) {
     const auto compute = compute_type({.path = options.model, .compute = name});
@@ -126,18 +138,21 @@ int run(const Options& options) {
     std::vector<Tensor> leaves;
     for (const auto& [leaf_name, tensor] : attach(model, adapter, 7)) leaves.push_back(*tensor);
     const Draws draws(1, "bench");
-    for (auto* layer : model.linears())   // B is zero at first, and then nothing would reach A
-      if (layer->adapter) layer->adapter->b.detach().view({-1}).copy_(noise(layer->adapter->b.numel(), layer->name));
+    for (auto* layer : model.linears())  // B is zero at first, and then nothing would reach A
+      if (layer->adapter)
+        layer->adapter->b.detach().view({-1}).copy_(noise(layer->adapter->b.numel(), layer->name));
     std::vector<Forest> forests;
     int64_t pairs = 0;
     for (int64_t r = 0, token = 0; r < options.rows; ++r) {
       if (r % options.documents == 0) forests.emplace_back();
       auto& forest = forests.back();
       std::vector<int32_t> row;
-      for (int64_t i = 0; i < options.length; ++i) row.push_back(100 + static_cast<int32_t>(draws.bits(static_cast<uint64_t>(token++)) % 40000));
+      for (int64_t i = 0; i < options.length; ++i)
+        row.push_back(100 + static_cast<int32_t>(draws.bits(static_cast<uint64_t>(token++)) % 40000));
       const auto first = static_cast<int32_t>(forest.size());
       forest.add_segment(row);
-      for (size_t i = 1; i < row.size(); ++i) forest.targets.push_back({first + static_cast<int32_t>(i) - 1, row[i], 1, 0});
+      for (size_t i = 1; i < row.size(); ++i)
+        forest.targets.push_back({first + static_cast<int32_t>(i) - 1, row[i], 1, 0});
     }
     for (const auto& forest : forests) pairs += attend_pairs(forest);
     const auto& kernel = gemm_kernel(compute == at::kFloat ? Operand::f32 : Operand::bf16);
@@ -146,18 +161,38 @@ int run(const Options& options) {
     std::vector<Tensor> gradients;
     for (int64_t i = 0; i <= options.steps; ++i) {
       const auto measured = step(model, forests, leaves, compute, options.threads, gradients);
-      if (i > 0) steps.push_back(measured);   // the first faults pages in
+      if (i > 0) steps.push_back(measured);  // the first faults pages in
     }
-    const auto best = [&](auto&& of) { return of(*std::min_element(steps.begin(), steps.end(), [&](const auto& a, const auto& b) { return of(a) < of(b); })); };
-    const double wall_s = best([](const Measured& m) { return m.wall_s; }), cpu_s = best([](const Measured& m) { return m.cpu_s; });
-    const double flop = step_flop(model, options, pairs), tokens = static_cast<double>(options.rows * options.length);
-    fmt::print("{} {} {}: {:.0f} tokens/s ({:.0f} quiet), {:.0f} GFLOP/s quiet = {:.1f} % of {:.0f} ({}), loss {:.4f}, ATen's product {:.0f} GFLOP/s a thread\n", options.weights,
-               options.adapter, name, tokens / wall_s, tokens / cpu_s, flop / cpu_s * 1e-9, 100 * flop / cpu_s * 1e-9 / peak, peak, kernel.name, steps.back().loss, aten_speed(compute));
+    const auto best = [&](auto&& of) {
+      return of(*std::min_element(steps.begin(), steps.end(),
+                                  [&](const auto& a, const auto& b) { return of(a) < of(b); }));
+    };
+    const double wall_s = best([](const Measured&m) { return m.wall_s; }),
+                 cpu_s = best([](const Measured&m) { return m.cpu_s; });
+    const double flop = step_flop(model, options, pairs),
+                 tokens = static_cast<double>(options.rows * options.length);
+    fmt::print(
+        "{} {} {}: {:.0f} tokens/s ({:.0f} quiet), {:.0f} GFLOP/s quiet = {:.1f} % of {:.0f} ({}), loss "
+        "{:.4f}, ATen's product {:.0f} GFLOP/s a thread\n",
+        options.weights, options.adapter, name, tokens / wall_s, tokens / cpu_s, flop / cpu_s * 1e-9,
+        100 * flop / cpu_s * 1e-9 / peak, peak, kernel.name, steps.back().loss, aten_speed(compute));
     if (name == "f32") exact = gradients;
-    if (!exact.empty() && name != "f32") fmt::print("  gradient cosine with f32: {:.5f}\n", cosine(gradients, exact)), report["gradient_cosine_with_f32"][name] = cosine(gradients, exact);
-    report["steps"][name] = {{"weights", options.weights}, {"adapter", options.adapter}, {"rows", options.rows}, {"length", options.length}, {"threads", options.threads}, {"kernel", kernel.name},
-                             {"tokens_per_s", tokens / wall_s}, {"tokens_per_s_quiet", tokens / cpu_s}, {"flop_per_token", flop / tokens}, {"gflops_quiet", flop / cpu_s * 1e-9},
-                             {"peak_gflops", peak}, {"share_of_peak", flop / cpu_s * 1e-9 / peak}, {"loss", steps.back().loss}};
+    if (!exact.empty() && name != "f32")
+      fmt::print("  gradient cosine with f32: {:.5f}\n", cosine(gradients, exact)),
+          report["gradient_cosine_with_f32"][name] = cosine(gradients, exact);
+    report["steps"][name] = {{"weights", options.weights},
+                             {"adapter", options.adapter},
+                             {"rows", options.rows},
+                             {"length", options.length},
+                             {"threads", options.threads},
+                             {"kernel", kernel.name},
+                             {"tokens_per_s", tokens / wall_s},
+                             {"tokens_per_s_quiet", tokens / cpu_s},
+                             {"flop_per_token", flop / tokens},
+                             {"gflops_quiet", flop / cpu_s * 1e-9},
+                             {"peak_gflops", peak},
+                             {"share_of_peak", flop / cpu_s * 1e-9 / peak},
+                             {"loss", steps.back().loss}};
   }
   if (!options.json.empty()) write_text(options.json, report.dump(1) + "\n");
   return 0;

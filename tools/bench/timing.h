@@ -1,4 +1,5 @@
-// What the kernels' benches share: CPU time of this thread, which other processes do not lengthen, and the median.
+// What the kernels' benches share: CPU time of this thread, which other processes do not lengthen, and the
+// median.
 #pragma once
 #include <time.h>
 
@@ -14,12 +15,12 @@ inline double thread_seconds() {
 }
 
 inline double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
   return values[values.size() / 2];
 }
 
-template <class Work>
-double seconds_of(Work&& work) {
+template <class Work> double seconds_of(Work&& work) {
   const double start = thread_seconds();
   work();
   return thread_seconds() - start;

@@ -1,5 +1,6 @@
 // One side of tools/bench/tokenize: encodes documents on some threads and prints what it took, as JSON.
-// tokenize_bench TOKENIZER_FOLDER DOCUMENTS IDS_OUT [text|tokens] [THREADS]: documents end in a NUL each; ids are written as int32, -1 after each document.
+// tokenize_bench TOKENIZER_FOLDER DOCUMENTS IDS_OUT [text|tokens] [THREADS]: documents end in a NUL each; ids
+// are written as int32, -1 after each document.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,7 +16,9 @@
 
 namespace {
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -28,7 +31,8 @@ int main(int count, char** arguments) try {
   const double start = now();
   const auto tokenizer = tokenizer_from_folder(arguments[1]);
   const double loaded = now() - start;
-  const auto specials = count > 4 && std::string_view(arguments[4]) == "tokens" ? Specials::as_tokens : Specials::as_text;
+  const auto specials =
+      count > 4 && std::string_view(arguments[4]) == "tokens" ? Specials::as_tokens : Specials::as_text;
   const std::string text = read_text(arguments[2]);
   std::vector<std::string_view> documents;
   for (size_t at = 0; at < text.size();) {
@@ -46,9 +50,10 @@ int main(int count, char** arguments) try {
     tokens = 0;
     ids.clear();
     const double begin = now();
-    for (size_t at = 0; at < documents.size();) {   // batches as data/record_source.cpp makes them
+    for (size_t at = 0; at < documents.size();) {  // batches as data/record_source.cpp makes them
       const size_t begins = at;
-      for (size_t bytes = 0; at < documents.size() && bytes < kBatchBytes; ++at) bytes += documents[at].size();
+      for (size_t bytes = 0; at < documents.size() && bytes < kBatchBytes; ++at)
+        bytes += documents[at].size();
       work.add([&, begins, end = at]() -> OrderedWork::Later {
         std::vector<int32_t> some;
         for (size_t i = begins; i < end; ++i) {
@@ -67,9 +72,13 @@ int main(int count, char** arguments) try {
     if (round == 0) first = seconds;
     best = std::min(best, seconds);
   }
-  std::ofstream(arguments[3], std::ios::binary).write(reinterpret_cast<const char*>(ids.data()), static_cast<std::streamsize>(ids.size() * sizeof(int32_t)));
-  fmt::print("{{\"bytes\": {}, \"documents\": {}, \"tokens\": {}, \"load_seconds\": {:.4f}, \"first_seconds\": {:.4f}, \"best_seconds\": {:.4f}}}\n", text.size(), documents.size(), tokens,
-             loaded, first, best);
+  std::ofstream(arguments[3], std::ios::binary)
+      .write(reinterpret_cast<const char*>(ids.data()),
+             static_cast<std::streamsize>(ids.size() * sizeof(int32_t)));
+  fmt::print(
+      "{{\"bytes\": {}, \"documents\": {}, \"tokens\": {}, \"load_seconds\": {:.4f}, \"first_seconds\": "
+      "{:.4f}, \"best_seconds\": {:.4f}}}\n",
+      text.size(), documents.size(), tokens, loaded, first, best);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\n", error.what());

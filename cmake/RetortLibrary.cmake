@@ -1,13 +1,25 @@
-# retort_library(NAME ROW r DEPENDS targets... SOURCES files... [AVX2 files...] [AVX512 files...] [CUDA files...] [TORCH])
+# retort_row(NUMBER FOLDER...)
 #
-# One static library a folder of src/. ROW is its place in the tower of docs/design.md: a folder includes only from
-# strictly lower rows (tools/check_includes.py). Tests are found in tests/NAME/*_test.cpp, so none can be left out of
-# a list. AVX2 and AVX512 files are compiled for that instruction set and reached only after a CPUID check.
+# The folders of src/ in one row of the tower. http is left out without RETORT_ONLINE, import without Parquet.
+function(retort_row number)
+  foreach(folder ${ARGN})
+    if((folder STREQUAL http AND NOT RETORT_ONLINE) OR (folder STREQUAL import AND NOT TARGET libparquet))
+      continue()
+    endif()
+    add_subdirectory(${folder})
+  endforeach()
+endfunction()
+
+# retort_library(NAME [TORCH] DEPENDS targets... SOURCES files... [AVX2 files...] [AVX512 files...] [CUDA files...])
+#
+# One static library a folder of src/. Only those with TORCH may include LibTorch. Tests are found in
+# tests/NAME/*_test.cpp, so none can be left out of a list. AVX2 and AVX512 files are compiled for that instruction set
+# and reached only after a CPUID check.
 set(RETORT_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi2)
 set(RETORT_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx512vnni -mavx512vbmi -mfma -mf16c -mbmi2)
 
 function(retort_library name)
-  cmake_parse_arguments(arg "TORCH" "ROW" "DEPENDS;SOURCES;AVX2;AVX512;CUDA;LINK" ${ARGN})
+  cmake_parse_arguments(arg "TORCH" "" "DEPENDS;SOURCES;AVX2;AVX512;CUDA;LINK" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES} ${arg_AVX2} ${arg_AVX512})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} ${arg_LINK})

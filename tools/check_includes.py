@@ -4,21 +4,21 @@ import pathlib
 import re
 import sys
 
-ROWS = {
-    "base": 0,
-    "quant": 1, "forest": 1, "text": 1, "distributed": 1, "report": 1,
-    "ops": 2, "formats": 2, "data": 2,
-    "models": 3,
-    "train": 4, "adapters": 4, "generate": 4,
-    "distill": 5, "eval": 5, "export": 5,
-    "recipe": 6, "http": 6,
-    "cli": 7, "import": 7,
-}
-TORCH_FREE = {"base", "quant", "forest", "text", "report", "formats", "data"}
+def rows_of(src: pathlib.Path) -> dict[str, int]:
+    """Folder -> row, from the one list: the retort_row lines of src/CMakeLists.txt."""
+    lines = re.findall(r"^retort_row\((\d+) ([^)]*)\)", (src / "CMakeLists.txt").read_text(), re.M)
+    return {folder: int(row) for row, folders in lines for folder in folders.split()}
+
+
+def free_of_torch(src: pathlib.Path, folder: str) -> bool:
+    return not re.search(r"^retort_library\(.*\bTORCH\b", (src / folder / "CMakeLists.txt").read_text(), re.M)
 
 
 def main(src: pathlib.Path) -> int:
-    problems, files = [], 0
+    rows, problems, files = rows_of(src), [], 0
+    torch_free = {folder for folder in rows if free_of_torch(src, folder)}
+    problems += [f"{folder}: stands in no row of {src / 'CMakeLists.txt'}"
+                 for folder in sorted(each.name for each in src.iterdir() if each.is_dir() and each.name not in rows)]
     for path in sorted(src.rglob("*")):
         if path.suffix not in {".h", ".cpp", ".cu", ".cuh"}:
             continue
@@ -30,11 +30,11 @@ def main(src: pathlib.Path) -> int:
             where = f"{path}:{number}"
             if quoted:
                 target = quoted.group(1).split("/")[0]
-                if target not in ROWS:
+                if target not in rows:
                     problems.append(f"{where}: '{quoted.group(1)}' names no folder of src/; write the path from src/")
-                elif target != folder and ROWS[target] >= ROWS[folder]:
-                    problems.append(f"{where}: {folder} (row {ROWS[folder]}) includes {target} (row {ROWS[target]}); only lower rows are allowed")
-            if angled and folder in TORCH_FREE:
+                elif target != folder and rows[target] >= rows[folder]:
+                    problems.append(f"{where}: {folder} (row {rows[folder]}) includes {target} (row {rows[target]}); only lower rows are allowed")
+            if angled and folder in torch_free:
                 problems.append(f"{where}: {folder} is free of torch")
     print("\n".join(problems) or f"{files} files, every include goes down")
     if files == 0:

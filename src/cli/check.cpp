@@ -8,16 +8,16 @@
 #include "base/json.h"
 #include "base/machine_memory.h"
 #include "cli/commands.h"
-#include "cli/fit_memory.h"
 #include "cli/recipe_option.h"
-#include "cli/stage_distill.h"
 #include "data/check_samples.h"
 #include "data/overlap.h"
 #include "data/reject.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "models/experts.h"
+#include "plan/fit_memory.h"
 #include "report/progress.h"
+#include "run/stage_distill.h"
 
 namespace retort {
 

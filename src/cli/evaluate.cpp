@@ -5,8 +5,8 @@
 #include "base/files.h"
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
-#include "cli/run_result.h"
 #include "data/token_store.h"
+#include "run/run_result.h"
 
 namespace retort {
 

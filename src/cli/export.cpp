@@ -3,7 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
-#include "cli/run_result.h"
+#include "run/run_result.h"
 
 namespace retort {
 

@@ -3,9 +3,9 @@
 #include <fmt/core.h>
 
 #include "cli/commands.h"
-#include "cli/stage_distill.h"
-#include "cli/teacher.h"
 #include "data/token_store.h"
+#include "run/open_teacher.h"
+#include "run/stage_distill.h"
 
 namespace retort {
 

@@ -1,6 +1,6 @@
 // What `retort` has in the place of src/http: no network code, and the name of the program that has it.
 #include "base/error.h"
-#include "distill/served_teacher.h"
+#include "teacher/served_teacher.h"
 
 namespace retort {
 

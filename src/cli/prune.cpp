@@ -6,10 +6,10 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "data/token_store.h"
-#include "distill/prune.h"
 #include "export/artefacts.h"
 #include "ops/workers.h"
 #include "recipe/recipe.h"
+#include "student/prune.h"
 
 namespace retort {
 

@@ -1,7 +1,7 @@
 // A spec's fields as options of a command: "--top-k" with the rule and the sentence that recipes use.
 #pragma once
 #include "cli/commands.h"
-#include "recipe/spec_visitor.h"
+#include "spec/spec_visitor.h"
 
 namespace retort {
 

@@ -2,9 +2,9 @@
 #include <fmt/core.h>
 
 #include "cli/commands.h"
-#include "cli/profile_report.h"
 #include "cli/recipe_option.h"
-#include "cli/run_result.h"
+#include "run/profile_report.h"
+#include "run/run_result.h"
 
 namespace retort {
 

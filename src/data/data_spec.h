@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "base/fields.h"
 #include "data/reject_spec.h"
+#include "spec/fields.h"
 
 namespace retort {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "base/fields.h"
+#include "spec/fields.h"
 
 namespace retort {
 

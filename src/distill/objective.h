@@ -9,7 +9,7 @@
 
 #include "distill/divergence.h"
 #include "distill/features.h"
-#include "distill/teacher_cache.h"
+#include "teacher/teacher_cache.h"
 #include "train/objective.h"
 
 namespace retort {

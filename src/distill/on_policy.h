@@ -5,8 +5,9 @@
 #include <functional>
 
 #include "distill/distill_spec.h"
-#include "distill/teach.h"
 #include "generate/generate.h"
+#include "teacher/teach.h"
+#include "teacher/teacher_spec.h"
 #include "train/train.h"
 
 namespace retort {

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "base/fields.h"
+#include "spec/fields.h"
 
 namespace retort {
 

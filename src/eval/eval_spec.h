@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "base/fields.h"
 #include "ops/kv_type.h"
+#include "spec/fields.h"
 
 namespace retort {
 

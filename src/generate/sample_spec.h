@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "base/fields.h"
+#include "spec/fields.h"
 
 namespace retort {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "distill/server_spec.h"
+#include "teacher/server_spec.h"
 
 namespace retort {
 

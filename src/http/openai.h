@@ -2,9 +2,9 @@
 #pragma once
 #include <atomic>
 
-#include "distill/served_teacher.h"
 #include "http/client.h"
 #include "http/token_names.h"
+#include "teacher/served_teacher.h"
 
 namespace retort {
 

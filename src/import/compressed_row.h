@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "distill/served_teacher.h"
 #include "import/compression_config.h"
+#include "teacher/served_teacher.h"
 
 namespace retort {
 

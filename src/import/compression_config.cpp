@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "recipe/read.h"
+#include "spec/read.h"
 
 namespace retort {
 namespace {

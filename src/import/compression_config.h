@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "base/fields.h"
+#include "spec/fields.h"
 
 namespace retort {
 

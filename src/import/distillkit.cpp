@@ -2,10 +2,10 @@
 // a file is a text: its tokens, and for each of its positions the likeliest tokens after it.
 #include "base/error.h"
 #include "base/files.h"
-#include "distill/scored_texts.h"
-#include "distill/teach_imported.h"
 #include "import/compressed_row.h"
 #include "import/parquet_texts.h"
+#include "teacher/scored_texts.h"
+#include "teacher/teach_imported.h"
 
 namespace retort {
 namespace {

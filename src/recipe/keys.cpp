@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "recipe/recipe.h"
-#include "recipe/spec_visitor.h"
+#include "spec/spec_visitor.h"
 
 namespace retort {
 

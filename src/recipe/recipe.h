@@ -8,10 +8,11 @@
 #include "adapters/adapter_spec.h"
 #include "data/data_spec.h"
 #include "distill/distill_spec.h"
-#include "distill/prune_spec.h"
 #include "eval/eval_spec.h"
 #include "export/export_spec.h"
 #include "models/model_spec.h"
+#include "student/prune_spec.h"
+#include "teacher/teacher_spec.h"
 #include "train/train_spec.h"
 
 namespace retort {

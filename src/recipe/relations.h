@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "recipe/recipe.h"
-#include "recipe/yaml.h"
+#include "spec/yaml.h"
 
 namespace retort {
 

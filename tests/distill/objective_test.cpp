@@ -14,7 +14,7 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "data/temporary_folder.h"  // tests/data
-#include "distill/teach.h"
+#include "teacher/teach.h"
 #include "text/byte_tokenizer.h"  // tests/text
 
 namespace retort {

@@ -4,10 +4,10 @@
 
 #include "data/dataset.h"
 #include "data/readers.h"
-#include "distill/teach.h"
 #include "http/loopback_server.h"
 #include "http/openai.h"
 #include "models/model.h"
+#include "teacher/teach.h"
 
 namespace retort {
 namespace {

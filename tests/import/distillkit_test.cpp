@@ -8,11 +8,11 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data/temporary_folder.h"  // tests/data
-#include "distill/teach_imported.h"
-#include "fuzz/damage.h"  // tests/fuzz
+#include "fuzz/damage.h"            // tests/fuzz
 #include "import/compressed_row.h"
 #include "import/parquet_texts.h"
 #include "import/written_folder.h"  // tests/import
+#include "teacher/teach_imported.h"
 
 namespace retort {
 namespace {

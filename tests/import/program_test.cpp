@@ -2,9 +2,9 @@
 // what it kept.
 #include "cli/run_program.h"  // tests/cli
 #include "data/dataset.h"
-#include "distill/contexts.h"
 #include "import/written_folder.h"  // tests/import
 #include "models/model.h"
+#include "teacher/contexts.h"
 
 namespace retort {
 namespace {

@@ -6,9 +6,9 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "recipe/keys.h"
-#include "recipe/print.h"
-#include "recipe/read.h"
 #include "recipe/recipe.h"
+#include "spec/print.h"
+#include "spec/read.h"
 
 namespace retort {
 

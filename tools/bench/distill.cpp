@@ -29,8 +29,8 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "distill/objective.h"
-#include "distill/teach.h"
 #include "ops/memory.h"
+#include "teacher/teach.h"
 #include "timing.h"
 #include "train/train.h"
 

@@ -12,11 +12,11 @@
 
 #include "adapters/attach.h"
 #include "base/random.h"
-#include "cli/profile_report.h"
 #include "models/model.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
 #include "report/run_record.h"
+#include "run/profile_report.h"
 #include "train/train.h"
 
 namespace {

@@ -1,0 +1,393 @@
+#include "plan/predict.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <set>
+
+#include "adapters/attach.h"
+#include "base/error.h"
+#include "base/machine_memory.h"
+#include "eval/check_tasks.h"
+#include "export/merged.h"
+#include "models/experts.h"
+#include "ops/workers.h"
+#include "quant/mixture.h"
+#include "train/batches.h"
+#include "train/objective.h"
+#include "train/step.h"
+
+namespace retort {
+
+namespace {
+
+constexpr uint64_t kProgramBytes = uint64_t{150}
+                                   << 20;  // code and tables of LibTorch (124 MiB once loaded), the tokenizer
+constexpr uint64_t kThreadBytes = uint64_t{12} << 20;  // packed operands and buffers of one thread
+constexpr double kLogitBytes =
+    32 << 20;  // ops/head.cpp: logits that one thread holds at a time where the head learns
+
+constexpr uint64_t kSampleBytes = 60;   // where it begins, its id, its place in the order of an epoch
+constexpr uint64_t kTokenBytes = 3;     // packed, where data.cache names no store that they stay in
+constexpr uint64_t kStoredBytes = 5;    // of a token in a store
+constexpr uint64_t kHeldOutBytes = 28;  // of a held-out token: its record's text; token, position and target
+                                        // in the forests of the held-out loss
+
+constexpr int64_t kLookedAt = 64;  // steps
+
+// PEFT's rule: the whole name, or its end after a dot.
+bool named(const std::string& layer, const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return name == "all" || layer == name ||
+           (layer.size() > name.size() && layer.ends_with(name) &&
+            layer[layer.size() - name.size() - 1] == '.');
+  });
+}
+
+std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(model).linears(); }
+
+uint64_t bytes_of(double value) { return static_cast<uint64_t>(std::max(0.0, value)); }
+
+// What one row of one layer keeps for backward, and what is at work besides while the layer is, in numbers of
+// the activation type. Read off the operations (differentiable.h: what a backward captures) and checked
+// against the peak of real runs by tools/bench/memory_prediction; whoever changes what an operation saves
+// changes this.
+struct RowNumbers {
+  double saved = 0, passing = 0;
+};
+
+RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
+  const auto& config = model.config;
+  const auto hidden = static_cast<double>(config.hidden),
+             query = static_cast<double>(config.heads * config.head_dim),
+             keys = static_cast<double>(config.kv_heads * config.head_dim),
+             copies = static_cast<double>(config.experts_per_token),  // of a row that goes to several experts
+      intermediate = config.experts > 0 ? copies * static_cast<double>(config.expert_intermediate)
+                                        : static_cast<double>(config.intermediate);
+  double all = 0;                                                   // of all layers
+  for (const auto& vector : const_cast<Model&>(model).vectors()) {  // each norm keeps what it reads
+    if (!vector.name.starts_with("model.layers.") || !vector.name.ends_with("norm.weight")) continue;
+    all += vector.name.ends_with("q_norm.weight")   ? query
+           : vector.name.ends_with("k_norm.weight") ? keys
+                                                    : hidden;
+  }
+  std::set<std::string> inputs;  // layers of one input keep it once
+  for (const auto* layer : linears_of(model)) {
+    const auto share = token_share(config, layer->name);
+    const auto in = share * static_cast<double>(layer->weight.columns),
+               out = share * static_cast<double>(layer->weight.rows);
+    const bool whole = spec.kind == "full" || named(layer->name, spec.modules_to_save),
+               low_rank = !whole && spec.low_rank() && named(layer->name, spec.targets);
+    if (low_rank)
+      all += share * static_cast<double>(spec.rank) +
+             (spec.kind == "dora" ? out : 0);  // x A^T; DoRA's product before its magnitude
+    const auto dot = layer->name.rfind('.');
+    const auto name = layer->name.substr(dot + 1);
+    if (name == "o_proj" || (!whole && !low_rank)) continue;  // attention keeps its result itself
+    if (inputs.insert(layer->name.substr(0, dot) + (name == "down_proj" || name == "w2" ? " down" : ""))
+            .second)
+      all += in;
+  }
+  RowNumbers numbers;
+  numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) + 2 * query +
+                  2 * keys             // attention: q, k, v and its result
+                  + 2 * intermediate;  // the gated activation: gate and up
+  // Forward and backward alike: the residual sum, one more row, gradients of the feed-forward layer; the rows
+  // of all experts, before and after.
+  numbers.passing = 3 * hidden + 3 * intermediate + 2 * copies * hidden;
+  return numbers;
+}
+
+// Views into the file count as the pages they touch; pages that copies were made from are given back
+// (models/load.cpp). Weights that are trained are fp32 leaves instead, and the file is closed with the last
+// view of it.
+uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
+  if (adapter.kind == "full") return 0;
+  uint64_t held = model.embedding.stored_bytes();
+  if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
+  for (const auto* layer : linears_of(model)) held += layer->weight.stored_bytes();
+  return held;
+}
+
+uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
+  const auto& config = model.config;
+  const MixtureModel shape{"llama",         config.layers,  config.heads,
+                           config.kv_heads, config.experts, config.tied_head};
+  double bytes = 0;
+  for (const auto& tensor : merged_tensors(model)) {
+    // The rules ask for GGUF's names; the main type stands for those that differ by name only.
+    const auto type = tensor.shape.size() < 2 || tensor.name.ends_with(".gate.weight")
+                          ? WeightType::f32
+                          : choose_type(mixture, shape, {"blk.0.attn_q.weight", tensor.shape});
+    bytes += static_cast<double>(tensor.row_count()) *
+             static_cast<double>(row_bytes(type, static_cast<uint64_t>(tensor.row_length())).value_or(0));
+  }
+  return bytes_of(bytes);
+}
+
+}  // namespace
+
+FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
+  FirstSteps first;
+  Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
+  first.steps = spec.steps > 0 ? spec.steps : batches.steps(spec.epochs);
+  Batches::Place place;
+  for (int64_t step = 0; step < std::min(first.steps, kLookedAt); ++step) {
+    std::vector<Sample> taken;
+    for (const auto index : batches.take(place)) taken.push_back(samples[static_cast<size_t>(index)]);
+    first.samples.emplace_back(std::move(taken));
+  }
+  for (size_t i = 0; i < samples.size(); ++i) first.longest = std::max(first.longest, samples.tokens(i) - 1);
+  return first;
+}
+
+RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
+  RunWork work;
+  const auto threads = usable_threads(spec.threads);
+  work.steps = first.steps;
+  const auto looked_at = static_cast<int64_t>(first.samples.size());
+  Saving saving;
+  for (const auto& samples : first.samples) {
+    std::vector<int64_t> all(samples.size());
+    std::iota(all.begin(), all.end(), int64_t{0});
+    const auto plan = plan_step(samples, all, spec.batch.row_tokens, threads);
+    work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
+    work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
+    work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
+    for (const auto& forest : plan.forests) {
+      work.most_rows = std::max(work.most_rows, forest.size());
+      work.most_targets = std::max(work.most_targets, static_cast<int64_t>(asked_rows(forest).rows.size()));
+    }
+    saving.plain_rows += plan.saving.plain_rows;
+    saving.forest_rows += plan.saving.forest_rows;
+  }
+  // The longest sample comes some time. Any thread gets the largest forest some time, and what it freed stays
+  // with it.
+  work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, first.longest - work.most_rows);
+  work.most_rows = std::max(work.most_rows, first.longest);
+  work.rows_per_step =
+      static_cast<double>(saving.forest_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
+  work.plain_rows_per_step =
+      static_cast<double>(saving.plain_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
+  return work;
+}
+
+int64_t trainable_elements(const Model& model, const AdapterSpec& spec) {
+  const auto& config = model.config;
+  const auto matrix = config.vocabulary * config.hidden;
+  int64_t count = 0;
+  if (spec.kind == "none") return 0;
+  if (spec.kind == "full") {
+    count += matrix * (config.tied_head ? 1 : 2);
+    for (const auto* layer : linears_of(model))
+      count += layer->weight.rows * layer->weight.columns + (layer->bias.defined() ? layer->bias.numel() : 0);
+    for (const auto& vector : const_cast<Model&>(model).vectors())
+      if (!vector.name.ends_with(".bias")) count += vector.tensor->numel();
+    return count;
+  }
+  for (const auto* layer : linears_of(model)) {
+    const auto in = layer->weight.columns, out = layer->weight.rows;
+    if (named(layer->name, spec.modules_to_save)) count += in * out;
+    else if (named(layer->name, spec.targets))
+      count += spec.rank * (in + out) + (spec.kind == "dora" ? out : 0);
+  }
+  for (const auto& name : spec.modules_to_save)
+    if (named("lm_head", {name}) || named("model.embed_tokens", {name})) count += matrix;
+  return count;
+}
+
+double state_bytes(const OptimizerSpec& spec) {
+  if (spec.kind == "adamw") return 8;
+  if (spec.kind == "adamw8bit") return 2 + 8.0 / 256;  // two codes, and two scales for each block of 256
+  return spec.kind == "lion" || spec.momentum > 0 ? 4 : 0;
+}
+
+MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::ScalarType compute,
+                                const RunWork& work, const Dataset& dataset) {
+  const auto& config = model.config;
+  const auto width = static_cast<double>(c10::elementSize(compute));
+  const auto trainable = static_cast<double>(trainable_elements(model, recipe.adapter));
+  const auto layers = static_cast<double>(config.layers), rows = static_cast<double>(work.rows_at_once),
+             threads = static_cast<double>(work.threads);
+
+  MemoryPrediction need;
+  need.program = kProgramBytes + kThreadBytes * static_cast<uint64_t>(usable_threads(recipe.train.threads));
+  need.weights = weight_bytes(model, recipe.adapter);
+  need.trainables = bytes_of(trainable * (4 + 4 + state_bytes(recipe.train.optimizer)));
+  const uint64_t packed = recipe.data.cache.empty() ? kTokenBytes : 0;
+  const auto tokens = [](const Samples& samples, size_t i) {
+    return static_cast<uint64_t>(samples.tokens(i));
+  };
+  for (size_t i = 0; i < dataset.train.size(); ++i)
+    need.samples += kSampleBytes + tokens(dataset.train, i) * packed;
+  for (size_t i = 0; i < dataset.held_out.size(); ++i)
+    need.samples += kSampleBytes + tokens(dataset.held_out, i) * (packed + kHeldOutBytes);
+
+  const auto numbers = row_numbers(model, recipe.adapter);
+  const auto layer = width * numbers.saved + 4.0 * static_cast<double>(config.heads);
+  const auto boundary = width * static_cast<double>(config.hidden);
+  const auto saved = recipe.train.recompute ? layers * boundary + layer : layers * layer;
+  const bool head_learns = recipe.adapter.kind == "full" || named("lm_head", recipe.adapter.modules_to_save);
+  // A frozen head keeps rows of fp32 gradient; one that learns holds logits.
+  const auto targets = static_cast<double>(work.most_targets);
+  const auto head = head_learns
+                        ? 2 * std::min(kLogitBytes, targets * static_cast<double>(config.vocabulary) * width)
+                        : targets * static_cast<double>(config.hidden) * (4 + 3 * width);
+  // Gradients of the weights themselves are products of transposed rows.
+  const auto transposed =
+      recipe.adapter.kind == "full"
+          ? rows * width *
+                static_cast<double>(config.experts > 0 ? config.expert_intermediate : config.intermediate)
+          : 0;
+  // Every forest at work has gradients of its own; the first becomes the sum, which further ones wait for.
+  // Those of matrices, the head's aside, go into the sum at once but for what one forest is ahead of another.
+  const auto others = std::max(0.0, std::min(static_cast<double>(work.most_forests), threads + 1) - 1);
+  const auto waiting = recipe.adapter.kind == "full"
+                           ? 4.0 * static_cast<double>(config.vocabulary * config.hidden)
+                           : 4 * trainable;
+  const auto own = waiting * others + (4 * trainable - waiting) * std::min(1.0, others);
+  const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) *
+                         static_cast<double>(recipe.eval.row_tokens) * width * numbers.passing;
+  need.passes =
+      bytes_of(recipe.adapter.kind == "none" ? looked_at
+                                             : std::max(looked_at, rows * (saved + width * numbers.passing) +
+                                                                       transposed + threads * head + own));
+
+  // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in
+  // fp32.
+  for (const auto& task : recipe.eval.tasks) {
+    if (task.kind == "perplexity" || task.kind == "multiple_choice") continue;
+    int64_t prompt = 0;
+    for (size_t i = 0; i < dataset.held_out.size(); ++i)
+      prompt = std::max(prompt, dataset.held_out.tokens(i));
+    const auto texts = static_cast<double>(recipe.eval.batch);
+    const auto kept = kv_type(recipe.eval.kv);
+    const auto number = kept == KvType::int8   ? 1 + 4.0 / static_cast<double>(config.head_dim)
+                        : kept == KvType::bf16 ? 2
+                        : kept == KvType::f32  ? 4
+                                               : width;
+    const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers * 2 *
+                       static_cast<double>(config.kv_heads * config.head_dim) * number;
+    const auto scores = texts * static_cast<double>(config.vocabulary) * 8;
+    need.generation =
+        std::max(need.generation,
+                 bytes_of(static_cast<double>(usable_threads(recipe.eval.threads)) * (cache + scores)));
+  }
+  return need;
+}
+
+std::string describe(const MemoryPrediction& need) {
+  const auto mib = [](uint64_t count) { return fmt::format("{} MiB", (count + (1 << 19)) >> 20); };
+  return fmt::format("program {}, weights {}, trainables and optimizer {}, samples {}, {} {}",
+                     mib(need.program), mib(need.weights), mib(need.trainables), mib(need.samples),
+                     need.passes >= need.generation ? "training passes" : "generation",
+                     mib(std::max(need.passes, need.generation)));
+}
+
+void require_memory(const MemoryPrediction& need, const Recipe& recipe) {
+  const auto machine = machine_memory();
+  if (need.peak() <= machine.available) return;
+  std::string advice;
+  if (need.generation > need.passes) advice = "lower eval.batch";
+  else if (need.passes * 2 > need.peak())
+    advice = recipe.train.recompute
+                 ? "lower train.batch.row_tokens or train.threads"
+                 : "set train.recompute: true, or lower train.batch.row_tokens or train.threads";
+  else
+    advice = recipe.adapter.kind == "full"
+                 ? "train an adapter (adapter.kind: lora) or set train.optimizer.kind: adamw8bit"
+                 : "hold the base in fewer bits (model.weights: keep or nf4)";
+  throw Failure(fmt::format("this run needs about {} of memory ({}), and {} leaves {}; {}",
+                            bytes(need.peak()), describe(need), machine.bound_by, bytes(machine.available),
+                            advice));
+}
+
+uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& dataset) {
+  auto& mutable_model = const_cast<Model&>(model);
+  const auto trainable = static_cast<double>(trainable_elements(model, recipe.adapter));
+  double parameters = 0;
+  for (const auto& tensor : merged_tensors(mutable_model))
+    parameters += static_cast<double>(tensor.row_count() * tensor.row_length());
+  // Kept ones, the one being written, and the best.
+  const auto checkpoints =
+      static_cast<double>(recipe.train.checkpoint.keep_last + 1 + (recipe.train.evaluate.keep_best ? 1 : 0));
+  double disk = trainable * (4 + state_bytes(recipe.train.optimizer)) * checkpoints + trainable * 4;
+  const auto& exports = recipe.exports;
+  if (exports.adapter) disk += trainable * 4;
+  if (exports.gguf_adapter) disk += trainable * 4;
+  if (exports.merged != "none") disk += parameters * (exports.merged == "f32" ? 4 : 2);
+  for (const auto& name : exports.gguf)
+    if (const auto mixture = mixture_from_name(name))
+      disk += static_cast<double>(mixture_bytes(*mixture, mutable_model));
+  for (const auto* side : {&dataset.train, &dataset.held_out})
+    for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * kStoredBytes;
+  return bytes_of(disk);
+}
+
+double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType compute,
+                           const Dataset& dataset) {
+  const auto& spec = recipe.train;
+  const auto threads = usable_threads(spec.threads);
+  const auto leaves = attach(model, recipe.adapter, static_cast<uint64_t>(spec.seed));
+  std::vector<Tensor> tensors;
+  for (const auto& leaf : leaves) tensors.push_back(*leaf.tensor);
+  Batches batches(dataset.train, spec.batch, static_cast<uint64_t>(spec.seed));
+  Batches::Place place;
+  auto plan = plan_step(dataset.train, batches.take(place), spec.batch.row_tokens, threads);
+  plan.forests.resize(std::min(plan.forests.size(), static_cast<size_t>(threads)));  // one round
+  int64_t rows = 0;
+  for (const auto& forest : plan.forests) rows += forest.size();
+  const auto pass_of = [&](const Forest& forest, int64_t) {
+    auto pass = make_pass(forest, compute);
+    pass.training = true;
+    pass.recompute = spec.recompute;
+    return pass;
+  };
+  const auto round = [&] {
+    StepSums sums;
+    const auto start = std::chrono::steady_clock::now();
+    add_gradients(model, next_token_objective(), plan, pass_of, tensors, threads, sums);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  round();  // page faults and buffers of the first time
+  return round() / static_cast<double>(std::max<int64_t>(1, rows));
+}
+
+TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset,
+                            double row_seconds) {
+  constexpr double kForwardShare = 0.4;  // of forward and backward
+  constexpr double kDecodedRow = 4;  // a row of a decode step costs as much as so many rows of a full pass
+  TimePrediction time;
+  double held_out_rows = 0, answers = 0;
+  for (const auto& sample : dataset.held_out) {
+    held_out_rows += static_cast<double>(sample.tokens.size());
+    answers += static_cast<double>(
+        std::count_if(sample.weights.begin(), sample.weights.end(), [](float weight) { return weight > 0; }));
+  }
+  const double mean_answer =
+      dataset.held_out.empty() ? 16 : answers / static_cast<double>(dataset.held_out.size());
+  const auto forward = row_seconds * kForwardShare;
+  const auto evaluations =
+      1 + (recipe.train.evaluate.every > 0 ? work.steps / recipe.train.evaluate.every + 1 : 0);
+  time.training = static_cast<double>(work.steps) * work.rows_per_step * row_seconds +
+                  static_cast<double>(evaluations) * held_out_rows * forward;
+
+  const auto models =
+      2 + static_cast<double>(recipe.exports.gguf.size()) + (recipe.exports.merged != "none" ? 1 : 0);
+  const auto inputs = check_tasks(recipe.eval, static_cast<int64_t>(dataset.held_out.size()));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const auto& task = recipe.eval.tasks[i];
+    const auto count = static_cast<double>(inputs[i].count);
+    const double sample_rows =
+        dataset.held_out.empty() ? 128 : held_out_rows / static_cast<double>(dataset.held_out.size());
+    double rows = count * sample_rows;
+    if (task.kind == "completion")
+      rows += count * std::min(static_cast<double>(task.max_tokens), mean_answer) * kDecodedRow;
+    if (task.kind == "numeric" || task.kind == "code")
+      rows += count * static_cast<double>(task.max_tokens) * kDecodedRow;
+    time.evaluation += models * rows * forward;
+  }
+  return time;
+}
+
+}  // namespace retort

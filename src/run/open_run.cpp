@@ -1,0 +1,249 @@
+#include "run/open_run.h"
+#include "plan/predict.h"
+#include "run/stage_distill.h"
+
+#include <fmt/core.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "adapters/attach.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "base/hash.h"
+#include "data/token_store.h"
+#include "eval/check_tasks.h"
+#include "formats/weight_file.h"
+#include "ops/workers.h"
+#include "report/progress.h"
+#include "spec/print.h"
+#include "train/train.h"
+
+namespace retort {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kOwnStore = "tokens.h5";
+
+// Names and contents; equal files under other names are another input.
+std::string hash_of_files(const std::vector<fs::path>& files) {
+  Sha256 hash;
+  for (const auto& file : files) hash.add(file.string() + "\n" + sha256_file(file) + "\n");
+  return hash.hex();
+}
+
+// What chose the kind of arithmetic: another CPU may choose otherwise.
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 1);
+  return "unknown";
+}
+
+const char* compute_name(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
+
+}  // namespace
+
+namespace {
+
+// What prune.tokenizer names: a file, or those of a folder that tokenizers are read from.
+void add_tokenizer_files(const fs::path& path, std::vector<fs::path>& files) {
+  if (path.empty()) return;
+  if (!fs::exists(path))
+    throw RecipeError(fmt::format("prune.tokenizer: {}: no such file or folder", printable(path.string())));
+  if (!fs::is_directory(path)) {
+    files.push_back(path);
+    return;
+  }
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.is_regular_file() &&
+        (entry.path().extension() == ".json" || entry.path().extension() == ".model"))
+      files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+}
+
+}  // namespace
+
+std::vector<fs::path> model_files(const fs::path& path) {
+  std::vector<fs::path> files;
+  const auto add = [&](const fs::path& file) {
+    if (std::find(files.begin(), files.end(), file) == files.end()) files.push_back(file);
+  };
+  require_model_path("model.path: " + printable(path.string()), path);
+  const bool folder = fs::is_directory(path);
+  const auto weights = folder ? open_safetensors_folder(path) : open_gguf(path);
+  for (const auto& tensor : weights.tensors) add(tensor.file->name());
+  if (folder) {
+    for (const auto& entry : fs::directory_iterator(path)) {
+      const auto extension = entry.path().extension();
+      if (entry.is_regular_file() && (extension == ".json" || extension == ".model" || extension == ".jinja"))
+        add(entry.path());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.recipe.run.folder) {
+  auto files = model_files(recipe().model.path);
+  if (recipe().prune) add_tokenizer_files(recipe().prune->tokenizer, files);
+  model_files_ = hash_of_files(files);
+  std::vector<fs::path> sources;
+  for (const auto& source : recipe().data.sources)
+    for (const auto& file : source_files(source)) sources.emplace_back(file);
+  sample_files_ = hash_of_files(sources);
+  if (recipe().data.sources.empty())
+    throw RecipeError(
+        fmt::format("{}: data.sources: missing; expected a list of sections that say where samples come from",
+                    loaded_.file));
+  check_gates(recipe().gate, recipe().eval);
+  // A run that begins reads everything once before it writes anything, so that bad input leaves nothing
+  // behind.
+  if (!fs::exists(folder_)) {
+    require_fitting(*model().model, recipe().adapter);
+    require_usable_teacher(recipe(), model());
+    dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
+    check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
+    refuse_without_memory();
+  }
+  lock_.emplace(folder_);
+  remove_leftovers(folder_);
+  ledger_.emplace(folder_);
+  keep_to_budget();
+  if (!fs::exists(folder_ / "recipe.yaml") || read_text(folder_ / "recipe.yaml") != loaded_.resolved)
+    write_text(folder_ / "recipe.yaml", loaded_.resolved);
+}
+
+void Run::refuse_without_memory() {
+  if (!trains()) return;
+  const auto compute = compute_type(recipe().model);
+  auto planned = recipe();
+  if (!recipe().train.memory.empty()) {
+    memory_ = choose_for_memory(recipe(), *model().model, compute, *dataset_);
+    apply(*memory_, planned.train);
+  }
+  require_memory(
+      predict_memory(planned, *model().model, compute, run_work(planned.train, dataset_->train), *dataset_),
+      planned);
+}
+
+// The choice is made once a run: a resume, and the stages after training, go on with it.
+void Run::keep_to_budget() {
+  auto& train = loaded_.recipe.train;
+  if (!trains() || train.memory.empty()) return;
+  auto inputs = sample_inputs();
+  inputs.add("base", model_inputs().sha256())
+      .add("adapter", print_spec(recipe().adapter))
+      .add("train", print_spec(train))
+      .add("threads", fmt::format("{}", usable_threads(train.threads)));
+  const auto stage = ledger().run("memory", inputs, {}, [&] {
+    if (!memory_) memory_ = choose_for_memory(recipe(), *model().model, compute(), dataset());
+    return Json{{"row_tokens", memory_->row_tokens},
+                {"threads", memory_->threads},
+                {"recompute", memory_->recompute},
+                {"peak", memory_->peak}};
+  });
+  const auto& values = stage.values;
+  memory_ = {values.at("row_tokens"), values.at("threads"), values.at("recompute"), values.at("peak")};
+  say("memory", fmt::format("{} of {}", describe(*memory_), train.memory));
+  apply(*memory_, train);
+}
+
+StageInputs Run::model_inputs() {
+  StageInputs inputs;
+  inputs.add("retort", RETORT_VERSION)
+      .add("model files", model_files_)
+      .add("model", print_spec(recipe().model))
+      .add("prune", recipe().prune ? print_spec(*recipe().prune) : "")
+      .add("compute", compute_name(compute()));
+  return inputs;
+}
+
+StageInputs Run::sample_inputs() {
+  auto data = recipe().data;
+  data.cache.clear();  // where it is kept changes nothing
+  StageInputs inputs;
+  inputs.add("retort", RETORT_VERSION)
+      .add("model files", model_files_)
+      .add("sample files", sample_files_)
+      .add("data", print_spec(data));
+  return inputs;
+}
+
+at::ScalarType Run::compute() {
+  if (compute_) return *compute_;
+  StageInputs inputs;
+  inputs.add("retort", RETORT_VERSION).add("compute", recipe().model.compute).add("cpu", cpu_name());
+  const auto stage = ledger().run("compute", inputs, {}, [&] {
+    return Json{{"type", compute_name(compute_type(recipe().model))}};
+  });
+  compute_ = stage.values.at("type") == "bf16" ? at::kBFloat16 : at::kFloat;
+  return *compute_;
+}
+
+LoadedModel& Run::model() {
+  if (!model_) model_ = load_student(recipe());
+  return *model_;
+}
+
+const ChatTemplate& Run::chat() {
+  return choose_chat_template(recipe().data.chat_template, model().chat_template_source);
+}
+
+DataSpec Run::data_spec() const {
+  auto spec = recipe().data;
+  if (own_store()) spec.cache = (folder_ / kOwnStore).string();
+  return spec;
+}
+
+const Dataset& Run::dataset() {
+  if (!dataset_)
+    dataset_ = load_dataset(data_spec(), *model().tokenizer, chat(), nullptr, recipe().train.threads);
+  return *dataset_;
+}
+
+void Run::make_dataset() {
+  if (!own_store()) {
+    dataset();  // the store that the recipe names refuses to stand for other samples
+    return;
+  }
+  const auto& tokenizer = *model().tokenizer;
+  if (!dataset_) dataset_ = build_dataset(recipe().data, tokenizer, chat(), recipe().train.threads);
+  write_token_store(data_spec().cache,
+                    {dataset_->train, dataset_->held_out, dataset_->held_out_rows, dataset_->counts},
+                    provenance(recipe().data, tokenizer, chat()));
+}
+
+LoadedModel& Run::trained() {
+  if (trained_ || !trains()) return model();
+  load_trained(folder_, attach(*model().model, recipe().adapter, static_cast<uint64_t>(recipe().train.seed)));
+  trained_ = true;
+  return model();
+}
+
+void Run::say(const StageLine& line) const {
+  say(line.name, fmt::format("{}  ({})", line.what, line.skipped ? "done before" : duration(line.seconds)));
+}
+
+void Run::say(const std::string& stage, const std::string& text) const {
+  fmt::print(stderr, "{:<12} {}\n", stage, text);
+}
+
+double Run::seconds_since_start() const {
+  // Field 22 of /proc/self/stat: clock ticks since boot. The name in field 2 may hold spaces.
+  std::ifstream file("/proc/self/stat");
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  size_t at = text.rfind(')');
+  for (int field = 3; at != std::string::npos && field <= 22; ++field) at = text.find(' ', at + 1);
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  if (at == std::string::npos) return 0;
+  const double started = std::strtod(text.c_str() + at, nullptr) / static_cast<double>(sysconf(_SC_CLK_TCK));
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) - started;
+}
+
+}  // namespace retort

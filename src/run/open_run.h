@@ -1,0 +1,75 @@
+// What the commands share that work on a run.
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "base/locked_folder.h"
+#include "data/dataset.h"
+#include "models/model.h"
+#include "plan/fit_memory.h"
+#include "recipe/recipe.h"
+#include "run/stages.h"
+
+namespace retort {
+
+// What a stage came to, in one line.
+struct StageLine {
+  std::string name, what;
+  double seconds = 0;
+  bool skipped = false;  // found done
+};
+
+// A run: its recipe, its folder, what is done already, and what its stages share, each made when it is first
+// asked for.
+class Run {
+ public:
+  // Reads what the recipe names far enough to know that it is there; then takes the folder. Nothing is
+  // written before.
+  explicit Run(LoadedRecipe loaded);
+
+  const Recipe& recipe() const { return loaded_.recipe; }
+  const LoadedRecipe& loaded() const { return loaded_; }
+  const std::filesystem::path& folder() const { return folder_; }
+  StageLedger& ledger() { return *ledger_; }
+
+  // Hashed descriptions of what every stage depends on: the program, the base model's files, and how it is
+  // computed with; the samples besides.
+  StageInputs model_inputs();
+  StageInputs sample_inputs();
+
+  at::ScalarType compute();  // chosen once a run: a second measurement might come out differently
+  LoadedModel& model();      // one model: the plain base until it is trained or trained() is called
+  LoadedModel& trained();    // with what the finished training left
+  void model_is_trained() { trained_ = true; }
+  const ChatTemplate& chat();
+  const Dataset& dataset();    // from the store
+  void make_dataset();         // from the sources, into the store
+  DataSpec data_spec() const;  // with the run's own store where the recipe names no cache
+  bool own_store() const { return recipe().data.cache.empty(); }
+  bool trains() const { return recipe().adapter.kind != "none"; }
+
+  // A line of progress, on standard error.
+  void say(const StageLine& line) const;
+  void say(const std::string& stage, const std::string& text) const;
+  double seconds_since_start() const;  // since the process was started
+
+ private:
+  void refuse_without_memory();  // before anything is written
+  void keep_to_budget();
+  LoadedRecipe loaded_;
+  std::filesystem::path folder_;
+  std::string model_files_, sample_files_;  // hashes
+  std::optional<LockedFolder> lock_;
+  std::optional<StageLedger> ledger_;
+  std::optional<at::ScalarType> compute_;
+  std::optional<MemoryChoice> memory_;  // of train.memory
+  std::optional<LoadedModel> model_;
+  bool trained_ = false;
+  std::optional<Dataset> dataset_;
+};
+
+// Files that loading a model folder or a .gguf file (all its splits) opens.
+std::vector<std::filesystem::path> model_files(const std::filesystem::path& path);
+
+}  // namespace retort

@@ -1,0 +1,299 @@
+#include "run/open_teacher.h"
+
+#include <chrono>
+
+#include "base/error.h"
+#include "data/dataset.h"
+#include "distill/uld.h"
+#include "report/progress.h"
+#include "teacher/bridged_cache.h"
+
+namespace retort {
+
+namespace {
+
+std::string describe(const TeacherCache& cache, const TeachProgress& done) {
+  const auto missing = cache.missing_parts().size();
+  return fmt::format(
+      "{}: {} of {} positions, {} ({:.1f} bytes a position){}{}", cache.folder().string(), cache.positions(),
+      cache.planned_positions(), bytes(cache.file_bytes()),
+      static_cast<double>(cache.file_bytes()) / static_cast<double>(std::max<int64_t>(cache.positions(), 1)),
+      missing ? fmt::format("; {} parts are left to other shards", missing) : "",
+      done.parts == 0 ? "; nothing was missing" : "");
+}
+
+FormatError not_imported(const Recipe& recipe, const std::string& found) {
+  return FormatError(fmt::format(
+      "{}: {}; `retort-import RECIPE` fills it from teacher.distillkit ({}), this program reads no Parquet "
+      "files",
+      printable(teacher_cache_folder(recipe).string()), found, printable(recipe.teacher->distillkit)));
+}
+
+}  // namespace
+
+void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
+  if (!recipe.distill || !recipe.teacher->url.empty()) return;
+  if (!recipe.teacher->distillkit.empty()) {
+    const auto cache = teacher_cache_folder(recipe);
+    const auto names_files_that_are_there = distillkit_files(recipe.teacher->distillkit, cache);
+    if (!std::filesystem::exists(cache_part_file(cache, 0)))
+      throw not_imported(recipe, "no teacher cache is there");
+    return;
+  }
+  const auto& path = recipe.teacher->path;
+  require_model_path("teacher.path: " + printable(path), path);
+  const auto teacher = load_model({.path = path});
+  if (recipe.distill->alignment == "tokens" || recipe.distill->on_policy)
+    require_same_tokens(*teacher.tokenizer, *student.tokenizer);
+  const Features names_layers_that_are_there(recipe.distill->features, student.model->config,
+                                             teacher.model->config, 0);
+}
+
+TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat,
+                           const Samples& samples)
+    : recipe_(recipe),
+      student_(student),
+      chat_(chat),
+      samples_(samples),
+      distill_(recipe.distill.value_or(DistillSpec{})) {}
+
+std::filesystem::path teacher_cache_folder(const Recipe& recipe) {
+  const auto& named = recipe.teacher->cache;
+  return named.empty() ? std::filesystem::path(recipe.run.folder) / "teacher" : std::filesystem::path(named);
+}
+
+Teacher& TeacherOfRun::teacher() {
+  if (teacher_) return *teacher_;
+  teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_));
+  const auto& tokenizer = *teacher_->loaded.tokenizer;
+  if (distill_.alignment == "tokens") require_same_tokens(tokenizer, student_);
+  other_tokens_ =
+      distill_.alignment == "bytes" || (distill_.alignment == "auto" && tokenizer.hash() != student_.hash());
+  return *teacher_;
+}
+
+bool TeacherOfRun::other_tokens() {
+  teacher();
+  return other_tokens_;
+}
+
+const ChatTemplate& TeacherOfRun::chat() {
+  return other_tokens() ? choose_chat_template(recipe_.teacher->chat_template,
+                                               teacher().loaded.chat_template_source, "teacher.template")
+                        : chat_;
+}
+
+const Dataset& TeacherOfRun::dataset() {
+  if (!dataset_)
+    dataset_ = build_dataset(recipe_.data, *teacher().loaded.tokenizer, chat(), recipe_.train.threads);
+  return *dataset_;
+}
+
+TeachJob TeacherOfRun::job() {
+  const auto& spec = *recipe_.teacher;
+  auto& asked = teacher();
+  const auto identity = identity_of(spec, asked, chat(), distill_.temperature);
+  return {*asked.loaded.model,
+          asked.compute,
+          asked.vocabulary,
+          distill_.temperature,
+          taught(),
+          teacher_cache_folder(recipe_),
+          cache_provenance(identity, taught(), spec.keep),
+          spec.keep,
+          spec.row_tokens,
+          spec.threads,
+          0,
+          1};
+}
+
+ServedTeacher& TeacherOfRun::served_teacher() {
+  if (!served_) served_ = connect_teacher(*recipe_.teacher, student_);
+  return *served_;
+}
+
+ServedTeachJob TeacherOfRun::served_job() {
+  const auto& spec = *recipe_.teacher;
+  const auto identity = identity_of_served(spec, student_, chat_, distill_.temperature);
+  return {[this]() -> ServedTeacher& { return served_teacher(); },
+          student_.size(),
+          samples_,
+          teacher_cache_folder(recipe_),
+          cache_provenance(identity, samples_, spec.keep),
+          spec.keep,
+          4 * spec.server.batch* spec.server.concurrent,
+          0,
+          1};
+}
+
+std::string TeacherOfRun::complete_served(int64_t shard, int64_t shards) {
+  auto work = served_job();
+  work.shard = shard, work.shards = shards;
+  std::optional<Progress> progress;
+  const auto done = teach_served(work, [&](const TeachProgress& state) {
+    if (!progress) progress.emplace("teach", state.positions, "positions");
+    progress->update(state.positions_done, served_ && served_->retries() > 0
+                                               ? fmt::format("{} requests sent again", served_->retries())
+                                               : "");
+  });
+  progress.reset();
+  const TeacherCache cache(work.folder, work.made_from, plan_cache(samples_, work.keep.part_positions),
+                           work.keep, work.vocabulary);
+  return describe(cache, done);
+}
+
+ImportJob TeacherOfRun::import_job() {
+  const auto& spec = *recipe_.teacher;
+  const auto folder = teacher_cache_folder(recipe_);
+  const auto identity = identity_of_imported(spec, folder, student_, chat_, distill_.temperature);
+  return {spec.distillkit, nullptr, student_.size(),
+          samples_,        folder,  cache_provenance(identity, samples_, spec.keep),
+          spec.keep};
+}
+
+std::shared_ptr<const TeacherCache> TeacherOfRun::imported_cache() {
+  const auto work = import_job();
+  auto cache = std::make_shared<TeacherCache>(work.folder, work.made_from,
+                                              plan_cache(samples_, work.keep.part_positions), work.keep,
+                                              work.vocabulary);
+  if (!cache->missing_parts().empty() || cache->planned_positions() == 0)
+    throw not_imported(
+        recipe_, fmt::format("{} of {} positions are there", cache->positions(), cache->planned_positions()));
+  return cache;
+}
+
+std::string TeacherOfRun::import_texts(const std::function<std::unique_ptr<ScoredTexts>()>& open) {
+  auto work = import_job();
+  work.open = open;
+  std::optional<Progress> progress;
+  const auto done = teach_imported(work, [&](const ImportProgress& state) {
+    if (!progress) progress.emplace("import", state.teach.positions, "positions");
+    progress->update(state.teach.positions_done,
+                     fmt::format("{} texts read, {} of use", state.texts, state.used));
+  });
+  progress.reset();
+  auto line = describe(*imported_cache(), done.teach);
+  if (done.texts > 0)
+    line += fmt::format("; {} texts read, {} of use{}{}", done.texts, done.used,
+                        done.remarks.empty() ? "" : "; ", done.remarks);
+  return line;
+}
+
+std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
+  if (served()) return complete_served(shard, shards);
+  if (imported()) return describe(*imported_cache(), {});
+  auto work = job();
+  work.shard = shard, work.shards = shards;
+  const auto start = std::chrono::steady_clock::now();
+  std::optional<Progress> progress;
+  const auto done = teach(work, [&](const TeachProgress& state) {
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (state.parts == 0) return;
+    if (!progress) progress.emplace("teach", state.positions, "positions");
+    progress->update(
+        state.positions_done,
+        fmt::format("{:.0f} teacher tokens/s", static_cast<double>(state.tokens) / std::max(seconds, 1e-9)));
+  });
+  progress.reset();
+  const TeacherCache cache(work.folder, work.made_from, plan_cache(work.samples, work.keep.part_positions),
+                           work.keep, work.vocabulary);
+  return describe(cache, done);
+}
+
+TaughtObjective TeacherOfRun::objective(const ModelConfig& student) {
+  if (recipe_.teacher->live) {
+    if (other_tokens())
+      throw RecipeError(
+          "teacher.live: this teacher has another tokenizer; its probabilities are carried to the student's "
+          "tokens from a cache, set it to false");
+    auto& asked = teacher();
+    const std::shared_ptr<const Model> model = std::move(asked.loaded.model);
+    auto live = LiveTeacher{model, asked.compute, asked.vocabulary};
+    teacher_.reset();
+    TaughtObjective taught;
+    if (!distill_.features.empty()) {
+      const auto features = std::make_shared<Features>(distill_.features, student, model->config,
+                                                       static_cast<uint64_t>(recipe_.train.seed));
+      taught.auxiliary = features->leaves();
+      live.features = features;
+    }
+    taught.objective = live_distillation(distill_, std::move(live));
+    return taught;
+  }
+  complete();
+  if (served()) {
+    served_.reset();
+    const auto work = served_job();
+    return {cached_distillation(
+        distill_, std::make_shared<TeacherCache>(work.folder, work.made_from,
+                                                 plan_cache(samples_, work.keep.part_positions), work.keep,
+                                                 work.vocabulary))};
+  }
+  if (imported()) return {cached_distillation(distill_, imported_cache())};
+  auto cache = open_whole_cache(job());
+  if (distill_.loss == "uld") {
+    const auto pairs =
+        std::make_shared<const std::unordered_map<Context, Context>>(paired_in_order(samples_, taught()));
+    const auto find = [pairs, cache](Context context) {
+      const auto found = pairs->find(context);
+      return found == pairs->end() ? std::nullopt : cache->find(found->second);
+    };
+    TaughtObjective taught_by_order{uld_distillation(distill_, {find, student_.size(), false})};
+    teacher_.reset();
+    dataset_.reset();
+    return taught_by_order;
+  }
+  if (!other_tokens()) {
+    teacher_.reset();  // the student needs the memory
+    return {cached_distillation(distill_, std::move(cache))};
+  }
+  const auto bridged = std::make_shared<const BridgedCache>(std::move(cache), *teacher().loaded.tokenizer,
+                                                            dataset().train, student_, samples_);
+  const auto& coverage = bridged->coverage();
+  TaughtObjective taught;
+  taught.notes.push_back(fmt::format(
+      "The teacher has another tokenizer: its probabilities are carried to the student's tokens by bytes. It "
+      "is heard at {} of {} positions; there {:.1f} % of its mass met a token of the student.",
+      coverage.heard, coverage.positions, 100 * coverage.mass));
+  if (coverage.heard == 0)
+    throw RecipeError(
+        "distill.alignment: the samples' texts differ between teacher and student, so that no position "
+        "meets; check teacher.template and data.template");
+  taught.objective =
+      kept_distillation(distill_, {[bridged](Context context) { return bridged->find(context); },
+                                   bridged->vocabulary(), bridged->sampled()});
+  teacher_.reset();
+  dataset_.reset();
+  return taught;
+}
+
+std::string collect_answers(const Recipe& recipe, const Tokenizer& student) {
+  const auto& spec = *recipe.teacher;
+  const SourceFiles files(recipe.data.sources);
+  const auto plan = plan_records(recipe.data, files);
+  std::vector<int64_t> rows;
+  for (size_t row = 0; row < plan.rows.size(); ++row)
+    if (plan.rows[row].side == Side::train) rows.push_back(static_cast<int64_t>(row));
+  const auto records = records_of_rows(files, rows, "data");
+  std::unique_ptr<ServedTeacher> teacher;
+  const auto connected = [&]() -> ServedTeacher& {
+    if (!teacher) teacher = connect_teacher(spec, student);
+    return *teacher;
+  };
+  std::optional<Progress> progress;
+  const auto done = sample_answers(
+      records, *spec.answers, spec.server.model, 4 * spec.server.concurrent, connected,
+      [&](const AnswersProgress& state) {
+        if (!progress) progress.emplace("answers", state.answers, "answers", state.done);
+        progress->update(state.done,
+                         fmt::format("{} ended by themselves{}", state.finished,
+                                     teacher && teacher->retries() > 0
+                                         ? fmt::format(", {} requests sent again", teacher->retries())
+                                         : ""));
+      });
+  progress.reset();
+  return fmt::format("{}: {} answers to {} prompts, {} ended by themselves{}", spec.answers->file, done.done,
+                     records.size(), done.finished, done.asked == 0 ? "; nothing was missing" : "");
+}
+
+}  // namespace retort

@@ -1,0 +1,80 @@
+// The teacher of a recipe: loaded when it is first needed, its cache made or found, its objective.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "distill/objective.h"
+#include "recipe/recipe.h"
+#include "teacher/teach.h"
+#include "teacher/teach_imported.h"
+#include "teacher/teach_served.h"
+
+namespace retort {
+
+// What a student is trained with, and what learns besides it (projections of feature losses), alive with the
+// objective.
+struct TaughtObjective {
+  Objective objective;
+  std::vector<NamedTensor> auxiliary = {};
+  std::vector<std::string> notes = {};  // for the report
+};
+
+// RecipeError when the recipe's teacher on disk cannot teach this student: no such model, other tokens than
+// distill.alignment allows, layers that features name and it lacks. Nothing is converted or asked; a run
+// calls it before it writes anything.
+void require_usable_teacher(const Recipe& recipe, const LoadedModel& student);
+
+// Where what it said is kept.
+std::filesystem::path teacher_cache_folder(const Recipe& recipe);
+
+class TeacherOfRun {
+ public:
+  // `samples` are the training samples in the student's tokens and must outlive this. The recipe has a
+  // teacher section.
+  TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat,
+               const Samples& samples);
+
+  // RecipeError when distill.alignment asks for the student's tokens and it has others.
+  Teacher& teacher();
+  // Whether it has other tokens than the student, so that probabilities are carried over by bytes.
+  bool other_tokens();
+  // The recipe's samples in the teacher's tokens, for a teacher with other tokens.
+  const Dataset& dataset();
+  const ChatTemplate& chat();
+  // Makes the parts that are missing, showing progress; one line about the cache.
+  std::string complete(int64_t shard = 0, int64_t shards = 1);
+  // Fills the cache from teacher.distillkit, showing progress; one line about the cache.
+  std::string import_texts(const std::function<std::unique_ptr<ScoredTexts>()>& open);
+  // Completes the cache first unless the teacher is live.
+  TaughtObjective objective(const ModelConfig& student);
+
+ private:
+  TeachJob job();
+  bool served() const { return !recipe_.teacher->url.empty(); }
+  ServedTeacher& served_teacher();
+  ServedTeachJob served_job();
+  std::string complete_served(int64_t shard, int64_t shards);
+  bool imported() const { return !recipe_.teacher->distillkit.empty(); }
+  ImportJob import_job();
+  std::shared_ptr<const TeacherCache> imported_cache();
+  Samples taught() { return other_tokens() ? dataset().train : samples_; }
+  const Recipe& recipe_;
+  const Tokenizer& student_;
+  const ChatTemplate& chat_;
+  Samples samples_;
+  DistillSpec distill_;
+  std::optional<Teacher> teacher_;
+  std::unique_ptr<ServedTeacher> served_;
+  std::optional<Dataset> dataset_;
+  bool other_tokens_ = false;
+};
+
+// `retort teach` with teacher.answers: the server answers the prompts of the training samples; one line about
+// the file.
+std::string collect_answers(const Recipe& recipe, const Tokenizer& student);
+
+}  // namespace retort

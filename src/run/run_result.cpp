@@ -1,0 +1,280 @@
+#include "run/run_result.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "report/manifest.h"
+
+namespace retort {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr double kSameModel = 1e-6;   // nats: an adapter read back is the same arithmetic on the same numbers
+constexpr double kLostUpdate = 0.05;  // share of the adapter's update that rounding may lose without a word
+constexpr size_t kShownSamples = 12;
+
+bool generates(const TaskResult& task) {
+  return task.kind == "completion" || task.kind == "numeric" || task.kind == "code";
+}
+
+std::string bound_text(const BoundSpec& gate) {
+  std::string text;
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
+  if (gate.at_least) add(fmt::format("at least {:g}", *gate.at_least));
+  if (gate.at_most) add(fmt::format("at most {:g}", *gate.at_most));
+  if (gate.worse_than_base_by) add(fmt::format("at most {:g} worse than the base", *gate.worse_than_base_by));
+  return text;
+}
+
+// The tasks of an export, with its comparison as one more.
+std::vector<TaskResult> with_comparison(const ModelResult& model) {
+  auto tasks = model.tasks;
+  if (model.agreement)
+    tasks.push_back({kComparison,
+                     kComparison,
+                     {{"kl_nats", model.agreement->kl_nats},
+                      {"largest_kl_nats", model.agreement->largest_kl_nats},
+                      {"top1", model.agreement->top1}},
+                     {},
+                     0,
+                     0,
+                     0});
+  return tasks;
+}
+
+std::vector<std::string> notes_of(const Run& run, const RunResult& result) {
+  const auto& recipe = run.recipe();
+  auto notes = result.samples.notes;
+  notes.insert(notes.end(), result.training.notes.begin(), result.training.notes.end());
+  if (recipe.adapter.low_rank() && !result.exports.empty()) {
+    notes.push_back(
+        recipe.model.weights == "keep"
+            ? "The adapter was trained against the base as its file stores it, and is merged into just that: "
+              "quantized blocks are decoded to fp32, the update is added in fp32, and each export rounds "
+              "once."
+            : fmt::format(
+                  "The adapter was trained against the base held as {} (model.weights), and is merged into "
+                  "that base decoded to fp32, not into the file's own weights; each export rounds once.",
+                  recipe.model.weights));
+  }
+  for (const auto& model : result.exports) {
+    if (!model.artefact) continue;
+    if (model.artefact->delta_error > kLostUpdate)
+      notes.push_back(
+          fmt::format("{}: rounding to {} loses {:.0f} % of the adapter's update in the layer where it loses "
+                      "most; export.merged: f32 or the adapter keep it whole.",
+                      model.name, model.artefact->label, 100 * model.artefact->delta_error));
+    for (const auto& line : model.artefact->fallbacks)
+      notes.push_back(fmt::format("{}: rows that do not fill a block take llama.cpp's fallback type: {}.",
+                                  model.name, line));
+  }
+  return notes;
+}
+
+std::string last_user_text(const Record& record) {
+  for (auto message = record.messages.rbegin(); message != record.messages.rend(); ++message)
+    if (message->role == "user") return message->content;
+  return record.text;
+}
+
+const TaskResult* first_completion(const std::vector<TaskResult>& tasks) {
+  const auto found = std::find_if(tasks.begin(), tasks.end(),
+                                  [](const TaskResult& task) { return task.kind == "completion"; });
+  return found == tasks.end() ? nullptr : &*found;
+}
+
+std::vector<ShownSample> shown_samples(Run& run) {
+  const auto file = [&](const char* name) { return run.folder() / "eval" / name; };
+  if (!fs::exists(file("base.json")) || !fs::exists(file("tuned.json"))) return {};
+  const auto base = tasks_from(read_json(file("base.json"))),
+             tuned = tasks_from(read_json(file("tuned.json")));
+  const auto *before = first_completion(base), *after = first_completion(tuned);
+  if (!before || !after) return {};
+  std::map<std::string, std::string> prompts;
+  for (const auto& record : run.dataset().held_out_records)
+    prompts.emplace(record.place, last_user_text(record));
+  std::vector<ShownSample> shown;
+  for (size_t i = 0; i < std::min({before->samples.size(), after->samples.size(), kShownSamples}); ++i) {
+    const auto &one = before->samples[i], &other = after->samples[i];
+    const auto prompt = prompts.find(one.id);
+    shown.push_back({prompt == prompts.end() ? one.id : prompt->second, one.expected, one.got, other.got,
+                     one.score == 1, other.score == 1});
+  }
+  return shown;
+}
+
+std::vector<std::pair<std::string, std::string>> facts_of(Run& run, const RunResult& result) {
+  const auto& recipe = run.recipe();
+  std::vector<std::pair<std::string, std::string>> facts;
+  facts.emplace_back(
+      "Base", recipe.model.path +
+                  (recipe.model.weights == "keep" ? "" : ", linear layers as " + recipe.model.weights));
+  facts.emplace_back("Arithmetic", run.compute() == at::kBFloat16 ? "bf16" : "fp32");
+  if (recipe.adapter.low_rank())
+    facts.emplace_back("Adapter", fmt::format("{}, rank {}, alpha {:g}", recipe.adapter.kind,
+                                              recipe.adapter.rank, recipe.adapter.alpha));
+  else facts.emplace_back("Trained", recipe.adapter.kind == "full" ? "every weight" : "nothing");
+  facts.emplace_back("Samples",
+                     fmt::format("{} and {} held out", result.samples.train, result.samples.held_out));
+  if (result.training.rows > 0 && result.training.tokens > result.training.rows)
+    facts.emplace_back("Shared prefixes", fmt::format("{:.0f} % of the rows saved",
+                                                      100 - 100 * static_cast<double>(result.training.rows) /
+                                                                static_cast<double>(result.training.tokens)));
+  return facts;
+}
+
+}  // namespace
+
+uint64_t bytes_of(const fs::path& path) {
+  if (!fs::is_directory(path)) return fs::file_size(path);
+  uint64_t bytes = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(path))
+    bytes += entry.is_regular_file() ? entry.file_size() : 0;
+  return bytes;
+}
+
+std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result) {
+  std::vector<std::pair<std::string, bool>> lines;
+  const auto check = [&](const BoundSpec& gate, const std::string& model,
+                         const std::vector<TaskResult>& tasks) {
+    const auto failed = failed_gates({gate}, result.base.tasks, tasks, tasks);
+    std::string text;
+    const auto dot = gate.metric.rfind('.');
+    for (const auto& task : tasks)
+      if (const auto* value =
+              task.task == gate.metric.substr(0, dot) ? task.metric(gate.metric.substr(dot + 1)) : nullptr)
+        text = fmt::format("{} of {} is {:.4g}; {}", gate.metric, model, *value, bound_text(gate));
+    lines.emplace_back(text, failed.empty());
+  };
+  for (const auto& gate : recipe.gate) {
+    if (gate.model == "tuned") {
+      check(gate, "tuned", result.tuned.tasks);
+      continue;
+    }
+    for (const auto& model : result.exports)
+      if (model.artefact && (model.artefact->kind == "gguf" || model.artefact->kind == "safetensors"))
+        check(gate, model.name, with_comparison(model));
+  }
+  for (const auto& model : result.exports) {
+    if (model.equal_prompts != model.prompts)
+      lines.emplace_back(fmt::format("{}: {} of {} held-out prompts have other token ids than with the base",
+                                     model.name, model.prompts - model.equal_prompts, model.prompts),
+                         false);
+    const bool adapter =
+        model.artefact && (model.artefact->kind == "peft" || model.artefact->kind == "gguf-adapter");
+    if (adapter && model.agreement && !(model.agreement->kl_nats <= kSameModel))
+      lines.emplace_back(
+          fmt::format(
+              "{}: read back on its base it is {:.2e} nats a token from the trained model; at most {:g}",
+              model.name, model.agreement->kl_nats, kSameModel),
+          false);
+  }
+  return lines;
+}
+
+ModelSizes sizes_of(const Recipe& recipe, const TrainingResult& training) {
+  ModelSizes sizes;
+  if (!recipe.prune) sizes.base = bytes_of(recipe.model.path);
+  if (recipe.adapter.kind == "full") sizes.tuned = training.trainable_bytes;
+  else if (sizes.base) sizes.tuned = *sizes.base + training.trainable_bytes;
+  return sizes;
+}
+
+void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, const ModelSizes& sizes) {
+  for (const auto* model : models) {  // columns in the order of the tasks
+    for (const auto& task : model->tasks) {
+      const auto head = headline(task);
+      const auto title = task.task == task.kind ? head.title : task.task + " " + head.title;
+      if (std::none_of(record.columns.begin(), record.columns.end(),
+                       [&](const ScoreColumn& column) { return column.title == title; }))
+        record.columns.push_back({title, head.share});
+    }
+  }
+  for (const auto* model : models) {
+    ModelRow row{model->name, std::vector<std::optional<double>>(record.columns.size()), {}, {}, {}, {}};
+    for (const auto& task : model->tasks) {
+      const auto head = headline(task);
+      const auto title = task.task == task.kind ? head.title : task.task + " " + head.title;
+      for (size_t i = 0; i < record.columns.size(); ++i)
+        if (const auto* value = task.metric(head.metric); value && record.columns[i].title == title)
+          row.scores[i] = *value;
+      if (generates(task) && !row.tokens_per_second && task.seconds > 0)
+        row.tokens_per_second = static_cast<double>(task.tokens) / task.seconds;
+    }
+    if (model->name == "base") row.bytes = sizes.base;
+    if (model->name == "tuned") row.bytes = sizes.tuned;
+    if (model->artefact) row.bytes = model->artefact->bytes;
+    if (model->agreement) row.kl_nats = model->agreement->kl_nats, row.top1 = model->agreement->top1;
+    record.models.push_back(std::move(row));
+  }
+}
+
+RunRecord write_report(Run& run, const RunResult& result) {
+  const auto& recipe = run.recipe();
+  RunRecord record;
+  record.title = recipe.about.empty() ? fs::path(run.loaded().file).stem().string() : recipe.about;
+  record.about = fmt::format("retort run {}", run.loaded().file);
+  record.folder = run.folder();
+  record.facts = facts_of(run, result);
+  std::vector<const ModelResult*> models;
+  for (const auto* model : {&result.base, &result.tuned})
+    if (!model->tasks.empty()) models.push_back(model);
+  for (const auto& model : result.exports) models.push_back(&model);
+  add_models(record, models, sizes_of(recipe, result.training));
+  if (run.trains()) {
+    const auto& training = result.training;
+    record.training =
+        TrainingNumbers{training.steps,           result.samples.train, result.samples.held_out,
+                        training.tokens,          training.rows,        training.seconds,
+                        training.startup_seconds, training.peak_bytes,  training.held_out_before,
+                        training.held_out_after};
+  }
+  std::vector<StageLine> lines = {result.samples.line};
+  lines.insert(lines.end(), result.base.lines.begin(), result.base.lines.end());
+  lines.push_back(result.training.line);
+  lines.insert(lines.end(), result.tuned.lines.begin(), result.tuned.lines.end());
+  for (const auto& model : result.exports) lines.insert(lines.end(), model.lines.begin(), model.lines.end());
+  lines.insert(lines.end(), result.distill.lines.begin(), result.distill.lines.end());
+  if (!result.distill.models.empty()) {
+    record.tables.push_back(distill_table(result.distill));
+    if (auto chart = distill_chart(run.folder(), result.distill); !chart.series.empty())
+      record.charts.push_back(std::move(chart));
+  }
+  for (const auto& line : lines)
+    record.stages.push_back({line.name, fmt::format("{:.1f}", line.seconds), line.what});
+  record.gates = gate_lines(recipe, result);
+  record.notes = notes_of(run, result);
+  record.recipe = run.loaded().resolved;
+  record.recipe_sha256 = run.loaded().sha256;
+  record.footer = fmt::format(
+      "Written by retort {}. This page needs nothing else; `retort verify {}` compares every file with the "
+      "record.",
+      RETORT_VERSION, run.folder().string());
+
+  StageInputs inputs;
+  inputs.add("retort", RETORT_VERSION)
+      .add("recipe", record.recipe)
+      .add("stages", run.ledger().hash("report"));
+  run.ledger().run("report", inputs, {"report.html"}, [&] {
+    record.samples = shown_samples(run);
+    const auto manifest = write_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256);
+    record.read = manifest.read;
+    for (const auto& file : manifest.written)
+      if (file.path != "report.html" && file.path != "stages.json")
+        record.written.push_back(file);  // still to be written
+    write_text(run.folder() / "report.html", page_html(run_page(record)));
+    return Json::object();
+  });
+  return record;
+}
+
+void close_run(Run& run) {
+  if (!run.ledger().worked() && fs::exists(run.folder() / "manifest.json")) return;
+  write_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256);
+}
+
+}  // namespace retort

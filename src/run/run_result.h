@@ -1,0 +1,42 @@
+// What a run came to: the gate, the table, the report page and the manifest.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "report/run_record.h"
+#include "run/run_stages.h"
+#include "run/stage_distill.h"
+
+namespace retort {
+
+struct RunResult {
+  SamplesResult samples;
+  ModelResult base, tuned;
+  TrainingResult training;
+  std::vector<ModelResult> exports;
+  DistillResult distill;
+};
+
+// Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer
+// gives the base's ids, an adapter on its base is the trained model. A line, and whether it holds.
+std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result);
+
+// Bytes on disk of the models that are no exports. A base that was cut for this run is in no file; an adapter
+// needs its base, every weight trained does not.
+struct ModelSizes {
+  std::optional<uint64_t> base, tuned;
+};
+ModelSizes sizes_of(const Recipe& recipe, const TrainingResult& training);
+
+// Rows and columns of the table for any models; for models that were only evaluated the rest is empty.
+void add_models(RunRecord& record, const std::vector<const ModelResult*>& models, const ModelSizes& sizes);
+
+uint64_t bytes_of(const std::filesystem::path& file_or_folder);
+
+// Writes report.html when anything in it changed. Returns the record behind it.
+RunRecord write_report(Run& run, const RunResult& result);
+
+// Writes manifest.json when any stage did work.
+void close_run(Run& run);
+
+}  // namespace retort

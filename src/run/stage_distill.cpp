@@ -1,0 +1,409 @@
+#include "run/stage_distill.h"
+
+#include <map>
+
+#include "adapters/attach.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "data/dataset.h"
+#include "distill/on_policy.h"
+#include "ops/workers.h"
+#include "report/metrics.h"
+#include "report/progress.h"
+#include "spec/print.h"
+#include "student/prune.h"
+#include "train/train.h"
+
+namespace retort {
+
+namespace {
+
+constexpr const char* kBaseline = "ce-only";  // folder of the run
+
+StageInputs baseline_inputs(Run& run) {
+  auto inputs = run.sample_inputs();
+  auto train = run.recipe().train;
+  train.checkpoint = {};
+  inputs.add("base", run.model_inputs().sha256())
+      .add("adapter", print_spec(run.recipe().adapter))
+      .add("train", print_spec(train))
+      .add("objective", "cross-entropy");
+  return inputs;
+}
+
+std::vector<NamedTensor> attach_leaves(Run& run, LoadedModel& student) {
+  return attach(*student.model, run.recipe().adapter, static_cast<uint64_t>(run.recipe().train.seed));
+}
+
+StageLine train_baseline(Run& run) {
+  const auto folder = std::filesystem::path(kBaseline);
+  const auto stage =
+      run.ledger().run("train ce-only", baseline_inputs(run), {folder / "trained.safetensors"}, [&] {
+        auto student = load_student(run.recipe());
+        const auto leaves = attach_leaves(run, student);
+        std::optional<Progress> progress;
+        TrainWatch watch;
+        watch.on_start = [&](int64_t done, int64_t steps) {
+          progress.emplace("ce-only", steps, "steps", done);
+        };
+        watch.on_step = [&](const StepRecord& step) {
+          progress->update(step.step, fmt::format("loss {:.4f}", step.loss));
+        };
+        const auto& dataset = run.dataset();
+        const Fingerprint fingerprint = {{"model", student.sha256.get()},
+                                         {"inputs", baseline_inputs(run).sha256()}};
+        const TrainJob job{*student.model,         leaves,        dataset.train,         dataset.held_out,
+                           next_token_objective(), run.compute(), run.folder() / folder, fingerprint};
+        const auto result = train(run.recipe().train, job, watch);
+        return Json{{"steps", result.steps},
+                    {"last_loss", result.last_loss},
+                    {"tokens", result.tokens},
+                    {"seconds", result.seconds},
+                    {"peak_bytes", result.peak_bytes}};
+      });
+  StageLine line{
+      "ce-only",
+      fmt::format(
+          "{} steps, loss {:.4g}, {:.0f} tokens/s", stage.values.at("steps").get<int64_t>(),
+          stage.values.at("last_loss").get<double>(),
+          stage.values.at("tokens").get<double>() / std::max(stage.values.at("seconds").get<double>(), 1e-9)),
+      stage.seconds, stage.skipped};
+  run.say(line);
+  return line;
+}
+
+Json to_json(const Quality& quality) {
+  return {{"rows", quality.rows},
+          {"forward_kl", quality.forward_kl},
+          {"reverse_kl", quality.reverse_kl},
+          {"top1", quality.top1},
+          {"top5", quality.top5},
+          {"acceptance", quality.acceptance},
+          {"calibration_error", quality.calibration_error},
+          {"nats", quality.nats},
+          {"bits_per_byte", quality.bits_per_byte},
+          {"compared", quality.compared}};
+}
+Quality quality_from(const Json& json) {
+  return {json.at("rows"),          json.at("forward_kl"), json.at("reverse_kl"),        json.at("top1"),
+          json.at("top5"),          json.at("acceptance"), json.at("calibration_error"), json.at("nats"),
+          json.at("bits_per_byte"), json.at("compared")};
+}
+Json to_json(const OwnAnswers& own) {
+  return {{"answers", own.answers}, {"tokens", own.tokens}, {"reverse_kl", own.reverse_kl}};
+}
+OwnAnswers own_answers_from(const Json& json) {
+  return {json.at("answers"), json.at("tokens"), json.at("reverse_kl")};
+}
+
+}  // namespace
+
+LoadedModel load_student(const Recipe& recipe) {
+  auto source = load_model(recipe.model);
+  source.sha256.begin();
+  if (!recipe.prune) return source;
+  if (recipe.prune->vocabulary)
+    throw RecipeError(
+        "prune.vocabulary: the samples are tokenized before the cut; write the trimmed model with `retort "
+        "prune` and name it in model.path");
+  if (recipe.adapter.low_rank())
+    throw RecipeError(
+        "adapter.kind: an adapter for a student that is cut at start would have no base on disk; use full, "
+        "or write the student with `retort prune`");
+  const auto& spec = *recipe.prune;
+  Samples samples;
+  if (spec.measures())
+    samples = build_dataset(recipe.data, *source.tokenizer,
+                            choose_chat_template(recipe.data.chat_template, source.chat_template_source))
+                  .train;
+  return prune(source, at::kFloat, spec, samples, usable_threads(recipe.train.threads)).model;
+}
+
+LoadedModel load_for_tokens(const Recipe& recipe) {
+  return recipe.prune && !recipe.prune->tokenizer.empty() ? load_student(recipe) : load_model(recipe.model);
+}
+
+std::string objective_inputs(const Recipe& recipe) {
+  if (!recipe.distill) return "";
+  auto teacher = *recipe.teacher;
+  teacher.cache.clear();  // where it is kept changes nothing
+  teacher.threads = 0;
+  teacher.distillkit.clear();
+  if (!teacher.url.empty())
+    teacher.server = {.model = teacher.server.model};  // how it was asked changes nothing
+  auto distill = *recipe.distill;
+  distill.own_answers = {};  // nobody learns from them
+  std::string text = print_spec(distill) + print_spec(teacher);
+  if (!recipe.teacher->distillkit.empty())
+    return text + distillkit_files(recipe.teacher->distillkit, teacher_cache_folder(recipe));
+  if (!teacher.url.empty()) return text;
+  for (const auto& file : model_files(teacher.path))
+    text += file.filename().string() + " " + sha256_file(file) + "\n";
+  return text;
+}
+
+TaughtObjective objective_of(Run& run) {
+  if (!run.recipe().distill) return {next_token_objective()};
+  TeacherOfRun teacher(run.recipe(), *run.model().tokenizer, run.chat(), run.dataset().train);
+  if (!run.recipe().teacher->live) run.say("teacher", teacher.complete());
+  auto taught = teacher.objective(run.model().model->config);
+  for (const auto& note : taught.notes) run.say("teacher", note);
+  return taught;
+}
+
+TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& watch,
+                            std::vector<std::string>& notes) {
+  const auto& recipe = run.recipe();
+  const auto& tokenizer = *run.model().tokenizer;
+  const auto teacher = load_teacher(*recipe.teacher, job.folder / "round-00" / "teacher");
+  require_same_tokens(*teacher.loaded.tokenizer, tokenizer);
+  const OnPolicyJob rounds{job, tokenizer, stop_rules(run.model().model->config, tokenizer, &run.chat(), {}),
+                           teacher,
+                           identity_of(*recipe.teacher, teacher, run.chat(), recipe.distill->temperature)};
+  return train_on_policy(
+             recipe.train, *recipe.distill, *recipe.teacher, rounds, watch,
+             [&](const OnPolicyRound& round) {
+               notes.push_back(fmt::format(
+                   "round {}: {} answers of {} tokens in {:.0f} s, {} positions graded in {:.0f} s by one "
+                   "pass over {} of teacher weights, trained in {:.0f} s",
+                   round.round, round.answers, round.answer_tokens, round.seconds_answering, round.positions,
+                   round.seconds_grading, bytes(round.teacher_bytes), round.seconds_training));
+               run.say("round", notes.back());
+             })
+      .train;
+}
+
+namespace {
+
+LoadedModel trained_student(Run& run, const std::filesystem::path& folder) {
+  auto student = load_student(run.recipe());
+  load_trained(folder, attach_leaves(run, student));
+  return student;
+}
+
+// The models that no other stage measures by the recipe's tasks.
+ModelResult evaluate_baseline(Run& run) {
+  std::optional<LoadedModel> student;
+  auto inputs = run.model_inputs();
+  inputs.add("training", baseline_inputs(run).sha256());
+  return evaluate_model(run, {kBaseline, inputs, [&]() -> Subject {
+                                student = trained_student(run, run.folder() / kBaseline);
+                                return {*student->model, *student->tokenizer, &run.chat(), run.compute()};
+                              }});
+}
+
+ModelResult evaluate_teacher(Run& run) {
+  std::optional<TeacherOfRun> teacher;
+  auto inputs = run.sample_inputs();
+  inputs.add("teacher", objective_inputs(run.recipe()));
+  return evaluate_model(
+      run, {"teacher", inputs,
+            [&]() -> Subject {
+              teacher.emplace(run.recipe(), *run.model().tokenizer, run.chat(), run.dataset().train);
+              const auto& asked = teacher->teacher();
+              return {*asked.loaded.model, *asked.loaded.tokenizer, &teacher->chat(), asked.compute};
+            },
+            [&]() -> HeldOut {
+              if (!teacher->other_tokens()) return {run.dataset().held_out, run.dataset().held_out_records};
+              return {teacher->dataset().held_out, teacher->dataset().held_out_records};
+            }});
+}
+
+// The first prompts of held-out samples after which both models have room for an answer.
+std::vector<std::vector<int32_t>> prompts_to_answer(Run& run, const ModelConfig& student,
+                                                    const ModelConfig& teacher) {
+  const auto& spec = run.recipe().distill->own_answers;
+  SampleSpec answer;
+  answer.max_tokens = spec.max_tokens;
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& record : run.dataset().held_out_records) {
+    if (static_cast<int64_t>(prompts.size()) == spec.count) break;
+    if (record.messages.empty()) continue;  // a text has no prompt
+    auto prompt = prompt_tokens(record, *run.model().tokenizer, run.chat());
+    const auto room = [&](const ModelConfig& config) {
+      return answer_room(config, prompt.size(), answer) == spec.max_tokens;
+    };
+    if (!prompt.empty() && room(student) && room(teacher)) prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
+
+Json compare_now(Run& run, bool baseline) {
+  const auto& recipe = run.recipe();
+  run.say("teacher", "comparing with the students ...");
+  std::vector<std::pair<std::string, LoadedModel>> students;
+  students.emplace_back("base", load_student(recipe));
+  if (baseline) students.emplace_back(kBaseline, trained_student(run, run.folder() / kBaseline));
+  if (run.trains()) students.emplace_back("distilled", trained_student(run, run.folder()));
+  const auto& tokenizer = *run.model().tokenizer;
+  TeacherOfRun asked(recipe, tokenizer, run.chat(), run.dataset().train);
+  const auto& loaded = asked.teacher();
+  const Student teacher{*loaded.loaded.model, loaded.compute};
+  std::vector<Student> measured;
+  for (const auto& [name, student] : students) measured.push_back({*student.model, run.compute()});
+  const auto measure = [&](const Student* with, const std::vector<Student>& models, const Samples& samples,
+                           const Tokenizer& tokens) {
+    return measure_quality(with, models, build_forests(samples.list(), recipe.eval.row_tokens), tokens,
+                           tokens.size(), recipe.eval.threads);
+  };
+  auto qualities =
+      measure(asked.other_tokens() ? nullptr : &teacher, measured, run.dataset().held_out, tokenizer);
+  if (asked.other_tokens())
+    qualities.push_back(
+        measure(nullptr, {teacher}, asked.dataset().held_out, *loaded.loaded.tokenizer).front());
+  Json values = Json::array();
+  for (size_t i = 0; i < qualities.size(); ++i)
+    values.push_back(
+        {{"name", i < students.size() ? students[i].first : "teacher"}, {"quality", to_json(qualities[i])}});
+  if (asked.other_tokens()) return {{"models", values}};
+  const auto prompts = prompts_to_answer(run, students[0].second.model->config, teacher.model.config);
+  if (prompts.empty()) return {{"models", values}};
+  run.say("teacher", fmt::format("comparing on {} answers of each student ...", prompts.size()));
+  const Answering answering{tokenizer,
+                            stop_rules(students[0].second.model->config, tokenizer, &run.chat(), {}),
+                            {.threads = recipe.eval.threads, .batch = recipe.eval.batch},
+                            static_cast<uint64_t>(recipe.train.seed)};
+  for (size_t i = 0; i < measured.size(); ++i) {
+    const auto answers = own_answers(recipe.distill->own_answers, measured[i], prompts, answering);
+    values[i]["own_answers"] = to_json(
+        measure_own_answers(teacher, measured[i], answers, tokenizer, tokenizer.size(), recipe.eval.threads));
+  }
+  return {{"models", values}};
+}
+
+}  // namespace
+
+DistillResult compare_with_teacher(Run& run, const TrainingResult& training, const ModelResult& base,
+                                   const ModelResult& tuned) {
+  DistillResult result;
+  const auto& recipe = run.recipe();
+  if (!recipe.distill) return result;
+  if (!recipe.teacher->at_hand()) {
+    result.lines.push_back(
+        {"agreement",
+         fmt::format("not measured: the teacher {} (eval.tasks measures the student)",
+                     recipe.teacher->url.empty() ? "is known by what DistillKit kept" : "is behind a server"),
+         0, true});
+    run.say(result.lines.back());
+    return result;
+  }
+  const bool baseline = recipe.distill->baseline && run.trains();
+  std::map<std::string, std::vector<TaskResult>> tasks = {{"base", base.tasks}, {"distilled", tuned.tasks}};
+  const auto measured = [&](const ModelResult& model) {
+    tasks[model.name] = model.tasks;
+    result.lines.insert(result.lines.end(), model.lines.begin(), model.lines.end());
+  };
+  if (baseline) {
+    result.lines.push_back(train_baseline(run));
+    measured(evaluate_baseline(run));
+  }
+  measured(evaluate_teacher(run));
+  auto inputs = run.sample_inputs();
+  inputs.add("objective", objective_inputs(recipe))
+      .add("training", training.inputs)
+      .add("baseline", baseline ? baseline_inputs(run).sha256() : "")
+      .add("own answers", print_spec(recipe.distill->own_answers));
+  const auto stage =
+      run.ledger().run("compare with teacher", inputs, {}, [&] { return compare_now(run, baseline); });
+  for (const auto& model : stage.values.at("models")) {
+    const auto name = model.at("name").get<std::string>();
+    result.models.push_back({name, quality_from(model.at("quality")),
+                             model.contains("own_answers")
+                                 ? std::optional(own_answers_from(model.at("own_answers")))
+                                 : std::nullopt,
+                             tasks[name]});
+  }
+  std::string what;
+  for (const auto& [name, quality, own, scores] : result.models)
+    if (name != "teacher")
+      what += (what.empty() ? "" : "; ") + name +
+              (quality.compared
+                   ? fmt::format(": KL {:.4f}, top-1 {:.1f} %", quality.forward_kl, 100 * quality.top1)
+                   : fmt::format(": {:.3f} bits/byte", quality.bits_per_byte));
+  if (recipe.distill->own_answers.count > 0 && result.models[0].quality.compared && !result.models[0].own)
+    what += "; on own answers not compared: no held-out sample has a prompt with room for one";
+  result.lines.push_back({"agreement", what, stage.seconds, stage.skipped});
+  run.say(result.lines.back());
+  return result;
+}
+
+namespace {
+
+// What the tasks are judged by, and of answers the share of right first lines too; perplexity stands in the
+// table already.
+std::vector<Headline> task_columns(const TaskResult& task) {
+  if (task.kind == "perplexity" && task.task == task.kind) return {};
+  std::vector<Headline> columns = {headline(task)};
+  if (task.kind == "completion") columns.push_back({"first_line", "first line", true});
+  if (task.task != task.kind)
+    for (auto& column : columns) column.title = task.task + " " + column.title;
+  return columns;
+}
+
+}  // namespace
+
+Table distill_table(const DistillResult& result) {
+  Table table{"What is left of the teacher",
+              "On the supervised tokens of the held-out samples. KL in nats a token; accepted: expected "
+              "tokens a teacher pass gives with four drafted by the student.",
+              {"model", "KL(t||s)", "KL(s||t)"},
+              {}};
+  const bool own_answers = !result.models.empty() && result.models[0].own;
+  if (own_answers) {
+    table.head.push_back("KL(s||t) own");
+    table.note +=
+        fmt::format(" Own: on the tokens of {} answers to held-out prompts that each student sampled itself.",
+                    result.models[0].own->answers);
+  }
+  for (const auto* title : {"top-1", "top-5", "accepted", "calibration error", "perplexity", "bits/byte"})
+    table.head.emplace_back(title);
+  if (!result.models.empty())
+    for (const auto& task : result.models[0].tasks)
+      for (const auto& column : task_columns(task)) table.head.push_back(column.title);
+  for (const auto& [name, q, own, tasks] : result.models) {
+    std::vector<std::string> row = {name};
+    const auto compared = [&](std::string text) { row.push_back(q.compared ? std::move(text) : "-"); };
+    compared(fmt::format("{:.4f}", q.forward_kl));
+    compared(fmt::format("{:.4f}", q.reverse_kl));
+    if (own_answers) row.push_back(own ? fmt::format("{:.4f}", own->reverse_kl) : "-");
+    compared(fmt::format("{:.1f} %", 100 * q.top1));
+    compared(fmt::format("{:.1f} %", 100 * q.top5));
+    compared(fmt::format("{:.2f}", q.acceptance_length()));
+    for (const auto value : {q.calibration_error, q.perplexity(), q.bits_per_byte})
+      row.push_back(fmt::format("{:.3f}", value));
+    for (const auto& task : tasks)
+      for (const auto& column : task_columns(task)) {
+        const auto* value = task.metric(column.metric);
+        row.push_back(!value         ? "-"
+                      : column.share ? fmt::format("{:.1f} %", 100 * *value)
+                                     : fmt::format("{:.4g}", *value));
+      }
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
+Chart distill_chart(const std::filesystem::path& run_folder, const DistillResult& result) {
+  Chart chart{"Held-out cross-entropy", "nats per token, by step", {}, false};
+  for (const auto& [name, file] :
+       {std::pair{"distilled", run_folder / "metrics.jsonl"},
+        std::pair{"cross-entropy only", run_folder / kBaseline / "metrics.jsonl"}}) {
+    Series series{name, {}, false};
+    for (const auto& row : read_metrics(file))
+      for (const auto& [key, value] : row.scalars)
+        if (key == "held_out_loss") series.points.emplace_back(static_cast<double>(row.step), value);
+    if (series.points.size() > 1) chart.series.push_back(std::move(series));
+  }
+  if (chart.series.empty()) return chart;
+  const double last = chart.series[0].points.back().first;
+  for (const auto& model : result.models)
+    if (model.name == "base" ||
+        (model.name == "teacher" &&
+         result.models[0].quality.compared))  // nats a token of other tokens are another unit
+      chart.series.push_back({model.name == "base" ? "student before training" : "teacher",
+                              {{0, model.quality.nats}, {last, model.quality.nats}},
+                              false});
+  return chart;
+}
+
+}  // namespace retort

@@ -1,0 +1,51 @@
+#include "base/error.h"
+#include "base/files.h"
+#include "run/run_stages.h"
+#include "spec/print.h"
+
+namespace retort {
+
+namespace {
+
+Subject subject_of(Run& run, LoadedModel& loaded) {
+  return {*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()};
+}
+
+}  // namespace
+
+ModelResult evaluate_model(Run& run, const Evaluated& what) {
+  const auto& name = what.name;
+  ModelResult result;
+  result.name = name;
+  const auto& spec = run.recipe().eval;
+  if (spec.tasks.empty()) return result;
+  const auto folder = std::filesystem::path("eval"), file = folder / (name + ".json");
+  auto inputs = what.inputs;
+  inputs.add("samples", run.sample_inputs().sha256()).add("eval", print_spec(spec));
+  const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
+    const auto subject = what.load();
+    const HeldOut held_out =
+        what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
+    const auto tasks =
+        evaluate(spec, subject, held_out, run.folder() / folder / name,
+                 [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
+    write_text(run.folder() / file, to_json(tasks, KeepSamples::yes).dump(1) + "\n");
+    return Json{{"tasks", to_json(tasks, KeepSamples::no)}};
+  });
+  result.tasks = tasks_from(stage.values.at("tasks"));
+  result.lines.push_back({name, headlines(result.tasks), stage.seconds, stage.skipped});
+  run.say(result.lines.back());
+  return result;
+}
+
+ModelResult evaluate_base(Run& run) {
+  return evaluate_model(run, {"base", run.model_inputs(), [&] { return subject_of(run, run.model()); }});
+}
+
+ModelResult evaluate_tuned(Run& run, const TrainingResult& training) {
+  auto inputs = run.model_inputs();
+  inputs.add("training", training.inputs);
+  return evaluate_model(run, {"tuned", inputs, [&] { return subject_of(run, run.trained()); }});
+}
+
+}  // namespace retort

@@ -1,0 +1,238 @@
+#include <algorithm>
+
+#include "adapters/load_adapter.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "data/dataset.h"
+#include "ops/workers.h"
+#include "run/run_stages.h"
+#include "spec/print.h"
+
+namespace retort {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kFolder = "export";
+
+// One thing to write: its name in messages and in the ledger, what it leaves, and how.
+struct Export {
+  std::string name;
+  fs::path path;  // inside the run
+  std::vector<fs::path> outputs;
+  std::string settings;     // what it depends on besides the weights
+  bool whole_model = true;  // otherwise an adapter, which needs its base
+  uint64_t expected_bytes = 0;
+  std::function<Artefact(LoadedModel&, const fs::path& target)> write;
+};
+
+uint64_t parameters_of(Model& model) {
+  auto count = static_cast<uint64_t>(model.embedding.rows * model.embedding.columns);
+  for (const auto* layer : model.linears())
+    count += static_cast<uint64_t>(layer->weight.rows * layer->weight.columns);
+  return count;
+}
+
+std::vector<Export> exports_of(Run& run) {
+  const auto& recipe = run.recipe();
+  const auto& spec = recipe.exports;
+  const auto threads = usable_threads(recipe.train.threads);
+  std::vector<Export> list;
+  if (spec.adapter && recipe.adapter.low_rank()) {
+    const auto path = kFolder / "adapter";
+    list.push_back(
+        {"adapter", path, {path}, "", false, 0, [&recipe](LoadedModel& trained, const fs::path& target) {
+           return write_peft_adapter(target, trained, recipe.adapter);
+         }});
+  }
+  if (spec.gguf_adapter && recipe.adapter.low_rank()) {
+    const auto path = kFolder / "adapter.gguf";
+    list.push_back(
+        {"gguf adapter", path, {path}, "", false, 0, [&recipe](LoadedModel& trained, const fs::path& target) {
+           return write_gguf_adapter(target, trained, recipe.adapter);
+         }});
+  }
+  if (spec.merged != "none") {
+    const auto path = kFolder / "merged";
+    const auto type = *type_from_name(spec.merged);
+    list.push_back({"merged",
+                    path,
+                    {path},
+                    fmt::format("{} shards of {} MiB", spec.merged, spec.shard_mb),
+                    true,
+                    type == WeightType::f32 ? 4u : 2u,
+                    [&spec, type, threads](LoadedModel& trained, const fs::path& target) {
+                      return write_hf_folder(target, trained, type,
+                                             static_cast<uint64_t>(spec.shard_mb) << 20, threads);
+                    }});
+  }
+  for (const auto& name : spec.gguf) {
+    const auto path = kFolder / fmt::format("model-{}.gguf", name);
+    auto modelfile = path;
+    modelfile.replace_extension(".Modelfile");
+    const auto mixture = mixture_from_name(name);
+    if (!mixture) throw RecipeError(fmt::format("export.gguf: no mixture is named '{}'", printable(name)));
+    list.push_back({name,
+                    path,
+                    {path, modelfile},
+                    spec.fallback ? "with fallback" : "without fallback",
+                    true,
+                    name == "F32" ? 4u : 2u,
+                    [mixture, &spec, threads](LoadedModel& trained, const fs::path& target) {
+                      auto artefact = write_gguf_model(target, trained, *mixture, spec.fallback, threads);
+                      auto file = target;
+                      write_modelfile(file.replace_extension(".Modelfile"), target, trained);
+                      return artefact;
+                    }});
+  }
+  return list;
+}
+
+Json to_json(const Artefact& artefact) {
+  return {{"kind", artefact.kind},
+          {"label", artefact.label},
+          {"bytes", artefact.bytes},
+          {"fallbacks", artefact.fallbacks},
+          {"delta_error", artefact.delta_error}};
+}
+
+Artefact artefact_from(const Json& json, const fs::path& path) {
+  return {json.at("kind"),
+          json.at("label"),
+          path,
+          json.at("bytes"),
+          json.at("fallbacks").get<std::vector<std::string>>(),
+          json.at("delta_error")};
+}
+
+// What was written, read back as any user would.
+LoadedModel reopen(Run& run, const Export& one) {
+  ModelSpec spec = run.recipe().model;
+  const auto path = run.folder() / one.path;
+  if (one.whole_model) {
+    spec.path = path.string();
+    spec.weights = "keep";
+    return load_model(spec);
+  }
+  auto base = load_model(spec);
+  load_adapter(base, path);
+  return base;
+}
+
+// Held-out prompts whose ids are equal under both tokenizers.
+std::pair<int64_t, int64_t> equal_prompts(Run& run, const LoadedModel& other) {
+  int64_t equal = 0, all = 0;
+  const auto& chat = run.chat();
+  for (const auto& record : run.dataset().held_out_records) {
+    ++all;
+    if (record.messages.empty())
+      equal += run.model().tokenizer->encode(record.text) == other.tokenizer->encode(record.text);
+    else
+      equal += prompt_tokens(record, *run.model().tokenizer, chat) ==
+               prompt_tokens(record, *other.tokenizer, chat);
+  }
+  return {equal, all};
+}
+
+Json compare(Run& run, const Export& one) {
+  const auto& recipe = run.recipe();
+  auto& trained = run.trained();
+  const auto& dataset = run.dataset();
+  auto opened = reopen(run, one);
+  const auto& chat = choose_chat_template(recipe.data.chat_template, opened.chat_template_source);
+  if (chat.name != run.chat().name)
+    throw Failure(fmt::format("{}: its chat template reads back as {}, the base has {}; please report it",
+                              one.path.string(), chat.name, run.chat().name));
+
+  const auto samples = dataset.held_out.list(
+      0, std::min(dataset.held_out.size(), static_cast<size_t>(recipe.exports.compare_samples)));
+  Json values;
+  if (!samples.empty()) {
+    // fp32 on both sides: what is measured is the file, not the rounding of activations.
+    const auto agreement =
+        compare_models(*trained.model, at::kFloat, *opened.model, at::kFloat,
+                       build_forests(samples, recipe.eval.row_tokens), recipe.eval.threads);
+    values["agreement"] = {{"rows", agreement.rows},
+                           {"kl_nats", agreement.kl_nats},
+                           {"largest_kl_nats", agreement.largest_kl_nats},
+                           {"top1", agreement.top1},
+                           {"reference_nats", agreement.reference_nats},
+                           {"other_nats", agreement.other_nats}};
+  }
+  const auto [equal, all] = equal_prompts(run, opened);
+  values["equal_prompts"] = equal;
+  values["prompts"] = all;
+  std::vector<TaskResult> tasks;
+  if (one.whole_model && !recipe.eval.tasks.empty()) {
+    const Subject subject{*opened.model, *opened.tokenizer, &chat, run.compute()};
+    tasks = evaluate(
+        recipe.eval, subject, {dataset.held_out, dataset.held_out_records}, run.folder() / "eval" / one.name,
+        [&](const std::string& task) { run.say(one.name, "evaluating " + task + " with the file ..."); });
+    write_text(run.folder() / "eval" / (one.name + ".json"), to_json(tasks, KeepSamples::yes).dump(1) + "\n");
+  }
+  values["tasks"] = to_json(tasks, KeepSamples::no);
+  return values;
+}
+
+void take(const Json& values, ModelResult& result) {
+  result.tasks = tasks_from(values.at("tasks"));
+  result.prompts = values.at("prompts");
+  result.equal_prompts = values.at("equal_prompts");
+  if (!values.contains("agreement")) return;
+  const auto& json = values.at("agreement");
+  result.agreement = Agreement{json.at("rows"), json.at("kl_nats"),        json.at("largest_kl_nats"),
+                               json.at("top1"), json.at("reference_nats"), json.at("other_nats")};
+}
+
+ModelResult export_one(Run& run, const Export& one, const TrainingResult& training) {
+  auto inputs = run.model_inputs();
+  inputs.add("training", training.inputs).add("export", one.name).add("settings", one.settings);
+  const auto written = run.ledger().run("export " + one.name, inputs, one.outputs, [&] {
+    auto& trained = run.trained();
+    make_folder(run.folder() / kFolder);
+    require_space(run.folder() / kFolder,
+                  std::max(training.trainable_bytes, one.expected_bytes * parameters_of(*trained.model)));
+    return to_json(one.write(trained, run.folder() / one.path));
+  });
+  ModelResult result;
+  result.name = one.path.string();
+  result.artefact = artefact_from(written.values, one.path);
+  result.lines.push_back({"export",
+                          fmt::format("{}: {}, {:.1f} MiB", result.name, result.artefact->label,
+                                      static_cast<double>(result.artefact->bytes) / (1 << 20)),
+                          written.seconds, written.skipped});
+  run.say(result.lines.back());
+
+  StageInputs comparison;
+  comparison.add("artefact", run.ledger().outputs_hash("export " + one.name))
+      .add("trained", training.inputs)
+      .add("samples", run.sample_inputs().sha256())
+      .add("model", run.model_inputs().sha256())
+      .add("eval", print_spec(run.recipe().eval))
+      .add("compare_samples", std::to_string(run.recipe().exports.compare_samples));
+  const auto compared =
+      run.ledger().run("compare " + one.name, comparison,
+                       {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},
+                       [&] { return compare(run, one); });
+  take(compared.values, result);
+  std::string what = result.name + ": ";
+  if (result.agreement)
+    what += fmt::format("KL {:.2e} nats a token, top-1 {:.1f} %, ", result.agreement->kl_nats,
+                        100 * result.agreement->top1);
+  what += fmt::format("{} of {} prompts tokenize alike", result.equal_prompts, result.prompts);
+  if (!result.tasks.empty()) what += ", " + headlines(result.tasks);
+  result.lines.push_back({"reopen", what, compared.seconds, compared.skipped});
+  run.say(result.lines.back());
+  return result;
+}
+
+}  // namespace
+
+std::vector<ModelResult> export_models(Run& run, const TrainingResult& training) {
+  std::vector<ModelResult> results;
+  for (const auto& one : exports_of(run)) results.push_back(export_one(run, one, training));
+  return results;
+}
+
+}  // namespace retort

@@ -1,0 +1,66 @@
+#include "base/error.h"
+#include "data/check_samples.h"
+#include "data/overlap.h"
+#include "data/reject.h"
+#include "run/run_stages.h"
+
+namespace retort {
+
+namespace {
+
+std::vector<std::string> notes_of(const DatasetCounts& counts, const std::vector<RejectionCounts>& rejections,
+                                  const Overlap& overlap) {
+  std::vector<std::string> notes;
+  for (const auto& source : rejections) notes.push_back(describe(source));
+  if (counts.skipped_long > 0)
+    notes.push_back(fmt::format("{} of {} records are too long and were left out (data.length)",
+                                counts.skipped_long, counts.records));
+  if (counts.cut > 0)
+    notes.push_back(fmt::format("{} of {} records were cut to data.row_tokens", counts.cut, counts.records));
+  if (counts.duplicates > 0)
+    notes.push_back(
+        fmt::format("{} of {} records are equal to another; equal ones stay on one side of the split",
+                    counts.duplicates, counts.records));
+  if (overlap.exact > 0 || overlap.ngram > 0) {
+    notes.push_back(
+        fmt::format("{} of {} held-out samples occur in the training data word for word, {} more share a run "
+                    "of 13 words with it; e.g. {}",
+                    overlap.exact, overlap.held_out, overlap.ngram,
+                    overlap.places.empty() ? "" : overlap.places.front()));
+  }
+  return notes;
+}
+
+}  // namespace
+
+SamplesResult prepare_samples(Run& run) {
+  std::vector<std::filesystem::path> outputs;
+  if (run.own_store()) outputs.push_back(std::filesystem::path(run.data_spec().cache).filename());
+  const auto stage = run.ledger().run("samples", run.sample_inputs(), outputs, [&] {
+    run.make_dataset();
+    const auto& dataset = run.dataset();
+    refuse_bad_samples(dataset, *run.model().tokenizer, run.chat());
+    const SourceFiles files(run.recipe().data.sources, run.recipe().train.threads);
+    const auto plan = plan_records(run.recipe().data, files);
+    const auto overlap = find_overlap(files, plan);
+    return Json{{"train", dataset.train.size()},
+                {"held_out", dataset.held_out.size()},
+                {"tokens", dataset.counts.tokens},
+                {"supervised", dataset.counts.supervised},
+                {"notes", notes_of(dataset.counts, plan.rejections, overlap)}};
+  });
+  SamplesResult result;
+  result.train = stage.values.at("train");
+  result.held_out = stage.values.at("held_out");
+  result.tokens = stage.values.at("tokens");
+  result.supervised = stage.values.at("supervised");
+  result.notes = stage.values.at("notes").get<std::vector<std::string>>();
+  result.line = {"samples",
+                 fmt::format("{} + {} held out, {} tokens, {} of them supervised", result.train,
+                             result.held_out, result.tokens, result.supervised),
+                 stage.seconds, stage.skipped};
+  run.say(result.line);
+  return result;
+}
+
+}  // namespace retort

@@ -1,0 +1,161 @@
+#include "adapters/attach.h"
+#include "base/error.h"
+#include "report/progress.h"
+#include "run/run_stages.h"
+#include "run/stage_distill.h"
+#include "spec/print.h"
+#include "train/train.h"
+
+namespace retort {
+
+namespace {
+
+// What decides the final weights: everything of `train:` but how often it is saved.
+std::string train_settings(const Recipe& recipe) {
+  auto spec = recipe.train;
+  spec.checkpoint = {};
+  return print_spec(spec);
+}
+
+StageInputs train_inputs(Run& run) {
+  auto inputs = run.sample_inputs();
+  inputs.add("base", run.model_inputs().sha256())
+      .add("adapter", print_spec(run.recipe().adapter))
+      .add("train", train_settings(run.recipe()));
+  if (run.recipe().distill) inputs.add("objective", objective_inputs(run.recipe()));
+  return inputs;
+}
+
+// Compared one by one with that of the checkpoints, so that a refusal can say what differs. train() adds its
+// samples and settings.
+Fingerprint fingerprint(Run& run) {
+  Fingerprint all = {{"base model", run.model().sha256.get()},
+                     {"model section", print_spec(run.recipe().model)},
+                     {"adapter section", print_spec(run.recipe().adapter)}};
+  if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
+  return all;
+}
+
+Json to_json(const TrainResult& result, double startup_seconds, uint64_t trainable_bytes,
+             const std::vector<std::string>& notes) {
+  const auto maybe = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
+  return {{"steps", result.steps},
+          {"tokens", result.tokens},
+          {"rows", result.rows},
+          {"supervised", result.supervised},
+          {"seconds", result.seconds},
+          {"last_loss", result.last_loss},
+          {"peak_bytes", result.peak_bytes},
+          {"skipped", result.skipped},
+          {"startup_seconds", startup_seconds},
+          {"trainable_bytes", trainable_bytes},
+          {"notes", notes},
+          {"held_out_before", maybe(result.held_out_before)},
+          {"held_out_after", maybe(result.held_out_after)}};
+}
+
+TrainingResult result_of(Run& run, const StageResult& stage) {
+  const auto& values = stage.values;
+  TrainingResult result;
+  result.inputs = stage.inputs;
+  result.steps = values.at("steps");
+  result.tokens = values.at("tokens");
+  result.rows = values.at("rows");
+  result.supervised = values.at("supervised");
+  result.seconds = values.at("seconds");
+  result.last_loss = values.at("last_loss");
+  result.peak_bytes = values.at("peak_bytes");
+  result.startup_seconds = values.at("startup_seconds");
+  result.trainable_bytes = values.at("trainable_bytes");
+  result.notes = values.at("notes").get<std::vector<std::string>>();
+  if (values.at("held_out_before").is_number()) result.held_out_before = values.at("held_out_before");
+  if (values.at("held_out_after").is_number()) result.held_out_after = values.at("held_out_after");
+  const double seconds = std::max(result.seconds, 1e-9);
+  result.line = {
+      "train",
+      fmt::format("{} steps, loss {:.4g}{}, {:.0f} tokens/s, started in {:.2f} s", result.steps,
+                  result.last_loss,
+                  result.held_out_after ? fmt::format(", held out {:.4g}", *result.held_out_after) : "",
+                  static_cast<double>(result.tokens) / seconds, result.startup_seconds),
+      stage.seconds, stage.skipped};
+  run.say(result.line);
+  return result;
+}
+
+Json train_now(Run& run, double elsewhere) {
+  const auto& recipe = run.recipe();
+  auto& model = *run.model().model;
+  const auto leaves = attach(model, recipe.adapter, static_cast<uint64_t>(recipe.train.seed));
+  uint64_t bytes = 0;
+  for (const auto& leaf : leaves) bytes += leaf.tensor->nbytes();
+
+  std::optional<Progress> progress;
+  std::vector<std::string> notes;
+  double startup = 0, held_out = 0;
+  TrainWatch watch;
+  watch.on_start = [&](int64_t done, int64_t steps) {
+    startup = run.seconds_since_start() - elsewhere;
+    progress.emplace("train", steps, "steps", done);
+  };
+  watch.on_step = [&](const StepRecord& step) {
+    const auto speed = static_cast<double>(step.tokens) / std::max(step.seconds, 1e-9);
+    progress->update(step.step,
+                     fmt::format("loss {:.4f}{}  {:.0f} tokens/s", step.loss,
+                                 held_out > 0 ? fmt::format("  held out {:.4f}", held_out) : "", speed));
+  };
+  watch.on_evaluation = [&](int64_t, double nats) { held_out = nats; };
+  watch.on_note = [&](const std::string& text) {
+    notes.push_back(text);
+    if (progress) progress->note(text);
+    else run.say("train", text);
+  };
+  const auto& dataset = run.dataset();
+  const bool on_policy = recipe.distill && recipe.distill->on_policy;
+  const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
+  notes.insert(notes.end(), taught.notes.begin(), taught.notes.end());
+  const TrainJob job{model,         leaves,       dataset.train,    dataset.held_out, taught.objective,
+                     run.compute(), run.folder(), fingerprint(run), taught.auxiliary};
+  const auto result = on_policy ? train_in_rounds(run, job, watch, notes) : train(recipe.train, job, watch);
+  if (result.resumed_inexactly)
+    notes.push_back(
+        "resumed on another machine, build or recipe (train.checkpoint.resume_inexact): an uninterrupted run "
+        "would not have given the same bytes");
+  if (result.stopped_early)
+    notes.push_back(fmt::format("stopped early after {} of {} steps: the held-out loss no longer fell",
+                                result.steps, result.planned));
+  return to_json(result, startup, bytes, notes);
+}
+
+std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
+  if (recipe.distill && recipe.distill->on_policy)
+    return {"trained.safetensors"};  // metrics are in the folders of the rounds
+  return {"trained.safetensors", "metrics.jsonl"};
+}
+
+}  // namespace
+
+bool is_trained(Run& run) { return !run.trains() || run.ledger().done("train", train_inputs(run)); }
+
+TrainingResult train_model(Run& run, double elsewhere) {
+  if (!run.trains()) {
+    TrainingResult nothing;
+    nothing.inputs = run.model_inputs().sha256();
+    nothing.line = {"train", "nothing: adapter.kind is none", 0, true};
+    return nothing;
+  }
+  const auto stage = run.ledger().run("train", train_inputs(run), train_outputs(run.recipe()), [&] {
+    auto values = train_now(run, elsewhere);
+    run.model_is_trained();
+    return values;
+  });
+  return result_of(run, stage);
+}
+
+TrainingResult trained_model(Run& run) {
+  if (!is_trained(run))
+    throw RecipeError(fmt::format("{}: this recipe is not trained yet; `retort train {}` does that",
+                                  run.folder().string(), run.loaded().file));
+  return train_model(run, 0);
+}
+
+}  // namespace retort

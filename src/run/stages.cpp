@@ -1,0 +1,132 @@
+#include "run/stages.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/hash.h"
+#include "base/profile.h"
+#include "base/stop.h"
+
+namespace retort {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Every file of the outputs, relative to the run's folder, with its hash.
+Json outputs_on_disk(const fs::path& folder, const std::vector<fs::path>& outputs) {
+  std::vector<fs::path> files;
+  for (const auto& output : outputs) {
+    const auto path = folder / output;
+    if (fs::is_regular_file(path)) files.push_back(path);
+    if (!fs::is_directory(path)) continue;
+    for (const auto& entry : fs::recursive_directory_iterator(path)) {
+      if (entry.is_regular_file()) files.push_back(entry.path());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  Json list = Json::array();
+  for (const auto& file : files)
+    list.push_back({{"path", file.lexically_relative(folder).string()},
+                    {"bytes", fs::file_size(file)},
+                    {"sha256", sha256_file(file)}});
+  return list;
+}
+
+// The name for as long as the program runs; an export's is a path, of which a trace shows letters, digits and
+// signs that need no escape.
+const char* profile_name(const std::string& name) {
+  static std::set<std::string> names;
+  std::string plain;
+  for (const char c : name) plain += c >= ' ' && c < 127 && c != '"' && c != '\\' ? c : '?';
+  return names.insert(plain).first->c_str();
+}
+
+}  // namespace
+
+StageInputs& StageInputs::add(const std::string& name, const std::string& text) {
+  description_ += fmt::format("{} {}\n{}\n", name, text.size(), text);
+  return *this;
+}
+
+StageInputs& StageInputs::add_file(const fs::path& file) { return add("file", sha256_file(file)); }
+
+std::string StageInputs::sha256() const { return retort::sha256(description_); }
+
+StageLedger::StageLedger(fs::path folder) : folder_(std::move(folder)), stages_(Json::object()) {
+  make_folder(folder_);
+  const auto file = folder_ / "stages.json";
+  if (!fs::exists(file)) return;
+  auto json = read_json(file);
+  if (!json.is_object() || json.value("version", 0) != 1 || !json["stages"].is_object() ||
+      !json["read"].is_array())
+    corrupt(file.string(), "", "is not a ledger of this version; move it away to start the run again");
+  stages_ = std::move(json["stages"]);
+  for (const auto& path : json["read"]) read_.insert(path.get<std::string>());
+}
+
+void StageLedger::save() {
+  const auto inside = fs::absolute(folder_).lexically_normal().string() + "/";
+  for (const auto& file : retort::files_read()) {
+    if (!file.string().starts_with(inside)) read_.insert(file.string());
+  }
+  write_text(folder_ / "stages.json",
+             Json{{"version", 1}, {"stages", stages_}, {"read", read_}}.dump(1) + "\n");
+}
+
+std::vector<fs::path> StageLedger::files_read() const { return {read_.begin(), read_.end()}; }
+
+std::string StageLedger::outputs_hash(const std::string& name) const {
+  return sha256(stages_.at(name).at("outputs").dump());
+}
+
+std::string StageLedger::hash(const std::string& except) const {
+  auto others = stages_;
+  others.erase(except);
+  return sha256(others.dump());
+}
+
+bool StageLedger::done(const std::string& name, const StageInputs& inputs) const {
+  const auto recorded = stages_.find(name);
+  return recorded != stages_.end() && recorded->value("inputs", "") == inputs.sha256() &&
+         still_there(*recorded);
+}
+
+bool StageLedger::still_there(const Json& stage) const {
+  for (const auto& output : stage.at("outputs")) {
+    const auto path = folder_ / output.at("path").get<std::string>();
+    if (!fs::is_regular_file(path) || fs::file_size(path) != output.at("bytes").get<uint64_t>()) return false;
+    if (sha256_file(path) != output.at("sha256").get<std::string>()) return false;
+  }
+  return true;
+}
+
+StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
+                             const std::vector<fs::path>& outputs, const std::function<Json()>& work) {
+  StageResult result{inputs.sha256(), {}, 0, false};
+  const auto recorded = stages_.find(name);
+  if (done(name, inputs)) {
+    result.values = recorded->at("values");
+    result.seconds = recorded->at("seconds");
+    result.skipped = true;
+    return result;
+  }
+  leave_if_stopped(name);
+  // What was recorded no longer holds, whether or not the new work ends well.
+  if (recorded != stages_.end()) stages_.erase(recorded);
+  worked_ = true;
+  const auto start = std::chrono::steady_clock::now();
+  const Span span({profile_name(name), "stage"});
+  result.values = work();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  stages_[name] = {{"inputs", result.inputs},
+                   {"values", result.values},
+                   {"seconds", result.seconds},
+                   {"outputs", outputs_on_disk(folder_, outputs)}};
+  save();
+  return result;
+}
+
+}  // namespace retort

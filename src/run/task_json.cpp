@@ -1,0 +1,73 @@
+// Results of tasks as JSON and back, and in one line.
+#include <cmath>
+
+#include "base/error.h"
+#include "run/run_stages.h"
+#include "text/unicode.h"
+
+namespace retort {
+
+Json to_json(const std::vector<TaskResult>& tasks, KeepSamples samples) {
+  auto list = Json::array();
+  for (const auto& task : tasks) {
+    auto metrics = Json::array();  // pairs: their order is the one to show
+    for (const auto& [name, value] : task.metrics)
+      metrics.push_back({name, std::isfinite(value) ? Json(value) : Json()});
+    Json json{{"task", task.task},
+              {"kind", task.kind},
+              {"metrics", metrics},
+              {"count", task.count},
+              {"tokens", task.tokens}};
+    if (samples == KeepSamples::no) {
+      json["seconds"] = task.seconds;  // the file is to be equal when the run is repeated
+    } else {
+      // A model that knows little may end an answer within a character; JSON holds whole ones.
+      for (const auto& sample : task.samples)
+        json["samples"].push_back({{"id", sample.id},
+                                   {"expected", sample.expected},
+                                   {"got", replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts)},
+                                   {"score", sample.score}});
+    }
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
+std::vector<TaskResult> tasks_from(const Json& json) {
+  std::vector<TaskResult> tasks;
+  for (const auto& one : json) {
+    TaskResult task;
+    task.task = one.at("task");
+    task.kind = one.at("kind");
+    task.count = one.at("count");
+    task.tokens = one.at("tokens");
+    task.seconds = one.value("seconds", 0.0);
+    for (const auto& metric : one.at("metrics"))
+      task.metrics.emplace_back(metric.at(0), metric.at(1).is_number() ? metric.at(1).get<double>() : NAN);
+    for (const auto& sample : one.value("samples", Json::array()))
+      task.samples.push_back({sample.at("id"), sample.at("expected"), sample.at("got"), sample.at("score")});
+    tasks.push_back(std::move(task));
+  }
+  return tasks;
+}
+
+Headline headline(const TaskResult& task) {
+  if (task.kind == "perplexity") return {"perplexity", "perplexity", false};
+  if (task.kind == "completion") return {"exact_match", "exact match", true};
+  if (task.kind == "code") return {"ended", "ended", true};
+  return {"accuracy", "accuracy", true};
+}
+
+std::string headlines(const std::vector<TaskResult>& tasks) {
+  std::string text;
+  for (const auto& task : tasks) {
+    const auto [metric, title, share] = headline(task);
+    const auto* value = task.metric(metric);
+    if (!value) continue;
+    text += fmt::format("{}{}{} {}", text.empty() ? "" : ", ", task.task == task.kind ? "" : task.task + " ",
+                        title, share ? fmt::format("{:.1f} %", 100 * *value) : fmt::format("{:.4g}", *value));
+  }
+  return text;
+}
+
+}  // namespace retort

@@ -1,0 +1,160 @@
+#include "plan/predict.h"
+
+#include <gtest/gtest.h>
+
+#include "adapters/attach.h"
+#include "base/error.h"
+
+namespace retort {
+namespace {
+
+const std::filesystem::path kModel =
+    std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+
+AdapterSpec adapter(const std::string& kind, std::vector<std::string> whole = {}) {
+  AdapterSpec spec;
+  spec.kind = kind;
+  spec.modules_to_save = std::move(whole);
+  return spec;
+}
+
+// What is counted without attaching is what attaching makes.
+TEST(TrainableElements, AreThoseThatAttachMakes) {
+  if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  for (auto& spec : {adapter("lora"), adapter("dora"), adapter("full"), adapter("rslora", {"lm_head"}),
+                     adapter("lora", {"q_proj"})}) {
+    auto loaded = load_weights({.path = kModel.string()});
+    const auto counted = trainable_elements(*loaded.model, spec);
+    int64_t made = 0;
+    for (const auto& leaf : attach(*loaded.model, spec, 1)) made += leaf.tensor->numel();
+    EXPECT_EQ(counted, made) << spec.kind;
+    if (spec.kind == "full") {
+      EXPECT_EQ(counted, 134515008);  // the model card's parameters
+    }
+    if (spec.kind == "lora" && spec.modules_to_save.empty()) {
+      EXPECT_EQ(counted, 4884480);  // what PEFT prints for r=16 on all linear layers
+    }
+  }
+}
+
+Sample sample(int64_t tokens, int64_t supervised, int32_t start) {
+  Sample one;
+  for (int64_t i = 0; i < tokens; ++i) one.tokens.push_back(start + static_cast<int32_t>(i));
+  one.weights.assign(one.tokens.size(), 0.0f);
+  std::fill(one.weights.end() - supervised, one.weights.end(), 1.0f);
+  return one;
+}
+
+TEST(RunWork, CountsWhatStepsWillHold) {
+  std::vector<Sample> samples;
+  for (int32_t i = 0; i < 6; ++i) samples.push_back(sample(11, 2, 100 * i));
+  samples.push_back(sample(41, 5, 1000));
+  TrainSpec spec;
+  spec.batch.samples = 2;
+  spec.batch.row_tokens = 64;
+  spec.threads = 1;
+  spec.epochs = 2;
+  const auto work = run_work(spec, samples);
+  EXPECT_EQ(work.steps, 8);  // 4 of each epoch
+  EXPECT_EQ(work.threads, 1);
+  EXPECT_GE(work.most_rows, 40);  // the last token is no row
+  EXPECT_LE(work.most_rows, 50);
+  EXPECT_DOUBLE_EQ(work.plain_rows_per_step, 2 * (6 * 10 + 40) / 8.0);
+  EXPECT_DOUBLE_EQ(work.rows_per_step, work.plain_rows_per_step);  // they share nothing
+}
+
+TEST(RunWork, TheLongestSampleCountsThoughTheFirstStepsLackIt) {
+  std::vector<Sample> samples(400, sample(11, 2, 0));
+  samples.push_back(sample(41, 5, 1000));
+  TrainSpec spec;
+  spec.batch.samples = 1;
+  spec.batch.row_tokens = 64;
+  spec.threads = 1;
+  spec.steps = 1;
+  for (spec.seed = 1; first_steps(spec, samples).samples.at(0).tokens(0) == 41;) ++spec.seed;
+  EXPECT_EQ(run_work(spec, samples).most_rows, 40);
+}
+
+TEST(StateBytes, OfEachOptimizer) {
+  OptimizerSpec spec;
+  EXPECT_EQ(state_bytes(spec), 8);
+  spec.kind = "adamw8bit";
+  EXPECT_EQ(state_bytes(spec), 2.03125);
+  spec.kind = "lion";
+  EXPECT_EQ(state_bytes(spec), 4);
+  spec.kind = "sgd";
+  EXPECT_EQ(state_bytes(spec), 0);
+  spec.momentum = 0.9;
+  EXPECT_EQ(state_bytes(spec), 4);
+}
+
+TEST(RequireMemory, ARunThatCannotFitIsRefusedWithAdvice) {
+  Recipe recipe;
+  MemoryPrediction need;
+  need.weights = 1 << 20;
+  EXPECT_NO_THROW(require_memory(need, recipe));
+  need.passes = uint64_t{1} << 50;
+  try {
+    require_memory(need, recipe);
+    FAIL() << "accepted";
+  } catch (const Failure& error) {
+    const std::string text = error.what();
+    EXPECT_EQ(error.code, Exit::machine_failed);
+    EXPECT_NE(text.find("1.0 PiB"), std::string::npos) << text;
+    EXPECT_NE(text.find("set train.recompute: true, or lower train.batch.row_tokens"), std::string::npos)
+        << text;
+  }
+}
+
+// Memory grows as the settings say.
+// Tokens of a million samples stay in the store; without one they are packed.
+TEST(PredictMemory, SamplesInAStoreAreNotHeld) {
+  if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  const auto loaded = load_weights({.path = kModel.string()});
+  Recipe recipe;
+  Dataset dataset;
+  dataset.train = {sample(1000, 10, 0), sample(3000, 10, 0)};
+  const auto packed = predict_memory(recipe, *loaded.model, at::kFloat, {}, dataset).samples;
+  recipe.data.cache = "tokens.h5";
+  const auto stored = predict_memory(recipe, *loaded.model, at::kFloat, {}, dataset).samples;
+  EXPECT_EQ(packed - stored, 3u * 4000);
+  EXPECT_LE(stored, 200u);
+}
+
+TEST(PredictMemory, FollowsItsKeys) {
+  if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  const auto loaded = load_weights({.path = kModel.string()});
+  Recipe recipe;
+  recipe.model.path = kModel.string();
+  RunWork work{.steps = 100,
+               .threads = 2,
+               .most_forests = 2,
+               .most_rows = 2048,
+               .rows_at_once = 4096,
+               .most_targets = 100};
+  const auto peak = [&] {
+    return static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).peak());
+  };
+  const auto plain = peak();
+  recipe.train.recompute = true;
+  EXPECT_LT(peak(), 0.5 * plain);
+  recipe.train.recompute = false;
+  work.rows_at_once = 2048;
+  EXPECT_LT(peak(), 0.7 * plain);
+  work.threads = 1, work.rows_at_once = 1024;
+  EXPECT_LT(peak(), 0.5 * plain);
+  work = {.steps = 100,
+          .threads = 2,
+          .most_forests = 2,
+          .most_rows = 2048,
+          .rows_at_once = 4096,
+          .most_targets = 100};
+  EXPECT_GT(static_cast<double>(predict_memory(recipe, *loaded.model, at::kFloat, work, {}).passes),
+            1.9 * static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).passes) -
+                (1 << 28));
+  recipe.adapter.kind = "full";
+  EXPECT_GT(peak(), plain + 134515008.0 * 16);  // weights, gradients, two moments in fp32
+}
+
+}  // namespace
+}  // namespace retort

@@ -34,9 +34,7 @@ TEST_P(Merged, WritesWholeNumbersAsSuch) {
   const auto json = hf_config_json(golden_model(GetParam()).model->config);
   const auto found = json.find("query_pre_attn_scalar");
   EXPECT_EQ(found != json.end(), std::string(GetParam()).starts_with("gemma"));
-  if (found != json.end()) {
-    EXPECT_TRUE(found->is_number_integer()) << found->dump();
-  }
+  if (found != json.end()) { EXPECT_TRUE(found->is_number_integer()) << found->dump(); }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Merged,

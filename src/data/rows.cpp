@@ -134,7 +134,11 @@ void RecordMaker::settle(const Row& first) {
 }
 
 Record RecordMaker::make(Row row) const {
-  if (row.kind == Row::Kind::json) return of_json(parse_json_line(row.raw, row.place), std::move(row.place));
+  if (row.kind == Row::Kind::json) {
+    // Parsed before the place is handed on: in which order arguments are evaluated is the compiler's choice.
+    const auto object = parse_json_line(row.raw, row.place);
+    return of_json(object, std::move(row.place));
+  }
   if (row.kind == Row::Kind::columns) return of_columns(std::move(row.columns), std::move(row.place));
   if (row.kind == Row::Kind::text) return of_text(std::move(row.text), std::move(row.place));
   require_text(row.raw, row.place, "");
@@ -151,9 +155,8 @@ Record RecordMaker::of_json(const Json& object, std::string place) const {
 Record RecordMaker::of_columns(Columns columns, std::string place) const {
   Record record = blank(std::move(columns), std::move(place));
   if (!source_.prompt.empty()) {
-    record.messages = {
-        {"user", fill_placeholders(source_.prompt, record.columns, where_ + ".prompt")},
-        {"assistant", fill_placeholders(source_.completion, record.columns, where_ + ".completion")}};
+    record.messages = {{"user", filled(source_.prompt, record, "prompt")},
+                       {"assistant", filled(source_.completion, record, "completion")}};
   } else {  // the same kinds as JSON, by column names
     Json object = Json::object();
     for (const auto& [name, value] : record.columns) object[name] = value;
@@ -169,13 +172,18 @@ Record RecordMaker::of_text(std::string text, std::string place) const {
   return finished(std::move(record));
 }
 
+std::string RecordMaker::filled(std::string_view pattern, const Record& record, std::string_view key) const {
+  try {
+    return fill_placeholders(pattern, record.columns, fmt::format("{}.{}", where_, key));
+  } catch (const RecipeError& error) { throw RecipeError(printable(record.place) + ": " + error.what()); }
+}
+
 Record RecordMaker::blank(Columns columns, std::string place) const {
   Record record;
   record.columns = std::move(columns);
   record.place = std::move(place);
   record.source = index_;
-  if (!source_.group.empty())
-    record.group = fill_placeholders(source_.group, record.columns, where_ + ".group");
+  if (!source_.group.empty()) record.group = filled(source_.group, record, "group");
   return record;
 }
 
@@ -185,8 +193,7 @@ Record RecordMaker::finished(Record record) const {
     return record;
   }
   if (!source_.system.empty() && record.messages[0].role != "system")
-    record.messages.insert(record.messages.begin(),
-                           {"system", fill_placeholders(source_.system, record.columns, where_ + ".system")});
+    record.messages.insert(record.messages.begin(), {"system", filled(source_.system, record, "system")});
   if (record.messages.back().role != "assistant")
     corrupt(record.place, "",
             "the conversation ends with a " + record.messages.back().role +

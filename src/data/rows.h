@@ -45,6 +45,8 @@ class RecordMaker {
  private:
   Record blank(Columns columns, std::string place) const;
   Record finished(Record record) const;
+  // The pattern of one of the source's keys with the record's columns; RecipeError with the record's place.
+  std::string filled(std::string_view pattern, const Record& record, std::string_view key) const;
   Record of_json(const Json& object, std::string place) const;
   Record of_columns(Columns columns, std::string place) const;
   Record of_text(std::string text, std::string place) const;

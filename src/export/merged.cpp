@@ -40,8 +40,8 @@ std::vector<MergedTensor> merged_tensors(Model& model) {
                        [layer](int64_t first, int64_t count) {
                          return merged_rows(*layer, first, count).detach().contiguous();
                        }});
-    if (layer->bias.defined()) tensors.push_back(vector_tensor(layer->name + ".bias", layer->bias));
   }
+  // Norms, routers and the biases of linear layers, each once.
   for (const auto& vector : model.vectors()) tensors.push_back(vector_tensor(vector.name, *vector.tensor));
   if (!model.config.tied_head) tensors.push_back(matrix_tensor("lm_head.weight", model.head.linear.weight));
   return tensors;

@@ -20,7 +20,7 @@ const std::vector<Family>& families() {
 
 std::string known_families() {
   std::string names;
-  for (const auto& family : families()) names += (names.empty() ? "" : ", ") + std::string(family.name);
+  for (const auto& family : families()) names += (names.empty() ? "" : ", ") + std::string(family.model_type);
   return names;
 }
 

@@ -126,7 +126,10 @@ OrderedJson hf_config_json(const ModelConfig& config) {
   if (gemma) {
     const double scale = config.attention_scale > 0 ? config.attention_scale
                                                     : 1 / std::sqrt(static_cast<double>(config.head_dim));
-    json["query_pre_attn_scalar"] = std::round(1 / (scale * scale) * 1e6) / 1e6;
+    const double scalar = std::round(1 / (scale * scale) * 1e6) / 1e6;
+    // transformers 5 takes a whole number only where it is written as one: 16, not 16.0.
+    if (scalar == std::round(scalar)) json["query_pre_attn_scalar"] = static_cast<int64_t>(scalar);
+    else json["query_pre_attn_scalar"] = scalar;
     if (config.attention_soft_cap > 0) json["attn_logit_softcapping"] = config.attention_soft_cap;
     if (config.final_soft_cap > 0) json["final_logit_softcapping"] = config.final_soft_cap;
   }

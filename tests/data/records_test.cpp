@@ -66,6 +66,52 @@ TEST(Records, BrokenRecordsNameFileLineAndKey) {
   }
 }
 
+// The first record is also read to settle the kind, so only a later one shows what make() says.
+TEST(Records, LaterBrokenRecordsNameFileAndLineToo) {
+  TemporaryFolder folder;
+  const std::string first = R"({"text":"a"})"
+                            "\n";
+  for (const std::string line : {R"({"text":)", R"({"text":"\ud800"})", R"([1])", R"({"text":7})"}) {
+    const auto path = folder.write("x.jsonl", first + line + "\n");
+    try {
+      read_records(source(path), 0);
+      FAIL() << line;
+    } catch (const Error& error) {
+      EXPECT_TRUE(std::string_view(error.what()).starts_with(path + ":2: ")) << error.what();
+    }
+  }
+}
+
+TEST(Records, AColumnThatIsMissingNamesFileAndLine) {
+  TemporaryFolder folder;
+  const auto refused = [&](SourceSpec spec, const std::string& place, const std::string& key) {
+    try {
+      read_records(spec, 0);
+      FAIL() << key;
+    } catch (const RecipeError& error) {
+      EXPECT_TRUE(std::string_view(error.what()).starts_with(place + ": data.sources[0]." + key + ": "))
+          << error.what();
+    }
+  };
+  auto table = source(folder.write("x.csv", "question,answer\nq,a\n"));
+  table.prompt = "{question}";
+  table.completion = "{anwser}";
+  refused(table, table.path + ":2", "completion");
+  auto lines = source(folder.write("x.jsonl", R"({"q":"1","a":"2"})"
+                                              "\n"
+                                              R"({"a":"2"})"
+                                              "\n"));
+  lines.prompt = "{q}";
+  lines.completion = "{a}";
+  refused(lines, lines.path + ":2", "prompt");
+  lines.prompt = "{a}";
+  lines.group = "{q}";
+  refused(lines, lines.path + ":2", "group");
+  lines.group.clear();
+  lines.system = "{q}";
+  refused(lines, lines.path + ":2", "system");
+}
+
 TEST(Records, ColumnsFillPlaceholders) {
   TemporaryFolder folder;
   auto spec = source(folder.write("x.csv", "question,answer,topic\nWhat is 1+1?,2,maths\n"));

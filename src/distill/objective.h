@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "distill/distill_spec.h"
 #include "distill/divergence.h"
 #include "distill/features.h"
 #include "teacher/teacher_cache.h"

@@ -43,6 +43,15 @@ void note(FileList Record::*list, const std::filesystem::path& path) {
   if (seen.insert(absolute.string()).second) files.push_back(absolute);
 }
 
+// Files of one of the two lists that lie beneath `folder` are none of the process's any more.
+void forget(FileList& list, const std::string& folder) {
+  std::erase_if(list.files, [&](const std::filesystem::path& file) {
+    const bool inside = file.string().starts_with(folder);
+    if (inside) list.seen.erase(file.string());
+    return inside;
+  });
+}
+
 // Files written beneath `from` are at the same place beneath `to` now.
 void note_moved(const std::filesystem::path& from, const std::filesystem::path& to) {
   const auto before = std::filesystem::absolute(from).lexically_normal().string() + "/";
@@ -62,6 +71,13 @@ int64_t modified_ns(const struct stat& status) {
 }
 
 }  // namespace
+
+void forget_files_in(const std::filesystem::path& folder) {
+  const auto beneath = std::filesystem::absolute(folder).lexically_normal().string() + "/";
+  std::lock_guard lock(record().mutex);
+  forget(record().read, beneath);
+  forget(record().written, beneath);
+}
 
 MappedFile::MappedFile(const std::filesystem::path& path) : name_(path.string()) {
   descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -163,6 +179,15 @@ void AtomicFile::write(std::span<const std::byte> data) {
   if (buffer_.size() + data.size() > kBuffer) flush();
   if (data.size() > kBuffer) return write_out(data);
   buffer_.insert(buffer_.end(), data.begin(), data.end());
+}
+
+void AtomicFile::skip(uint64_t bytes) {
+  flush();
+  written_ += bytes;
+  const auto end = static_cast<off_t>(written_);
+  if (::ftruncate(descriptor_, end) != 0 || ::lseek(descriptor_, end, SEEK_SET) != end)
+    throw Failure(path_.string() + ": cannot be made " + std::to_string(written_) +
+                  " bytes long: " + reason());
 }
 
 void AtomicFile::write_out(std::span<const std::byte> data) {

@@ -61,6 +61,7 @@ class AtomicFile {
 
   void write(std::span<const std::byte> data);
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+  void skip(uint64_t bytes);  // a hole: reads as zeros and takes no disk
   uint64_t size() const { return written_; }
   void commit();
 
@@ -90,6 +91,9 @@ class AtomicFolder {
   std::filesystem::path target_, temporary_;
   bool committed_ = false;
 };
+
+// Takes files beneath FOLDER out of the lists of files read and written: of a folder that does not stay.
+void forget_files_in(const std::filesystem::path& folder);
 
 // Removes what killed processes left half-written inside FOLDER (names with ".part-"). Only for the one who
 // holds its lock.

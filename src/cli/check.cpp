@@ -14,6 +14,7 @@
 #include "data/reject.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
+#include "export/rehearse.h"
 #include "models/experts.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
@@ -109,6 +110,9 @@ Exit check(const CheckOptions& options) {
         fmt::format("{}: {}, {} of {}{}", input.task, input.kind, input.count,
                     input.path.empty() ? "the held-out samples" : input.path,
                     input.examples > 0 ? fmt::format(", {} examples before each", input.examples) : ""));
+
+  // A model that is pruned first has another shape, which `run` rehearses before it trains.
+  if (!recipe.prune) rehearse_exports(base, recipe.exports);
 
   const auto trainable = trainable_elements(model, recipe.adapter);
   const auto memory = predict_memory(recipe, model, compute, work, dataset);

@@ -22,14 +22,18 @@ struct Artefact {
       0;  // largest share of an adapter's update that rounding to this type lost; 0 without adapters
 };
 
+// Weights::left_out writes everything but the weights' bytes, holes in their place: what a rehearsal reads
+// back.
+enum class Weights { written, left_out };
+
 // GGUF v3 with the tokenizer, the chat template, special tokens and general.* keys; types by llama.cpp's
 // mixture rules. fallback = false: FormatError naming the first tensor whose rows no block of its type fits.
 Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture,
-                          bool fallback, int64_t threads);
+                          bool fallback, int64_t threads, Weights weights = Weights::written);
 
 // config.json, generation_config.json, tokenizer files and safetensors shards of `type` (f32, f16, bf16).
 Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loaded, WeightType type,
-                         uint64_t shard_bytes, int64_t threads);
+                         uint64_t shard_bytes, int64_t threads, Weights weights = Weights::written);
 
 // PEFT's adapter_config.json and adapter_model.safetensors (fp32).
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,

@@ -116,7 +116,7 @@ std::vector<std::string> describe_fallbacks(
 }  // namespace
 
 Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture,
-                          bool fallback, int64_t threads) {
+                          bool fallback, int64_t threads, Weights weights) {
   auto& model = *loaded.model;
   const auto& config = model.config;
   Artefact artefact{"gguf", std::string(mixture.name), file, 0, {}, 0};
@@ -167,6 +167,8 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
            }
          }});
   }
+  if (weights == Weights::left_out)
+    for (auto& source : sources) source.fill = nullptr;
   artefact.fallbacks = describe_fallbacks(fell_back, parameters);
   add_rope_tensors(config, sources);
   write_gguf(file, metadata, sources);

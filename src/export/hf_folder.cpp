@@ -10,7 +10,7 @@
 namespace retort {
 
 Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loaded, WeightType type,
-                         uint64_t shard_bytes, int64_t threads) {
+                         uint64_t shard_bytes, int64_t threads, Weights weights) {
   auto& model = *loaded.model;
   AtomicFolder staged(target);
   const auto& folder = staged.path();
@@ -29,6 +29,8 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
                                          encode, sink);
                        }});
   }
+  if (weights == Weights::left_out)
+    for (auto& source : sources) source.fill = nullptr;
   write_safetensors_folder(folder, sources, shard_bytes);
   write_tokenizer_folder(*loaded.tokenizer, folder, loaded.chat_template_source);
   Json generation = {{"_from_model_config", true}};
@@ -46,6 +48,7 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   Artefact artefact{"safetensors", std::string(type_info(type).name), target, 0, {}, 0};
   for (const auto& entry : std::filesystem::directory_iterator(target))
     artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
+  if (weights == Weights::left_out) return artefact;
   for (const auto* layer : model.linears())
     artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));
   return artefact;

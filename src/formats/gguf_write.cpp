@@ -115,7 +115,8 @@ void write_gguf(const std::filesystem::path& path,
   header.pad(alignment);
 
   AtomicFile file(path);
-  require_space(path.has_parent_path() ? path.parent_path() : ".", header.bytes().size() + offset);
+  require_space(path.has_parent_path() ? path.parent_path() : ".",
+                header.bytes().size() + offset - bytes_of_holes(tensors, sizes));
   file.write(header.bytes());
   const std::string zeros(alignment, '\0');
   for (size_t i = 0; i < tensors.size(); ++i) {

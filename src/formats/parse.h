@@ -57,6 +57,8 @@ void index_names(WeightFile& weights);
 // What a writer checks before the first byte is written: unique names and, per tensor, its bytes.
 std::vector<uint64_t> sizes_to_write(const std::filesystem::path& file,
                                      const std::vector<TensorSource>& tensors);
+// Bytes of those that have no fill.
+uint64_t bytes_of_holes(const std::vector<TensorSource>& tensors, const std::vector<uint64_t>& sizes);
 // Runs a source's fill into `file` and holds it to `expected` bytes.
 void write_tensor(AtomicFile& file, const TensorSource& tensor, uint64_t expected);
 

@@ -83,7 +83,8 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
   header.append((8 - header.size() % 8) % 8, ' ');
 
   AtomicFile file(path);
-  require_space(path.has_parent_path() ? path.parent_path() : ".", 8 + header.size() + offset);
+  require_space(path.has_parent_path() ? path.parent_path() : ".",
+                8 + header.size() + offset - bytes_of_holes(tensors, sizes));
   const uint64_t length = header.size();
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(header);
@@ -108,7 +109,7 @@ void write_safetensors_folder(const std::filesystem::path& folder, const std::ve
         std::accumulate(tensors[i].shape.begin(), tensors[i].shape.end(), int64_t{1}, std::multiplies<>()));
   }
   make_folder(folder);
-  require_space(folder, total);
+  require_space(folder, total - bytes_of_holes(tensors, sizes));
   const std::map<std::string, std::string> metadata = {{"format", "pt"}};
   std::set<std::string> written;
   if (shards.size() == 1) {

@@ -74,7 +74,8 @@ WeightFile open_gguf(const std::filesystem::path& file);  // also split files, t
 WeightFile open_weights(const std::filesystem::path& path);
 
 // What is to be written; `fill` is called once, in the order of the file, and hands over the tensor's bytes
-// in as many parts as it likes; std::logic_error when their sum is not what type and shape need.
+// in as many parts as it likes; std::logic_error when their sum is not what type and shape need. Without
+// `fill` the file has a hole there, which reads as zeros: for a file that is written for its header alone.
 struct TensorSource {
   std::string name;
   WeightType type = WeightType::f32;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <future>
 
 #include "adapters/attach.h"
 #include "base/error.h"
@@ -15,6 +16,7 @@
 #include "base/hash.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
+#include "export/rehearse.h"
 #include "formats/weight_file.h"
 #include "ops/workers.h"
 #include "report/progress.h"
@@ -106,9 +108,12 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   if (!fs::exists(folder_)) {
     require_fitting(*model().model, recipe().adapter);
     require_usable_teacher(recipe(), model());
+    // Beside the reading of the samples: it takes one thread for less time than they take.
+    auto rehearsal = std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports); });
     dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
     check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
     refuse_without_memory();
+    rehearsal.get();
   }
   lock_.emplace(folder_);
   remove_leftovers(folder_);

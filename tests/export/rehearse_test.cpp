@@ -1,0 +1,96 @@
+// What cannot be written is refused before training, by writing it dry and reading it back.
+#include "export/rehearse.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "models/differing_config.h"
+#include "models/read_config.h"
+
+namespace retort {
+namespace {
+
+const std::string kModel =
+    (std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf").string();
+
+class Rehearsal : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+    loaded = load_model({.path = kModel});
+  }
+  std::string refusal(const ExportSpec& spec) {
+    try {
+      rehearse_exports(loaded, spec);
+    } catch (const RecipeError& error) { return error.what(); }
+    return "";
+  }
+  LoadedModel loaded;
+};
+
+size_t scratch_folders() {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::temp_directory_path()))
+    count += entry.path().filename().string().starts_with("retort-rehearsal-");
+  return count;
+}
+
+TEST_F(Rehearsal, TakesWhatCanBeWrittenAndLeavesNothing) {
+  const auto before = scratch_folders();
+  const auto read = files_read().size(), written = files_written().size();
+  EXPECT_EQ(refusal({.merged = "bf16", .gguf = {"F32", "Q4_K_M"}}), "");
+  EXPECT_EQ(scratch_folders(), before);
+  EXPECT_EQ(files_read().size(), read);
+  EXPECT_EQ(files_written().size(), written);
+}
+
+TEST_F(Rehearsal, RefusesAGgufFileThatWouldHoldAnotherModel) {
+  loaded.model->config.sliding_window = 64;  // in every second layer, which GGUF's llama cannot say
+  loaded.model->config.sliding_layers.assign(static_cast<size_t>(loaded.model->config.layers), false);
+  loaded.model->config.sliding_layers[1] = true;
+  const auto reason = refusal({.merged = "none", .gguf = {"Q8_0"}});
+  EXPECT_NE(
+      reason.find("export.gguf Q8_0: this model cannot be written so: attention window of layer 0: 0 was "
+                  "written, 64 reads back"),
+      std::string::npos)
+      << reason;
+}
+
+TEST_F(Rehearsal, RefusesBlocksThatDoNotFitWithoutFallback) {
+  const auto reason = refusal({.merged = "none", .gguf = {"Q4_K_M"}, .fallback = false});
+  EXPECT_NE(reason.find("export.fallback: "), std::string::npos) << reason;
+}
+
+TEST(DifferingConfig, FindsEachKindOfDifferenceAndNoOther) {
+  const auto golden = [](const char* family) {
+    return load_weights(
+               {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string()})
+        .model->config;
+  };
+  for (const auto* family : {"llama", "qwen2", "gemma2", "gemma3", "phi3", "mixtral", "qwen3_moe"}) {
+    const auto config = golden(family);
+    auto renamed = config;
+    renamed.hf_architecture = "Other", renamed.eos = {1, 2};
+    renamed.norm_epsilon *= 1 + 1e-7;  // fp32
+    EXPECT_EQ(what_reads_back_otherwise(config, renamed), std::nullopt) << family;
+    const auto found = [&](auto&& change) {
+      auto other = config;
+      change(other);
+      return what_reads_back_otherwise(config, other).value_or("");
+    };
+    EXPECT_NE(found([](auto& c) { c.rope.theta *= 2; }).find("rotary embedding"), std::string::npos)
+        << family;
+    EXPECT_NE(found([](auto& c) { c.norm_epsilon *= 1.1; }).find("epsilon"), std::string::npos);
+    EXPECT_NE(found([](auto& c) { c.final_soft_cap += 1; }).find("soft cap of the logits"),
+              std::string::npos);
+    EXPECT_NE(found([](auto& c) { c.attention_scale = 0.9; }).find("scale of attention"), std::string::npos);
+    EXPECT_NE(found([](auto& c) { c.tied_head = !c.tied_head; }).find("tied head"), std::string::npos);
+    EXPECT_NE(
+        found([](auto& c) { c.sliding_window += 7, c.sliding_layers.clear(); }).find("attention window"),
+        std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace retort

@@ -171,7 +171,9 @@ Later<std::string> hash_of(const WeightFile& file) {
 }
 
 // The end-of-text ids that generation_config.json adds, and the jinja text, which lives in one of two files.
-void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded, ModelConfig& config) {
+// `eos_is_named`: config.json itself names an end; a family's default gives way to generation_config.json.
+void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded, ModelConfig& config,
+                        bool eos_is_named) {
   const auto generation = folder / "generation_config.json";
   if (std::filesystem::exists(generation)) {
     const auto json = read_json(generation);
@@ -181,6 +183,7 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
         config.eos.push_back(id.get<int32_t>());
     };
     if (const auto found = json.find("eos_token_id"); json.is_object() && found != json.end()) {
+      if (!eos_is_named) config.eos.clear();
       if (found->is_array())
         for (const auto& id : *found) take(id);
       else take(*found);
@@ -220,9 +223,9 @@ LoadedModel load_weights(const ModelSpec& spec) {
   ModelConfig config;
   if (folder) {
     const auto config_file = std::filesystem::path(spec.path) / "config.json";
-    config =
-        config_from_hf(read_json(config_file), config_file.string(), file.find("lm_head.weight") != nullptr);
-    read_folder_extras(spec.path, loaded, config);
+    const auto json = read_json(config_file);
+    config = config_from_hf(json, config_file.string(), file.find("lm_head.weight") != nullptr);
+    read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));
   } else {
     config = config_from_gguf(file);
     if (file.metadata("tokenizer.ggml.model"))

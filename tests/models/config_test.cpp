@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "data/temporary_folder.h"  // tests/data
 #include "models/families.h"
 #include "models/read_config.h"
 
@@ -140,6 +141,29 @@ TEST(ConfigJson, RefusesAttentionInBothDirections) {
         << refusal(json);
     json["use_bidirectional_attention"] = nullptr;
     EXPECT_EQ(refusal(json), "");
+  }
+}
+
+// gemma2's golden model is tied: its file is written again with a head.
+TEST(LoadedModel, AHeadThatDiffersFromTheEmbeddingIsNotTiedToIt) {
+  const auto from = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/gemma2";
+  const auto file = open_safetensors_folder(from);
+  const auto* embedding = file.find("model.embed_tokens.weight");
+  std::vector<std::byte> head(embedding->data.begin(), embedding->data.end());
+  for (const bool other : {false, true}) {
+    if (other) head.back() ^= std::byte{1};
+    const TemporaryFolder folder;
+    std::vector<TensorSource> sources;
+    for (const auto& tensor : file.tensors)
+      sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+    sources.push_back(tensor_source("lm_head.weight", embedding->type, embedding->shape, head));
+    write_safetensors_folder(folder / "model", sources, 1 << 30);
+    std::filesystem::copy_file(from / "config.json", folder / "model/config.json");
+    const auto loaded = load_weights({.path = folder / "model"});
+    EXPECT_EQ(loaded.model->config.tied_head, !other);
+    const auto& weight = loaded.model->head.linear.weight.dense;
+    EXPECT_EQ(at::equal(weight, loaded.model->embedding.dense), !other);
+    EXPECT_EQ(hf_config_json(loaded.model->config)["tie_word_embeddings"], !other);
   }
 }
 

@@ -133,6 +133,8 @@ ModelConfig config_from_gguf(const WeightFile& file) {
   config.context = data.required(arch + "context_length");
   config.norm_epsilon = data.number(arch + "attention.layer_norm_rms_epsilon").value_or(1e-5);
   config.rope = rope_of(data, file, arch);
+  if (config.rope.original_context == 0 && config.rope.scaling == RopeScaling::yarn)
+    config.rope.original_context = config.context;  // as llama.cpp
   if (const auto experts = data.whole(arch + "expert_count").value_or(0); experts > 0) {
     if (config.family == "llama") {  // one architecture, three families
       config.family = "mixtral";

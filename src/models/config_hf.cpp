@@ -18,6 +18,8 @@ class Config {
     const auto found = json_.find(key);
     return found == json_.end() || found->is_null() ? nullptr : &*found;
   }
+  // A key that is null says "none"; only one that is absent takes the family's default.
+  bool names(const std::string& key) const { return json_.contains(key); }
   std::optional<double> number(const std::string& key) const {
     const auto* value = find(key);
     if (!value) return std::nullopt;
@@ -75,32 +77,32 @@ class Config {
 };
 
 // One section of rope_parameters, or the old pair rope_theta and rope_scaling.
-RopeConfig rope_of(const Config& section, double theta, const Config& whole) {
+RopeConfig rope_of(const Config& section, double theta, const Config& whole, const ModelConfig& model,
+                   const HfDefaults& defaults) {
   RopeConfig rope;
   rope.theta = section.number("rope_theta").value_or(theta);
   const auto kind = section.text("rope_type").value_or(section.text("type").value_or("default"));
   rope.factor = section.number("factor").value_or(1);
-  rope.original_context = section.whole("original_max_position_embeddings")
-                              .value_or(whole.whole("original_max_position_embeddings").value_or(0));
+  constexpr auto kOriginal = "original_max_position_embeddings";
+  if (defaults.original_context > 0)  // Phi-3: the key beside the section wins over the one inside
+    rope.original_context = whole.whole(kOriginal).value_or(defaults.original_context);
+  else rope.original_context = section.whole(kOriginal).value_or(whole.whole(kOriginal).value_or(0));
   rope.attention_factor = section.number("attention_factor").value_or(0);
   if (section.number("partial_rotary_factor").value_or(1) != 1)
     section.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
   if (kind == "default") return rope;
+  if (rope.original_context == 0 && kind != "linear") rope.original_context = model.context;
   if (kind == "linear") {
     rope.scaling = RopeScaling::linear;
   } else if (kind == "llama3") {
     rope.scaling = RopeScaling::llama3;
     rope.low_frequency_factor = section.number("low_freq_factor").value_or(1);
     rope.high_frequency_factor = section.number("high_freq_factor").value_or(4);
-    if (rope.original_context == 0)
-      section.fail("original_max_position_embeddings", "missing; llama3 scaling needs it");
   } else if (kind == "longrope" || kind == "su" ||
              !section.numbers("long_factor").empty()) {  // Phi-3's old names: su, yarn
     rope.scaling = RopeScaling::longrope;
     rope.long_factor = section.numbers("long_factor");
     rope.short_factor = section.numbers("short_factor");
-    if (rope.original_context == 0)
-      section.fail("original_max_position_embeddings", "missing; longrope needs it");
   } else if (kind == "yarn") {
     rope.scaling = RopeScaling::yarn;
     rope.beta_fast = section.number("beta_fast").value_or(32);
@@ -118,26 +120,31 @@ RopeConfig rope_of(const Config& section, double theta, const Config& whole) {
   return rope;
 }
 
-void read_rope(const Config& config, ModelConfig& model) {
-  const double theta = config.number("rope_theta").value_or(10000);
+void read_rope(const Config& config, ModelConfig& model, const HfDefaults& defaults) {
+  const double theta = config.number("rope_theta").value_or(defaults.theta);
+  const auto from = [&](const Config& section, double base) {
+    return rope_of(section, base, config, model, defaults);
+  };
   const auto parameters = config.section("rope_parameters");
   if (model.family == "gemma3") {
+    const double local = config.number("rope_local_base_freq").value_or(10000);
     if (parameters && parameters->section("full_attention") && parameters->section("sliding_attention")) {
-      model.rope = rope_of(*parameters->section("full_attention"), 1e6, config);
-      model.local_rope = rope_of(*parameters->section("sliding_attention"), 10000, config);
+      model.rope = from(*parameters->section("full_attention"), theta);
+      model.local_rope = from(*parameters->section("sliding_attention"), local);
       return;
     }
     model.local_rope = RopeConfig{};
-    model.local_rope->theta = config.number("rope_local_base_freq").value_or(10000);
+    model.local_rope->theta = local;
   }
-  if (parameters) model.rope = rope_of(*parameters, theta, config);
-  else if (const auto scaling = config.section("rope_scaling")) model.rope = rope_of(*scaling, theta, config);
+  if (parameters) model.rope = from(*parameters, theta);
+  else if (const auto scaling = config.section("rope_scaling")) model.rope = from(*scaling, theta);
   else model.rope.theta = theta;
 }
 
 // Which layers see only a window: `layer_types` where it is written, else each family's own habit.
-void read_windows(const Config& config, ModelConfig& model) {
-  const auto window = config.whole("sliding_window").value_or(0);
+void read_windows(const Config& config, ModelConfig& model, const HfDefaults& defaults) {
+  const auto window =
+      config.names("sliding_window") ? config.whole("sliding_window").value_or(0) : defaults.sliding_window;
   if (const auto* types = config.find("layer_types")) {
     if (!types->is_array() || static_cast<int64_t>(types->size()) != model.layers)
       config.fail("layer_types", fmt::format("expected a list of {} words", model.layers));
@@ -157,7 +164,7 @@ void read_windows(const Config& config, ModelConfig& model) {
   const bool qwen = model.family.starts_with("qwen");
   if (window == 0 || model.family == "llama" || (qwen && !config.truth("use_sliding_window", false))) return;
   model.sliding_window = window;
-  const auto first = config.whole("max_window_layers").value_or(0),
+  const auto first = config.whole("max_window_layers").value_or(defaults.max_window_layers),
              pattern = config.whole("sliding_window_pattern").value_or(6);
   for (int64_t i = 0; i < model.layers; ++i) {
     if (qwen) model.sliding_layers.push_back(i >= first);
@@ -210,12 +217,17 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   model.hidden = config.required("hidden_size");
   model.layers = config.required("num_hidden_layers");
   model.heads = config.required("num_attention_heads");
-  model.kv_heads = config.whole("num_key_value_heads").value_or(model.heads);
-  model.head_dim = config.whole("head_dim").value_or(model.hidden / model.heads);
+  const auto& defaults = family->defaults;
+  const bool all_heads = defaults.kv_heads == 0 || config.names("num_key_value_heads");
+  model.kv_heads = config.whole("num_key_value_heads").value_or(all_heads ? model.heads : defaults.kv_heads);
+  model.head_dim = config.whole("head_dim")
+                       .value_or(defaults.head_dim > 0 ? defaults.head_dim : model.hidden / model.heads);
   model.intermediate = config.required("intermediate_size");
-  model.context = config.required("max_position_embeddings");
-  model.norm_epsilon = config.number("rms_norm_eps").value_or(1e-6);
-  model.tied_head = config.truth("tie_word_embeddings", !has_head);
+  model.context =
+      config.names("max_position_embeddings") ? config.required("max_position_embeddings") : defaults.context;
+  model.norm_epsilon = config.number("rms_norm_eps").value_or(defaults.norm_epsilon);
+  // Without a head in the file there is nothing but the embedding to take.
+  model.tied_head = config.truth("tie_word_embeddings", defaults.tied_head || !has_head);
   if (model.layers > 1000) config.fail("num_hidden_layers", "more than 1000 layers");
   if (model.kv_heads == 0 || model.heads % model.kv_heads != 0)
     config.fail("num_key_value_heads", "does not divide num_attention_heads");
@@ -237,18 +249,26 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   if (model.attention_bias && model.family != "qwen2")
     config.fail("attention_bias", "a bias on o_proj is not supported");
 
-  read_rope(config, model);
-  read_windows(config, model);
+  if (config.truth("use_bidirectional_attention", false))
+    config.fail("use_bidirectional_attention",
+                "is true: tokens of this model see those after them, which generation cannot do; expected "
+                "false or null");
+  read_rope(config, model, defaults);
+  read_windows(config, model, defaults);
   read_experts(config, model);
   if (gemma) {
     model.embedding_scale = std::sqrt(static_cast<double>(model.hidden));
-    if (const auto scalar = config.number("query_pre_attn_scalar"); scalar && *scalar > 0)
-      model.attention_scale = 1 / std::sqrt(*scalar);
-    model.attention_soft_cap = config.number("attn_logit_softcapping").value_or(0);
-    model.final_soft_cap = config.number("final_logit_softcapping").value_or(0);
+    const auto given = [&](const char* key, double otherwise) {
+      return config.names(key) ? config.number(key).value_or(0) : otherwise;
+    };
+    if (const auto scalar = given("query_pre_attn_scalar", defaults.query_pre_attn_scalar); scalar > 0)
+      model.attention_scale = 1 / std::sqrt(scalar);
+    model.attention_soft_cap = given("attn_logit_softcapping", defaults.attention_soft_cap);
+    model.final_soft_cap = given("final_logit_softcapping", defaults.final_soft_cap);
   }
-  const auto ids = [&](const std::string& key) {
+  const auto ids = [&](const std::string& key, std::optional<int32_t> otherwise) {
     std::vector<int32_t> list;
+    if (!config.names(key) && otherwise && *otherwise < model.vocabulary) list.push_back(*otherwise);
     const auto* value = config.find(key);
     if (!value) return list;
     const auto take = [&](const Json& id) {
@@ -262,11 +282,14 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
     else take(*value);
     return list;
   };
-  model.eos = ids("eos_token_id");
-  if (const auto bos = ids("bos_token_id"); !bos.empty()) model.bos = bos.front();
-  if (const auto pad = config.find("pad_token_id");
-      pad && pad->is_number_integer() && pad->get<int64_t>() >= 0)
+  model.eos = ids("eos_token_id", defaults.eos);
+  if (const auto bos = ids("bos_token_id", defaults.bos); !bos.empty()) model.bos = bos.front();
+  if (!config.names("pad_token_id")) {
+    if (defaults.pad && *defaults.pad < model.vocabulary) model.pad = defaults.pad;
+  } else if (const auto pad = config.find("pad_token_id");
+             pad && pad->is_number_integer() && pad->get<int64_t>() >= 0) {
     model.pad = pad->get<int32_t>();
+  }
   return model;
 }
 

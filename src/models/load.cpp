@@ -3,6 +3,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/hash.h"
 #include "formats/weight_file.h"
@@ -154,6 +156,18 @@ class Source {
   std::optional<WeightType> wanted_;
 };
 
+// config.json may say that the head is the embedding while the file holds another matrix under the head's
+// name: transformers then keeps the two apart. All bytes are compared, for one that differs is enough.
+bool head_differs(const WeightFile& file) {
+  const auto* head = file.find("lm_head.weight");
+  const auto* embedding = file.find("model.embed_tokens.weight");
+  if (!head || !embedding) return false;
+  const bool same = head->type == embedding->type && head->shape == embedding->shape &&
+                    std::ranges::equal(head->data, embedding->data);
+  if (same) head->file->release(head->data);
+  return !same;
+}
+
 // One hash for one or many files: the file's own, or that of the lines "hash  name".
 Later<std::string> hash_of(const WeightFile& file) {
   std::vector<std::string> names;
@@ -171,7 +185,9 @@ Later<std::string> hash_of(const WeightFile& file) {
 }
 
 // The end-of-text ids that generation_config.json adds, and the jinja text, which lives in one of two files.
-void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded, ModelConfig& config) {
+// `eos_is_named`: config.json itself names an end; a family's default gives way to generation_config.json.
+void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded, ModelConfig& config,
+                        bool eos_is_named) {
   const auto generation = folder / "generation_config.json";
   if (std::filesystem::exists(generation)) {
     const auto json = read_json(generation);
@@ -181,6 +197,7 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
         config.eos.push_back(id.get<int32_t>());
     };
     if (const auto found = json.find("eos_token_id"); json.is_object() && found != json.end()) {
+      if (!eos_is_named) config.eos.clear();
       if (found->is_array())
         for (const auto& id : *found) take(id);
       else take(*found);
@@ -220,9 +237,10 @@ LoadedModel load_weights(const ModelSpec& spec) {
   ModelConfig config;
   if (folder) {
     const auto config_file = std::filesystem::path(spec.path) / "config.json";
-    config =
-        config_from_hf(read_json(config_file), config_file.string(), file.find("lm_head.weight") != nullptr);
-    read_folder_extras(spec.path, loaded, config);
+    const auto json = read_json(config_file);
+    config = config_from_hf(json, config_file.string(), file.find("lm_head.weight") != nullptr);
+    read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));
+    if (config.tied_head && head_differs(file)) config.tied_head = false;
   } else {
     config = config_from_gguf(file);
     if (file.metadata("tokenizer.ggml.model"))

@@ -60,6 +60,8 @@ OrderedJson rope_json(const RopeConfig& rope) {
       json["rope_type"] = "longrope";
       json["long_factor"] = rope.long_factor;
       json["short_factor"] = rope.short_factor;
+      if (rope.factor > 1) json["factor"] = rope.factor;
+      if (rope.attention_factor > 0) json["attention_factor"] = rope.attention_factor;
       json["original_max_position_embeddings"] = rope.original_context;
       break;
   }
@@ -130,13 +132,17 @@ OrderedJson hf_config_json(const ModelConfig& config) {
     // transformers 5 takes a whole number only where it is written as one: 16, not 16.0.
     if (scalar == std::round(scalar)) json["query_pre_attn_scalar"] = static_cast<int64_t>(scalar);
     else json["query_pre_attn_scalar"] = scalar;
-    if (config.attention_soft_cap > 0) json["attn_logit_softcapping"] = config.attention_soft_cap;
-    if (config.final_soft_cap > 0) json["final_logit_softcapping"] = config.final_soft_cap;
+    const auto cap = [](double value) { return value > 0 ? OrderedJson(value) : OrderedJson(); };
+    json["attn_logit_softcapping"] = cap(config.attention_soft_cap);
+    json["final_logit_softcapping"] = cap(config.final_soft_cap);
   }
-  if (config.bos) json["bos_token_id"] = *config.bos;
-  if (config.eos.size() == 1) json["eos_token_id"] = config.eos.front();
-  if (config.eos.size() > 1) json["eos_token_id"] = config.eos;
-  if (config.pad) json["pad_token_id"] = *config.pad;
+  // null where there is none: a key that is absent is the family's own default for others, such as Phi-3's
+  // padding token 32000.
+  json["bos_token_id"] = config.bos ? OrderedJson(*config.bos) : OrderedJson();
+  json["eos_token_id"] = config.eos.empty()       ? OrderedJson()
+                         : config.eos.size() == 1 ? OrderedJson(config.eos.front())
+                                                  : OrderedJson(config.eos);
+  json["pad_token_id"] = config.pad ? OrderedJson(*config.pad) : OrderedJson();
   return json;
 }
 

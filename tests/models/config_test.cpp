@@ -1,0 +1,171 @@
+// config.json: what an absent key means in each family, and what is written for others to read.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "data/temporary_folder.h"  // tests/data
+#include "models/families.h"
+#include "models/read_config.h"
+
+namespace retort {
+namespace {
+
+// The keys that give a model its size; everything else is left to the family's defaults.
+Json smallest(const std::string& model_type) {
+  return {{"model_type", model_type}, {"vocab_size", 40000},       {"hidden_size", 512},
+          {"num_hidden_layers", 6},   {"num_attention_heads", 32}, {"intermediate_size", 64},
+          {"num_experts", 4},         {"num_experts_per_tok", 2},  {"moe_intermediate_size", 32}};
+}
+
+ModelConfig read(const Json& json, bool has_head = true) {
+  return config_from_hf(json, "config.json", has_head);
+}
+ModelConfig read_back(const ModelConfig& config) {
+  return read(Json::parse(hf_config_json(config).dump()), !config.tied_head);
+}
+
+std::string refusal(const Json& json) {
+  try {
+    read(json);
+  } catch (const FormatError& error) { return error.what(); }
+  return "";
+}
+
+struct Expected {
+  std::string model_type;
+  int64_t kv_heads, head_dim, context, window;
+  double norm_epsilon, theta;
+  bool tied;
+  std::optional<int32_t> bos, eos, pad;
+};
+
+// Values of configuration_*.py of transformers 5.23.
+TEST(ConfigJson, AbsentKeysAreTheFamilysOwnDefaults) {
+  const std::vector<Expected> families{
+      {"llama", 32, 16, 2048, 0, 1e-6, 1e4, false, 1, 2, {}},
+      {"mistral", 8, 16, 131072, 4096, 1e-6, 1e4, false, 1, 2, {}},
+      {"qwen2", 32, 16, 32768, 0, 1e-6, 1e4, false, {}, {}, {}},
+      {"qwen3", 32, 128, 32768, 0, 1e-6, 1e4, false, {}, {}, {}},
+      {"gemma2", 4, 256, 8192, 4096, 1e-6, 1e4, true, 2, 1, 0},
+      {"gemma3_text", 4, 256, 131072, 4096, 1e-6, 1e6, true, 2, 1, 0},
+      {"phi3", 32, 16, 4096, 0, 1e-5, 1e4, false, 1, 32000, 32000},
+      {"qwen3_moe", 4, 16, 32768, 0, 1e-6, 1e4, false, {}, {}, {}},
+      {"mixtral", 8, 16, 131072, 0, 1e-5, 1e6, false, 1, 2, {}},
+  };
+  ASSERT_EQ(families.size(), retort::families().size()) << "a family without a line in this table";
+  for (const auto& want : families) {
+    const auto config = read(smallest(want.model_type));
+    EXPECT_EQ(config.kv_heads, want.kv_heads) << want.model_type;
+    EXPECT_EQ(config.head_dim, want.head_dim) << want.model_type;
+    EXPECT_EQ(config.context, want.context) << want.model_type;
+    EXPECT_EQ(config.sliding_window, want.window) << want.model_type;
+    EXPECT_EQ(config.norm_epsilon, want.norm_epsilon) << want.model_type;
+    EXPECT_EQ(config.rope.theta, want.theta) << want.model_type;
+    EXPECT_EQ(config.tied_head, want.tied) << want.model_type;
+    EXPECT_EQ(config.bos, want.bos) << want.model_type;
+    EXPECT_EQ(config.pad, want.pad) << want.model_type;
+    EXPECT_EQ(config.eos, want.eos ? std::vector{*want.eos} : std::vector<int32_t>{}) << want.model_type;
+  }
+  EXPECT_EQ(read(smallest("gemma3_text")).local_rope->theta, 1e4);
+  for (const auto* gemma : {"gemma2", "gemma3_text"})
+    EXPECT_EQ(read(smallest(gemma)).attention_scale, 1 / std::sqrt(256.0));
+  EXPECT_EQ(read(smallest("gemma2")).attention_soft_cap, 50);
+  EXPECT_EQ(read(smallest("gemma2")).final_soft_cap, 30);
+  EXPECT_EQ(read(smallest("gemma3_text")).final_soft_cap, 0);
+}
+
+TEST(ConfigJson, QwensWindowBeginsAtLayer28WhereNothingElseIsSaid) {
+  auto json = smallest("qwen2");
+  json["use_sliding_window"] = true;
+  json["num_hidden_layers"] = 30;
+  const auto config = read(json);
+  EXPECT_EQ(config.sliding_window, 4096);
+  EXPECT_FALSE(config.sliding_layers.at(27));
+  EXPECT_TRUE(config.sliding_layers.at(28));
+}
+
+// A null is a value: "none", where an absent key would be the default.
+TEST(ConfigJson, NullIsNoneAndSurvivesBeingWritten) {
+  for (const auto& family : families()) {
+    auto json = smallest(family.model_type);
+    for (const auto* key : {"bos_token_id", "eos_token_id", "pad_token_id", "attn_logit_softcapping",
+                            "final_logit_softcapping"})
+      json[key] = nullptr;
+    if (family.name != std::string("gemma2") && family.name != std::string("gemma3"))
+      json["sliding_window"] = nullptr;
+    const auto config = read(json);
+    for (const auto& each : {config, read_back(config)}) {
+      EXPECT_FALSE(each.bos) << family.name;
+      EXPECT_FALSE(each.pad) << family.name;
+      EXPECT_TRUE(each.eos.empty()) << family.name;
+      EXPECT_EQ(each.attention_soft_cap, 0) << family.name;
+      EXPECT_EQ(each.final_soft_cap, 0) << family.name;
+      EXPECT_EQ(each.sliding_window, config.sliding_window) << family.name;
+    }
+    const auto written = hf_config_json(config);
+    for (const auto* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
+      EXPECT_TRUE(written.contains(key) && written[key].is_null()) << family.name << " " << key;
+  }
+}
+
+TEST(ConfigJson, YarnOfNoOriginalContextStretchesTheModelsOwn) {
+  auto json = smallest("llama");
+  json["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 4.0}, {"rope_theta", 10000.0}};
+  const auto config = read(json);
+  EXPECT_EQ(config.rope.original_context, 2048);
+  EXPECT_EQ(hf_config_json(config)["rope_parameters"]["original_max_position_embeddings"], 2048);
+}
+
+TEST(ConfigJson, LongropeKeepsItsFactors) {
+  auto json = smallest("phi3");
+  json["original_max_position_embeddings"] = 64;
+  json["rope_parameters"] = {
+      {"rope_type", "longrope"},
+      {"factor", 3.0},
+      {"attention_factor", 1.75},
+      {"original_max_position_embeddings", 128},  // the key above wins, as in Phi3Config
+      {"long_factor", std::vector<double>(8, 2)},
+      {"short_factor", std::vector<double>(8, 1)}};
+  const auto config = read_back(read(json));
+  EXPECT_EQ(config.rope.factor, 3);
+  EXPECT_EQ(config.rope.attention_factor, 1.75);
+  EXPECT_EQ(config.rope.original_context, 64);
+}
+
+TEST(ConfigJson, RefusesAttentionInBothDirections) {
+  for (const auto* model : {"gemma2", "gemma3_text"}) {
+    auto json = smallest(model);
+    json["use_bidirectional_attention"] = true;
+    EXPECT_NE(refusal(json).find("config.json: use_bidirectional_attention: is true"), std::string::npos)
+        << refusal(json);
+    json["use_bidirectional_attention"] = nullptr;
+    EXPECT_EQ(refusal(json), "");
+  }
+}
+
+// gemma2's golden model is tied: its file is written again with a head.
+TEST(LoadedModel, AHeadThatDiffersFromTheEmbeddingIsNotTiedToIt) {
+  const auto from = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/gemma2";
+  const auto file = open_safetensors_folder(from);
+  const auto* embedding = file.find("model.embed_tokens.weight");
+  std::vector<std::byte> head(embedding->data.begin(), embedding->data.end());
+  for (const bool other : {false, true}) {
+    if (other) head.back() ^= std::byte{1};
+    const TemporaryFolder folder;
+    std::vector<TensorSource> sources;
+    for (const auto& tensor : file.tensors)
+      sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+    sources.push_back(tensor_source("lm_head.weight", embedding->type, embedding->shape, head));
+    write_safetensors_folder(folder / "model", sources, 1 << 30);
+    std::filesystem::copy_file(from / "config.json", folder / "model/config.json");
+    const auto loaded = load_weights({.path = folder / "model"});
+    EXPECT_EQ(loaded.model->config.tied_head, !other);
+    const auto& weight = loaded.model->head.linear.weight.dense;
+    EXPECT_EQ(at::equal(weight, loaded.model->embedding.dense), !other);
+    EXPECT_EQ(hf_config_json(loaded.model->config)["tie_word_embeddings"], !other);
+  }
+}
+
+}  // namespace
+}  // namespace retort

@@ -11,11 +11,17 @@
 #include "base/error.h"
 #include "formats/peft_folder.h"
 #include "models/gguf_names.h"
+#include "quant/finite.h"
 
 namespace retort {
 namespace {
 
 Tensor values_of(const TensorView& view) {
+  if (const auto found = first_not_finite(view.type, view.data))
+    corrupt(view.file->name(), view.name,
+            fmt::format("holds a number that is not finite (element {}); is the file whole, and did its "
+                        "training end well?",
+                        *found));
   auto values = at::empty(view.shape, at::kFloat);
   dequantize_rows(view.type, view.data.data(), values.mutable_data_ptr<float>(), 1, view.elements());
   return values;

@@ -32,7 +32,9 @@ Tensor merged_rows(const Linear& layer, int64_t first, int64_t count) {
   const auto& [a, b, magnitude, scaling, dropout] = *layer.adapter;
   const auto merged = at::addmm(base, b.narrow(0, first, count), a, 1, scaling);
   if (!magnitude.defined()) return merged;
-  return merged * (magnitude.narrow(0, first, count) / merged.norm(2, {1})).unsqueeze(1);
+  const auto norms = merged.norm(2, {1});
+  const auto size = at::where(norms.eq(0), at::ones_like(norms), magnitude.narrow(0, first, count) / norms);
+  return merged * size.unsqueeze(1);  // a row of zeros has no direction and stays
 }
 
 double delta_error(const Linear& layer, WeightType stored) {

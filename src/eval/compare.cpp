@@ -16,6 +16,15 @@ struct Sums {
   double kl = 0, largest = 0, weight = 0, reference_nats = 0, other_nats = 0;
 };
 
+// KL of what is no number would count as none, and two rows of it as agreeing.
+void require_finite(const Tensor& logits, std::string_view whose) {
+  if (logits.isfinite().all().item<bool>()) return;
+  throw Failure(fmt::format(
+      "comparing models: logits of the {} model are not finite, so that nothing can be said of how "
+      "near the two are; look at its weights, and at the size of its activations",
+      whose));
+}
+
 Sums compare_forest(const Model& reference, at::ScalarType reference_compute, const Model& other,
                     at::ScalarType other_compute, const Forest& forest) {
   const auto pass = make_pass(forest, reference_compute), other_pass = make_pass(forest, other_compute);
@@ -36,6 +45,8 @@ Sums compare_forest(const Model& reference, at::ScalarType reference_compute, co
     const auto part = std::span(rows).subspan(first, std::min(kRowsAtATime, rows.size() - first));
     auto p = logits(hidden, part, reference.head, pass),
          q = logits(other_hidden, part, other.head, other_pass);
+    require_finite(p, "trained");
+    require_finite(q, "compared");
     const auto vocabulary = std::min(p.size(1), q.size(1));
     p = p.narrow(1, 0, vocabulary).log_softmax(-1);
     q = q.narrow(1, 0, vocabulary).log_softmax(-1);

@@ -152,16 +152,12 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
       ++tensors;
       count += elements;
     }
-    const auto row_size = *row_bytes(type, static_cast<uint64_t>(row_length));
     sources.push_back(
         {gguf.name, type, whole, [=](const auto& sink) {
            for (const auto& tensor : stack.parts) {
              const auto encode = [&](int64_t first, int64_t count) {
-               const auto values = rows_in_gguf_order(tensor, stack.gguf, first, count).contiguous();
-               Bytes encoded(static_cast<size_t>(count) * row_size);
-               quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count,
-                             row_length);
-               return encoded;
+               return encode_rows(stack.gguf.name, type,
+                                  rows_in_gguf_order(tensor, stack.gguf, first, count).contiguous());
              };
              encode_in_order(tensor.row_count(), rows_per_chunk(row_length), threads, encode, sink);
            }

@@ -16,14 +16,9 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   const auto& folder = staged.path();
   std::vector<TensorSource> sources;
   for (auto& tensor : merged_tensors(model)) {
-    const auto row_size = *row_bytes(type, static_cast<uint64_t>(tensor.row_length()));
     sources.push_back({tensor.name, type, tensor.shape, [=](const auto& sink) {
                          const auto encode = [&](int64_t first, int64_t count) {
-                           const auto values = tensor.rows(first, count);
-                           Bytes encoded(static_cast<size_t>(count) * row_size);
-                           quantize_rows(type, values.template const_data_ptr<float>(), encoded.data(), count,
-                                         tensor.row_length());
-                           return encoded;
+                           return encode_rows(tensor.name, type, tensor.rows(first, count));
                          };
                          encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), threads,
                                          encode, sink);

@@ -6,8 +6,10 @@
 #include <memory>
 
 #include "adapters/merge.h"
+#include "base/error.h"
 #include "base/ordered_work.h"
 #include "base/stop.h"
+#include "quant/finite.h"
 
 namespace retort {
 namespace {
@@ -45,6 +47,18 @@ std::vector<MergedTensor> merged_tensors(Model& model) {
   for (const auto& vector : model.vectors()) tensors.push_back(vector_tensor(vector.name, *vector.tensor));
   if (!model.config.tied_head) tensors.push_back(matrix_tensor("lm_head.weight", model.head.linear.weight));
   return tensors;
+}
+
+Bytes encode_rows(const std::string& name, WeightType type, const Tensor& values) {
+  const auto rows = values.size(0), columns = values.size(1);
+  Bytes encoded(static_cast<size_t>(rows) * *row_bytes(type, static_cast<uint64_t>(columns)));
+  quantize_rows(type, values.const_data_ptr<float>(), encoded.data(), rows, columns);
+  if (first_not_finite(type, encoded))
+    throw RecipeError(fmt::format(
+        "export: {} has values of up to {:.4g}, which {} cannot hold (it ends at {}); export bf16 or f32",
+        printable(name), values.abs().max().item<double>(), type_info(type).name,
+        type == WeightType::f32 || type == WeightType::bf16 ? "3.39e38" : "65504"));
+  return encoded;
 }
 
 void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/model.h"
+#include "quant/types.h"
 
 namespace retort {
 
@@ -29,6 +30,9 @@ std::vector<MergedTensor> merged_tensors(Model& model);
 // caller's thread; at most kChunksAThread chunks a thread are in memory.
 constexpr int64_t kChunksAThread = 4;
 using Bytes = std::vector<std::byte>;
+// Rows of a tensor as `type` stores them. RecipeError naming the tensor and the value that `type` cannot
+// hold: f16 ends at 65504, and what is larger would be stored as infinity.
+Bytes encode_rows(const std::string& name, WeightType type, const Tensor& values);
 void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads,
                      const std::function<Bytes(int64_t first, int64_t count)>& encode,
                      const std::function<void(std::span<const std::byte>)>& sink);

@@ -11,6 +11,7 @@
 #include "models/gguf_names.h"
 #include "models/layers.h"
 #include "models/read_config.h"
+#include "quant/finite.h"
 
 namespace retort {
 namespace {
@@ -54,6 +55,7 @@ class Source {
       fail(name, fmt::format("expected a vector or a matrix, found {} dimensions", tensor.shape.size()));
     if (type_info(tensor.type).block_elements != 1) fail(name, "expected a dense tensor");
     auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
+    require_finite(tensor);
     dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
     const auto here = placed(name);
     if (here.plus_one) values.sub_(1);
@@ -87,6 +89,18 @@ class Source {
     corrupt(file_.path.string(), placed(name).name, problem);
   }
 
+  // One number that is none spreads over everything that a model computes, where nobody can tell any more
+  // whence it came.
+  void require_finite(const TensorView& tensor) const {
+    const auto found = first_not_finite(tensor.type, tensor.data);
+    if (!found) return;
+    const auto columns = tensor.shape.empty() ? int64_t{1} : tensor.shape.back();
+    corrupt(tensor.file->name(), tensor.name,
+            fmt::format("holds a number that is not finite (row {}, column {}); is the file whole, and did "
+                        "its training end well?",
+                        *found / columns, *found % columns));
+  }
+
   // Pages of the file that a copy was made from would count as this process's memory until somebody else
   // wants it.
   void drop_pages(const Weight& weight, const std::string& name) const {
@@ -112,6 +126,7 @@ class Source {
       fail(name, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
     if (rows == 0 || columns == 0) fail(name, "is empty");
+    require_finite(tensor);
     const auto heads = placed(name).permuted_heads;
     auto weight = view(tensor, rows, columns, name);
     if (heads == 0) return weight;

@@ -41,7 +41,10 @@ Tensor dropped(const Tensor& x, double rate, uint64_t key, const std::string& la
   return y;
 }
 
+constexpr double kUndone = 1e-6;  // the share of ||W||^2 below which fp32 knows no digit of ||V||^2
+
 // Row norms of V = W + s B A without forming it: ||W||^2 + 2 s <W A^T, B> + s^2 <B (A A^T), B>, row by row.
+// Where B A undoes nearly all of W that difference is rounding, below zero at times: such rows are formed.
 // [out] fp32
 Tensor direction_norms(const Weight& w, const Tensor& a, const Tensor& b, double s) {
   auto squares = at::empty({w.rows}, at::TensorOptions(at::kFloat));
@@ -53,7 +56,14 @@ Tensor direction_norms(const Weight& w, const Tensor& a, const Tensor& b, double
     cross.narrow(0, first, count).copy_(at::linear(rows, a));
   }
   const auto update = at::mm(b, at::linear(a, a));
-  return (squares + 2 * s * (cross * b).sum(1) + s * s * (update * b).sum(1)).sqrt();
+  const auto sum = squares + 2 * s * (cross * b).sum(1) + s * s * (update * b).sum(1);
+  const auto norms = sum.clamp_min(0).sqrt();
+  const auto undone = sum.le(kUndone * squares).logical_and_(squares.gt(0)).nonzero().squeeze(1);
+  for (int64_t i = 0; i < undone.size(0); ++i) {
+    const auto row = undone[i].item<int64_t>();
+    norms[row].copy_(at::addmm(widen_for_use(w, row, 1, at::kFloat), b.narrow(0, row, 1), a, 1, s).norm());
+  }
+  return norms;
 }
 
 Operand operand_of(const Tensor& tensor) {
@@ -79,7 +89,9 @@ struct Part {
   Tensor bias, a, b, magnitude, int8_scales;
   double scaling = 1, rate = 0;
   int64_t low_first = 0;  // its columns of `low`
-  Tensor size, plain;  // DoRA: magnitude / norm [out] fp32, and x W^T + s u B^T where its gradient is wanted
+  // DoRA: magnitude / norm [out] fp32 (1 for a row of zeros, which has no direction), norm, and x W^T +
+  // s u B^T where the magnitude's gradient is wanted.
+  Tensor size, norms, plain;
 
   bool adapted() const { return a.defined(); }
   bool dora() const { return magnitude.defined(); }
@@ -136,11 +148,19 @@ Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low
        into(y, bias.defined() && !part.dora() ? bias.const_data_ptr<float>() : nullptr));
   if (!part.dora()) return y;
   // Magnitude times direction; the norm counts as a constant in backward (arXiv:2402.09353, section 4.3).
-  part.size = part.magnitude / direction_norms(part.weight, part.a, part.b, part.scaling);
+  part.norms = direction_norms(part.weight, part.a, part.b, part.scaling);
+  part.size = at::where(part.norms.eq(0), at::ones_like(part.norms), part.magnitude / part.norms);
   if (recorded && part.magnitude.requires_grad()) part.plain = y;
   y = y * part.size.to(y.scalar_type());
   if (bias.defined()) y.add_(bias.to(y.scalar_type()));
   return y;
+}
+
+// What a unit of DoRA's magnitude adds to a row: 1 / ||V||, as size / magnitude where that has a value, and
+// nothing to a row of zeros.
+Tensor direction_scale(const Part& part) {
+  const auto scale = at::where(part.magnitude.eq(0), part.norms.reciprocal(), part.size / part.magnitude);
+  return at::where(part.norms.eq(0), at::zeros_like(scale), scale);
 }
 
 // Gradients of one group of layers: [dx, then dweight (undefined where the sink took it), dbias, da, db,
@@ -180,8 +200,8 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
     dz = dy;
     if (part.dora()) {
       if (part.plain.defined())
-        gradient[4] = (dy.to(at::kFloat) * part.plain).sum(0) *
-                      (part.size / part.magnitude);  // dm = sum_n dy z / ||V||, and size / m = 1 / ||V||
+        gradient[4] =
+            (dy.to(at::kFloat) * part.plain).sum(0) * direction_scale(part);  // dm = sum_n dy z / ||V||
       dz = dy * part.size.to(dy.scalar_type());
     }
     dx_terms.push_back({rows_of(dz), part.weight.operand(true), part.integer_scales()});

@@ -135,6 +135,7 @@ class Run {
       throw;
     }
     patiently([&] { save(); });
+    require_learned();
     choose_weights();
     patiently([&] { save_tensors(job_.folder / kTrainedFile, bytes_of(job_.trainables)); });
     state_.result.peak_bytes = peak_resident_bytes();
@@ -288,6 +289,18 @@ class Run {
           fmt::format("step {}: {} steps in a row were not finite; lower train.optimizer.learning_rate, or "
                       "look at the samples named above",
                       record.step, state_.bad_in_a_row));
+  }
+
+  // Weights that no step has changed are not what was asked for, however well the run ended otherwise.
+  void require_learned() const {
+    const auto& result = state_.result;
+    if (result.steps == 0 || result.skipped < result.steps) return;
+    throw Failure(fmt::format(
+        "all {} steps of the training were skipped, no weight has changed: {}", result.steps,
+        state_.bad_in_a_row > 0
+            ? "neither loss nor gradient is finite; lower train.optimizer.learning_rate, try model.compute: "
+              "f32, or look at the samples named above"
+            : "nothing in their samples is supervised; look at data.loss"));
   }
 
   void skip(StepRecord& record, const std::vector<int64_t>& chosen, const std::string& why) {

@@ -232,6 +232,58 @@ TEST(Linear, LoraRsLoraAndDoraEqualPeft) {
   }
 }
 
+// Rows of zeros (pruned ones, padding) have no direction: their scale is 1. Before, they were 0 / 0 in both
+// directions. Rows 1 and 2 are zeros, 2 with an update; B A undoes row 3; row 4 has a magnitude of zero.
+TEST(Linear, DoraLeavesRowsOfZerosAlone) {
+  const auto a = random({4, 64}, 1), b = random({8, 4}, 2);
+  auto w = random({8, 64}, 3);
+  const double s = 2;
+  for (const int64_t row : {1, 2}) w[row].zero_();
+  for (const int64_t row : {0, 1}) b[row].zero_();
+  w[3].copy_(-s * at::matmul(b[3], a));
+  auto magnitude = w.norm(2, {1});
+  magnitude[4] = 0;
+  Linear layer;
+  layer.name = "proj";
+  layer.weight = dense_weight(w);
+  layer.adapter = LowRank{a.clone().requires_grad_(), b.clone().requires_grad_(),
+                          magnitude.clone().requires_grad_(), s, 0};
+  auto x = random({5, 64}, 4).requires_grad_();
+  const auto y = linear(x, layer, Pass{});
+  const auto dy = random({5, 8}, 5);
+  const auto gradients =
+      torch::autograd::grad({y}, {x, layer.adapter->a, layer.adapter->b, layer.adapter->magnitude}, {dy});
+  for (const auto& values : {y, gradients[0], gradients[1], gradients[2], gradients[3]})
+    EXPECT_TRUE(values.isfinite().all().item<bool>());
+
+  // The definition, with the norm as a constant.
+  const auto v = w + s * at::matmul(b, a), norms = v.norm(2, {1});
+  const auto zero = norms.le(1e-5 * magnitude);
+  EXPECT_EQ(zero.sum().item<int64_t>(), 2);  // rows 1 and 3, the latter but for rounding
+  const auto size = at::where(zero, at::ones_like(norms), magnitude / norms);
+  const auto rest =
+      at::arange(8).ne(3).nonzero().squeeze(1);  // what rounding leaves of row 3 has a direction
+  const auto expected = at::matmul(x.detach(), v.t());
+  EXPECT_LT(distance(y.index_select(1, rest), (expected * size).index_select(1, rest)), 1e-5);
+  const auto dm = (dy * expected).sum(0) * at::where(zero, at::zeros_like(norms), 1 / norms);
+  EXPECT_LT(distance(gradients[3].index_select(0, rest), dm.index_select(0, rest)), 1e-5);
+  EXPECT_EQ(gradients[3][1].item<float>(), 0);
+  EXPECT_NE(gradients[3][4].item<float>(), 0);              // may leave zero again
+  EXPECT_NE(gradients[2][1].abs().sum().item<float>(), 0);  // and a row of zeros may learn
+}
+
+// Where an update nearly undoes a row, the norm is that of the row, not of what the square's parts round to.
+TEST(Linear, DoraKnowsTheNormOfARowThatIsNearlyUndone) {
+  const auto a = random({4, 64}, 1), b = random({8, 4}, 2), rest = 1e-4 * random({8, 64}, 3);
+  Linear layer;
+  layer.name = "proj";
+  layer.weight = dense_weight(rest - at::matmul(b, a));
+  layer.adapter = LowRank{a, b, at::ones({8}), 1, 0};
+  const auto x = random({5, 64}, 4);
+  const auto v = layer.weight.dense + at::matmul(b, a);
+  EXPECT_LT(distance(linear(x, layer, Pass{}), at::matmul(x, v.t()) / v.norm(2, {1})), 2e-2);
+}
+
 TEST(Linear, DropoutIsKeyedAndItsGradientMatchesItsDraws) {
   Linear layer;
   layer.name = "proj";

@@ -371,6 +371,31 @@ TEST(BadNumbers, GivesUpAfterSoManyInARowAndKeepsWhatWasFinite) {
   }
 }
 
+// Fewer steps than may be bad in a row: nothing was learned, and the run must not end as if it had.
+TEST(BadNumbers, ATrainingWithoutOneGoodStepFails) {
+  const TemporaryFolder folder;
+  TinyRun run;
+  auto spec = tiny_spec();
+  spec.steps = 3;
+  auto job = run.job(folder / "run");
+  job.objective = [&](const Model& model, const Forest& forest, const Pass& pass) {
+    auto loss = next_token_objective()(model, forest, pass);
+    if (pass.training) loss.nats = loss.nats * NAN;
+    return loss;
+  };
+  for (int time = 0; time < 2; ++time) {  // the second goes on from the end of the first
+    try {
+      train(spec, job);
+      FAIL() << "ended well";
+    } catch (const Failure& failure) {
+      EXPECT_NE(std::string(failure.what()).find("all 3 steps of the training were skipped"),
+                std::string::npos)
+          << failure.what();
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder / "run/trained.safetensors"));
+}
+
 TEST(BadNumbers, AStepWithoutTargetsIsSkippedAndCounted) {
   const TemporaryFolder folder;
   TinyRun run;

@@ -41,6 +41,26 @@ TEST(Train, LearnsItsSamplesAndLeavesTheWeightsInTheFolder) {
   EXPECT_THROW(load_trained(folder / "run", larger.leaves), FormatError);
 }
 
+// Pruned rows, padding: DoRA's magnitude over their norm was 0 / 0 from the first step on.
+TEST(Train, DoraLearnsBesideRowsOfZeros) {
+  const TemporaryFolder folder;
+  TinyRun run(AdapterSpec{.kind = "none", .targets = {"all"}, .modules_to_save = {}});
+  for (auto* layer : run.loaded.model->linears()) {
+    auto dense = layer->weight.dense.clone();
+    dense.narrow(0, 0, 3).zero_();
+    layer->weight = dense_weight(dense);
+  }
+  auto adapter = lora();
+  adapter.kind = "dora";
+  run.leaves = attach(*run.loaded.model, adapter, 3);
+  auto spec = tiny_spec();
+  spec.steps = 6;
+  const auto result = train(spec, run.job(folder / "run"));
+  EXPECT_EQ(result.skipped, 0);
+  EXPECT_LT(result.last_loss, first_loss(folder / "run"));
+  for (const auto& leaf : run.leaves) EXPECT_TRUE(leaf.tensor->isfinite().all().item<bool>()) << leaf.name;
+}
+
 TEST(Train, TwoRunsOfOneRecipeEndWithTheSameBytes) {
   const TemporaryFolder folder;
   auto spec = tiny_spec();

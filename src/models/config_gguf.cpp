@@ -44,6 +44,10 @@ class Metadata {
     if (const auto* held = std::get_if<std::string>(value)) return *held;
     fail(key, "expected a string");
   }
+  bool is_list(const std::string& key) const {
+    const auto* value = file_.metadata(key);
+    return value && std::holds_alternative<GgufArray>(*value);
+  }
   std::optional<bool> truth(const std::string& key) const {
     const auto* value = file_.metadata(key);
     if (!value) return std::nullopt;
@@ -178,26 +182,31 @@ ModelConfig config_from_gguf(const WeightFile& file) {
     config.family = "mistral";
     config.hf_architecture = "MistralForCausalLM";
   }
-  const auto slides = [&](auto&& layer_slides) {
-    for (int64_t i = 0; i < config.layers; ++i) config.sliding_layers.push_back(layer_slides(i));
-  };
+  const bool gemma = config.family.starts_with("gemma");
+  const auto pattern = arch + "attention.sliding_window_pattern";
+  if (data.is_list(pattern)) {
+    config.sliding_layers = data.list<bool>(pattern);
+    if (static_cast<int64_t>(config.sliding_layers.size()) != config.layers)
+      data.fail(pattern,
+                fmt::format("{} entries for {} layers", config.sliding_layers.size(), config.layers));
+  } else if (gemma && config.sliding_window > 0) {
+    const auto period = data.whole(pattern).value_or(gguf_window_default(config));
+    for (int64_t i = 0; i < config.layers; ++i) config.sliding_layers.push_back(gguf_layer_slides(i, period));
+  }
   if (config.family == "gemma2") {
     config.attention_soft_cap = data.number(arch + "attn_logit_softcapping").value_or(50);
     config.final_soft_cap = data.number(arch + "final_logit_softcapping").value_or(30);
-    slides([](int64_t i) { return i % 2 == 0; });
   }
   if (config.family == "gemma3") {
-    slides([](int64_t i) { return (i + 1) % 6 != 0; });
+    config.final_soft_cap = data.number(arch + "final_logit_softcapping").value_or(0);
     config.local_rope = RopeConfig{};
     config.local_rope->theta = data.number(arch + "rope.freq_base_swa").value_or(10000);
   }
-  if (config.family.starts_with("gemma")) {
+  if (gemma) {
     config.embedding_scale = std::sqrt(static_cast<double>(config.hidden));
-    const bool largest = (config.family == "gemma2" && config.layers == 46) ||
-                         (config.family == "gemma3" && config.layers == 62);
-    if (config.attention_scale == 0 && largest)
-      config.attention_scale =
-          1 / std::sqrt(static_cast<double>(config.hidden) / static_cast<double>(config.heads));
+    const auto usual = 1 / std::sqrt(static_cast<double>(config.head_dim));
+    if (const auto scale = gguf_attention_scale(config); config.attention_scale == 0 && scale != usual)
+      config.attention_scale = scale;
   }
   const auto id = [&](const char* key) -> std::optional<int32_t> {
     const auto value = data.whole(std::string("tokenizer.ggml.") + key);

@@ -1,5 +1,6 @@
 // ModelConfig as transformers' config.json and as GGUF metadata: the way back of config_hf.cpp and
 // config_gguf.cpp.
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -146,7 +147,73 @@ OrderedJson hf_config_json(const ModelConfig& config) {
   return json;
 }
 
+std::string gguf_refusal(const ModelConfig& config) {
+  const auto& rope = config.rope;
+  const bool gemma = config.family.starts_with("gemma");
+  if (config.experts > 0 && !config.renormalise)
+    return "this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp cannot "
+           "compute";
+  if ((rope.scaling == RopeScaling::llama3 || !rope.frequency_divisors.empty()) &&
+      gguf_architecture(config) != "llama")
+    return fmt::format(
+        "llama.cpp reads rope scaling of kind llama3 in its architecture llama alone, not in {}",
+        gguf_architecture(config));
+  if (rope.scaling == RopeScaling::longrope && config.family != "phi3")
+    return fmt::format("llama.cpp does not read rope scaling of kind longrope in its architecture {}",
+                       gguf_architecture(config));
+  if (rope.scaling == RopeScaling::yarn && !rope.truncate)
+    return "GGUF has no key for yarn of unrounded bounds (truncate: false)";
+  if (config.local_rope && config.local_rope->scaling != RopeScaling::none)
+    return "GGUF has no key for rope scaling in the layers with a window";
+  if (!gemma) return "";
+  if (!config.tied_head)
+    return "llama.cpp takes the embedding for the head of every Gemma; this head is another";
+  const double scale = config.attention_scale > 0 ? config.attention_scale
+                                                  : 1 / std::sqrt(static_cast<double>(config.head_dim));
+  if (std::abs(scale / gguf_attention_scale(config) - 1) > 1e-6)
+    return fmt::format(
+        "llama.cpp derives Gemma's attention scale from its shape: query_pre_attn_scalar {:g} where "
+        "this model has {:g}",
+        1 / std::pow(gguf_attention_scale(config), 2), 1 / (scale * scale));
+  if (config.family == "gemma2" && (config.attention_soft_cap == 0 || config.final_soft_cap == 0))
+    return "llama.cpp computes no Gemma 2 without soft caps";
+  if (config.family == "gemma3" && config.attention_soft_cap > 0)
+    return "llama.cpp computes no Gemma 3 with a soft cap on attention (attn_logit_softcapping)";
+  return "";
+}
+
+double gguf_attention_scale(const ModelConfig& config) {
+  const bool largest = (config.family == "gemma2" && config.layers == 46) ||
+                       (config.family == "gemma3" && config.layers == 62);  // 27B
+  const auto width = largest ? static_cast<double>(config.hidden) / static_cast<double>(config.heads)
+                             : static_cast<double>(config.head_dim);
+  return 1 / std::sqrt(width);
+}
+
+// Gemma's layers slide but for the last of each `period`; 0: all slide.
+bool gguf_layer_slides(int64_t layer, int64_t period) { return period == 0 || layer % period < period - 1; }
+
+int64_t gguf_window_default(const ModelConfig& config) { return config.family == "gemma2" ? 2 : 6; }
+
+std::optional<int64_t> gguf_window_period(const ModelConfig& config) {
+  const auto fits = [&](int64_t period) {
+    for (int64_t i = 0; i < config.layers; ++i) {
+      const bool slides = config.sliding_layers.empty() || config.sliding_layers.at(static_cast<size_t>(i));
+      if (slides != gguf_layer_slides(i, period)) return false;
+    }
+    return true;
+  };
+  const auto usual = gguf_window_default(config);
+  if (fits(usual)) return usual;
+  for (int64_t period = 0; period <= config.layers; ++period)
+    if (fits(period)) return period;
+  return std::nullopt;
+}
+
 std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config) {
+  if (const auto reason = gguf_refusal(config); !reason.empty())
+    throw FormatError("export.gguf: " + reason + "; set export.gguf: [] and deploy the merged folder");
+  const bool gemma = config.family.starts_with("gemma");
   const auto architecture = gguf_architecture(config);
   const auto arch = architecture + ".";
   std::vector<std::pair<std::string, GgufValue>> metadata;
@@ -164,10 +231,6 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
   whole("embedding_length", config.hidden);
   whole("feed_forward_length", config.intermediate);
   if (config.experts > 0) {
-    if (!config.renormalise)
-      throw FormatError(
-          "export.gguf: this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp "
-          "cannot compute; set export.gguf: [] and deploy the merged folder");
     whole("expert_count", config.experts);
     whole("expert_used_count", config.experts_per_token);
     if (config.family == "qwen3_moe") whole("expert_feed_forward_length", config.expert_intermediate);
@@ -180,7 +243,23 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
   whole("rope.dimension_count", config.head_dim);
   number("rope.freq_base", config.rope.theta);
   whole("vocab_size", config.vocabulary);
-  if (config.sliding_window > 0) whole("attention.sliding_window", config.sliding_window);
+  const auto& slides = config.sliding_layers;
+  const auto some = [&](bool sliding) {
+    return std::find(slides.begin(), slides.end(), sliding) != slides.end();
+  };
+  if (config.sliding_window > 0 && (slides.empty() || some(true))) {
+    whole("attention.sliding_window", config.sliding_window);
+    if (gemma) {
+      const auto period = gguf_window_period(config);
+      if (!period) metadata.emplace_back(arch + "attention.sliding_window_pattern", GgufArray(slides));
+      else if (*period != gguf_window_default(config)) whole("attention.sliding_window_pattern", *period);
+    } else if (some(false)) {
+      // llama.cpp computes no windows in these architectures; this reader takes them from here.
+      metadata.emplace_back(arch + "attention.sliding_window_pattern", GgufArray(slides));
+    }
+  } else if (config.family == "gemma2") {
+    whole("attention.sliding_window", config.context);  // a file without the key has a window of 4096
+  }
   if (config.local_rope) number("rope.freq_base_swa", config.local_rope->theta);
   if (config.attention_soft_cap > 0) number("attn_logit_softcapping", config.attention_soft_cap);
   if (config.final_soft_cap > 0) number("final_logit_softcapping", config.final_soft_cap);

@@ -14,6 +14,7 @@
 #include "data/reject.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
+#include "export/artefacts.h"
 #include "models/experts.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
@@ -62,6 +63,7 @@ Exit check(const CheckOptions& options) {
   check_gates(recipe.gate, recipe.eval);
   auto base = load_for_tokens(recipe);
   auto& model = *base.model;
+  require_exports(recipe.exports, model.config);
   const auto& chat = choose_chat_template(recipe.data.chat_template, base.chat_template_source);
   const auto compute = compute_type(recipe.model);
   const auto say = [&](const std::string& name, const std::string& text) {

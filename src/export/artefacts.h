@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "adapters/adapter_spec.h"
+#include "export/export_spec.h"
 #include "models/model.h"
 #include "quant/mixture.h"
 
@@ -21,6 +22,10 @@ struct Artefact {
   double delta_error =
       0;  // largest share of an adapter's update that rounding to this type lost; 0 without adapters
 };
+
+// FormatError with the reason when a file that the recipe asks for cannot hold this model. To be called
+// before the hours of training.
+void require_exports(const ExportSpec& spec, const ModelConfig& config);
 
 // GGUF v3 with the tokenizer, the chat template, special tokens and general.* keys; types by llama.cpp's
 // mixture rules. fallback = false: FormatError naming the first tensor whose rows no block of its type fits.

@@ -115,6 +115,11 @@ std::vector<std::string> describe_fallbacks(
 
 }  // namespace
 
+void require_exports(const ExportSpec& spec, const ModelConfig& config) {
+  if (spec.merged != "none") hf_config_json(config);
+  if (!spec.gguf.empty()) gguf_metadata(config);
+}
+
 Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture,
                           bool fallback, int64_t threads) {
   auto& model = *loaded.model;

@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
+#include "export/artefacts.h"
 #include "formats/weight_file.h"
 #include "ops/workers.h"
 #include "report/progress.h"
@@ -106,6 +107,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   if (!fs::exists(folder_)) {
     require_fitting(*model().model, recipe().adapter);
     require_usable_teacher(recipe(), model());
+    require_exports(recipe().exports, model().model->config);
     dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
     check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
     refuse_without_memory();

@@ -216,7 +216,12 @@ TEST(FamilyTable, SaysWhatGgufCannotHold) {
   EXPECT_NE(gguf_refusal(config).find("layers with a window"), std::string::npos);
   config = config_of("gemma2"), config.attention_scale = 0, config.final_soft_cap = 0;
   EXPECT_NE(gguf_refusal(config).find("without soft caps"), std::string::npos);
-  EXPECT_THROW(gguf_metadata(config), FormatError);
+  EXPECT_THROW(require_exports({.gguf = {"Q8_0"}}, config), FormatError);
+  EXPECT_NO_THROW(require_exports({.gguf = {}}, config));
+  config = config_of("llama"), config.rope.scaling = RopeScaling::none;
+  config.rope.frequency_divisors.assign(static_cast<size_t>(config.head_dim / 2), 1.5);  // nobody's
+  EXPECT_THROW(require_exports({.gguf = {}}, config), FormatError);
+  EXPECT_NO_THROW(require_exports({.merged = "none", .gguf = {}}, config));
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Families, testing::ValuesIn(golden_folders()),

@@ -19,13 +19,6 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
 // Why no GGUF file can hold this model so that llama.cpp computes it; empty where one can. To be asked before
 // the hours of training.
 std::string gguf_refusal(const ModelConfig& config);
-// What llama.cpp takes for Gemma's attention scale, which has no key.
-double gguf_attention_scale(const ModelConfig& config);
-// Gemma's windows: all layers have one but the last of each period; 0: all. nullopt: they do not repeat so,
-// and the file lists the layers.
-std::optional<int64_t> gguf_window_period(const ModelConfig& config);
-int64_t gguf_window_default(const ModelConfig& config);  // the period of a file without the key
-bool gguf_layer_slides(int64_t layer, int64_t period);
 // GGUF's rope_freqs.weight [head_dim / 2]: the plain frequency over the scaled one.
 std::vector<double> rotary_divisors(const RopeConfig& rope, int64_t head_dim, int64_t context);
 

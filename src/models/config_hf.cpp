@@ -1,84 +1,19 @@
 // ModelConfig from a config.json of transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters,
-// layer_types).
+// layer_types): what is alike in every family, and what families call for the rest.
 #include <cmath>
 
-#include "base/error.h"
-#include "models/families.h"
+#include "models/hf_config.h"
 #include "models/read_config.h"
 
 namespace retort {
-namespace {
 
-class Config {
- public:
-  Config(const Json& json, std::string file, std::string path = "")
-      : json_(json), file_(std::move(file)), path_(std::move(path)) {}
+double number_or_default(const HfConfig& config, const char* key, double otherwise) {
+  return config.names(key) ? config.number(key).value_or(0) : otherwise;
+}
 
-  const Json* find(const std::string& key) const {
-    const auto found = json_.find(key);
-    return found == json_.end() || found->is_null() ? nullptr : &*found;
-  }
-  // A key that is null says "none"; only one that is absent takes the family's default.
-  bool names(const std::string& key) const { return json_.contains(key); }
-  std::optional<double> number(const std::string& key) const {
-    const auto* value = find(key);
-    if (!value) return std::nullopt;
-    if (!value->is_number()) fail(key, "expected a number");
-    return value->get<double>();
-  }
-  std::optional<int64_t> whole(const std::string& key) const {
-    const auto* value = find(key);
-    if (!value) return std::nullopt;
-    if (!value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > 1e9)
-      fail(key, "expected a whole number from 0 to 1000000000");
-    return value->get<int64_t>();
-  }
-  int64_t required(const std::string& key) const {
-    const auto value = whole(key);
-    if (!value || *value == 0) fail(key, "missing or 0; expected a positive whole number");
-    return *value;
-  }
-  std::optional<std::string> text(const std::string& key) const {
-    const auto* value = find(key);
-    if (!value) return std::nullopt;
-    if (!value->is_string()) fail(key, "expected a string");
-    return value->get<std::string>();
-  }
-  bool truth(const std::string& key, bool otherwise) const {
-    const auto* value = find(key);
-    if (!value) return otherwise;
-    if (!value->is_boolean()) fail(key, "expected true or false");
-    return value->get<bool>();
-  }
-  std::vector<double> numbers(const std::string& key) const {
-    const auto* value = find(key);
-    if (!value) return {};
-    if (!value->is_array()) fail(key, "expected a list of numbers");
-    std::vector<double> list;
-    for (const auto& element : *value) {
-      if (!element.is_number()) fail(key, "expected a list of numbers");
-      list.push_back(element.get<double>());
-    }
-    return list;
-  }
-  std::optional<Config> section(const std::string& key) const {
-    const auto* value = find(key);
-    if (!value) return std::nullopt;
-    if (!value->is_object()) fail(key, "expected a section");
-    return Config(*value, file_, path_ + key + ".");
-  }
-  [[noreturn]] void fail(const std::string& key, const std::string& problem) const {
-    corrupt(file_, path_ + key, problem);
-  }
-
- private:
-  const Json& json_;
-  std::string file_, path_;
-};
-
-// One section of rope_parameters, or the old pair rope_theta and rope_scaling.
-RopeConfig rope_of(const Config& section, double theta, const Config& whole, const ModelConfig& model,
-                   const HfDefaults& defaults) {
+RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConfig& whole,
+                             const ModelConfig& model) {
+  const auto& defaults = family_of(model).defaults;
   RopeConfig rope;
   rope.theta = section.number("rope_theta").value_or(theta);
   const auto kind = section.text("rope_type").value_or(section.text("type").value_or("default"));
@@ -120,31 +55,24 @@ RopeConfig rope_of(const Config& section, double theta, const Config& whole, con
   return rope;
 }
 
-void read_rope(const Config& config, ModelConfig& model, const HfDefaults& defaults) {
-  const double theta = config.number("rope_theta").value_or(defaults.theta);
-  const auto from = [&](const Config& section, double base) {
-    return rope_of(section, base, config, model, defaults);
-  };
-  const auto parameters = config.section("rope_parameters");
-  if (model.family == "gemma3") {
-    const double local = config.number("rope_local_base_freq").value_or(10000);
-    if (parameters && parameters->section("full_attention") && parameters->section("sliding_attention")) {
-      model.rope = from(*parameters->section("full_attention"), theta);
-      model.local_rope = from(*parameters->section("sliding_attention"), local);
-      return;
-    }
-    model.local_rope = RopeConfig{};
-    model.local_rope->theta = local;
-  }
-  if (parameters) model.rope = from(*parameters, theta);
-  else if (const auto scaling = config.section("rope_scaling")) model.rope = from(*scaling, theta);
-  else model.rope.theta = theta;
+RopeConfig read_rope(const HfConfig& config, const ModelConfig& model) {
+  const double theta = config.number("rope_theta").value_or(family_of(model).defaults.theta);
+  if (const auto parameters = config.section("rope_parameters"))
+    return read_rope_section(*parameters, theta, config, model);
+  if (const auto scaling = config.section("rope_scaling"))
+    return read_rope_section(*scaling, theta, config, model);
+  RopeConfig rope;
+  rope.theta = theta;
+  return rope;
 }
 
-// Which layers see only a window: `layer_types` where it is written, else each family's own habit.
-void read_windows(const Config& config, ModelConfig& model, const HfDefaults& defaults) {
-  const auto window =
-      config.names("sliding_window") ? config.whole("sliding_window").value_or(0) : defaults.sliding_window;
+int64_t read_window(const HfConfig& config, const ModelConfig& model) {
+  return config.names("sliding_window") ? config.whole("sliding_window").value_or(0)
+                                        : family_of(model).defaults.sliding_window;
+}
+
+void read_windows(const HfConfig& config, ModelConfig& model, int64_t window,
+                  const std::function<bool(int64_t layer)>& habit) {
   if (const auto* types = config.find("layer_types")) {
     if (!types->is_array() || static_cast<int64_t>(types->size()) != model.layers)
       config.fail("layer_types", fmt::format("expected a list of {} words", model.layers));
@@ -161,27 +89,22 @@ void read_windows(const Config& config, ModelConfig& model, const HfDefaults& de
     if (!any_slides) model.sliding_layers.clear();
     return;
   }
-  const bool qwen = model.family.starts_with("qwen");
-  if (window == 0 || model.family == "llama" || (qwen && !config.truth("use_sliding_window", false))) return;
+  if (window == 0) return;
   model.sliding_window = window;
-  const auto first = config.whole("max_window_layers").value_or(defaults.max_window_layers),
-             pattern = config.whole("sliding_window_pattern").value_or(6);
-  for (int64_t i = 0; i < model.layers; ++i) {
-    if (qwen) model.sliding_layers.push_back(i >= first);
-    if (model.family == "gemma2") model.sliding_layers.push_back(i % 2 == 0);
-    if (model.family == "gemma3") model.sliding_layers.push_back((i + 1) % pattern != 0);
-  }
+  for (int64_t i = 0; habit && i < model.layers; ++i) model.sliding_layers.push_back(habit(i));
 }
 
-void read_experts(const Config& config, ModelConfig& model) {
-  const bool qwen = model.family == "qwen3_moe";
-  if (!qwen && model.family != "mixtral") return;
+void read_qwen_windows(const HfConfig& config, ModelConfig& model) {
+  const auto first = config.whole("max_window_layers").value_or(family_of(model).defaults.max_window_layers);
+  const bool used = config.truth("use_sliding_window", false) || config.find("layer_types");
+  read_windows(config, model, used ? read_window(config, model) : 0, [&](int64_t i) { return i >= first; });
+}
+
+void read_experts(const HfConfig& config, ModelConfig& model) {
   const auto* key =
       config.find("num_experts") ? "num_experts" : "num_local_experts";  // transformers 5 writes either
   model.experts = config.required(key);
   model.experts_per_token = config.required("num_experts_per_tok");
-  model.expert_intermediate = qwen ? config.required("moe_intermediate_size") : model.intermediate;
-  model.renormalise = !qwen || config.truth("norm_topk_prob", false);
   if (model.experts > kMostExperts) config.fail(key, fmt::format("more than {} experts", kMostExperts));
   if (model.experts_per_token > model.experts)
     config.fail("num_experts_per_tok",
@@ -190,15 +113,16 @@ void read_experts(const Config& config, ModelConfig& model) {
     config.fail("decoder_sparse_step", "layers without experts are not supported; expected 1");
   if (const auto* dense = config.find("mlp_only_layers"); dense && !(dense->is_array() && dense->empty()))
     config.fail("mlp_only_layers", "layers without experts are not supported; expected an empty list");
-  if (qwen && config.truth("use_sliding_window", false))
-    config.fail("use_sliding_window", "windows are not supported in this family; expected false");
 }
 
-}  // namespace
+void refuse_bias(const HfConfig& config) {
+  if (config.truth("attention_bias", false))
+    config.fail("attention_bias", "a bias on o_proj is not supported");
+}
 
 ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_head) {
   if (!json.is_object()) corrupt(file, "", "expected a JSON object");
-  const Config config(json, file);
+  const HfConfig config(json, file);
   const auto kind = config.text("model_type").value_or("");
   const Family* family = nullptr;
   for (const auto& row : families())
@@ -237,35 +161,17 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   if (config.number("partial_rotary_factor").value_or(1) != 1)
     config.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
 
-  const bool gemma = model.family.starts_with("gemma");
+  const std::string expected = family->activation;
+  const bool gelu = expected.starts_with("gelu");
   const auto activation =
-      config.text("hidden_activation")
-          .value_or(config.text("hidden_act").value_or(gemma ? "gelu_pytorch_tanh" : "silu"));
-  const std::string expected = gemma ? "gelu_pytorch_tanh" : "silu";
-  if (activation != expected &&
-      !(gemma && activation == "gelu"))  // Gemma's old configs say gelu and mean the tanh form
+      config.text("hidden_activation").value_or(config.text("hidden_act").value_or(expected));
+  if (activation != expected && !(gelu && activation == "gelu"))  // old configs say gelu, mean the tanh form
     config.fail("hidden_act", "found '" + printable(activation) + "', expected '" + expected + "'");
-  model.attention_bias = model.family == "qwen2" || config.truth("attention_bias", false);
-  if (model.attention_bias && model.family != "qwen2")
-    config.fail("attention_bias", "a bias on o_proj is not supported");
-
   if (config.truth("use_bidirectional_attention", false))
     config.fail("use_bidirectional_attention",
                 "is true: tokens of this model see those after them, which generation cannot do; expected "
                 "false or null");
-  read_rope(config, model, defaults);
-  read_windows(config, model, defaults);
-  read_experts(config, model);
-  if (gemma) {
-    model.embedding_scale = std::sqrt(static_cast<double>(model.hidden));
-    const auto given = [&](const char* key, double otherwise) {
-      return config.names(key) ? config.number(key).value_or(0) : otherwise;
-    };
-    if (const auto scalar = given("query_pre_attn_scalar", defaults.query_pre_attn_scalar); scalar > 0)
-      model.attention_scale = 1 / std::sqrt(scalar);
-    model.attention_soft_cap = given("attn_logit_softcapping", defaults.attention_soft_cap);
-    model.final_soft_cap = given("final_logit_softcapping", defaults.final_soft_cap);
-  }
+  family->from_hf(config, model);
   const auto ids = [&](const std::string& key, std::optional<int32_t> otherwise) {
     std::vector<int32_t> list;
     if (!config.names(key) && otherwise && *otherwise < model.vocabulary) list.push_back(*otherwise);

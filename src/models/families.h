@@ -1,17 +1,14 @@
-// The families that retort knows: one builder a file, one row each in registry.cpp.
+// The families that retort knows: each is one file, and one line in registry.cpp.
 #pragma once
+#include "base/json.h"
+#include "models/gguf_names.h"
 #include "models/layers.h"
 
 namespace retort {
 
-std::unique_ptr<Model> build_llama(const Parts& parts);  // Llama 2 and 3, SmolLM2, Mistral
-std::unique_ptr<Model> build_qwen2(const Parts& parts);
-std::unique_ptr<Model> build_qwen3(const Parts& parts);
-std::unique_ptr<Model> build_gemma2(const Parts& parts);
-std::unique_ptr<Model> build_gemma3(const Parts& parts);
-std::unique_ptr<Model> build_phi3(const Parts& parts);
-std::unique_ptr<Model> build_qwen3_moe(const Parts& parts);
-std::unique_ptr<Model> build_mixtral(const Parts& parts);
+class HfConfig;      // models/hf_config.h
+class GgufMetadata;  // models/gguf_config.h
+class GgufKeys;
 
 // What transformers' configuration class of a family takes for a key that config.json leaves out
 // (models/*/configuration_*.py of transformers 5).
@@ -27,15 +24,36 @@ struct HfDefaults {
   std::optional<int32_t> bos = {}, eos = {}, pad = {};
 };
 
+// All that tells one family from another. What families share are functions that theirs call.
 struct Family {
-  const char* name;             // ModelConfig.family; Hugging Face's model_type but for gemma3
-  const char* model_type;       // config.json
-  const char* hf_architecture;  // config.json
-  const char* gguf;             // general.architecture; several families may share one: the first row wins
-  HfDefaults defaults;
-  std::unique_ptr<Model> (*build)(const Parts& parts);
+  const char* name = "";                      // ModelConfig.family; Hugging Face's model_type but for gemma3
+  const char* model_type = "";                // config.json
+  const char* hf_architecture = "";           // config.json
+  const char* gguf = "";                      // general.architecture; several families may share one
+  const char* activation_key = "hidden_act";  // config.json
+  const char* activation = "silu";
+  HfDefaults defaults = {};
+  bool fused_projections = false;                   // q, k, v are rows of one matrix, gate and up of another
+  bool gguf_llama3 = false, gguf_longrope = false;  // kinds of rope scaling that llama.cpp reads in `gguf`
+
+  // Rotation, windows, experts and scales; sizes, activation and token ids are read for every family.
+  void (*from_hf)(const HfConfig& config, ModelConfig& model) = nullptr;
+  OrderedJson (*to_hf)(const ModelConfig& config) = nullptr;  // but for the token ids
+  // Of families that share an architecture: whether the file is of this one; nullptr: of none of the others.
+  bool (*owns_gguf)(const GgufMetadata& data) = nullptr;
+  void (*from_gguf)(const GgufMetadata& data, ModelConfig& config) = nullptr;
+  void (*to_gguf)(const ModelConfig& config, GgufKeys& keys) = nullptr;
+  std::string (*gguf_refusal)(const ModelConfig& config) = nullptr;  // beyond what holds for every family
+  std::optional<GgufTensor> (*gguf_tensor)(const ModelConfig& config, std::string_view hf_name) = nullptr;
+  std::unique_ptr<Model> (*build)(const Parts& parts) = nullptr;
 };
+
+extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3, kPhi3, kQwen3Moe, kMixtral;
+
 const std::vector<Family>& families();
-std::string known_families();  // "llama, mistral, ..." for error messages
+const Family& family_of(const ModelConfig& config);  // FormatError when there is none of this name
+std::string known_families();                        // "llama, mistral, ..." for error messages
+
+std::unique_ptr<Model> build_llama(const Parts& parts);  // Llama's layer, for those that change no part of it
 
 }  // namespace retort

@@ -1,6 +1,8 @@
 // Gemma 2 (arXiv:2408.00118): four norms a layer with weights stored as w - 1, GELU, soft caps, every other
 // layer local.
-#include "models/families.h"
+#include <algorithm>
+
+#include "models/gemma.h"
 
 namespace retort {
 namespace {
@@ -36,8 +38,75 @@ struct Gemma2Layer {
   }
 };
 
+std::unique_ptr<Model> build(const Parts& parts) { return stack_of<Gemma2Layer>(parts, 1); }
+
+constexpr int64_t kPeriod = 2, kLargestLayers = 46;
+
+void from_hf(const HfConfig& config, ModelConfig& model) {
+  refuse_bias(config);
+  model.rope = read_rope(config, model);
+  read_windows(config, model, read_window(config, model), [](int64_t i) { return i % kPeriod == 0; });
+  read_gemma(config, model);
+}
+
+OrderedJson to_hf(const ModelConfig& config) {
+  auto json = hf_sizes(config);
+  add_hf_shape(config, json);
+  add_hf_rope(config, json);
+  add_hf_windows(config, false, json);
+  add_hf_gemma(config, json);
+  return json;
+}
+
+void from_gguf(const GgufMetadata& data, ModelConfig& config) {
+  config.attention_soft_cap = data.number(".attn_logit_softcapping").value_or(50);
+  config.final_soft_cap = data.number(".final_logit_softcapping").value_or(30);
+  read_gguf_gemma(data, kPeriod, kLargestLayers, config);
+}
+
+void to_gguf(const ModelConfig& config, GgufKeys& keys) {
+  keys.attention();
+  const auto& slides = config.sliding_layers;
+  const bool none = config.sliding_window == 0 ||
+                    (!slides.empty() && std::find(slides.begin(), slides.end(), true) == slides.end());
+  if (none) keys.whole(".attention.sliding_window", config.context);  // without the key it is 4096
+  else add_gguf_windows(config, kPeriod, keys);
+  add_gguf_caps(config, keys);
+  keys.scaling();
+}
+
+std::string refusal(const ModelConfig& config) {
+  if (const auto reason = gemma_gguf_refusal(config, kLargestLayers); !reason.empty()) return reason;
+  return config.attention_soft_cap > 0 && config.final_soft_cap > 0
+             ? ""
+             : "llama.cpp computes no Gemma 2 without soft caps";
+}
+
 }  // namespace
 
-std::unique_ptr<Model> build_gemma2(const Parts& parts) { return stack_of<Gemma2Layer>(parts, 1); }
+const Family kGemma2 = {.name = "gemma2",
+                        .model_type = "gemma2",
+                        .hf_architecture = "Gemma2ForCausalLM",
+                        .gguf = "gemma2",
+                        .activation_key = "hidden_activation",
+                        .activation = "gelu_pytorch_tanh",
+                        .defaults = {.kv_heads = 4,
+                                     .head_dim = 256,
+                                     .context = 8192,
+                                     .sliding_window = 4096,
+                                     .tied_head = true,
+                                     .query_pre_attn_scalar = 256,
+                                     .attention_soft_cap = 50,
+                                     .final_soft_cap = 30,
+                                     .bos = 2,
+                                     .eos = 1,
+                                     .pad = 0},
+                        .from_hf = from_hf,
+                        .to_hf = to_hf,
+                        .from_gguf = from_gguf,
+                        .to_gguf = to_gguf,
+                        .gguf_refusal = refusal,
+                        .gguf_tensor = gemma_gguf_tensor,
+                        .build = build};
 
 }  // namespace retort

@@ -1,6 +1,6 @@
 // Gemma 3, text (arXiv:2503.19786): Gemma 2's four norms and GELU without soft caps; norms over the heads of
 // q and k; five local layers to one global, each kind with its own rotation base.
-#include "models/families.h"
+#include "models/gemma.h"
 
 namespace retort {
 namespace {
@@ -41,9 +41,7 @@ struct Gemma3Layer {
   }
 };
 
-}  // namespace
-
-std::unique_ptr<Model> build_gemma3(const Parts& parts) {
+std::unique_ptr<Model> build(const Parts& parts) {
   const auto& config = parts.config;
   auto model = std::make_unique<Stack<Gemma3Layer>>(parts, 1);
   const auto global = make_rotary(config);
@@ -56,5 +54,88 @@ std::unique_ptr<Model> build_gemma3(const Parts& parts) {
   }
   return model;
 }
+
+constexpr int64_t kPeriod = 6, kLargestLayers = 62;
+
+void read_ropes(const HfConfig& config, ModelConfig& model) {
+  const double theta = config.number("rope_theta").value_or(kGemma3.defaults.theta);
+  const double local = config.number("rope_local_base_freq").value_or(10000);
+  const auto parameters = config.section("rope_parameters");
+  if (parameters && parameters->section("full_attention") && parameters->section("sliding_attention")) {
+    model.rope = read_rope_section(*parameters->section("full_attention"), theta, config, model);
+    model.local_rope = read_rope_section(*parameters->section("sliding_attention"), local, config, model);
+    return;
+  }
+  model.rope = read_rope(config, model);
+  model.local_rope = RopeConfig{};
+  model.local_rope->theta = local;
+}
+
+void from_hf(const HfConfig& config, ModelConfig& model) {
+  refuse_bias(config);
+  read_ropes(config, model);
+  const auto pattern = config.whole("sliding_window_pattern").value_or(kPeriod);
+  read_windows(config, model, read_window(config, model), [&](int64_t i) { return (i + 1) % pattern != 0; });
+  read_gemma(config, model);
+}
+
+OrderedJson to_hf(const ModelConfig& config) {
+  auto json = hf_sizes(config);
+  add_hf_shape(config, json);
+  json["rope_parameters"] = {{"full_attention", rope_json(with_llama3_parameters(config))},
+                             {"sliding_attention", rope_json(config.local_rope.value_or(RopeConfig{}))}};
+  add_hf_windows(config, false, json);
+  add_hf_gemma(config, json);
+  return json;
+}
+
+void from_gguf(const GgufMetadata& data, ModelConfig& config) {
+  config.final_soft_cap = data.number(".final_logit_softcapping").value_or(0);
+  config.local_rope = RopeConfig{};
+  config.local_rope->theta = data.number(".rope.freq_base_swa").value_or(10000);
+  read_gguf_gemma(data, kPeriod, kLargestLayers, config);
+}
+
+void to_gguf(const ModelConfig& config, GgufKeys& keys) {
+  keys.attention();
+  add_gguf_windows(config, kPeriod, keys);
+  if (config.local_rope) keys.number(".rope.freq_base_swa", config.local_rope->theta);
+  add_gguf_caps(config, keys);
+  keys.scaling();
+}
+
+std::string refusal(const ModelConfig& config) {
+  if (config.local_rope && config.local_rope->scaling != RopeScaling::none)
+    return "GGUF has no key for rope scaling in the layers with a window";
+  if (config.attention_soft_cap > 0)
+    return "llama.cpp computes no Gemma 3 with a soft cap on attention (attn_logit_softcapping)";
+  return gemma_gguf_refusal(config, kLargestLayers);
+}
+
+}  // namespace
+
+const Family kGemma3 = {.name = "gemma3",
+                        .model_type = "gemma3_text",
+                        .hf_architecture = "Gemma3ForCausalLM",
+                        .gguf = "gemma3",
+                        .activation_key = "hidden_activation",
+                        .activation = "gelu_pytorch_tanh",
+                        .defaults = {.kv_heads = 4,
+                                     .head_dim = 256,
+                                     .context = 131072,
+                                     .sliding_window = 4096,
+                                     .theta = 1e6,
+                                     .tied_head = true,
+                                     .query_pre_attn_scalar = 256,
+                                     .bos = 2,
+                                     .eos = 1,
+                                     .pad = 0},
+                        .from_hf = from_hf,
+                        .to_hf = to_hf,
+                        .from_gguf = from_gguf,
+                        .to_gguf = to_gguf,
+                        .gguf_refusal = refusal,
+                        .gguf_tensor = gemma_gguf_tensor,
+                        .build = build};
 
 }  // namespace retort

@@ -4,23 +4,22 @@
 #include <utility>
 
 #include "models/experts.h"
-#include "models/families.h"
+#include "models/gguf_config.h"
 
 namespace retort {
 namespace {
 
-using Pair = std::pair<std::string_view, std::string_view>;
-
 // Inside a layer: "model.layers.N.<first>" is "blk.N.<second>".
 constexpr std::array kLayerNames = {
-    Pair{"input_layernorm", "attn_norm"},    Pair{"self_attn.q_proj", "attn_q"},
-    Pair{"self_attn.k_proj", "attn_k"},      Pair{"self_attn.v_proj", "attn_v"},
-    Pair{"self_attn.o_proj", "attn_output"}, Pair{"self_attn.qkv_proj", "attn_qkv"},
-    Pair{"self_attn.q_norm", "attn_q_norm"}, Pair{"self_attn.k_norm", "attn_k_norm"},
-    Pair{"mlp.gate_proj", "ffn_gate"},       Pair{"mlp.up_proj", "ffn_up"},
-    Pair{"mlp.gate_up_proj", "ffn_up"},      Pair{"mlp.down_proj", "ffn_down"},
-    Pair{"mlp.gate", "ffn_gate_inp"},        Pair{"block_sparse_moe.gate", "ffn_gate_inp"},
+    NamePair{"input_layernorm", "attn_norm"},    NamePair{"self_attn.q_proj", "attn_q"},
+    NamePair{"self_attn.k_proj", "attn_k"},      NamePair{"self_attn.v_proj", "attn_v"},
+    NamePair{"self_attn.o_proj", "attn_output"}, NamePair{"self_attn.qkv_proj", "attn_qkv"},
+    NamePair{"self_attn.q_norm", "attn_q_norm"}, NamePair{"self_attn.k_norm", "attn_k_norm"},
+    NamePair{"mlp.gate_proj", "ffn_gate"},       NamePair{"mlp.up_proj", "ffn_up"},
+    NamePair{"mlp.gate_up_proj", "ffn_up"},      NamePair{"mlp.down_proj", "ffn_down"},
+    NamePair{"mlp.gate", "ffn_gate_inp"},        NamePair{"block_sparse_moe.gate", "ffn_gate_inp"},
 };
+constexpr std::array kPlainNorms = {NamePair{"post_attention_layernorm", "ffn_norm"}};
 
 // The tensor of all of a layer's experts.
 std::string_view stack_name(ExpertPart part) {
@@ -29,60 +28,49 @@ std::string_view stack_name(ExpertPart part) {
                                   : "ffn_down_exps";
 }
 
-bool is_gemma(const ModelConfig& config) { return config.family.starts_with("gemma"); }
-
-// "post_attention_layernorm" is the norm before the MLP everywhere but in Gemma 2 and 3, which have four
-// norms a layer.
-std::optional<std::string_view> layer_name(const ModelConfig& config, std::string_view name) {
-  if (is_gemma(config)) {
-    if (name == "post_attention_layernorm") return "post_attention_norm";
-    if (name == "pre_feedforward_layernorm") return "ffn_norm";
-    if (name == "post_feedforward_layernorm") return "post_ffw_norm";
-  } else if (name == "post_attention_layernorm") {
-    return "ffn_norm";
-  }
-  for (const auto& [hf, gguf] : kLayerNames)
-    if (name == hf) return gguf;
-  return std::nullopt;
-}
-
 }  // namespace
 
-std::string gguf_architecture(const ModelConfig& config) {
-  for (const auto& family : families())
-    if (config.family == family.name) return family.gguf;
-  return config.family;
-}
+std::string gguf_architecture(const ModelConfig& config) { return family_of(config).gguf; }
 
 std::optional<GgufTensor> gguf_tensor(const ModelConfig& config, std::string_view hf_name) {
+  return family_of(config).gguf_tensor(config, hf_name);
+}
+
+std::optional<GgufTensor> gguf_tensor_named(std::string_view hf_name, std::span<const NamePair> layer_names) {
   const auto dot = hf_name.rfind('.');
   if (dot == std::string_view::npos) return std::nullopt;
   const auto stem = hf_name.substr(0, dot), kind = hf_name.substr(dot);  // kind: ".weight", ".bias"
-  const bool norm = stem.ends_with("norm");
   if (stem == "model.embed_tokens") return GgufTensor{"token_embd" + std::string(kind)};
-  if (stem == "model.norm") return GgufTensor{"output_norm" + std::string(kind), 0, is_gemma(config)};
+  if (stem == "model.norm") return GgufTensor{"output_norm" + std::string(kind)};
   if (stem == "lm_head") return GgufTensor{"output" + std::string(kind)};
   constexpr std::string_view kLayers = "model.layers.";
   if (!stem.starts_with(kLayers)) return std::nullopt;
   const auto rest = stem.substr(kLayers.size());
   const auto end = rest.find('.');
   if (end == std::string_view::npos) return std::nullopt;
+  const auto block = "blk." + std::string(rest.substr(0, end)) + ".";
   if (const auto expert = expert_name(stem)) {
     const auto part = expert_part(expert->matrix);
     if (!part) return std::nullopt;
-    return GgufTensor{
-        "blk." + std::string(rest.substr(0, end)) + "." + std::string(stack_name(*part)) + std::string(kind),
-        0, false, expert->expert};
+    return GgufTensor{block + std::string(stack_name(*part)) + std::string(kind), 0, false, expert->expert};
   }
-  const auto inside = layer_name(config, rest.substr(end + 1));
-  if (!inside) return std::nullopt;
-  GgufTensor tensor{
-      "blk." + std::string(rest.substr(0, end)) + "." + std::string(*inside) + std::string(kind), 0,
-      norm && is_gemma(config)};
-  if (gguf_architecture(config) == "llama") {
-    if (*inside == "attn_q") tensor.permuted_heads = config.heads;
-    if (*inside == "attn_k") tensor.permuted_heads = config.kv_heads;
-  }
+  const auto name = rest.substr(end + 1);
+  for (const auto& names : {layer_names, std::span<const NamePair>(kLayerNames)})
+    for (const auto& [hf, gguf] : names)
+      if (name == hf) return GgufTensor{block + std::string(gguf) + std::string(kind)};
+  return std::nullopt;
+}
+
+std::optional<GgufTensor> plain_gguf_tensor(const ModelConfig&, std::string_view hf_name) {
+  return gguf_tensor_named(hf_name, kPlainNorms);
+}
+
+std::optional<GgufTensor> llama_gguf_tensor(const ModelConfig& config, std::string_view hf_name) {
+  auto tensor = plain_gguf_tensor(config, hf_name);
+  if (!tensor) return tensor;
+  const auto is = [&](std::string_view name) { return tensor->name.find(name) != std::string::npos; };
+  if (is(".attn_q.")) tensor->permuted_heads = config.heads;
+  if (is(".attn_k.")) tensor->permuted_heads = config.kv_heads;
   return tensor;
 }
 

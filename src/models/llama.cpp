@@ -1,6 +1,6 @@
-// Llama 2 and 3, SmolLM2, Mistral: arXiv:2302.13971, arXiv:2407.21783; Mistral's sliding window:
-// arXiv:2310.06825.
-#include "models/families.h"
+// Llama 2 and 3, SmolLM2: arXiv:2302.13971, arXiv:2407.21783.
+#include "models/gguf_config.h"
+#include "models/hf_config.h"
 #include "models/pre_norm_layer.h"
 
 namespace retort {
@@ -11,8 +11,35 @@ struct LlamaLayer : PreNormLayer<GatedMlp> {
       : PreNormLayer(parts, index, std::move(rotary), GatedMlp(parts, index, Activation::silu)) {}
 };
 
+void from_hf(const HfConfig& config, ModelConfig& model) {
+  refuse_bias(config);
+  model.rope = read_rope(config, model);
+}
+
+OrderedJson to_hf(const ModelConfig& config) {
+  auto json = hf_sizes(config);
+  add_hf_shape(config, json);
+  add_hf_rope(config, json);
+  json["attention_bias"] = config.attention_bias;
+  return json;
+}
+
+void to_gguf(const ModelConfig&, GgufKeys& keys) { keys.attention(), keys.scaling(); }
+
 }  // namespace
 
 std::unique_ptr<Model> build_llama(const Parts& parts) { return stack_of<LlamaLayer>(parts, 0); }
+
+const Family kLlama = {.name = "llama",
+                       .model_type = "llama",
+                       .hf_architecture = "LlamaForCausalLM",
+                       .gguf = "llama",
+                       .defaults = {.context = 2048, .bos = 1, .eos = 2},
+                       .gguf_llama3 = true,
+                       .from_hf = from_hf,
+                       .to_hf = to_hf,
+                       .to_gguf = to_gguf,
+                       .gguf_tensor = llama_gguf_tensor,
+                       .build = build_llama};
 
 }  // namespace retort

@@ -1,6 +1,7 @@
 // Phi-3 and 3.5 (arXiv:2404.14219): Llama's layer with fused matrices, [q | k | v] and [gate | up] as rows of
 // one.
-#include "models/families.h"
+#include "models/gguf_config.h"
+#include "models/hf_config.h"
 
 namespace retort {
 namespace {
@@ -55,8 +56,42 @@ struct Phi3Layer {
   }
 };
 
+std::unique_ptr<Model> build(const Parts& parts) { return stack_of<Phi3Layer>(parts, 0); }
+
+void from_hf(const HfConfig& config, ModelConfig& model) {
+  refuse_bias(config);
+  model.rope = read_rope(config, model);
+  read_windows(config, model, read_window(config, model), nullptr);
+}
+
+OrderedJson to_hf(const ModelConfig& config) {
+  auto json = hf_sizes(config);
+  add_hf_shape(config, json);
+  add_hf_rope(config, json);
+  add_hf_windows(config, true, json);
+  return json;
+}
+
+void to_gguf(const ModelConfig&, GgufKeys& keys) { keys.attention(), keys.windows(), keys.scaling(); }
+
 }  // namespace
 
-std::unique_ptr<Model> build_phi3(const Parts& parts) { return stack_of<Phi3Layer>(parts, 0); }
+const Family kPhi3 = {.name = "phi3",
+                      .model_type = "phi3",
+                      .hf_architecture = "Phi3ForCausalLM",
+                      .gguf = "phi3",
+                      .defaults = {.context = 4096,
+                                   .original_context = 4096,
+                                   .norm_epsilon = 1e-5,
+                                   .bos = 1,
+                                   .eos = 32000,
+                                   .pad = 32000},
+                      .fused_projections = true,
+                      .gguf_longrope = true,
+                      .from_hf = from_hf,
+                      .to_hf = to_hf,
+                      .to_gguf = to_gguf,
+                      .gguf_tensor = plain_gguf_tensor,
+                      .build = build};
 
 }  // namespace retort

@@ -16,6 +16,9 @@ ModelConfig config_from_gguf(const WeightFile& file);
 // For export: what transformers reads, and the keys of GGUF but for the tokenizer's and general.name.
 OrderedJson hf_config_json(const ModelConfig& config);
 std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config);
+// Why no GGUF file can hold this model so that llama.cpp computes it; empty where one can. To be asked before
+// the hours of training.
+std::string gguf_refusal(const ModelConfig& config);
 // GGUF's rope_freqs.weight [head_dim / 2]: the plain frequency over the scaled one.
 std::vector<double> rotary_divisors(const RopeConfig& rope, int64_t head_dim, int64_t context);
 

@@ -1,14 +1,14 @@
 // ModelConfig as transformers' config.json and as GGUF metadata: the way back of config_hf.cpp and
 // config_gguf.cpp.
+#include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
-#include "models/gguf_names.h"
+#include "models/gguf_config.h"
+#include "models/hf_config.h"
 #include "models/read_config.h"
 #include "models/rotary.h"
 
 namespace retort {
-namespace {
 
 // A GGUF file keeps Llama 3's scaling as divisors of the frequencies; config.json wants the parameters behind
 // them.
@@ -68,74 +68,59 @@ OrderedJson rope_json(const RopeConfig& rope) {
   return json;
 }
 
-}  // namespace
-
-OrderedJson hf_config_json(const ModelConfig& config) {
-  const bool gemma = config.family.starts_with("gemma");
-  const auto rope = with_llama3_parameters(config);
+OrderedJson hf_sizes(const ModelConfig& config) {
   OrderedJson json;
   json["architectures"] = {config.hf_architecture};
-  json["model_type"] = config.family == "gemma3" ? "gemma3_text" : config.family;
+  json["model_type"] = family_of(config).model_type;
   json["vocab_size"] = config.vocabulary;
   json["hidden_size"] = config.hidden;
   json["intermediate_size"] = config.intermediate;
-  if (config.experts > 0) {
-    json[config.family == "mixtral" ? "num_local_experts" : "num_experts"] = config.experts;
-    json["num_experts_per_tok"] = config.experts_per_token;
-  }
-  if (config.family == "qwen3_moe") {
-    json["moe_intermediate_size"] = config.expert_intermediate;
-    json["norm_topk_prob"] = config.renormalise;
-    json["decoder_sparse_step"] = 1;
-    json["mlp_only_layers"] = OrderedJson::array();
-  }
+  return json;
+}
+
+void add_hf_experts(const ModelConfig& config, const char* key, OrderedJson& json) {
+  json[key] = config.experts;
+  json["num_experts_per_tok"] = config.experts_per_token;
+}
+
+void add_hf_shape(const ModelConfig& config, OrderedJson& json) {
+  const auto& family = family_of(config);
   json["num_hidden_layers"] = config.layers;
   json["num_attention_heads"] = config.heads;
   json["num_key_value_heads"] = config.kv_heads;
   json["head_dim"] = config.head_dim;
   json["max_position_embeddings"] = config.context;
   json["rms_norm_eps"] = config.norm_epsilon;
-  json[gemma ? "hidden_activation" : "hidden_act"] = gemma ? "gelu_pytorch_tanh" : "silu";
+  json[family.activation_key] = family.activation;
   json["tie_word_embeddings"] = config.tied_head;
-  if (config.family == "gemma3") {
-    json["rope_parameters"] = {{"full_attention", rope_json(rope)},
-                               {"sliding_attention", rope_json(config.local_rope.value_or(RopeConfig{}))}};
-  } else {
-    // Both spellings: rope_parameters is transformers 5's, rope_theta and rope_scaling are what 4 reads.
-    json["rope_theta"] = rope.theta;
-    json["rope_parameters"] = rope_json(rope);
-    if (rope.scaling != RopeScaling::none) {
-      json["rope_scaling"] = rope_json(rope);
-      json["rope_scaling"].erase("rope_theta");
-    }
-    if (rope.scaling == RopeScaling::longrope)
-      json["original_max_position_embeddings"] = rope.original_context;
+}
+
+void add_hf_rope(const ModelConfig& config, OrderedJson& json) {
+  const auto rope = with_llama3_parameters(config);
+  // Both spellings: rope_parameters is transformers 5's, rope_theta and rope_scaling are what 4 reads.
+  json["rope_theta"] = rope.theta;
+  json["rope_parameters"] = rope_json(rope);
+  if (rope.scaling != RopeScaling::none) {
+    json["rope_scaling"] = rope_json(rope);
+    json["rope_scaling"].erase("rope_theta");
   }
-  if (config.family == "llama" || config.family.starts_with("qwen3"))
-    json["attention_bias"] = config.attention_bias;
-  if (config.sliding_window > 0) {
-    json["sliding_window"] = config.sliding_window;
-    if (config.family.starts_with("qwen")) json["use_sliding_window"] = true;
-  } else if (config.family == "mistral" || config.family == "mixtral" || config.family == "phi3") {
-    json["sliding_window"] = nullptr;
-  }
-  if (!config.sliding_layers.empty()) {
-    auto types = OrderedJson::array();
-    for (const bool sliding : config.sliding_layers)
-      types.push_back(sliding ? "sliding_attention" : "full_attention");
-    json["layer_types"] = types;
-  }
-  if (gemma) {
-    const double scale = config.attention_scale > 0 ? config.attention_scale
-                                                    : 1 / std::sqrt(static_cast<double>(config.head_dim));
-    const double scalar = std::round(1 / (scale * scale) * 1e6) / 1e6;
-    // transformers 5 takes a whole number only where it is written as one: 16, not 16.0.
-    if (scalar == std::round(scalar)) json["query_pre_attn_scalar"] = static_cast<int64_t>(scalar);
-    else json["query_pre_attn_scalar"] = scalar;
-    const auto cap = [](double value) { return value > 0 ? OrderedJson(value) : OrderedJson(); };
-    json["attn_logit_softcapping"] = cap(config.attention_soft_cap);
-    json["final_logit_softcapping"] = cap(config.final_soft_cap);
-  }
+  if (rope.scaling == RopeScaling::longrope) json["original_max_position_embeddings"] = rope.original_context;
+}
+
+void add_hf_windows(const ModelConfig& config, bool null_too, OrderedJson& json) {
+  if (config.sliding_window > 0) json["sliding_window"] = config.sliding_window;
+  else if (null_too) json["sliding_window"] = nullptr;
+  if (config.sliding_window > 0 && family_of(config).defaults.max_window_layers > 0)
+    json["use_sliding_window"] = true;  // Qwen
+  if (config.sliding_layers.empty()) return;
+  auto types = OrderedJson::array();
+  for (const bool sliding : config.sliding_layers)
+    types.push_back(sliding ? "sliding_attention" : "full_attention");
+  json["layer_types"] = types;
+}
+
+OrderedJson hf_config_json(const ModelConfig& config) {
+  auto json = family_of(config).to_hf(config);
   // null where there is none: a key that is absent is the family's own default for others, such as Phi-3's
   // padding token 32000.
   json["bos_token_id"] = config.bos ? OrderedJson(*config.bos) : OrderedJson();
@@ -146,62 +131,92 @@ OrderedJson hf_config_json(const ModelConfig& config) {
   return json;
 }
 
-std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config) {
-  const auto architecture = gguf_architecture(config);
-  const auto arch = architecture + ".";
-  std::vector<std::pair<std::string, GgufValue>> metadata;
-  const auto whole = [&](const std::string& key, int64_t value) {
-    metadata.emplace_back(arch + key, static_cast<uint32_t>(value));
-  };
-  const auto number = [&](const std::string& key, double value) {
-    metadata.emplace_back(arch + key, static_cast<float>(value));
-  };
-  metadata.emplace_back("general.architecture", architecture);
-  metadata.emplace_back("general.type", std::string("model"));
-  metadata.emplace_back("general.alignment", uint32_t{32});
-  whole("block_count", config.layers);
-  whole("context_length", config.context);
-  whole("embedding_length", config.hidden);
-  whole("feed_forward_length", config.intermediate);
-  if (config.experts > 0) {
-    if (!config.renormalise)
-      throw FormatError(
-          "export.gguf: this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp "
-          "cannot compute; set export.gguf: [] and deploy the merged folder");
-    whole("expert_count", config.experts);
-    whole("expert_used_count", config.experts_per_token);
-    if (config.family == "qwen3_moe") whole("expert_feed_forward_length", config.expert_intermediate);
-  }
-  whole("attention.head_count", config.heads);
-  whole("attention.head_count_kv", config.kv_heads);
-  number("attention.layer_norm_rms_epsilon", config.norm_epsilon);
-  whole("attention.key_length", config.head_dim);
-  whole("attention.value_length", config.head_dim);
-  whole("rope.dimension_count", config.head_dim);
-  number("rope.freq_base", config.rope.theta);
-  whole("vocab_size", config.vocabulary);
-  if (config.sliding_window > 0) whole("attention.sliding_window", config.sliding_window);
-  if (config.local_rope) number("rope.freq_base_swa", config.local_rope->theta);
-  if (config.attention_soft_cap > 0) number("attn_logit_softcapping", config.attention_soft_cap);
-  if (config.final_soft_cap > 0) number("final_logit_softcapping", config.final_soft_cap);
+std::string gguf_refusal(const ModelConfig& config) {
   const auto& rope = config.rope;
+  const auto& family = family_of(config);
+  if (config.experts > 0 && !config.renormalise)
+    return "this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp cannot "
+           "compute";
+  if ((rope.scaling == RopeScaling::llama3 || !rope.frequency_divisors.empty()) && !family.gguf_llama3)
+    return fmt::format(
+        "llama.cpp reads rope scaling of kind llama3 in its architecture llama alone, not in {}",
+        family.gguf);
+  if (rope.scaling == RopeScaling::longrope && !family.gguf_longrope)
+    return fmt::format("llama.cpp does not read rope scaling of kind longrope in its architecture {}",
+                       family.gguf);
+  if (rope.scaling == RopeScaling::yarn && !rope.truncate)
+    return "GGUF has no key for yarn of unrounded bounds (truncate: false)";
+  return family.gguf_refusal ? family.gguf_refusal(config) : "";
+}
+
+std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config) {
+  if (const auto reason = gguf_refusal(config); !reason.empty())
+    throw FormatError("export.gguf: " + reason + "; set export.gguf: [] and deploy the merged folder");
+  GgufKeys keys(config);
+  family_of(config).to_gguf(config, keys);
+  return std::move(keys.all);
+}
+
+GgufKeys::GgufKeys(const ModelConfig& config)
+    : config_(config), arch_(std::string(family_of(config).gguf) + ".") {
+  add("general.architecture", std::string(family_of(config).gguf));
+  add("general.type", std::string("model"));
+  add("general.alignment", uint32_t{32});
+  whole(".block_count", config.layers);
+  whole(".context_length", config.context);
+  whole(".embedding_length", config.hidden);
+  whole(".feed_forward_length", config.intermediate);
+}
+
+void GgufKeys::add(const std::string& key, GgufValue value) {
+  all.emplace_back(key.starts_with(".") ? arch_ + key.substr(1) : key, std::move(value));
+}
+void GgufKeys::whole(const std::string& key, int64_t value) { add(key, static_cast<uint32_t>(value)); }
+void GgufKeys::number(const std::string& key, double value) { add(key, static_cast<float>(value)); }
+
+void GgufKeys::experts() {
+  whole(".expert_count", config_.experts);
+  whole(".expert_used_count", config_.experts_per_token);
+}
+
+void GgufKeys::attention() {
+  whole(".attention.head_count", config_.heads);
+  whole(".attention.head_count_kv", config_.kv_heads);
+  number(".attention.layer_norm_rms_epsilon", config_.norm_epsilon);
+  whole(".attention.key_length", config_.head_dim);
+  whole(".attention.value_length", config_.head_dim);
+  whole(".rope.dimension_count", config_.head_dim);
+  number(".rope.freq_base", config_.rope.theta);
+  whole(".vocab_size", config_.vocabulary);
+}
+
+void GgufKeys::windows(bool listed) {
+  const auto& slides = config_.sliding_layers;
+  const bool any = slides.empty() || std::find(slides.begin(), slides.end(), true) != slides.end();
+  if (config_.sliding_window == 0 || !any) return;
+  whole(".attention.sliding_window", config_.sliding_window);
+  // llama.cpp computes no windows in most architectures; this reader takes them from here.
+  if (listed && std::find(slides.begin(), slides.end(), false) != slides.end())
+    add(".attention.sliding_window_pattern", GgufArray(slides));
+}
+
+void GgufKeys::scaling() {
+  const auto& rope = config_.rope;
   if (rope.scaling == RopeScaling::linear || rope.scaling == RopeScaling::yarn) {
-    metadata.emplace_back(arch + "rope.scaling.type",
-                          std::string(rope.scaling == RopeScaling::linear ? "linear" : "yarn"));
-    number("rope.scaling.factor", rope.factor);
+    add(".rope.scaling.type", std::string(rope.scaling == RopeScaling::linear ? "linear" : "yarn"));
+    number(".rope.scaling.factor", rope.factor);
     if (rope.scaling == RopeScaling::yarn) {
-      whole("rope.scaling.original_context_length", rope.original_context);
+      whole(".rope.scaling.original_context_length", rope.original_context);
       if (rope.attention_factor > 0)
-        number("rope.scaling.attn_factor", rope.attention_factor / (0.1 * std::log(rope.factor) + 1));
-      number("rope.scaling.yarn_beta_fast", rope.beta_fast);
-      number("rope.scaling.yarn_beta_slow", rope.beta_slow);
+        number(".rope.scaling.attn_factor", rope.attention_factor / (0.1 * std::log(rope.factor) + 1));
+      number(".rope.scaling.yarn_beta_fast", rope.beta_fast);
+      number(".rope.scaling.yarn_beta_slow", rope.beta_slow);
     }
   }
   if (rope.scaling == RopeScaling::longrope) {
-    whole("rope.scaling.original_context_length", rope.original_context);
-    number("rope.scaling.attn_factor", rotary_attention_factor(rope, config.context));
+    whole(".rope.scaling.original_context_length", rope.original_context);
+    number(".rope.scaling.attn_factor", rotary_attention_factor(rope, config_.context));
   }
-  return metadata;
 }
 
 std::vector<double> rotary_divisors(const RopeConfig& rope, int64_t head_dim, int64_t context) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "models/families.h"
 #include "student/expert_cut.h"
 
 namespace retort {
@@ -149,8 +150,9 @@ class Cutter {
           "hidden, vocabulary or tokenizer");
     if (spec_.vocabulary && !spec_.tokenizer.empty())
       throw RecipeError("prune: give vocabulary or tokenizer, not both");
-    if (narrows() && config_.family == "phi3")
-      throw RecipeError("prune: phi3 keeps its projections fused; cut layers or the vocabulary only");
+    if (narrows() && family_of(config_).fused_projections)
+      throw RecipeError(fmt::format(
+          "prune: {} keeps its projections fused; cut layers or the vocabulary only", config_.family));
   }
 
   void choose_layers() {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "models/experts.h"
 
 namespace retort {
 namespace {
@@ -11,12 +12,6 @@ namespace {
 constexpr int64_t kRowsAtOnce = 1024;  // of a weight widened to fp32: 2 MB at width 576, 32 MB at 8192
 
 std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(model).linears(); }
-
-// PEFT's rule: the whole name, or its end after a dot.
-bool names(const std::string& layer, const std::string& target) {
-  return layer == target || (layer.size() > target.size() && layer.ends_with(target) &&
-                             layer[layer.size() - target.size() - 1] == '.');
-}
 
 Tensor leaf(const Tensor& value) {
   return value.detach().to(at::kFloat, false, true).contiguous().requires_grad_(true);
@@ -47,10 +42,10 @@ LowRank low_rank(const Linear& layer, const AdapterSpec& spec, uint64_t seed) {
 void attach_low_rank(Model& model, const AdapterSpec& spec, uint64_t seed) {
   for (auto* layer : model.linears()) {
     const bool wanted = std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) {
-      return target == "all" || names(layer->name, target);
+      return target == "all" || names_module(layer->name, target);
     });
     const bool whole = std::any_of(spec.modules_to_save.begin(), spec.modules_to_save.end(),
-                                   [&](const auto& name) { return names(layer->name, name); });
+                                   [&](const auto& name) { return names_module(layer->name, name); });
     if (wanted && !whole) layer->adapter = low_rank(*layer, spec, seed);
   }
 }
@@ -64,21 +59,26 @@ void untie(Model& model) {
 
 }  // namespace
 
+bool names_module(const std::string& layer, const std::string& target) {
+  return layer == target || (layer.size() > target.size() && layer.ends_with(target) &&
+                             layer[layer.size() - target.size() - 1] == '.');
+}
+
 void train_module_whole(Model& model, const std::string& name) {
-  if (names("lm_head", name) || names("model.embed_tokens", name)) {
+  if (names_module("lm_head", name) || names_module("model.embed_tokens", name)) {
     untie(model);
-    train_whole(names("lm_head", name) ? model.head.linear.weight : model.embedding);
+    train_whole(names_module("lm_head", name) ? model.head.linear.weight : model.embedding);
     return;
   }
   bool found = false;
   for (auto* layer : model.linears())
-    if (names(layer->name, name)) {
+    if (names_module(layer->name, name)) {
       found = true;
       train_whole(layer->weight);
       if (layer->bias.defined()) layer->bias = leaf(layer->bias);
     }
   for (auto& vector : model.vectors())
-    if (names(vector.name, name) || names(vector.name, name + ".weight")) {
+    if (names_module(vector.name, name) || names_module(vector.name, name + ".weight")) {
       found = true;
       *vector.tensor = leaf(*vector.tensor);
     }
@@ -127,27 +127,40 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
                         "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
     const auto vectors = const_cast<Model&>(model).vectors();
     if (std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) {
-          return vector.tensor->dim() == 2 && names(vector.name, target + ".weight");
+          return vector.tensor->dim() == 2 && names_module(vector.name, target + ".weight");
         }))
       throw RecipeError("adapter.targets: '" + printable(target) +
                         "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save "
                         "to train it whole");
-    const bool found =
-        target == "all" || std::any_of(linears.begin(), linears.end(),
-                                       [&](const Linear* layer) { return names(layer->name, target); });
+    const bool found = target == "all" ||
+                       std::any_of(linears.begin(), linears.end(),
+                                   [&](const Linear* layer) { return names_module(layer->name, target); });
     if (found) continue;
     const auto near = nearest(target, known);
     throw RecipeError("adapter.targets: no linear layer of this model is named '" + printable(target) + "'" +
                       (near.empty() ? "" : "; did you mean '" + near + "'?"));
   }
+  // PEFT fuses the matrices of all experts into one parameter, whose magnitudes it does not know.
+  if (spec.kind == "dora")
+    for (const auto* layer : linears)
+      if (expert_name(layer->name) &&
+          std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) {
+            return target == "all" || names_module(layer->name, target);
+          }))
+        throw RecipeError(
+            "adapter.kind: dora on experts is not written to a file that PEFT opens; set adapter.kind to "
+            "lora or "
+            "rslora, or adapter.targets to layers that are none of an expert's (q_proj, k_proj, v_proj, "
+            "o_proj)");
   for (const auto& name : spec.modules_to_save) {
-    if (names("lm_head", name) || names("model.embed_tokens", name)) continue;
+    if (names_module("lm_head", name) || names_module("model.embed_tokens", name)) continue;
     const auto vectors = const_cast<Model&>(model).vectors();
-    const bool found = std::any_of(linears.begin(), linears.end(),
-                                   [&](const Linear* layer) { return names(layer->name, name); }) ||
-                       std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) {
-                         return names(vector.name, name) || names(vector.name, name + ".weight");
-                       });
+    const bool found =
+        std::any_of(linears.begin(), linears.end(),
+                    [&](const Linear* layer) { return names_module(layer->name, name); }) ||
+        std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) {
+          return names_module(vector.name, name) || names_module(vector.name, name + ".weight");
+        });
     if (!found)
       throw RecipeError("adapter.modules_to_save: this model has no layer named '" + printable(name) + "'");
   }

@@ -25,6 +25,9 @@ void require_fitting(const Model& model, const AdapterSpec& spec);
 // names.
 std::vector<NamedTensor> trainables(Model& model);
 
+// PEFT's rule: the whole name, or its end after a dot.
+bool names_module(const std::string& layer, const std::string& target);
+
 // Whether any linear layer has a low-rank adapter.
 bool has_adapters(const Model& model);
 

@@ -43,7 +43,7 @@ Exit import_by_recipe(const ImportOptions& options) {
   const auto& chat = choose_chat_template(recipe.data.chat_template, student.chat_template_source);
   const auto dataset = load_dataset(recipe.data, *student.tokenizer, chat, nullptr, recipe.train.threads);
   TeacherOfRun teacher(recipe, *student.tokenizer, chat, dataset.train);
-  const StudentTokens tokens{student.tokenizer->size(), student.model->config.vocabulary};
+  const StudentTokens tokens{student.tokenizer->usable_ids(), student.model->config.vocabulary};
   fmt::print("{}\n",
              teacher.import_texts([&] { return open_distillkit(recipe.teacher->distillkit, tokens); }));
   return Exit::done;

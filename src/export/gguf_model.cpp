@@ -15,7 +15,7 @@ namespace {
 using Metadata = std::vector<std::pair<std::string, GgufValue>>;
 
 void add_tokenizer(Metadata& metadata, const LoadedModel& loaded) {
-  auto vocabulary = gguf_vocabulary(*loaded.tokenizer);
+  auto vocabulary = gguf_vocabulary(*loaded.tokenizer, loaded.model->config.vocabulary);
   metadata.emplace_back("tokenizer.ggml.model", vocabulary.model);
   if (!vocabulary.pre.empty()) metadata.emplace_back("tokenizer.ggml.pre", vocabulary.pre);
   metadata.emplace_back("tokenizer.ggml.tokens", GgufArray(std::move(vocabulary.tokens)));

@@ -1,11 +1,36 @@
+#include <algorithm>
+#include <iterator>
+
 #include "adapters/attach.h"
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "export/artefacts.h"
 #include "formats/peft_folder.h"
+#include "models/experts.h"
 
 namespace retort {
+namespace {
+
+// PEFT takes every module whose name ends so, also in the middle of a word ("norm" is the end of
+// "input_layernorm"). Where that would be more than what was trained, the modules are named whole.
+std::vector<std::string> saved_modules(Model& model, const AdapterSpec& spec) {
+  std::vector<std::string> all = {"model.embed_tokens", "lm_head"}, saved;
+  for (const auto* layer : model.linears()) all.push_back(layer->name);
+  for (const auto& vector : model.vectors()) all.push_back(vector.name.substr(0, vector.name.rfind('.')));
+  for (const auto& name : spec.modules_to_save) {
+    const bool more = std::any_of(all.begin(), all.end(), [&](const std::string& module) {
+      return module.ends_with(name) && !names_module(module, name);
+    });
+    if (!more) saved.push_back(name);
+    else
+      std::copy_if(all.begin(), all.end(), std::back_inserter(saved),
+                   [&](const std::string& module) { return names_module(module, name); });
+  }
+  return saved;
+}
+
+}  // namespace
 
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,
                             const AdapterSpec& spec) {
@@ -16,13 +41,21 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   config.lora_dropout = spec.dropout;
   config.use_rslora = spec.kind == "rslora";
   config.use_dora = spec.kind == "dora";
-  config.modules_to_save = spec.modules_to_save;
+  config.modules_to_save = saved_modules(*loaded.model, spec);
+  bool on_experts = false;
   for (const auto* layer : loaded.model->linears()) {
     if (!layer->adapter) continue;
+    on_experts = on_experts || expert_name(layer->name).has_value();
     const auto last = layer->name.substr(layer->name.rfind('.') + 1);
     if (std::find(config.target_modules.begin(), config.target_modules.end(), last) ==
         config.target_modules.end())
       config.target_modules.push_back(last);
+  }
+  // PEFT joins the gates and ups of experts into adapters of twice the rank and doubles alpha, which rsLoRA's
+  // root makes another scale: the same update as plain LoRA.
+  if (config.use_rslora && on_experts) {
+    config.use_rslora = false;
+    config.lora_alpha = spec.scaling() * static_cast<double>(spec.rank);
   }
   std::vector<TensorSource> sources;
   for (const auto& trainable : trainables(*loaded.model)) {

@@ -50,6 +50,9 @@ GrowingAnswer::GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sampl
 }
 
 std::optional<int32_t> GrowingAnswer::take_next(std::span<float> logits, const Heard& heard) {
+  logits = logits.first(std::min(logits.size(), static_cast<size_t>(tokenizer_.size())));
+  for (const auto hole : tokenizer_.holes())
+    if (static_cast<size_t>(hole) < logits.size()) logits[hole] = kNever;
   const auto token = next_token(logits, sample_, seen_, number_, step_++);
   if (complete_with(token, heard)) return std::nullopt;
   return token;

@@ -44,7 +44,8 @@ class GrowingAnswer {
   GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sample, const StopRules& stops,
                 int64_t most_tokens, int64_t number, const std::vector<int32_t>& prompt);
 
-  // Chooses the next token from the logits [V], which it changes, and takes it in. The token, or nullopt when
+  // Chooses the next token from the logits [V], which it changes, and takes it in: never an id that no token
+  // has (rows of padding). The token, or nullopt when
   // the answer is complete; `heard` may be empty.
   std::optional<int32_t> take_next(std::span<float> logits, const Heard& heard);
   void interrupt() { answer_.finish = Finish::interrupted; }

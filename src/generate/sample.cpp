@@ -10,8 +10,6 @@
 namespace retort {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
-
 void penalise_repetition(std::span<float> logits, double penalty, const std::unordered_set<int32_t>& seen) {
   for (const auto token : seen) {
     if (token < 0 || static_cast<size_t>(token) >= logits.size()) continue;

@@ -2,12 +2,15 @@
 // repetition penalty, temperature, top-k, top-p, min-p; each later one sees what the earlier ones left.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <unordered_set>
 
 #include "generate/sample_spec.h"
 
 namespace retort {
+
+inline constexpr float kNever = -std::numeric_limits<float>::infinity();  // the logit of what cannot be drawn
 
 // Applies the spec in place to the logits [V] of one text: a token that cannot be drawn becomes -infinity.
 // `seen` holds every token of the text so far, prompt included; it is read only when a repetition penalty is

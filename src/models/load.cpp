@@ -228,6 +228,11 @@ void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded
   }
 }
 
+std::shared_ptr<const Tokenizer> with_rows(std::unique_ptr<Tokenizer> tokenizer, const ModelConfig& config) {
+  tokenizer->rows = config.vocabulary;
+  return tokenizer;
+}
+
 }  // namespace
 
 void require_model_path(const std::string& named, const std::filesystem::path& path) {
@@ -259,7 +264,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
   } else {
     config = config_from_gguf(file);
     if (file.metadata("tokenizer.ggml.model"))
-      loaded.tokenizer = tokenizer_from_gguf(vocabulary_of(file), spec.path);
+      loaded.tokenizer = with_rows(tokenizer_from_gguf(vocabulary_of(file), spec.path), config);
     if (const auto* source = file.metadata("tokenizer.chat_template"))
       if (const auto* text = std::get_if<std::string>(source)) loaded.chat_template_source = *text;
   }
@@ -284,12 +289,8 @@ LoadedModel load_weights(const ModelSpec& spec) {
 LoadedModel load_model(const ModelSpec& spec) {
   auto loaded = load_weights(spec);
   if (!loaded.tokenizer && std::filesystem::is_directory(spec.path))
-    loaded.tokenizer = tokenizer_from_folder(spec.path);
+    loaded.tokenizer = with_rows(tokenizer_from_folder(spec.path), loaded.model->config);
   if (!loaded.tokenizer) corrupt(spec.path, "tokenizer.ggml.model", "missing: the file has no tokenizer");
-  if (loaded.tokenizer->size() > loaded.model->config.vocabulary)
-    corrupt(spec.path, "",
-            fmt::format("the tokenizer has {} tokens, the embedding {} rows", loaded.tokenizer->size(),
-                        loaded.model->config.vocabulary));
   return loaded;
 }
 

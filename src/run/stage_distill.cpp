@@ -265,8 +265,8 @@ Json compare_now(Run& run, bool baseline) {
                             static_cast<uint64_t>(recipe.train.seed)};
   for (size_t i = 0; i < measured.size(); ++i) {
     const auto answers = own_answers(recipe.distill->own_answers, measured[i], prompts, answering);
-    values[i]["own_answers"] = to_json(
-        measure_own_answers(teacher, measured[i], answers, tokenizer, tokenizer.size(), recipe.eval.threads));
+    values[i]["own_answers"] = to_json(measure_own_answers(teacher, measured[i], answers, tokenizer,
+                                                           tokenizer.usable_ids(), recipe.eval.threads));
   }
   return {{"models", values}};
 }

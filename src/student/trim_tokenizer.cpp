@@ -9,7 +9,7 @@
 namespace retort {
 
 TrimmedTokenizer trim_tokenizer(const Tokenizer& tokenizer, const std::vector<bool>& used) {
-  const auto all = gguf_vocabulary(tokenizer);
+  const auto all = gguf_vocabulary(tokenizer, tokenizer.usable_ids());
   if (all.merges.empty())
     throw RecipeError(
         "prune.vocabulary: this tokenizer has scores instead of merges; only byte-pair tokenizers with "

@@ -28,7 +28,7 @@ Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache
   const ModelSpec model{.path = spec.path, .weights = spec.weights, .compute = spec.compute};
   Teacher teacher{load_model(model), at::kFloat, 0};
   teacher.loaded.sha256.begin();
-  teacher.vocabulary = teacher.loaded.tokenizer->size();
+  teacher.vocabulary = teacher.loaded.tokenizer->usable_ids();
   const auto begun = begun_with(cache);
   teacher.compute = spec.compute == "auto" && !begun.empty()
                         ? (begun.starts_with("bf16") ? at::kBFloat16 : at::kFloat)

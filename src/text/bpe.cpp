@@ -33,6 +33,7 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, Specials specia
   const bool control = specials == Specials::as_tokens;
   if (raw_added_.empty()) {
     encode_plain(text, true, control, work);
+    require_rows(ids);
     return ids;
   }
   for (size_t at = 0; at < text.size();) {
@@ -41,6 +42,7 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, Specials specia
     if (match.token != nullptr) ids.push_back(match.token->id);
     at = match.end;
   }
+  require_rows(ids);
   return ids;
 }
 

@@ -67,6 +67,7 @@ struct BpeModel {
 
 // How llama.cpp's converter tells control tokens that a file did not mark as special.
 bool looks_like_control(std::string_view spelling);
+std::string spelling_of_hole(int64_t id);                 // "[PAD42]", as llama.cpp's converter names them
 int byte_of_spelling(std::string_view spelling);          // "<0x0A>" -> 10, or -1
 std::string spaces_for_marks(std::string_view spelling);  // U+2581 -> ' '
 
@@ -88,6 +89,7 @@ class BpeTokenizer final : public Tokenizer {
   std::optional<int32_t> find(std::string_view token_text) const override;
   bool is_special(int32_t id) const override;
   int64_t size() const override { return static_cast<int64_t>(model_.tokens.size()); }
+  const std::vector<int32_t>& holes() const override { return holes_; }
   std::string hash() const override;
 
   const BpeModel& model() const { return model_; }
@@ -116,6 +118,7 @@ class BpeTokenizer final : public Tokenizer {
   const std::string& spelling(int32_t id) const;
 
   BpeModel model_;
+  std::vector<int32_t> holes_;
   std::vector<std::string> bytes_;  // what each token stands for; U+2581 as a space
   std::unordered_map<std::string_view, int32_t> by_spelling_;
   std::unordered_map<std::string_view, int32_t>

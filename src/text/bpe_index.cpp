@@ -27,6 +27,8 @@ std::vector<uint32_t> code_points(std::string_view text) {
 
 }  // namespace
 
+std::string spelling_of_hole(int64_t id) { return fmt::format("[PAD{}]", id); }
+
 int byte_of_spelling(std::string_view spelling) {
   if (spelling.size() != 6 || !spelling.starts_with("<0x") || spelling[5] != '>') return -1;
   int value = -1;
@@ -126,6 +128,9 @@ void BpeTokenizer::check(std::string_view file) const {
 void BpeTokenizer::index_tokens(std::string_view file) {
   const size_t count = model_.tokens.size();
   byte_symbols_.fill(-1);
+  for (size_t i = 0; i < count; ++i)
+    if (model_.types[i] == TokenType::unused && model_.tokens[i] == spelling_of_hole(static_cast<int64_t>(i)))
+      holes_.push_back(static_cast<int32_t>(i));
   by_spelling_.reserve(count);
   bytes_.resize(count);
   for (size_t i = 0; i < count; ++i) {
@@ -172,7 +177,8 @@ void BpeTokenizer::index_tokens(std::string_view file) {
 
 bool BpeTokenizer::merges_into(int32_t id) const {
   const TokenType type = model_.types[static_cast<size_t>(id)];
-  return type == TokenType::normal || type == TokenType::unused ||
+  return type == TokenType::normal ||
+         (type == TokenType::unused && !std::ranges::binary_search(holes_, id)) ||
          (type == TokenType::user_defined && model_.alphabet == BpeModel::Alphabet::characters);
 }
 

@@ -125,6 +125,7 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
           fmt::format("data.template: template {} needs {}, which this model's tokenizer does not have; set "
                       "data.template to the model's own",
                       chat.name, piece.text == kEndOfText ? "an EOS token" : "the token " + piece.text));
+    tokenizer.require_rows({&*id, 1});
     append(rendered, {*id}, 0, piece.answer);
   }
   encode_run(tokenizer, run, own_space, rendered);

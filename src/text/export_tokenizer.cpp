@@ -1,6 +1,7 @@
 #include "text/export_tokenizer.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -11,6 +12,7 @@ namespace retort {
 namespace {
 
 constexpr const char* kSpaceMark = "\u2581";
+constexpr float kScoreOfHoles = -1000;  // as llama.cpp's converter writes it; nothing merges into them
 
 const BpeTokenizer& byte_pairs(const Tokenizer& tokenizer, std::string_view what) {
   const auto* bpe = dynamic_cast<const BpeTokenizer*>(&tokenizer);
@@ -113,10 +115,14 @@ std::string model_json(const BpeTokenizer& tokenizer) {
           ? json_text(spelling(model, *model.unknown))
           : "null",
       model.fuse_unknown, model.byte_fallback, model.ignore_merges);
-  for (int32_t id = 0; id < count; ++id)
-    text += fmt::format("{}\n{}: {}", id == 0 ? "" : ",", json_text(spelling(model, id)), id);
-  text += "}, \"merges\": [";
   const char* separator = "";
+  for (int32_t id = 0; id < count; ++id) {
+    if (std::ranges::binary_search(tokenizer.holes(), id)) continue;
+    text += fmt::format("{}\n{}: {}", separator, json_text(spelling(model, id)), id);
+    separator = ",";
+  }
+  text += "}, \"merges\": [";
+  separator = "";
   for (const RankedMerge& merge : tokenizer.merge_list()) {
     if (merge.left >= count || merge.right >= count)
       throw RecipeError(
@@ -204,7 +210,36 @@ void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::p
   write_text(folder / "special_tokens_map.json", names.dump(2) + "\n");
 }
 
-GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer) {
+namespace {
+
+// llama.cpp wants a token for every row of the embedding, and a row for every token.
+void fit_to_rows(GgufVocabulary& vocabulary, int64_t rows) {
+  const auto before = vocabulary.tokens.size(), after = static_cast<size_t>(rows);
+  if (after < before) {
+    const std::set<std::string_view> gone(vocabulary.tokens.begin() + rows, vocabulary.tokens.end());
+    std::erase_if(vocabulary.merges, [&](const std::string& merge) {
+      const std::string_view text = merge;
+      const auto space = text.find(' ', 1);
+      const auto left = text.substr(0, space), right = text.substr(space + 1);
+      return gone.contains(left) || gone.contains(right) || gone.contains(std::string(left).append(right));
+    });
+    for (auto* id : {&vocabulary.bos, &vocabulary.eos, &vocabulary.pad, &vocabulary.unknown})
+      if (*id && **id >= rows) id->reset();
+  }
+  std::set<std::string> taken;
+  if (after > before) taken.insert(vocabulary.tokens.begin(), vocabulary.tokens.end());
+  vocabulary.tokens.resize(after);
+  vocabulary.token_types.resize(after, static_cast<int32_t>(TokenType::unused));
+  if (!vocabulary.scores.empty()) vocabulary.scores.resize(after, kScoreOfHoles);
+  for (auto id = before; id < after; ++id) {
+    auto& spelling = vocabulary.tokens[id] = spelling_of_hole(static_cast<int64_t>(id));
+    while (!taken.insert(spelling).second) spelling += ' ';
+  }
+}
+
+}  // namespace
+
+GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer, int64_t rows) {
   const BpeTokenizer& bpe = byte_pairs(tokenizer, "GGUF metadata");
   const BpeModel& model = bpe.model();
   const bool characters = model.alphabet == BpeModel::Alphabet::characters;
@@ -234,6 +269,7 @@ GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer) {
   vocabulary.add_bos = model.add_bos;
   vocabulary.add_eos = model.add_eos;
   vocabulary.add_space_prefix = model.add_space_prefix;
+  if (rows > 0 && rows != tokenizer.size()) fit_to_rows(vocabulary, rows);
   return vocabulary;
 }
 

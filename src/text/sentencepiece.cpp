@@ -72,6 +72,7 @@ class SentencePieceTokenizer final : public Tokenizer {
       if (match.token != nullptr) ids.push_back(match.token->id);
       at = match.end;
     }
+    require_rows(ids);
     return ids;
   }
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override {

@@ -5,6 +5,21 @@
 
 namespace retort {
 
+const std::vector<int32_t>& Tokenizer::holes() const {
+  static const std::vector<int32_t> none;
+  return none;
+}
+
+void Tokenizer::require_rows(std::span<const int32_t> ids) const {
+  if (size() <= rows) return;
+  for (const auto id : ids)
+    if (id >= rows)
+      throw RecipeError(fmt::format(
+          "a text uses the token '{}' (id {}), for which the model's embedding of {} rows has none; "
+          "take it out of the text",
+          printable(token_text(id)), id, rows));
+}
+
 std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder) {
   const std::filesystem::path root(folder);
   const auto config = root / "tokenizer_config.json";

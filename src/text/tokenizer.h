@@ -32,6 +32,14 @@ class Tokenizer {
   virtual std::optional<int32_t> find(std::string_view token_text) const = 0;  // exact spelling
   virtual bool is_special(int32_t id) const = 0;
   virtual int64_t size() const = 0;
+  // Ids below size() that no token has, in order: gaps in the ids of a file, rows that were padded.
+  virtual const std::vector<int32_t>& holes() const;
+
+  // Rows of the model's embedding, which may have fewer than there are tokens (Gemma 3's text models lack
+  // that of <image_soft_token>). encode() refuses a text that uses a token without one.
+  int64_t rows = INT64_MAX;
+  int64_t usable_ids() const { return size() < rows ? size() : rows; }
+  void require_rows(std::span<const int32_t> ids) const;  // RecipeError naming the first that has none
 
   std::optional<int32_t> bos, eos, pad, unknown;
   bool add_bos = false;  // whether the model's own convention puts BOS first
@@ -63,7 +71,9 @@ std::unique_ptr<Tokenizer> tokenizer_from_tekken(std::string_view tekken_json, s
 std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder);
 
 // For export: any byte-pair tokenizer as GGUF metadata. RecipeError when GGUF has no words for it (a
-// pre-tokenizer that llama.cpp does not name, merges that scores cannot express, a unigram model).
-GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer);
+// pre-tokenizer that llama.cpp does not name, merges that scores cannot express, a unigram model). With
+// `rows` the list is made as long as the embedding, as llama.cpp demands: ids without a token are "[PAD260]",
+// of the type unused; tokens without a row are left out.
+GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer, int64_t rows = 0);
 
 }  // namespace retort

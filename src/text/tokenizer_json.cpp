@@ -317,8 +317,7 @@ std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view tokenizer_json,
   reader.read_merges(*merges);
   reader.read_added(root);
   for (size_t id = 0; id < reader.taken.size(); ++id)
-    if (!reader.taken[id])
-      model.tokens[id] = fmt::format("[PAD{}]", id);  // a hole in the ids, named as llama.cpp names it
+    if (!reader.taken[id]) model.tokens[id] = spelling_of_hole(static_cast<int64_t>(id));
   std::unordered_map<std::string_view, int32_t> ids;
   ids.reserve(model.tokens.size());
   for (size_t i = 0; i < model.tokens.size(); ++i) ids.try_emplace(model.tokens[i], static_cast<int32_t>(i));

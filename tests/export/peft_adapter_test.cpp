@@ -1,0 +1,66 @@
+// What adapter_config.json says is what was trained, by PEFT's rules.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "adapters/attach.h"
+#include "adapters/load_adapter.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "export/artefacts.h"
+#include "export/tiny_models.h"  // tests/export
+
+namespace retort {
+namespace {
+
+// PEFT joins two matrices of an expert into one of rank 2 r with 2 alpha: equal for alpha / r, sqrt 2 too
+// large for alpha / sqrt r.
+TEST(PeftAdapter, RsLoraOnExpertsIsWrittenAsPlainLora) {
+  for (const bool experts : {true, false}) {
+    const TemporaryFolder folder;
+    auto loaded = tiny_model(folder, "qwen3_moe");
+    const AdapterSpec spec{.kind = "rslora",
+                           .rank = 4,
+                           .alpha = 6,
+                           .targets = {experts ? "all" : "q_proj"},
+                           .modules_to_save = {}};
+    attach(*loaded.model, spec, 1);
+    write_peft_adapter(folder / "adapter", loaded, spec);
+    const auto config = read_json(std::filesystem::path(folder / "adapter") / "adapter_config.json");
+    EXPECT_EQ(config["use_rslora"], !experts);
+    EXPECT_EQ(config["lora_alpha"], experts ? 12 : 6);
+    auto again = load_model({.path = folder / "tiny"});
+    load_adapter(again, folder / "adapter");
+    for (const auto* layer : again.model->linears()) {
+      if (layer->adapter) { EXPECT_DOUBLE_EQ(layer->adapter->scaling, 3); }
+    }
+  }
+}
+
+TEST(PeftAdapter, DoraOnExpertsIsRefused) {
+  const TemporaryFolder folder;
+  auto loaded = tiny_model(folder, "qwen3_moe");
+  AdapterSpec spec{.kind = "dora", .rank = 4, .targets = {"all"}, .modules_to_save = {}};
+  const auto said = refusal_of([&] { attach(*loaded.model, spec, 1); });
+  EXPECT_NE(said.find("adapter.kind: dora on experts"), std::string::npos) << said;
+  EXPECT_FALSE(has_adapters(*loaded.model));
+  spec.targets = {"q_proj", "o_proj"};
+  EXPECT_EQ(refusal_of([&] { attach(*loaded.model, spec, 1); }), "accepted");
+}
+
+// "norm" is the end of "input_layernorm" too, and PEFT would take both.
+TEST(PeftAdapter, ModulesThatWereSavedAreNamedSoThatNoOthersMatch) {
+  const TemporaryFolder folder;
+  auto loaded = tiny_model(folder);
+  const AdapterSpec spec{.kind = "lora",
+                         .rank = 4,
+                         .targets = {"q_proj"},
+                         .modules_to_save = {"norm", "lm_head", "input_layernorm"}};
+  attach(*loaded.model, spec, 1);
+  write_peft_adapter(folder / "adapter", loaded, spec);
+  const auto config = read_json(std::filesystem::path(folder / "adapter") / "adapter_config.json");
+  EXPECT_EQ(config["modules_to_save"], Json({"model.norm", "lm_head", "input_layernorm"}));
+}
+
+}  // namespace
+}  // namespace retort

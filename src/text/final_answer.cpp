@@ -12,6 +12,7 @@ namespace retort {
 namespace {
 
 bool digit(char c) { return c >= '0' && c <= '9'; }
+bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
   for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
@@ -43,22 +44,138 @@ std::optional<std::string> last_boxed(std::string_view text) {
   return std::string(trimmed(text.substr(open, text.find_first_of("$ \n", open) - open)));  // "\boxed 5"
 }
 
-// Digits with thousands separators, a fraction or a decimal part and an exponent, from the back.
-std::optional<std::string> last_number(std::string_view text) {
-  size_t end = text.size();
-  while (end > 0 && !digit(text[end - 1])) --end;
-  if (end == 0) return std::nullopt;
-  size_t begin = end;
-  while (begin > 0) {
-    const char c = text[begin - 1];
-    const bool inner = (c == '.' || c == ',' || c == '/') && begin >= 2 && digit(text[begin - 2]) &&
-                       begin < end && digit(text[begin]);
-    if (digit(c) || inner) --begin;
-    else break;
+// One spelling for what has several: U+2212 is a minus sign, "9{,}500" is 9,500.
+std::string plainly_spelled(std::string_view text) {
+  std::string plain(text);
+  replace_all(plain, "\xe2\x88\x92", "-");
+  replace_all(plain, "{,}", ",");
+  return plain;
+}
+
+// Where "e5", "E-3" and the like end; `at` when there is no exponent. "5eggs" has none.
+size_t after_exponent(std::string_view text, size_t at) {
+  if (at >= text.size() || (text[at] != 'e' && text[at] != 'E')) return at;
+  size_t end = at + 1;
+  if (end < text.size() && (text[end] == '-' || text[end] == '+')) ++end;
+  const auto digits = end;
+  while (end < text.size() && digit(text[end])) ++end;
+  return end == digits || (end < text.size() && letter(text[end])) ? at : end;
+}
+
+// The end of digits with thousands separators, a fraction or a decimal part, and an exponent.
+size_t after_number(std::string_view text, size_t at) {
+  const auto begin = at;
+  bool fraction = false;
+  while (at < text.size()) {
+    const bool inner = (text[at] == '.' || text[at] == ',' || text[at] == '/') && at > begin &&
+                       digit(text[at - 1]) && at + 1 < text.size() && digit(text[at + 1]);
+    if (!digit(text[at]) && !inner) break;
+    fraction = fraction || text[at] == '/';
+    ++at;
   }
-  if (begin > 0 && text[begin - 1] == '.' && (begin < 2 || !digit(text[begin - 2]))) --begin;  // ".5"
-  if (begin > 0 && text[begin - 1] == '-') --begin;
-  return std::string(text.substr(begin, end - begin));
+  return fraction || (begin > 0 && letter(text[begin - 1])) ? at : after_exponent(text, at);
+}
+
+std::optional<std::string> last_number(std::string_view text) {
+  std::optional<std::string> last;
+  for (size_t i = 0; i < text.size();) {
+    if (!digit(text[i])) {
+      ++i;
+      continue;
+    }
+    auto begin = i;
+    i = after_number(text, i);
+    if (begin > 0 && text[begin - 1] == '.' && (begin < 2 || !digit(text[begin - 2]))) --begin;  // ".5"
+    if (begin > 0 && text[begin - 1] == '-') --begin;
+    last = std::string(text.substr(begin, i - begin));
+  }
+  return last;
+}
+
+// "(B)" -> "B": the letter of an option.
+std::optional<std::string> last_option(std::string_view text) {
+  for (size_t i = text.size(); i >= 3; --i)
+    if (text[i - 3] == '(' && text[i - 2] >= 'A' && text[i - 2] <= 'Z' && text[i - 1] == ')')
+      return std::string(text.substr(i - 2, 1));
+  return std::nullopt;
+}
+
+// Without what sets an answer off from its sentence: **42**, \(42\), `42`, ": 42".
+std::string bare(std::string_view text) {
+  std::string plain(text);
+  for (const std::string_view gone : {"**", "__", "\\(", "\\)", "\\[", "\\]", "`"})
+    replace_all(plain, gone, "");
+  std::string_view view = trimmed(plain);
+  while (view.starts_with(':')) view = trimmed(view.substr(1));
+  return std::string(view);
+}
+
+// Words that belong to the value before them, so that "2 pi" is not 2 and "5 million" is not 5.
+bool part_of_value(std::string_view word) {
+  static constexpr std::string_view kWords[] = {"pi",      "sqrt",    "x",        "times",   "plus",
+                                                "minus",   "over",    "divided",  "hundred", "thousand",
+                                                "million", "billion", "trillion", "dozen",   "to"};
+  return word.size() < 2 || std::find(std::begin(kWords), std::end(kWords), word) != std::end(kWords);
+}
+
+// How many bytes at the start are a number that words follow: 1 of "5 apples", 3 of "$18 per day". 0 when it
+// does not begin so.
+size_t number_before_words(std::string_view text) {
+  size_t at = 0;
+  for (const std::string_view sign : {"-", "\\$", "$", "€", "£", "¥", "-"})
+    if (text.substr(at).starts_with(sign)) at += sign.size();
+  if (at + 1 < text.size() && text[at] == '.' && digit(text[at + 1])) ++at;
+  if (at >= text.size() || !digit(text[at])) return 0;
+  const auto end = after_number(text, at);
+  auto rest = text.substr(end);
+  if (rest.starts_with('$')) rest.remove_prefix(1);  // "$5$ apples"
+  if (rest.starts_with(", ") || rest.starts_with("; ") || rest.starts_with(" (") || rest.starts_with(": ") ||
+      rest.starts_with(" because") || rest.starts_with("\xef\xbc\x8c"))
+    return end;
+  if (!rest.starts_with(' ')) return 0;
+  rest = trimmed(rest);
+  size_t word = 0;
+  while (word < rest.size() && letter(rest[word])) ++word;
+  if (word < rest.size() && static_cast<unsigned char>(rest[word]) >= 0x80) return end;  // "5 größere"
+  return word == 0 || part_of_value(rest.substr(0, word)) ? 0 : end;
+}
+
+// The answer in what follows "answer is": without the words around it.
+std::string answer_in(std::string_view sentence) {
+  auto answer = bare(sentence);
+  if (const auto number = number_before_words(answer)) return answer.substr(0, number);
+  if (const auto option = last_option(answer); option && !answer.starts_with('\\')) return *option;
+  size_t longest_word = 0;
+  for (size_t i = 0, word = 0; i < answer.size(); ++i) {
+    word = letter(answer[i]) ? word + 1 : 0;
+    if (word == i + 1 || answer[i - word] == ' ') longest_word = std::max(longest_word, word);
+  }
+  // "approximately 5 apples"; a formula ("x^2 + 1", "\sqrt{3}") stays as it is.
+  if (longest_word >= 3 && answer.find('\\') == std::string::npos)
+    if (const auto number = last_number(answer)) return *number;
+  return answer;
+}
+
+// Where the text after the last "answer is" or "answer:" begins, whatever the case.
+size_t after_answer_is(std::string_view text) {
+  std::string lower(text);
+  for (auto& c : lower)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  size_t last = std::string::npos;
+  for (const std::string_view mark : {"answer is", "answer:", "answer**:"})
+    if (const auto at = lower.rfind(mark); at != std::string::npos)
+      last = last == std::string::npos ? at + mark.size() : std::max(last, at + mark.size());
+  return last;
+}
+
+// Up to the end of the sentence or the line.
+std::string_view first_sentence(std::string_view text) {
+  text = text.substr(0, text.find('\n'));
+  size_t stop = 0;
+  while (stop < text.size() &&
+         !(text[stop] == '.' && (stop + 1 == text.size() || text[stop + 1] == ' ' || text[stop + 1] == '*')))
+    ++stop;
+  return text.substr(0, stop);
 }
 
 // "\frac12" -> "\frac{1}{2}"; "\frac{1}2" -> "\frac{1}{2}".
@@ -116,39 +233,53 @@ std::optional<double> plain_number(std::string_view text) {
   return value;
 }
 
+// GSM8K's "#### 42". A line in the middle of a text that says something else is a heading of Markdown.
+std::optional<std::string> after_hashes(std::string_view text) {
+  for (auto at = text.rfind("####"); at != std::string_view::npos;
+       at = at == 0 ? std::string_view::npos : text.rfind("####", at - 1)) {
+    const bool other_level = (at > 0 && text[at - 1] == '#') || (at + 4 < text.size() && text[at + 4] == '#');
+    const auto rest = text.substr(at + 4);
+    const auto end = std::min(rest.find('\n'), rest.size());
+    auto answer = bare(rest.substr(0, end));
+    if (other_level || answer.empty()) continue;
+    const bool last_line = trimmed(rest.substr(end)).empty();
+    if (!last_line && !number_of(answer)) continue;
+    const auto label = last_line ? after_answer_is(answer) : std::string::npos;  // "#### Final answer: 42"
+    return answer_in(label == std::string::npos ? answer : std::string_view(answer).substr(label));
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
-std::optional<std::string> final_answer(std::string_view text) {
+std::optional<std::string> final_answer(std::string_view raw) {
+  const auto text = plainly_spelled(raw);
   if (auto boxed = last_boxed(text)) return boxed;
-  if (const auto at = text.rfind("####"); at != std::string_view::npos) {
-    const auto rest = text.substr(at + 4);
-    return std::string(trimmed(rest.substr(0, rest.find('\n'))));
-  }
-  if (const auto at = text.rfind("answer is"); at != std::string_view::npos) {
-    auto rest = text.substr(at + 9);
-    rest = rest.substr(0, rest.find('\n'));
-    size_t stop = 0;
-    while (stop < rest.size() && !(rest[stop] == '.' && (stop + 1 == rest.size() || rest[stop + 1] == ' ')))
-      ++stop;
-    auto answer = trimmed(rest.substr(0, stop));
-    if (answer.starts_with(':')) answer = trimmed(answer.substr(1));
-    if (!answer.empty()) return std::string(answer);
-  }
-  return last_number(text);
+  if (auto marked = after_hashes(text)) return marked;
+  if (const auto at = after_answer_is(text); at != std::string::npos)
+    if (auto answer = answer_in(first_sentence(std::string_view(text).substr(at))); !answer.empty())
+      return answer;
+  if (auto number = last_number(text)) return number;
+  return last_option(text);
 }
 
 std::string normalised_formula(std::string_view formula) {
-  std::string text(trimmed(formula));
+  auto text = bare(plainly_spelled(formula));
   while (text.size() >= 2 && text.front() == '$' && text.back() == '$')
     text = text.substr(1, text.size() - 2);
-  for (const std::string_view gone :
-       {"\n", "\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$", "\\%", "%", "\\,", "\\;"})
+  for (const std::string_view gone : {"\n", "\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$",
+                                      "\\%", "%", "\\,", "\\;", "\\ ", "~"})
     replace_all(text, gone, "");
   replace_all(text, "\\\\", "\\");
   replace_all(text, "tfrac", "frac");
   replace_all(text, "dfrac", "frac");
   if (const auto unit = text.find("\\text{ "); unit != std::string::npos) text.resize(unit);  // "5\text{ cm}"
+  for (const std::string_view upright : {"\\text{", "\\mathrm{", "\\textbf{"})                // "5\text{cm}"
+    if (const auto unit = text.find(upright); unit != std::string::npos && unit > 0 && digit(text[unit - 1]))
+      text.resize(unit);
   if (text.starts_with("\\text{") && text.ends_with("}")) text = text.substr(6, text.size() - 7);
+  if (text.size() == 3 && text[0] == '(' && letter(text[1]) && text[2] == ')')
+    text = text.substr(1, 1);  // "(B)"
   replace_all(text, " .", " 0.");
   replace_all(text, "{.", "{0.");
   if (text.starts_with('.')) text = "0" + text;
@@ -173,7 +304,10 @@ std::string normalised_formula(std::string_view formula) {
 }
 
 std::optional<double> number_of(std::string_view raw) {
-  auto text = normalised_formula(raw);
+  const auto spelled = bare(plainly_spelled(raw));
+  const auto leading = number_before_words(spelled);
+  auto text = normalised_formula(leading > 0 ? std::string_view(spelled).substr(0, leading) : spelled);
+  for (const std::string_view currency : {"€", "£", "¥"}) replace_all(text, currency, "");
   double sign = 1;
   if (text.starts_with('-')) {
     sign = -1;

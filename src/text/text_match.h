@@ -5,10 +5,11 @@
 
 namespace retort {
 
-// SQuAD's normalisation (arXiv:1606.05250): lower case, no punctuation, no articles, single spaces. ASCII
-// only.
+// SQuAD's normalisation (arXiv:1606.05250): lower case, no punctuation, no articles, single spaces. Unlike
+// there, an article is one only before a word and without a mark behind it: the answer "A" is the letter A.
 std::string normalised_answer(std::string_view text);
-double token_f1(std::string_view expected, std::string_view got);  // over words of the normalised texts
+// Over words of the normalised texts; in scripts without spaces over characters.
+double token_f1(std::string_view expected, std::string_view got);
 bool first_letter_equal(std::string_view expected, std::string_view got);
 bool first_line_equal(std::string_view expected, std::string_view got);  // without white space at both ends
 // Characters that agree from the start, as a share of the expected text: 2/3 for E11 against E12.

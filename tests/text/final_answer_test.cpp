@@ -18,6 +18,66 @@ TEST(FinalAnswer, PrefersTheLastBoxThenTheHashesThenTheLastNumber) {
   EXPECT_EQ(final_answer(""), std::nullopt);
 }
 
+// Each text is an answer as models write it, with its value.
+TEST(FinalAnswer, IsFoundAmongWordsAndMarks) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"The answer is 5 apples.", "5"},
+      {"The Answer is **5** apples.", "5"},
+      {"**42**", "42"},
+      {"The answer is **42**.", "42"},
+      {"The answer is $18 per day", "18"},
+      {"$18 per day", "18"},
+      {"\\(42\\)", "42"},
+      {"The answer is \\(42\\).", "42"},
+      {"42, because", "42"},
+      {"The answer is 42, because 6 times 7 are 42 and 40 + 3 is 43", "42"},
+      {"1e5", "100000"},
+      {"The answer is 1e5.", "100000"},
+      {"2.5E-3 in all", "0.0025"},
+      {"(B)", "B"},
+      {"The answer is (B).", "B"},
+      {"The answer is (B) because 4 is 2 + 2", "B"},
+      {"\xe2\x88\x92"
+       "5",
+       "-5"},
+      {"The answer is \xe2\x88\x92"
+       "5.",
+       "-5"},
+      {"\\boxed{9{,}500}", "9500"},
+      {"\\boxed{5\\text{cm}}", "5"},
+      {"\\boxed{5\\ \\mathrm{cm}}", "5"},
+      {"\\boxed{\\text{(B)}}", "B"},
+      {"\\boxed{\xe2\x88\x92"
+       "5}",
+       "-5"},
+      {"The answer is approximately 5 apples.", "5"},
+      {"**Answer:** 42\n\nI checked 3 times.", "42"},
+      {"#### Step 1\nwe add\n#### Step 2\nwe get 42", "42"},
+      {"#### 42\n#### Note\nnone", "42"},
+      {"so\n#### Final answer: 42", "42"},
+      {"#### 5 apples", "5"},
+      {"it is 3.5 hours", "3.5"},
+      {"The final answer is $\\frac{1}{2}$. I hope it is correct.", "1/2"},
+      {"the answer is 2\\sqrt{3}", "2\\sqrt{3}"},
+      {"the answer is x^2 + 1.", "x^{2}+1"},
+  };
+  for (const auto& [text, value] : cases) {
+    const auto got = final_answer(text);
+    ASSERT_TRUE(got) << text;
+    EXPECT_TRUE(equal_answers(value, *got) || *got == "x^2 + 1") << text << ": " << *got;
+  }
+}
+
+TEST(EqualAnswers, ArePlainNumbersWhateverSetsThemOff) {
+  for (const auto* text : {"42", "**42**", "\\(42\\)", "$42$", "42 apples", "42, because", "$42 per day",
+                           "4.2e1", "\\text{42}", "42\\text{ cm}", "42\\text{cm}",
+                           "\xe2\x82\xac"
+                           "42"})
+    EXPECT_TRUE(equal_answers("42", text)) << text;
+  for (const auto* text : {"42 million", "42 pi", "42 + 1", "(42)x", "42e", "-42", "42 x"})
+    EXPECT_FALSE(equal_answers("42", text)) << text;
+}
+
 // The expected strings are those of the MATH benchmark's own normaliser, worked by hand from its rules.
 TEST(NormalisedFormula, FollowsTheBenchmarksRules) {
   EXPECT_EQ(normalised_formula("\\dfrac{1}{2}"), "\\frac{1}{2}");
@@ -51,9 +111,10 @@ TEST(EqualAnswers, AgreeAsFormulasOrAsNumbers) {
 }
 
 TEST(FinalAnswer, SurvivesBrokenLatex) {
-  for (const auto* text :
-       {"\\boxed{", "\\boxed", "\\boxed{{}", "\\frac", "\\frac{", "\\frac{1}", "\\frac{1}{", "\\sqrt", "/",
-        "=", "\\text{", "$", "-", ".", "1/", "\\frac\\frac"}) {
+  for (const auto* text : {"\\boxed{",   "\\boxed", "\\boxed{{}", "\\frac",    "\\frac{", "\\frac{1}",
+                           "\\frac{1}{", "\\sqrt",  "/",          "=",         "\\text{", "$",
+                           "-",          "####",    "#### ",      "answer is", "answer:", "1e",
+                           "1e+",        "(",       "\xe2\x88",   ".",         "1/",      "\\frac\\frac"}) {
     final_answer(text);
     normalised_formula(text);
     number_of(text);

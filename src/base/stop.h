@@ -1,4 +1,5 @@
-// SIGINT and SIGTERM ask for a clean stop; a second SIGINT leaves at once.
+// SIGINT, SIGTERM and SIGHUP (a terminal that is closed) ask for a clean stop; a second SIGINT leaves at
+// once.
 #pragma once
 #include <string_view>
 

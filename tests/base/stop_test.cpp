@@ -25,6 +25,27 @@ TEST(Stop, TermAsksForACleanEnd) {
   EXPECT_FALSE(stop_requested());
 }
 
+TEST(Stop, AClosedTerminalAsksForACleanEndUnlessNohupWasAsked) {
+  EXPECT_EXIT(
+      {
+        forget_stop();
+        ::signal(SIGHUP, SIG_DFL);
+        catch_stop_signals();
+        ::raise(SIGHUP);
+        ::_exit(stop_requested() ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(
+      {
+        forget_stop();
+        ::signal(SIGHUP, SIG_IGN);
+        catch_stop_signals();
+        ::raise(SIGHUP);
+        ::_exit(stop_requested() ? 1 : 0);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
 TEST(Stop, TheSecondInterruptLeavesAtOnce) {
   EXPECT_EXIT(
       {

@@ -29,6 +29,8 @@ void add_tokenizer(Metadata& metadata, const LoadedModel& loaded) {
   };
   id("tokenizer.ggml.bos_token_id", vocabulary.bos);
   id("tokenizer.ggml.eos_token_id", vocabulary.eos);
+  if (const auto end = end_of_answer(loaded); end && end != vocabulary.eos)
+    id("tokenizer.ggml.eot_token_id", end);
   id("tokenizer.ggml.unknown_token_id", vocabulary.unknown);
   id("tokenizer.ggml.padding_token_id", vocabulary.pad);
   if (vocabulary.add_bos) metadata.emplace_back("tokenizer.ggml.add_bos_token", *vocabulary.add_bos);
@@ -37,6 +39,12 @@ void add_tokenizer(Metadata& metadata, const LoadedModel& loaded) {
     metadata.emplace_back("tokenizer.ggml.add_space_prefix", *vocabulary.add_space_prefix);
   if (!loaded.chat_template_source.empty())
     metadata.emplace_back("tokenizer.chat_template", loaded.chat_template_source);
+  std::vector<std::string> names;
+  for (const auto& [name, source] : loaded.other_templates) {
+    names.push_back(name);
+    metadata.emplace_back("tokenizer.chat_template." + name, source);
+  }
+  if (!names.empty()) metadata.emplace_back("tokenizer.chat_templates", GgufArray(std::move(names)));
 }
 
 // One tensor's rows in GGUF's order: q and k of arch llama are interleaved inside each head.

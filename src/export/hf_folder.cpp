@@ -27,8 +27,14 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   if (weights == Weights::left_out)
     for (auto& source : sources) source.fill = nullptr;
   write_safetensors_folder(folder, sources, shard_bytes);
-  write_tokenizer_folder(*loaded.tokenizer, folder, loaded.chat_template_source);
+  const auto end = end_of_answer(loaded);
+  const bool ends_texts = end && !model.config.eos.empty() && model.config.eos.front() == *end;
+  write_tokenizer_folder(
+      *loaded.tokenizer, folder,
+      {loaded.chat_template_source, loaded.other_templates, ends_texts ? end : std::nullopt});
   Json generation = {{"_from_model_config", true}};
+  if (!loaded.generation_settings.empty())
+    generation = parse_json(loaded.generation_settings, "generation_config.json");
   if (model.config.bos) generation["bos_token_id"] = *model.config.bos;
   if (!model.config.eos.empty())
     generation["eos_token_id"] =

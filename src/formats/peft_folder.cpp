@@ -18,6 +18,21 @@ std::optional<std::string> module_before(std::string_view key, std::string_view 
   return std::string(key.substr(0, key.size() - part.size()));
 }
 
+// PEFT's own state dicts have the adapter's name in the middle ("lora_A.default.weight",
+// "lm_head.modules_to_save.default.weight"); its files do not, those of others do.
+std::string without_default(std::string_view key) {
+  std::string plain(key);
+  for (const std::string_view part : {".lora_A", ".lora_B", ".lora_magnitude_vector", ".modules_to_save"}) {
+    const auto named = std::string(part) + ".default";
+    const auto at = plain.find(named);
+    if (at == std::string::npos || (at + named.size() < plain.size() && plain[at + named.size()] != '.'))
+      continue;
+    const bool saved = part == ".modules_to_save";
+    plain.replace(at, named.size(), saved ? std::string_view() : part);
+  }
+  return plain;
+}
+
 void require_dense(const TensorView& tensor, size_t dimensions, const std::string& file) {
   if (tensor.type != WeightType::f32 && tensor.type != WeightType::f16 && tensor.type != WeightType::bf16)
     corrupt(file, tensor.name,
@@ -76,7 +91,7 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
   for (const auto& tensor : adapter.file->tensors) {
     if (!tensor.name.starts_with(kPrefix))
       corrupt(file, tensor.name, fmt::format("expected a name that begins with '{}'", kPrefix));
-    const auto key = std::string_view(tensor.name).substr(kPrefix.size());
+    const auto key = without_default(std::string_view(tensor.name).substr(kPrefix.size()));
     const TensorView* PeftModule::*part = nullptr;
     std::optional<std::string> name;
     if ((name = module_before(key, ".lora_A.weight"))) part = &PeftModule::a;
@@ -95,7 +110,7 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
               "this part of an adapter (an adapted embedding, a bias) is not supported; expected lora_A, "
               "lora_B or lora_magnitude_vector");
     } else {
-      adapter.saved.push_back({std::string(key), &tensor});
+      adapter.saved.push_back({key, &tensor});
     }
   }
   for (auto& [name, module] : modules) {

@@ -49,16 +49,17 @@ WeightFile open_safetensors_folder(const std::filesystem::path& folder) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) corrupt(folder.string(), "", "is not a folder");
   const bool single = holds(folder, kSingle), sharded = holds(folder, kIndex);
-  if (single && sharded)
-    corrupt(folder.string(), "",
-            fmt::format("holds both {} and {}; remove the one that is stale", kSingle, kIndex));
-  if (single) return open_safetensors(file_beneath(folder, kSingle));
+  if (single && !sharded) return open_safetensors(file_beneath(folder, kSingle));
   if (!sharded) report_missing(folder);
 
   const MappedFile index(file_beneath(folder, kIndex));
   const auto entries = parse_safetensors_index(index.text(), index.name());
   std::map<std::string, size_t> promised;  // shard -> tensors that the index places there
   for (const auto& [tensor, shard] : entries) ++promised[shard];
+  if (single && (promised.size() != 1 || !promised.contains(kSingle)))
+    corrupt(folder.string(), "",
+            fmt::format("holds both {} and {}, which names other files; remove the one that is stale",
+                        kSingle, kIndex));
 
   WeightFile weights;
   weights.path = folder;

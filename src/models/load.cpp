@@ -199,33 +199,82 @@ Later<std::string> hash_of(const WeightFile& file) {
   });
 }
 
-// The end-of-text ids that generation_config.json adds, and the jinja text, which lives in one of two files.
-// `eos_is_named`: config.json itself names an end; a family's default gives way to generation_config.json.
+// The end-of-text ids that generation_config.json adds, and its other settings. `eos_is_named`: config.json
+// itself names an end; a family's default gives way to generation_config.json.
+void read_generation_config(const std::filesystem::path& file, LoadedModel& loaded, ModelConfig& config,
+                            bool eos_is_named) {
+  auto json = read_json(file);
+  if (!json.is_object()) return;
+  const auto take = [&](const Json& id) {
+    if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < config.vocabulary &&
+        std::find(config.eos.begin(), config.eos.end(), id.get<int32_t>()) == config.eos.end())
+      config.eos.push_back(id.get<int32_t>());
+  };
+  if (const auto found = json.find("eos_token_id"); found != json.end()) {
+    if (!eos_is_named) config.eos.clear();
+    if (found->is_array())
+      for (const auto& id : *found) take(id);
+    else take(*found);
+  }
+  for (const char* written_anew :
+       {"_from_model_config", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id"})
+    json.erase(written_anew);
+  if (!json.empty()) loaded.generation_settings = json.dump();
+}
+
+// One template, or the "default" of several with names; the others are kept beside it.
+void take_templates(const Json& templates, LoadedModel& loaded) {
+  if (templates.is_string()) loaded.chat_template_source = templates.get<std::string>();
+  if (!templates.is_array()) return;
+  for (const auto& one : templates) {
+    if (!one.is_object() || !one.contains("name") || !one.contains("template") || !one["name"].is_string() ||
+        !one["template"].is_string())
+      continue;
+    const auto name = one["name"].get<std::string>();
+    auto& source = name == "default" ? loaded.chat_template_source
+                                     : loaded.other_templates.emplace_back(name, "").second;
+    source = one["template"].get<std::string>();
+  }
+}
+
 void read_folder_extras(const std::filesystem::path& folder, LoadedModel& loaded, ModelConfig& config,
                         bool eos_is_named) {
-  const auto generation = folder / "generation_config.json";
-  if (std::filesystem::exists(generation)) {
-    const auto json = read_json(generation);
-    const auto take = [&](const Json& id) {
-      if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < config.vocabulary &&
-          std::find(config.eos.begin(), config.eos.end(), id.get<int32_t>()) == config.eos.end())
-        config.eos.push_back(id.get<int32_t>());
-    };
-    if (const auto found = json.find("eos_token_id"); json.is_object() && found != json.end()) {
-      if (!eos_is_named) config.eos.clear();
-      if (found->is_array())
-        for (const auto& id : *found) take(id);
-      else take(*found);
-    }
+  constexpr size_t kLargest = 1 << 20;
+  if (const auto file = folder / "generation_config.json"; std::filesystem::exists(file))
+    read_generation_config(file, loaded, config, eos_is_named);
+  if (const auto file = folder / "tokenizer_config.json"; std::filesystem::exists(file)) {
+    const auto json = read_json(file);
+    if (json.is_object() && json.contains("chat_template")) take_templates(json["chat_template"], loaded);
   }
-  if (std::filesystem::exists(folder / "chat_template.jinja")) {
-    loaded.chat_template_source = read_text(folder / "chat_template.jinja", 1 << 20);
-  } else if (std::filesystem::exists(folder / "tokenizer_config.json")) {
-    const auto json = read_json(folder / "tokenizer_config.json");
-    if (const auto found = json.find("chat_template");
-        json.is_object() && found != json.end() && found->is_string())
-      loaded.chat_template_source = found->get<std::string>();
+  if (const auto file = folder / "chat_template.jinja"; std::filesystem::exists(file))
+    loaded.chat_template_source = read_text(file, kLargest);
+  const auto more = folder / "additional_chat_templates";
+  if (!std::filesystem::is_directory(more)) return;
+  for (const auto& entry : std::filesystem::directory_iterator(more))
+    if (entry.path().extension() == ".jinja")
+      loaded.other_templates.emplace_back(entry.path().stem().string(), read_text(entry.path(), kLargest));
+  std::sort(loaded.other_templates.begin(), loaded.other_templates.end());
+}
+
+void read_gguf_templates(const WeightFile& file, LoadedModel& loaded) {
+  constexpr std::string_view kKey = "tokenizer.chat_template";
+  for (const auto& [key, value] : file.gguf_metadata) {
+    const auto* source = std::get_if<std::string>(&value);
+    if (!source || !key.starts_with(kKey)) continue;
+    if (key == kKey) loaded.chat_template_source = *source;
+    else if (key[kKey.size()] == '.')
+      loaded.other_templates.emplace_back(key.substr(kKey.size() + 1), *source);
   }
+}
+
+// A folder without tokenizer_config.json: config.json knows the ids.
+void take_ids(Tokenizer& tokenizer, const ModelConfig& config) {
+  const auto take = [&](std::optional<int32_t>& mine, std::optional<int32_t> id) {
+    if (!mine && id && *id < tokenizer.size()) mine = id;
+  };
+  take(tokenizer.bos, config.bos);
+  take(tokenizer.pad, config.pad);
+  if (!config.eos.empty()) take(tokenizer.eos, config.eos.front());
 }
 
 std::shared_ptr<const Tokenizer> with_rows(std::unique_ptr<Tokenizer> tokenizer, const ModelConfig& config) {
@@ -265,8 +314,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
     config = config_from_gguf(file);
     if (file.metadata("tokenizer.ggml.model"))
       loaded.tokenizer = with_rows(tokenizer_from_gguf(vocabulary_of(file), spec.path), config);
-    if (const auto* source = file.metadata("tokenizer.chat_template"))
-      if (const auto* text = std::get_if<std::string>(source)) loaded.chat_template_source = *text;
+    read_gguf_templates(file, loaded);
   }
   if (!loaded.chat_template_source.empty())
     loaded.chat = chat_template_by_source(loaded.chat_template_source);
@@ -288,10 +336,35 @@ LoadedModel load_weights(const ModelSpec& spec) {
 
 LoadedModel load_model(const ModelSpec& spec) {
   auto loaded = load_weights(spec);
-  if (!loaded.tokenizer && std::filesystem::is_directory(spec.path))
-    loaded.tokenizer = with_rows(tokenizer_from_folder(spec.path), loaded.model->config);
+  if (!loaded.tokenizer && std::filesystem::is_directory(spec.path)) {
+    auto tokenizer = tokenizer_from_folder(spec.path);
+    if (!std::filesystem::exists(std::filesystem::path(spec.path) / "tokenizer_config.json"))
+      take_ids(*tokenizer, loaded.model->config);
+    loaded.tokenizer = with_rows(std::move(tokenizer), loaded.model->config);
+  }
   if (!loaded.tokenizer) corrupt(spec.path, "tokenizer.ggml.model", "missing: the file has no tokenizer");
   return loaded;
+}
+
+std::optional<int32_t> end_of_answer(const LoadedModel& loaded) {
+  if (!loaded.chat || !loaded.tokenizer) return std::nullopt;
+  for (const auto& stop : loaded.chat->stops)
+    if (const auto id = loaded.tokenizer->find(stop); id && loaded.tokenizer->is_special(*id)) return id;
+  return std::nullopt;
+}
+
+void use_template(LoadedModel& loaded, const ChatTemplate& chat) {
+  if (!loaded.chat || loaded.chat->name != chat.name) {
+    const auto& tokenizer = *loaded.tokenizer;
+    loaded.chat = &chat;
+    loaded.chat_template_source = chat_template_source(chat.name, tokenizer.add_bos && tokenizer.bos);
+    loaded.other_templates.clear();  // of the old one's kind
+  }
+  auto& ends = loaded.model->config.eos;
+  const auto end = chat.stops.empty() ? loaded.tokenizer->eos : end_of_answer(loaded);
+  if (end && *end < loaded.model->config.vocabulary &&
+      std::find(ends.begin(), ends.end(), *end) == ends.end())
+    ends.insert(ends.begin(), *end);
 }
 
 at::ScalarType compute_type(const ModelSpec& spec) {

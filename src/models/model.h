@@ -60,12 +60,19 @@ struct LoadedModel {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::string chat_template_source;    // jinja text, empty when the file has none
   const ChatTemplate* chat = nullptr;  // recognised by hash, or nullptr
+  std::vector<std::pair<std::string, std::string>> other_templates;  // named ones beside it: "tool_use"
+  std::string generation_settings;  // JSON: what generation_config.json says besides ids; empty = nothing
   std::filesystem::path path;
   Later<std::string> sha256;  // of the weight file(s), read for it on demand: who will ask begins it at once,
                               // others never wait for it
 };
 
 LoadedModel load_model(const ModelSpec& spec);
+// The token that ends an answer of the model's template; nullopt where the tokenizer's EOS does, or no token.
+std::optional<int32_t> end_of_answer(const LoadedModel& loaded);
+// From here on the model is asked with `chat`, which its own files may not know: its text takes the place of
+// theirs (none where it is not kept here: better than another), and what ends its answers ends texts.
+void use_template(LoadedModel& loaded, const ChatTemplate& chat);
 // The same without asking for a tokenizer: a folder's is not read, a GGUF file may lack one.
 LoadedModel load_weights(const ModelSpec& spec);
 // Throws FormatError when nothing is there: "`named`: no such ...", with the run that makes it where the path

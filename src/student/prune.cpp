@@ -106,6 +106,7 @@ class Cutter {
     if (!other_.tokenizer) {  // the control tokens of a template are those of its tokenizer
       out.chat_template_source = source_.chat_template_source;
       out.chat = source_.chat;
+      out.other_templates = source_.other_templates;
     }
     out.path = source_.path;
     pruned.layers = layers_;

@@ -13,6 +13,7 @@ struct AddedToken {
   std::string text;
   int32_t id = -1;
   bool control = false;                          // found only where control tokens are asked for
+  bool special = true;                           // the file's own word; some control tokens are not called so
   bool normalized = false;                       // looked for in the normalized text instead of the raw one
   bool strip_left = false, strip_right = false;  // swallows the white space beside it
   bool single_word = false;                      // only where no word character touches it

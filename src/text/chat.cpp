@@ -150,6 +150,7 @@ const ChatTemplate* find_chat_template(std::string_view name) {
 }
 
 const ChatTemplate* chat_template_by_source(std::string_view jinja_source) {
+  if (const auto* ours = chat_template_of_ours(jinja_source)) return ours;
   const auto hash = sha256(jinja_source);
   for (const auto& known : kKnownSources)
     if (known.sha256 == hash) return find_chat_template(known.name);

@@ -47,6 +47,13 @@ const ChatTemplate* find_chat_template(std::string_view name);  // nullptr when 
 // when unknown.
 const ChatTemplate* chat_template_by_source(std::string_view jinja_source);
 
+// Jinja text of a template for models that bring none or another: what an export carries so that others ask
+// as was trained; "" for those whose text is not kept here. `begins_with_bos`: whether the tokenizer's own
+// convention puts BOS first.
+std::string_view chat_template_source(std::string_view name, bool begins_with_bos);
+// The template of such a text, nullptr when it is none of them.
+const ChatTemplate* chat_template_of_ours(std::string_view jinja_source);
+
 // The template that a recipe means: `name`, or for "auto" the one of the model's own jinja text. RecipeError
 // that says what to set when neither is known.
 const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source,

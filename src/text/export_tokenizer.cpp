@@ -38,7 +38,7 @@ OrderedJson added_token(const BpeModel& model, const AddedToken& token) {
           {"lstrip", token.strip_left},
           {"rstrip", token.strip_right},
           {"normalized", token.normalized && !(prepended && model.order == BpeModel::Order::scores)},
-          {"special", token.control}};
+          {"special", token.control && token.special}};
 }
 
 OrderedJson normalizer(const BpeModel& model) {
@@ -188,14 +188,14 @@ std::string tokenizer_json(const Tokenizer& tokenizer) {
 }
 
 void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::path& folder,
-                            std::string_view chat_template) {
+                            const ChatFields& chat) {
   const std::string json = tokenizer_json(tokenizer);
   OrderedJson names = OrderedJson::object();
   const auto name = [&](const char* key, std::optional<int32_t> id) {
     if (id) names[key] = tokenizer.token_text(*id);
   };
   name("bos_token", tokenizer.bos);
-  name("eos_token", tokenizer.eos);
+  name("eos_token", chat.eos ? chat.eos : tokenizer.eos);
   name("pad_token", tokenizer.pad);
   name("unk_token", tokenizer.unknown);
   OrderedJson config = {{"add_bos_token", tokenizer.add_bos},
@@ -203,7 +203,14 @@ void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::p
                         {"clean_up_tokenization_spaces", false}};
   config.update(names);
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
-  if (!chat_template.empty()) config["chat_template"] = chat_template;
+  if (!chat.other_templates.empty()) {
+    auto& list = config["chat_template"] = OrderedJson::array();
+    if (!chat.chat_template.empty()) list.push_back({{"name", "default"}, {"template", chat.chat_template}});
+    for (const auto& [other, source] : chat.other_templates)
+      list.push_back({{"name", other}, {"template", source}});
+  } else if (!chat.chat_template.empty()) {
+    config["chat_template"] = chat.chat_template;
+  }
   make_folder(folder);
   write_text(folder / "tokenizer.json", json);
   write_text(folder / "tokenizer_config.json", config.dump(2) + "\n");
@@ -262,10 +269,10 @@ GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer, int64_t rows) {
     for (const RankedMerge& merge :
          model.order == BpeModel::Order::ids ? bpe.last_merges() : bpe.merge_list())
       vocabulary.merges.push_back(spelling(model, merge.left) + " " + spelling(model, merge.right));
-  vocabulary.bos = model.bos;
-  vocabulary.eos = model.eos;
-  vocabulary.pad = model.pad;
-  vocabulary.unknown = model.unknown;
+  vocabulary.bos = tokenizer.bos;
+  vocabulary.eos = tokenizer.eos;
+  vocabulary.pad = tokenizer.pad;
+  vocabulary.unknown = tokenizer.unknown;
   vocabulary.add_bos = model.add_bos;
   vocabulary.add_eos = model.add_eos;
   vocabulary.add_space_prefix = model.add_space_prefix;

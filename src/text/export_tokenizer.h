@@ -13,9 +13,16 @@ namespace retort {
 // is to be copied.
 std::string tokenizer_json(const Tokenizer& tokenizer);
 
-// Writes tokenizer.json, tokenizer_config.json (with `chat_template`, Jinja source, if it is not empty) and
-// special_tokens_map.json, each atomically.
+// What tokenizer_config.json says besides: the Jinja text, others by name, and the token that ends an answer
+// where it is not the tokenizer's EOS.
+struct ChatFields {
+  std::string_view chat_template = "";
+  std::vector<std::pair<std::string, std::string>> other_templates = {};
+  std::optional<int32_t> eos = {};
+};
+
+// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json, each atomically.
 void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::path& folder,
-                            std::string_view chat_template = "");
+                            const ChatFields& chat = {});
 
 }  // namespace retort

@@ -130,6 +130,7 @@ void Reader::read_added(element root) {
     model.added.push_back({.text = content,
                            .id = static_cast<int32_t>(int64_t(*id)),
                            .control = control,
+                           .special = flag(entry, "special", false),
                            .normalized = flag(entry, "normalized", !control),
                            .strip_left = flag(entry, "lstrip", false),
                            .strip_right = flag(entry, "rstrip", false),

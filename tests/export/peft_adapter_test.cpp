@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "export/artefacts.h"
 #include "export/tiny_models.h"  // tests/export
+#include "formats/weight_file.h"
 
 namespace retort {
 namespace {
@@ -60,6 +61,34 @@ TEST(PeftAdapter, ModulesThatWereSavedAreNamedSoThatNoOthersMatch) {
   write_peft_adapter(folder / "adapter", loaded, spec);
   const auto config = read_json(std::filesystem::path(folder / "adapter") / "adapter_config.json");
   EXPECT_EQ(config["modules_to_save"], Json({"model.norm", "lm_head", "input_layernorm"}));
+}
+
+// As PEFT's state dicts call them, and files of other tools.
+TEST(PeftAdapter, NamesWithTheAdaptersOwnAreRead) {
+  const TemporaryFolder folder;
+  auto loaded = tiny_model(folder);
+  const AdapterSpec spec{.kind = "dora", .rank = 4, .targets = {"q_proj"}, .modules_to_save = {"lm_head"}};
+  const auto leaves = attach(*loaded.model, spec, 1);
+  write_peft_adapter(folder / "adapter", loaded, spec);
+  std::vector<TensorSource> renamed;
+  for (const auto& leaf : leaves) {
+    auto name = leaf.name;
+    const auto put = [&](const std::string& after, const std::string& what) {
+      if (const auto at = name.find(after); at != std::string::npos) name.insert(at + after.size(), what);
+    };
+    for (const char* part : {"lora_A", "lora_B", "lora_magnitude_vector"}) put(part, ".default");
+    put("lm_head", ".modules_to_save.default");
+    EXPECT_NE(name, leaf.name);
+    renamed.push_back(
+        tensor_source(name, WeightType::f32, leaf.tensor->sizes().vec(),
+                      {static_cast<const std::byte*>(leaf.tensor->const_data_ptr()), leaf.tensor->nbytes()}));
+  }
+  write_safetensors(folder / "adapter/adapter_model.safetensors", renamed, {});
+  auto again = load_model({.path = folder / "tiny"});
+  load_adapter(again, folder / "adapter");
+  const auto read = trainables(*again.model);
+  ASSERT_EQ(read.size(), leaves.size());
+  for (size_t i = 0; i < read.size(); ++i) EXPECT_TRUE(at::equal(*read[i].tensor, *leaves[i].tensor));
 }
 
 }  // namespace

@@ -235,7 +235,7 @@ TEST(HostileFolder, SaysWhatItLacks) {
   folder.put("b.gguf", MadeGguf{}.bytes());
   EXPECT_TRUE(says(refusal(), "holds 2 GGUF models; name the file"));
   folder.put("model.safetensors", safetensors_bytes("{}", 0));
-  folder.put("model.safetensors.index.json", "{}");
+  folder.put("model.safetensors.index.json", R"({"weight_map": {"a": "model-00001-of-00001.safetensors"}})");
   EXPECT_TRUE(says(refusal(), "holds both model.safetensors and model.safetensors.index.json"));
   EXPECT_TRUE(
       says(format_error([&] { open_weights(folder.path / "absent"); }), "cannot be opened: No such file"));

@@ -57,6 +57,24 @@ TEST(ChatTemplates, AreChosenByTheHashOfTheModelsOwn) {
   EXPECT_EQ(similar->name, "smollm2");
 }
 
+// What an export carries for a named template reads back as that template. (That the texts render as the
+// families do was seen with Jinja2 over rendered.json.)
+TEST(ChatTemplates, TextsKeptHereAreKnownAgain) {
+  int kept = 0;
+  for (const auto& chat : chat_templates())
+    for (const bool bos : {true, false}) {
+      const auto source = chat_template_source(chat.name, bos);
+      if (source.empty()) continue;
+      ++kept;
+      const auto* found = chat_template_by_source(source);
+      ASSERT_NE(found, nullptr) << chat.name;
+      EXPECT_EQ(found->name, chat.name);
+    }
+  EXPECT_EQ(kept, 2 * 11);
+  EXPECT_TRUE(chat_template_source("plain", true).starts_with("{{ bos_token }}"));
+  EXPECT_FALSE(chat_template_source("plain", false).starts_with("{{ bos_token }}"));
+}
+
 TEST(ChatTemplates, UnknownOnesAreAnErrorThatSaysWhatToSet) {
   EXPECT_EQ(chat_template_by_source("{{ messages }}"), nullptr);
   for (const auto& [name, source] : {std::pair{"auto", "{{ messages }}"}, {"auto", ""}, {"smolm2", ""}}) {

@@ -107,7 +107,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
     require_fitting(*model().model, recipe().adapter);
     require_usable_teacher(recipe(), model());
     dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
-    check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
+    check_tasks(recipe().eval, recipe().data, static_cast<int64_t>(dataset_->held_out.size()));
     refuse_without_memory();
   }
   lock_.emplace(folder_);

@@ -104,7 +104,7 @@ Exit check(const CheckOptions& options) {
     std::fflush(stdout);
   }
   refuse_bad_samples(dataset, *base.tokenizer, chat);
-  const auto inputs = check_tasks(recipe.eval, static_cast<int64_t>(dataset.held_out.size()));
+  const auto inputs = check_tasks(recipe.eval, recipe.data, static_cast<int64_t>(dataset.held_out.size()));
   for (const auto& input : inputs)
     say("eval",
         fmt::format("{}: {}, {} of {}{}", input.task, input.kind, input.count,

@@ -73,8 +73,9 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
       options.json.empty() ? std::filesystem::path(".") : std::filesystem::path(options.json).parent_path();
   ModelResult result;
   result.name = recipe.model.path + (options.adapter.empty() ? "" : " + " + options.adapter);
-  result.tasks = evaluate(recipe.eval, subject, {dataset.held_out, dataset.held_out_records}, folder,
-                          [](const std::string& task) { fmt::print(stderr, "evaluating {} ...\n", task); });
+  result.tasks =
+      evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records}, folder,
+               [](const std::string& task) { fmt::print(stderr, "evaluating {} ...\n", task); });
   return print({&result}, {}, options.json);
 }
 

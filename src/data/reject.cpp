@@ -7,6 +7,7 @@
 #include "text/chat_pieces.h"
 #include "text/final_answer.h"
 #include "text/text_match.h"
+#include "text/thoughts.h"
 
 namespace retort {
 namespace {
@@ -84,12 +85,15 @@ Judge::Judge(const RejectSpec& spec, const std::string& where) : spec_(spec), wh
 
 bool Judge::right(const Record& record, std::string_view answer) const {
   const auto expected = fill_placeholders(spec_.unless_answer, record.columns, where_ + ".unless_answer");
-  if (spec_.compare == "whole") return trimmed(expected) == trimmed(answer);
-  if (spec_.compare == "words") return normalised_answer(expected) == normalised_answer(answer);
-  const auto got = final_answer(answer);
+  if (spec_.compare != "final") {
+    const auto wanted = without_thoughts(expected), given = without_thoughts(answer);
+    return spec_.compare == "whole" ? trimmed(wanted) == trimmed(given)
+                                    : normalised_answer(wanted) == normalised_answer(given);
+  }
+  const auto got = final_answer(without_thoughts(answer));  // a number that was thought of is no answer
   // The column holds the bare answer, or a solution that ends with it.
-  return got &&
-         (equal_answers(expected, *got) || equal_answers(final_answer(expected).value_or(expected), *got));
+  return got && (equal_answers(expected, *got) ||
+                 equal_answers(final_answer(without_thoughts(expected)).value_or(expected), *got));
 }
 
 std::optional<Rejection> Judge::judge(const Record& record) {

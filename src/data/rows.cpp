@@ -16,19 +16,6 @@ namespace fs = std::filesystem;
 
 constexpr size_t kReleasedAtOnce = size_t{4} << 20;  // bytes of a file
 
-std::string format_of(const SourceSpec& source) {
-  if (source.format != "auto") return source.format;
-  const auto ending = fs::path(source.path).extension().string();
-  if (ending == ".jsonl" || ending == ".ndjson") return "jsonl";
-  if (ending == ".csv" || ending == ".tsv") return "csv";
-  if (ending == ".txt") return "text";
-  if (ending == ".xml") return "icd10cm";
-  throw RecipeError(
-      fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, csv, text, "
-                  "lines, icd10cm or licences",
-                  printable(source.path)));
-}
-
 // Pages that were read stay in this process's memory until they are released.
 class Behind {
  public:
@@ -47,6 +34,19 @@ class Behind {
 
 }  // namespace
 
+std::string source_format(const SourceSpec& source) {
+  if (source.format != "auto") return source.format;
+  const auto ending = fs::path(source.path).extension().string();
+  if (ending == ".jsonl" || ending == ".ndjson") return "jsonl";
+  if (ending == ".csv" || ending == ".tsv") return "csv";
+  if (ending == ".txt") return "text";
+  if (ending == ".xml") return "icd10cm";
+  throw RecipeError(
+      fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, csv, text, "
+                  "lines, icd10cm or licences",
+                  printable(source.path)));
+}
+
 size_t Row::bytes() const {
   size_t sum = raw.size() + text.size();
   for (const auto& [name, value] : columns) sum += name.size() + value.size();
@@ -55,7 +55,7 @@ size_t Row::bytes() const {
 
 std::vector<std::string> source_files(const SourceSpec& source) {
   if (!fs::is_directory(source.path)) return {source.path};
-  const auto format = source.format == "auto" ? std::string() : format_of(source);
+  const auto format = source.format == "auto" ? std::string() : source_format(source);
   if (format != "licences" && format != "text")
     throw RecipeError(
         fmt::format("data.sources.path: {}: is a folder; only the formats licences and text read folders",
@@ -73,7 +73,7 @@ std::vector<std::string> source_files(const SourceSpec& source) {
 void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take,
                const std::function<void()>& file_done) {
   const auto files = source_files(source);
-  const auto format = format_of(source);
+  const auto format = source_format(source);
   const auto take_columns = [&](Columns columns, std::string place) {
     take({Row::Kind::columns, {}, nullptr, std::move(columns), {}, std::move(place)});
   };

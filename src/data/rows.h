@@ -24,6 +24,9 @@ struct Row {
   size_t bytes() const;  // of text that it holds or points at
 };
 
+// "jsonl", "csv", ...: what the source says, or what its path ends with; RecipeError when neither is known.
+std::string source_format(const SourceSpec& source);
+
 // Calls `take` for each row of the source, in file order. FormatError for what a reader refuses, after all
 // rows before it. `file_done` is called at the end of each file: no row may point into it any more
 // afterwards.

@@ -5,17 +5,11 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "data/record.h"
 #include "eval/question_file.h"
+#include "eval/task_source.h"
 
 namespace retort {
 namespace {
-
-int64_t records_in(const std::string& path) {
-  SourceSpec source;
-  source.path = path;
-  return static_cast<int64_t>(read_records(source, 0).size());
-}
 
 // Questions and examples of a task, by whatever reads its kind.
 template <class Read> void count_questions(const EvalTaskSpec& task, Read read, TaskInput& input) {
@@ -45,7 +39,7 @@ std::vector<std::string> metric_names(const EvalTaskSpec& task) {
   return {"ended", "completion_tokens"};  // code
 }
 
-std::vector<TaskInput> check_tasks(const EvalSpec& spec, int64_t held_out) {
+std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, int64_t held_out) {
   std::vector<TaskInput> inputs;
   std::set<std::string> names;
   for (const auto& task : spec.tasks) {
@@ -56,10 +50,11 @@ std::vector<TaskInput> check_tasks(const EvalSpec& spec, int64_t held_out) {
     if (!names.insert(name).second)
       throw RecipeError(fmt::format("eval task '{}': two tasks have this name; set `name` for one of them",
                                     printable(name)));
-    TaskInput input{name, task.kind, task.path, 0, 0};
+    TaskInput input{name, task.kind, task.source ? task.source->path : task.path, 0, 0};
+    if (task.source) task_source(task, data);  // refuses what does not fit
     const bool samples = task.kind == "perplexity" || task.kind == "completion";
     if (samples) {
-      input.count = task.path.empty() ? held_out : records_in(task.path);
+      input.count = has_own_records(task) ? static_cast<int64_t>(task_records(task, data).size()) : held_out;
       if (input.count == 0)
         throw RecipeError(fmt::format(
             "eval task '{}': no sample is held out; raise data.held_out or name a file (path)", name));

@@ -4,16 +4,16 @@
 #include "data/dataset.h"
 #include "text/chat_pieces.h"
 #include "text/text_match.h"
+#include "text/thoughts.h"
 
 namespace retort {
 
 std::vector<Question> questions_of(const std::vector<Record>& records, const Subject& subject) {
   std::vector<Question> questions;
-  const auto* chat = subject.chat ? subject.chat : find_chat_template("plain");
   for (const auto& record : records)
     if (!record.messages.empty())
       questions.push_back(
-          {record.place, prompt_tokens(record, subject.tokenizer, *chat), record.completion()});
+          {record.place, prompt_tokens(record, subject.tokenizer, chat_of(subject)), record.completion()});
   return questions;
 }
 
@@ -34,18 +34,19 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
   TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
   double exact = 0, normalised = 0, f1 = 0, letter = 0, line = 0, prefix = 0, ended = 0;
   for (size_t i = 0; i < questions.size(); ++i) {
-    const auto& expected = questions[i].expected;
     const auto& answer = answers[i];
-    const double equal = trimmed(expected) == trimmed(answer.text) ? 1 : 0;
+    const auto expected = without_thoughts(questions[i].expected),
+               got = spoken(subject, questions[i].prompt, answer.text);
+    const double equal = trimmed(expected) == trimmed(got) ? 1 : 0;
     exact += equal;
-    normalised += normalised_answer(expected) == normalised_answer(answer.text);
-    f1 += token_f1(expected, answer.text);
-    letter += first_letter_equal(expected, answer.text);
-    line += first_line_equal(expected, answer.text);
-    prefix += prefix_share(expected, answer.text);
+    normalised += normalised_answer(expected) == normalised_answer(got);
+    f1 += token_f1(expected, got);
+    letter += first_letter_equal(expected, got);
+    line += first_line_equal(expected, got);
+    prefix += prefix_share(expected, got);
     ended += answer.finish == Finish::stop_token || answer.finish == Finish::stop_text;
     result.tokens += static_cast<int64_t>(answer.tokens.size());
-    result.samples.push_back({questions[i].id, expected, answer.text, equal});
+    result.samples.push_back({questions[i].id, questions[i].expected, answer.text, equal});
   }
   const auto count = static_cast<double>(questions.size());
   result.metrics = {{"exact_match", exact / count},

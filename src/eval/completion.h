@@ -14,9 +14,9 @@ struct Question {
 // The prompts of records that have one (plain texts are left out), with the template's reply header.
 std::vector<Question> questions_of(const std::vector<Record>& records, const Subject& subject);
 
-// Metrics, means over the questions: exact_match (white space at both ends aside), f1 and normalised_match
-// (SQuAD's normalisation), first_letter, first_line, prefix_share, answer_tokens, and ended (answers that
-// ended by themselves).
+// Thoughts are no part of an answer (thoughts.h). Metrics, means over the questions: exact_match (white space
+// at both ends aside), f1 and normalised_match (SQuAD's normalisation), first_letter, first_line,
+// prefix_share, answer_tokens, and ended (answers that ended by themselves).
 TaskResult completion_task(const Subject& subject, const std::vector<Question>& questions, int64_t max_tokens,
                            const std::string& name);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/data_spec.h"
 #include "ops/kv_type.h"
 #include "spec/fields.h"
 
@@ -14,6 +15,7 @@ struct EvalTaskSpec {
   std::string kind = "completion";
   std::string name;
   std::string path;
+  std::optional<SourceSpec> source = {};
   std::string examples;
   int64_t few_shot = 0;
   int64_t limit = 0;
@@ -29,8 +31,11 @@ struct EvalTaskSpec {
           "(arXiv:2107.03374), completions are written and never run");
     field("name", name, any(), "how the report and the gates call it; empty: its kind");
     field("path", path, any(),
-          "question file (.csv or .jsonl); empty: the held-out samples of `data` (perplexity and completion "
-          "only)");
+          "question file (.csv or .jsonl), or samples for perplexity and completion: they are read as the "
+          "source of `data` with this format is, its columns and system text included; empty: the held-out "
+          "samples of `data`");
+    field.section("source", source,
+                  "perplexity and completion: samples with settings of their own, instead of path");
     field("examples", examples, any(), "file of worked examples for few_shot, in the format of `path`");
     field("few_shot", few_shot, between(0, 64),
           "examples put before each question; they are computed once for all questions");

@@ -3,12 +3,12 @@
 #include <chrono>
 
 #include "base/error.h"
-#include "data/dataset.h"
 #include "eval/code.h"
 #include "eval/completion.h"
 #include "eval/multiple_choice.h"
 #include "eval/numeric.h"
 #include "eval/perplexity.h"
+#include "eval/task_source.h"
 
 namespace retort {
 namespace {
@@ -16,13 +16,6 @@ namespace {
 template <class Item> std::vector<Item> first_of(std::vector<Item> items, int64_t limit) {
   if (limit > 0 && static_cast<int64_t>(items.size()) > limit) items.resize(static_cast<size_t>(limit));
   return items;
-}
-
-// A file of samples instead of the held-out ones.
-SourceSpec source_of(const EvalTaskSpec& task) {
-  SourceSpec source;
-  source.path = task.path;
-  return source;
 }
 
 template <class Item, class Read> std::vector<Item> examples_of(const EvalTaskSpec& task, Read read) {
@@ -37,28 +30,22 @@ template <class Item, class Read> std::vector<Item> examples_of(const EvalTaskSp
   return examples;
 }
 
-TaskResult run_task(const EvalTaskSpec& task, const Subject& subject, const HeldOut& held_out,
-                    const std::filesystem::path& folder) {
+TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subject& subject,
+                    const HeldOut& held_out, const std::filesystem::path& folder) {
   const auto& name = task.label();
   if (task.kind == "perplexity") {
-    if (task.path.empty())
-      return perplexity_task(subject, first_of(held_out.samples.list(), task.limit), name);
-    DataSpec whole;
-    whole.sources = {source_of(task)};
-    whole.held_out = {0, 0};
-    whole.length = "split";  // long texts are read in pieces of one pass
-    whole.row_tokens = subject.row_tokens;
-    const auto* chat = subject.chat ? subject.chat : find_chat_template("plain");
-    const auto samples =
-        build_dataset(whole, first_of(read_records(source_of(task), 0), task.limit), subject.tokenizer, *chat)
-            .train.list();
-    return perplexity_task(subject, samples, name);
+    return perplexity_task(subject,
+                           has_own_records(task) ? task_samples(task, data, subject.tokenizer,
+                                                                chat_of(subject), subject.row_tokens)
+                                                 : first_of(held_out.samples.list(), task.limit),
+                           name);
   }
   if (task.kind == "completion") {
-    const auto& records = task.path.empty() ? held_out.records : read_records(source_of(task), 0);
+    const auto& records = has_own_records(task) ? task_records(task, data) : held_out.records;
     return completion_task(subject, first_of(questions_of(records, subject), task.limit), task.max_tokens,
                            name);
   }
+  if (task.source) task_source(task, data);  // refuses it
   if (task.path.empty())
     throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
   if (task.kind == "multiple_choice") {
@@ -103,14 +90,14 @@ Subject with_spec(Subject subject, const EvalSpec& spec) {
           spec.threads,  spec.row_tokens,   spec.batch,   spec.kv};
 }
 
-std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, const HeldOut& held_out,
-                                 const std::filesystem::path& folder,
+std::vector<TaskResult> evaluate(const EvalSpec& spec, const DataSpec& data, const Subject& subject,
+                                 const HeldOut& held_out, const std::filesystem::path& folder,
                                  const std::function<void(const std::string&)>& progress) {
   std::vector<TaskResult> results;
   for (const auto& task : spec.tasks) {
     if (progress) progress(task.label());
     const auto start = std::chrono::steady_clock::now();
-    results.push_back(run_task(task, with_spec(subject, spec), held_out, folder));
+    results.push_back(run_task(task, data, with_spec(subject, spec), held_out, folder));
     results.back().seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
   return results;

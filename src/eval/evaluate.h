@@ -17,10 +17,11 @@ struct HeldOut {
   const std::vector<Record>& records;
 };
 
-// Files named by tasks are read here; code completions go to folder/<task>.samples.jsonl. One result a task,
-// in order. `progress` hears the name of each task before it starts.
-std::vector<TaskResult> evaluate(const EvalSpec& spec, const Subject& subject, const HeldOut& held_out,
-                                 const std::filesystem::path& folder,
+// Files named by tasks are read here, as `data` reads its own; code completions go to
+// folder/<task>.samples.jsonl. One result a task, in order. `progress` hears the name of each task before it
+// starts.
+std::vector<TaskResult> evaluate(const EvalSpec& spec, const DataSpec& data, const Subject& subject,
+                                 const HeldOut& held_out, const std::filesystem::path& folder,
                                  const std::function<void(const std::string& task)>& progress = nullptr);
 
 // The subject's row, batch and thread numbers from the spec.

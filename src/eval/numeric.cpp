@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "text/final_answer.h"
+#include "text/thoughts.h"
 
 namespace retort {
 namespace {
@@ -49,8 +50,8 @@ TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem
   TaskResult result{name, "numeric", {}, {}, static_cast<int64_t>(problems.size()), 0, 0};
   double right = 0, answered = 0;
   for (size_t i = 0; i < problems.size(); ++i) {
-    const auto expected = final_answer(problems[i].solution).value_or(problems[i].solution);
-    const auto got = final_answer(answers[i].text);
+    const auto expected = final_answer(without_thoughts(problems[i].solution)).value_or(problems[i].solution);
+    const auto got = final_answer(spoken(subject, prompts[i], answers[i].text));
     const bool equal = got && equal_answers(expected, *got);
     right += equal;
     answered += got.has_value();

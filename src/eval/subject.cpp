@@ -3,8 +3,19 @@
 #include "base/stop.h"
 #include "eval/common_prefix.h"
 #include "ops/workers.h"
+#include "text/thoughts.h"
 
 namespace retort {
+
+const ChatTemplate& chat_of(const Subject& subject) {
+  return subject.chat ? *subject.chat : *find_chat_template("plain");
+}
+
+std::string spoken(const Subject& subject, const std::vector<int32_t>& prompt, const std::string& answer) {
+  constexpr size_t kEnd = 16;  // tokens that an opening mark and white space take at most
+  const auto end = std::span(prompt).last(std::min(prompt.size(), kEnd));
+  return without_thoughts(answer, ends_inside_thought(subject.tokenizer.decode(end)));
+}
 
 GenerateSpec generate_spec(const Subject& subject) {
   GenerateSpec how;

@@ -27,6 +27,12 @@ struct SampleLikelihood {
 };
 std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples);
 
+// The template, or plain text.
+const ChatTemplate& chat_of(const Subject& subject);
+
+// What a model said after `prompt`, without what it thought.
+std::string spoken(const Subject& subject, const std::vector<int32_t>& prompt, const std::string& answer);
+
 GenerateSpec generate_spec(const Subject& subject);
 
 }  // namespace retort

@@ -374,7 +374,7 @@ TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dat
 
   const auto models =
       2 + static_cast<double>(recipe.exports.gguf.size()) + (recipe.exports.merged != "none" ? 1 : 0);
-  const auto inputs = check_tasks(recipe.eval, static_cast<int64_t>(dataset.held_out.size()));
+  const auto inputs = check_tasks(recipe.eval, recipe.data, static_cast<int64_t>(dataset.held_out.size()));
   for (size_t i = 0; i < inputs.size(); ++i) {
     const auto& task = recipe.eval.tasks[i];
     const auto count = static_cast<double>(inputs[i].count);

@@ -111,7 +111,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
     // Beside the reading of the samples: it takes one thread for less time than they take.
     auto rehearsal = std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports); });
     dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
-    check_tasks(recipe().eval, static_cast<int64_t>(dataset_->held_out.size()));
+    check_tasks(recipe().eval, recipe().data, static_cast<int64_t>(dataset_->held_out.size()));
     refuse_without_memory();
     rehearsal.get();
   }

@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "base/files.h"
+#include "eval/task_source.h"
 #include "run/run_stages.h"
 #include "spec/print.h"
 
@@ -21,13 +22,15 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
   if (spec.tasks.empty()) return result;
   const auto folder = std::filesystem::path("eval"), file = folder / (name + ".json");
   auto inputs = what.inputs;
-  inputs.add("samples", run.sample_inputs().sha256()).add("eval", print_spec(spec));
+  inputs.add("samples", run.sample_inputs().sha256())
+      .add("eval", print_spec(spec))
+      .add("questions", task_files_hash(spec));
   const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
     const auto subject = what.load();
     const HeldOut held_out =
         what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
     const auto tasks =
-        evaluate(spec, subject, held_out, run.folder() / folder / name,
+        evaluate(spec, run.recipe().data, subject, held_out, run.folder() / folder / name,
                  [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
     write_text(run.folder() / file, to_json(tasks, KeepSamples::yes).dump(1) + "\n");
     return Json{{"tasks", to_json(tasks, KeepSamples::no)}};

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data/dataset.h"
+#include "eval/task_source.h"
 #include "ops/workers.h"
 #include "run/run_stages.h"
 #include "spec/print.h"
@@ -168,9 +169,10 @@ Json compare(Run& run, const Export& one) {
   std::vector<TaskResult> tasks;
   if (one.whole_model && !recipe.eval.tasks.empty()) {
     const Subject subject{*opened.model, *opened.tokenizer, &chat, run.compute()};
-    tasks = evaluate(
-        recipe.eval, subject, {dataset.held_out, dataset.held_out_records}, run.folder() / "eval" / one.name,
-        [&](const std::string& task) { run.say(one.name, "evaluating " + task + " with the file ..."); });
+    tasks = evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records},
+                     run.folder() / "eval" / one.name, [&](const std::string& task) {
+                       run.say(one.name, "evaluating " + task + " with the file ...");
+                     });
     write_text(run.folder() / "eval" / (one.name + ".json"), to_json(tasks, KeepSamples::yes).dump(1) + "\n");
   }
   values["tasks"] = to_json(tasks, KeepSamples::no);
@@ -213,6 +215,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
       .add("samples", run.sample_inputs().sha256())
       .add("model", run.model_inputs().sha256())
       .add("eval", print_spec(run.recipe().eval))
+      .add("questions", task_files_hash(run.recipe().eval))
       .add("compare_samples", std::to_string(run.recipe().exports.compare_samples));
   const auto compared =
       run.ledger().run("compare " + one.name, comparison,

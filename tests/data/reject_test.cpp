@@ -47,11 +47,16 @@ TEST_F(Reject, AnswersAreComparedAsTheSpecSays) {
   RejectSpec spec{.unless_answer = "{answer}"};
   const std::vector<Row> rows = {
       {"q", "3 + 4 = 7. The answer is 7.", "7"},
-      {"q", "so we get \\boxed{0.5}", "1/2"},                // equal as formulas
-      {"q", "it is 8", "7"},                                 // wrong
-      {"q", "I do not know", "7"},                           // no answer at all
-      {"q", "#### 1,072", "48 / 2 = 24, so \\boxed{1072}"},  // the column is a solution
-      {"q", "The answer is 17.", "7"}};                      // ends with the right digit
+      {"q", "so we get \\boxed{0.5}", "1/2"},                                // equal as formulas
+      {"q", "it is 8", "7"},                                                 // wrong
+      {"q", "I do not know", "7"},                                           // no answer at all
+      {"q", "#### 1,072", "48 / 2 = 24, so \\boxed{1072}"},                  // the column is a solution
+      {"q", "The answer is 17.", "7"}};                                      // ends with the right digit
+  EXPECT_EQ(kept({{"q", "<think>\\boxed{7}?</think>The answer is 8.", "7"},  // thought of, not given
+                  {"q", "<think>8?</think>The answer is 7 apples.", "7"},
+                  {"q", "<think>it must be \\boxed{7}", "7"}},  // never answered
+                 spec),
+            (Indices{1}));
   EXPECT_EQ(kept(rows, spec), (Indices{0, 1, 4}));
   EXPECT_EQ(rejected(Rejection::wrong), 3);
   EXPECT_EQ(counts[0].records, 6);

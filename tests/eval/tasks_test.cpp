@@ -87,8 +87,8 @@ TEST_F(Tasks, EachKindRunsFromItsSpecAndGivesTheMetricsThatGatesMayName) {
   const auto folder = std::filesystem::path(testing::TempDir()) / "retort_tasks";
   make_folder(folder);
 
-  const auto inputs = check_tasks(spec, 0);
-  const auto results = evaluate(spec, subject(), {{}, {}}, folder);
+  const auto inputs = check_tasks(spec, {}, 0);
+  const auto results = evaluate(spec, {}, subject(), {{}, {}}, folder);
   ASSERT_EQ(results.size(), spec.tasks.size());
   for (size_t i = 0; i < results.size(); ++i) {
     EXPECT_EQ(results[i].task, inputs[i].task);
@@ -144,25 +144,25 @@ TEST(CommonRows, EndBeforeWhatIsScored) {
 TEST(CheckTasks, RefusesBeforeAnythingRuns) {
   EvalSpec spec;
   spec.tasks = {task("perplexity", "")};
-  EXPECT_EQ(refusal([&] { check_tasks(spec, 0); }),
+  EXPECT_EQ(refusal([&] { check_tasks(spec, {}, 0); }),
             "eval task 'perplexity': no sample is held out; raise data.held_out or name a file (path)");
-  EXPECT_EQ(check_tasks(spec, 7)[0].count, 7);
+  EXPECT_EQ(check_tasks(spec, {}, 7)[0].count, 7);
   spec.tasks = {task("numeric", "")};
-  EXPECT_EQ(refusal([&] { check_tasks(spec, 7); }),
+  EXPECT_EQ(refusal([&] { check_tasks(spec, {}, 7); }),
             "eval task 'numeric': numeric needs a question file (path)");
   spec.tasks = {task("multiple_choice", "science.csv", 3)};
-  EXPECT_EQ(refusal([&] { check_tasks(spec, 7); }),
+  EXPECT_EQ(refusal([&] { check_tasks(spec, {}, 7); }),
             "eval task 'multiple_choice': few_shot is 3, but no file of examples is named");
   spec.tasks = {task("multiple_choice", "science.csv", 6, "science-examples.csv")};
-  EXPECT_NE(refusal([&] { check_tasks(spec, 7); }).find("few_shot is 6, but "), std::string::npos);
+  EXPECT_NE(refusal([&] { check_tasks(spec, {}, 7); }).find("few_shot is 6, but "), std::string::npos);
   spec.tasks = {task("code", "functions.jsonl"), task("code", "functions.jsonl")};
-  EXPECT_EQ(refusal([&] { check_tasks(spec, 7); }),
+  EXPECT_EQ(refusal([&] { check_tasks(spec, {}, 7); }),
             "eval task 'code': two tasks have this name; set `name` for one of them");
   spec.tasks[1].name = "../code";
-  EXPECT_EQ(refusal([&] { check_tasks(spec, 7); }),
+  EXPECT_EQ(refusal([&] { check_tasks(spec, {}, 7); }),
             "eval task '../code': its name becomes a file name; write it without '/' and '\\'");
   spec.tasks = {task("code", "none.jsonl")};
-  EXPECT_NE(refusal([&] { check_tasks(spec, 7); }).find("none.jsonl: "), std::string::npos);
+  EXPECT_NE(refusal([&] { check_tasks(spec, {}, 7); }).find("none.jsonl: "), std::string::npos);
 }
 
 TEST(CheckGates, ComparisonsOfExportsNeedNoTask) {

@@ -1,0 +1,56 @@
+#include "text/thoughts.h"
+
+#include <utility>
+
+#include "text/chat_pieces.h"
+
+namespace retort {
+namespace {
+
+constexpr std::pair<std::string_view, std::string_view> kMarks[] = {
+    {"<think>", "</think>"},            // DeepSeek R1, Qwen 3, SmolLM3, GLM
+    {"[THINK]", "[/THINK]"},            // Magistral
+    {"<seed:think>", "</seed:think>"},  // Seed-OSS
+};
+
+std::string without(std::string_view text, std::string_view open, std::string_view close, bool inside) {
+  std::string answer;
+  while (true) {
+    const auto ends = text.find(close), begins = text.find(open);
+    if (inside || (ends != std::string_view::npos && ends < begins)) {  // the prompt began this thought
+      if (ends == std::string_view::npos) return answer;
+      answer.clear();
+      text = text.substr(ends + close.size());
+      inside = false;
+      continue;
+    }
+    answer += text.substr(0, begins);
+    if (begins == std::string_view::npos) return answer;
+    text = text.substr(begins + open.size());
+    const auto end = text.find(close);
+    if (end == std::string_view::npos) return answer;  // it was cut while it thought
+    text = text.substr(end + close.size());
+  }
+}
+
+}  // namespace
+
+std::string without_thoughts(std::string_view text, bool inside) {
+  std::string answer(text);
+  for (const auto& [open, close] : kMarks) {
+    const bool this_one = inside && answer.find(close) != std::string::npos;
+    answer = without(answer, open, close, this_one);
+    if (this_one) inside = false;
+  }
+  if (inside) return "";
+  return answer.size() == text.size() ? answer : std::string(trimmed(answer));
+}
+
+bool ends_inside_thought(std::string_view prompt) {
+  const auto end = trimmed(prompt);
+  for (const auto& mark : kMarks)
+    if (end.ends_with(mark.first)) return true;
+  return false;
+}
+
+}  // namespace retort

@@ -1,0 +1,16 @@
+// What reasoning models think before they answer.
+#pragma once
+#include <string>
+#include <string_view>
+
+namespace retort {
+
+// The answer alone: without <think>...</think> and what other families write for it, a thought that was never
+// closed included. A closing mark without an opening one ends a thought that the prompt began; `inside` says
+// that the prompt ended so, and then a text without a closing mark is nothing but a thought.
+std::string without_thoughts(std::string_view text, bool inside = false);
+
+// Does a prompt end inside a thought, as templates write that open one for the model?
+bool ends_inside_thought(std::string_view prompt);
+
+}  // namespace retort

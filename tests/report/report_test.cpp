@@ -122,10 +122,10 @@ TEST(Manifest, IsOfAnEarlierStateWhenTheLedgerWentOn) {
   // A manifest of earlier versions recorded what comes and goes.
   run.write(
       "manifest.json",
-      fmt::format(
-          "{{\"version\": 1, \"read\": [], \"written\": [{}, {}]}}",
-          R"({"path": "stages.json", "bytes": 2, "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"})",
-          R"({"path": "checkpoints/.saving-step-00000002/state.json", "bytes": 2, "sha256": "44"})"));
+      fmt::format("{{\"version\": 1, \"read\": [], \"written\": [{}, {}]}}",
+                  R"({"path": "stages.json", "bytes": 2, "sha256": ")"
+                  "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"}",
+                  R"({"path": "checkpoints/.saving-step-00000002/state.json", "bytes": 2, "sha256": "44"})"));
   EXPECT_FALSE(is_of_this_state(run.path, "stages.json"));
 }
 

@@ -218,14 +218,23 @@ void AtomicFile::commit() {
   note(&Record::written, path_);
 }
 
+bool is_unfinished(std::string_view name) {
+  constexpr std::string_view mark = ".part-";
+  const auto at = name.rfind(mark);
+  if (at == name.npos || at == 0) return false;
+  const auto number = name.substr(at + mark.size());
+  return !number.empty() && number.find_first_not_of("0123456789") == number.npos;
+}
+
 namespace {
 
 void remove_parts_of(const std::filesystem::path& target) {
   const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
-  const auto prefix = target.filename().string() + ".part-";
+  const auto prefix = target.filename().string() + ".part-";  // and a number: is_unfinished()
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    if (!entry.path().filename().string().starts_with(prefix) || !entry.is_regular_file(error)) continue;
+    const auto name = entry.path().filename().string();
+    if (!name.starts_with(prefix) || !is_unfinished(name) || !entry.is_regular_file(error)) continue;
     const int descriptor = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (descriptor < 0) continue;
     if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(entry.path().c_str());
@@ -305,7 +314,7 @@ void remove_leftovers(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> found;
   for (auto entry = std::filesystem::recursive_directory_iterator(folder, error);
        !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
-    if (entry->path().filename().string().find(".part-") == std::string::npos) continue;
+    if (!is_unfinished(entry->path().filename().string())) continue;
     found.push_back(entry->path());
     if (entry->is_directory()) entry.disable_recursion_pending();
   }

@@ -2,8 +2,13 @@
 // (base/files.h).
 #pragma once
 #include <filesystem>
+#include <string_view>
 
 namespace retort {
+
+// Whether a name is what AtomicFile, AtomicFolder and UnfinishedFile give to what they have not finished: it
+// ends with ".part-" and the number of a process. A user's "train.part-0001.jsonl" is not.
+bool is_unfinished(std::string_view name);
 
 class UnfinishedFile {
  public:

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/unfinished_file.h"
 
 namespace retort {
 
@@ -16,12 +17,19 @@ namespace {
 
 constexpr const char* kName = "manifest.json";
 
+// A file that was not finished, or one inside of a folder that was not: half-written files, checkpoints that
+// were being saved or removed.
+bool comes_and_goes(const fs::path& file) {
+  return std::any_of(file.begin(), file.end(), [](const fs::path& part) {
+    const auto name = part.string();
+    return is_unfinished(name) || name.starts_with(".saving-step-") || name.starts_with(".removing-step-");
+  });
+}
+
 // Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints.
 // `file` is relative to the run.
 bool recorded(const fs::path& file) {
-  const auto name = file.filename().string();
-  return file != kName && !name.ends_with(".lock") && name.find(".tmp") == std::string::npos &&
-         name.find(".part") == std::string::npos;
+  return file != kName && !file.filename().string().ends_with(".lock") && !comes_and_goes(file);
 }
 
 std::vector<fs::path> files_inside(const fs::path& folder) {
@@ -94,6 +102,20 @@ Manifest read_manifest(const fs::path& folder) {
   manifest.read = from_json(json.value("read", Json()), file.string());
   manifest.written = from_json(json.value("written", Json()), file.string());
   return manifest;
+}
+
+bool is_of_this_state(const fs::path& folder, const fs::path& ledger) {
+  if (!fs::exists(folder / kName)) return false;
+  try {
+    const auto written = read_manifest(folder).written;
+    const auto recorded_ledger = std::find_if(written.begin(), written.end(), [&](const FileRecord& record) {
+      return record.path == ledger.string();
+    });
+    return recorded_ledger != written.end() && fs::is_regular_file(folder / ledger) &&
+           recorded_ledger->sha256 == sha256_file(folder / ledger) &&
+           std::none_of(written.begin(), written.end(),
+                        [](const FileRecord& record) { return comes_and_goes(record.path); });
+  } catch (const FormatError&) { return false; }  // what cannot be read is no record of anything
 }
 
 std::vector<Difference> verify_manifest(const fs::path& folder) {

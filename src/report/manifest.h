@@ -26,6 +26,9 @@ FileRecord record_file(const std::filesystem::path& file, const std::string& sho
 Manifest write_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read,
                         const std::string& recipe_sha256);
 Manifest read_manifest(const std::filesystem::path& folder);
+// Whether FOLDER/manifest.json was written after the last change of FOLDER/LEDGER, and records nothing that
+// comes and goes. A process that is killed between the two leaves a manifest for which this is false.
+bool is_of_this_state(const std::filesystem::path& folder, const std::filesystem::path& ledger);
 
 struct Difference {
   std::string path;

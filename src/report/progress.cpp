@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "base/tell.h"
+
 namespace retort {
 
 std::string duration(double seconds) {
@@ -25,7 +27,7 @@ Progress::Progress(std::string what, int64_t total, std::string unit, int64_t al
       terminal_(isatty(fileno(out))) {}
 
 Progress::~Progress() {
-  if (drawn_ && !finished_ && terminal_) std::fputc('\n', out_);
+  if (drawn_ && !finished_ && terminal_) tell("", out_);
 }
 
 std::string Progress::line(int64_t done, double seconds, const std::string& detail) const {
@@ -42,7 +44,7 @@ std::string Progress::line(int64_t done, double seconds, const std::string& deta
 
 void Progress::draw(const std::string& text) {
   if (!terminal_) {
-    fmt::print(out_, "{}\n", text);
+    tell(text, out_);
   } else {
     winsize size{};
     const size_t width =
@@ -54,7 +56,8 @@ void Progress::draw(const std::string& text) {
       bar = "[" + std::string(static_cast<size_t>(filled), '=') +
             std::string(static_cast<size_t>(kBar - filled), ' ') + "] ";
     }
-    fmt::print(out_, "\r\x1b[K{}{}", bar, text.substr(0, width));
+    const auto shown = fmt::format("\r\x1b[K{}{}", bar, text.substr(0, width));
+    if (std::fputs(shown.c_str(), out_) < 0) std::clearerr(out_);
   }
   std::fflush(out_);
   drawn_ = true;
@@ -73,14 +76,10 @@ void Progress::finish(const std::string& detail) {
   if (finished_) return;
   if (last_done_ < 0) last_done_ = already_;
   draw(line(last_done_, std::chrono::duration<double>(Clock::now() - start_).count(), detail));
-  if (terminal_) std::fputc('\n', out_);
+  if (terminal_) tell("", out_);
   finished_ = true;
 }
 
-void Progress::note(const std::string& text) {
-  if (terminal_ && drawn_) fmt::print(out_, "\r\x1b[K");
-  fmt::print(out_, "{}\n", text);
-  std::fflush(out_);
-}
+void Progress::note(const std::string& text) { tell(terminal_ && drawn_ ? "\r\x1b[K" + text : text, out_); }
 
 }  // namespace retort

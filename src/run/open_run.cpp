@@ -1,5 +1,6 @@
 #include "run/open_run.h"
 #include "plan/predict.h"
+#include "run/run_folder.h"
 #include "run/stage_distill.h"
 
 #include <fmt/core.h>
@@ -14,6 +15,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/tell.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
@@ -91,6 +93,7 @@ std::vector<fs::path> model_files(const fs::path& path) {
 }
 
 Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.recipe.run.folder) {
+  require_run_or_empty(folder_);
   auto files = model_files(recipe().model.path);
   if (recipe().prune) add_tokenizer_files(recipe().prune->tokenizer, files);
   model_files_ = hash_of_files(files);
@@ -105,7 +108,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   check_gates(recipe().gate, recipe().eval);
   // A run that begins reads everything once before it writes anything, so that bad input leaves nothing
   // behind.
-  if (!fs::exists(folder_)) {
+  if (!holds_run(folder_)) {
     require_fitting(*model().model, recipe().adapter);
     require_usable_teacher(recipe(), model());
     // Beside the reading of the samples: it takes one thread for less time than they take.
@@ -116,7 +119,7 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
     rehearsal.get();
   }
   lock_.emplace(folder_);
-  remove_leftovers(folder_);
+  remove_leftovers_of_run(folder_);
   ledger_.emplace(folder_);
   keep_to_budget();
   if (!fs::exists(folder_ / "recipe.yaml") || read_text(folder_ / "recipe.yaml") != loaded_.resolved)
@@ -235,7 +238,7 @@ void Run::say(const StageLine& line) const {
 }
 
 void Run::say(const std::string& stage, const std::string& text) const {
-  fmt::print(stderr, "{:<12} {}\n", stage, text);
+  tell(fmt::format("{:<12} {}", stage, text));
 }
 
 double Run::seconds_since_start() const {

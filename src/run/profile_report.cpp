@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/files.h"
+#include "base/tell.h"
 #include "ops/gemm.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
@@ -77,10 +78,13 @@ void report_profile(Run& run) {
   if (!run.ledger().worked()) return run.say("profile", "nothing to measure: every stage was done before");
   write_text(run.folder() / "profile.json", trace_json());
   const auto machine = machine_speed(run.compute(), usable_threads(run.recipe().train.threads));
-  fmt::print("{}\n{}\n", table_text(profile_table(profile, machine)), profile_summary(profile, machine));
+  tell(fmt::format("{}\n{}", table_text(profile_table(profile, machine)), profile_summary(profile, machine)),
+       stdout);
   if (profile.traced < profile.spans)
-    fmt::print("the trace holds the first {} of {} spans; the table all\n", profile.traced, profile.spans);
-  fmt::print("profile   {}\n", (run.folder() / "profile.json").string());
+    tell(
+        fmt::format("the trace holds the first {} of {} spans; the table all", profile.traced, profile.spans),
+        stdout);
+  tell(fmt::format("profile   {}", (run.folder() / "profile.json").string()), stdout);
 }
 
 }  // namespace retort

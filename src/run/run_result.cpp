@@ -273,7 +273,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
 }
 
 void close_run(Run& run) {
-  if (!run.ledger().worked() && fs::exists(run.folder() / "manifest.json")) return;
+  if (!run.ledger().worked() && is_of_this_state(run.folder(), "stages.json")) return;
   write_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256);
 }
 

@@ -36,7 +36,7 @@ uint64_t bytes_of(const std::filesystem::path& file_or_folder);
 // Writes report.html when anything in it changed. Returns the record behind it.
 RunRecord write_report(Run& run, const RunResult& result);
 
-// Writes manifest.json when any stage did work.
+// Writes manifest.json when any stage did work, or when the process before was killed before it wrote it.
 void close_run(Run& run);
 
 }  // namespace retort

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 constexpr auto kManifest = "manifest.json", kState = "state.json", kWeights = "weights.safetensors",
                kOptimizer = "optimizer.safetensors", kGradients = "gradients.safetensors";
-constexpr std::string_view kSaving = ".saving-";
+constexpr std::string_view kSaving = ".saving-", kRemoving = ".removing-";
 
 uint64_t total_bytes(const std::vector<NamedBytes>& tensors) {
   uint64_t bytes = 0;
@@ -53,6 +53,17 @@ void remove_folder(const fs::path& folder) {
   if (error) throw Failure(folder.string() + ": cannot be removed: " + error.message());
 }
 
+// Under its own name a checkpoint is whole until the very end: a removal that is killed leaves no half of
+// one.
+void remove_checkpoint(const fs::path& folder, const CheckpointName& name) {
+  const auto removing = folder / (std::string(kRemoving) + name.folder());
+  remove_folder(removing);
+  if (::rename((folder / name.folder()).c_str(), removing.c_str()) != 0)
+    throw Failure(
+        fmt::format("{}: cannot be removed: {}", (folder / name.folder()).string(), std::strerror(errno)));
+  remove_folder(removing);
+}
+
 // Steps are counted in whole numbers; anything else in a name is not ours.
 std::optional<int64_t> number(std::string_view digits) {
   if (digits.empty() || digits.size() > 15 || digits.find_first_not_of("0123456789") != digits.npos)
@@ -82,8 +93,22 @@ Checkpoints::Checkpoints(fs::path folder) : folder_(std::move(folder)) {
   make_folder(folder_);
   sync_folder(folder_.has_parent_path() ? folder_.parent_path()
                                         : ".");  // checkpoints last no longer than the name of their folder
-  for (const auto& entry : fs::directory_iterator(folder_))
-    if (entry.path().filename().string().starts_with(kSaving)) remove_folder(entry.path());
+  remove_unfinished_checkpoints(folder_);
+}
+
+bool is_unfinished_checkpoint(std::string_view name) {
+  for (const auto mark : {kSaving, kRemoving})
+    if (name.starts_with(mark) && CheckpointName::from_folder(std::string(name.substr(mark.size()))))
+      return true;
+  return false;
+}
+
+void remove_unfinished_checkpoints(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder, error))
+    if (is_unfinished_checkpoint(entry.path().filename().string())) found.push_back(entry.path());
+  for (const auto& path : found) remove_folder(path);
 }
 
 void Checkpoints::save(const CheckpointName& name, const Content& content) const {
@@ -111,7 +136,7 @@ void Checkpoints::save(const CheckpointName& name, const Content& content) const
     write_text(temporary / kManifest,
                OrderedJson{{"files", files}}.dump(1) + "\n");  // last: with it the folder is whole
     if (fs::exists(path(name)))
-      remove_folder(path(name));  // it did not verify, or the run would have started from it
+      remove_checkpoint(folder_, name);  // it did not verify, or the run would have started from it
     if (::rename(temporary.c_str(), path(name).c_str()) != 0)
       throw Failure(fmt::format("{}: rename failed: {}", path(name).string(), std::strerror(errno)));
     sync_folder(folder_);
@@ -171,7 +196,7 @@ void Checkpoints::prune(int64_t keep_last, std::optional<int64_t> best_step) con
   int64_t kept = 0;
   for (const auto& name : list()) {
     const bool best = best_step && name == CheckpointName{*best_step, 0};
-    if (++kept > keep_last && !best) remove_folder(path(name));
+    if (++kept > keep_last && !best) remove_checkpoint(folder_, name);
   }
 }
 

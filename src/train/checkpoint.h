@@ -39,7 +39,7 @@ struct CheckpointName {
 
 class Checkpoints {
  public:
-  // Temporary folders that a killed save left are removed. The caller holds the run's lock.
+  // What a killed save or removal left is removed. The caller holds the run's lock.
   explicit Checkpoints(std::filesystem::path folder);
 
   struct Content {
@@ -65,6 +65,11 @@ class Checkpoints {
  private:
   std::filesystem::path folder_;
 };
+
+// Whether a name inside the folder of checkpoints is that of one which is being saved or removed.
+bool is_unfinished_checkpoint(std::string_view name);
+// Removes those of FOLDER, when there is such a folder. Only for the one who holds the run's lock.
+void remove_unfinished_checkpoints(const std::filesystem::path& folder);
 
 // Fills `tensors` from a safetensors file that holds exactly these; FormatError otherwise, with nothing
 // changed.

@@ -17,6 +17,7 @@
 #include "base/profile.h"
 #include "base/random.h"
 #include "base/stop.h"
+#include "base/unfinished_file.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
 #include "train/checkpoint.h"
@@ -84,8 +85,8 @@ void remove_parts(const std::filesystem::path& folder) {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();
-    if (name.starts_with(std::string(kTrainedFile) + ".part-") || name.starts_with("metrics.jsonl.part-") ||
-        name.starts_with("speed.jsonl.part-"))
+    if (is_unfinished(name) && (name.starts_with(kTrainedFile) || name.starts_with("metrics.jsonl") ||
+                                name.starts_with("speed.jsonl")))
       std::filesystem::remove(entry.path(), ignored);
   }
 }

@@ -95,6 +95,40 @@ TEST(Manifest, HashesTheManifestsOfCheckpointsToo) {
             (std::vector<std::string>{"checkpoints/step-10/manifest.json modified"}));
 }
 
+TEST(Manifest, LeavesOutWhatComesAndGoes) {
+  Folder run;
+  run.write("train.part-0001.jsonl", "a user's");
+  run.write("a.txt.part-12", "half");
+  run.write("checkpoints/.saving-step-00000002/state.json", "{}");
+  run.write("checkpoints/.removing-step-00000001/state.json", "{}");
+  const auto manifest = write_manifest(run.path, {}, "r");
+  ASSERT_EQ(manifest.written.size(), 1u);
+  EXPECT_EQ(manifest.written[0].path, "train.part-0001.jsonl");
+}
+
+TEST(Manifest, IsOfAnEarlierStateWhenTheLedgerWentOn) {
+  Folder run;
+  EXPECT_FALSE(is_of_this_state(run.path, "stages.json"));
+  run.write("stages.json", "{}");
+  write_manifest(run.path, {}, "r");
+  EXPECT_TRUE(is_of_this_state(run.path, "stages.json"));
+  run.write("stages.json", "{ }");
+  EXPECT_FALSE(is_of_this_state(run.path, "stages.json"));
+  write_manifest(run.path, {}, "r");
+  run.write("manifest.json", "{\"version\": 1, \"read\": [1]}");
+  EXPECT_FALSE(is_of_this_state(run.path, "stages.json"));
+  run.write("stages.json", "{}");
+  run.write("checkpoints/.saving-step-00000002/state.json", "{}");
+  // A manifest of earlier versions recorded what comes and goes.
+  run.write(
+      "manifest.json",
+      fmt::format("{{\"version\": 1, \"read\": [], \"written\": [{}, {}]}}",
+                  R"({"path": "stages.json", "bytes": 2, "sha256": ")"
+                  "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"}",
+                  R"({"path": "checkpoints/.saving-step-00000002/state.json", "bytes": 2, "sha256": "44"})"));
+  EXPECT_FALSE(is_of_this_state(run.path, "stages.json"));
+}
+
 TEST(Manifest, HostileManifestsAreRefused) {
   Folder run;
   EXPECT_THROW(verify_manifest(run.path), FormatError);

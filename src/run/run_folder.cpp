@@ -1,0 +1,81 @@
+#include "run/run_folder.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/unfinished_file.h"
+#include "train/checkpoint.h"
+
+namespace retort {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// The places of a run: a stage that writes another one adds it here.
+constexpr std::array<std::string_view, 11> kFiles = {
+    "recipe.yaml",   "stages.json", "manifest.json", "report.html",         "profile.json", "tokens.h5",
+    "metrics.jsonl", "speed.jsonl", "run.lock",      "trained.safetensors", "train.lock"};
+constexpr std::array<std::string_view, 6> kFolders = {"checkpoints", "ce-only",     "eval",
+                                                      "export",      "tensorboard", "teacher"};
+
+bool is_round(std::string_view name) {  // of distill.on_policy: round-00, round-01, ...
+  constexpr std::string_view prefix = "round-";
+  return name.starts_with(prefix) && name.size() >= prefix.size() + 2 &&
+         name.find_first_not_of("0123456789", prefix.size()) == name.npos;
+}
+
+bool is_own_folder(const std::string& name) {
+  return std::find(kFolders.begin(), kFolders.end(), name) != kFolders.end() || is_round(name);
+}
+
+// "report.html.part-123" is that of "report.html".
+bool is_part_of_own(const std::string& name) {
+  if (!is_unfinished(name)) return false;
+  const auto whole = name.substr(0, name.find(".part-"));
+  return std::find(kFiles.begin(), kFiles.end(), whole) != kFiles.end();
+}
+
+}  // namespace
+
+bool holds_run(const fs::path& folder) {
+  return fs::is_regular_file(folder / "run.lock") || fs::is_regular_file(folder / "stages.json");
+}
+
+void require_run_or_empty(const fs::path& folder) {
+  if (!fs::exists(folder)) return;
+  if (!fs::is_directory(folder))
+    throw RecipeError(
+        fmt::format("run.folder: {}: is a file; expected the name of a folder", printable(folder.string())));
+  if (holds_run(folder)) return;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const auto name = entry.path().filename().string();
+    if (name == "teacher" && entry.is_directory()) continue;  // `retort teach` filled it before the run
+    throw RecipeError(fmt::format(
+        "run.folder: {}: is neither empty nor the folder of a run (it holds {}); name a new folder",
+        printable(folder.string()), printable(name)));
+  }
+}
+
+void remove_leftovers_of_run(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> parts, folders;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const auto name = entry.path().filename().string();
+    if (is_part_of_own(name)) parts.push_back(entry.path());
+    if (is_own_folder(name) && !entry.is_symlink() && entry.is_directory()) folders.push_back(entry.path());
+  }
+  for (const auto& part : parts) fs::remove_all(part, error);
+  for (const auto& own : folders) {
+    remove_leftovers(own);
+    remove_unfinished_checkpoints(own / "checkpoints");
+  }
+  remove_unfinished_checkpoints(folder / "checkpoints");
+}
+
+}  // namespace retort

@@ -12,6 +12,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "base/stop.h"
+#include "base/tell.h"
 #include "base/terminal.h"
 #include "text/chat_pieces.h"
 
@@ -142,7 +143,7 @@ class Chat {
 
   void complain(const std::string& problem) {
     std::fflush(stdout);
-    fmt::print(stderr, "{}\n", problem);
+    tell(problem);
   }
 
   Conversation& conversation_;

@@ -3,6 +3,7 @@
 
 #include "adapters/load_adapter.h"
 #include "base/files.h"
+#include "base/tell.h"
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "data/token_store.h"
@@ -75,7 +76,7 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   result.name = recipe.model.path + (options.adapter.empty() ? "" : " + " + options.adapter);
   result.tasks =
       evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records}, folder,
-               [](const std::string& task) { fmt::print(stderr, "evaluating {} ...\n", task); });
+               [](const std::string& task) { tell(fmt::format("evaluating {} ...", task)); });
   return print({&result}, {}, options.json);
 }
 

@@ -54,7 +54,7 @@ class Export : public testing::TestWithParam<const char*> {
 // The folders stay below the build tree: tools/peers/tokenizer_folders.py opens them with transformers.
 TEST_P(Export, AFolderGivesTheSameIds) {
   const std::string folder = std::string(RETORT_BINARY_DIR) + "/tokenizers/" + GetParam();
-  write_tokenizer_folder(*tokenizer_, folder, "{{ messages }}");
+  write_tokenizer_folder(*tokenizer_, folder, {.chat_template = "{{ messages }}"});
   const auto again = tokenizer_from_folder(folder);
   expect_same_ids(*tokenizer_, *again);
   EXPECT_EQ(again->bos, tokenizer_->bos);

@@ -46,13 +46,13 @@ TEST_F(Rehearsal, TakesWhatCanBeWrittenAndLeavesNothing) {
 }
 
 TEST_F(Rehearsal, RefusesAGgufFileThatWouldHoldAnotherModel) {
-  loaded.model->config.sliding_window = 64;  // in every second layer, which GGUF's llama cannot say
+  loaded.model->config.sliding_window = 64;  // in one layer, which GGUF cannot say of a llama
   loaded.model->config.sliding_layers.assign(static_cast<size_t>(loaded.model->config.layers), false);
   loaded.model->config.sliding_layers[1] = true;
   const auto reason = refusal({.merged = "none", .gguf = {"Q8_0"}});
   EXPECT_NE(
-      reason.find("export.gguf Q8_0: this model cannot be written so: attention window of layer 0: 0 was "
-                  "written, 64 reads back"),
+      reason.find("export.gguf Q8_0: this model cannot be written so: attention window of layer 1: 64 was "
+                  "written, 0 reads back"),
       std::string::npos)
       << reason;
 }

@@ -111,8 +111,9 @@ Exit check(const CheckOptions& options) {
                     input.path.empty() ? "the held-out samples" : input.path,
                     input.examples > 0 ? fmt::format(", {} examples before each", input.examples) : ""));
 
-  // A model that is pruned first has another shape, which `run` rehearses before it trains.
-  if (!recipe.prune) rehearse_exports(base, recipe.exports);
+  // A model that is pruned first has another shape, which `run` rehearses before it trains. `check` leaves
+  // the run's folder alone.
+  if (!recipe.prune) rehearse_exports(base, recipe.exports, std::filesystem::temp_directory_path());
 
   const auto trainable = trainable_elements(model, recipe.adapter);
   const auto memory = predict_memory(recipe, model, compute, work, dataset);

@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 
+#include <cerrno>
+#include <cstring>
+
 #include "base/error.h"
 #include "base/files.h"
 #include "export/artefacts.h"
@@ -12,20 +15,25 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A folder of its own among the machine's temporary ones, gone at the end.
+// A folder of its own inside of PARENT, gone at the end with the parents that were made for it.
 class ScratchFolder {
  public:
-  ScratchFolder() {
-    auto pattern = (fs::temp_directory_path() / "retort-rehearsal-XXXXXX").string();
+  explicit ScratchFolder(const fs::path& parent) {
+    for (auto above = fs::absolute(parent).lexically_normal(); !fs::exists(above);
+         above = above.parent_path())
+      made_.push_back(above);
+    make_folder(parent);
+    auto pattern = (parent / (std::string(kRehearsal) + "XXXXXX")).string();
     if (!::mkdtemp(pattern.data()))
-      throw Failure(pattern +
-                    ": a temporary folder cannot be made; set TMPDIR to a folder that can be written");
+      throw Failure(fmt::format("{}: a folder for the rehearsal of exports cannot be made: {}",
+                                printable(pattern), std::strerror(errno)));
     path_ = pattern;
   }
   ~ScratchFolder() {
     std::error_code ignored;
     fs::remove_all(path_, ignored);
     forget_files_in(path_);
+    for (const auto& parent : made_) fs::remove(parent, ignored);  // fails where something else stands by now
   }
   ScratchFolder(const ScratchFolder&) = delete;
   ScratchFolder& operator=(const ScratchFolder&) = delete;
@@ -33,6 +41,7 @@ class ScratchFolder {
 
  private:
   fs::path path_;
+  std::vector<fs::path> made_;  // the deepest first
 };
 
 // `what` of the recipe writes to `target`; the reason why it cannot comes without the temporary path.
@@ -58,9 +67,9 @@ void rehearse(const std::string& what, const ModelConfig& config, const fs::path
 
 }  // namespace
 
-void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec) {
+void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const fs::path& parent) {
   if (spec.merged == "none" && spec.gguf.empty()) return;
-  const ScratchFolder scratch;
+  const ScratchFolder scratch(parent);
   const auto& config = loaded.model->config;
   if (spec.merged != "none") {
     const auto folder = scratch.path() / "merged";

@@ -112,7 +112,8 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
     require_fitting(*model().model, recipe().adapter);
     require_usable_teacher(recipe(), model());
     // Beside the reading of the samples: it takes one thread for less time than they take.
-    auto rehearsal = std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports); });
+    auto rehearsal =
+        std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports, folder_); });
     dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
     check_tasks(recipe().eval, recipe().data, static_cast<int64_t>(dataset_->held_out.size()));
     refuse_without_memory();

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/unfinished_file.h"
+#include "export/rehearse.h"
 #include "train/checkpoint.h"
 
 namespace retort {
@@ -41,6 +42,12 @@ bool is_part_of_own(const std::string& name) {
   return std::find(kFiles.begin(), kFiles.end(), whole) != kFiles.end();
 }
 
+bool is_rehearsal(const fs::directory_entry& entry) {
+  const auto name = entry.path().filename().string();
+  return name.starts_with(kRehearsal) && name.size() == kRehearsal.size() + 6 && entry.is_directory() &&
+         !entry.is_symlink();
+}
+
 }  // namespace
 
 bool holds_run(const fs::path& folder) {
@@ -56,6 +63,7 @@ void require_run_or_empty(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();
     if (name == "teacher" && entry.is_directory()) continue;  // `retort teach` filled it before the run
+    if (is_rehearsal(entry)) continue;                        // of a start that was killed
     throw RecipeError(fmt::format(
         "run.folder: {}: is neither empty nor the folder of a run (it holds {}); name a new folder",
         printable(folder.string()), printable(name)));
@@ -67,7 +75,7 @@ void remove_leftovers_of_run(const fs::path& folder) {
   std::vector<fs::path> parts, folders;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
     const auto name = entry.path().filename().string();
-    if (is_part_of_own(name)) parts.push_back(entry.path());
+    if (is_part_of_own(name) || is_rehearsal(entry)) parts.push_back(entry.path());
     if (is_own_folder(name) && !entry.is_symlink() && entry.is_directory()) folders.push_back(entry.path());
   }
   for (const auto& part : parts) fs::remove_all(part, error);

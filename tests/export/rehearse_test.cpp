@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/temporary_folder.h"
 #include "models/differing_config.h"
 #include "models/read_config.h"
 
@@ -22,27 +23,29 @@ class Rehearsal : public testing::Test {
   }
   std::string refusal(const ExportSpec& spec) {
     try {
-      rehearse_exports(loaded, spec);
+      rehearse_exports(loaded, spec, parent);
     } catch (const RecipeError& error) { return error.what(); }
     return "";
   }
+  TemporaryFolder temporary;
+  const std::filesystem::path parent = std::filesystem::path(temporary / "runs") / "first";
   LoadedModel loaded;
 };
 
-size_t scratch_folders() {
-  size_t count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::temp_directory_path()))
-    count += entry.path().filename().string().starts_with("retort-rehearsal-");
-  return count;
-}
-
 TEST_F(Rehearsal, TakesWhatCanBeWrittenAndLeavesNothing) {
-  const auto before = scratch_folders();
   const auto read = files_read().size(), written = files_written().size();
   EXPECT_EQ(refusal({.merged = "bf16", .gguf = {"F32", "Q4_K_M"}}), "");
-  EXPECT_EQ(scratch_folders(), before);
+  EXPECT_FALSE(std::filesystem::exists(parent.parent_path()));
   EXPECT_EQ(files_read().size(), read);
   EXPECT_EQ(files_written().size(), written);
+}
+
+TEST_F(Rehearsal, LeavesTheFolderThatWasThereAsItWas) {
+  std::filesystem::create_directories(parent);
+  write_text(parent / "kept", "kept");
+  EXPECT_EQ(refusal({.merged = "none", .gguf = {"Q8_0"}}), "");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(parent), {}), 1);
+  EXPECT_EQ(read_text(parent / "kept"), "kept");
 }
 
 TEST_F(Rehearsal, RefusesAGgufFileThatWouldHoldAnotherModel) {

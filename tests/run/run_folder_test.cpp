@@ -41,6 +41,8 @@ TEST_F(RunFolder, FilesOfTheUsersAreRefusedBeforeAnythingIsTouched) {
   require_run_or_empty(folder);
   fs::create_directories(folder / "teacher");  // `retort teach` was here
   require_run_or_empty(folder);
+  write(".rehearsal-aB3xYz/merged/config.json");  // a start was killed
+  require_run_or_empty(folder);
   write("recipe.yaml");
   try {
     require_run_or_empty(folder);
@@ -56,9 +58,13 @@ TEST_F(RunFolder, FilesOfTheUsersAreRefusedBeforeAnythingIsTouched) {
 }
 
 TEST_F(RunFolder, OnlyLeftoversInTheRunsOwnPlacesAreRemoved) {
-  const std::set<std::string> users = {"train.part-0001.jsonl",        "notes.part-7",
-                                       "archive.part-2024/thesis.txt", "mine/model.gguf.part-12",
-                                       "export/shards.part-1.txt",     "checkpoints/.saving-mine/a"};
+  const std::set<std::string> users = {"train.part-0001.jsonl",
+                                       "notes.part-7",
+                                       "archive.part-2024/thesis.txt",
+                                       "mine/model.gguf.part-12",
+                                       "export/shards.part-1.txt",
+                                       "checkpoints/.saving-mine/a",
+                                       ".rehearsal-notes/a"};
   const std::set<std::string> runs = {"run.lock", "stages.json", "export/model.gguf",
                                       "checkpoints/step-00000002/state.json"};
   for (const auto& name : users) write(name);
@@ -67,7 +73,7 @@ TEST_F(RunFolder, OnlyLeftoversInTheRunsOwnPlacesAreRemoved) {
        {"report.html.part-12", "export/model.gguf.part-12", "export/merged.part-12/config.json",
         "checkpoints/.saving-step-00000004/state.json", "checkpoints/.removing-step-00000001.3/state.json",
         "ce-only/checkpoints/.saving-step-00000004/state.json", "round-01/trained.safetensors.part-3",
-        "eval/base.json.part-12"})
+        "eval/base.json.part-12", ".rehearsal-aB3xYz/merged/config.json"})
     write(leftover);
   remove_leftovers_of_run(folder);
   auto expected = users;

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "formats/peft_folder.h"
 #include "models/gguf_names.h"
+#include "models/text_part.h"
 #include "quant/finite.h"
 
 namespace retort {
@@ -89,7 +90,7 @@ void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder)
   for (auto* layer : model.linears()) layers[layer->name] = layer;
   std::vector<std::pair<Linear*, LowRank>> adapters;
   for (const auto& module : peft.modules) {
-    auto& layer = layer_named(layers, module.name, file);
+    auto& layer = layer_named(layers, plain_module(module.name), file);
     const auto rank = module.a->shape[0];
     require_shape(file, *module.a, {rank, layer.weight.columns});
     require_shape(file, *module.b, {layer.weight.rows, rank});
@@ -98,7 +99,7 @@ void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder)
     if (module.magnitude) adapters.back().second.magnitude = values_of(*module.magnitude);
   }
   std::vector<std::pair<std::string, Tensor>> saved;  // "lm_head.weight"
-  for (const auto& [name, tensor] : peft.saved) saved.emplace_back(name, values_of(*tensor));
+  for (const auto& [name, tensor] : peft.saved) saved.emplace_back(plain_module(name), values_of(*tensor));
   for (const auto& [name, values] : saved) {
     const auto module = name.substr(0, name.rfind('.'));
     try {

@@ -73,6 +73,10 @@ Exit check(const CheckOptions& options) {
                            model.config.family, describe_size(model), model.config.layers,
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
                            compute == at::kBFloat16 ? "bf16" : "f32"));
+  if (base.multimodal)
+    say("left out",
+        fmt::format("{} tensors of {} that see or hear: the language model alone is trained and exported",
+                    base.left_out, recipe.model.path));
   say("template", fmt::format("{}: {}", chat.name, chat.documentation));
 
   const SourceFiles files(recipe.data.sources, recipe.train.threads);

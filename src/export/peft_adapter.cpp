@@ -8,6 +8,7 @@
 #include "export/artefacts.h"
 #include "formats/peft_folder.h"
 #include "models/experts.h"
+#include "models/text_part.h"
 
 namespace retort {
 namespace {
@@ -30,6 +31,12 @@ std::vector<std::string> saved_modules(Model& model, const AdapterSpec& spec) {
   return saved;
 }
 
+// The name of a tensor of the adapter, for the model that transformers loads from the base's folder.
+std::string name_for_peft(const std::string& name, const LoadedModel& loaded) {
+  if (!loaded.multimodal || !name.starts_with(kPeftPrefix)) return name;
+  return std::string(kPeftPrefix) + multimodal_module(name.substr(kPeftPrefix.size()));
+}
+
 }  // namespace
 
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,
@@ -42,11 +49,15 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   config.use_rslora = spec.kind == "rslora";
   config.use_dora = spec.kind == "dora";
   config.modules_to_save = saved_modules(*loaded.model, spec);
+  if (loaded.multimodal)
+    for (auto& module : config.modules_to_save) module = multimodal_module(module);
   bool on_experts = false;
   for (const auto* layer : loaded.model->linears()) {
     if (!layer->adapter) continue;
     on_experts = on_experts || expert_name(layer->name).has_value();
-    const auto last = layer->name.substr(layer->name.rfind('.') + 1);
+    // Of a multimodal model PEFT would take the layers of the same names in its other parts as well.
+    const auto last =
+        loaded.multimodal ? multimodal_module(layer->name) : layer->name.substr(layer->name.rfind('.') + 1);
     if (std::find(config.target_modules.begin(), config.target_modules.end(), last) ==
         config.target_modules.end())
       config.target_modules.push_back(last);
@@ -60,7 +71,8 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   std::vector<TensorSource> sources;
   for (const auto& trainable : trainables(*loaded.model)) {
     const auto values = trainable.tensor->detach().to(at::kFloat).contiguous();
-    sources.push_back({trainable.name, WeightType::f32, values.sizes().vec(), [values](const auto& sink) {
+    sources.push_back({name_for_peft(trainable.name, loaded), WeightType::f32, values.sizes().vec(),
+                       [values](const auto& sink) {
                          sink(std::as_bytes(std::span(values.template const_data_ptr<float>(),
                                                       static_cast<size_t>(values.numel()))));
                        }});

@@ -12,6 +12,7 @@ enum class RopeScaling { none, linear, llama3, yarn, longrope };
 
 struct RopeConfig {
   double theta = 10000;
+  double partial = 1;  // the share of a head's width that is rotated, from its front (Phi-4-mini: 0.75)
   RopeScaling scaling = RopeScaling::none;
   double factor = 1;
   double low_frequency_factor = 1, high_frequency_factor = 4;  // llama3
@@ -23,8 +24,7 @@ struct RopeConfig {
 };
 
 struct ModelConfig {
-  std::string family;  // "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "qwen3_moe",
-                       // "mixtral": a row of models/registry.cpp
+  std::string family;           // "llama": the name of a row of models/registry.cpp
   std::string hf_architecture;  // "LlamaForCausalLM"
   int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate = 0,
           context = 0;
@@ -35,13 +35,18 @@ struct ModelConfig {
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;  // Gemma 3's sliding layers
   bool tied_head = false;
-  bool attention_bias = false;
+  bool attention_bias = false;  // of q, k and v
+  bool output_bias = false;     // of o_proj
+  bool mlp_bias = false;
   int64_t sliding_window = 0;        // 0 = none
   std::vector<bool> sliding_layers;  // which layers use the window; empty = none
   double attention_soft_cap = 0, final_soft_cap = 0;
   double attention_scale = 0;  // 0 = head_dim^-1/2
   double embedding_scale = 1;
-  std::vector<int32_t> eos;  // all ids that end a text
+  double residual_scale = 1;  // what attention and feed-forward add is multiplied with it (Granite)
+  double logit_divisor = 1;
+  std::vector<bool> unrotated_layers;  // which layers rotate no heads (SmolLM3); empty = none
+  std::vector<int32_t> eos;            // all ids that end a text
   std::optional<int32_t> bos, pad;
 };
 

@@ -102,8 +102,13 @@ ModelConfig config_from_gguf(const WeightFile& file) {
     data.fail(".attention.head_count_kv", "does not divide the number of heads");
   if (config.head_dim == 0 || config.head_dim % 2 != 0)
     data.fail(".attention.key_length", "expected an even head width");
-  if (data.whole(".rope.dimension_count").value_or(config.head_dim) != config.head_dim)
-    data.fail(".rope.dimension_count", "partial rotation is not supported; expected the head width");
+  const auto rotated = data.whole(".rope.dimension_count").value_or(config.head_dim);
+  if (rotated != config.head_dim && !family.partial_rotation)
+    data.fail(".rope.dimension_count",
+              fmt::format("a {} rotates whole heads; expected {}", family.name, config.head_dim));
+  if (rotated == 0 || rotated > config.head_dim || rotated % 2 != 0)
+    data.fail(".rope.dimension_count", fmt::format("expected an even number from 2 to {}", config.head_dim));
+  config.rope.partial = static_cast<double>(rotated) / static_cast<double>(config.head_dim);
 
   const auto* tokens = file.find("token_embd.weight");
   if (!tokens || tokens->shape.size() != 2)
@@ -111,6 +116,8 @@ ModelConfig config_from_gguf(const WeightFile& file) {
   config.vocabulary = tokens->shape[0];
   config.tied_head = file.find("output.weight") == nullptr;
   config.attention_bias = file.find("blk.0.attn_q.bias") != nullptr;
+  config.output_bias = file.find("blk.0.attn_output.bias") != nullptr;
+  config.mlp_bias = file.find("blk.0.ffn_down.bias") != nullptr;
   config.sliding_window = data.whole(".attention.sliding_window").value_or(0);
   config.attention_scale = data.number(".attention.scale").value_or(0);
   read_gguf_window_list(data, config);

@@ -4,12 +4,30 @@
 
 #include "models/hf_config.h"
 #include "models/read_config.h"
+#include "models/rotary.h"
 
 namespace retort {
 
 double number_or_default(const HfConfig& config, const char* key, double otherwise) {
   return config.names(key) ? config.number(key).value_or(0) : otherwise;
 }
+
+namespace {
+
+void require_rotation(const HfConfig& config, const RopeConfig& rope, const ModelConfig& model) {
+  if (rope.partial == 1) return;
+  const auto& family = family_of(model);
+  if (!family.partial_rotation)
+    config.fail("partial_rotary_factor",
+                fmt::format("a {} rotates whole heads; expected 1", family.model_type));
+  const auto width = rotated_width(rope, model.head_dim);
+  if (!(rope.partial > 0 && rope.partial < 1) || width == 0 || width % 2 != 0)
+    config.fail("partial_rotary_factor",
+                fmt::format("expected an even number of rotated dimensions from 2 to {}, found {}",
+                            model.head_dim, width));
+}
+
+}  // namespace
 
 RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConfig& whole,
                              const ModelConfig& model) {
@@ -23,8 +41,9 @@ RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConf
     rope.original_context = whole.whole(kOriginal).value_or(defaults.original_context);
   else rope.original_context = section.whole(kOriginal).value_or(whole.whole(kOriginal).value_or(0));
   rope.attention_factor = section.number("attention_factor").value_or(0);
-  if (section.number("partial_rotary_factor").value_or(1) != 1)
-    section.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
+  constexpr auto kPartial = "partial_rotary_factor";  // transformers 4 has it beside the section
+  rope.partial = section.number(kPartial).value_or(whole.number(kPartial).value_or(1));
+  require_rotation(section.number(kPartial) ? section : whole, rope, model);
   if (kind == "default") return rope;
   if (rope.original_context == 0 && kind != "linear") rope.original_context = model.context;
   if (kind == "linear") {
@@ -63,6 +82,8 @@ RopeConfig read_rope(const HfConfig& config, const ModelConfig& model) {
     return read_rope_section(*scaling, theta, config, model);
   RopeConfig rope;
   rope.theta = theta;
+  rope.partial = config.number("partial_rotary_factor").value_or(1);
+  require_rotation(config, rope, model);
   return rope;
 }
 
@@ -120,6 +141,11 @@ void refuse_bias(const HfConfig& config) {
     config.fail("attention_bias", "a bias on o_proj is not supported");
 }
 
+void read_biases(const HfConfig& config, ModelConfig& model) {
+  model.attention_bias = model.output_bias = config.truth("attention_bias", false);
+  model.mlp_bias = config.truth("mlp_bias", false);
+}
+
 ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_head) {
   if (!json.is_object()) corrupt(file, "", "expected a JSON object");
   const HfConfig config(json, file);
@@ -137,18 +163,21 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   ModelConfig model;
   model.family = family->name;
   model.hf_architecture = family->hf_architecture;
-  model.vocabulary = config.required("vocab_size");
+  const auto& defaults = family->defaults;
+  // What has no default must be there.
+  const auto size = [&](const char* key, int64_t otherwise) {
+    return otherwise > 0 && !config.names(key) ? otherwise : config.required(key);
+  };
+  model.vocabulary = size("vocab_size", defaults.vocabulary);
   model.hidden = config.required("hidden_size");
   model.layers = config.required("num_hidden_layers");
-  model.heads = config.required("num_attention_heads");
-  const auto& defaults = family->defaults;
+  model.heads = size("num_attention_heads", defaults.heads);
   const bool all_heads = defaults.kv_heads == 0 || config.names("num_key_value_heads");
   model.kv_heads = config.whole("num_key_value_heads").value_or(all_heads ? model.heads : defaults.kv_heads);
   model.head_dim = config.whole("head_dim")
                        .value_or(defaults.head_dim > 0 ? defaults.head_dim : model.hidden / model.heads);
   model.intermediate = config.required("intermediate_size");
-  model.context =
-      config.names("max_position_embeddings") ? config.required("max_position_embeddings") : defaults.context;
+  model.context = size("max_position_embeddings", defaults.context);
   model.norm_epsilon = config.number("rms_norm_eps").value_or(defaults.norm_epsilon);
   // Without a head in the file there is nothing but the embedding to take.
   model.tied_head = config.truth("tie_word_embeddings", defaults.tied_head || !has_head);
@@ -156,10 +185,6 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   if (model.kv_heads == 0 || model.heads % model.kv_heads != 0)
     config.fail("num_key_value_heads", "does not divide num_attention_heads");
   if (model.head_dim == 0 || model.head_dim % 2 != 0) config.fail("head_dim", "expected an even head width");
-  if (config.truth("mlp_bias", false))
-    config.fail("mlp_bias", "biases in the feed-forward layers are not supported");
-  if (config.number("partial_rotary_factor").value_or(1) != 1)
-    config.fail("partial_rotary_factor", "partial rotation is not supported; expected 1");
 
   const std::string expected = family->activation;
   const bool gelu = expected.starts_with("gelu");
@@ -172,6 +197,9 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
                 "is true: tokens of this model see those after them, which generation cannot do; expected "
                 "false or null");
   family->from_hf(config, model);
+  if (config.truth("mlp_bias", false) && !model.mlp_bias)
+    config.fail("mlp_bias",
+                fmt::format("a {} has no biases in its feed-forward layers; expected false", kind));
   const auto ids = [&](const std::string& key, std::optional<int32_t> otherwise) {
     std::vector<int32_t> list;
     if (!config.names(key) && otherwise && *otherwise < model.vocabulary) list.push_back(*otherwise);

@@ -40,7 +40,13 @@ std::vector<double> rotation(const ModelConfig& config, size_t layer, int64_t le
   return all;
 }
 
+bool rotates(const ModelConfig& config, size_t layer) {
+  return layer >= config.unrotated_layers.size() || !config.unrotated_layers[layer];
+}
+
 bool same_rotation(const ModelConfig& a, const ModelConfig& b, size_t layer) {
+  if (rotates(a, layer) != rotates(b, layer)) return false;
+  if (!rotates(a, layer)) return true;
   for (const auto length : {int64_t{1}, a.context}) {
     const auto left = rotation(a, layer, length), right = rotation(b, layer, length);
     if (!std::equal(left.begin(), left.end(), right.begin(), right.end(), near)) return false;
@@ -81,6 +87,11 @@ std::optional<std::string> what_reads_back_otherwise(const ModelConfig& a, const
   real("soft cap of attention", a.attention_soft_cap, b.attention_soft_cap);
   real("soft cap of the logits", a.final_soft_cap, b.final_soft_cap);
   real("scale of the embedding", a.embedding_scale, b.embedding_scale);
+  real("scale of the residual parts", a.residual_scale, b.residual_scale);
+  real("divisor of the logits", a.logit_divisor, b.logit_divisor);
+  whole("biases of q, k and v", a.attention_bias, b.attention_bias);
+  whole("bias of o_proj", a.output_bias, b.output_bias);
+  whole("biases of the feed-forward part", a.mlp_bias, b.mlp_bias);
   if (found) return found;
   const auto written = windows(a), read = windows(b);
   for (size_t i = 0; i < written.size() && !found; ++i) {

@@ -13,8 +13,9 @@ class GgufKeys;
 // What transformers' configuration class of a family takes for a key that config.json leaves out
 // (models/*/configuration_*.py of transformers 5).
 struct HfDefaults {
-  int64_t kv_heads = 0;  // 0: as many as there are query heads
-  int64_t head_dim = 0;  // 0: hidden / heads
+  int64_t vocabulary = 0, heads = 0;  // 0: must be written
+  int64_t kv_heads = 0;               // 0: as many as there are query heads
+  int64_t head_dim = 0;               // 0: hidden / heads
   int64_t context = 0, original_context = 0;
   int64_t sliding_window = 0;     // 0: none
   int64_t max_window_layers = 0;  // Qwen: the layers before this one have no window
@@ -34,6 +35,7 @@ struct Family {
   const char* activation = "silu";
   HfDefaults defaults = {};
   bool fused_projections = false;                   // q, k, v are rows of one matrix, gate and up of another
+  bool partial_rotation = false;                    // partial_rotary_factor is read
   bool gguf_llama3 = false, gguf_longrope = false;  // kinds of rope scaling that llama.cpp reads in `gguf`
 
   // Rotation, windows, experts and scales; sizes, activation and token ids are read for every family.
@@ -48,7 +50,8 @@ struct Family {
   std::unique_ptr<Model> (*build)(const Parts& parts) = nullptr;
 };
 
-extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3, kPhi3, kQwen3Moe, kMixtral;
+extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3, kPhi3, kQwen3Moe, kMixtral, kSmolLm3,
+    kGranite, kOlmo2, kOlmo3;
 
 const std::vector<Family>& families();
 const Family& family_of(const ModelConfig& config);  // FormatError when there is none of this name

@@ -91,7 +91,8 @@ void read_qwen_windows(const HfConfig& config, ModelConfig& model);
 
 // num_experts or num_local_experts, and how many see a token.
 void read_experts(const HfConfig& config, ModelConfig& model);
-void refuse_bias(const HfConfig& config);  // of attention, o_proj among it
+void refuse_bias(const HfConfig& config);                      // of attention, o_proj among it
+void read_biases(const HfConfig& config, ModelConfig& model);  // Llama's attention_bias and mlp_bias
 
 // config.json in its order: names and sizes; [experts]; the shape; the rotation; windows.
 OrderedJson hf_sizes(const ModelConfig& config);
@@ -101,6 +102,7 @@ void add_hf_rope(const ModelConfig& config, OrderedJson& json);
 OrderedJson rope_json(const RopeConfig& rope);
 // Llama 3's parameters behind the frequency divisors of a GGUF file.
 RopeConfig with_llama3_parameters(const ModelConfig& config);
+void add_hf_biases(const ModelConfig& config, OrderedJson& json);
 // sliding_window (null where there is none, if `null_too`) and layer_types.
 void add_hf_windows(const ModelConfig& config, bool null_too, OrderedJson& json);
 

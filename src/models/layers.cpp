@@ -77,19 +77,24 @@ Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Ro
   q_proj = parts.linear(name + "q_proj", heads * config.head_dim, config.hidden, config.attention_bias);
   k_proj = parts.linear(name + "k_proj", kv_heads * config.head_dim, config.hidden, config.attention_bias);
   v_proj = parts.linear(name + "v_proj", kv_heads * config.head_dim, config.hidden, config.attention_bias);
-  o_proj = parts.linear(name + "o_proj", config.hidden, heads * config.head_dim);
+  o_proj = parts.linear(name + "o_proj", config.hidden, heads * config.head_dim, config.output_bias);
 }
 
 Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
   const auto qkv = linear_group(x, {&q_proj, &k_proj, &v_proj}, pass);
-  auto q = split_heads(qkv[0], heads);           // [N,H,D]
-  auto k = split_heads(qkv[1], kv_heads);        // [N,K,D]
+  const auto normed = [&](const Tensor& part, const std::optional<Norm>& norm, int64_t count) {
+    if (norm && norms_span_heads) return split_heads(rms_norm(part, *norm), count);
+    const auto split = split_heads(part, count);
+    return norm ? rms_norm(split, *norm) : split;
+  };
+  auto q = normed(qkv[0], q_norm, heads);        // [N,H,D]
+  auto k = normed(qkv[1], k_norm, kv_heads);     // [N,K,D]
   const auto v = split_heads(qkv[2], kv_heads);  // [N,K,D]
-  if (q_norm) q = rms_norm(q, *q_norm);
-  if (k_norm) k = rms_norm(k, *k_norm);
-  const auto table = rotary->table(pass.positions);
-  q = rotate(q, pass.positions, table);
-  k = rotate(k, pass.positions, table);
+  if (rotary) {
+    const auto table = rotary->table(pass.positions);
+    q = rotate(q, pass.positions, table);
+    k = rotate(k, pass.positions, table);
+  }
   return linear(keep_rows(attend(q, k, v, rule, pass), pass), o_proj,
                 pass);  // [N,E], in the last layer of pass.rows
 }
@@ -97,9 +102,9 @@ Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
 GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activation(how) {
   const auto& config = parts.config;
   const auto name = layer_name(layer) + ".mlp.";
-  gate_proj = parts.linear(name + "gate_proj", config.intermediate, config.hidden);
-  up_proj = parts.linear(name + "up_proj", config.intermediate, config.hidden);
-  down_proj = parts.linear(name + "down_proj", config.hidden, config.intermediate);
+  gate_proj = parts.linear(name + "gate_proj", config.intermediate, config.hidden, config.mlp_bias);
+  up_proj = parts.linear(name + "up_proj", config.intermediate, config.hidden, config.mlp_bias);
+  down_proj = parts.linear(name + "down_proj", config.hidden, config.intermediate, config.mlp_bias);
 }
 
 Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {

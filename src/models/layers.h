@@ -48,8 +48,9 @@ Tensor split_heads(const Tensor& x, int64_t heads);  // [N,H*D] -> [N,H,D]
 
 struct Attention {
   Linear q_proj, k_proj, v_proj, o_proj;
-  std::optional<Norm> q_norm, k_norm;  // over D, before the rotation (Qwen 3, Gemma 3)
-  std::shared_ptr<const Rotary> rotary;
+  std::optional<Norm> q_norm, k_norm;    // before the rotation: over D (Qwen 3, Gemma 3), or over all heads
+  bool norms_span_heads = false;         // at once (Olmo 2 and 3)
+  std::shared_ptr<const Rotary> rotary;  // nullptr: this layer rotates none
   AttendRule rule;
   int64_t heads = 0, kv_heads = 0;
 
@@ -88,7 +89,11 @@ template <class Layer> class Stack : public Model {
   Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const override {
     return layers.at(static_cast<size_t>(index)).forward(x, pass);
   }
-  Tensor finish(const Tensor& x, const Pass&) const override { return rms_norm(x, norm); }
+  // A head is linear, so that what divides its results may as well divide what enters it.
+  Tensor finish(const Tensor& x, const Pass&) const override {
+    const auto normed = rms_norm(x, norm);
+    return config.logit_divisor == 1 ? normed : normed / config.logit_divisor;
+  }
   std::vector<Linear*> linears() override {
     std::vector<Linear*> all;
     for (auto& each : layers) each.linears([&](Linear& linear) { all.push_back(&linear); });

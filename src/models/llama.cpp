@@ -12,7 +12,7 @@ struct LlamaLayer : PreNormLayer<GatedMlp> {
 };
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_biases(config, model);
   model.rope = read_rope(config, model);
 }
 
@@ -20,7 +20,7 @@ OrderedJson to_hf(const ModelConfig& config) {
   auto json = hf_sizes(config);
   add_hf_shape(config, json);
   add_hf_rope(config, json);
-  json["attention_bias"] = config.attention_bias;
+  add_hf_biases(config, json);
   return json;
 }
 

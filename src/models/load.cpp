@@ -11,6 +11,7 @@
 #include "models/gguf_names.h"
 #include "models/layers.h"
 #include "models/read_config.h"
+#include "models/text_part.h"
 #include "quant/finite.h"
 
 namespace retort {
@@ -306,7 +307,12 @@ LoadedModel load_weights(const ModelSpec& spec) {
   ModelConfig config;
   if (folder) {
     const auto config_file = std::filesystem::path(spec.path) / "config.json";
-    const auto json = read_json(config_file);
+    auto json = read_json(config_file);
+    if (auto text = text_config(json, config_file.string())) {
+      loaded.multimodal = true;
+      loaded.left_out = keep_text_part(file);
+      json = std::move(*text);
+    }
     config = config_from_hf(json, config_file.string(), file.find("lm_head.weight") != nullptr);
     read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));
     if (config.tied_head && head_differs(file)) config.tied_head = false;

@@ -63,6 +63,8 @@ struct LoadedModel {
   std::vector<std::pair<std::string, std::string>> other_templates;  // named ones beside it: "tool_use"
   std::string generation_settings;  // JSON: what generation_config.json says besides ids; empty = nothing
   std::filesystem::path path;
+  bool multimodal = false;    // the folder holds more than this language model (models/text_part.h):
+  size_t left_out = 0;        // so many tensors of other parts, which nothing here computes
   Later<std::string> sha256;  // of the weight file(s), read for it on demand: who will ask begins it at once,
                               // others never wait for it
 };

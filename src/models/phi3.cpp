@@ -1,5 +1,5 @@
-// Phi-3 and 3.5 (arXiv:2404.14219): Llama's layer with fused matrices, [q | k | v] and [gate | up] as rows of
-// one.
+// Phi-3, 3.5 and 4 (arXiv:2404.14219, arXiv:2412.08905): Llama's layer with fused matrices, [q | k | v] and
+// [gate | up] as rows of one. Phi-4-mini (arXiv:2503.01743) rotates three quarters of a head.
 #include "models/gguf_config.h"
 #include "models/hf_config.h"
 
@@ -87,6 +87,7 @@ const Family kPhi3 = {.name = "phi3",
                                    .eos = 32000,
                                    .pad = 32000},
                       .fused_projections = true,
+                      .partial_rotation = true,
                       .gguf_longrope = true,
                       .from_hf = from_hf,
                       .to_hf = to_hf,

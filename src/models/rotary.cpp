@@ -47,8 +47,13 @@ bool is_long(const RopeConfig& rope, int64_t length) {
 
 }  // namespace
 
-std::vector<float> rotary_frequencies(const RopeConfig& rope, int64_t width, int64_t context,
+int64_t rotated_width(const RopeConfig& rope, int64_t head_dim) {
+  return static_cast<int64_t>(static_cast<double>(head_dim) * rope.partial);  // rounded down, as transformers
+}
+
+std::vector<float> rotary_frequencies(const RopeConfig& rope, int64_t head_dim, int64_t context,
                                       int64_t length) {
+  const auto width = rotated_width(rope, head_dim);
   const auto half = static_cast<size_t>(width / 2);
   const auto& stretch = is_long(rope, length) ? rope.long_factor : rope.short_factor;
   const auto need = [&](const std::vector<double>& list, const char* what) {
@@ -91,7 +96,7 @@ double rotary_attention_factor(const RopeConfig& rope, int64_t context) {
 }
 
 Rotary::Rotary(RopeConfig rope, int64_t head_dim, int64_t context)
-    : rope_(std::move(rope)), width_(head_dim), context_(context) {}
+    : rope_(std::move(rope)), head_dim_(head_dim), context_(context) {}
 
 std::shared_ptr<const RotaryTable> Rotary::table(const Tensor& positions) const {
   const auto* position = positions.const_data_ptr<int64_t>();
@@ -101,10 +106,10 @@ std::shared_ptr<const RotaryTable> Rotary::table(const Tensor& positions) const 
   auto& known = tables_[is_long(rope_, length) ? 1 : 0];
   if (known && known->positions >= length) return known;
   auto table = std::make_shared<RotaryTable>();
-  table->half = width_ / 2;
+  table->half = rotated_width(rope_, head_dim_) / 2;
   table->positions = 512;
   while (table->positions < length) table->positions *= 2;
-  const auto frequencies = rotary_frequencies(rope_, width_, context_, length);
+  const auto frequencies = rotary_frequencies(rope_, head_dim_, context_, length);
   const double factor = rotary_attention_factor(rope_, context_);
   table->cosine.resize(static_cast<size_t>(table->positions * table->half));
   table->sine.resize(table->cosine.size());

@@ -19,6 +19,7 @@ RopeConfig with_llama3_parameters(const ModelConfig& config) {
   for (const double factor : {8.0, 32.0}) {  // Llama 3.1 and 3.2
     RopeConfig guess;
     guess.theta = rope.theta;
+    guess.partial = rope.partial;
     guess.scaling = RopeScaling::llama3;
     guess.factor = factor;
     guess.low_frequency_factor = 1;
@@ -37,6 +38,7 @@ RopeConfig with_llama3_parameters(const ModelConfig& config) {
 
 OrderedJson rope_json(const RopeConfig& rope) {
   OrderedJson json = {{"rope_theta", rope.theta}, {"rope_type", "default"}};
+  if (rope.partial != 1) json["partial_rotary_factor"] = rope.partial;
   switch (rope.scaling) {
     case RopeScaling::none: break;
     case RopeScaling::linear: json["rope_type"] = "linear", json["factor"] = rope.factor; break;
@@ -99,12 +101,18 @@ void add_hf_rope(const ModelConfig& config, OrderedJson& json) {
   const auto rope = with_llama3_parameters(config);
   // Both spellings: rope_parameters is transformers 5's, rope_theta and rope_scaling are what 4 reads.
   json["rope_theta"] = rope.theta;
+  if (rope.partial != 1) json["partial_rotary_factor"] = rope.partial;
   json["rope_parameters"] = rope_json(rope);
   if (rope.scaling != RopeScaling::none) {
     json["rope_scaling"] = rope_json(rope);
     json["rope_scaling"].erase("rope_theta");
   }
   if (rope.scaling == RopeScaling::longrope) json["original_max_position_embeddings"] = rope.original_context;
+}
+
+void add_hf_biases(const ModelConfig& config, OrderedJson& json) {
+  json["attention_bias"] = config.attention_bias || config.output_bias;
+  json["mlp_bias"] = config.mlp_bias;
 }
 
 void add_hf_windows(const ModelConfig& config, bool null_too, OrderedJson& json) {
@@ -185,7 +193,7 @@ void GgufKeys::attention() {
   number(".attention.layer_norm_rms_epsilon", config_.norm_epsilon);
   whole(".attention.key_length", config_.head_dim);
   whole(".attention.value_length", config_.head_dim);
-  whole(".rope.dimension_count", config_.head_dim);
+  whole(".rope.dimension_count", rotated_width(config_.rope, config_.head_dim));
   number(".rope.freq_base", config_.rope.theta);
   whole(".vocab_size", config_.vocabulary);
 }
@@ -221,10 +229,11 @@ void GgufKeys::scaling() {
 
 std::vector<double> rotary_divisors(const RopeConfig& rope, int64_t head_dim, int64_t context) {
   if (!rope.frequency_divisors.empty()) return rope.frequency_divisors;
+  const auto width = rotated_width(rope, head_dim);
   const auto frequencies = rotary_frequencies(rope, head_dim, context, 1);
   std::vector<double> divisors;
-  for (int64_t i = 0; i < head_dim / 2; ++i)
-    divisors.push_back(std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)) /
+  for (int64_t i = 0; i < width / 2; ++i)
+    divisors.push_back(std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(width)) /
                        frequencies[i]);
   return divisors;
 }

@@ -88,6 +88,11 @@ class Cutter {
       config.experts = static_cast<int64_t>(pruned.experts.front().size());
       config.experts_per_token = std::min(config.experts_per_token, config.experts);
     }
+    if (!config.unrotated_layers.empty()) {
+      config.unrotated_layers.clear();
+      for (const auto layer : layers_)
+        config.unrotated_layers.push_back(config_.unrotated_layers[static_cast<size_t>(layer)]);
+    }
     if (!config.sliding_layers.empty()) {
       config.sliding_layers.clear();
       for (const auto layer : layers_)

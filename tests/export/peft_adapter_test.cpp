@@ -49,6 +49,25 @@ TEST(PeftAdapter, DoraOnExpertsIsRefused) {
   EXPECT_EQ(refusal_of([&] { attach(*loaded.model, spec, 1); }), "accepted");
 }
 
+// PEFT wraps the whole multimodal model: the text layers are named as they stand in it, and no layer of
+// another part that happens to have the same last name is a target.
+TEST(PeftAdapter, OfATextPartIsNamedForTheWholeModel) {
+  const TemporaryFolder folder;
+  auto loaded = tiny_model(folder, "gemma3");
+  loaded.multimodal = true;
+  const AdapterSpec spec{.kind = "lora", .rank = 4, .targets = {"q_proj"}, .modules_to_save = {}};
+  attach(*loaded.model, spec, 1);
+  write_peft_adapter(folder / "adapter", loaded, spec);
+  const auto config = read_json(std::filesystem::path(folder / "adapter") / "adapter_config.json");
+  EXPECT_EQ(config["target_modules"].size(), 3u);
+  EXPECT_EQ(config["target_modules"][0], "model.language_model.layers.0.self_attn.q_proj");
+  const auto file = open_safetensors(folder / "adapter/adapter_model.safetensors");
+  EXPECT_TRUE(file.find("base_model.model.model.language_model.layers.2.self_attn.q_proj.lora_B.weight"));
+  auto again = load_model({.path = folder / "tiny"});
+  load_adapter(again, folder / "adapter");
+  EXPECT_TRUE(has_adapters(*again.model));
+}
+
 // "norm" is the end of "input_layernorm" too, and PEFT would take both.
 TEST(PeftAdapter, ModulesThatWereSavedAreNamedSoThatNoOthersMatch) {
   const TemporaryFolder folder;

@@ -7,6 +7,7 @@
 #include "data/temporary_folder.h"  // tests/data
 #include "models/families.h"
 #include "models/read_config.h"
+#include "models/rotary.h"
 
 namespace retort {
 namespace {
@@ -52,6 +53,10 @@ TEST(ConfigJson, AbsentKeysAreTheFamilysOwnDefaults) {
       {"phi3", 32, 16, 4096, 0, 1e-5, 1e4, false, 1, 32000, 32000},
       {"qwen3_moe", 4, 16, 32768, 0, 1e-6, 1e4, false, {}, {}, {}},
       {"mixtral", 8, 16, 131072, 0, 1e-5, 1e6, false, 1, 2, {}},
+      {"smollm3", 4, 16, 32768, 0, 1e-6, 2e6, true, {}, {}, {}},  // its ids lie beyond this vocabulary
+      {"granite", 32, 16, 2048, 0, 1e-6, 1e4, false, 1, 2, {}},
+      {"olmo2", 32, 16, 2048, 0, 1e-5, 1e4, false, {}, {}, 1},
+      {"olmo3", 32, 16, 2048, 4096, 1e-5, 5e5, false, {}, {}, 1},
   };
   ASSERT_EQ(families.size(), retort::families().size()) << "a family without a line in this table";
   for (const auto& want : families) {
@@ -73,6 +78,79 @@ TEST(ConfigJson, AbsentKeysAreTheFamilysOwnDefaults) {
   EXPECT_EQ(read(smallest("gemma2")).attention_soft_cap, 50);
   EXPECT_EQ(read(smallest("gemma2")).final_soft_cap, 30);
   EXPECT_EQ(read(smallest("gemma3_text")).final_soft_cap, 0);
+}
+
+// text_config of gemma-3-4b-it, which leaves the rest to Gemma3TextConfig.
+TEST(ConfigJson, GemmasTextSectionLeavesOutItsHeadsAndItsVocabulary) {
+  const auto config = read({{"model_type", "gemma3_text"},
+                            {"hidden_size", 2560},
+                            {"intermediate_size", 10240},
+                            {"num_hidden_layers", 34},
+                            {"rope_scaling", {{"factor", 8.0}, {"rope_type", "linear"}}},
+                            {"sliding_window", 1024}},
+                           false);
+  EXPECT_EQ(config.vocabulary, 262208);
+  EXPECT_EQ(config.heads, 8);
+  EXPECT_EQ(config.kv_heads, 4);
+  EXPECT_EQ(config.head_dim, 256);
+  EXPECT_EQ(config.rope.scaling, RopeScaling::linear);
+  EXPECT_EQ(config.local_rope->scaling, RopeScaling::none);
+}
+
+TEST(ConfigJson, PhiRotatesTheFrontOfAHeadAndOthersWholeHeads) {
+  auto json = smallest("phi3");
+  json["partial_rotary_factor"] = 0.75;
+  EXPECT_EQ(rotated_width(read(json).rope, 16), 12);
+  const auto written = hf_config_json(read(json));
+  EXPECT_EQ(written["partial_rotary_factor"], 0.75);  // where transformers 4 looks
+  EXPECT_EQ(written["rope_parameters"]["partial_rotary_factor"], 0.75);
+  EXPECT_EQ(read_back(read(json)).rope.partial, 0.75);
+  json["partial_rotary_factor"] = 0.2;  // three dimensions
+  EXPECT_NE(refusal(json).find("expected an even number of rotated dimensions"), std::string::npos);
+  json["partial_rotary_factor"] = 1.5;
+  EXPECT_NE(refusal(json).find("expected an even number of rotated dimensions"), std::string::npos);
+  json["model_type"] = "llama", json["partial_rotary_factor"] = 0.5;
+  EXPECT_NE(refusal(json).find("partial_rotary_factor: a llama rotates whole heads"), std::string::npos);
+}
+
+TEST(ConfigJson, BiasesAreReadWhereTheFamilyHasThemAndRefusedElsewhere) {
+  for (const auto* family : {"llama", "granite", "smollm3"}) {
+    auto json = smallest(family);
+    json["attention_bias"] = json["mlp_bias"] = true;
+    const auto config = read_back(read(json));
+    EXPECT_TRUE(config.attention_bias && config.output_bias && config.mlp_bias) << family;
+  }
+  for (const auto* family : {"qwen2", "qwen3", "mistral", "olmo2"}) {
+    auto json = smallest(family);
+    json["mlp_bias"] = true;
+    EXPECT_NE(refusal(json).find("mlp_bias: a " + std::string(family) + " has no biases"), std::string::npos)
+        << refusal(json);
+  }
+}
+
+TEST(ConfigJson, SmolLm3LeavesEveryFourthLayerWithoutRotation) {
+  auto json = smallest("smollm3");
+  EXPECT_EQ(read(json).unrotated_layers, (std::vector<bool>{false, false, false, true, false, false}));
+  json["no_rope_layers"] = {1, 0, 1, 0, 1, 0};
+  const std::vector<bool> odd{false, true, false, true, false, true};
+  EXPECT_EQ(read_back(read(json)).unrotated_layers, odd);
+  EXPECT_NE(gguf_refusal(read(json)).find("every fourth layer"), std::string::npos);
+  json["no_rope_layers"] = {1, 0};
+  EXPECT_NE(refusal(json).find("no_rope_layers: expected a list of 6 numbers"), std::string::npos);
+}
+
+TEST(ConfigJson, OlmosWindowsKeepTheRotationsBaseAlone) {
+  auto json = smallest("olmo3");
+  json["rope_theta"] = 12345.0;
+  json["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 8.0}, {"original_max_position_embeddings", 512}};
+  const auto config = read_back(read(json));
+  EXPECT_EQ(config.rope.scaling, RopeScaling::yarn);
+  EXPECT_EQ(config.local_rope->scaling, RopeScaling::none);
+  EXPECT_EQ(config.local_rope->theta, 12345);
+  EXPECT_EQ(config.sliding_layers, (std::vector<bool>{true, true, true, false, true, true}));
+  auto other = config;
+  other.sliding_layers[0] = false;
+  EXPECT_NE(gguf_refusal(other).find("three of four layers"), std::string::npos);
 }
 
 TEST(ConfigJson, QwensWindowBeginsAtLayer28WhereNothingElseIsSaid) {

@@ -216,7 +216,8 @@ TEST_P(Golden, NoRowMayBeAskedFor) {  // a pass that only fills a cache
 
 INSTANTIATE_TEST_SUITE_P(Families, Golden,
                          testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3",
-                                         "qwen3_moe", "qwen3_moe_plain", "mixtral"),
+                                         "qwen3_moe", "qwen3_moe_plain", "mixtral", "llama_bias", "phi4_mini",
+                                         "smollm3", "granite", "olmo2", "olmo3"),
                          [](const auto& family) { return std::string(family.param); });
 
 // LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from

@@ -46,6 +46,21 @@ MODELS = {
                                                    tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
     "mixtral": transformers.MixtralConfig(**{**COMMON, "intermediate_size": 24}, num_local_experts=4, num_experts_per_tok=2, tie_word_embeddings=False,
                                           rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
+    "llama_bias": transformers.LlamaConfig(**COMMON, attention_bias=True, mlp_bias=True, tie_word_embeddings=True,
+                                           rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+    "phi4_mini": transformers.Phi3Config(**{**COMMON, "hidden_size": 64}, original_max_position_embeddings=64, tie_word_embeddings=True,
+                                         rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 64,
+                                                          "partial_rotary_factor": 0.75, "short_factor": [1.0, 1.05, 1.1, 1.2, 1.2, 1.3],
+                                                          "long_factor": [1.0, 1.5, 4.0, 6.0, 9.0, 12.0]}),
+    "smollm3": transformers.SmolLM3Config(**{**COMMON, "num_hidden_layers": 5}, tie_word_embeddings=True,
+                                          rope_parameters={"rope_type": "default", "rope_theta": 2000000.0}),
+    "granite": transformers.GraniteConfig(**COMMON, tie_word_embeddings=True, embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.6,
+                                          logits_scaling=1.5, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+    "olmo2": transformers.Olmo2Config(**COMMON, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 500000.0}),
+    "olmo3": transformers.Olmo3Config(**{**COMMON, "num_hidden_layers": 4}, sliding_window=8, tie_word_embeddings=False,
+                                      rope_parameters={"full_attention": {"rope_type": "yarn", "rope_theta": 500000.0, "factor": 4.0,
+                                                                          "original_max_position_embeddings": 64},
+                                                       "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0}}),
 }
 KEPT_EXPERTS = [0, 2, 3, 5]      # of qwen3_moe: its logits without the others
 LORA = {"rank": 3, "scaling": 0.5}   # on every expert of qwen3_moe's last layer

@@ -4,14 +4,12 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "models/experts.h"
+#include "models/tensor_names.h"
 
 namespace retort {
 namespace {
 
 constexpr int64_t kRowsAtOnce = 1024;  // of a weight widened to fp32: 2 MB at width 576, 32 MB at 8192
-
-std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(model).linears(); }
 
 Tensor leaf(const Tensor& value) {
   return value.detach().to(at::kFloat, false, true).contiguous().requires_grad_(true);
@@ -109,7 +107,7 @@ Tensor row_norms(const Weight& weight) {
 }
 
 bool has_adapters(const Model& model) {
-  const auto linears = linears_of(model);
+  const auto linears = model.linears();
   return std::any_of(linears.begin(), linears.end(),
                      [](const Linear* layer) { return layer->adapter.has_value(); });
 }
@@ -118,16 +116,16 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
   if (has_adapters(model))
     throw RecipeError("adapter: this model has an adapter already; merge it first or continue its run");
   if (!spec.low_rank()) return;
-  const auto linears = linears_of(model);
+  const auto linears = model.linears();
   std::vector<std::string> known;
-  for (const auto* layer : linears) known.push_back(layer->name.substr(layer->name.rfind('.') + 1));
+  for (const auto* layer : linears) known.push_back(field_name(model.config, layer->place));
   for (const auto& target : spec.targets) {
     if (target == "lm_head" || target == "embed_tokens")
       throw RecipeError("adapter.targets: '" + target +
                         "' takes no low-rank adapter; list it in adapter.modules_to_save to train it whole");
-    const auto vectors = const_cast<Model&>(model).vectors();
-    if (std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) {
-          return vector.tensor->dim() == 2 && names_module(vector.name, target + ".weight");
+    const auto vectors = model.vectors();
+    if (std::any_of(vectors.begin(), vectors.end(), [&](const auto& vector) {
+          return vector.place.role == Role::router && names_module(vector.name, target + ".weight");
         }))
       throw RecipeError("adapter.targets: '" + printable(target) +
                         "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save "
@@ -143,7 +141,7 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
   // PEFT fuses the matrices of all experts into one parameter, whose magnitudes it does not know.
   if (spec.kind == "dora")
     for (const auto* layer : linears)
-      if (expert_name(layer->name) &&
+      if (layer->place.expert >= 0 &&
           std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) {
             return target == "all" || names_module(layer->name, target);
           }))
@@ -154,11 +152,11 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
             "o_proj)");
   for (const auto& name : spec.modules_to_save) {
     if (names_module("lm_head", name) || names_module("model.embed_tokens", name)) continue;
-    const auto vectors = const_cast<Model&>(model).vectors();
+    const auto vectors = model.vectors();
     const bool found =
         std::any_of(linears.begin(), linears.end(),
                     [&](const Linear* layer) { return names_module(layer->name, name); }) ||
-        std::any_of(vectors.begin(), vectors.end(), [&](const NamedTensor& vector) {
+        std::any_of(vectors.begin(), vectors.end(), [&](const auto& vector) {
           return names_module(vector.name, name) || names_module(vector.name, name + ".weight");
         });
     if (!found)

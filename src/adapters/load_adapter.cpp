@@ -10,7 +10,7 @@
 #include "adapters/attach.h"
 #include "base/error.h"
 #include "formats/peft_folder.h"
-#include "models/gguf_names.h"
+#include "models/tensor_names.h"
 #include "models/text_part.h"
 #include "quant/finite.h"
 
@@ -144,13 +144,13 @@ void load_gguf_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
   std::vector<std::pair<Linear*, LowRank>> adapters;
   std::set<const TensorView*> used;
   for (auto* layer : model.linears()) {
-    const auto gguf = gguf_tensor(model.config, layer->name + ".weight");
-    const auto* a = gguf ? weights.find(gguf->name + ".lora_a") : nullptr;
-    const auto* b = gguf ? weights.find(gguf->name + ".lora_b") : nullptr;
+    const auto gguf = gguf_tensor(model.config, layer->place);
+    const auto* a = weights.find(gguf.name + ".lora_a");
+    const auto* b = weights.find(gguf.name + ".lora_b");
     if (!a && !b) continue;
-    if (!a || !b) corrupt(file, gguf->name, fmt::format("lora_{} is missing", a ? "b" : "a"));
+    if (!a || !b) corrupt(file, gguf.name, fmt::format("lora_{} is missing", a ? "b" : "a"));
     used.insert({a, b});
-    const bool stacked = gguf->expert >= 0;  // of all of a layer's experts
+    const bool stacked = gguf.expert >= 0;  // of all of a layer's experts
     if (a->shape.size() != (stacked ? 3 : 2))
       corrupt(file, a->name, stacked ? "expected a matrix for each expert" : "expected a matrix");
     const auto rank = a->shape[stacked ? 1 : 0], experts = model.config.experts;
@@ -162,16 +162,16 @@ void load_gguf_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
                           : std::vector<int64_t>{layer->weight.rows, rank});
     if (stacked) {
       adapters.emplace_back(layer,
-                            low_rank(values_of(*a)[gguf->expert].clone(), values_of(*b)[gguf->expert].clone(),
+                            low_rank(values_of(*a)[gguf.expert].clone(), values_of(*b)[gguf.expert].clone(),
                                      *alpha / static_cast<double>(rank), 0));
       continue;
     }
     auto rows = values_of(*b);
-    if (gguf->permuted_heads > 0) {
+    if (gguf.permuted_heads > 0) {
       const auto stored = rows;
       rows = at::empty_like(stored);
       for (int64_t row = 0; row < rows.size(0); ++row)
-        rows[row].copy_(stored[gguf_row_of(row, gguf->permuted_heads, rows.size(0))]);
+        rows[row].copy_(stored[gguf_row_of(row, gguf.permuted_heads, rows.size(0))]);
     }
     adapters.emplace_back(layer, low_rank(values_of(*a), rows, *alpha / static_cast<double>(rank), 0));
   }

@@ -40,10 +40,10 @@ std::pair<double, double> millions(const Model& model) {
   const auto ends =
       static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
   double all = ends, working = ends;
-  for (const auto* layer : const_cast<Model&>(model).linears()) {
+  for (const auto* layer : model.linears()) {
     const auto count = static_cast<double>(layer->weight.rows * layer->weight.columns);
     all += count;
-    working += count * token_share(model.config, layer->name);
+    working += count * token_share(model.config, layer->place);
   }
   return {all / 1e6, working / 1e6};
 }

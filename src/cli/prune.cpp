@@ -20,10 +20,10 @@ struct PruneOptions {
   std::vector<std::string> overrides;
 };
 
-int64_t parameters(Model& model) {
+int64_t parameters(const Model& model) {
   int64_t sum = model.embedding.rows * model.embedding.columns;
   for (const auto* linear : model.linears()) sum += linear->weight.rows * linear->weight.columns;
-  for (const auto& [name, tensor] : model.vectors()) sum += tensor->numel();
+  for (const auto& [name, tensor, place] : model.vectors()) sum += tensor->numel();
   return model.config.tied_head ? sum
                                 : sum + model.head.linear.weight.rows * model.head.linear.weight.columns;
 }

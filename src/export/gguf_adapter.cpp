@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "export/artefacts.h"
 #include "formats/weight_file.h"
-#include "models/gguf_names.h"
+#include "models/tensor_names.h"
 
 namespace retort {
 namespace {
@@ -39,25 +39,23 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
   std::map<std::string, std::pair<Tensors, Tensors>> experts;  // of all of a layer: A and B of each, in order
   for (const auto* layer : model.linears()) {
     if (!layer->adapter) continue;
-    const auto gguf = gguf_tensor(model.config, layer->name + ".weight");
-    if (!gguf)
-      throw FormatError(fmt::format("{}: GGUF has no name for layer '{}'", file.string(), layer->name));
+    const auto gguf = gguf_tensor(model.config, layer->place);
     alpha = layer->adapter->scaling * static_cast<double>(layer->adapter->a.size(0));
-    if (gguf->expert >= 0) {
-      auto& [as, bs] = experts[gguf->name];
+    if (gguf.expert >= 0) {
+      auto& [as, bs] = experts[gguf.name];
       as.push_back(layer->adapter->a.detach());
       bs.push_back(layer->adapter->b.detach());
       continue;
     }
-    sources.push_back(float_tensor(gguf->name + ".lora_a", layer->adapter->a));
+    sources.push_back(float_tensor(gguf.name + ".lora_a", layer->adapter->a));
     auto b = layer->adapter->b.detach();
-    if (gguf->permuted_heads > 0) {  // B's rows are output rows, which GGUF interleaves
+    if (gguf.permuted_heads > 0) {  // B's rows are output rows, which GGUF interleaves
       auto permuted = at::empty_like(b);
       for (int64_t row = 0; row < b.size(0); ++row)
-        permuted[row].copy_(b[hf_row_of(row, gguf->permuted_heads, b.size(0))]);
+        permuted[row].copy_(b[hf_row_of(row, gguf.permuted_heads, b.size(0))]);
       b = permuted;
     }
-    sources.push_back(float_tensor(gguf->name + ".lora_b", b));
+    sources.push_back(float_tensor(gguf.name + ".lora_b", b));
   }
   for (const auto& [name, parts] : experts) {
     if (static_cast<int64_t>(parts.first.size()) != model.config.experts)

@@ -6,8 +6,8 @@
 #include "export/artefacts.h"
 #include "export/merged.h"
 #include "formats/weight_file.h"
-#include "models/gguf_names.h"
 #include "models/read_config.h"
+#include "models/tensor_names.h"
 
 namespace retort {
 namespace {
@@ -77,15 +77,13 @@ struct FileTensor {
   std::vector<MergedTensor> parts;
 };
 
-std::vector<FileTensor> gguf_stacks(const std::filesystem::path& file, Model& model) {
+std::vector<FileTensor> gguf_stacks(const Model& model) {
   std::vector<FileTensor> stacks;
   std::map<std::string, size_t> places;
   for (auto& tensor : merged_tensors(model)) {
-    auto gguf = gguf_tensor(model.config, tensor.name);
-    if (!gguf)
-      throw FormatError(fmt::format("{}: GGUF has no name for tensor '{}'", file.string(), tensor.name));
-    const auto [place, is_new] = places.try_emplace(gguf->name, stacks.size());
-    if (is_new) stacks.push_back({std::move(*gguf), {}});
+    auto gguf = gguf_tensor(model.config, tensor.place);
+    const auto [place, is_new] = places.try_emplace(gguf.name, stacks.size());
+    if (is_new) stacks.push_back({std::move(gguf), {}});
     stacks[place->second].parts.push_back(std::move(tensor));  // experts come in order
   }
   return stacks;
@@ -139,7 +137,7 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
   std::vector<TensorSource> sources;
   std::map<std::pair<WeightType, WeightType>, std::pair<int64_t, int64_t>> fell_back;
   int64_t parameters = 0;
-  for (const auto& stack : gguf_stacks(file, model)) {
+  for (const auto& stack : gguf_stacks(model)) {
     const auto& [gguf, parts] = stack;
     const auto& shape = parts.front().shape;
     auto whole = shape;

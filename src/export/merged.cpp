@@ -9,43 +9,51 @@
 #include "base/error.h"
 #include "base/ordered_work.h"
 #include "base/stop.h"
+#include "models/tensor_names.h"
 #include "quant/finite.h"
 
 namespace retort {
 namespace {
 
-MergedTensor vector_tensor(std::string name, const Tensor& values) {
-  if (values.dim() == 2) {  // a router
-    return {std::move(name), values.sizes().vec(), [values](int64_t first, int64_t count) {
+MergedTensor vector_tensor(const Named<const Tensor>& vector) {
+  const auto values = *vector.tensor;
+  if (vector.place.role == Role::router) {
+    return {vector.name, values.sizes().vec(), vector.place, [values](int64_t first, int64_t count) {
               return values.detach().narrow(0, first, count).to(at::kFloat).contiguous();
             }};
   }
-  return {std::move(name), values.sizes().vec(), [values](int64_t, int64_t) {
+  return {vector.name, values.sizes().vec(), vector.place, [values](int64_t, int64_t) {
             return values.detach().to(at::kFloat).reshape({1, -1}).contiguous();
           }};
 }
 
-MergedTensor matrix_tensor(std::string name, const Weight& weight) {
-  return {std::move(name), {weight.rows, weight.columns}, [weight](int64_t first, int64_t count) {
+MergedTensor matrix_tensor(const ModelConfig& config, const TensorPlace& place, const Weight& weight) {
+  return {tensor_name(config, place),
+          {weight.rows, weight.columns},
+          place,
+          [weight](int64_t first, int64_t count) {
             return widen_rows(weight, first, count, at::kFloat).detach().contiguous();
           }};
 }
 
 }  // namespace
 
-std::vector<MergedTensor> merged_tensors(Model& model) {
+std::vector<MergedTensor> merged_tensors(const Model& model) {
+  const auto& config = model.config;
   std::vector<MergedTensor> tensors;
-  tensors.push_back(matrix_tensor("model.embed_tokens.weight", model.embedding));
+  tensors.push_back(matrix_tensor(config, {.role = Role::embedding}, model.embedding));
   for (const auto* layer : model.linears()) {
-    tensors.push_back({layer->name + ".weight",
+    tensors.push_back({tensor_name(config, layer->place),
                        {layer->weight.rows, layer->weight.columns},
+                       layer->place,
                        [layer](int64_t first, int64_t count) {
                          return merged_rows(*layer, first, count).detach().contiguous();
                        }});
   }
   // Norms, routers and the biases of linear layers, each once.
-  for (const auto& vector : model.vectors()) tensors.push_back(vector_tensor(vector.name, *vector.tensor));
-  if (!model.config.tied_head) tensors.push_back(matrix_tensor("lm_head.weight", model.head.linear.weight));
+  for (const auto& vector : model.vectors()) tensors.push_back(vector_tensor(vector));
+  if (!config.tied_head)
+    tensors.push_back(matrix_tensor(config, {.role = Role::head}, model.head.linear.weight));
   return tensors;
 }
 

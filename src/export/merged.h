@@ -15,6 +15,7 @@ namespace retort {
 struct MergedTensor {
   std::string name;            // Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
   std::vector<int64_t> shape;  // [rows, columns] or [n]
+  TensorPlace place;
   // Rows [first, first + count) as contiguous fp32 [count, columns]; a vector is one row. Safe to call from
   // several threads.
   std::function<Tensor(int64_t first, int64_t count)> rows;
@@ -24,7 +25,7 @@ struct MergedTensor {
 };
 
 // Embedding, linear layers, norms, head (absent when tied). The model must outlive the list.
-std::vector<MergedTensor> merged_tensors(Model& model);
+std::vector<MergedTensor> merged_tensors(const Model& model);
 
 // Encodes rows [0, rows) chunk by chunk on `threads` threads and hands the chunks to `sink` in order, in the
 // caller's thread; at most kChunksAThread chunks a thread are in memory.

@@ -7,7 +7,7 @@
 #include "base/files.h"
 #include "export/artefacts.h"
 #include "formats/peft_folder.h"
-#include "models/experts.h"
+#include "models/tensor_names.h"
 #include "models/text_part.h"
 
 namespace retort {
@@ -18,7 +18,7 @@ namespace {
 std::vector<std::string> saved_modules(Model& model, const AdapterSpec& spec) {
   std::vector<std::string> all = {"model.embed_tokens", "lm_head"}, saved;
   for (const auto* layer : model.linears()) all.push_back(layer->name);
-  for (const auto& vector : model.vectors()) all.push_back(vector.name.substr(0, vector.name.rfind('.')));
+  for (const auto& vector : model.vectors()) all.push_back(module_name(model.config, vector.place));
   for (const auto& name : spec.modules_to_save) {
     const bool more = std::any_of(all.begin(), all.end(), [&](const std::string& module) {
       return module.ends_with(name) && !names_module(module, name);
@@ -54,10 +54,10 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   bool on_experts = false;
   for (const auto* layer : loaded.model->linears()) {
     if (!layer->adapter) continue;
-    on_experts = on_experts || expert_name(layer->name).has_value();
+    on_experts = on_experts || layer->place.expert >= 0;
     // Of a multimodal model PEFT would take the layers of the same names in its other parts as well.
     const auto last =
-        loaded.multimodal ? multimodal_module(layer->name) : layer->name.substr(layer->name.rfind('.') + 1);
+        loaded.multimodal ? multimodal_module(layer->name) : field_name(loaded.model->config, layer->place);
     if (std::find(config.target_modules.begin(), config.target_modules.end(), last) ==
         config.target_modules.end())
       config.target_modules.push_back(last);

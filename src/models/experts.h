@@ -6,23 +6,8 @@
 
 namespace retort {
 
-// What a family calls its members, inside a layer: "mlp.gate" and "mlp.experts.7.gate_proj".
-struct SparseNames {
-  const char *block, *gate, *up, *down;
-};
-
-// A linear layer that belongs to one expert, by name: "model.layers.3.mlp.experts.7.up_proj".
-struct ExpertName {
-  std::string_view before;  // "model.layers.3.mlp.experts."
-  int64_t expert = 0;       // 7
-  std::string_view matrix;  // "up_proj"
-};
-std::optional<ExpertName> expert_name(std::string_view linear);  // nullopt: none of an expert's
-// Where a matrix stands in its expert, whatever the family calls it.
-enum class ExpertPart { gate, up, down };
-std::optional<ExpertPart> expert_part(std::string_view matrix);  // "gate_proj", "w1"
 // The share of a text's tokens that go through a linear layer, where experts are used alike.
-double token_share(const ModelConfig& config, std::string_view linear);
+double token_share(const ModelConfig& config, const TensorPlace& place);
 
 struct SparseMlp {
   struct Expert {
@@ -32,7 +17,7 @@ struct SparseMlp {
   std::vector<Expert> experts;  // X of width F
   RouteRule rule;
 
-  SparseMlp(const Parts& parts, int64_t layer, const SparseNames& names);
+  SparseMlp(const Parts& parts, int64_t layer);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) {
     for (auto& expert : experts) visit(expert.gate_proj), visit(expert.up_proj), visit(expert.down_proj);

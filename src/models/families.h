@@ -1,7 +1,8 @@
 // The families that retort knows: each is one file, and one line in registry.cpp.
 #pragma once
+#include <span>
+
 #include "base/json.h"
-#include "models/gguf_names.h"
 #include "models/layers.h"
 
 namespace retort {
@@ -36,6 +37,9 @@ struct Family {
   HfDefaults defaults = {};
   bool fused_projections = false;                   // q, k, v are rows of one matrix, gate and up of another
   bool partial_rotation = false;                    // partial_rotary_factor is read
+  std::span<const RoleName> names = {};             // of its tensors, where they are others than most have
+  bool gguf_interleaved_heads = false;              // GGUF: rows of q and k, inside of each head
+  bool gguf_norms_plus_one = false;                 // GGUF: the norms' weights
   bool gguf_llama3 = false, gguf_longrope = false;  // kinds of rope scaling that llama.cpp reads in `gguf`
 
   // Rotation, windows, experts and scales; sizes, activation and token ids are read for every family.
@@ -46,7 +50,6 @@ struct Family {
   void (*from_gguf)(const GgufMetadata& data, ModelConfig& config) = nullptr;
   void (*to_gguf)(const ModelConfig& config, GgufKeys& keys) = nullptr;
   std::string (*gguf_refusal)(const ModelConfig& config) = nullptr;  // beyond what holds for every family
-  std::optional<GgufTensor> (*gguf_tensor)(const ModelConfig& config, std::string_view hf_name) = nullptr;
   std::unique_ptr<Model> (*build)(const Parts& parts) = nullptr;
 };
 

@@ -1,7 +1,6 @@
 #include "models/gemma.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 namespace retort {
@@ -96,16 +95,6 @@ std::string gemma_gguf_refusal(const ModelConfig& config, int64_t largest_layers
         "this model has {:g}",
         1 / (derived * derived), 1 / (scale * scale));
   return "";
-}
-
-// Four norms a layer; the file holds 1 + w.
-std::optional<GgufTensor> gemma_gguf_tensor(const ModelConfig&, std::string_view hf_name) {
-  constexpr std::array kNorms = {NamePair{"post_attention_layernorm", "post_attention_norm"},
-                                 NamePair{"pre_feedforward_layernorm", "ffn_norm"},
-                                 NamePair{"post_feedforward_layernorm", "post_ffw_norm"}};
-  auto tensor = gguf_tensor_named(hf_name, kNorms);
-  if (tensor) tensor->plus_one = hf_name.substr(0, hf_name.rfind('.')).ends_with("norm");
-  return tensor;
 }
 
 }  // namespace retort

@@ -1,9 +1,18 @@
 // What Gemma 2 and 3 share outside of their layers: scales, soft caps, windows, names.
 #pragma once
+#include <array>
+
 #include "models/gguf_config.h"
 #include "models/hf_config.h"
 
 namespace retort {
+
+// Four norms a layer. What others call post_attention_layernorm, in front of the feed-forward part, is here
+// behind attention.
+inline constexpr std::array kGemmaNames = {
+    RoleName{Role::after_attention_norm, "", "post_attention_layernorm", "post_attention_norm"},
+    RoleName{Role::mlp_norm, "", "pre_feedforward_layernorm", "ffn_norm"},
+    RoleName{Role::after_mlp_norm, "", "post_feedforward_layernorm", "post_ffw_norm"}};
 
 void read_gemma(const HfConfig& config, ModelConfig& model);  // query_pre_attn_scalar, soft caps
 void add_hf_gemma(const ModelConfig& config, OrderedJson& json);
@@ -17,6 +26,5 @@ void read_gguf_gemma(const GgufMetadata& data, int64_t period, int64_t largest_l
 void add_gguf_windows(const ModelConfig& config, int64_t period, GgufKeys& keys);
 void add_gguf_caps(const ModelConfig& config, GgufKeys& keys);
 std::string gemma_gguf_refusal(const ModelConfig& config, int64_t largest_layers);
-std::optional<GgufTensor> gemma_gguf_tensor(const ModelConfig& config, std::string_view hf_name);
 
 }  // namespace retort

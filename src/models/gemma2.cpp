@@ -13,13 +13,10 @@ struct Gemma2Layer {
   GatedMlp mlp;
 
   Gemma2Layer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden, 1)),
-        post_attention_layernorm(
-            parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden, 1)),
-        pre_feedforward_layernorm(
-            parts.norm(layer_name(index) + ".pre_feedforward_layernorm", parts.config.hidden, 1)),
-        post_feedforward_layernorm(
-            parts.norm(layer_name(index) + ".post_feedforward_layernorm", parts.config.hidden, 1)),
+      : input_layernorm(parts.norm({index, Role::attention_norm}, parts.config.hidden, 1)),
+        post_attention_layernorm(parts.norm({index, Role::after_attention_norm}, parts.config.hidden, 1)),
+        pre_feedforward_layernorm(parts.norm({index, Role::mlp_norm}, parts.config.hidden, 1)),
+        post_feedforward_layernorm(parts.norm({index, Role::after_mlp_norm}, parts.config.hidden, 1)),
         self_attn(parts, index, std::move(rotary)),
         mlp(parts, index, Activation::gelu_tanh) {}
 
@@ -31,10 +28,10 @@ struct Gemma2Layer {
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {
-    visit("input_layernorm", input_layernorm);
-    visit("post_attention_layernorm", post_attention_layernorm);
-    visit("pre_feedforward_layernorm", pre_feedforward_layernorm);
-    visit("post_feedforward_layernorm", post_feedforward_layernorm);
+    visit(input_layernorm);
+    visit(post_attention_layernorm);
+    visit(pre_feedforward_layernorm);
+    visit(post_feedforward_layernorm);
   }
 };
 
@@ -101,12 +98,13 @@ const Family kGemma2 = {.name = "gemma2",
                                      .bos = 2,
                                      .eos = 1,
                                      .pad = 0},
+                        .names = kGemmaNames,
+                        .gguf_norms_plus_one = true,
                         .from_hf = from_hf,
                         .to_hf = to_hf,
                         .from_gguf = from_gguf,
                         .to_gguf = to_gguf,
                         .gguf_refusal = refusal,
-                        .gguf_tensor = gemma_gguf_tensor,
                         .build = build};
 
 }  // namespace retort

@@ -11,17 +11,14 @@ struct Gemma3Layer {
   GatedMlp mlp;
 
   Gemma3Layer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden, 1)),
-        post_attention_layernorm(
-            parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden, 1)),
-        pre_feedforward_layernorm(
-            parts.norm(layer_name(index) + ".pre_feedforward_layernorm", parts.config.hidden, 1)),
-        post_feedforward_layernorm(
-            parts.norm(layer_name(index) + ".post_feedforward_layernorm", parts.config.hidden, 1)),
+      : input_layernorm(parts.norm({index, Role::attention_norm}, parts.config.hidden, 1)),
+        post_attention_layernorm(parts.norm({index, Role::after_attention_norm}, parts.config.hidden, 1)),
+        pre_feedforward_layernorm(parts.norm({index, Role::mlp_norm}, parts.config.hidden, 1)),
+        post_feedforward_layernorm(parts.norm({index, Role::after_mlp_norm}, parts.config.hidden, 1)),
         self_attn(parts, index, std::move(rotary)),
         mlp(parts, index, Activation::gelu_tanh) {
-    self_attn.q_norm = parts.norm(layer_name(index) + ".self_attn.q_norm", parts.config.head_dim, 1);
-    self_attn.k_norm = parts.norm(layer_name(index) + ".self_attn.k_norm", parts.config.head_dim, 1);
+    self_attn.q_norm = parts.norm({index, Role::q_norm}, parts.config.head_dim, 1);
+    self_attn.k_norm = parts.norm({index, Role::k_norm}, parts.config.head_dim, 1);
   }
 
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
@@ -32,27 +29,25 @@ struct Gemma3Layer {
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {
-    visit("input_layernorm", input_layernorm);
-    visit("self_attn.q_norm", *self_attn.q_norm);
-    visit("self_attn.k_norm", *self_attn.k_norm);
-    visit("post_attention_layernorm", post_attention_layernorm);
-    visit("pre_feedforward_layernorm", pre_feedforward_layernorm);
-    visit("post_feedforward_layernorm", post_feedforward_layernorm);
+    visit(input_layernorm);
+    visit(*self_attn.q_norm);
+    visit(*self_attn.k_norm);
+    visit(post_attention_layernorm);
+    visit(pre_feedforward_layernorm);
+    visit(post_feedforward_layernorm);
   }
 };
 
 std::unique_ptr<Model> build(const Parts& parts) {
   const auto& config = parts.config;
-  auto model = std::make_unique<Stack<Gemma3Layer>>(parts, 1);
   const auto global = make_rotary(config);
   const auto local =
       std::make_shared<Rotary>(config.local_rope.value_or(config.rope), config.head_dim, config.context);
-  for (int64_t i = 0; i < config.layers; ++i) {
+  return std::make_unique<Stack<Gemma3Layer>>(parts, 1, [&](int64_t i) {
     const bool sliding = static_cast<size_t>(i) < config.sliding_layers.size() &&
                          config.sliding_layers[static_cast<size_t>(i)];
-    model->layers.emplace_back(parts, i, sliding ? local : global);
-  }
-  return model;
+    return Gemma3Layer(parts, i, sliding ? local : global);
+  });
 }
 
 constexpr int64_t kPeriod = 6, kLargestLayers = 62;
@@ -132,12 +127,13 @@ const Family kGemma3 = {.name = "gemma3",
                                      .bos = 2,
                                      .eos = 1,
                                      .pad = 0},
+                        .names = kGemmaNames,
+                        .gguf_norms_plus_one = true,
                         .from_hf = from_hf,
                         .to_hf = to_hf,
                         .from_gguf = from_gguf,
                         .to_gguf = to_gguf,
                         .gguf_refusal = refusal,
-                        .gguf_tensor = gemma_gguf_tensor,
                         .build = build};
 
 }  // namespace retort

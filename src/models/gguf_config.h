@@ -108,11 +108,4 @@ class GgufKeys {
   std::string arch_;
 };
 
-// Names of one tensor that most families share.
-using NamePair = std::pair<std::string_view, std::string_view>;  // inside a layer: Hugging Face's, GGUF's
-std::optional<GgufTensor> gguf_tensor_named(std::string_view hf_name, std::span<const NamePair> layer_names);
-std::optional<GgufTensor> plain_gguf_tensor(const ModelConfig&, std::string_view hf_name);
-// Rows of q and k interleaved inside each head.
-std::optional<GgufTensor> llama_gguf_tensor(const ModelConfig& config, std::string_view hf_name);
-
 }  // namespace retort

@@ -78,11 +78,11 @@ const Family kGranite = {.name = "granite",
                          .hf_architecture = "GraniteForCausalLM",
                          .gguf = "granite",
                          .defaults = {.context = 2048, .bos = 1, .eos = 2},
+                         .gguf_interleaved_heads = true,
                          .from_hf = from_hf,
                          .to_hf = to_hf,
                          .from_gguf = from_gguf,
                          .to_gguf = to_gguf,
-                         .gguf_tensor = llama_gguf_tensor,
                          .build = build};
 
 }  // namespace retort

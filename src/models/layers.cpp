@@ -14,9 +14,11 @@ void require_shape(const std::string& name, int64_t rows, int64_t columns, int64
 
 }  // namespace
 
-Linear Parts::linear(const std::string& name, int64_t out, int64_t in, bool bias) const {
-  auto layer = take_linear_(name);
+Linear Parts::linear(const TensorPlace& place, int64_t out, int64_t in, bool bias) const {
+  const auto name = module_name(config, place);
+  auto layer = take_linear_(place);
   layer.name = name;
+  layer.place = place;
   require_shape(name + ".weight", layer.weight.rows, layer.weight.columns, out, in);
   if (bias && !layer.bias.defined())
     throw FormatError(
@@ -27,33 +29,33 @@ Linear Parts::linear(const std::string& name, int64_t out, int64_t in, bool bias
   return layer;
 }
 
-Linear Parts::router(const std::string& name, int64_t experts, int64_t in) const {
-  auto matrix = take_vector_(name + ".weight");
+Linear Parts::router(int64_t index) const {
+  Linear layer;
+  layer.place = {index, Role::router};
+  layer.name = module_name(config, layer.place);
+  auto matrix = take_vector_(layer.place);
   if (matrix.dim() != 2)
     throw FormatError(
-        fmt::format("{}.weight: {} dimensions, expected a matrix", printable(name), matrix.dim()));
-  require_shape(name + ".weight", matrix.size(0), matrix.size(1), experts, in);
-  Linear layer;
-  layer.name = name;
+        fmt::format("{}.weight: {} dimensions, expected a matrix", printable(layer.name), matrix.dim()));
+  require_shape(layer.name + ".weight", matrix.size(0), matrix.size(1), config.experts, config.hidden);
   layer.weight = dense_weight(matrix);
   return layer;
 }
 
-Norm Parts::norm(const std::string& name, int64_t width, double offset) const {
-  auto weight = take_vector_(name + ".weight");
+Norm Parts::norm(const TensorPlace& place, int64_t width, double offset) const {
+  auto weight = take_vector_(place);
   if (weight.dim() != 1 || weight.size(0) != width)
-    throw FormatError(fmt::format("{}.weight: {} values, the model's configuration asks for {}",
-                                  printable(name), weight.numel(), width));
-  return {weight, config.norm_epsilon, offset};
+    throw FormatError(fmt::format("{}: {} values, the model's configuration asks for {}",
+                                  printable(tensor_name(config, place)), weight.numel(), width));
+  return {weight, config.norm_epsilon, offset, place};
 }
 
-Weight Parts::matrix(const std::string& name, int64_t rows, int64_t columns) const {
-  auto weight = take_matrix_(name);
-  require_shape(name, weight.rows, weight.columns, rows, columns);
+Weight Parts::embedding() const {
+  const TensorPlace place{.role = Role::embedding};
+  auto weight = take_matrix_(place);
+  require_shape(tensor_name(config, place), weight.rows, weight.columns, config.vocabulary, config.hidden);
   return weight;
 }
-
-std::string layer_name(int64_t index) { return "model.layers." + std::to_string(index); }
 
 std::shared_ptr<const Rotary> make_rotary(const ModelConfig& config) {
   return std::make_shared<Rotary>(config.rope, config.head_dim, config.context);
@@ -73,11 +75,11 @@ Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Ro
       heads(parts.config.heads),
       kv_heads(parts.config.kv_heads) {
   const auto& config = parts.config;
-  const auto name = layer_name(layer) + ".self_attn.";
-  q_proj = parts.linear(name + "q_proj", heads * config.head_dim, config.hidden, config.attention_bias);
-  k_proj = parts.linear(name + "k_proj", kv_heads * config.head_dim, config.hidden, config.attention_bias);
-  v_proj = parts.linear(name + "v_proj", kv_heads * config.head_dim, config.hidden, config.attention_bias);
-  o_proj = parts.linear(name + "o_proj", config.hidden, heads * config.head_dim, config.output_bias);
+  const auto all = heads * config.head_dim, shared = kv_heads * config.head_dim;
+  q_proj = parts.linear({layer, Role::q}, all, config.hidden, config.attention_bias);
+  k_proj = parts.linear({layer, Role::k}, shared, config.hidden, config.attention_bias);
+  v_proj = parts.linear({layer, Role::v}, shared, config.hidden, config.attention_bias);
+  o_proj = parts.linear({layer, Role::o}, config.hidden, all, config.output_bias);
 }
 
 Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
@@ -101,10 +103,9 @@ Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
 
 GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activation(how) {
   const auto& config = parts.config;
-  const auto name = layer_name(layer) + ".mlp.";
-  gate_proj = parts.linear(name + "gate_proj", config.intermediate, config.hidden, config.mlp_bias);
-  up_proj = parts.linear(name + "up_proj", config.intermediate, config.hidden, config.mlp_bias);
-  down_proj = parts.linear(name + "down_proj", config.hidden, config.intermediate, config.mlp_bias);
+  gate_proj = parts.linear({layer, Role::gate}, config.intermediate, config.hidden, config.mlp_bias);
+  up_proj = parts.linear({layer, Role::up}, config.intermediate, config.hidden, config.mlp_bias);
+  down_proj = parts.linear({layer, Role::down}, config.hidden, config.intermediate, config.mlp_bias);
 }
 
 Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {

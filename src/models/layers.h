@@ -6,6 +6,7 @@
 
 #include "models/model.h"
 #include "models/rotary.h"
+#include "models/tensor_names.h"
 #include "ops/attend.h"
 #include "ops/gated.h"
 #include "ops/keep_rows.h"
@@ -13,34 +14,31 @@
 
 namespace retort {
 
-// Where a family takes its weights from, by checkpoint name; every shape is checked against what the config
-// asks for.
+// Where a family takes its weights from, by their place in the model; every shape is checked against what the
+// config asks for.
 class Parts {
  public:
-  Parts(const ModelConfig& model_config, const std::function<Linear(const std::string& name)>& take_linear,
-        const std::function<Tensor(const std::string& name)>& take_vector,
-        const std::function<Weight(const std::string& name)>& take_matrix)
+  Parts(const ModelConfig& model_config, const std::function<Linear(const TensorPlace& place)>& take_linear,
+        const std::function<Tensor(const TensorPlace& place)>& take_vector,
+        const std::function<Weight(const TensorPlace& place)>& take_matrix)
       : config(model_config),
         take_linear_(take_linear),
         take_vector_(take_vector),
         take_matrix_(take_matrix) {}
 
-  Linear linear(const std::string& name, int64_t out, int64_t in,
-                bool bias = false) const;  // name without ".weight"
-  Linear router(const std::string& name, int64_t experts,
-                int64_t in) const;  // fp32 in every file and precision
-  Norm norm(const std::string& name, int64_t width, double offset = 0) const;
-  Weight matrix(const std::string& name, int64_t rows, int64_t columns) const;
+  Linear linear(const TensorPlace& place, int64_t out, int64_t in, bool bias = false) const;
+  Linear router(int64_t layer) const;  // fp32 in every file and precision
+  Norm norm(const TensorPlace& place, int64_t width, double offset = 0) const;
+  Weight embedding() const;
 
   const ModelConfig& config;
 
  private:
-  const std::function<Linear(const std::string&)>& take_linear_;
-  const std::function<Tensor(const std::string&)>& take_vector_;
-  const std::function<Weight(const std::string&)>& take_matrix_;
+  const std::function<Linear(const TensorPlace&)>& take_linear_;
+  const std::function<Tensor(const TensorPlace&)>& take_vector_;
+  const std::function<Weight(const TensorPlace&)>& take_matrix_;
 };
 
-std::string layer_name(int64_t index);  // "model.layers.3"
 std::shared_ptr<const Rotary> make_rotary(const ModelConfig& config);
 AttendRule attend_rule(const ModelConfig& config, int64_t layer);  // with the window where this layer has one
 
@@ -70,21 +68,28 @@ struct GatedMlp {
   template <class Visit> void linears(Visit&& visit) { visit(gate_proj), visit(up_proj), visit(down_proj); }
 };
 
-// A model whose layers are all of one kind. `Layer` has forward(x, pass), linears(visit) and
-// norms(visit(name, Norm&)), names being those inside the layer: "input_layernorm"; a layer with experts also
-// has router(), which is none of its linears.
+// A model whose layers are all of one kind, made by `make(index)`. `Layer` has forward(x, pass),
+// linears(visit) and norms(visit); a layer with experts also has router(), which is none of its linears.
 template <class Layer> class Stack : public Model {
  public:
-  Stack(const Parts& parts, double norm_offset) : Model(parts.config) {
-    embedding = parts.matrix("model.embed_tokens.weight", config.vocabulary, config.hidden);
-    norm = parts.norm("model.norm", config.hidden, norm_offset);
+  template <class Make> Stack(const Parts& parts, double norm_offset, Make&& make) : Model(parts.config) {
+    embedding = parts.embedding();
+    norm = parts.norm({.role = Role::final_norm}, config.hidden, norm_offset);
     head.soft_cap = config.final_soft_cap;
     if (config.tied_head) {
-      head.linear.name = "lm_head";
+      head.linear.place = {.role = Role::head};
+      head.linear.name = module_name(config, head.linear.place);
       head.linear.weight = embedding;
     } else {
-      head.linear = parts.linear("lm_head", config.vocabulary, config.hidden);
+      head.linear = parts.linear({.role = Role::head}, config.vocabulary, config.hidden);
     }
+    for (int64_t i = 0; i < config.layers; ++i) layers.push_back(make(i));
+    for (auto& each : layers) {
+      each.norms([&](Norm& part) { list(part); });
+      if constexpr (requires { each.router(); }) list_router(each.router());
+      each.linears([&](Linear& linear) { list(linear); });
+    }
+    list(norm);
   }
   Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const override {
     return layers.at(static_cast<size_t>(index)).forward(x, pass);
@@ -94,27 +99,6 @@ template <class Layer> class Stack : public Model {
     const auto normed = rms_norm(x, norm);
     return config.logit_divisor == 1 ? normed : normed / config.logit_divisor;
   }
-  std::vector<Linear*> linears() override {
-    std::vector<Linear*> all;
-    for (auto& each : layers) each.linears([&](Linear& linear) { all.push_back(&linear); });
-    return all;
-  }
-  std::vector<NamedTensor> vectors() override {
-    std::vector<NamedTensor> all;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      const auto prefix = layer_name(static_cast<int64_t>(i)) + ".";
-      layers[i].norms([&](const char* name, Norm& part) {
-        all.push_back({prefix + name + ".weight", &part.weight});
-      });
-      if constexpr (requires { layers[i].router(); })
-        all.push_back({layers[i].router().name + ".weight", &layers[i].router().weight.dense});
-      layers[i].linears([&](Linear& linear) {
-        if (linear.bias.defined()) all.push_back({linear.name + ".bias", &linear.bias});
-      });
-    }
-    all.push_back({"model.norm.weight", &norm.weight});
-    return all;
-  }
 
   std::vector<Layer> layers;
   Norm norm;
@@ -122,10 +106,9 @@ template <class Layer> class Stack : public Model {
 
 // A stack of layers made from (parts, index, the rotation that they share).
 template <class Layer> std::unique_ptr<Model> stack_of(const Parts& parts, double norm_offset) {
-  auto model = std::make_unique<Stack<Layer>>(parts, norm_offset);
-  const auto rotary = make_rotary(parts.config);
-  for (int64_t i = 0; i < parts.config.layers; ++i) model->layers.emplace_back(parts, i, rotary);
-  return model;
+  return std::make_unique<Stack<Layer>>(
+      parts, norm_offset,
+      [&, rotary = make_rotary(parts.config)](int64_t index) { return Layer(parts, index, rotary); });
 }
 
 }  // namespace retort

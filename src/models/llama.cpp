@@ -35,11 +35,11 @@ const Family kLlama = {.name = "llama",
                        .hf_architecture = "LlamaForCausalLM",
                        .gguf = "llama",
                        .defaults = {.context = 2048, .bos = 1, .eos = 2},
+                       .gguf_interleaved_heads = true,
                        .gguf_llama3 = true,
                        .from_hf = from_hf,
                        .to_hf = to_hf,
                        .to_gguf = to_gguf,
-                       .gguf_tensor = llama_gguf_tensor,
                        .build = build_llama};
 
 }  // namespace retort

@@ -8,9 +8,9 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "formats/weight_file.h"
-#include "models/gguf_names.h"
 #include "models/layers.h"
 #include "models/read_config.h"
+#include "models/tensor_names.h"
 #include "models/text_part.h"
 #include "quant/finite.h"
 
@@ -34,60 +34,61 @@ class Source {
 
   // A linear layer with its bias where the file has one. The head keeps its stored type unless a dense one is
   // asked for.
-  Linear linear(const std::string& name) const {
+  Linear linear(const TensorPlace& place) const {
     Linear layer;
-    layer.weight = stored_matrix(name + ".weight");
-    if (wanted_ && (!is_block_quantized(*wanted_) || name != "lm_head"))
+    layer.weight = stored_matrix(place);
+    if (wanted_ && (!is_block_quantized(*wanted_) || place.role != Role::head))
       layer.weight = convert_weight(layer.weight, fitting_type(*wanted_, layer.weight.columns));
-    drop_pages(layer.weight, name + ".weight");
-    if (find(name + ".bias")) layer.bias = vector(name + ".bias");
+    drop_pages(layer.weight, place);
+    auto bias = place;
+    bias.bias = true;
+    if (find(bias)) layer.bias = vector(bias);
     return layer;
   }
-  Weight matrix(const std::string& name) const {
-    auto weight = stored_matrix(name);
+  Weight matrix(const TensorPlace& place) const {
+    auto weight = stored_matrix(place);
     if (wanted_ && !is_block_quantized(*wanted_)) weight = convert_weight(weight, *wanted_);
-    drop_pages(weight, name);
+    drop_pages(weight, place);
     return weight;
   }
   // A vector, or a router's matrix: fp32, a copy.
-  Tensor vector(const std::string& name) const {
-    const auto tensor = need(name);
+  Tensor vector(const TensorPlace& place) const {
+    const auto tensor = need(place);
     if (tensor.shape.empty() || tensor.shape.size() > 2)
-      fail(name, fmt::format("expected a vector or a matrix, found {} dimensions", tensor.shape.size()));
-    if (type_info(tensor.type).block_elements != 1) fail(name, "expected a dense tensor");
+      fail(place, fmt::format("expected a vector or a matrix, found {} dimensions", tensor.shape.size()));
+    if (type_info(tensor.type).block_elements != 1) fail(place, "expected a dense tensor");
     auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
     require_finite(tensor);
     dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
-    const auto here = placed(name);
+    const auto here = placed(place);
     if (here.plus_one) values.sub_(1);
     if (here.permuted_heads > 0)
-      values = values.index_select(0, order(here.permuted_heads, values.size(0), name));
+      values = values.index_select(0, order(here.permuted_heads, values.size(0), place));
     return values;
   }
 
  private:
-  GgufTensor placed(const std::string& name) const {
-    if (!gguf_) return {name};
-    return gguf_tensor(config_, name).value_or(GgufTensor{name});
+  GgufTensor placed(const TensorPlace& place) const {
+    return gguf_ ? gguf_tensor(config_, place) : GgufTensor{tensor_name(config_, place)};
   }
-  const TensorView* find(const std::string& name) const { return file_.find(placed(name).name); }
-  TensorView need(const std::string& name) const {
-    const auto* tensor = find(name);
-    if (!tensor) fail(name, "missing from the file; is the download complete and of this architecture?");
-    const auto expert = placed(name).expert;
+  const TensorView* find(const TensorPlace& place) const { return file_.find(placed(place).name); }
+  TensorView need(const TensorPlace& place) const {
+    const auto* tensor = find(place);
+    if (!tensor) fail(place, "missing from the file; is the download complete and of this architecture?");
+    const auto expert = placed(place).expert;
     if (expert < 0) return *tensor;
     // One expert's matrix of the tensor that holds all of a layer's.
     if (tensor->shape.size() != 3 || tensor->shape[0] != config_.experts)
-      fail(name, fmt::format("expected one matrix for each of {} experts, found shape [{}]", config_.experts,
-                             fmt::join(tensor->shape, ", ")));
+      fail(place, fmt::format("expected one matrix for each of {} experts, found shape [{}]", config_.experts,
+                              fmt::join(tensor->shape, ", ")));
     auto one = *tensor;
     one.shape.erase(one.shape.begin());
     const auto size = tensor->data.size() / static_cast<size_t>(config_.experts);
     one.data = tensor->data.subspan(size * static_cast<size_t>(expert), size);
     return one;
   }
-  [[noreturn]] void fail(const std::string& name, const std::string& problem) const {
-    corrupt(file_.path.string(), placed(name).name, problem);
+  [[noreturn]] void fail(const TensorPlace& place, const std::string& problem) const {
+    corrupt(file_.path.string(), placed(place).name, problem);
   }
 
   // One number that is none spreads over everything that a model computes, where nobody can tell any more
@@ -104,34 +105,34 @@ class Source {
 
   // Pages of the file that a copy was made from would count as this process's memory until somebody else
   // wants it.
-  void drop_pages(const Weight& weight, const std::string& name) const {
-    const auto tensor = need(name);
+  void drop_pages(const Weight& weight, const TensorPlace& place) const {
+    const auto tensor = need(place);
     const auto* held = weight.dense.defined() ? static_cast<const std::byte*>(weight.dense.const_data_ptr())
                                               : weight.blocks.data();
     if (held != tensor.data.data()) tensor.file->release(tensor.data);
   }
 
   // Where row i of the Hugging Face order stands in the file.
-  Tensor order(int64_t heads, int64_t rows, const std::string& name) const {
+  Tensor order(int64_t heads, int64_t rows, const TensorPlace& place) const {
     if (rows % heads != 0 || rows / heads % 2 != 0)
-      fail(name, fmt::format("{} rows do not divide into {} heads", rows, heads));
+      fail(place, fmt::format("{} rows do not divide into {} heads", rows, heads));
     auto index = at::empty({rows}, at::TensorOptions(at::kLong));
     auto* out = index.mutable_data_ptr<int64_t>();
     for (int64_t i = 0; i < rows; ++i) out[i] = gguf_row_of(i, heads, rows);
     return index;
   }
 
-  Weight stored_matrix(const std::string& name) const {
-    const auto tensor = need(name);
+  Weight stored_matrix(const TensorPlace& place) const {
+    const auto tensor = need(place);
     if (tensor.shape.size() != 2)
-      fail(name, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
+      fail(place, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
-    if (rows == 0 || columns == 0) fail(name, "is empty");
+    if (rows == 0 || columns == 0) fail(place, "is empty");
     require_finite(tensor);
-    const auto heads = placed(name).permuted_heads;
-    auto weight = view(tensor, rows, columns, name);
+    const auto heads = placed(place).permuted_heads;
+    auto weight = view(tensor, rows, columns, place);
     if (heads == 0) return weight;
-    const auto index = order(heads, rows, name);
+    const auto index = order(heads, rows, place);
     if (weight.dense.defined()) return dense_weight(weight.dense.index_select(0, index));
     const auto stride = weight.blocks.size() / static_cast<size_t>(rows);
     auto buffer = std::make_shared<std::vector<std::byte>>(weight.blocks.size());
@@ -143,18 +144,18 @@ class Source {
     return block_weight(weight.type, rows, columns, blocks, buffer);
   }
 
-  Weight view(const TensorView& tensor, int64_t rows, int64_t columns, const std::string& name) const {
+  Weight view(const TensorView& tensor, int64_t rows, int64_t columns, const TensorPlace& place) const {
     if (is_block_quantized(tensor.type)) {
       if (!type_info(tensor.type).dequantize)
-        fail(name, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
+        fail(place, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
       return block_weight(tensor.type, rows, columns, tensor.data, tensor.file);
     }
     const auto scalar = tensor.type == WeightType::f32    ? at::kFloat
                         : tensor.type == WeightType::bf16 ? at::kBFloat16
                                                           : at::kHalf;
     if (scalar == at::kHalf && tensor.type != WeightType::f16)
-      fail(name, fmt::format("type {} is not read as a weight; expected F32, F16, BF16 or a block type",
-                             type_info(tensor.type).name));
+      fail(place, fmt::format("type {} is not read as a weight; expected F32, F16, BF16 or a block type",
+                              type_info(tensor.type).name));
     // The mapping is read-only and nothing writes into a frozen weight; whoever trains it takes a copy first.
     auto* data = const_cast<std::byte*>(tensor.data.data());
     auto dense = at::from_blob(
@@ -328,13 +329,13 @@ LoadedModel load_weights(const ModelSpec& spec) {
   const Source source(std::move(file), config, !folder, wanted);
   loaded.model = build_model(
       config,
-      [&](const std::string& name) {
-        auto layer = source.linear(name);
+      [&](const TensorPlace& place) {
+        auto layer = source.linear(place);
         if (spec.compute == "int8") layer.int8_scales = int8_row_scales(layer.weight);
         return layer;
       },
-      [&](const std::string& name) { return source.vector(name); },
-      [&](const std::string& name) { return source.matrix(name); });
+      [&](const TensorPlace& place) { return source.vector(place); },
+      [&](const TensorPlace& place) { return source.matrix(place); });
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;

@@ -34,12 +34,12 @@ const Family kMistral = {
     .hf_architecture = "MistralForCausalLM",
     .gguf = "llama",
     .defaults = {.kv_heads = 8, .context = 131072, .sliding_window = 4096, .bos = 1, .eos = 2},
+    .gguf_interleaved_heads = true,
     .gguf_llama3 = true,
     .from_hf = from_hf,
     .to_hf = to_hf,
     .owns_gguf = owns_gguf,
     .to_gguf = to_gguf,
-    .gguf_tensor = llama_gguf_tensor,
     .build = build_llama};
 
 }  // namespace retort

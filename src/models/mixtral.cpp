@@ -1,4 +1,6 @@
 // Mixtral (arXiv:2401.04088): Llama's layer with eight feed-forward parts, of which two see a token.
+#include <array>
+
 #include "models/experts.h"
 #include "models/gguf_config.h"
 #include "models/hf_config.h"
@@ -7,10 +9,14 @@
 namespace retort {
 namespace {
 
+constexpr std::array kNames = {RoleName{Role::router, "block_sparse_moe", "gate", "ffn_gate_inp"},
+                               RoleName{Role::gate, "block_sparse_moe", "w1", "ffn_gate"},
+                               RoleName{Role::up, "block_sparse_moe", "w3", "ffn_up"},
+                               RoleName{Role::down, "block_sparse_moe", "w2", "ffn_down"}};
+
 struct MixtralLayer : PreNormLayer<SparseMlp> {
   MixtralLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : PreNormLayer(parts, index, std::move(rotary),
-                     SparseMlp(parts, index, {"block_sparse_moe", "w1", "w3", "w2"})) {}
+      : PreNormLayer(parts, index, std::move(rotary), SparseMlp(parts, index)) {}
 };
 
 std::unique_ptr<Model> build(const Parts& parts) { return stack_of<MixtralLayer>(parts, 0); }
@@ -46,13 +52,14 @@ const Family kMixtral = {
     .hf_architecture = "MixtralForCausalLM",
     .gguf = "llama",
     .defaults = {.kv_heads = 8, .context = 131072, .norm_epsilon = 1e-5, .theta = 1e6, .bos = 1, .eos = 2},
+    .names = kNames,
+    .gguf_interleaved_heads = true,
     .gguf_llama3 = true,
     .from_hf = from_hf,
     .to_hf = to_hf,
     .owns_gguf = owns_gguf,
     .from_gguf = read_gguf_experts,
     .to_gguf = to_gguf,
-    .gguf_tensor = llama_gguf_tensor,
     .build = build};
 
 }  // namespace retort

@@ -1,6 +1,10 @@
 #include "models/model.h"
 
-#include "models/layers.h"
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "models/tensor_names.h"
 #include "ops/embed.h"
 #include "ops/recompute.h"
 
@@ -8,25 +12,64 @@ namespace retort {
 namespace {
 
 // The trainables inside each layer: what its recomputation must be differentiable in.
-std::vector<std::vector<Tensor>> layer_leaves(Model& model) {
+std::vector<std::vector<Tensor>> layer_leaves(const Model& model) {
   std::vector<std::vector<Tensor>> leaves(static_cast<size_t>(model.config.layers));
-  const auto take = [&](const std::string& name, const Tensor& leaf) {
-    constexpr std::string_view prefix = "model.layers.";
-    if (!leaf.defined() || !leaf.requires_grad() || !name.starts_with(prefix)) return;
-    leaves.at(std::stoul(name.substr(prefix.size()))).push_back(leaf);
+  const auto take = [&](const TensorPlace& place, const Tensor& leaf) {
+    if (!leaf.defined() || !leaf.requires_grad() || place.layer < 0) return;
+    leaves.at(static_cast<size_t>(place.layer)).push_back(leaf);
   };
   for (const auto* linear : model.linears()) {
-    take(linear->name, linear->weight.dense);
+    take(linear->place, linear->weight.dense);
     if (!linear->adapter) continue;
-    take(linear->name, linear->adapter->a);
-    take(linear->name, linear->adapter->b);
-    take(linear->name, linear->adapter->magnitude);
+    take(linear->place, linear->adapter->a);
+    take(linear->place, linear->adapter->b);
+    take(linear->place, linear->adapter->magnitude);
   }
-  for (const auto& [name, tensor] : model.vectors()) take(name, *tensor);  // norms and biases
+  for (const auto& [name, tensor, place] : model.vectors()) take(place, *tensor);  // norms and biases
   return leaves;
 }
 
 }  // namespace
+
+std::vector<NamedTensor> Model::vectors() {
+  std::vector<NamedTensor> there;
+  for (const auto& each : vectors_)
+    if (each.tensor->defined()) there.push_back(each);
+  return there;
+}
+
+std::vector<Named<const Tensor>> Model::vectors() const {
+  std::vector<Named<const Tensor>> there;
+  for (const auto& [name, tensor, place] : vectors_)
+    if (tensor->defined()) there.push_back({name, tensor, place});
+  return there;
+}
+
+void Model::take_place(const TensorPlace& place) {
+  const auto name = tensor_name(config, place);  // refuses one without a role
+  if (place.layer >= config.layers || place.expert >= config.experts || place.layer < -1 || place.expert < -1)
+    throw std::logic_error(
+        fmt::format("{}: the model has {} layers of {} experts", name, config.layers, config.experts));
+  if (!places_.insert(place).second) throw std::logic_error(name + ": two tensors have this place");
+}
+
+void Model::list(Linear& linear) {
+  take_place(linear.place);
+  linears_.push_back(&linear);
+  auto bias = linear.place;
+  bias.bias = true;
+  vectors_.push_back({tensor_name(config, bias), &linear.bias, bias});
+}
+
+void Model::list(Norm& norm) {
+  take_place(norm.place);
+  vectors_.push_back({tensor_name(config, norm.place), &norm.weight, norm.place});
+}
+
+void Model::list_router(Linear& router) {
+  take_place(router.place);
+  vectors_.push_back({tensor_name(config, router.place), &router.weight.dense, router.place});
+}
 
 Tensor Model::embed(const Pass& pass) const { return retort::embed(embedding, pass, config.embedding_scale); }
 
@@ -35,8 +78,7 @@ Tensor Model::hidden(const Pass& pass) const {
   auto whole = pass;
   whole.rows = Tensor();  // attention needs all rows of all layers; what follows it in the last one does not
   const bool again = pass.recompute && at::GradMode::is_enabled();
-  const auto leaves = again ? layer_leaves(const_cast<Model&>(*this))
-                            : std::vector<std::vector<Tensor>>();  // lists members, changes nothing
+  const auto leaves = again ? layer_leaves(*this) : std::vector<std::vector<Tensor>>();
   for (int64_t i = 0; i < config.layers; ++i) {
     // The last layer's backward comes first, while what it kept is still there: computing it again would save
     // nothing.

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,16 +13,19 @@
 #include "models/model_spec.h"
 #include "ops/head.h"
 #include "ops/linear.h"
+#include "ops/norm.h"
 #include "ops/pass.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
 namespace retort {
 
-struct NamedTensor {
+template <class T> struct Named {
   std::string name;  // the checkpoint's (Hugging Face's spelling): "model.layers.0.input_layernorm.weight"
-  Tensor* tensor;
+  T* tensor;
+  TensorPlace place = {};
 };
+using NamedTensor = Named<Tensor>;
 
 class Model {
  public:
@@ -38,21 +42,36 @@ class Model {
   Tensor hidden(const Pass& pass) const;
 
   // Every linear layer inside the stack, in checkpoint order (the head is not among them).
-  virtual std::vector<Linear*> linears() = 0;
+  std::vector<Linear*> linears() { return linears_; }
+  std::vector<const Linear*> linears() const { return {linears_.begin(), linears_.end()}; }
   // Norms, biases and routers: what full fine-tuning trains besides the linears, the embedding and the head.
   // fp32, never quantized.
-  virtual std::vector<NamedTensor> vectors() = 0;
+  std::vector<NamedTensor> vectors();
+  std::vector<Named<const Tensor>> vectors() const;
 
   ModelConfig config;
   Weight embedding;  // [V,E]
   Head head;         // head.linear.weight is the same Weight as `embedding` when config.tied_head
+
+ protected:
+  // For the two lists above, in their order, once all layers are there. std::logic_error for a tensor whose
+  // role nobody said, whose layer or expert the model has not, or whose place another one has.
+  void list(Linear& linear);  // with its bias
+  void list(Norm& norm);
+  void list_router(Linear& router);
+
+ private:
+  void take_place(const TensorPlace& place);
+  std::vector<Linear*> linears_;
+  std::vector<NamedTensor> vectors_;  // every bias too, there or not
+  std::set<TensorPlace> places_;
 };
 
 // Fills a family's members from a file; the registry's rows.
 std::unique_ptr<Model> build_model(const ModelConfig& config,
-                                   const std::function<Linear(const std::string& name)>& take_linear,
-                                   const std::function<Tensor(const std::string& name)>& take_vector,
-                                   const std::function<Weight(const std::string& name)>& take_matrix);
+                                   const std::function<Linear(const TensorPlace& place)>& take_linear,
+                                   const std::function<Tensor(const TensorPlace& place)>& take_vector,
+                                   const std::function<Weight(const TensorPlace& place)>& take_matrix);
 
 // What came out of a model folder or a .gguf file.
 struct LoadedModel {

@@ -2,7 +2,6 @@
 // instead of in front of them, and over all heads of q and of k at once. Olmo 3 sees a window in three of
 // four layers, which the scaling of the rotation leaves alone.
 #include <algorithm>
-#include <array>
 
 #include "models/gguf_config.h"
 #include "models/hf_config.h"
@@ -17,16 +16,14 @@ struct OlmoLayer {
   GatedMlp mlp;
 
   OlmoLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : post_attention_layernorm(
-            parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
-        post_feedforward_layernorm(
-            parts.norm(layer_name(index) + ".post_feedforward_layernorm", parts.config.hidden)),
+      : post_attention_layernorm(parts.norm({index, Role::after_attention_norm}, parts.config.hidden)),
+        post_feedforward_layernorm(parts.norm({index, Role::after_mlp_norm}, parts.config.hidden)),
         self_attn(parts, index, std::move(rotary)),
         mlp(parts, index, Activation::silu) {
     const auto& config = parts.config;
     self_attn.norms_span_heads = true;
-    self_attn.q_norm = parts.norm(layer_name(index) + ".self_attn.q_norm", config.heads * config.head_dim);
-    self_attn.k_norm = parts.norm(layer_name(index) + ".self_attn.k_norm", config.kv_heads * config.head_dim);
+    self_attn.q_norm = parts.norm({index, Role::q_norm}, config.heads * config.head_dim);
+    self_attn.k_norm = parts.norm({index, Role::k_norm}, config.kv_heads * config.head_dim);
   }
 
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
@@ -35,10 +32,10 @@ struct OlmoLayer {
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {
-    visit("self_attn.q_norm", *self_attn.q_norm);
-    visit("self_attn.k_norm", *self_attn.k_norm);
-    visit("post_attention_layernorm", post_attention_layernorm);
-    visit("post_feedforward_layernorm", post_feedforward_layernorm);
+    visit(*self_attn.q_norm);
+    visit(*self_attn.k_norm);
+    visit(post_attention_layernorm);
+    visit(post_feedforward_layernorm);
   }
 };
 
@@ -49,13 +46,11 @@ bool slides(const ModelConfig& config, int64_t layer) {
 
 std::unique_ptr<Model> build(const Parts& parts) {
   const auto& config = parts.config;
-  auto model = std::make_unique<Stack<OlmoLayer>>(parts, 0);
   const auto global = make_rotary(config);
   const auto local =
       std::make_shared<Rotary>(config.local_rope.value_or(config.rope), config.head_dim, config.context);
-  for (int64_t i = 0; i < config.layers; ++i)
-    model->layers.emplace_back(parts, i, slides(config, i) ? local : global);
-  return model;
+  return std::make_unique<Stack<OlmoLayer>>(
+      parts, 0, [&](int64_t i) { return OlmoLayer(parts, i, slides(config, i) ? local : global); });
 }
 
 constexpr int64_t kPeriod = 4;
@@ -134,11 +129,10 @@ std::string refusal_3(const ModelConfig& config) {
 }
 
 // Two norms a layer, behind its parts.
-std::optional<GgufTensor> gguf_tensor_of(const ModelConfig&, std::string_view hf_name) {
-  constexpr std::array kNorms = {NamePair{"post_attention_layernorm", "post_attention_norm"},
-                                 NamePair{"post_feedforward_layernorm", "post_ffw_norm"}};
-  return gguf_tensor_named(hf_name, kNorms);
-}
+constexpr RoleName kNames[] = {
+    {Role::after_attention_norm, "", "post_attention_layernorm", "post_attention_norm"},
+    {Role::after_mlp_norm, "", "post_feedforward_layernorm", "post_ffw_norm"},
+};
 
 }  // namespace
 
@@ -147,10 +141,10 @@ const Family kOlmo2 = {.name = "olmo2",
                        .hf_architecture = "Olmo2ForCausalLM",
                        .gguf = "olmo2",
                        .defaults = {.context = 2048, .norm_epsilon = 1e-5, .eos = 50279, .pad = 1},
+                       .names = kNames,
                        .from_hf = from_hf,
                        .to_hf = to_hf,
                        .to_gguf = to_gguf,
-                       .gguf_tensor = gguf_tensor_of,
                        .build = build};
 
 const Family kOlmo3 = {.name = "olmo3",
@@ -163,13 +157,13 @@ const Family kOlmo3 = {.name = "olmo3",
                                     .theta = 500000,
                                     .eos = 50279,
                                     .pad = 1},
+                       .names = kNames,
                        .from_hf = from_hf_3,
                        .to_hf = to_hf_3,
                        .owns_gguf = owns_gguf,
                        .from_gguf = from_gguf_3,
                        .to_gguf = to_gguf_3,
                        .gguf_refusal = refusal_3,
-                       .gguf_tensor = gguf_tensor_of,
                        .build = build};
 
 }  // namespace retort

@@ -14,20 +14,18 @@ struct Phi3Layer {
   int64_t heads, kv_heads, head_dim;
 
   Phi3Layer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> shared_rotary)
-      : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden)),
-        post_attention_layernorm(
-            parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
+      : input_layernorm(parts.norm({index, Role::attention_norm}, parts.config.hidden)),
+        post_attention_layernorm(parts.norm({index, Role::mlp_norm}, parts.config.hidden)),
         rotary(std::move(shared_rotary)),
         rule(attend_rule(parts.config, index)),
         heads(parts.config.heads),
         kv_heads(parts.config.kv_heads),
         head_dim(parts.config.head_dim) {
     const auto& config = parts.config;
-    const auto name = layer_name(index);
-    qkv_proj = parts.linear(name + ".self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, config.hidden);
-    o_proj = parts.linear(name + ".self_attn.o_proj", config.hidden, heads * head_dim);
-    gate_up_proj = parts.linear(name + ".mlp.gate_up_proj", 2 * config.intermediate, config.hidden);
-    down_proj = parts.linear(name + ".mlp.down_proj", config.hidden, config.intermediate);
+    qkv_proj = parts.linear({index, Role::qkv}, (heads + 2 * kv_heads) * head_dim, config.hidden);
+    o_proj = parts.linear({index, Role::o}, config.hidden, heads * head_dim);
+    gate_up_proj = parts.linear({index, Role::gate_up}, 2 * config.intermediate, config.hidden);
+    down_proj = parts.linear({index, Role::down}, config.hidden, config.intermediate);
   }
 
   Tensor attention(const Tensor& x, const Pass& pass) const {
@@ -51,8 +49,7 @@ struct Phi3Layer {
     visit(qkv_proj), visit(o_proj), visit(gate_up_proj), visit(down_proj);
   }
   template <class Visit> void norms(Visit&& visit) {
-    visit("input_layernorm", input_layernorm);
-    visit("post_attention_layernorm", post_attention_layernorm);
+    visit(input_layernorm), visit(post_attention_layernorm);
   }
 };
 
@@ -92,7 +89,6 @@ const Family kPhi3 = {.name = "phi3",
                       .from_hf = from_hf,
                       .to_hf = to_hf,
                       .to_gguf = to_gguf,
-                      .gguf_tensor = plain_gguf_tensor,
                       .build = build};
 
 }  // namespace retort

@@ -11,16 +11,15 @@ template <class Mlp> struct PreNormLayer {
   Mlp mlp;
 
   PreNormLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary, Mlp feed_forward)
-      : input_layernorm(parts.norm(layer_name(index) + ".input_layernorm", parts.config.hidden)),
-        post_attention_layernorm(
-            parts.norm(layer_name(index) + ".post_attention_layernorm", parts.config.hidden)),
+      : input_layernorm(parts.norm({index, Role::attention_norm}, parts.config.hidden)),
+        post_attention_layernorm(parts.norm({index, Role::mlp_norm}, parts.config.hidden)),
         self_attn(parts, index, std::move(rotary)),
         mlp(std::move(feed_forward)) {}
 
   // RMSNorm over each head of q and k before the rotation (Qwen 3, arXiv:2505.09388).
   void norm_heads(const Parts& parts, int64_t index) {
-    self_attn.q_norm = parts.norm(layer_name(index) + ".self_attn.q_norm", parts.config.head_dim);
-    self_attn.k_norm = parts.norm(layer_name(index) + ".self_attn.k_norm", parts.config.head_dim);
+    self_attn.q_norm = parts.norm({index, Role::q_norm}, parts.config.head_dim);
+    self_attn.k_norm = parts.norm({index, Role::k_norm}, parts.config.head_dim);
   }
 
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
@@ -30,10 +29,10 @@ template <class Mlp> struct PreNormLayer {
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {
-    visit("input_layernorm", input_layernorm);
-    if (self_attn.q_norm) visit("self_attn.q_norm", *self_attn.q_norm);
-    if (self_attn.k_norm) visit("self_attn.k_norm", *self_attn.k_norm);
-    visit("post_attention_layernorm", post_attention_layernorm);
+    visit(input_layernorm);
+    if (self_attn.q_norm) visit(*self_attn.q_norm);
+    if (self_attn.k_norm) visit(*self_attn.k_norm);
+    visit(post_attention_layernorm);
   }
   Linear& router() requires requires { mlp.gate; }
   { return mlp.gate; }

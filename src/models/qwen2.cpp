@@ -41,7 +41,6 @@ const Family kQwen2 = {
     .to_hf = to_hf,
     .from_gguf = from_gguf,
     .to_gguf = to_gguf,
-    .gguf_tensor = plain_gguf_tensor,
     .build = build};
 
 }  // namespace retort

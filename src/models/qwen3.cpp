@@ -46,7 +46,6 @@ const Family kQwen3 = {.name = "qwen3",
                        .from_hf = from_hf,
                        .to_hf = to_hf,
                        .to_gguf = to_gguf,
-                       .gguf_tensor = plain_gguf_tensor,
                        .build = build};
 
 }  // namespace retort

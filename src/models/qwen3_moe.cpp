@@ -9,8 +9,7 @@ namespace {
 
 struct Qwen3MoeLayer : PreNormLayer<SparseMlp> {
   Qwen3MoeLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
-      : PreNormLayer(parts, index, std::move(rotary),
-                     SparseMlp(parts, index, {"mlp", "gate_proj", "up_proj", "down_proj"})) {
+      : PreNormLayer(parts, index, std::move(rotary), SparseMlp(parts, index)) {
     norm_heads(parts, index);
   }
 };
@@ -57,7 +56,6 @@ const Family kQwen3Moe = {.name = "qwen3_moe",
                           .to_hf = to_hf,
                           .from_gguf = read_gguf_experts,
                           .to_gguf = to_gguf,
-                          .gguf_tensor = plain_gguf_tensor,
                           .build = build};
 
 }  // namespace retort

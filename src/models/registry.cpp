@@ -23,9 +23,9 @@ std::string known_families() {
 }
 
 std::unique_ptr<Model> build_model(const ModelConfig& config,
-                                   const std::function<Linear(const std::string& name)>& take_linear,
-                                   const std::function<Tensor(const std::string& name)>& take_vector,
-                                   const std::function<Weight(const std::string& name)>& take_matrix) {
+                                   const std::function<Linear(const TensorPlace& place)>& take_linear,
+                                   const std::function<Tensor(const TensorPlace& place)>& take_vector,
+                                   const std::function<Weight(const TensorPlace& place)>& take_matrix) {
   return family_of(config).build(Parts(config, take_linear, take_vector, take_matrix));
 }
 

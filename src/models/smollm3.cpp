@@ -82,12 +82,12 @@ const Family kSmolLm3 = {.name = "smollm3",
                                       .bos = 128000,
                                       .eos = 128001,
                                       .pad = 128004},
+                         .gguf_interleaved_heads = true,
                          .from_hf = from_hf,
                          .to_hf = to_hf,
                          .from_gguf = from_gguf,
                          .to_gguf = to_gguf,
                          .gguf_refusal = refusal,
-                         .gguf_tensor = llama_gguf_tensor,
                          .build = build};
 
 }  // namespace retort

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ops/pass.h"
+#include "ops/role.h"
 #include "ops/weight.h"
 
 namespace retort {
@@ -20,12 +21,13 @@ struct LowRank {
 };
 
 struct Linear {
-  std::string name;  // the checkpoint's: "model.layers.0.self_attn.q_proj"
+  std::string name;  // the checkpoint's: "model.layers.0.self_attn.q_proj"; what it says is in `place`
   Weight weight;
   Tensor bias;         // [out] or undefined
   Tensor int8_scales;  // [out], where the frozen base multiplies 8-bit integers in both directions, a frozen
                        // head in dX alone (`compute: int8`); else undefined
   std::optional<LowRank> adapter;
+  TensorPlace place;
 };
 
 // Largest magnitude of each row / 127: what switches a layer to integers. Failure where the CPU cannot.

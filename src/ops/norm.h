@@ -1,6 +1,7 @@
 // RMSNorm, arXiv:1910.07467: x * (mean(x^2) + epsilon)^-1/2 * (offset + w), in fp32 whatever x is.
 #pragma once
 #include "ops/pass.h"
+#include "ops/role.h"
 
 namespace retort {
 
@@ -8,6 +9,7 @@ struct Norm {
   Tensor weight;  // fp32 [E]
   double epsilon = 1e-5;
   double offset = 0;  // 1 for Gemma, whose checkpoints store w - 1
+  TensorPlace place;
 };
 
 // x [..., E], normalised over its last dimension; the result has x's type. Saves x and one number a row.

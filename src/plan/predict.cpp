@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 #include <set>
+#include <stdexcept>
 
 #include "adapters/attach.h"
 #include "base/error.h"
@@ -44,8 +45,6 @@ bool named(const std::string& layer, const std::vector<std::string>& names) {
   });
 }
 
-std::vector<Linear*> linears_of(const Model& model) { return const_cast<Model&>(model).linears(); }
-
 uint64_t bytes_of(double value) { return static_cast<uint64_t>(std::max(0.0, value)); }
 
 // What one row of one layer keeps for backward, and what is at work besides while the layer is, in numbers of
@@ -56,6 +55,22 @@ struct RowNumbers {
   double saved = 0, passing = 0;
 };
 
+// Which role stands for all that read what this layer reads.
+Role first_reader(const Linear& layer) {
+  switch (layer.place.role) {
+    case Role::q:
+    case Role::k:
+    case Role::v:
+    case Role::qkv: return Role::q;
+    case Role::gate:
+    case Role::up:
+    case Role::gate_up: return Role::gate;
+    case Role::o:
+    case Role::down: return layer.place.role;
+    default: throw std::logic_error(layer.name + ": nobody said what a linear layer of this role reads");
+  }
+}
+
 RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
   const auto& config = model.config;
   const auto hidden = static_cast<double>(config.hidden),
@@ -64,16 +79,21 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
              copies = static_cast<double>(config.experts_per_token),  // of a row that goes to several experts
       intermediate = config.experts > 0 ? copies * static_cast<double>(config.expert_intermediate)
                                         : static_cast<double>(config.intermediate);
-  double all = 0;                                                   // of all layers
-  for (const auto& vector : const_cast<Model&>(model).vectors()) {  // each norm keeps what it reads
-    if (!vector.name.starts_with("model.layers.") || !vector.name.ends_with("norm.weight")) continue;
-    all += vector.name.ends_with("q_norm.weight")   ? query
-           : vector.name.ends_with("k_norm.weight") ? keys
-                                                    : hidden;
+  double all = 0;                               // of all layers
+  for (const auto& vector : model.vectors()) {  // each norm keeps what it reads
+    switch (vector.place.role) {
+      case Role::q_norm: all += query; break;
+      case Role::k_norm: all += keys; break;
+      case Role::attention_norm:
+      case Role::after_attention_norm:
+      case Role::mlp_norm:
+      case Role::after_mlp_norm: all += hidden; break;
+      default: break;  // biases and routers; the final norm is in no layer
+    }
   }
-  std::set<std::string> inputs;  // layers of one input keep it once
-  for (const auto* layer : linears_of(model)) {
-    const auto share = token_share(config, layer->name);
+  std::set<TensorPlace> inputs;  // layers of one input keep it once
+  for (const auto* layer : model.linears()) {
+    const auto share = token_share(config, layer->place);
     const auto in = share * static_cast<double>(layer->weight.columns),
                out = share * static_cast<double>(layer->weight.rows);
     const bool whole = spec.kind == "full" || named(layer->name, spec.modules_to_save),
@@ -81,12 +101,10 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
     if (low_rank)
       all += share * static_cast<double>(spec.rank) +
              (spec.kind == "dora" ? out : 0);  // x A^T; DoRA's product before its magnitude
-    const auto dot = layer->name.rfind('.');
-    const auto name = layer->name.substr(dot + 1);
-    if (name == "o_proj" || (!whole && !low_rank)) continue;  // attention keeps its result itself
-    if (inputs.insert(layer->name.substr(0, dot) + (name == "down_proj" || name == "w2" ? " down" : ""))
-            .second)
-      all += in;
+    auto input = layer->place;
+    input.role = first_reader(*layer);
+    if (input.role == Role::o || (!whole && !low_rank)) continue;  // attention keeps its result itself
+    if (inputs.insert(input).second) all += in;
   }
   RowNumbers numbers;
   numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) + 2 * query +
@@ -105,18 +123,18 @@ uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
   if (adapter.kind == "full") return 0;
   uint64_t held = model.embedding.stored_bytes();
   if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
-  for (const auto* layer : linears_of(model)) held += layer->weight.stored_bytes();
+  for (const auto* layer : model.linears()) held += layer->weight.stored_bytes();
   return held;
 }
 
-uint64_t mixture_bytes(const Mixture& mixture, Model& model) {
+uint64_t mixture_bytes(const Mixture& mixture, const Model& model) {
   const auto& config = model.config;
   const MixtureModel shape{"llama",         config.layers,  config.heads,
                            config.kv_heads, config.experts, config.tied_head};
   double bytes = 0;
   for (const auto& tensor : merged_tensors(model)) {
     // The rules ask for GGUF's names; the main type stands for those that differ by name only.
-    const auto type = tensor.shape.size() < 2 || tensor.name.ends_with(".gate.weight")
+    const auto type = tensor.shape.size() < 2 || tensor.place.role == Role::router
                           ? WeightType::f32
                           : choose_type(mixture, shape, {"blk.0.attn_q.weight", tensor.shape});
     bytes += static_cast<double>(tensor.row_count()) *
@@ -179,13 +197,13 @@ int64_t trainable_elements(const Model& model, const AdapterSpec& spec) {
   if (spec.kind == "none") return 0;
   if (spec.kind == "full") {
     count += matrix * (config.tied_head ? 1 : 2);
-    for (const auto* layer : linears_of(model))
+    for (const auto* layer : model.linears())
       count += layer->weight.rows * layer->weight.columns + (layer->bias.defined() ? layer->bias.numel() : 0);
-    for (const auto& vector : const_cast<Model&>(model).vectors())
-      if (!vector.name.ends_with(".bias")) count += vector.tensor->numel();
+    for (const auto& vector : model.vectors())
+      if (!vector.place.bias) count += vector.tensor->numel();
     return count;
   }
-  for (const auto* layer : linears_of(model)) {
+  for (const auto* layer : model.linears()) {
     const auto in = layer->weight.columns, out = layer->weight.rows;
     if (named(layer->name, spec.modules_to_save)) count += in * out;
     else if (named(layer->name, spec.targets))
@@ -303,10 +321,9 @@ void require_memory(const MemoryPrediction& need, const Recipe& recipe) {
 }
 
 uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& dataset) {
-  auto& mutable_model = const_cast<Model&>(model);
   const auto trainable = static_cast<double>(trainable_elements(model, recipe.adapter));
   double parameters = 0;
-  for (const auto& tensor : merged_tensors(mutable_model))
+  for (const auto& tensor : merged_tensors(model))
     parameters += static_cast<double>(tensor.row_count() * tensor.row_length());
   // Kept ones, the one being written, and the best.
   const auto checkpoints =
@@ -318,7 +335,7 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   if (exports.merged != "none") disk += parameters * (exports.merged == "f32" ? 4 : 2);
   for (const auto& name : exports.gguf)
     if (const auto mixture = mixture_from_name(name))
-      disk += static_cast<double>(mixture_bytes(*mixture, mutable_model));
+      disk += static_cast<double>(mixture_bytes(*mixture, model));
   for (const auto* side : {&dataset.train, &dataset.held_out})
     for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * kStoredBytes;
   return bytes_of(disk);

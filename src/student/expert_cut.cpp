@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <stdexcept>
 
 #include "base/error.h"
 
@@ -40,7 +41,7 @@ void check_experts(const PruneSpec& spec, const ModelConfig& config) {
 }
 
 ExpertCut::ExpertCut(const PruneSpec& spec, const ModelConfig& config, const Importance& importance,
-                     const std::vector<int64_t>& layers, const LayersByName& linears)
+                     const std::vector<int64_t>& layers, const LinearsByPlace& linears)
     : experts_(config.experts), importance_(importance), linears_(linears) {
   for (const auto number : layers) {
     auto& layer = layers_[number];
@@ -90,41 +91,32 @@ std::string ExpertCut::assign_dropped(const Importance::Experts& measured, Layer
   return text;
 }
 
-ExpertMatrices ExpertCut::matrices(const std::string& experts, int64_t expert) const {
-  ExpertMatrices found;
-  const auto prefix = fmt::format("{}{}.", experts, expert);
-  for (auto at = linears_.lower_bound(prefix); at != linears_.end() && at->first.starts_with(prefix); ++at) {
-    const auto part = expert_part(std::string_view(at->first).substr(prefix.size()));
-    auto& matrix = part == ExpertPart::gate ? found.gate : part == ExpertPart::up ? found.up : found.down;
-    matrix = widen(at->second->weight, at::kFloat);
-  }
-  return found;
+ExpertMatrices ExpertCut::matrices(int64_t layer, int64_t expert) const {
+  const auto of = [&](Role role) { return widen(linears_.at({layer, role, expert})->weight, at::kFloat); };
+  return {of(Role::gate), of(Role::up), of(Role::down)};
 }
 
-Weight ExpertCut::matrix(int64_t number, const ExpertName& student) {
+Weight ExpertCut::matrix(int64_t number, const TensorPlace& student) {
   const auto& layer = layers_.at(number);
   const auto place = static_cast<size_t>(student.expert);
   const auto kept = layer.kept.at(place);
-  // "model.layers.0.mlp.experts." of the student, in the source's layer.
-  constexpr std::string_view kLayers = "model.layers.";
-  const auto experts =
-      fmt::format("{}{}{}", kLayers, number, student.before.substr(student.before.find('.', kLayers.size())));
-  if (layer.merged[place].empty())
-    return linears_.at(fmt::format("{}{}.{}", experts, kept, student.matrix))->weight;
-  const auto who = fmt::format("{}{}", experts, kept);
+  if (layer.merged[place].empty()) return linears_.at({number, student.role, kept})->weight;
+  const std::pair who{number, kept};
   if (merged_for_ != who) {
     const auto& tokens = importance_.experts.at(static_cast<size_t>(number)).tokens;
-    std::vector<ExpertMatrices> group{matrices(experts, kept)};
+    std::vector<ExpertMatrices> group{matrices(number, kept)};
     std::vector<double> uses{tokens.at(static_cast<size_t>(kept))};
     for (const auto other : layer.merged[place])
-      group.push_back(matrices(experts, other)), uses.push_back(tokens.at(static_cast<size_t>(other)));
+      group.push_back(matrices(number, other)), uses.push_back(tokens.at(static_cast<size_t>(other)));
     merged_ = merge_experts(group, uses);
     merged_for_ = who;
   }
-  const auto part = expert_part(student.matrix);
-  return dense_weight(part == ExpertPart::gate ? merged_.gate
-                      : part == ExpertPart::up ? merged_.up
-                                               : merged_.down);
+  switch (student.role) {
+    case Role::gate: return dense_weight(merged_.gate);
+    case Role::up: return dense_weight(merged_.up);
+    case Role::down: return dense_weight(merged_.down);
+    default: throw std::logic_error("an expert has a gate, an up and a down matrix, and nothing else");
+  }
 }
 
 }  // namespace retort

@@ -1,7 +1,9 @@
 // Which experts of each layer a student keeps, and what its matrices are.
 #pragma once
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/experts.h"
@@ -9,22 +11,22 @@
 
 namespace retort {
 
-using LayersByName = std::map<std::string, const Linear*>;
+using LinearsByPlace = std::map<TensorPlace, const Linear*>;
 
 // RecipeError when the spec asks for more experts than there are, or a width of a model that has any.
 void check_experts(const PruneSpec& spec, const ModelConfig& config);
 
 class ExpertCut {
  public:
-  // `layers`: those that are kept, by number in the source. `importance` and `linears` (of the source, by
-  // name) must outlive this.
+  // `layers`: those that are kept, by number in the source. `importance` and `linears` (of the source) must
+  // outlive this.
   ExpertCut(const PruneSpec& spec, const ModelConfig& config, const Importance& importance,
-            const std::vector<int64_t>& layers, const LayersByName& linears);
+            const std::vector<int64_t>& layers, const LinearsByPlace& linears);
 
   const std::vector<int64_t>& kept(int64_t layer) const { return layers_.at(layer).kept; }
   std::vector<std::vector<int64_t>> kept() const;  // of every kept layer
   Weight matrix(int64_t layer,
-                const ExpertName& student);  // of the student's expert, cut from this layer of the source
+                const TensorPlace& student);  // of the student's expert, cut from this layer of the source
 
   std::vector<std::string> lines;  // what and why
 
@@ -35,13 +37,14 @@ class ExpertCut {
   };
   std::string choose(const PruneSpec& spec, const Importance::Experts& measured, Layer& layer) const;
   std::string assign_dropped(const Importance::Experts& measured, Layer& layer) const;
-  ExpertMatrices matrices(const std::string& experts, int64_t expert) const;
+  ExpertMatrices matrices(int64_t layer, int64_t expert) const;
 
   int64_t experts_ = 0;
   const Importance& importance_;
-  const LayersByName& linears_;
+  const LinearsByPlace& linears_;
   std::map<int64_t, Layer> layers_;
-  std::string merged_for_;  // whose matrices `merged_` holds: the three of an expert are asked for in turn
+  // Layer and expert whose matrices `merged_` holds: the three of an expert are asked for in turn.
+  std::optional<std::pair<int64_t, int64_t>> merged_for_;
   ExpertMatrices merged_;
 };
 

@@ -1,8 +1,8 @@
 #include <cmath>
 #include <mutex>
+#include <stdexcept>
 
 #include "base/stop.h"
-#include "models/experts.h"
 #include "ops/workers.h"
 #include "student/prune.h"
 
@@ -22,10 +22,11 @@ struct Sums {
 
 // What enters an expert's last matrix is weighted by the router already: the norm of what leaves it is the
 // contribution.
-void add_expert(const ExpertName& name, const Linear& linear, const Tensor& x, const Pass& pass,
-                Tensor& tokens, Tensor& contribution) {
-  tokens[name.expert] += x.size(0);
-  contribution[name.expert] += retort::linear(x, linear, pass).to(at::kFloat).norm(2, -1).sum(at::kDouble);
+void add_expert(const Linear& linear, const Tensor& x, const Pass& pass, Tensor& tokens,
+                Tensor& contribution) {
+  tokens[linear.place.expert] += x.size(0);
+  contribution[linear.place.expert] +=
+      retort::linear(x, linear, pass).to(at::kFloat).norm(2, -1).sum(at::kDouble);
 }
 
 std::vector<double> values_of(const Tensor& doubles) {
@@ -58,24 +59,33 @@ Importance measure_importance(LoadedModel& source, at::ScalarType compute, const
     }
     size_t at = 0;
     pass.observe = [&](const Linear& linear, const Tensor& x) {
-      if (const auto name = expert_name(linear.name)) {
-        if (expert_part(name->matrix) == ExpertPart::down)
-          add_expert(*name, linear, x, quiet, sums.tokens[at], sums.contribution[at]);
+      const auto role = linear.place.role;
+      if (linear.place.expert >= 0) {
+        if (role == Role::down) add_expert(linear, x, quiet, sums.tokens[at], sums.contribution[at]);
         return;
       }
-      if (config.experts > 0 && linear.name.ends_with(".gate")) {
-        const auto logits = retort::linear(x, linear, quiet).to(at::kDouble);
-        sums.logits[at] += at::mm(logits.t(), logits);
-      }
-      if (linear.name.ends_with("down_proj")) sums.intermediate[at] = column_means(x).square();
-      if (linear.name.ends_with("q_proj") || linear.name.ends_with("gate_proj") ||
-          linear.name.ends_with("qkv_proj") || linear.name.ends_with("gate_up_proj"))
-        sums.hidden += column_means(x).square();
-      if (linear.name.ends_with(
-              "o_proj")) {  // [N, heads * D]: the norm of each head's output, summed over a group
-        const auto norms =
-            x.to(at::kFloat).view({x.size(0), config.heads, -1}).norm(2, -1).mean(0).to(at::kDouble);
-        sums.kv_heads[at] = norms.view({config.kv_heads, -1}).sum(-1).square();
+      switch (role) {
+        case Role::router: {
+          const auto logits = retort::linear(x, linear, quiet).to(at::kDouble);
+          sums.logits[at] += at::mm(logits.t(), logits);
+          return;
+        }
+        case Role::down: sums.intermediate[at] = column_means(x).square(); return;
+        case Role::q:  // one of those that read the same
+        case Role::qkv:
+        case Role::gate:
+        case Role::gate_up: sums.hidden += column_means(x).square(); return;
+        case Role::k:
+        case Role::v:
+        case Role::up: return;
+        case Role::o: {  // [N, heads * D]: the norm of each head's output, summed over a group
+          const auto norms =
+              x.to(at::kFloat).view({x.size(0), config.heads, -1}).norm(2, -1).mean(0).to(at::kDouble);
+          sums.kv_heads[at] = norms.view({config.kv_heads, -1}).sum(-1).square();
+          return;
+        }
+        default:
+          throw std::logic_error(linear.name + ": nobody said what enters a linear layer of this role");
       }
     };
     auto x = model.embed(pass);

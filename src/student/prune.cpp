@@ -4,11 +4,13 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
 #include "models/families.h"
+#include "models/tensor_names.h"
 #include "student/expert_cut.h"
 
 namespace retort {
@@ -57,9 +59,9 @@ class Cutter {
       if (linear->adapter)
         throw RecipeError(
             "prune: the model has an adapter; merge it first (export writes the merged folder)");
-      linears_[linear->name] = linear;
+      linears_[linear->place] = linear;
     }
-    for (const auto& [name, tensor] : source.model->vectors()) vectors_[name] = *tensor;
+    for (const auto& [name, tensor, place] : source.model->vectors()) vectors_[place] = *tensor;
     if (spec.measures()) {
       const auto calibration = samples.list(0, std::min(samples.size(), static_cast<size_t>(spec.samples)));
       if (calibration.empty()) throw RecipeError("prune: there are no samples to measure activations on");
@@ -102,9 +104,9 @@ class Cutter {
     if (other_.tokenizer) name_ends(config);
     auto& out = pruned.model;
     out.model = build_model(
-        config, [&](const std::string& name) { return linear(name); },
-        [&](const std::string& name) { return vector(name); },
-        [&](const std::string&) { return token_rows(source_.model->embedding); });
+        config, [&](const TensorPlace& place) { return linear(place); },
+        [&](const TensorPlace& place) { return vector(place); },
+        [&](const TensorPlace&) { return token_rows(source_.model->embedding); });
     out.tokenizer = other_.tokenizer   ? other_.tokenizer
                     : spec_.vocabulary ? tokens_.tokenizer
                                        : source_.tokenizer;
@@ -249,76 +251,94 @@ class Cutter {
 
   std::vector<int64_t> former() const { return {tokens_.former.begin(), tokens_.former.end()}; }
 
-  // "model.layers.3.x" of the student -> the source's layer and "x".
-  std::pair<int64_t, std::string> place(const std::string& name) const {
-    constexpr std::string_view prefix = "model.layers.";
-    if (!name.starts_with(prefix)) return {-1, name};
-    const auto dot = name.find('.', prefix.size());
-    return {layers_.at(std::stoul(name.substr(prefix.size()))), name.substr(dot + 1)};
-  }
-  std::string source_name(const std::string& name) const {
-    const auto [layer, rest] = place(name);
-    return layer < 0 ? name : fmt::format("model.layers.{}.{}", layer, rest);
+  // A place of the student in the source.
+  TensorPlace source_place(TensorPlace place) const {
+    if (place.layer >= 0) place.layer = layers_.at(static_cast<size_t>(place.layer));
+    return place;
   }
 
-  Cut cut_of(int64_t layer, const std::string& name) const {
+  // Rows of k and v, and of q, whose heads stay in a layer; empty: all of them.
+  std::vector<int64_t> key_rows(int64_t layer) const { return head_rows(groups(layer), config_.head_dim); }
+  std::vector<int64_t> query_rows(int64_t layer) const {
+    std::vector<int64_t> heads;
+    const auto each = config_.heads / config_.kv_heads;
+    for (const auto group : groups(layer))
+      for (int64_t i = 0; i < each; ++i) heads.push_back(group * each + i);
+    return head_rows(heads, config_.head_dim);
+  }
+  std::vector<int64_t> groups(int64_t layer) const {
+    return spec_.kv_heads > 0 ? best(importance_.kv_heads[static_cast<size_t>(layer)], spec_.kv_heads)
+                              : std::vector<int64_t>{};
+  }
+
+  Cut cut_of(const Linear& from) const {
+    const auto layer = from.place.layer;
     const auto channels = [&] {
       return spec_.intermediate > 0
                  ? best(importance_.intermediate[static_cast<size_t>(layer)], spec_.intermediate)
                  : std::vector<int64_t>{};
     };
-    const auto groups = [&] {
-      return spec_.kv_heads > 0 ? best(importance_.kv_heads[static_cast<size_t>(layer)], spec_.kv_heads)
-                                : std::vector<int64_t>{};
-    };
-    const auto queries = [&] {
-      std::vector<int64_t> heads;
-      const auto each = config_.heads / config_.kv_heads;
-      for (const auto group : groups())
-        for (int64_t i = 0; i < each; ++i) heads.push_back(group * each + i);
-      return head_rows(heads, config_.head_dim);
-    };
-    if (name.ends_with("q_proj")) return {queries(), hidden_};
-    if (name.ends_with("k_proj") || name.ends_with("v_proj"))
-      return {head_rows(groups(), config_.head_dim), hidden_};
-    if (name.ends_with("o_proj")) return {hidden_, queries()};
-    if (name.ends_with("down_proj")) return {hidden_, channels()};
-    return {channels(), hidden_};  // gate_proj, up_proj
+    switch (from.place.role) {
+      case Role::q: return {query_rows(layer), hidden_};
+      case Role::k:
+      case Role::v: return {key_rows(layer), hidden_};
+      case Role::o: return {hidden_, query_rows(layer)};
+      case Role::gate:
+      case Role::up: return {channels(), hidden_};
+      case Role::down: return {hidden_, channels()};
+      default: throw std::logic_error(from.name + ": nobody said how a matrix of this role is cut");
+    }
   }
 
-  Linear linear(const std::string& name) {
+  Linear linear(const TensorPlace& student) {
     Linear layer;
-    if (name == "lm_head") {
+    if (student.role == Role::head) {
       layer.weight = token_rows(source_.model->head.linear.weight);
       return layer;
     }
-    if (const auto expert = expert_name(name); expert && experts_) {
-      layer.weight = experts_->matrix(place(name).first, *expert);
+    const auto place = source_place(student);
+    if (student.expert >= 0 && experts_) {
+      layer.weight = experts_->matrix(place.layer, student);
       return layer;
     }
-    const auto& from = *linears_.at(source_name(name));
-    const auto cut = narrows() ? cut_of(place(name).first, name) : Cut{};
+    const auto& from = *linears_.at(place);
+    const auto cut = narrows() ? cut_of(from) : Cut{};
     layer.weight = cut_weight(from.weight, cut);
     if (from.bias.defined())
       layer.bias = cut.rows.empty() ? from.bias : from.bias.index_select(0, index_of(cut.rows));
     return layer;
   }
 
-  Tensor vector(const std::string& name) {
-    const auto& values = vectors_.at(source_name(name));
-    if (values.dim() == 2 && experts_)
-      return values.detach().index_select(0, index_of(experts_->kept(place(name).first)));  // the router
-    return !hidden_.empty() && values.size(0) == config_.hidden && !name.ends_with("q_norm.weight") &&
-                   !name.ends_with("k_norm.weight")
-               ? values.detach().index_select(0, index_of(hidden_))
-               : values.detach().clone();
+  Tensor vector(const TensorPlace& student) {
+    const auto place = source_place(student);
+    const auto values = vectors_.at(place).detach();
+    switch (place.role) {
+      case Role::router:
+        return experts_ ? values.index_select(0, index_of(experts_->kept(place.layer))) : values.clone();
+      // Of one head's width, or of all heads at once (Olmo).
+      case Role::q_norm:
+      case Role::k_norm: {  // of one head's width, or of all heads at once (Olmo)
+        if (values.numel() == config_.head_dim) return values.clone();
+        const auto rows = place.role == Role::q_norm ? query_rows(place.layer) : key_rows(place.layer);
+        return rows.empty() ? values.clone() : values.index_select(0, index_of(rows));
+      }
+      case Role::final_norm:
+      case Role::attention_norm:
+      case Role::after_attention_norm:
+      case Role::mlp_norm:
+      case Role::after_mlp_norm:
+        return hidden_.empty() ? values.clone() : values.index_select(0, index_of(hidden_));
+      default:
+        throw std::logic_error(tensor_name(config_, place) +
+                               ": nobody said how a vector of this role is cut");
+    }
   }
 
   LoadedModel& source_;
   const PruneSpec& spec_;
   const ModelConfig& config_;
-  LayersByName linears_;
-  std::map<std::string, Tensor> vectors_;
+  LinearsByPlace linears_;
+  std::map<TensorPlace, Tensor> vectors_;
   Importance importance_;
   std::vector<int64_t> layers_, hidden_;
   std::optional<ExpertCut> experts_;  // nullopt: all are kept

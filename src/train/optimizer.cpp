@@ -37,7 +37,7 @@ Optimizer::Optimizer(const OptimizerSpec& spec, const std::vector<NamedTensor>& 
   if (spec.betas.size() != 2)
     throw RecipeError(fmt::format("train.optimizer.betas: expected 2 numbers, found {}", spec.betas.size()));
   int64_t total = 0;
-  for (const auto& [name, tensor] : trainables) {
+  for (const auto& [name, tensor, place] : trainables) {
     if (tensor->scalar_type() != at::kFloat || !tensor->is_contiguous())
       throw std::logic_error("trainables are contiguous fp32 tensors: " + name);
     Slot slot;

@@ -65,7 +65,7 @@ NamedBytes bytes_of(const std::string& name, Tensor& tensor) {
 
 std::vector<NamedBytes> bytes_of(const std::vector<NamedTensor>& tensors) {
   std::vector<NamedBytes> all;
-  for (const auto& [name, tensor] : tensors) all.push_back(bytes_of(name, *tensor));
+  for (const auto& [name, tensor, place] : tensors) all.push_back(bytes_of(name, *tensor));
   return all;
 }
 

@@ -22,33 +22,31 @@ inline LoadedModel random_sparse_model(const std::string& family, const std::str
   const auto matrix = [&](int64_t rows, int64_t columns) {
     return at::randn({rows, columns}, generator, at::TensorOptions(at::kFloat)).mul_(0.15).to(at::kBFloat16);
   };
-  const auto heads = [&](const std::string& name) {
-    return name.ends_with("q_proj") ? config.heads : config.kv_heads;
-  };
   loaded.model = build_model(
       config,
-      [&](const std::string& name) {
+      [&](const TensorPlace& place) {
         Linear layer;
-        const bool down = name.ends_with("down_proj") || name.ends_with(".w2"),
-                   expert = name.find(".experts.") != std::string::npos;
-        if (name == "lm_head") layer.weight = dense_weight(matrix(config.vocabulary, config.hidden));
-        else if (name.ends_with("o_proj"))
+        const auto role = place.role;
+        if (role == Role::head) layer.weight = dense_weight(matrix(config.vocabulary, config.hidden));
+        else if (role == Role::o)
           layer.weight = dense_weight(matrix(config.hidden, config.heads * config.head_dim));
-        else if (expert)
-          layer.weight = dense_weight(down ? matrix(config.hidden, config.expert_intermediate)
-                                           : matrix(config.expert_intermediate, config.hidden));
-        else layer.weight = dense_weight(matrix(heads(name) * config.head_dim, config.hidden));
+        else if (place.expert >= 0)
+          layer.weight = dense_weight(role == Role::down ? matrix(config.hidden, config.expert_intermediate)
+                                                         : matrix(config.expert_intermediate, config.hidden));
+        else
+          layer.weight = dense_weight(
+              matrix((role == Role::q ? config.heads : config.kv_heads) * config.head_dim, config.hidden));
         return layer;
       },
-      [&](const std::string& name) {
-        if (name.ends_with(".gate.weight"))
+      [&](const TensorPlace& place) {
+        if (place.role == Role::router)
           return matrix(config.experts, config.hidden)
               .to(at::kFloat)
               .mul_(5);  // decided: rounding changes no choice
-        return at::ones({name.ends_with("q_norm.weight") || name.ends_with("k_norm.weight") ? config.head_dim
-                                                                                            : config.hidden});
+        return at::ones(
+            {place.role == Role::q_norm || place.role == Role::k_norm ? config.head_dim : config.hidden});
       },
-      [&](const std::string&) { return dense_weight(matrix(config.vocabulary, config.hidden)); });
+      [&](const TensorPlace&) { return dense_weight(matrix(config.vocabulary, config.hidden)); });
   return loaded;
 }
 

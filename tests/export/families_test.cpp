@@ -8,6 +8,7 @@
 #include "export/artefacts.h"
 #include "models/families.h"
 #include "models/read_config.h"
+#include "models/tensor_names.h"
 #include "ops/tensors.h"  // tests/ops
 #include "student/prune.h"
 
@@ -66,18 +67,18 @@ constexpr Format kFiles[] = {{"F32", 1e-6}, {"Q8_0", 1.0 / 127}};  // Gemma's 1 
 
 // The matrices of one model under the configuration of another, or of itself changed.
 std::unique_ptr<Model> model_of(const ModelConfig& config, Model& weights) {
-  const auto linear = [&](const std::string& name) {
-    if (name == "lm_head") return weights.head.linear;
+  const auto linear = [&](const TensorPlace& place) {
+    if (place.role == Role::head) return weights.head.linear;
     for (const auto* layer : weights.linears())
-      if (layer->name == name) return *layer;
-    throw std::out_of_range(name);
+      if (layer->place == place) return *layer;
+    throw std::out_of_range(tensor_name(config, place));
   };
-  const auto vector = [&](const std::string& name) {
+  const auto vector = [&](const TensorPlace& place) {
     for (const auto& each : weights.vectors())
-      if (each.name == name) return *each.tensor;
-    throw std::out_of_range(name);
+      if (each.place == place) return *each.tensor;
+    throw std::out_of_range(tensor_name(config, place));
   };
-  return build_model(config, linear, vector, [&](const std::string&) { return weights.embedding; });
+  return build_model(config, linear, vector, [&](const TensorPlace&) { return weights.embedding; });
 }
 
 LoadedModel under(const ModelConfig& config, Model& weights) {

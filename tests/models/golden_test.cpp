@@ -29,7 +29,7 @@ std::map<std::string, Tensor> train_all(Model& model) {
     linear->weight = leaf(linear->weight);
     leaves[linear->name + ".weight"] = linear->weight.dense;
   }
-  for (auto& [name, tensor] : model.vectors()) leaves[name] = tensor->requires_grad_();
+  for (auto& [name, tensor, place] : model.vectors()) leaves[name] = tensor->requires_grad_();
   leaves["model.embed_tokens.weight"] = (model.embedding = leaf(model.embedding)).dense;
   if (model.config.tied_head) model.head.linear.weight = model.embedding;
   else leaves["lm_head.weight"] = (model.head.linear.weight = leaf(model.head.linear.weight)).dense;
@@ -242,8 +242,8 @@ TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
     want(linear->name + ".a", linear->adapter->a), want(linear->name + ".b", linear->adapter->b);
   }
   ASSERT_EQ(inputs.size(), 6u * 3 * 2);
-  for (auto& [name, tensor] : model.vectors())
-    if (name.ends_with("mlp.gate.weight")) want(name, tensor->requires_grad_());
+  for (auto& [name, tensor, place] : model.vectors())
+    if (place.role == Role::router) want(name, tensor->requires_grad_());
   const auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
   for (const bool recompute : {false, true}) {
     auto pass = make_pass(forest, at::kFloat);
@@ -260,7 +260,7 @@ TEST(SparseGolden, AnExpertSeesItsShareOfTheTokens) {  // 2 of 4 in mixtral, 2 o
        std::map<std::string, double>{{"llama", 1}, {"mixtral", 0.5}, {"qwen3_moe", 1.0 / 3}}) {
     const auto loaded = load_weights({.path = golden(family).string()});
     for (const auto* linear : loaded.model->linears())
-      EXPECT_EQ(token_share(loaded.model->config, linear->name),
+      EXPECT_EQ(token_share(loaded.model->config, linear->place),
                 linear->name.find(".experts.") == std::string::npos ? 1 : share)
           << linear->name;
   }

@@ -111,7 +111,7 @@ TEST(Prune, EmbeddingChannelsAreCutEverywhere) {
   const auto& small = *pruned.model.model;
   EXPECT_EQ(small.config.hidden, model.config.hidden - 1);
   EXPECT_EQ(small.embedding.columns, model.config.hidden - 1);
-  for (const auto& [name, tensor] : pruned.model.model->vectors())
+  for (const auto& [name, tensor, place] : pruned.model.model->vectors())
     EXPECT_TRUE(!name.ends_with("layernorm.weight") || tensor->size(0) == model.config.hidden - 1) << name;
   // The first q_proj's row 0 without that column.
   const auto row = model.linears()[0]->weight.dense[0];
@@ -272,18 +272,17 @@ LoadedModel with_experts_per_token(const std::string& family, int64_t count) {
 
 // Expert `to` becomes a copy of `from` with shuffled channels and the same row of the router, in every layer.
 void copy_expert(Model& model, int64_t from, int64_t to) {
-  std::map<std::string, Linear*> layers;
-  for (auto* linear : model.linears()) layers[linear->name] = linear;
-  for (const auto& [name, linear] : layers) {
-    const auto place = expert_name(name);
-    if (!place || place->expert != to) continue;
-    const auto original = layers.at(fmt::format("{}{}.{}", place->before, from, place->matrix))->weight.dense;
-    const bool down = expert_part(place->matrix) == ExpertPart::down;
+  std::map<TensorPlace, Linear*> layers;
+  for (auto* linear : model.linears()) layers[linear->place] = linear;
+  for (const auto& [place, linear] : layers) {
+    if (place.expert != to) continue;
+    const auto original = layers.at({place.layer, place.role, from})->weight.dense;
+    const bool down = place.role == Role::down;
     const auto channels = original.size(down ? 1 : 0);
     linear->weight =
         dense_weight(original.index_select(down ? 1 : 0, at::arange(channels).flip(0)).contiguous());
   }
-  for (auto& [name, tensor] : model.vectors())
+  for (auto& [name, tensor, place] : model.vectors())
     if (tensor->dim() == 2) tensor->select(0, to).copy_(tensor->select(0, from));
 }
 

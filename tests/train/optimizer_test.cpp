@@ -216,7 +216,7 @@ TEST(WholeStep, EqualsPeftOnTheTinyLlama) {
     AdapterSpec adapter = lora(4);
     adapter.alpha = 6;
     TinyRun run(adapter);
-    for (auto& [name, tensor] : run.leaves) {
+    for (auto& [name, tensor, place] : run.leaves) {
       const at::NoGradGuard no_graph;
       tensor->copy_(tensor_of(golden, "start." + name));
     }
@@ -246,7 +246,7 @@ TEST(WholeStep, EqualsPeftOnTheTinyLlama) {
           EXPECT_NEAR(step.gradient_norm / record["norms"][i].get<double>(), 1, 1e-5) << step.step;
           EXPECT_NEAR(step.learning_rate / record["learning_rates"][i].get<double>(), 1, 1e-12) << step.step;
           if (step.step == 2) return;
-          for (const auto& [name, tensor] : run.leaves)
+          for (const auto& [name, tensor, place] : run.leaves)
             EXPECT_LT(distance(tensor->detach(),
                                tensor_of(golden, "after." + std::to_string(step.step) + "." + name)),
                       1e-5)

@@ -96,7 +96,7 @@ TEST(Options, Bf16StartsWhereFp32DoesAndLearns) {
 // bf16 masters would lose it: 1 - 0.001 = 1 there.
 TEST(Options, ASmallRateMovesEveryWeight) {
   TinyRun run;
-  for (auto& [name, tensor] : run.leaves) {
+  for (auto& [name, tensor, place] : run.leaves) {
     const at::NoGradGuard no_graph;
     if (name.ends_with("lora_B.weight")) tensor->normal_(0, 0.1);
   }

@@ -26,7 +26,7 @@ StepSums sums_of(const TinyRun& run, const StepPlan& plan, int64_t threads) {
 }
 
 void move_b(TinyRun& run) {  // away from B = 0, where A has no gradient
-  for (auto& [name, tensor] : run.leaves)
+  for (auto& [name, tensor, place] : run.leaves)
     if (name.ends_with("lora_B.weight")) {
       auto* values = tensor->mutable_data_ptr<float>();
       for (int64_t i = 0; i < tensor->numel(); ++i)

@@ -206,7 +206,7 @@ void measure_speed(const std::string& path, const std::string& text) {
   // What learns: LoRA-sized leaves on every layer are the main job's business; here the norms, so that the
   // whole backward runs.
   std::vector<Tensor> leaves;
-  for (auto& [name, tensor] : model.vectors()) leaves.push_back(tensor->requires_grad_());
+  for (auto& [name, tensor, place] : model.vectors()) leaves.push_back(tensor->requires_grad_());
   const auto folder = std::filesystem::temp_directory_path() / fmt::format("retort_bench_{}", ::getpid());
   const KeepSpec keep;
   const auto made_from = cache_provenance({loaded.sha256.get(), "t", "c", "x", 1}, samples, keep);

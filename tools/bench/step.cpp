@@ -136,7 +136,7 @@ int run(const Options& options) {
     AdapterSpec adapter;
     adapter.kind = options.adapter;
     std::vector<Tensor> leaves;
-    for (const auto& [leaf_name, tensor] : attach(model, adapter, 7)) leaves.push_back(*tensor);
+    for (const auto& [leaf_name, tensor, place] : attach(model, adapter, 7)) leaves.push_back(*tensor);
     const Draws draws(1, "bench");
     for (auto* layer : model.linears())  // B is zero at first, and then nothing would reach A
       if (layer->adapter)

@@ -1,6 +1,7 @@
 #include "base/bus_error.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@ namespace retort {
 struct MappedRange {
   std::atomic<const std::byte*> begin{nullptr};
   std::atomic<size_t> size{0};
+  std::atomic<int> descriptor{-1};
   char name[512] = {};  // safe to print; the handler cannot allocate
   MappedRange* next = nullptr;
 };
@@ -35,10 +37,17 @@ void on_bus_error(int, siginfo_t* info, void*) {
   for (const auto* range = ranges.load(); range; range = range->next) {
     const auto* begin = range->begin.load();
     if (!begin || address < begin || address >= begin + range->size.load()) continue;
+    // A page of a file that is as long as it was is one that the disk, or the server, does not give.
+    struct stat now {};
+    const bool whole = ::fstat(range->descriptor.load(), &now) == 0 &&
+                       static_cast<size_t>(now.st_size) >= range->size.load();
+    say("retort: ");
     say(range->name);
-    say(": became shorter, or could not be read, while it was being read; start again when nothing writes to "
-        "it\n");
-    ::_exit(static_cast<int>(Exit::bad_input));
+    say(whole
+            ? ": a part of it cannot be read (an error of the disk or of the network); look at the system's "
+              "log and start again\n"
+            : ": became shorter while it was being read; start again when nothing writes to it\n");
+    ::_exit(static_cast<int>(whole ? Exit::machine_failed : Exit::bad_input));
   }
   ::signal(SIGBUS, SIG_DFL);  // not ours: returning repeats the access, which now ends the process as usual
 }
@@ -53,7 +62,7 @@ void catch_bus_errors() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-MappedRange* add_mapped_range(const std::byte* begin, size_t size, std::string_view name) {
+MappedRange* add_mapped_range(const std::byte* begin, size_t size, std::string_view name, int descriptor) {
   const auto shown = name.size() < sizeof(MappedRange::name)
                          ? name
                          : name.substr(name.size() - sizeof(MappedRange::name) + 1);
@@ -65,6 +74,7 @@ MappedRange* add_mapped_range(const std::byte* begin, size_t size, std::string_v
   *std::transform(shown.begin(), shown.end(), range->name,
                   [](char c) { return static_cast<unsigned char>(c) < 0x20 ? '?' : c; }) = '\0';
   range->size = size;
+  range->descriptor = descriptor;
   range->begin = begin;
   if (fresh) {
     range->next = ranges.load();

@@ -16,12 +16,19 @@
 
 #include "base/bus_error.h"
 #include "base/error.h"
+#include "base/system_failure.h"
 #include "base/unfinished_file.h"
 
 namespace retort {
 namespace {
 
-std::string reason() { return std::strerror(errno); }
+// open(2), again where a signal came before the file (of a server) was there.
+int open_again(const std::filesystem::path& path, int flags, mode_t mode = 0) {
+  int descriptor = -1;
+  do descriptor = ::open(path.c_str(), flags, mode);
+  while (descriptor < 0 && errno == EINTR);
+  return descriptor;
+}
 
 // The record of files behind files_read() and files_written().
 struct FileList {
@@ -80,10 +87,15 @@ void forget_files_in(const std::filesystem::path& folder) {
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path) : name_(path.string()) {
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor_ < 0) corrupt(name_, "", "cannot be opened: " + reason());
+  descriptor_ = open_again(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor_ < 0) throw_reading(printable(name_) + ": cannot be opened", errno);
   struct stat status {};
-  if (::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+  if (::fstat(descriptor_, &status) != 0) {
+    const int error = errno;
+    ::close(descriptor_);
+    throw_reading(printable(name_) + ": cannot be looked at", error);
+  }
+  if (!S_ISREG(status.st_mode)) {
     ::close(descriptor_);
     corrupt(name_, "", S_ISDIR(status.st_mode) ? "is a folder; expected a file" : "is not a regular file");
   }
@@ -92,12 +104,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) : name_(path.string())
   if (size_ > 0) {
     void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor_, 0);
     if (mapped == MAP_FAILED) {
-      const auto why = reason();
+      const int error = errno;
       ::close(descriptor_);
-      throw Failure(name_ + ": cannot be mapped: " + why);
+      throw_writing(printable(name_) + ": cannot be mapped", error);
     }
     data_ = static_cast<const std::byte*>(mapped);
-    range_ = add_mapped_range(data_, size_, name_);
+    range_ = add_mapped_range(data_, size_, name_, descriptor_);
   }
   note(&Record::read, path);
 }
@@ -118,8 +130,8 @@ MappedFile::~MappedFile() {
 
 void MappedFile::require_unchanged() const {
   struct stat status {};
-  if (::fstat(descriptor_, &status) != 0 || static_cast<size_t>(status.st_size) != size_ ||
-      modified_ns(status) != modified_ns_)
+  if (::fstat(descriptor_, &status) != 0) throw_reading(printable(name_) + ": cannot be looked at", errno);
+  if (static_cast<size_t>(status.st_size) != size_ || modified_ns(status) != modified_ns_)
     corrupt(name_, "", "changed while it was being read; start again when nothing writes to it");
 }
 
@@ -139,9 +151,9 @@ std::filesystem::path file_beneath(const std::filesystem::path& folder, const st
   if (!is_plain_name(name)) corrupt(folder.string(), name, "is not a plain file name");
   std::error_code error;
   auto root = std::filesystem::canonical(folder.empty() ? "." : folder, error);
-  if (error) corrupt(folder.string(), "", "cannot be opened: " + error.message());
+  if (error) throw_reading(printable(folder.string()) + ": cannot be opened", error.value());
   const auto target = std::filesystem::canonical(root / name, error);
-  if (error) corrupt((folder / name).string(), "", "cannot be opened: " + error.message());
+  if (error) throw_reading(printable((folder / name).string()) + ": cannot be opened", error.value());
   if (root.parent_path().filename() == "snapshots" &&
       std::filesystem::is_directory(root.parent_path().parent_path() / "blobs", error))
     root = root.parent_path().parent_path();
@@ -163,8 +175,8 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   if (path_.has_parent_path()) make_folder(path_.parent_path());
   temporary_ = path_;
   temporary_ += ".part-" + std::to_string(::getpid());
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (descriptor_ < 0) throw Failure(path_.string() + ": cannot be written: " + reason());
+  descriptor_ = open_again(temporary_, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (descriptor_ < 0) throw_writing(path_.string() + ": cannot be written", errno);
 }
 
 AtomicFile::~AtomicFile() {
@@ -186,15 +198,14 @@ void AtomicFile::skip(uint64_t bytes) {
   written_ += bytes;
   const auto end = static_cast<off_t>(written_);
   if (::ftruncate(descriptor_, end) != 0 || ::lseek(descriptor_, end, SEEK_SET) != end)
-    throw Failure(path_.string() + ": cannot be made " + std::to_string(written_) +
-                  " bytes long: " + reason());
+    throw_writing(path_.string() + ": cannot be made " + std::to_string(written_) + " bytes long", errno);
 }
 
 void AtomicFile::write_out(std::span<const std::byte> data) {
   while (!data.empty()) {
     const auto wrote = ::write(descriptor_, data.data(), data.size());
     if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) throw Failure(path_.string() + ": write failed: " + reason());
+    if (wrote < 0) throw_writing(path_.string() + ": write failed", errno);
     data = data.subspan(static_cast<size_t>(wrote));
   }
 }
@@ -206,13 +217,13 @@ void AtomicFile::flush() {
 
 void AtomicFile::commit() {
   flush();
-  if (::fsync(descriptor_) != 0) throw Failure(path_.string() + ": fsync failed: " + reason());
+  if (::fsync(descriptor_) != 0) throw_writing(path_.string() + ": fsync failed", errno);
   const int descriptor = std::exchange(descriptor_, -1);
   const bool closed = ::close(descriptor) == 0;
   if (!closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const auto why = reason();
+    const int error = errno;
     ::unlink(temporary_.c_str());
-    throw Failure(path_.string() + (closed ? ": rename failed: " : ": close failed: ") + why);
+    throw_writing(path_.string() + (closed ? ": rename failed" : ": close failed"), error);
   }
   sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
   note(&Record::written, path_);
@@ -249,14 +260,14 @@ UnfinishedFile::UnfinishedFile(std::filesystem::path target)
   if (target_.has_parent_path()) make_folder(target_.parent_path());
   remove_parts_of(target_);
   temporary_ += ".part-" + std::to_string(::getpid());
-  descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (descriptor_ < 0) throw Failure(target_.string() + ": cannot be written: " + reason());
+  descriptor_ = open_again(temporary_, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (descriptor_ < 0) throw_writing(target_.string() + ": cannot be written", errno);
   // Where the file system knows no locks, another writer may take this for a leftover.
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(std::exchange(descriptor_, -1));
     throw Failure(target_.string() + ": another process is writing it");
   }
-  if (::ftruncate(descriptor_, 0) != 0) throw Failure(target_.string() + ": cannot be written: " + reason());
+  if (::ftruncate(descriptor_, 0) != 0) throw_writing(target_.string() + ": cannot be written", errno);
 }
 
 UnfinishedFile::~UnfinishedFile() {
@@ -266,9 +277,9 @@ UnfinishedFile::~UnfinishedFile() {
 }
 
 void UnfinishedFile::commit() {
-  if (::fsync(descriptor_) != 0) throw Failure(target_.string() + ": fsync failed: " + reason());
+  if (::fsync(descriptor_) != 0) throw_writing(target_.string() + ": fsync failed", errno);
   if (::rename(temporary_.c_str(), target_.c_str()) != 0)
-    throw Failure(target_.string() + ": rename failed: " + reason());
+    throw_writing(target_.string() + ": rename failed", errno);
   ::close(std::exchange(descriptor_, -1));
   sync_folder(target_.has_parent_path() ? target_.parent_path() : ".");
   note(&Record::written, target_);
@@ -302,7 +313,7 @@ void AtomicFolder::commit() {
   error.clear();  // a target that is missing is none
   if (replaces) std::filesystem::rename(target_, old, error);
   if (!error) std::filesystem::rename(temporary_, target_, error);
-  if (error) throw Failure(target_.string() + ": cannot be put in place: " + error.message());
+  if (error) throw_writing(target_.string() + ": cannot be put in place", error.value());
   committed_ = true;
   note_moved(temporary_, target_);
   sync_folder(target_.has_parent_path() ? target_.parent_path() : ".");
@@ -322,28 +333,27 @@ void remove_leftovers(const std::filesystem::path& folder) {
 }
 
 void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) throw Failure(folder.string() + ": cannot be opened: " + reason());
+  const int descriptor = open_again(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw_writing(folder.string() + ": cannot be opened", errno);
   const bool synced = ::fsync(descriptor) == 0;
-  const auto why = reason();
+  const int error = errno;
   ::close(descriptor);
-  if (!synced) throw Failure(folder.string() + ": fsync failed: " + why);
+  if (!synced) throw_writing(folder.string() + ": fsync failed", error);
 }
 
 void make_folder(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) throw Failure(folder.string() + ": cannot be made: " + error.message());
+  if (error) throw_writing(folder.string() + ": cannot be made", error.value());
 }
 
 void require_space(const std::filesystem::path& folder, uint64_t needed_bytes) {
   struct statvfs status {};
-  if (::statvfs(folder.c_str(), &status) != 0)
-    throw Failure(folder.string() + ": free space unknown: " + reason());
+  if (::statvfs(folder.c_str(), &status) != 0) throw_writing(folder.string() + ": free space unknown", errno);
   const uint64_t free_bytes = static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
   if (free_bytes < needed_bytes)
-    throw Failure(folder.string() + ": " + bytes(free_bytes) + " free, " + bytes(needed_bytes) +
-                  " needed; free some space and start again");
+    throw PassingFailure(folder.string() + ": " + bytes(free_bytes) + " free, " + bytes(needed_bytes) +
+                         " needed; free some space and start again");
 }
 
 std::vector<std::filesystem::path> files_read() {

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/system_failure.h"
 
 namespace retort {
 
@@ -19,10 +20,10 @@ LockedFolder::LockedFolder(const std::filesystem::path& folder) {
   const bool fresh = !std::filesystem::exists(folder);
   make_folder(folder);
   if (fresh && ::chmod(folder.c_str(), 0700) != 0)
-    throw Failure(folder.string() + ": cannot be closed to others: " + std::strerror(errno));
+    throw_writing(folder.string() + ": cannot be closed to others", errno);
   const auto file = folder / "run.lock";
   descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (descriptor_ < 0) throw Failure(file.string() + ": cannot be written: " + std::strerror(errno));
+  if (descriptor_ < 0) throw_writing(file.string() + ": cannot be written", errno);
   char host[256] = {};
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
     char holder[300] = {};
@@ -34,7 +35,7 @@ LockedFolder::LockedFolder(const std::filesystem::path& folder) {
   ::gethostname(host, sizeof host - 1);
   const auto holder = fmt::format("process {} on {}", ::getpid(), host);
   if (::ftruncate(descriptor_, 0) != 0 || ::pwrite(descriptor_, holder.data(), holder.size(), 0) < 0)
-    throw Failure(file.string() + ": cannot be written: " + std::strerror(errno));
+    throw_writing(file.string() + ": cannot be written", errno);
 }
 
 LockedFolder::LockedFolder(LockedFolder&& other) noexcept

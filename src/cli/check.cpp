@@ -5,10 +5,12 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "adapters/attach.h"
 #include "base/json.h"
 #include "base/machine_memory.h"
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
+#include "data/beyond_context.h"
 #include "data/check_samples.h"
 #include "data/overlap.h"
 #include "data/reject.h"
@@ -57,11 +59,23 @@ std::string describe_size(const Model& model) {
                          : "");
 }
 
+// "10 s of training, 3 s of evaluation, 1 s of opening and comparing the exports"
+std::string describe(const TimePrediction& time) {
+  auto text = duration(time.training) + " of training";
+  const std::pair<double, const char*> others[] = {{time.teacher, "asking the teacher"},
+                                                   {time.baseline, "training without the teacher"},
+                                                   {time.evaluation, "evaluation"},
+                                                   {time.reopening, "opening and comparing the exports"}};
+  for (const auto& [seconds, what] : others)
+    if (seconds > 0) text += fmt::format(", {} of {}", duration(seconds), what);
+  return text;
+}
+
 Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
   check_gates(recipe.gate, recipe.eval);
-  auto base = load_for_tokens(recipe);
+  auto base = load_student(recipe);
   auto& model = *base.model;
   const auto& chat = choose_chat_template(recipe.data.chat_template, base.chat_template_source);
   const auto compute = compute_type(recipe.model);
@@ -69,14 +83,21 @@ Exit check(const CheckOptions& options) {
     if (!options.json) fmt::print("{:<12} {}\n", name, text);
   };
   say("recipe", fmt::format("{} (sha256 {})", loaded.file, loaded.sha256.substr(0, 16)));
-  say("model", fmt::format("{}: {}, {} in {} layers, held as {}, computed in {}", recipe.model.path,
-                           model.config.family, describe_size(model), model.config.layers,
+  say("model", fmt::format("{}{}: {}, {} in {} layers, held as {}, computed in {}", recipe.model.path,
+                           recipe.prune ? " pruned" : "", model.config.family, describe_size(model),
+                           model.config.layers,
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
                            compute == at::kBFloat16 ? "bf16" : "f32"));
   if (base.multimodal)
     say("left out",
         fmt::format("{} tensors of {} that see or hear: the language model alone is trained and exported",
                     base.left_out, recipe.model.path));
+  require_fitting(model, recipe.adapter);
+  require_usable_teacher(recipe, base);
+  const auto teacher = teacher_size(recipe, model);
+  if (teacher.bytes > 0)
+    say("teacher", fmt::format("{}: {}, {:.1f} times the work of the student for a token",
+                               recipe.teacher->path, mib(teacher.bytes), teacher.share));
   say("template", fmt::format("{}: {}", chat.name, chat.documentation));
 
   const SourceFiles files(recipe.data.sources, recipe.train.threads);
@@ -108,6 +129,8 @@ Exit check(const CheckOptions& options) {
     std::fflush(stdout);
   }
   refuse_bad_samples(dataset, *base.tokenizer, chat);
+  for (const auto& line : beyond_context(dataset, model.config.context)) say("context", line);
+  if (asks_held_out_prompts(recipe.eval)) refuse_prompts_beyond_context(dataset, model.config.context);
   const auto inputs = check_tasks(recipe.eval, recipe.data, static_cast<int64_t>(dataset.held_out.size()));
   for (const auto& input : inputs)
     say("eval",
@@ -115,12 +138,12 @@ Exit check(const CheckOptions& options) {
                     input.path.empty() ? "the held-out samples" : input.path,
                     input.examples > 0 ? fmt::format(", {} examples before each", input.examples) : ""));
 
-  // A model that is pruned first has another shape, which `run` rehearses before it trains. `check` leaves
-  // the run's folder alone.
-  if (!recipe.prune) rehearse_exports(base, recipe.exports, std::filesystem::temp_directory_path());
+  // `check` leaves the run's folder alone.
+  rehearse_exports(base, recipe.exports, std::filesystem::temp_directory_path());
 
   const auto trainable = trainable_elements(model, recipe.adapter);
-  const auto memory = predict_memory(recipe, model, compute, work, dataset);
+  auto memory = predict_memory(recipe, model, compute, work, dataset);
+  memory.teacher = teacher.bytes, memory.teacher_stays = teacher.stays;
   const auto disk = predict_disk(recipe, model, dataset);
   const auto machine = machine_memory();
   say("training", recipe.adapter.kind == "none"
@@ -139,10 +162,9 @@ Exit check(const CheckOptions& options) {
   require_memory(memory, recipe);
   TimePrediction time;
   if (!options.no_step && recipe.adapter.kind != "none") {
-    time = predict_time(recipe, work, dataset, measure_row_seconds(recipe, model, compute, dataset));
-    say("time",
-        fmt::format("about {} of training{}, on this machine as busy as it is now", duration(time.training),
-                    inputs.empty() ? "" : fmt::format(" and {} of evaluation", duration(time.evaluation))));
+    time = predict_time(recipe, work, dataset, measure_row_seconds(recipe, model, compute, dataset), compute,
+                        teacher.share);
+    say("time", fmt::format("about {}, on this machine as busy as it is now", describe(time)));
   }
   if (options.json) {
     fmt::print("{}\n", OrderedJson{{"recipe", loaded.file},
@@ -162,7 +184,11 @@ Exit check(const CheckOptions& options) {
                                    {"available_bytes", machine.available},
                                    {"disk_bytes", disk},
                                    {"training_seconds", time.training},
-                                   {"evaluation_seconds", time.evaluation}}
+                                   {"evaluation_seconds", time.evaluation},
+                                   {"teacher_bytes", memory.teacher},
+                                   {"teacher_seconds", time.teacher},
+                                   {"baseline_seconds", time.baseline},
+                                   {"reopening_seconds", time.reopening}}
                            .dump(1));
   }
   return Exit::done;

@@ -13,7 +13,7 @@ Exit export_run(LoadedRecipe recipe) {
   Run run(std::move(recipe));
   RunResult result;
   result.training = trained_model(run);
-  result.exports = export_models(run, result.training);
+  result.exports = export_models(run, result.training, result.failures);
   close_run(run);
   RunRecord record;
   std::vector<const ModelResult*> models;
@@ -22,7 +22,7 @@ Exit export_run(LoadedRecipe recipe) {
   fmt::print("{}", table_text(results_table(record)));
   for (const auto& model : result.exports)
     fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
-  return Exit::done;
+  return exit_of(result.failures, Exit::done);
 }
 
 }  // namespace

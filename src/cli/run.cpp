@@ -19,9 +19,12 @@ Exit run(LoadedRecipe recipe, bool profile) {
   const auto before = run.seconds_since_start();
   result.base = evaluate_base(run);
   result.training = train_model(run, run.seconds_since_start() - before);
-  result.tuned = evaluate_tuned(run, result.training);
-  result.exports = export_models(run, result.training);
-  result.distill = compare_with_teacher(run, result.training, result.base, result.tuned);
+  // What is trained is there: whatever fails from here on, the report is written with what there is.
+  auto& failures = result.failures;
+  attempt(run, "evaluate tuned", failures, [&] { result.tuned = evaluate_tuned(run, result.training); });
+  result.exports = export_models(run, result.training, failures);
+  attempt(run, "compare with teacher", failures,
+          [&] { result.distill = compare_with_teacher(run, result.training, result.base, result.tuned); });
   const auto record = write_report(run, result);
   if (profile) report_profile(run);
   close_run(run);
@@ -39,7 +42,7 @@ Exit run(LoadedRecipe recipe, bool profile) {
              (run.folder() / "manifest.json").string());
   for (const auto& model : result.exports)
     fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
-  return holds ? Exit::done : Exit::gate_failed;
+  return exit_of(failures, holds ? Exit::done : Exit::gate_failed);
 }
 
 }  // namespace

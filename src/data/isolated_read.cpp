@@ -96,7 +96,7 @@ bool send_text(int pipe, Part part, std::string_view text) {
 
 [[noreturn]] void child(int pipe, uint64_t memory_bytes, int cpu_seconds,
                         const std::function<void(const SendBytes&)>& read) {
-  for (const int signal : {SIGINT, SIGTERM, SIGBUS, SIGSEGV}) std::signal(signal, SIG_DFL);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGBUS, SIGSEGV}) std::signal(signal, SIG_DFL);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (pipe != 3) ::dup2(pipe, 3);
   ::syscall(SYS_close_range, 4u, ~0u, 0u);

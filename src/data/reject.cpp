@@ -83,8 +83,14 @@ Judge::Judge(const RejectSpec& spec, const std::string& where) : spec_(spec), wh
                                   where_, spec.longer_than, spec.shorter_than));
 }
 
+std::string Judge::filled(const std::string& pattern, const Record& record, const char* key) const {
+  try {
+    return fill_placeholders(pattern, record.columns, where_ + key);
+  } catch (const RecipeError& error) { throw RecipeError(printable(record.place) + ": " + error.what()); }
+}
+
 bool Judge::right(const Record& record, std::string_view answer) const {
-  const auto expected = fill_placeholders(spec_.unless_answer, record.columns, where_ + ".unless_answer");
+  const auto expected = filled(spec_.unless_answer, record, ".unless_answer");
   if (spec_.compare != "final") {
     const auto wanted = without_thoughts(expected), given = without_thoughts(answer);
     return spec_.compare == "whole" ? trimmed(wanted) == trimmed(given)
@@ -100,8 +106,7 @@ std::optional<Rejection> Judge::judge(const Record& record) {
   const auto whole = record.completion();
   const auto answer = trimmed(whole);
   if (!spec_.unless_finished.empty()) {
-    const auto reason =
-        fill_placeholders("{" + spec_.unless_finished + "}", record.columns, where_ + ".unless_finished");
+    const auto reason = filled("{" + spec_.unless_finished + "}", record, ".unless_finished");
     if (std::find(std::begin(kFinished), std::end(kFinished), reason) == std::end(kFinished))
       return Rejection::unfinished;
   }

@@ -36,6 +36,7 @@ class Judge {
   std::optional<Rejection> judge(const Record& record);
 
  private:
+  std::string filled(const std::string& pattern, const Record& record, const char* key) const;
   bool right(const Record& record, std::string_view answer) const;
   const RejectSpec& spec_;
   std::string where_;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "base/system_failure.h"
 #include "data/packed_samples.h"
 #include "data/token_store.h"
 
@@ -36,12 +37,13 @@ void require_offsets(const std::string& path, std::string_view name, const std::
 // the kernel maps many around it.
 class OpenFile {
  public:
-  explicit OpenFile(std::string path)
-      : path_(std::move(path)), descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  explicit OpenFile(std::string path) : path_(std::move(path)) {
+    do descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    while (descriptor_ < 0 && errno == EINTR);
     if (descriptor_ < 0 || ::fstat(descriptor_, &opened_) != 0) {
-      const std::string why = std::strerror(errno);
+      const int error = errno;
       if (descriptor_ >= 0) ::close(descriptor_);
-      corrupt(path_, "", "cannot be opened: " + why);
+      throw_reading(printable(path_) + ": cannot be opened", error);
     }
   }
   ~OpenFile() { ::close(descriptor_); }
@@ -51,18 +53,23 @@ class OpenFile {
   const std::string& path() const { return path_; }
   void require_unchanged() const {
     struct stat now {};
-    if (::fstat(descriptor_, &now) != 0 || !same(now)) changed();
+    if (::fstat(descriptor_, &now) != 0) throw_reading(printable(path_) + ": cannot be looked at", errno);
+    if (!same(now)) changed();
   }
   // Nobody has put another file in its place.
   void require_in_place() const {
     struct stat now {};
-    if (::stat(path_.c_str(), &now) != 0 || !same(now)) changed();
+    if (::stat(path_.c_str(), &now) != 0) {
+      if (errno == ENOENT) changed();
+      throw_reading(printable(path_) + ": cannot be looked at", errno);
+    }
+    if (!same(now)) changed();
   }
   void read(uint64_t offset, std::span<std::byte> into) const {
     while (!into.empty()) {
       const auto got = ::pread(descriptor_, into.data(), into.size(), static_cast<off_t>(offset));
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) throw Failure(path_ + ": cannot be read: " + std::strerror(errno));
+      if (got < 0) throw_writing(printable(path_) + ": cannot be read", errno);
       if (got == 0) changed();
       into = into.subspan(static_cast<size_t>(got));
       offset += static_cast<uint64_t>(got);
@@ -78,7 +85,7 @@ class OpenFile {
     corrupt(path_, "", "changed while it was being read; start again when nothing writes to it");
   }
   std::string path_;
-  int descriptor_;
+  int descriptor_ = -1;
   struct stat opened_ {};
 };
 

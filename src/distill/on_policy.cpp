@@ -7,6 +7,8 @@
 #include "base/json.h"
 #include "distill/objective.h"
 #include "distill/own_answers.h"
+#include "ops/workers.h"
+#include "train/fingerprint.h"
 
 namespace retort {
 namespace {
@@ -38,8 +40,24 @@ uint64_t bytes_of(Model& model) {
   return model.config.tied_head ? sum : sum + model.head.linear.weight.stored_bytes();
 }
 
-Json to_json(const OnPolicyRound& round, const TrainResult& result) {
-  return {{"answers", round.answers},
+// How the rounds of a training are made, but for what each of them learns from.
+Fingerprint made_from(const TrainSpec& spec, const TrainJob& job) {
+  return without_machine(full_fingerprint(spec, job, usable_threads(spec.threads)));
+}
+
+// A finished round is taken as it is by the training that made it, and by no other.
+void require_same_rounds(const std::filesystem::path& folder, const Json& summary, const Fingerprint& now) {
+  const auto then = summary.value("made_from", Fingerprint());
+  if (const auto different = differences(then, now); !different.empty())
+    throw RecipeError(
+        fmt::format("{}: this round was made otherwise ({}); name a new folder (run.folder) to train by this "
+                    "recipe from the beginning, or make that equal again",
+                    folder.string(), different));
+}
+
+Json to_json(const OnPolicyRound& round, const TrainResult& result, const Fingerprint& made_from) {
+  return {{"made_from", made_from},
+          {"answers", round.answers},
           {"answer_tokens", round.answer_tokens},
           {"positions", round.positions},
           {"seconds_answering", round.seconds_answering},
@@ -119,6 +137,12 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
   return samples;
 }
 
+void require_resumable_rounds(const TrainSpec& spec, const TrainJob& job) {
+  const auto first = job.folder / round_name(0);
+  if (std::filesystem::exists(first / kSummary))
+    require_same_rounds(first, read_json(first / kSummary), made_from(spec, job));
+}
+
 OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& distill,
                                const TeacherSpec& teacher, const OnPolicyJob& job, const TrainWatch& watch,
                                const std::function<void(const OnPolicyRound&)>& on_round) {
@@ -128,13 +152,16 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
   if (steps < spec.rounds)
     throw RecipeError(fmt::format(
         "distill.on_policy.rounds: {} rounds for {} steps; a round needs at least one", spec.rounds, steps));
+  const auto made_now = made_from(train_spec, job.train);
   std::filesystem::path last;
   for (int64_t number = 0; number < spec.rounds; ++number) {
     const auto folder = job.train.folder / round_name(number);
     last = folder;
     if (std::filesystem::exists(folder / kSummary)) {
+      const auto summary = read_json(folder / kSummary);
+      require_same_rounds(folder, summary, made_now);
       load_trained(folder, job.train.trainables);
-      add(all, number, read_json(folder / kSummary));
+      add(all, number, summary);
       continue;
     }
     OnPolicyRound round{number, 0, 0, 0, 0, 0, 0, 0};
@@ -188,7 +215,7 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     const auto result = train(part, training, watch);
     round.seconds_training = since(start);
     all.train.held_out_after = result.held_out_after;
-    const auto summary = to_json(round, result);
+    const auto summary = to_json(round, result, made_now);
     write_text(folder / kSummary, summary.dump(1) + "\n");
     add(all, number, summary);
     if (on_round) on_round(round);

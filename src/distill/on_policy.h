@@ -38,6 +38,10 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
                                const TrainWatch& watch = {},
                                const std::function<void(const OnPolicyRound&)>& on_round = nullptr);
 
+// RecipeError where train_on_policy() would refuse to go on with the rounds that are there; nothing is
+// changed.
+void require_resumable_rounds(const TrainSpec& spec, const TrainJob& job);
+
 // The samples of a round: prompts drawn by (seed, round), each with the data's answer or, for the rest, the
 // student's own. A sample's prompt is what stands before its first supervised token.
 std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, int64_t round,

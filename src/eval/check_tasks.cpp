@@ -39,6 +39,12 @@ std::vector<std::string> metric_names(const EvalTaskSpec& task) {
   return {"ended", "completion_tokens"};  // code
 }
 
+bool asks_held_out_prompts(const EvalSpec& spec) {
+  return std::any_of(spec.tasks.begin(), spec.tasks.end(), [](const EvalTaskSpec& task) {
+    return task.kind == "completion" && !has_own_records(task);
+  });
+}
+
 std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, int64_t held_out) {
   std::vector<TaskInput> inputs;
   std::set<std::string> names;

@@ -1,5 +1,6 @@
 // What a run writes for deployment.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -32,8 +33,16 @@ struct ExportSpec {
           "let rows that no block of the type fits take llama.cpp's fallback type; false = refuse");
     field("shard_mb", shard_mb, at_least(16), "largest safetensors shard in MiB");
     field("compare_samples", compare_samples, at_least(1),
-          "held-out samples over which each artefact is compared with the trained model");
+          "held-out samples over which each artefact is compared with the trained model; an adapter, whose "
+          "numbers are the trained ones, over 4 of them at most");
   }
 };
+
+// An adapter on its base is the arithmetic of the trained model: the first rows show a difference if there is
+// one.
+inline int64_t samples_to_compare(const ExportSpec& spec, bool whole_model) {
+  constexpr int64_t kOfAnAdapter = 4;
+  return whole_model ? spec.compare_samples : std::min(spec.compare_samples, kOfAnAdapter);
+}
 
 }  // namespace retort

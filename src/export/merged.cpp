@@ -15,6 +15,19 @@
 namespace retort {
 namespace {
 
+// A product's last bits depend on how many threads share it, and a process that trained before it exports has
+// another number set than one that finds the training done.
+class OneThread {
+ public:
+  OneThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
+  ~OneThread() { at::set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
 MergedTensor vector_tensor(const Named<const Tensor>& vector) {
   const auto values = *vector.tensor;
   if (vector.place.role == Role::router) {
@@ -76,7 +89,7 @@ void encode_in_order(int64_t rows, int64_t chunk_rows, int64_t threads,
   for (int64_t first = 0; first < rows; first += chunk_rows) {
     leave_if_stopped("exporting");
     work.add([&, first]() -> OrderedWork::Later {
-      if (threads > 1) at::set_num_threads(1);  // of this thread
+      const OneThread alone;
       auto encoded = std::make_shared<const Bytes>(encode(first, std::min(chunk_rows, rows - first)));
       return [&sink, encoded] { sink(*encoded); };
     });

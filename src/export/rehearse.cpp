@@ -61,7 +61,12 @@ void rehearse(const std::string& what, const ModelConfig& config, const fs::path
     write();
     const auto read = load_model({.path = target.string()});
     difference = what_reads_back_otherwise(config, read.model->config);
-  } catch (const FormatError& error) { refuse(error.what()); }
+  } catch (const FormatError& error) {
+    refuse(error.what());
+  } catch (const RecipeError& error) {  // of a tokenizer, or of a key that it names
+    if (std::string_view(error.what()).starts_with("export.")) throw;
+    refuse(error.what());
+  }
   if (difference) refuse(*difference);
 }
 

@@ -327,15 +327,22 @@ LoadedModel load_weights(const ModelSpec& spec) {
     loaded.chat = chat_template_by_source(loaded.chat_template_source);
   loaded.sha256 = hash_of(file);
   const Source source(std::move(file), config, !folder, wanted);
-  loaded.model = build_model(
-      config,
-      [&](const TensorPlace& place) {
-        auto layer = source.linear(place);
-        if (spec.compute == "int8") layer.int8_scales = int8_row_scales(layer.weight);
-        return layer;
-      },
-      [&](const TensorPlace& place) { return source.vector(place); },
-      [&](const TensorPlace& place) { return source.matrix(place); });
+  try {
+    loaded.model = build_model(
+        config,
+        [&](const TensorPlace& place) {
+          auto layer = source.linear(place);
+          if (spec.compute == "int8") layer.int8_scales = int8_row_scales(layer.weight);
+          return layer;
+        },
+        [&](const TensorPlace& place) { return source.vector(place); },
+        [&](const TensorPlace& place) { return source.matrix(place); });
+  } catch (const FormatError& error) {
+    // A family compares shapes, and knows nothing of files.
+    const std::string line = error.what();
+    if (line.starts_with(printable(spec.path))) throw;
+    throw FormatError(printable(spec.path) + ": " + line);
+  }
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;

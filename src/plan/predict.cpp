@@ -12,6 +12,7 @@
 #include "eval/check_tasks.h"
 #include "export/merged.h"
 #include "models/experts.h"
+#include "ops/gemm.h"
 #include "ops/workers.h"
 #include "quant/mixture.h"
 #include "train/batches.h"
@@ -296,10 +297,13 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
 
 std::string describe(const MemoryPrediction& need) {
   const auto mib = [](uint64_t count) { return fmt::format("{} MiB", (count + (1 << 19)) >> 20); };
-  return fmt::format("program {}, weights {}, trainables and optimizer {}, samples {}, {} {}",
+  return fmt::format("program {}, weights {}, trainables and optimizer {}, samples {}, {} {}{}",
                      mib(need.program), mib(need.weights), mib(need.trainables), mib(need.samples),
                      need.passes >= need.generation ? "training passes" : "generation",
-                     mib(std::max(need.passes, need.generation)));
+                     mib(std::max(need.passes, need.generation)),
+                     need.teacher == 0    ? ""
+                     : need.teacher_stays ? fmt::format(", teacher {}", mib(need.teacher))
+                                          : fmt::format(", teacher {} before training", mib(need.teacher)));
 }
 
 void require_memory(const MemoryPrediction& need, const Recipe& recipe) {
@@ -370,8 +374,39 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
   return round() / static_cast<double>(std::max<int64_t>(1, rows));
 }
 
+namespace {
+
+// How much longer fp32 takes than the type that the run computes in.
+double fp32_share(at::ScalarType compute) {
+  if (compute != at::kBFloat16) return 1;
+  const auto fast = gemm_speed(gemm_kernel(Operand::bf16)).product,
+             exact = gemm_speed(gemm_kernel(Operand::f32)).product;
+  return exact > 0 ? std::max(1.0, fast / exact) : 1;
+}
+
+double tokens_of(const Samples& samples, size_t first_ones) {
+  double sum = 0;
+  for (size_t i = 0; i < std::min(samples.size(), first_ones); ++i)
+    sum += static_cast<double>(samples.tokens(i));
+  return sum;
+}
+
+// Rows of all comparisons of exports with the trained model.
+double compared_rows(const Recipe& recipe, const Samples& held_out) {
+  const auto& exports = recipe.exports;
+  const auto rows = [&](bool whole) {
+    return tokens_of(held_out, static_cast<size_t>(samples_to_compare(exports, whole)));
+  };
+  const auto whole = exports.gguf.size() + (exports.merged != "none" ? 1 : 0);
+  const auto adapters =
+      recipe.adapter.low_rank() ? (exports.adapter ? 1 : 0) + (exports.gguf_adapter ? 1 : 0) : 0;
+  return static_cast<double>(whole) * rows(true) + static_cast<double>(adapters) * rows(false);
+}
+
+}  // namespace
+
 TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset,
-                            double row_seconds) {
+                            double row_seconds, at::ScalarType compute, double teacher_share) {
   constexpr double kForwardShare = 0.4;  // of forward and backward
   constexpr double kDecodedRow = 4;  // a row of a decode step costs as much as so many rows of a full pass
   TimePrediction time;
@@ -389,8 +424,19 @@ TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dat
   time.training = static_cast<double>(work.steps) * work.rows_per_step * row_seconds +
                   static_cast<double>(evaluations) * held_out_rows * forward;
 
-  const auto models =
+  time.reopening = 2 * compared_rows(recipe, dataset.held_out) * forward * fp32_share(compute);
+  auto models =
       2 + static_cast<double>(recipe.exports.gguf.size()) + (recipe.exports.merged != "none" ? 1 : 0);
+  if (teacher_share > 0) {
+    const bool baseline = recipe.distill && recipe.distill->baseline;
+    const bool each_step = recipe.teacher->live || (recipe.distill && recipe.distill->on_policy);
+    const auto asked = each_step ? static_cast<double>(work.steps) * work.rows_per_step
+                                 : tokens_of(dataset.train, dataset.train.size());
+    if (baseline) time.baseline = time.training;
+    // At the end the teacher and two or three students go over the held-out samples.
+    time.teacher = (asked * teacher_share + held_out_rows * (teacher_share + (baseline ? 3 : 2))) * forward;
+    models += teacher_share + (baseline ? 1 : 0);  // the recipe's tasks measure them too
+  }
   const auto inputs = check_tasks(recipe.eval, recipe.data, static_cast<int64_t>(dataset.held_out.size()));
   for (size_t i = 0; i < inputs.size(); ++i) {
     const auto& task = recipe.eval.tasks[i];

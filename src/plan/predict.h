@@ -38,14 +38,19 @@ inline RunWork run_work(const TrainSpec& spec, const Samples& samples) {
 }
 
 struct MemoryPrediction {
-  uint64_t program = 0;     // code, LibTorch, allocator, what every run has
-  uint64_t weights = 0;     // the base as it is held, and the file's pages it was made from
-  uint64_t trainables = 0;  // fp32 leaves, their gradients, optimizer states
-  uint64_t samples = 0;     // tokens and weights of loss, or where they are in the store
-  uint64_t passes = 0;      // training: activations, logits and gradients of all forests at work
-  uint64_t generation = 0;  // evaluation: caches and logits of answers that grow together
+  uint64_t program = 0;        // code, LibTorch, allocator, what every run has
+  uint64_t weights = 0;        // the base as it is held, and the file's pages it was made from
+  uint64_t trainables = 0;     // fp32 leaves, their gradients, optimizer states
+  uint64_t samples = 0;        // tokens and weights of loss, or where they are in the store
+  uint64_t passes = 0;         // training: activations, logits and gradients of all forests at work
+  uint64_t generation = 0;     // evaluation: caches and logits of answers that grow together
+  uint64_t teacher = 0;        // its weights, which the caller adds
+  bool teacher_stays = false;  // asked while the student trains; otherwise before, into a cache
 
-  uint64_t peak() const { return program + weights + trainables + samples + std::max(passes, generation); }
+  uint64_t peak() const {
+    const auto training = trainables + std::max(passes, generation);
+    return program + weights + samples + (teacher_stays ? training + teacher : std::max(training, teacher));
+  }
 };
 MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::ScalarType compute,
                                 const RunWork& work, const Dataset& dataset);
@@ -67,10 +72,15 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
 double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType compute,
                            const Dataset& dataset);
 
+// Seconds of a run's parts.
 struct TimePrediction {
-  double training = 0, evaluation = 0;  // seconds
+  double training = 0, evaluation = 0;
+  double baseline = 0;   // the same student trained without its teacher (distill.baseline)
+  double teacher = 0;    // what is asked of it, and the comparison with it at the end
+  double reopening = 0;  // each export opened and compared with the trained model, in fp32
 };
+// `teacher_share`: what a row costs the teacher, as a share of what it costs the student; 0 without one.
 TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset,
-                            double row_seconds);
+                            double row_seconds, at::ScalarType compute, double teacher_share = 0);
 
 }  // namespace retort

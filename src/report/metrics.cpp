@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/system_failure.h"
 
 namespace retort {
 
@@ -63,7 +64,7 @@ void MetricsLog::append(const std::filesystem::path& file, int64_t step, const S
   }
   const auto line = row.dump() + "\n";
   const int descriptor = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (descriptor < 0) throw Failure(fmt::format("{}: {}", file.string(), std::strerror(errno)));
+  if (descriptor < 0) throw_writing(file.string(), errno);
   // The file has whole rows only: what a full disk takes of one is cut off again, and the caller may try once
   // more.
   const auto before = lseek(descriptor, 0, SEEK_END);
@@ -72,9 +73,7 @@ void MetricsLog::append(const std::filesystem::path& file, int64_t step, const S
   const int reason = errno;
   const bool cut = written || ftruncate(descriptor, before) == 0;
   close(descriptor);
-  if (!written)
-    throw Failure(fmt::format("{}: {}{}", file.string(), std::strerror(reason),
-                              cut ? "" : "; its last row is cut short"));
+  if (!written) throw_writing(file.string() + (cut ? "" : ": its last row is cut short"), reason);
 }
 
 std::vector<MetricRow> read_metrics(const std::filesystem::path& jsonl_file) {

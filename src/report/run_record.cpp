@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "report/fidelity.h"
 #include "report/metrics.h"
 #include "report/progress.h"
 
@@ -97,19 +98,21 @@ std::vector<Tile> tiles_of(const RunRecord& record) {
 Table results_table(const RunRecord& record) {
   Table table{"Results",
               fmt::format("KL: nats a token from the trained model to the reopened file, over held-out "
-                          "answers; top-1: how often both choose the same token. "
+                          "answers; top-1: how often both choose the same token; rated: good where nobody "
+                          "notices, visible, broken (docs/exports.md). "
                           "Tokens/s: greedy answers in the evaluation."),
               {"model"},
               {},
               false};
   for (const auto& column : record.columns) table.head.push_back(column.title);
-  table.head.insert(table.head.end(), {"KL", "top-1", "size", "tokens/s"});
+  table.head.insert(table.head.end(), {"KL", "top-1", "rated", "size", "tokens/s"});
   for (const auto& model : record.models) {
     std::vector<std::string> row = {model.name};
     for (size_t i = 0; i < record.columns.size(); ++i)
       row.push_back(i < model.scores.size() ? score(record.columns[i], model.scores[i]) : "-");
     row.push_back(model.kl_nats ? number(*model.kl_nats) : "-");
     row.push_back(model.top1 ? percent(*model.top1) : "-");
+    row.push_back(model.kl_nats && model.top1 ? std::string(fidelity_of(*model.kl_nats, *model.top1)) : "-");
     row.push_back(size(model.bytes));
     row.push_back(model.tokens_per_second ? fmt::format("{:.1f}", *model.tokens_per_second) : "-");
     table.rows.push_back(std::move(row));

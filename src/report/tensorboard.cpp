@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/system_failure.h"
 
 namespace retort {
 
@@ -93,7 +94,7 @@ EventFile::EventFile(const std::filesystem::path& folder, int64_t first_step, do
     path_ = folder / fmt::format("events.out.tfevents.{}.retort", stamp++);
     descriptor_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ < 0) throw Failure(fmt::format("{}: {}", path_.string(), std::strerror(errno)));
+  if (descriptor_ < 0) throw_writing(path_.string(), errno);
   auto version = event_head(0, wall_time);
   message(version, 3, "brain.Event:2");  // file_version = 3
   record(version);
@@ -119,7 +120,7 @@ void EventFile::record(const std::string& event) {
     if (count < 0) {  // a reader stops at half a record
       const int reason = errno;
       if (ftruncate(descriptor_, before) == 0) lseek(descriptor_, before, SEEK_SET);
-      throw Failure(fmt::format("{}: {}", path_.string(), std::strerror(reason)));
+      throw_writing(path_.string(), reason);
     }
     done += static_cast<size_t>(count);
   }

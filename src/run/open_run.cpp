@@ -1,6 +1,7 @@
 #include "run/open_run.h"
 #include "plan/predict.h"
 #include "run/run_folder.h"
+#include "run/run_stages.h"
 #include "run/stage_distill.h"
 
 #include <fmt/core.h>
@@ -16,6 +17,8 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "base/tell.h"
+#include "data/beyond_context.h"
+#include "data/check_samples.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
@@ -108,23 +111,36 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   check_gates(recipe().gate, recipe().eval);
   // A run that begins reads everything once before it writes anything, so that bad input leaves nothing
   // behind.
-  if (!holds_run(folder_)) {
-    require_fitting(*model().model, recipe().adapter);
-    require_usable_teacher(recipe(), model());
-    // Beside the reading of the samples: it takes one thread for less time than they take.
-    auto rehearsal =
-        std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports, folder_); });
-    dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
-    check_tasks(recipe().eval, recipe().data, static_cast<int64_t>(dataset_->held_out.size()));
-    refuse_without_memory();
-    rehearsal.get();
-  }
+  const bool begins = !holds_run(folder_);
+  if (begins) look_at_everything();
   lock_.emplace(folder_);
   remove_leftovers_of_run(folder_);
   ledger_.emplace(folder_);
+  // One that goes on does so where anything is new, and asks what is there whether it may: if not, what is
+  // there stays as it is.
+  ledger_->hold();
+  const bool same_recipe =
+      fs::exists(folder_ / "recipe.yaml") && read_text(folder_ / "recipe.yaml") == loaded_.resolved;
+  if (!begins && (!same_recipe || !ledger_->done("samples", sample_inputs()))) look_at_everything();
   keep_to_budget();
-  if (!fs::exists(folder_ / "recipe.yaml") || read_text(folder_ / "recipe.yaml") != loaded_.resolved)
-    write_text(folder_ / "recipe.yaml", loaded_.resolved);
+  if (!begins) require_continuable(*this);
+  ledger_->let_go();
+  if (!same_recipe) write_text(folder_ / "recipe.yaml", loaded_.resolved);
+}
+
+void Run::look_at_everything() {
+  require_fitting(*model().model, recipe().adapter);
+  require_usable_teacher(recipe(), model());
+  // Beside the reading of the samples: it takes one thread for less time than they take.
+  auto rehearsal =
+      std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports, folder_); });
+  dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
+  refuse_bad_samples(*dataset_, *model().tokenizer, chat());
+  check_tasks(recipe().eval, recipe().data, static_cast<int64_t>(dataset_->held_out.size()));
+  if (asks_held_out_prompts(recipe().eval))
+    refuse_prompts_beyond_context(*dataset_, model().model->config.context);
+  refuse_without_memory();
+  rehearsal.get();
 }
 
 void Run::refuse_without_memory() {
@@ -135,9 +151,11 @@ void Run::refuse_without_memory() {
     memory_ = choose_for_memory(recipe(), *model().model, compute, *dataset_);
     apply(*memory_, planned.train);
   }
-  require_memory(
-      predict_memory(planned, *model().model, compute, run_work(planned.train, dataset_->train), *dataset_),
-      planned);
+  auto need =
+      predict_memory(planned, *model().model, compute, run_work(planned.train, dataset_->train), *dataset_);
+  const auto teacher = teacher_size(recipe(), *model().model);
+  need.teacher = teacher.bytes, need.teacher_stays = teacher.stays;
+  require_memory(need, planned);
 }
 
 // The choice is made once a run: a resume, and the stages after training, go on with it.

@@ -25,7 +25,8 @@ struct StageLine {
 class Run {
  public:
   // Reads what the recipe names far enough to know that it is there; then takes the folder. Nothing is
-  // written before.
+  // written before, and nothing of an earlier run is replaced before it is known that this one may go on with
+  // it.
   explicit Run(LoadedRecipe loaded);
 
   const Recipe& recipe() const { return loaded_.recipe; }
@@ -55,7 +56,8 @@ class Run {
   double seconds_since_start() const;  // since the process was started
 
  private:
-  void refuse_without_memory();  // before anything is written
+  void look_at_everything();  // what a recipe may be refused for, before anything is written
+  void refuse_without_memory();
   void keep_to_budget();
   LoadedRecipe loaded_;
   std::filesystem::path folder_;

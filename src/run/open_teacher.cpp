@@ -49,6 +49,31 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
                                              teacher.model->config, 0);
 }
 
+TeacherSize teacher_size(const Recipe& recipe, Model& student) {
+  if (!recipe.distill || !recipe.teacher->at_hand()) return {};
+  const auto loaded = load_weights({.path = recipe.teacher->path});
+  const auto elements = [](Model& model) {
+    double count = 0;
+    for (const auto* layer : model.linears())
+      count += static_cast<double>(layer->weight.rows) * static_cast<double>(layer->weight.columns);
+    return count;
+  };
+  auto& model = *loaded.model;
+  const auto linear = elements(model);
+  uint64_t bytes = model.embedding.stored_bytes();
+  if (!model.config.tied_head) bytes += model.head.linear.weight.stored_bytes();
+  const auto& held = recipe.teacher->weights;
+  if (held == "keep")
+    for (const auto* layer : model.linears()) bytes += layer->weight.stored_bytes();
+  else
+    bytes += static_cast<uint64_t>(linear * (held == "nf4"    ? 0.5625
+                                             : held == "int8" ? 1
+                                             : held == "f32"  ? 4
+                                                              : 2));
+  return {bytes, linear / std::max(1.0, elements(student)),
+          recipe.teacher->live || recipe.distill->on_policy.has_value()};
+}
+
 TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat,
                            const Samples& samples)
     : recipe_(recipe),
@@ -124,6 +149,24 @@ ServedTeachJob TeacherOfRun::served_job() {
           4 * spec.server.batch* spec.server.concurrent,
           0,
           1};
+}
+
+void TeacherOfRun::require_own_cache() {
+  const auto part = cache_part_file(teacher_cache_folder(recipe_), 0);
+  if (!std::filesystem::exists(part)) return;
+  const auto made_from = cache_made_from();
+  std::vector<std::string> names;
+  for (const auto& [name, value] : made_from) names.push_back(name);
+  const auto differs = differences(made_from, read_hdf5_attributes(part.string(), "a teacher cache", names));
+  if (!differs.empty())
+    corrupt(part.string(), "",
+            "was made from something else: " + differs +
+                "; delete the cache or set teacher.cache to another folder");
+}
+
+Provenance TeacherOfRun::cache_made_from() {
+  if (served()) return served_job().made_from;
+  return imported() ? import_job().made_from : job().made_from;
 }
 
 std::string TeacherOfRun::complete_served(int64_t shard, int64_t shards) {

@@ -45,6 +45,8 @@ class TeacherOfRun {
   // The recipe's samples in the teacher's tokens, for a teacher with other tokens.
   const Dataset& dataset();
   const ChatTemplate& chat();
+  // FormatError where the cache that is there was made from something else.
+  void require_own_cache();
   // Makes the parts that are missing, showing progress; one line about the cache.
   std::string complete(int64_t shard = 0, int64_t shards = 1);
   // Fills the cache from teacher.distillkit, showing progress; one line about the cache.
@@ -58,6 +60,7 @@ class TeacherOfRun {
   ServedTeacher& served_teacher();
   ServedTeachJob served_job();
   std::string complete_served(int64_t shard, int64_t shards);
+  Provenance cache_made_from();
   bool imported() const { return !recipe_.teacher->distillkit.empty(); }
   ImportJob import_job();
   std::shared_ptr<const TeacherCache> imported_cache();
@@ -72,6 +75,14 @@ class TeacherOfRun {
   std::optional<Dataset> dataset_;
   bool other_tokens_ = false;
 };
+
+// What a teacher on this machine costs beside its student; zeros where the recipe has none.
+struct TeacherSize {
+  uint64_t bytes = 0;  // of weights, as they are held
+  double share = 0;    // of the student's weights in linear layers: what a row costs
+  bool stays = false;  // in memory while the student trains
+};
+TeacherSize teacher_size(const Recipe& recipe, Model& student);
 
 // `retort teach` with teacher.answers: the server answers the prompts of the training samples; one line about
 // the file.

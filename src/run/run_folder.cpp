@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "base/unfinished_file.h"
 #include "export/rehearse.h"
+#include "quant/mixture.h"
 #include "train/checkpoint.h"
 
 namespace retort {
@@ -40,6 +41,29 @@ bool is_part_of_own(const std::string& name) {
   if (!is_unfinished(name)) return false;
   const auto whole = name.substr(0, name.find(".part-"));
   return std::find(kFiles.begin(), kFiles.end(), whole) != kFiles.end();
+}
+
+// Of what an export writes: "merged.part-12", "model-Q8_0.gguf.part-12", "adapter.old.part-12".
+bool is_part_of_export(const std::string& name) {
+  if (!is_unfinished(name)) return false;
+  auto whole = fs::path(name.substr(0, name.rfind(".part-")));
+  if (whole.extension() == ".old") whole = whole.stem();
+  if (whole == "adapter" || whole == "adapter.gguf" || whole == "merged") return true;
+  const auto stem = whole.stem().string();
+  constexpr std::string_view model = "model-";
+  return (whole.extension() == ".gguf" || whole.extension() == ".Modelfile") && stem.starts_with(model) &&
+         mixture_from_name(stem.substr(model.size()));
+}
+
+// Users put files of their own beside exports.
+void remove_leftovers_of_exports(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> parts;
+  for (const auto& entry : fs::directory_iterator(folder, error))
+    if (is_part_of_export(entry.path().filename().string())) parts.push_back(entry.path());
+  for (const auto& part : parts) fs::remove_all(part, error);
+  for (const auto* own : {"adapter", "merged"})
+    if (!fs::is_symlink(folder / own)) remove_leftovers(folder / own);
 }
 
 bool is_rehearsal(const fs::directory_entry& entry) {
@@ -80,7 +104,8 @@ void remove_leftovers_of_run(const fs::path& folder) {
   }
   for (const auto& part : parts) fs::remove_all(part, error);
   for (const auto& own : folders) {
-    remove_leftovers(own);
+    if (own.filename() == "export") remove_leftovers_of_exports(own);
+    else remove_leftovers(own);
     remove_unfinished_checkpoints(own / "checkpoints");
   }
   remove_unfinished_checkpoints(folder / "checkpoints");

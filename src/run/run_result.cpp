@@ -1,11 +1,14 @@
 #include "run/run_result.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <map>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "report/manifest.h"
+#include "run/export_notes.h"
 
 namespace retort {
 
@@ -13,8 +16,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr double kSameModel = 1e-6;   // nats: an adapter read back is the same arithmetic on the same numbers
-constexpr double kLostUpdate = 0.05;  // share of the adapter's update that rounding may lose without a word
+constexpr double kSameModel = 1e-6;  // nats: an adapter read back is the same arithmetic on the same numbers
+constexpr double kSameWeights = 1e-5;  // an export in fp32: other sums of the same numbers
 constexpr size_t kShownSamples = 12;
 
 bool generates(const TaskResult& task) {
@@ -48,7 +51,10 @@ std::vector<TaskResult> with_comparison(const ModelResult& model) {
 
 std::vector<std::string> notes_of(const Run& run, const RunResult& result) {
   const auto& recipe = run.recipe();
-  auto notes = result.samples.notes;
+  std::vector<std::string> notes;
+  for (const auto& failure : result.failures)
+    notes.push_back(fmt::format("FAILED: {}: {}", failure.stage, failure.reason));
+  notes.insert(notes.end(), result.samples.notes.begin(), result.samples.notes.end());
   notes.insert(notes.end(), result.training.notes.begin(), result.training.notes.end());
   if (recipe.adapter.low_rank() && !result.exports.empty()) {
     notes.push_back(
@@ -63,11 +69,11 @@ std::vector<std::string> notes_of(const Run& run, const RunResult& result) {
   }
   for (const auto& model : result.exports) {
     if (!model.artefact) continue;
-    if (model.artefact->delta_error > kLostUpdate)
-      notes.push_back(
-          fmt::format("{}: rounding to {} loses {:.0f} % of the adapter's update in the layer where it loses "
-                      "most; export.merged: f32 or the adapter keep it whole.",
-                      model.name, model.artefact->label, 100 * model.artefact->delta_error));
+    if (const auto line = describe_rounding(*model.artefact); !line.empty())
+      notes.push_back(model.name + ": " + line);
+    if (model.agreement)
+      if (const auto line = describe_fidelity(*model.artefact, *model.agreement, recipe.model); !line.empty())
+        notes.push_back(model.name + ": " + line);
     for (const auto& line : model.artefact->fallbacks)
       notes.push_back(fmt::format("{}: rows that do not fill a block take llama.cpp's fallback type: {}.",
                                   model.name, line));
@@ -172,6 +178,13 @@ std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const
               "{}: read back on its base it is {:.2e} nats a token from the trained model; at most {:g}",
               model.name, model.agreement->kl_nats, kSameModel),
           false);
+    const bool whole =
+        model.artefact && !adapter && (model.artefact->label == "F32" || model.artefact->label == "f32");
+    if (whole && model.agreement && !(model.agreement->kl_nats <= kSameWeights))
+      lines.emplace_back(
+          fmt::format("{}: read back it is {:.2e} nats a token from the trained model; at most {:g}",
+                      model.name, model.agreement->kl_nats, kSameWeights),
+          false);
   }
   return lines;
 }
@@ -233,6 +246,15 @@ RunRecord write_report(Run& run, const RunResult& result) {
                         training.startup_seconds, training.peak_bytes,  training.held_out_before,
                         training.held_out_after};
   }
+  if (!result.failures.empty()) {
+    Table failed{"Failed",
+                 "The run went on without these; the same command tries them again.",
+                 {"stage", "reason"},
+                 {},
+                 true};
+    for (const auto& failure : result.failures) failed.rows.push_back({failure.stage, failure.reason});
+    record.tables.push_back(std::move(failed));
+  }
   std::vector<StageLine> lines = {result.samples.line};
   lines.insert(lines.end(), result.base.lines.begin(), result.base.lines.end());
   lines.push_back(result.training.line);
@@ -258,6 +280,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION)
       .add("recipe", record.recipe)
+      .add("notes", fmt::format("{}", fmt::join(record.notes, "\n")))
       .add("stages", run.ledger().hash("report"));
   run.ledger().run("report", inputs, {"report.html"}, [&] {
     record.samples = shown_samples(run);

@@ -15,6 +15,7 @@ struct RunResult {
   TrainingResult training;
   std::vector<ModelResult> exports;
   DistillResult distill;
+  std::vector<StageFailure> failures;
 };
 
 // Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "eval/compare.h"
 #include "eval/evaluate.h"
 #include "export/artefacts.h"
@@ -38,6 +39,9 @@ struct TrainingResult {
 TrainingResult train_model(Run& run, double elsewhere);
 // The same when the training is there already; RecipeError that names the command to run when not.
 TrainingResult trained_model(Run& run);
+// RecipeError where a training would not go on with what the run's folder holds of an earlier one: the
+// student's, and that of the student without its teacher. Nothing is changed.
+void require_continuable(Run& run);
 bool is_trained(Run& run);
 
 // One model, measured by all tasks of the recipe. `samples` of the results are empty: they are in
@@ -64,8 +68,24 @@ ModelResult evaluate_model(Run& run, const Evaluated& what);
 ModelResult evaluate_base(Run& run);
 ModelResult evaluate_tuned(Run& run, const TrainingResult& training);
 
-// Writes every artefact that the recipe asks for, opens it again and compares it with the trained model.
-std::vector<ModelResult> export_models(Run& run, const TrainingResult& training);
+// What went wrong in a stage after the training, which ends neither the run nor its report.
+struct StageFailure {
+  std::string stage, reason;
+  Exit exit = Exit::machine_failed;
+};
+StageFailure failure_of(const std::string& stage, const std::filesystem::path& folder,
+                        const std::exception& error);
+// Does `work`. A request to stop passes through; any other exception becomes an entry of `failures` and a
+// line of progress. A file that retort wrote and cannot read is a mistake of retort's, not a bad input.
+void attempt(const Run& run, const std::string& stage, std::vector<StageFailure>& failures,
+             const std::function<void()>& work);
+// How the process ends: with the worst of them, or `otherwise`.
+Exit exit_of(const std::vector<StageFailure>& failures, Exit otherwise);
+
+// Writes every artefact that the recipe asks for, opens it again and compares it with the trained model. One
+// that fails does not keep the others from being written.
+std::vector<ModelResult> export_models(Run& run, const TrainingResult& training,
+                                       std::vector<StageFailure>& failures);
 
 // Results of tasks as JSON and back; with samples for the file, without for the ledger.
 enum class KeepSamples { no, yes };

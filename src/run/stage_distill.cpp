@@ -18,8 +18,6 @@ namespace retort {
 
 namespace {
 
-constexpr const char* kBaseline = "ce-only";  // folder of the run
-
 StageInputs baseline_inputs(Run& run) {
   auto inputs = run.sample_inputs();
   auto train = run.recipe().train;
@@ -29,6 +27,10 @@ StageInputs baseline_inputs(Run& run) {
       .add("train", print_spec(train))
       .add("objective", "cross-entropy");
   return inputs;
+}
+
+Fingerprint baseline_fingerprint(Run& run, const LoadedModel& student) {
+  return {{"model", student.sha256.get()}, {"inputs", baseline_inputs(run).sha256()}};
 }
 
 std::vector<NamedTensor> attach_leaves(Run& run, LoadedModel& student) {
@@ -49,9 +51,12 @@ StageLine train_baseline(Run& run) {
         watch.on_step = [&](const StepRecord& step) {
           progress->update(step.step, fmt::format("loss {:.4f}", step.loss));
         };
+        watch.on_note = [&](const std::string& text) {
+          if (progress) progress->note(text);
+          else run.say("ce-only", text);
+        };
         const auto& dataset = run.dataset();
-        const Fingerprint fingerprint = {{"model", student.sha256.get()},
-                                         {"inputs", baseline_inputs(run).sha256()}};
+        const auto fingerprint = baseline_fingerprint(run, student);
         const TrainJob job{*student.model,         leaves,        dataset.train,         dataset.held_out,
                            next_token_objective(), run.compute(), run.folder() / folder, fingerprint};
         const auto result = train(run.recipe().train, job, watch);
@@ -97,6 +102,13 @@ OwnAnswers own_answers_from(const Json& json) {
 }
 
 }  // namespace
+
+std::optional<Fingerprint> baseline_to_train(Run& run) {
+  const auto& recipe = run.recipe();
+  const bool trains_one = recipe.distill && recipe.distill->baseline && recipe.teacher->at_hand();
+  if (!trains_one || run.ledger().done("train ce-only", baseline_inputs(run))) return std::nullopt;
+  return baseline_fingerprint(run, run.model());
+}
 
 LoadedModel load_student(const Recipe& recipe) {
   auto source = load_model(recipe.model);

@@ -29,6 +29,11 @@ TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& wat
 // without a teacher.
 std::string objective_inputs(const Recipe& recipe);
 
+// The folder of the student that is trained without its teacher, and what its training is compared by;
+// nullopt where the recipe trains none, or it is trained.
+inline constexpr const char* kBaseline = "ce-only";
+std::optional<Fingerprint> baseline_to_train(Run& run);
+
 // One line of the table: how near the teacher, and how good at the recipe's tasks.
 struct DistilledModel {
   std::string name;  // base, ce-only, distilled, teacher

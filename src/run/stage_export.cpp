@@ -6,6 +6,7 @@
 #include "data/dataset.h"
 #include "eval/task_source.h"
 #include "ops/workers.h"
+#include "report/fidelity.h"
 #include "run/run_stages.h"
 #include "spec/print.h"
 
@@ -149,7 +150,8 @@ Json compare(Run& run, const Export& one) {
                               one.path.string(), chat.name, run.chat().name));
 
   const auto samples = dataset.held_out.list(
-      0, std::min(dataset.held_out.size(), static_cast<size_t>(recipe.exports.compare_samples)));
+      0, std::min(dataset.held_out.size(),
+                  static_cast<size_t>(samples_to_compare(recipe.exports, one.whole_model))));
   Json values;
   if (!samples.empty()) {
     // fp32 on both sides: what is measured is the file, not the rounding of activations.
@@ -216,7 +218,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
       .add("model", run.model_inputs().sha256())
       .add("eval", print_spec(run.recipe().eval))
       .add("questions", task_files_hash(run.recipe().eval))
-      .add("compare_samples", std::to_string(run.recipe().exports.compare_samples));
+      .add("compare_samples", std::to_string(samples_to_compare(run.recipe().exports, one.whole_model)));
   const auto compared =
       run.ledger().run("compare " + one.name, comparison,
                        {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},
@@ -224,8 +226,9 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
   take(compared.values, result);
   std::string what = result.name + ": ";
   if (result.agreement)
-    what += fmt::format("KL {:.2e} nats a token, top-1 {:.1f} %, ", result.agreement->kl_nats,
-                        100 * result.agreement->top1);
+    what += fmt::format("KL {:.2e} nats a token, top-1 {:.1f} % ({}), ", result.agreement->kl_nats,
+                        100 * result.agreement->top1,
+                        fidelity_of(result.agreement->kl_nats, result.agreement->top1));
   what += fmt::format("{} of {} prompts tokenize alike", result.equal_prompts, result.prompts);
   if (!result.tasks.empty()) what += ", " + headlines(result.tasks);
   result.lines.push_back({"reopen", what, compared.seconds, compared.skipped});
@@ -235,9 +238,11 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
 
 }  // namespace
 
-std::vector<ModelResult> export_models(Run& run, const TrainingResult& training) {
+std::vector<ModelResult> export_models(Run& run, const TrainingResult& training,
+                                       std::vector<StageFailure>& failures) {
   std::vector<ModelResult> results;
-  for (const auto& one : exports_of(run)) results.push_back(export_one(run, one, training));
+  for (const auto& one : exports_of(run))
+    attempt(run, one.path.string(), failures, [&] { results.push_back(export_one(run, one, training)); });
   return results;
 }
 

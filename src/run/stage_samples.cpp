@@ -1,5 +1,5 @@
 #include "base/error.h"
-#include "data/check_samples.h"
+#include "data/beyond_context.h"
 #include "data/overlap.h"
 #include "data/reject.h"
 #include "run/run_stages.h"
@@ -39,15 +39,18 @@ SamplesResult prepare_samples(Run& run) {
   const auto stage = run.ledger().run("samples", run.sample_inputs(), outputs, [&] {
     run.make_dataset();
     const auto& dataset = run.dataset();
-    refuse_bad_samples(dataset, *run.model().tokenizer, run.chat());
     const SourceFiles files(run.recipe().data.sources, run.recipe().train.threads);
     const auto plan = plan_records(run.recipe().data, files);
     const auto overlap = find_overlap(files, plan);
+    auto notes = notes_of(dataset.counts, plan.rejections, overlap);
+    const auto beyond = beyond_context(dataset, run.model().model->config.context);
+    notes.insert(notes.end(), beyond.begin(), beyond.end());
+    for (const auto& line : beyond) run.say("samples", line);
     return Json{{"train", dataset.train.size()},
                 {"held_out", dataset.held_out.size()},
                 {"tokens", dataset.counts.tokens},
                 {"supervised", dataset.counts.supervised},
-                {"notes", notes_of(dataset.counts, plan.rejections, overlap)}};
+                {"notes", notes}};
   });
   SamplesResult result;
   result.train = stage.values.at("train");

@@ -1,5 +1,6 @@
 #include "adapters/attach.h"
 #include "base/error.h"
+#include "distill/on_policy.h"
 #include "report/progress.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
@@ -126,6 +127,13 @@ Json train_now(Run& run, double elsewhere) {
   return to_json(result, startup, bytes, notes);
 }
 
+// What train() compares with the checkpoints of `folder`.
+TrainJob job_to_compare(Run& run, const std::filesystem::path& folder, Fingerprint made_from) {
+  const auto& dataset = run.dataset();
+  return {*run.model().model, {},     dataset.train,       dataset.held_out, next_token_objective(),
+          run.compute(),      folder, std::move(made_from)};
+}
+
 std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
   if (recipe.distill && recipe.distill->on_policy)
     return {"trained.safetensors"};  // metrics are in the folders of the rounds
@@ -135,6 +143,21 @@ std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
 }  // namespace
 
 bool is_trained(Run& run) { return !run.trains() || run.ledger().done("train", train_inputs(run)); }
+
+void require_continuable(Run& run) {
+  const auto& recipe = run.recipe();
+  if (!run.trains()) return;
+  if (!is_trained(run)) {
+    const auto job = job_to_compare(run, run.folder(), fingerprint(run));
+    const bool on_policy = recipe.distill && recipe.distill->on_policy;
+    if (on_policy) require_resumable_rounds(recipe.train, job);
+    else require_resumable(recipe.train, job);
+    if (recipe.distill && !on_policy && !recipe.teacher->live)
+      TeacherOfRun(recipe, *run.model().tokenizer, run.chat(), run.dataset().train).require_own_cache();
+  }
+  if (const auto made_from = baseline_to_train(run))
+    require_resumable(recipe.train, job_to_compare(run, run.folder() / kBaseline, *made_from));
+}
 
 TrainingResult train_model(Run& run, double elsewhere) {
   if (!run.trains()) {

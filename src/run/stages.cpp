@@ -67,7 +67,14 @@ StageLedger::StageLedger(fs::path folder) : folder_(std::move(folder)), stages_(
   for (const auto& path : json["read"]) read_.insert(path.get<std::string>());
 }
 
+void StageLedger::let_go() {
+  held_ = false;
+  if (waiting_) save();
+}
+
 void StageLedger::save() {
+  waiting_ = held_;
+  if (held_) return;
   const auto inside = fs::absolute(folder_).lexically_normal().string() + "/";
   for (const auto& file : retort::files_read()) {
     if (!file.string().starts_with(inside)) read_.insert(file.string());

@@ -37,6 +37,9 @@ class StageLedger {
   // run's folder. `work` returns the values to record.
   StageResult run(const std::string& name, const StageInputs& inputs,
                   const std::vector<std::filesystem::path>& outputs, const std::function<Json()>& work);
+  // From hold() to let_go() nothing is written: what is recorded in between waits.
+  void hold() { held_ = true; }
+  void let_go();
   // Whether run() would skip it.
   bool done(const std::string& name, const StageInputs& inputs) const;
   // Hash of what a recorded stage wrote, name by name.
@@ -54,7 +57,7 @@ class StageLedger {
   std::filesystem::path folder_;
   Json stages_;
   std::set<std::string> read_;
-  bool worked_ = false;
+  bool worked_ = false, held_ = false, waiting_ = false;
 };
 
 }  // namespace retort

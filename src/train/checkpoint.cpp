@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/system_failure.h"
 #include "formats/weight_file.h"
 
 namespace retort {
@@ -30,13 +31,7 @@ uint64_t total_bytes(const std::vector<NamedBytes>& tensors) {
 // What the page cache holds is not yet what the disk will give back, but a write that went wrong on its way
 // there is seen.
 void require_equal(const fs::path& path, const std::vector<NamedBytes>& tensors) {
-  const auto file = [&] {
-    try {
-      return open_safetensors(path);
-    } catch (const FormatError& error) {  // written a moment ago: the machine's fault, not a bad input
-      throw Failure(error.what());
-    }
-  }();
+  const auto file = open_safetensors(path);
   for (const auto& tensor : tensors) {
     const auto* view = file.find(tensor.name);
     if (!view || view->data.size() != tensor.bytes.size() ||
@@ -50,7 +45,7 @@ void require_equal(const fs::path& path, const std::vector<NamedBytes>& tensors)
 void remove_folder(const fs::path& folder) {
   std::error_code error;
   fs::remove_all(folder, error);
-  if (error) throw Failure(folder.string() + ": cannot be removed: " + error.message());
+  if (error) throw_writing(folder.string() + ": cannot be removed", error.value());
 }
 
 // Under its own name a checkpoint is whole until the very end: a removal that is killed leaves no half of
@@ -59,8 +54,7 @@ void remove_checkpoint(const fs::path& folder, const CheckpointName& name) {
   const auto removing = folder / (std::string(kRemoving) + name.folder());
   remove_folder(removing);
   if (::rename((folder / name.folder()).c_str(), removing.c_str()) != 0)
-    throw Failure(
-        fmt::format("{}: cannot be removed: {}", (folder / name.folder()).string(), std::strerror(errno)));
+    throw_writing((folder / name.folder()).string() + ": cannot be removed", errno);
   remove_folder(removing);
 }
 
@@ -138,9 +132,13 @@ void Checkpoints::save(const CheckpointName& name, const Content& content) const
     if (fs::exists(path(name)))
       remove_checkpoint(folder_, name);  // it did not verify, or the run would have started from it
     if (::rename(temporary.c_str(), path(name).c_str()) != 0)
-      throw Failure(fmt::format("{}: rename failed: {}", path(name).string(), std::strerror(errno)));
+      throw_writing(path(name).string() + ": rename failed", errno);
     sync_folder(folder_);
-  } catch (const fs::filesystem_error& error) { throw Failure(error.what()); }
+  } catch (const fs::filesystem_error& error) {
+    throw_writing(error);
+  } catch (const FormatError& error) {  // written a moment ago: the machine's fault, not a bad input
+    throw Failure(error.what());
+  }
 }
 
 std::vector<CheckpointName> Checkpoints::list() const {
@@ -181,9 +179,11 @@ std::optional<CheckpointName> Checkpoints::newest(const std::function<void(const
     try {
       verify(name);
       return name;
-    } catch (const Error& error) {
+    } catch (const FormatError& error) {
       note(fmt::format("checkpoint {} is damaged and left out: {}", name.folder(), error.what()));
     } catch (const fs::filesystem_error& error) {
+      // What cannot be read now is not damaged: the run would begin anew, and remove it.
+      if (trouble_of(error.code().value()) != Trouble::bad_input) throw_writing(error);
       note(fmt::format("checkpoint {} is damaged and left out: {}", name.folder(), error.what()));
     }
   }

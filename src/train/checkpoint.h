@@ -52,7 +52,8 @@ class Checkpoints {
 
   // By falling name.
   std::vector<CheckpointName> list() const;
-  // The newest whose manifest verifies; `note` hears of each that does not.
+  // The newest whose manifest verifies; `note` hears of each that does not. Failure where the machine does
+  // not let one be read.
   std::optional<CheckpointName> newest(const std::function<void(const std::string&)>& note) const;
   // Throws FormatError with the first thing that is wrong.
   void verify(const CheckpointName& name) const;

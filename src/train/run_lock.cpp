@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/system_failure.h"
 
 namespace retort {
 
@@ -16,15 +17,13 @@ RunLock::RunLock(const std::filesystem::path& folder) {
   make_folder(folder);
   const auto path = folder / "train.lock";
   descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-  if (descriptor_ < 0)
-    throw Failure(fmt::format("{}: cannot be opened: {}", path.string(), std::strerror(errno)));
+  if (descriptor_ < 0) throw_writing(path.string() + ": cannot be opened", errno);
   if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
     const int reason = errno;
     char holder[300] = {};
     if (::pread(descriptor_, holder, sizeof holder - 1, 0) < 0) holder[0] = 0;
     ::close(descriptor_);
-    if (reason != EWOULDBLOCK)
-      throw Failure(fmt::format("{}: cannot be locked: {}", path.string(), std::strerror(reason)));
+    if (reason != EWOULDBLOCK) throw_writing(path.string() + ": cannot be locked", reason);
     throw RecipeError(
         fmt::format("{}: this folder is being trained in by {}; wait for it, or choose another output folder",
                     folder.string(), holder[0] ? printable(holder) : "another process"));

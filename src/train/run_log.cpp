@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/system_failure.h"
 
 namespace retort {
 namespace {
@@ -72,14 +73,13 @@ uint64_t RunLog::sync() {
   const int descriptor = ::open(file_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) {
     if (errno == ENOENT) return 0;  // no row yet
-    throw Failure(fmt::format("{}: cannot be opened: {}", file_.string(), std::strerror(errno)));
+    throw_writing(file_.string() + ": cannot be opened", errno);
   }
   const bool synced = ::fsync(descriptor) == 0;
   const int reason = errno;
   const auto size = ::lseek(descriptor, 0, SEEK_END);
   ::close(descriptor);
-  if (!synced || size < 0)
-    throw Failure(fmt::format("{}: fsync failed: {}", file_.string(), std::strerror(reason)));
+  if (!synced || size < 0) throw_writing(file_.string() + ": fsync failed", reason);
   return static_cast<uint64_t>(size);
 }
 

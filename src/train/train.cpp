@@ -17,6 +17,7 @@
 #include "base/profile.h"
 #include "base/random.h"
 #include "base/stop.h"
+#include "base/system_failure.h"
 #include "base/unfinished_file.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
@@ -35,6 +36,7 @@ namespace {
 constexpr auto kTrainedFile = "trained.safetensors";
 constexpr std::chrono::seconds kRetrySave{60};  // while training goes on
 constexpr std::chrono::seconds kRetryLast{2};   // at the end, where there is nothing else to do
+constexpr std::chrono::seconds kHope{10};  // what does not pass by itself, somebody may mend who reads of it
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
@@ -91,6 +93,32 @@ void remove_parts(const std::filesystem::path& folder) {
   }
 }
 
+// A training may go on with the checkpoint at PATH, whose state says how it was made, or RecipeError.
+// `nothing_left`: all its steps are made. Returns what differs; "" when the result will be that of a training
+// that was never stopped.
+std::string require_alike(const std::filesystem::path& path, const Fingerprint& then, const Fingerprint& now,
+                          bool nothing_left, bool resume_inexact) {
+  // Once nothing is left to compute, another machine or build changes nothing.
+  const auto different =
+      nothing_left ? differences(without_machine(then), without_machine(now)) : differences(then, now);
+  if (different.empty()) return different;
+  const std::string anew =
+      "name a new folder (run.folder) to train by this recipe from the beginning, or make that equal again";
+  if (nothing_left)
+    throw RecipeError(fmt::format("{}: this training ended, made otherwise ({}); {}{}", path.string(),
+                                  different, anew,
+                                  resume_inexact ? "; train.checkpoint.resume_inexact finds no step left to "
+                                                   "make and would give the same weights"
+                                                 : ""));
+  if (!resume_inexact)
+    throw RecipeError(
+        fmt::format("{}: the run so far was made otherwise ({}); {} (train.checkpoint.resume_inexact: true "
+                    "goes on from the weights that are there: they keep what they learned from the samples "
+                    "of then, also from those that have been removed since)",
+                    path.string(), different, anew));
+  return different;
+}
+
 class Run {
  public:
   Run(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
@@ -137,7 +165,7 @@ class Run {
     }
     patiently([&] { save(); });
     require_learned();
-    choose_weights();
+    patiently([&] { choose_weights(); });
     patiently([&] { save_tensors(job_.folder / kTrainedFile, bytes_of(job_.trainables)); });
     state_.result.peak_bytes = peak_resident_bytes();
     return state_.result;
@@ -160,17 +188,13 @@ class Run {
     auto now = std::move(state_.fingerprint);
     state_ = run_state(checkpoints_.state(*found), file.string());
     state_.result.planned = planned();
-    const bool complete = finished() && !evaluation_due();  // another machine or build then changes nothing
-    const auto different = complete ? differences(without_machine(state_.fingerprint), without_machine(now))
-                                    : differences(state_.fingerprint, now);
+    const auto different = require_alike(checkpoints_.path(*found), state_.fingerprint, now,
+                                         finished() && !evaluation_due(), spec_.checkpoint.resume_inexact);
     if (!different.empty()) {
-      if (!spec_.checkpoint.resume_inexact)
-        throw RecipeError(
-            fmt::format("{}: the run so far was made otherwise ({}); make that equal again, choose another "
-                        "output folder, or set "
-                        "train.checkpoint.resume_inexact to continue with a result that is not bit-equal",
-                        checkpoints_.path(*found).string(), different));
-      note(fmt::format("continues inexactly: {}", different));
+      note(
+          fmt::format("continues inexactly: {}; the weights keep what they learned so far, also from samples "
+                      "that have been removed since",
+                      different));
       state_.result.resumed_inexactly = true;
     }
     state_.fingerprint = std::move(now);
@@ -359,7 +383,11 @@ class Run {
     saved_ = here();
     best_is_new_ = false;
     retry_.reset();
-    checkpoints_.prune(spec_.checkpoint.keep_last, state_.result.best_step);
+    try {
+      checkpoints_.prune(spec_.checkpoint.keep_last, state_.result.best_step);
+    } catch (const Failure& failure) {  // the new one is whole: the next save tries again
+      note(fmt::format("an old checkpoint stays for now: {}", failure.what()));
+    }
   }
 
   // Training is worth more than a checkpoint: a disk that is full now may have room later.
@@ -373,15 +401,20 @@ class Run {
     }
   }
 
-  // The end of a run is worth waiting for.
+  // The end of a run is worth waiting for: as long as it takes where the reason may pass by itself, a moment
+  // where it does not (a folder that was renamed).
   void patiently(const std::function<void()>& save_something) {
+    const auto begin = Clock::now();
     for (bool told = false;; told = true) {
       try {
         return save_something();
       } catch (const Failure& failure) {
+        const bool passes = dynamic_cast<const PassingFailure*>(&failure) != nullptr;
+        if (!passes && Clock::now() >= begin + kHope) throw;
         if (!told)
-          note(fmt::format("the result is not saved yet: {}; trying again every {} s", failure.what(),
-                           kRetryLast.count()));
+          note(fmt::format("the result is not saved yet: {}; trying again every {} s{}", failure.what(),
+                           kRetryLast.count(),
+                           passes ? "" : fmt::format(", for {} s at most", kHope.count())));
         for (const auto until = Clock::now() + kRetryLast; Clock::now() < until;
              std::this_thread::sleep_for(std::chrono::milliseconds(50)))
           if (stop_requested()) throw;
@@ -441,6 +474,22 @@ TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& 
       throw std::logic_error("a trainable is listed twice: " + trainable.name);
   return_freed_memory();
   return Run(spec, job, watch).run();
+}
+
+void require_resumable(const TrainSpec& spec, const TrainJob& job) {
+  if (!std::filesystem::is_directory(job.folder / "checkpoints")) return;
+  const Checkpoints checkpoints(job.folder / "checkpoints");
+  const auto found = checkpoints.newest([](const std::string&) {});  // resuming says what is damaged
+  if (!found) return;
+  const auto path = checkpoints.path(*found);
+  const auto state = run_state(checkpoints.state(*found), (path / "state.json").string());
+  const auto planned =
+      spec.steps > 0 ? spec.steps
+                     : Batches(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)).steps(spec.epochs);
+  const bool finished = state.result.steps >= planned || state.result.stopped_early,
+             measured = job.held_out.empty() || state.evaluated == state.result.steps;
+  require_alike(path, state.fingerprint, full_fingerprint(spec, job, usable_threads(spec.threads)),
+                finished && measured, spec.checkpoint.resume_inexact);
 }
 
 void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables) {

@@ -86,6 +86,10 @@ struct TrainJob {
 // not set, Failure when steps stay bad.
 TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch = {});
 
+// RecipeError where train() would refuse to go on with what job.folder holds; nothing is changed. The caller
+// holds the lock of the folder.
+void require_resumable(const TrainSpec& spec, const TrainJob& job);
+
 // Reads the weights that a finished train() left in `folder` back into the trainables; FormatError when they
 // do not fit.
 void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables);

@@ -38,12 +38,58 @@ TEST(Check, ShowsSamplesAndPredicts) {
   for (const char* line : {"\ntraining     lora of 4.88 million weights, 3 steps", "\nmemory       about ",
                            "\ndisk         about ", "\ntime         about "})
     EXPECT_NE(result.out.find(line), std::string::npos) << line;
+  EXPECT_NE(result.out.find(" of opening and comparing the exports"), std::string::npos) << result.out;
   EXPECT_FALSE(std::filesystem::exists(folder.path / "run"));  // nothing is written
 
   const auto json = parse_json(retort("check '" + file + "' --json --no-step").out, "output");
   EXPECT_EQ(json.at("steps"), 3);
   EXPECT_EQ(json.at("trainable_elements"), 4884480);
   EXPECT_GT(json.at("peak_bytes").get<uint64_t>(), uint64_t{200} << 20);
+}
+
+// 8192 tokens are what this model was made for.
+TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
+  if (!std::filesystem::exists(std::filesystem::path(RETORT_SOURCE_DIR) / kModel))
+    GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  std::string words, lines;
+  for (int i = 0; i < 9000; ++i) words += "bee ";
+  const auto record = [&](const std::string& prompt, const std::string& answer) {
+    lines += OrderedJson{{"prompt", prompt}, {"completion", answer}}.dump() + "\n";
+  };
+  for (int i = 0; i < 4; ++i) record("What is comb " + std::to_string(i) + "?", "Wax.");
+  record("Write a lot.", words);
+  const auto data = folder.write("long.jsonl", lines);
+  const auto check = [&](const std::string& more) {
+    return retort("check '" + folder.write("r.yaml", recipe(more)) +
+                  "' --samples 0 --no-step data.sources.0.path=" + data +
+                  " data.row_tokens=12000 train.recompute=true train.threads=1 data.held_out.count=0 "
+                  "data.held_out.fraction=0");
+  };
+  const auto named = check("");
+  EXPECT_EQ(named.exit, 0) << named.err;
+  EXPECT_NE(named.out.find(
+                "context      1 of 5 training samples are longer than the model's context of 8192 tokens"),
+            std::string::npos)
+      << named.out;
+  EXPECT_NE(named.out.find("long.jsonl:5"), std::string::npos) << named.out;
+
+  // A prompt without room for an answer would end the evaluation after the training.
+  record(words, "Long.");
+  folder.write("long.jsonl", lines);
+  folder.write("last.jsonl", OrderedJson{{"prompt", words}, {"completion", "Long."}}.dump() + "\n");
+  const auto refused = retort(
+      "check '" +
+      folder.write("r.yaml", "model: {path: " + std::string(kModel) + "}\ndata:\n  row_tokens: 12000\n" +
+                                 "  sources:\n    - {path: data/samples/beekeeping.jsonl, use: train}\n" +
+                                 "    - {path: " + (folder.path / "last.jsonl").string() +
+                                 ", use: held_out}\neval: {tasks: [{kind: completion}]}\n") +
+      "' --samples 0 --no-step");
+  EXPECT_EQ(refused.exit, 2) << refused.out;
+  EXPECT_NE(refused.err.find("last.jsonl:1: 9"), std::string::npos) << refused.err;
+  EXPECT_NE(refused.err.find("leave no room for an answer in the model's context of 8192 tokens"),
+            std::string::npos)
+      << refused.err;
 }
 
 TEST(Check, RefusesWhatWouldFailLater) {

@@ -90,6 +90,60 @@ TEST(Run, TrainsExportsAndFindsAllDoneTheSecondTime) {
       << verified.out << verified.err;
 }
 
+// The whole folder, by content, but for the lock that says who came last.
+std::map<std::string, std::string> all_files(const fs::path& run) {
+  std::map<std::string, std::string> hashes;
+  for (const auto& entry : fs::recursive_directory_iterator(run))
+    if (entry.is_regular_file() && entry.path().extension() != ".lock")
+      hashes[entry.path().lexically_relative(run).string()] = sha256_file(entry.path());
+  return hashes;
+}
+
+// A record that was taken out: the run would be another one, and what is there stays whole.
+TEST(Run, ThatIsRefusedChangesNothingOfTheFinishedOne) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder));
+  ASSERT_EQ(retort("run '" + file + "'").exit, 0);
+  const auto before = all_files(folder.path / "run");
+  const auto fewer = folder.write("fewer.jsonl", samples().substr(samples().find('\n') + 1));
+  for (const auto& change :
+       {"data.sources.0.path=" + fewer, std::string("train.optimizer.learning_rate=0.002"),
+        "train.checkpoint.resume_inexact=true data.sources.0.path=" + fewer}) {
+    const auto refused = retort("run '" + file + "' " + change);
+    EXPECT_EQ(refused.exit, 2) << change;
+    EXPECT_NE(refused.err.find("name a new folder (run.folder)"), std::string::npos) << refused.err;
+    EXPECT_EQ(all_files(folder.path / "run"), before) << change;
+    EXPECT_EQ(retort("verify '" + (folder.path / "run").string() + "'").exit, 0) << change;
+  }
+  // Samples that cannot be learned from are refused as early.
+  const auto broken = folder.write("broken.jsonl", "{\"prompt\": \"a\"\n");
+  EXPECT_EQ(retort("run '" + file + "' data.sources.0.path=" + broken).exit, 2);
+  EXPECT_EQ(all_files(folder.path / "run"), before);
+}
+
+// One export that cannot be written costs itself alone.
+TEST(Run, AnExportThatFailsIsInTheReport) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto file = folder.write("r.yaml", recipe(folder)), run = (folder.path / "run").string();
+  ASSERT_EQ(retort("run '" + file + "' 'export.gguf=[]'").exit, 0);
+  const auto in_the_way = folder.path / "run/export/model-Q8_0.gguf";
+  fs::create_directories(in_the_way);
+  const auto failed = retort("run '" + file + "'");
+  EXPECT_EQ(failed.exit, 3) << failed.err;
+  EXPECT_NE(failed.err.find("failed: "), std::string::npos) << failed.err;
+  EXPECT_NE(failed.out.find("\nexport/adapter "), std::string::npos) << failed.out;
+  const auto page = read_text(folder.path / "run/report.html");
+  EXPECT_NE(page.find("FAILED: export/model-Q8_0.gguf: "), std::string::npos);
+  EXPECT_EQ(retort("verify '" + run + "'").exit, 0);
+
+  fs::remove(in_the_way);
+  EXPECT_EQ(retort("run '" + file + "'").exit, 0);
+  EXPECT_EQ(read_text(folder.path / "run/report.html").find("FAILED: "), std::string::npos);
+  EXPECT_EQ(retort("verify '" + run + "'").exit, 0);
+}
+
 TEST(Run, StoppedInAnyPhaseContinuesToTheSameBytes) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;

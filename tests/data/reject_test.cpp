@@ -134,13 +134,15 @@ TEST_F(Reject, WhatCannotWorkIsAnError) {
   const auto nothing = error_of({.unless_answer = "{answer}", .compare = "whole"});
   EXPECT_EQ(nothing, "data.sources[0].reject: nothing is left: " + source.path +
                          ": 2 of 2 records rejected: 2 with a wrong answer");
-  EXPECT_NE(error_of({.unless_answer = "{anwser}"})
-                .find("data.sources[0].reject.unless_answer: the data has no column 'anwser'; did you mean "
-                      "'answer'?"),
-            std::string::npos);
-  EXPECT_NE(error_of({.unless_finished = "finish"})
-                .find("data.sources[0].reject.unless_finished: the data has no column 'finish'"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of({.unless_answer = "{anwser}"})
+          .find(source.path + ":1: data.sources[0].reject.unless_answer: the data has no column 'anwser'; "
+                              "did you mean 'answer'?"),
+      std::string::npos);
+  EXPECT_NE(
+      error_of({.unless_finished = "finish"})
+          .find(source.path + ":1: data.sources[0].reject.unless_finished: the data has no column 'finish'"),
+      std::string::npos);
   EXPECT_NE(
       error_of({.if_match = "["}).find("data.sources[0].reject.if_match: expected a regular expression"),
       std::string::npos);

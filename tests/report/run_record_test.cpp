@@ -25,10 +25,10 @@ RunRecord record() {
 // Numbers keep three digits that matter, absent ones are a dash, shares are percent.
 TEST(RunRecord, TheTableIsReadable) {
   EXPECT_EQ(table_text(results_table(record())),
-            "model                   exact match  perplexity       KL   top-1       size  tokens/s\n"
-            "base                          0.0 %      1193.4        -       -   93.5 MiB     210.2\n"
-            "tuned                        33.5 %       2.394        -       -          -         -\n"
-            "export/model-Q8_0.gguf       33.0 %           -  4.2e-04  99.5 %  143.1 MiB     190.0\n");
+            "model                   exact match  perplexity       KL   top-1  rated       size  tokens/s\n"
+            "base                          0.0 %      1193.4        -       -      -   93.5 MiB     210.2\n"
+            "tuned                        33.5 %       2.394        -       -      -          -         -\n"
+            "export/model-Q8_0.gguf       33.0 %           -  4.2e-04  99.5 %   good  143.1 MiB     190.0\n");
 }
 
 TEST(RunRecord, ThePageDrawsWhatTheMetricsHold) {

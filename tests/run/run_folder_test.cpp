@@ -58,19 +58,19 @@ TEST_F(RunFolder, FilesOfTheUsersAreRefusedBeforeAnythingIsTouched) {
 }
 
 TEST_F(RunFolder, OnlyLeftoversInTheRunsOwnPlacesAreRemoved) {
-  const std::set<std::string> users = {"train.part-0001.jsonl",
-                                       "notes.part-7",
-                                       "archive.part-2024/thesis.txt",
-                                       "mine/model.gguf.part-12",
-                                       "export/shards.part-1.txt",
-                                       "checkpoints/.saving-mine/a",
-                                       ".rehearsal-notes/a"};
+  const std::set<std::string> users = {"train.part-0001.jsonl",         "notes.part-7",
+                                       "archive.part-2024/thesis.txt",  "mine/model.gguf.part-12",
+                                       "export/shards.part-1.txt",      "export/x.part-2024",
+                                       "export/model-mine.gguf.part-7", "export/thesis.part-3/chapter.txt",
+                                       "checkpoints/.saving-mine/a",    ".rehearsal-notes/a"};
   const std::set<std::string> runs = {"run.lock", "stages.json", "export/model.gguf",
                                       "checkpoints/step-00000002/state.json"};
   for (const auto& name : users) write(name);
   for (const auto& name : runs) write(name);
   for (const auto* leftover :
-       {"report.html.part-12", "export/model.gguf.part-12", "export/merged.part-12/config.json",
+       {"report.html.part-12", "export/merged.part-12/config.json", "export/model-Q8_0.gguf.part-12",
+        "export/model-Q8_0.Modelfile.part-12", "export/adapter.old.part-12/a",
+        "export/merged/model.safetensors.part-12", "export/adapter.gguf.part-12",
         "checkpoints/.saving-step-00000004/state.json", "checkpoints/.removing-step-00000001.3/state.json",
         "ce-only/checkpoints/.saving-step-00000004/state.json", "round-01/trained.safetensors.part-3",
         "eval/base.json.part-12", ".rehearsal-aB3xYz/merged/config.json"})

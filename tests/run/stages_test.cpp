@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "run/run_stages.h"
 #include "run/stages.h"
 
@@ -57,6 +58,24 @@ TEST_F(Stages, AnOutputThatIsGoneOrChangedRunsTheStageAgain) {
   fs::remove(folder / "deep" / "a");
   EXPECT_FALSE(skipped(inputs));
   EXPECT_TRUE(skipped(inputs));
+}
+
+// A run that is refused leaves the record as it was.
+TEST_F(Stages, WhatIsHeldIsNotWrittenBeforeItIsLetGo) {
+  EXPECT_FALSE(skipped(inputs));
+  const auto before = read_text(folder / "stages.json");
+  {
+    StageLedger ledger(folder);
+    ledger.hold();
+    ledger.run("stage", StageInputs().add("recipe", "a: 2"), {"out.txt"}, [] { return Json{}; });
+    EXPECT_EQ(read_text(folder / "stages.json"), before);
+  }
+  EXPECT_TRUE(skipped(inputs));
+  StageLedger ledger(folder);
+  ledger.hold();
+  ledger.run("stage", StageInputs().add("recipe", "a: 2"), {"out.txt"}, [] { return Json{}; });
+  ledger.let_go();
+  EXPECT_NE(read_text(folder / "stages.json"), before);
 }
 
 TEST_F(Stages, AStageThatFailedIsNotRecorded) {

@@ -245,6 +245,30 @@ TEST(Checkpoint, TheLastSaveWaitsForRoom) {
   EXPECT_TRUE(loaded.bytes() == reference().weights);
 }
 
+// A folder that was renamed does not come back by itself: waiting for it would be for ever.
+TEST(Checkpoint, TheLastSaveDoesNotWaitForAFolderThatIsGone) {
+  const TemporaryFolder folder;
+  TinyRun run;
+  std::string notes, said;
+  const TrainWatch watch{.on_step =
+                             [&](const StepRecord& record) {
+                               if (record.step == 11)
+                                 std::filesystem::rename(folder / "run", folder / "elsewhere");
+                             },
+                         .on_note = [&](const std::string& line) { notes += line + "\n"; }};
+  try {
+    train(saving_spec(), run.job(folder / "run"), watch);
+  } catch (const Failure& failure) { said = failure.what(); }
+  EXPECT_NE(said.find("run/"), std::string::npos) << said;
+  EXPECT_NE(said.find("No such file or directory"), std::string::npos) << said;
+  EXPECT_NE(notes.find("the result is not saved yet: "), std::string::npos) << notes;
+  EXPECT_NE(notes.find(", for 10 s at most"), std::string::npos) << notes;
+  std::filesystem::remove_all(folder / "run");
+  TinyRun again;  // from where it is now, it goes on
+  train(saving_spec(), again.job(folder / "elsewhere"));
+  EXPECT_TRUE(again.bytes() == reference().weights);
+}
+
 TEST(Checkpoint, AStopOnAFullDiskIsAFailureNotAPromise) {
   const TemporaryFolder folder;
   TinyRun run;

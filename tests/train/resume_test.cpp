@@ -282,6 +282,11 @@ TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {
   EXPECT_NE(refusal(resumable_spec(), other).find("base model: absent then, another now"), std::string::npos);
   run.samples[7].tokens[2] += 1;
   EXPECT_NE(refusal(resumable_spec(), run.job(stopped)).find("samples: "), std::string::npos);
+  EXPECT_NE(refusal(resumable_spec(), run.job(stopped))
+                .find("they keep what they learned from the samples of then, also from those that have been "
+                      "removed since"),
+            std::string::npos)
+      << refusal(resumable_spec(), run.job(stopped));
   run.samples[7].tokens[2] -= 1;
   for (const auto* key :
        {"build", "cpu", "libtorch"}) {  // what no test can change, changed in what was saved
@@ -315,6 +320,25 @@ TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {
   EXPECT_EQ(train(spec, run.job(stopped)).steps, 16);
   spec.epochs = 5;
   EXPECT_NE(refusal(spec, run.job(stopped)).find("train.epochs: 4 then, 5 now"), std::string::npos);
+
+  // What ended cannot go on, exactly or not: the weights would be those of other samples. The same is said
+  // before anything begins.
+  spec = resumable_spec();
+  spec.checkpoint.resume_inexact = true;
+  run.samples[7].tokens[2] += 1;
+  const auto refused = refusal(spec, run.job(stopped));
+  EXPECT_NE(refused.find("this training ended, made otherwise (samples: "), std::string::npos) << refused;
+  EXPECT_NE(refused.find("name a new folder (run.folder)"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("resume_inexact finds no step left to make"), std::string::npos) << refused;
+  std::string before;
+  try {
+    require_resumable(spec, run.job(stopped));
+  } catch (const RecipeError& error) { before = error.what(); }
+  EXPECT_EQ(before, refused);
+  run.samples[7].tokens[2] -= 1;
+  require_resumable(resumable_spec(), run.job(stopped));
+  require_resumable(spec, run.job(folder / "nothing is here"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "nothing is here"));
 }
 
 }  // namespace retort

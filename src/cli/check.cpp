@@ -16,6 +16,7 @@
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
 #include "models/experts.h"
+#include "models/read_config.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
 #include "run/stage_distill.h"
@@ -114,6 +115,8 @@ Exit check(const CheckOptions& options) {
   // A model that is pruned first has another shape, which `run` rehearses before it trains. `check` leaves
   // the run's folder alone.
   if (!recipe.prune) rehearse_exports(base, recipe.exports, std::filesystem::temp_directory_path());
+  if (!recipe.exports.gguf.empty())
+    for (const auto& line : gguf_ignored(model.config)) say("note", "export.gguf: " + line);
 
   const auto trainable = trainable_elements(model, recipe.adapter);
   const auto memory = predict_memory(recipe, model, compute, work, dataset);

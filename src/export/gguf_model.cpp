@@ -177,6 +177,8 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
   add_rope_tensors(config, sources);
   write_gguf(file, metadata, sources);
   artefact.bytes = std::filesystem::file_size(file);
+  artefact.ignored = gguf_ignored(config);
+  if (mixture.name == "F32") artefact.exact_within = exact_within(config);
   return artefact;
 }
 

@@ -33,8 +33,10 @@ struct Family {
   const char* activation_key = "hidden_act";  // config.json
   const char* activation = "silu";
   HfDefaults defaults = {};
-  bool fused_projections = false;                   // q, k, v are rows of one matrix, gate and up of another
-  bool gguf_llama3 = false, gguf_longrope = false;  // kinds of rope scaling that llama.cpp reads in `gguf`
+  bool fused_projections = false;  // q, k, v are rows of one matrix, gate and up of another
+  // What llama.cpp computes in `gguf`: kinds of rope scaling; heads that are not hidden / heads wide;
+  // windows.
+  bool gguf_llama3 = false, gguf_longrope = false, gguf_head_dim = true, gguf_windows = false;
 
   // Rotation, windows, experts and scales; sizes, activation and token ids are read for every family.
   void (*from_hf)(const HfConfig& config, ModelConfig& model) = nullptr;

@@ -8,6 +8,7 @@
 #include "formats/weight_file.h"
 #include "models/gguf_names.h"
 #include "models/read_config.h"
+#include "text/export_tokenizer.h"
 
 namespace retort {
 namespace {
@@ -16,6 +17,10 @@ using Metadata = std::vector<std::pair<std::string, GgufValue>>;
 
 void add_tokenizer(Metadata& metadata, const LoadedModel& loaded) {
   auto vocabulary = gguf_vocabulary(*loaded.tokenizer, loaded.model->config.vocabulary);
+  // A conversation begins with a control token, behind which there is no such space; a text that is continued
+  // would have one.
+  if (puts_space_first_only(*loaded.tokenizer) && !loaded.chat_template_source.empty())
+    vocabulary.add_space_prefix = false;
   metadata.emplace_back("tokenizer.ggml.model", vocabulary.model);
   if (!vocabulary.pre.empty()) metadata.emplace_back("tokenizer.ggml.pre", vocabulary.pre);
   metadata.emplace_back("tokenizer.ggml.tokens", GgufArray(std::move(vocabulary.tokens)));

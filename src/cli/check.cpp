@@ -18,6 +18,7 @@
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
 #include "models/experts.h"
+#include "models/read_config.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
 #include "run/stage_distill.h"
@@ -140,6 +141,8 @@ Exit check(const CheckOptions& options) {
 
   // `check` leaves the run's folder alone.
   rehearse_exports(base, recipe.exports, std::filesystem::temp_directory_path());
+  if (!recipe.exports.gguf.empty())
+    for (const auto& line : gguf_ignored(model.config)) say("note", "export.gguf: " + line);
 
   const auto trainable = trainable_elements(model, recipe.adapter);
   auto memory = predict_memory(recipe, model, compute, work, dataset);

@@ -22,6 +22,7 @@ Exit export_run(LoadedRecipe recipe) {
   fmt::print("{}", table_text(results_table(record)));
   for (const auto& model : result.exports)
     fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
+  throw_own_mistakes(result);
   return exit_of(result.failures, Exit::done);
 }
 

@@ -42,6 +42,7 @@ Exit run(LoadedRecipe recipe, bool profile) {
              (run.folder() / "manifest.json").string());
   for (const auto& model : result.exports)
     fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
+  throw_own_mistakes(result);
   return exit_of(failures, holds ? Exit::done : Exit::gate_failed);
 }
 

@@ -2,6 +2,7 @@
 // in memory) and throws Failure when the disk does not take it.
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,11 +21,19 @@ struct Artefact {
   std::vector<std::string> fallbacks;  // "2 tensors of 576 columns: Q4_K -> Q5_0 (61.0% of the parameters)"
   double delta_error =
       0;  // largest share of an adapter's update that rounding to this type lost; 0 without adapters
+  std::vector<std::string> ignored =
+      {};  // what the file says and the program that it is for does not compute
+  // Nats a token that a file of fp32 may be from the trained model; nullopt where the type rounds.
+  std::optional<double> exact_within = {};
 };
 
 // Weights::left_out writes everything but the weights' bytes, holes in their place: what a rehearsal reads
 // back.
 enum class Weights { written, left_out };
+
+// Sums in another order are no other model. Of experts the last chosen one may change by them, where two are
+// as good as each other: seldom, but visibly.
+inline double exact_within(const ModelConfig& config) { return config.experts > 0 ? 1e-3 : 1e-5; }
 
 // GGUF v3 with the tokenizer, the chat template, special tokens and general.* keys; types by llama.cpp's
 // mixture rules. fallback = false: FormatError naming the first tensor whose rows no block of its type fits.

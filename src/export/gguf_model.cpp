@@ -8,6 +8,7 @@
 #include "formats/weight_file.h"
 #include "models/read_config.h"
 #include "models/tensor_names.h"
+#include "text/export_tokenizer.h"
 
 namespace retort {
 namespace {
@@ -16,6 +17,10 @@ using Metadata = std::vector<std::pair<std::string, GgufValue>>;
 
 void add_tokenizer(Metadata& metadata, const LoadedModel& loaded) {
   auto vocabulary = gguf_vocabulary(*loaded.tokenizer, loaded.model->config.vocabulary);
+  // A conversation begins with a control token, behind which there is no such space; a text that is continued
+  // would have one.
+  if (puts_space_first_only(*loaded.tokenizer) && !loaded.chat_template_source.empty())
+    vocabulary.add_space_prefix = false;
   metadata.emplace_back("tokenizer.ggml.model", vocabulary.model);
   if (!vocabulary.pre.empty()) metadata.emplace_back("tokenizer.ggml.pre", vocabulary.pre);
   metadata.emplace_back("tokenizer.ggml.tokens", GgufArray(std::move(vocabulary.tokens)));
@@ -175,6 +180,8 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
   add_rope_tensors(config, sources);
   write_gguf(file, metadata, sources);
   artefact.bytes = std::filesystem::file_size(file);
+  artefact.ignored = gguf_ignored(config);
+  if (mixture.name == "F32") artefact.exact_within = exact_within(config);
   return artefact;
 }
 

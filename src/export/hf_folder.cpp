@@ -49,6 +49,7 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   Artefact artefact{"safetensors", std::string(type_info(type).name), target, 0, {}, 0};
   for (const auto& entry : std::filesystem::directory_iterator(target))
     artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
+  if (type == WeightType::f32) artefact.exact_within = exact_within(model.config);
   if (weights == Weights::left_out) return artefact;
   for (const auto* layer : model.linears())
     artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));

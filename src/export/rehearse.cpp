@@ -51,6 +51,7 @@ void rehearse(const std::string& what, const ModelConfig& config, const fs::path
     const auto folder = target.parent_path().string() + "/";
     for (auto at = reason.find(folder); at != std::string::npos; at = reason.find(folder))
       reason.erase(at, folder.size());
+    if (reason.starts_with("export.")) throw RecipeError(reason);  // names the key and what to do instead
     throw RecipeError(
         fmt::format("{}: this model cannot be written so: {}; choose another format, or leave this "
                     "export out",

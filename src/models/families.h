@@ -35,12 +35,14 @@ struct Family {
   const char* activation_key = "hidden_act";  // config.json
   const char* activation = "silu";
   HfDefaults defaults = {};
-  bool fused_projections = false;                   // q, k, v are rows of one matrix, gate and up of another
-  bool partial_rotation = false;                    // partial_rotary_factor is read
-  std::span<const RoleName> names = {};             // of its tensors, where they are others than most have
-  bool gguf_interleaved_heads = false;              // GGUF: rows of q and k, inside of each head
-  bool gguf_norms_plus_one = false;                 // GGUF: the norms' weights
-  bool gguf_llama3 = false, gguf_longrope = false;  // kinds of rope scaling that llama.cpp reads in `gguf`
+  bool fused_projections = false;        // q, k, v are rows of one matrix, gate and up of another
+  bool partial_rotation = false;         // partial_rotary_factor is read
+  std::span<const RoleName> names = {};  // of its tensors, where they are others than most have
+  bool gguf_interleaved_heads = false;   // GGUF: rows of q and k, inside of each head
+  bool gguf_norms_plus_one = false;      // GGUF: the norms' weights
+  // What llama.cpp computes in `gguf`: kinds of rope scaling; heads that are not hidden / heads wide;
+  // windows.
+  bool gguf_llama3 = false, gguf_longrope = false, gguf_head_dim = true, gguf_windows = false;
 
   // Rotation, windows, experts and scales; sizes, activation and token ids are read for every family.
   void (*from_hf)(const HfConfig& config, ModelConfig& model) = nullptr;

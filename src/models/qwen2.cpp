@@ -37,6 +37,7 @@ const Family kQwen2 = {
     .hf_architecture = "Qwen2ForCausalLM",
     .gguf = "qwen2",
     .defaults = {.kv_heads = 32, .context = 32768, .sliding_window = 4096, .max_window_layers = 28},
+    .gguf_head_dim = false,
     .from_hf = from_hf,
     .to_hf = to_hf,
     .from_gguf = from_gguf,

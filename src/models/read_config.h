@@ -19,6 +19,8 @@ std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& 
 // Why no GGUF file can hold this model so that llama.cpp computes it; empty where one can. To be asked before
 // the hours of training.
 std::string gguf_refusal(const ModelConfig& config);
+// What a GGUF file of this model says and llama.cpp does not compute: a line each.
+std::vector<std::string> gguf_ignored(const ModelConfig& config);
 // GGUF's rope_freqs.weight [head_dim / 2]: the plain frequency over the scaled one.
 std::vector<double> rotary_divisors(const RopeConfig& rope, int64_t head_dim, int64_t context);
 

@@ -139,6 +139,16 @@ OrderedJson hf_config_json(const ModelConfig& config) {
   return json;
 }
 
+namespace {
+
+bool has_windows(const ModelConfig& config) {
+  const auto& slides = config.sliding_layers;
+  const bool any = slides.empty() || std::find(slides.begin(), slides.end(), true) != slides.end();
+  return config.sliding_window > 0 && any;
+}
+
+}  // namespace
+
 std::string gguf_refusal(const ModelConfig& config) {
   const auto& rope = config.rope;
   const auto& family = family_of(config);
@@ -152,9 +162,23 @@ std::string gguf_refusal(const ModelConfig& config) {
   if (rope.scaling == RopeScaling::longrope && !family.gguf_longrope)
     return fmt::format("llama.cpp does not read rope scaling of kind longrope in its architecture {}",
                        family.gguf);
+  if (config.heads * config.head_dim != config.hidden && !family.gguf_head_dim)
+    return fmt::format(
+        "llama.cpp takes the hidden width {} for {} heads of {} in its architecture {}; it reads no head_dim "
+        "there",
+        config.hidden, config.heads, config.head_dim, family.gguf);
   if (rope.scaling == RopeScaling::yarn && !rope.truncate)
     return "GGUF has no key for yarn of unrounded bounds (truncate: false)";
   return family.gguf_refusal ? family.gguf_refusal(config) : "";
+}
+
+std::vector<std::string> gguf_ignored(const ModelConfig& config) {
+  const auto& family = family_of(config);
+  if (family.gguf_windows || !has_windows(config) || config.sliding_window >= config.context) return {};
+  return {fmt::format(
+      "llama.cpp computes no attention windows in its architecture {}: from token {} of a text on it sees "
+      "more than this model does",
+      family.gguf, config.sliding_window + 1)};
 }
 
 std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config) {
@@ -200,8 +224,7 @@ void GgufKeys::attention() {
 
 void GgufKeys::windows(bool listed) {
   const auto& slides = config_.sliding_layers;
-  const bool any = slides.empty() || std::find(slides.begin(), slides.end(), true) != slides.end();
-  if (config_.sliding_window == 0 || !any) return;
+  if (!has_windows(config_)) return;
   whole(".attention.sliding_window", config_.sliding_window);
   // llama.cpp computes no windows in most architectures; this reader takes them from here.
   if (listed && std::find(slides.begin(), slides.end(), false) != slides.end())

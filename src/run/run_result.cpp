@@ -77,7 +77,10 @@ std::vector<std::string> notes_of(const Run& run, const RunResult& result) {
     for (const auto& line : model.artefact->fallbacks)
       notes.push_back(fmt::format("{}: rows that do not fill a block take llama.cpp's fallback type: {}.",
                                   model.name, line));
+    for (const auto& line : model.artefact->ignored)
+      notes.push_back(fmt::format("{}: {}.", model.name, line));
   }
+  for (const auto& line : own_mistakes(result)) notes.push_back(line + ".");
   return notes;
 }
 
@@ -187,6 +190,25 @@ std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const
           false);
   }
   return lines;
+}
+
+std::vector<std::string> own_mistakes(const RunResult& result) {
+  std::vector<std::string> lines;
+  for (const auto& model : result.exports) {
+    const auto within = model.artefact ? model.artefact->exact_within : std::nullopt;
+    if (within && model.agreement && !(model.agreement->kl_nats <= *within))
+      lines.push_back(fmt::format(
+          "{}: it holds fp32 and yet reads back {:.2e} nats a token from the trained model, of at "
+          "most {:g}; that is a mistake of retort's: do not deploy this run's exports, and please "
+          "report it",
+          model.name, model.agreement->kl_nats, *within));
+  }
+  return lines;
+}
+
+void throw_own_mistakes(const RunResult& result) {
+  if (const auto lines = own_mistakes(result); !lines.empty())
+    throw Failure(fmt::format("{}", fmt::join(lines, "\n")));
 }
 
 ModelSizes sizes_of(const Recipe& recipe, const TrainingResult& training) {

@@ -22,6 +22,11 @@ struct RunResult {
 // gives the base's ids, an adapter on its base is the trained model. A line, and whether it holds.
 std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result);
 
+// What is nobody's fault but ours: files of fp32 that read back as another model than was trained. A run that
+// has any ends with a Failure, everything written.
+std::vector<std::string> own_mistakes(const RunResult& result);
+void throw_own_mistakes(const RunResult& result);
+
 // Bytes on disk of the models that are no exports. A base that was cut for this run is in no file; an adapter
 // needs its base, every weight trained does not.
 struct ModelSizes {

@@ -92,20 +92,26 @@ std::vector<Export> exports_of(Run& run) {
 }
 
 Json to_json(const Artefact& artefact) {
-  return {{"kind", artefact.kind},
-          {"label", artefact.label},
-          {"bytes", artefact.bytes},
-          {"fallbacks", artefact.fallbacks},
-          {"delta_error", artefact.delta_error}};
+  Json json = {{"kind", artefact.kind},
+               {"label", artefact.label},
+               {"bytes", artefact.bytes},
+               {"fallbacks", artefact.fallbacks},
+               {"delta_error", artefact.delta_error},
+               {"ignored", artefact.ignored}};
+  if (artefact.exact_within) json["exact_within"] = *artefact.exact_within;
+  return json;
 }
 
 Artefact artefact_from(const Json& json, const fs::path& path) {
-  return {json.at("kind"),
-          json.at("label"),
-          path,
-          json.at("bytes"),
-          json.at("fallbacks").get<std::vector<std::string>>(),
-          json.at("delta_error")};
+  Artefact artefact{json.at("kind"),
+                    json.at("label"),
+                    path,
+                    json.at("bytes"),
+                    json.at("fallbacks").get<std::vector<std::string>>(),
+                    json.at("delta_error"),
+                    json.value("ignored", std::vector<std::string>())};
+  if (json.contains("exact_within")) artefact.exact_within = json["exact_within"].get<double>();
+  return artefact;
 }
 
 // What was written, read back as any user would.
@@ -210,6 +216,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
                                       static_cast<double>(result.artefact->bytes) / (1 << 20)),
                           written.seconds, written.skipped});
   run.say(result.lines.back());
+  for (const auto& line : result.artefact->ignored) run.say("note", result.name + ": " + line);
 
   StageInputs comparison;
   comparison.add("artefact", run.ledger().outputs_hash("export " + one.name))

@@ -19,6 +19,15 @@ struct BpeTokenizer::Work {
 };
 
 std::vector<int32_t> BpeTokenizer::encode(std::string_view text, Specials specials) const {
+  return encode_from(text, specials == Specials::as_tokens, true);
+}
+
+std::vector<int32_t> BpeTokenizer::encode_behind(std::string_view text) const {
+  return encode_from(text, false, false);
+}
+
+// `first`: the text begins a whole one.
+std::vector<int32_t> BpeTokenizer::encode_from(std::string_view text, bool control, bool first) const {
   std::vector<int32_t> ids;
   if (text.empty()) return ids;
   if (text.size() > UINT32_MAX / 4)
@@ -30,15 +39,14 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, Specials specia
   }
   ids.reserve(text.size() / 3 + 4);
   Work work{ids, PieceCache::of_this_thread(serial_), {}, {}};
-  const bool control = specials == Specials::as_tokens;
   if (raw_added_.empty()) {
-    encode_plain(text, true, control, work);
+    encode_plain(text, first, control, work);
     require_rows(ids);
     return ids;
   }
   for (size_t at = 0; at < text.size();) {
     const auto match = raw_added_.find(text, at, control);
-    if (match.begin > at) encode_plain(text.substr(at, match.begin - at), at == 0, control, work);
+    if (match.begin > at) encode_plain(text.substr(at, match.begin - at), first && at == 0, control, work);
     if (match.token != nullptr) ids.push_back(match.token->id);
     at = match.end;
   }

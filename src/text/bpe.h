@@ -83,6 +83,8 @@ class BpeTokenizer final : public Tokenizer {
   ~BpeTokenizer() override;
 
   std::vector<int32_t> encode(std::string_view text, Specials specials) const override;
+  // encode() as text, of a text that stands behind a control token: Prefix::first puts no space there.
+  std::vector<int32_t> encode_behind(std::string_view text) const;
   std::string decode(std::span<const int32_t> ids, bool skip_special) const override;
   std::string token_bytes(int32_t id) const override;
   std::string token_text(int32_t id) const override;
@@ -102,6 +104,7 @@ class BpeTokenizer final : public Tokenizer {
 
  private:
   struct Work;  // one call's scratch memory and its thread's piece cache
+  std::vector<int32_t> encode_from(std::string_view text, bool control, bool first) const;
   void check(std::string_view file) const;
   void index_tokens(std::string_view file);
   void index_characters();

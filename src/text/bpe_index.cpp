@@ -176,10 +176,14 @@ void BpeTokenizer::index_tokens(std::string_view file) {
 }
 
 bool BpeTokenizer::merges_into(int32_t id) const {
+  // Spaces are U+2581 by the time that anything merges; tokens spelled with spaces (Gemma's, as llama.cpp's
+  // converter writes them) are found in the text before.
+  const bool characters = model_.alphabet == BpeModel::Alphabet::characters;
+  if (characters && model_.tokens[static_cast<size_t>(id)].find(' ') != std::string::npos) return false;
   const TokenType type = model_.types[static_cast<size_t>(id)];
   return type == TokenType::normal ||
          (type == TokenType::unused && !std::ranges::binary_search(holes_, id)) ||
-         (type == TokenType::user_defined && model_.alphabet == BpeModel::Alphabet::characters);
+         (type == TokenType::user_defined && characters);
 }
 
 void BpeTokenizer::index_characters() {

@@ -1,5 +1,6 @@
 // Pieces -> ids, and the pieces' shared checks.
 #include "base/error.h"
+#include "text/bpe.h"
 #include "text/chat_pieces.h"
 
 namespace retort {
@@ -11,11 +12,24 @@ struct Part {
   int32_t answer;
 };
 
-// SentencePiece models put a space before each text that they encode.
-bool adds_space_before(const Tokenizer& tokenizer) {
-  const auto ids = tokenizer.encode("a");
-  return !ids.empty() && tokenizer.token_text(ids[0]).starts_with("\u2581");
-}
+// Encodes texts at the beginning of a conversation, or behind its first control token.
+class Encoder {
+ public:
+  Encoder(const Tokenizer& tokenizer, bool behind)
+      : tokenizer_(tokenizer), bpe_(behind ? dynamic_cast<const BpeTokenizer*>(&tokenizer) : nullptr) {
+    const auto ids = encode("a");
+    adds_space_ = !ids.empty() && tokenizer.token_text(ids[0]).starts_with("\u2581");
+  }
+  std::vector<int32_t> encode(std::string_view text) const {
+    return bpe_ ? bpe_->encode_behind(text) : tokenizer_.encode(text);
+  }
+  bool adds_space() const { return adds_space_; }  // SentencePiece models put one before a text
+
+ private:
+  const Tokenizer& tokenizer_;
+  const BpeTokenizer* bpe_;
+  bool adds_space_;
+};
 
 bool starts_with(const std::vector<int32_t>& ids, const std::vector<int32_t>& prefix) {
   return ids.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids.begin());
@@ -28,21 +42,21 @@ void append(RenderedTokens& rendered, const std::vector<int32_t>& ids, size_t fr
 
 // A part continues the one before it as long as that leaves the earlier ids alone; else it is encoded on its
 // own, which is what the model meets when it generates.
-void encode_run(const Tokenizer& tokenizer, std::vector<Part>& run, bool own_space,
-                RenderedTokens& rendered) {
+void encode_run(const Encoder& encoder, std::vector<Part>& run, RenderedTokens& rendered) {
+  const bool own_space = encoder.adds_space();
   if (!run.empty() && own_space && run[0].text.starts_with(' ')) run[0].text.erase(0, 1);
   std::string before;
   std::vector<int32_t> before_ids;
   for (const auto& part : run) {
     if (part.text.empty()) continue;
-    auto ids = tokenizer.encode(before.empty() ? part.text : before + part.text);
+    auto ids = encoder.encode(before.empty() ? part.text : before + part.text);
     size_t from = 0;
     std::vector<int32_t> own;
     if (!before.empty()) {
       const bool joined = starts_with(ids, before_ids);
       // Without the join a SentencePiece model brings its own space.
       const bool spare = own_space && part.text.starts_with(' ');
-      own = tokenizer.encode(spare ? std::string_view(part.text).substr(1) : std::string_view(part.text));
+      own = encoder.encode(spare ? std::string_view(part.text).substr(1) : std::string_view(part.text));
       if (joined) from = before_ids.size();
       else ids = own;
     } else {
@@ -105,8 +119,11 @@ void require_turns(std::string_view family, const std::vector<Message>& messages
 RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenizer,
                              const std::vector<Message>& messages, bool add_reply_header) {
   const auto pieces = chat.render(messages, add_reply_header);
-  const bool own_space = adds_space_before(tokenizer);
+  const Encoder at_start(tokenizer, false), behind(tokenizer, true);
   RenderedTokens rendered;
+  const auto encode = [&](std::vector<Part>& parts) {
+    encode_run(rendered.tokens.empty() ? at_start : behind, parts, rendered);
+  };
   std::vector<Part> run;
   for (const auto& piece : pieces) {
     if (!piece.control) {
@@ -114,7 +131,7 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
       else run.push_back({piece.text, piece.answer});
       continue;
     }
-    encode_run(tokenizer, run, own_space, rendered);
+    encode(run);
     if (piece.text == kBeginOfText) {
       if (tokenizer.add_bos && tokenizer.bos) append(rendered, {*tokenizer.bos}, 0, piece.answer);
       continue;
@@ -128,7 +145,7 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
     tokenizer.require_rows({&*id, 1});
     append(rendered, {*id}, 0, piece.answer);
   }
-  encode_run(tokenizer, run, own_space, rendered);
+  encode(run);
   return rendered;
 }
 

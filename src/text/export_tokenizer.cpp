@@ -246,6 +246,11 @@ void fit_to_rows(GgufVocabulary& vocabulary, int64_t rows) {
 
 }  // namespace
 
+bool puts_space_first_only(const Tokenizer& tokenizer) {
+  const auto* bpe = dynamic_cast<const BpeTokenizer*>(&tokenizer);
+  return bpe && bpe->model().prefix == BpeModel::Prefix::first;
+}
+
 GgufVocabulary gguf_vocabulary(const Tokenizer& tokenizer, int64_t rows) {
   const BpeTokenizer& bpe = byte_pairs(tokenizer, "GGUF metadata");
   const BpeModel& model = bpe.model();

@@ -25,4 +25,8 @@ struct ChatFields {
 void write_tokenizer_folder(const Tokenizer& tokenizer, const std::filesystem::path& folder,
                             const ChatFields& chat = {});
 
+// Whether a space is put before a text only where it begins the whole one (Metaspace, "first"), for which
+// GGUF has no word: it says "before every text between control tokens" or "never".
+bool puts_space_first_only(const Tokenizer& tokenizer);
+
 }  // namespace retort

@@ -7,10 +7,14 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "text/folder_settings.h"
 #include "text/sentencepiece_model.h"
 
 namespace retort {
 namespace {
+
+constexpr int32_t kMostHoles = 65536;   // ids without a token
+constexpr float kScoreOfAdded = -1000;  // as llama.cpp's converter writes it; found before anything merges
 
 std::vector<AddedToken> added_tokens(const SentencePieceModel& model) {
   std::vector<AddedToken> added;
@@ -113,15 +117,59 @@ class SentencePieceTokenizer final : public Tokenizer {
   AddedTokenFinder control_;
 };
 
+// Tokens behind the model's own, with room for ids that nobody took, and the names of the folder.
+void add_settings(const FolderSettings& settings, std::string_view file, BpeModel& model) {
+  const auto own = static_cast<int32_t>(model.tokens.size());
+  for (const auto& token : settings.added) {
+    if (token.id < own) {  // one of the model's, mentioned again
+      if (model.tokens[static_cast<size_t>(token.id)] != token.text)
+        corrupt(file, fmt::format("token {}", token.id),
+                fmt::format("is '{}' here and '{}' in the folder's list of added tokens; do the two belong "
+                            "together?",
+                            printable(model.tokens[static_cast<size_t>(token.id)]), printable(token.text)));
+      continue;
+    }
+    if (token.id > own + kMostHoles)
+      corrupt(file, token.text,
+              fmt::format("is added as token {}, far behind the model's {}", token.id, own));
+    while (static_cast<int32_t>(model.tokens.size()) < token.id) {
+      model.tokens.push_back(spelling_of_hole(static_cast<int64_t>(model.tokens.size())));
+      model.types.push_back(TokenType::unused);
+      model.scores.push_back(kScoreOfAdded);
+    }
+    model.tokens.push_back(token.text);
+    model.types.push_back(token.control ? TokenType::control : TokenType::user_defined);
+    model.scores.push_back(kScoreOfAdded);
+    model.added.push_back(token);
+  }
+  const auto take = [&](const std::string& spelling, std::optional<int32_t>& id) {
+    const auto found = std::ranges::find(model.tokens, spelling);
+    if (!spelling.empty() && found != model.tokens.end())
+      id = static_cast<int32_t>(found - model.tokens.begin());
+  };
+  take(settings.bos, model.bos), take(settings.eos, model.eos), take(settings.pad, model.pad);
+  if (settings.add_bos) model.add_bos = settings.add_bos;
+  if (settings.add_eos) model.add_eos = settings.add_eos;
+}
+
 }  // namespace
 
-std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_bytes, std::string_view file) {
+std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_bytes, std::string_view file,
+                                                        const FolderSettings& settings) {
   SentencePieceModel read = read_sentencepiece_model(model_bytes, file);
   const bool plain = read.kind == SentencePieceModel::Kind::bpe && read.charsmap.empty() &&
                      !read.remove_extra_whitespaces && read.escape_whitespaces &&
                      !read.whitespace_as_suffix &&
                      std::ranges::find(read.types, TokenType::unused) == read.types.end();
-  if (!plain) return std::make_unique<SentencePieceTokenizer>(std::move(read), model_bytes, file);
+  if (!plain) {
+    const auto own = static_cast<int32_t>(read.pieces.size());
+    for (const auto& token : settings.added)
+      if (token.id >= own)
+        corrupt(file, token.text,
+                "was added to a model that is unigram or normalizes, which is read as it stands; save it as "
+                "tokenizer.json with transformers");
+    return std::make_unique<SentencePieceTokenizer>(std::move(read), model_bytes, file);
+  }
   BpeModel model;
   model.alphabet = BpeModel::Alphabet::characters;
   model.order = BpeModel::Order::scores;
@@ -140,7 +188,12 @@ std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_b
   model.tokens = std::move(read.pieces);
   model.scores = std::move(read.scores);
   model.types = std::move(read.types);
+  add_settings(settings, file, model);
   return std::make_unique<BpeTokenizer>(std::move(model), file);
+}
+
+std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_bytes, std::string_view file) {
+  return tokenizer_from_sentencepiece(model_bytes, file, FolderSettings());
 }
 
 }  // namespace retort

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "text/folder_settings.h"
 
 namespace retort {
 
@@ -31,7 +32,7 @@ std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder) {
   for (const char* name : {"tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v1"}) {
     if (!std::filesystem::exists(root / name)) continue;
     const MappedFile file(root / name);
-    return tokenizer_from_sentencepiece(file.text(), file.name());
+    return tokenizer_from_sentencepiece(file.text(), file.name(), read_folder_settings(root));
   }
   if (const auto path = root / "tekken.json"; std::filesystem::exists(path)) {
     const MappedFile file(path);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "text/bpe.h"
+#include "text/folder_settings.h"
 
 namespace retort {
 namespace {
@@ -262,15 +263,6 @@ void Reader::read_post_processor(element post, std::string& first_token) {
     if (pieces.size() == 0) return;
     if (const auto special = field(pieces.at(0), "SpecialToken")) first_token = text(*special, "id");
   }
-}
-
-std::string special_text(const Json& config, const char* key) {
-  const auto found = config.find(key);
-  if (found == config.end()) return "";
-  if (found->is_string()) return found->get<std::string>();
-  return found->is_object() && found->contains("content") && (*found)["content"].is_string()
-             ? (*found)["content"].get<std::string>()
-             : "";
 }
 
 }  // namespace

@@ -207,6 +207,12 @@ TEST(FamilyTable, SaysWhatGgufCannotHold) {
   EXPECT_NE(gguf_refusal(config).find("kind longrope"), std::string::npos);
   config.rope.scaling = RopeScaling::yarn, config.rope.truncate = false;
   EXPECT_NE(gguf_refusal(config).find("truncate: false"), std::string::npos);
+  for (const auto* golden : {"qwen2", "phi3"}) {
+    config = config_of(golden);
+    EXPECT_EQ(gguf_refusal(config), "");
+    config.head_dim *= 2;
+    EXPECT_NE(gguf_refusal(config).find("it reads no head_dim there"), std::string::npos) << golden;
+  }
   config = config_of("gemma3");
   EXPECT_EQ(gguf_refusal(config), "");
   config.tied_head = false;
@@ -221,6 +227,24 @@ TEST(FamilyTable, SaysWhatGgufCannotHold) {
   config = config_of("llama"), config.rope.scaling = RopeScaling::none;
   config.rope.frequency_divisors.assign(static_cast<size_t>(config.head_dim / 2), 1.5);  // nobody's
   EXPECT_THROW(hf_config_json(config), FormatError);
+}
+
+TEST(FamilyTable, SaysWhatLlamaCppIgnores) {
+  const auto ignored = [](const char* golden, int64_t window, std::vector<bool> sliding) {
+    auto config = load_weights({.path = (kGolden / golden).string(), .compute = "f32"}).model->config;
+    config.sliding_window = window, config.sliding_layers = std::move(sliding);
+    return gguf_ignored(config);
+  };
+  for (const auto* golden : {"llama", "qwen2", "qwen3", "phi3", "mixtral", "gemma2"})
+    EXPECT_TRUE(ignored(golden, 0, {}).empty()) << golden;
+  EXPECT_TRUE(ignored("gemma2", 8, {true, false}).empty());
+  EXPECT_TRUE(ignored("qwen2", 8, {false, false}).empty());
+  EXPECT_TRUE(ignored("phi3", 1 << 20, {}).empty());  // beyond the context
+  for (const auto* golden : {"mixtral", "qwen2", "qwen3", "phi3"}) {
+    const auto lines = ignored(golden, 8, {});
+    ASSERT_EQ(lines.size(), 1u) << golden;
+    EXPECT_NE(lines[0].find("from token 9 of a text on"), std::string::npos) << lines[0];
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Families, testing::ValuesIn(golden_folders()),

@@ -65,5 +65,31 @@ TEST(Vocabulary, MayHaveATokenWithoutARow) {
   EXPECT_EQ(load_model({.path = folder / "merged"}).tokenizer->size(), 97);
 }
 
+// A space before the first text alone, as transformers 5 has it for Llama 2: GGUF says "always" or "never". A
+// conversation begins with a control token, behind which there is none; a text that is continued begins with
+// one.
+TEST(Vocabulary, ASpaceBeforeTheFirstTextAloneIsKeptForWhatTheModelIsAsked) {
+  const TemporaryFolder folder;
+  auto json = tiny_tokenizer(96);
+  json["pre_tokenizer"] = {
+      {"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", "first"}, {"split", false}};
+  auto& tokens = json["model"]["vocab"];
+  tokens["\u2581"] = tokens["\u0120"], tokens.erase("\u0120");
+  auto loaded = load_model({.path = tiny_folder(folder / "tiny", "llama", json).string(), .compute = "f32"});
+  const auto reopened = [&](const char* name) {
+    const std::filesystem::path file = folder / name;
+    write_gguf_model(file, loaded, *mixture_from_name("F32"), true, 1);
+    return load_model({.path = file.string(), .compute = "f32"}).tokenizer;
+  };
+  const auto text = reopened("text.gguf");
+  EXPECT_EQ(text->encode("a b"), loaded.tokenizer->encode("a b"));
+  loaded.chat_template_source = "{{ messages }}";
+  const auto chat = reopened("chat.gguf");
+  EXPECT_EQ(chat->encode("<s>a b</s>c", Specials::as_tokens),
+            loaded.tokenizer->encode("<s>a b</s>c", Specials::as_tokens));
+  EXPECT_NE(text->encode("<s>a b</s>c", Specials::as_tokens),
+            loaded.tokenizer->encode("<s>a b</s>c", Specials::as_tokens));
+}
+
 }  // namespace
 }  // namespace retort

@@ -34,5 +34,39 @@ TEST(RenderTokens, IdsAndMasksOfSmollm2EqualTransformers) {
   }
 }
 
+// Metaspace with "first" (Mistral 7B v0.3, Llama 2 as transformers 5 saves it): transformers puts the space
+// before the whole text alone, so none behind a control token.
+TEST(RenderTokens, ASpaceThatBeginsTextsStandsBehindNoControlToken) {
+  const auto tokenizer_of = [](const char* scheme) {
+    return tokenizer_from_json(
+        Json({{"added_tokens",
+               {{{"id", 0}, {"content", "<|im_start|>"}, {"special", true}},
+                {{"id", 1}, {"content", "<|im_end|>"}, {"special", true}}}},
+              {"pre_tokenizer",
+               {{"type", "Metaspace"},
+                {"replacement", "\u2581"},
+                {"prepend_scheme", scheme},
+                {"split", false}}},
+              {"model",
+               {{"type", "BPE"},
+                {"unk_token", "u"},
+                {"vocab",
+                 {{"<|im_start|>", 0}, {"<|im_end|>", 1}, {"\u2581", 2}, {"u", 3}, {"b", 4}, {"\u2581b", 5}}},
+                {"merges", {"\u2581 b"}}}}})
+            .dump(),
+        "", scheme);
+  };
+  const auto first = tokenizer_of("first"), always = tokenizer_of("always");
+  const std::vector<Message> messages = {{"user", "b b"}};
+  const auto& chat = *find_chat_template("chatml");
+  EXPECT_EQ(first->encode("b"), std::vector<int32_t>{5});
+  EXPECT_EQ(render_tokens(chat, *first, messages, false).tokens,
+            first->encode("<|im_start|>user\nb b<|im_end|>\n", Specials::as_tokens));
+  EXPECT_EQ(render_tokens(chat, *first, messages, false).tokens[1], 3);
+  EXPECT_EQ(render_tokens(chat, *always, messages, false).tokens,
+            always->encode("<|im_start|>user\nb b<|im_end|>\n", Specials::as_tokens));
+  EXPECT_EQ(render_tokens(chat, *always, messages, false).tokens[1], 2);
+}
+
 }  // namespace
 }  // namespace retort

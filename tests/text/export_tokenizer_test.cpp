@@ -97,5 +97,28 @@ TEST(ExportTokenizer, TypesFollowTheAddedTokens) {
   EXPECT_EQ(marked.token_types.at(static_cast<size_t>(gemma->find("<unk>").value())), 2);   // unknown
 }
 
+// As llama.cpp's converter writes Gemma's runs of spaces: user-defined, spelled with plain spaces.
+TEST(ExportTokenizer, TokensOfPlainSpacesOfAGgufFileGoIntoAFolder) {
+  GgufVocabulary vocabulary;
+  vocabulary.model = "llama";
+  vocabulary.tokens = {"<unk>", "<s>", "</s>", "\u2581", "a", "b", "ab", "\u2581a", "  ", "   "};
+  vocabulary.token_types = {2, 3, 3, 1, 1, 1, 1, 1, 4, 4};
+  vocabulary.scores = {0, 0, 0, -9, -10, -11, -1, -2, -1000, -1000};
+  for (int byte = 0; byte < 256; ++byte) {
+    vocabulary.tokens.push_back(fmt::format("<0x{:02X}>", byte));
+    vocabulary.token_types.push_back(6), vocabulary.scores.push_back(0);
+  }
+  vocabulary.add_space_prefix = false;
+  const auto original = tokenizer_from_gguf(vocabulary, "gemma3");
+  EXPECT_EQ(original->encode("ab  a   b a"), (std::vector<int32_t>{6, 8, 4, 9, 5, 7}));
+  const std::string folder = testing::TempDir() + "retort-gemma-spaces";
+  write_tokenizer_folder(*original, folder, {});
+  const auto again = tokenizer_from_folder(folder);
+  for (const char* text : {"ab  a   b a", "   ", "a    b", " a  ", "ab\n  b", "\u2581\u2581a"})
+    EXPECT_EQ(again->encode(text), original->encode(text)) << text;
+  EXPECT_EQ(gguf_vocabulary(*again).tokens, vocabulary.tokens);
+  EXPECT_EQ(gguf_vocabulary(*original).token_types, vocabulary.token_types);
+}
+
 }  // namespace
 }  // namespace retort

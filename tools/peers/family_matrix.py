@@ -145,7 +145,7 @@ def write_recipe(folder, name, model, kind, own, merged, gguf):
               "eval": {"threads": 1}, "export": {"adapter": True, "merged": merged, "gguf": gguf}, "run": {"folder": str(folder / name)}}
     if own.get("_no_template"):
         recipe["data"]["template"] = "chatml"
-    if own.get("_prune") and kind == "lora":
+    if kind == "none":
         recipe["prune"] = {"keep_layers": own["_prune"]}
     (folder / f"{name}.yaml").write_text(json.dumps(recipe))   # JSON is YAML
     return folder / f"{name}.yaml", folder / name
@@ -156,7 +156,7 @@ def run_retort(options, recipe, run):
     done = subprocess.run([options.retort, "run", recipe], capture_output=True, text=True, timeout=120)
     stages = json.loads((run / "stages.json").read_text()) if (run / "stages.json").exists() else {}
     lines = [line for line in done.stderr.splitlines() if line.startswith("retort:") or "error" in line.lower()] or done.stderr.splitlines()[-1:]
-    message = (lines[0] if lines else "no message").replace(str(run.parent), "").strip()
+    message = (lines[0] if lines else "no message").replace(str(run.parent) + "/", "").strip()
     message = re.sub(r"\.part-\d+", ".part-N", message)
     return done.returncode == 0, '"train"' in json.dumps(stages), f"exit {done.returncode}: {message[:240]}"
 
@@ -224,6 +224,7 @@ def judge(family, shape, folder, options):
     folder.mkdir(parents=True)
     base = folder / "base"
     cells = {}
+    place = str(folder) + "/"   # is left out of what is told: it differs from run to run
     try:
         own = make_model(base, family, shape)
     except Exception as error:
@@ -261,7 +262,7 @@ def judge(family, shape, folder, options):
         return float(found.group(1)) if found else None
 
     def put(export, fine, detail):
-        cells[export] = ["equal" if fine else "WRONG", detail]
+        cells[export] = ["equal" if fine else "WRONG", detail.replace(place, "")]
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     texts = HELD_OUT + ["x<tool>y <|note|> 42"]
@@ -271,12 +272,6 @@ def judge(family, shape, folder, options):
 
     def reference_of(model_path, adapter):
         model = opened(model_path)
-        if own.get("_prune") and model_path == base:
-            kept = own["_prune"]
-            model.model.layers = torch.nn.ModuleList([model.model.layers[i] for i in kept])
-            model.config.num_hidden_layers = len(kept)
-            if getattr(model.config, "layer_types", None):
-                model.config.layer_types = [model.config.layer_types[i] for i in kept]
         untouched = logits_of(model)
         return untouched, logits_of(PeftModel.from_pretrained(model, adapter).eval())
 
@@ -361,6 +356,27 @@ def judge(family, shape, folder, options):
             cells[export] = verdict
         return None
 
+    if own.get("_prune"):   # `retort prune` writes the student, which then is the base
+        recipe, _ = write_recipe(folder, "prune", base, "none", own, "none", [])
+        student = folder / "student"
+        done = subprocess.run([options.retort, "prune", recipe, student, "--type", "f32"], capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            verdict = ["WRONG", "retort prune: " + re.sub(r"\.part-\d+", ".part-N", done.stderr.strip().replace(place, ""))[:240]]
+            return {export: verdict for export in EXPORTS}
+        try:
+            cut, model = opened(base), opened(student)
+            kept = own["_prune"]
+            cut.model.layers = torch.nn.ModuleList([cut.model.layers[i] for i in kept])
+            cut.config.num_hidden_layers = len(kept)
+            if getattr(cut.config, "layer_types", None):
+                cut.config.layer_types = [cut.config.layer_types[i] for i in kept]
+            far = error_of(logits_of(cut), logits_of(model))
+        except Exception as error:
+            return {export: ["WRONG", f"transformers does not open the student: {str(error)[:160]}".replace(place, "")] for export in EXPORTS}
+        if not far < EXACT:
+            return {export: ["WRONG", f"the student's logits differ by {far:.1e} from the base without the layer"] for export in EXPORTS}
+        base = student
+
     ggufs = ["F32", "Q8_0", "Q4_K_M"]
     whole = attempt("lora", base, "lora", "f32", ggufs, ["lora", "merged-f32"] + [f"gguf-{kind}" for kind in ggufs])
     runs = [(whole, True, True)]
@@ -385,19 +401,17 @@ def judge(family, shape, folder, options):
             for kind in ggufs:
                 gguf_cell(f"gguf-{kind}", kind, tuned, run, reported)
             from_gguf = run if has_merged else None
-    if own.get("_prune"):   # the other kinds cut nothing: what they show is in "plain"
-        return cells
-    run = attempt("rslora", base, "rslora", "bf16", [], ["rslora", "merged-bf16"])
-    if run is None:
-        alone = attempt("rslora-adapter", base, "rslora", "none", [], ["rslora"])
-        if alone:
-            adapter_cell("rslora", base, alone)
-    else:
-        tuned = adapter_cell("rslora", base, run)
-        if tuned is not None:
-            merged_cell("merged-bf16", tuned, run, reported_of(run), False)
+    run = attempt("bf16", base, "lora", "bf16", [], ["merged-bf16"])
+    if run:
+        try:
+            tuned = reference_of(base, run / "export/adapter")[1]
+        except Exception as error:
+            put("merged-bf16", False, f"no reference: PEFT does not open its adapter: {str(error)[:160]}")
         else:
-            cells["merged-bf16"] = ["WRONG", "no reference: " + cells["rslora"][1]]
+            merged_cell("merged-bf16", tuned, run, reported_of(run), False)
+    run = attempt("rslora", base, "rslora", "none", [], ["rslora"])
+    if run:
+        adapter_cell("rslora", base, run)
     run = attempt("dora", base, "dora", "none", [], ["dora"])
     if run:
         adapter_cell("dora", base, run)
@@ -414,7 +428,8 @@ def one(job):
     family, shape, folder, options = job
     options.llama = globals().setdefault("LLAMA", Llama())
     try:
-        return family, shape, judge(family, shape, pathlib.Path(folder) / f"{family}-{shape}", options)
+        cells = judge(family, shape, pathlib.Path(folder) / f"{family}-{shape}", options)
+        return family, shape, {export: [verdict, " ".join(detail.split())] for export, (verdict, detail) in cells.items()}
     except Exception as error:   # a fault of this program is a bad cell, never a silent one
         return family, shape, {export: ["WRONG", f"the matrix itself fails: {type(error).__name__}: {str(error)[:160]}"] for export in EXPORTS}
 

@@ -120,6 +120,31 @@ Fingerprint without_machine(Fingerprint fingerprint) {
   return fingerprint;
 }
 
+namespace {
+
+// Of two texts of lines (the sections of a recipe, the files of a teacher) those lines of `text` that `other`
+// does not have, in one line.
+std::string own_lines(const std::string& text, const std::string& other) {
+  const auto lines_of = [](const std::string& all) {
+    std::vector<std::string> lines;
+    for (size_t at = 0; at < all.size();) {
+      const auto end = std::min(all.find('\n', at), all.size());
+      const auto begin = all.find_first_not_of(' ', at);
+      if (begin < end) lines.push_back(all.substr(begin, end - begin));
+      at = end + 1;
+    }
+    return lines;
+  };
+  const auto others = lines_of(other);
+  std::string own;
+  for (const auto& line : lines_of(text))
+    if (std::find(others.begin(), others.end(), line) == others.end())
+      own += (own.empty() ? "" : ", ") + line;
+  return own.empty() ? "nothing else" : own;
+}
+
+}  // namespace
+
 std::string differences(const Fingerprint& then, const Fingerprint& now) {
   std::string text;
   const auto find = [](const Fingerprint& all, const std::string& name) {
@@ -128,7 +153,10 @@ std::string differences(const Fingerprint& then, const Fingerprint& now) {
     return found == all.end() ? std::string("absent") : found->second;
   };
   const auto add = [&](const std::string& name, const std::string& was, const std::string& is) {
-    if (was != is) text += fmt::format("{}{}: {} then, {} now", text.empty() ? "" : "; ", name, was, is);
+    if (was == is) return;
+    const bool lines = was.find('\n') != std::string::npos || is.find('\n') != std::string::npos;
+    text += fmt::format("{}{}: {} then, {} now", text.empty() ? "" : "; ", name,
+                        lines ? own_lines(was, is) : was, lines ? own_lines(is, was) : is);
   };
   for (const auto& [name, value] : then) add(name, value, find(now, name));
   for (const auto& [name, value] : now)

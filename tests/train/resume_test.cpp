@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "base/stop.h"
 #include "train/checkpoint.h"
+#include "train/fingerprint.h"
 #include "train/rewritten.h"
 #include "train/tiny_run.h"
 
@@ -248,6 +249,16 @@ TEST(Resume, EveryPartOfTheStateMatters) {
   EXPECT_FALSE(ends_equal([](const auto& checkpoint) {
     rewrite_state(checkpoint, [](Json& json) { json["best_loss"] = 0.0; });
   })) << "best loss so far";
+}
+
+// A section of a recipe is many lines; an error is one.
+TEST(Differences, NameTheLinesThatDiffer) {
+  const Fingerprint then = {{"adapter", "kind: lora\nrank: 4\nalpha: 8\n"}, {"seed", "7"}};
+  const Fingerprint now = {{"adapter", "kind: lora\nrank: 2\nalpha: 8\n"}, {"seed", "7"}};
+  EXPECT_EQ(differences(then, now), "adapter: rank: 4 then, rank: 2 now");
+  EXPECT_EQ(differences(then, {{"adapter", "kind: lora\nrank: 4\n"}, {"seed", "8"}}),
+            "adapter: alpha: 8 then, nothing else now; seed: 7 then, 8 now");
+  EXPECT_EQ(differences(then, then), "");
 }
 
 TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {

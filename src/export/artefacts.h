@@ -20,6 +20,14 @@ struct Artefact {
   std::vector<std::string> fallbacks;  // "2 tensors of 576 columns: Q4_K -> Q5_0 (61.0% of the parameters)"
   double delta_error =
       0;  // largest share of an adapter's update that rounding to this type lost; 0 without adapters
+
+  template <class Visitor> void fields(Visitor& field) {  // the path is known to whoever asked for it
+    field("kind", kind);
+    field("label", label);
+    field("bytes", bytes);
+    field("fallbacks", fallbacks);
+    field("delta_error", delta_error);
+  }
 };
 
 // Weights::left_out writes everything but the weights' bytes, holes in their place: what a rehearsal reads

@@ -28,7 +28,7 @@ Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& size
     }
   if (!json.empty()) {
     auto all = Json::object();
-    for (const auto* model : models) all[model->name] = to_json(model->tasks, KeepSamples::yes);
+    for (const auto* model : models) all[model->name] = file_of_tasks(model->tasks);
     write_text(json, all.dump(1) + "\n");
   }
   return Exit::done;

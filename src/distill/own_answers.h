@@ -31,6 +31,10 @@ struct OwnAnswers {
   int64_t answers = 0, tokens = 0;
   double reverse_kl =
       0;  // mean KL(student || teacher) in nats over those tokens, each over the whole vocabulary
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("answers", answers), field("tokens", tokens), field("reverse_kl", reverse_kl);
+  }
 };
 OwnAnswers measure_own_answers(const Student& teacher, const Student& student,
                                const std::vector<Sample>& answers, const Tokenizer& tokenizer,

@@ -22,6 +22,18 @@ struct Quality {
   bool compared =
       true;  // false: there was no teacher of the same tokens, and only the last three and `rows` are known
 
+  template <class Visitor> void fields(Visitor& field) {
+    field("rows", rows);
+    field("forward_kl", forward_kl);
+    field("reverse_kl", reverse_kl);
+    field("top1", top1);
+    field("top5", top5);
+    field("acceptance", acceptance);
+    field("calibration_error", calibration_error);
+    field("nats", nats);
+    field("bits_per_byte", bits_per_byte);
+    field("compared", compared);
+  }
   double perplexity() const;
   double acceptance_length()
       const;  // expected tokens a teacher pass with kDraft drafted tokens gives (equation 1 there)

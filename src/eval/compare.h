@@ -11,6 +11,15 @@ struct Agreement {
   double top1 = 0;            // share of rows with the same arg max
   double reference_nats = 0;  // per supervised token
   double other_nats = 0;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("rows", rows);
+    field("kl_nats", kl_nats);
+    field("largest_kl_nats", largest_kl_nats);
+    field("top1", top1);
+    field("reference_nats", reference_nats);
+    field("other_nats", other_nats);
+  }
   double reference_perplexity() const;
   double other_perplexity() const;
 };

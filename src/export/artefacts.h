@@ -25,6 +25,16 @@ struct Artefact {
       {};  // what the file says and the program that it is for does not compute
   // Nats a token that a file of fp32 may be from the trained model; nullopt where the type rounds.
   std::optional<double> exact_within = {};
+
+  template <class Visitor> void fields(Visitor& field) {  // the path is known to whoever asked for it
+    field("kind", kind);
+    field("label", label);
+    field("bytes", bytes);
+    field("fallbacks", fallbacks);
+    field("delta_error", delta_error);
+    field.rare("ignored", ignored);
+    field.rare("exact_within", exact_within);
+  }
 };
 
 // Weights::left_out writes everything but the weights' bytes, holes in their place: what a rehearsal reads

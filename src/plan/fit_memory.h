@@ -12,6 +12,13 @@ struct MemoryChoice {
   int64_t threads = 0;
   bool recompute = false;
   uint64_t peak = 0;  // predicted
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("row_tokens", row_tokens);
+    field("threads", threads);
+    field("recompute", recompute);
+    field("peak", peak);
+  }
 };
 
 // The choice of the least predicted time that fits into recipe.train.memory. RecipeError where nothing does:

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
-#include "base/json.h"
+#include "base/json_fields.h"
 #include "base/unfinished_file.h"
 
 namespace retort {
@@ -42,25 +42,16 @@ std::vector<fs::path> files_inside(const fs::path& folder) {
   return files;
 }
 
-OrderedJson to_json(const std::vector<FileRecord>& records) {
-  auto list = OrderedJson::array();
-  for (const auto& record : records)
-    list.push_back({{"path", record.path}, {"bytes", record.bytes}, {"sha256", record.sha256}});
-  return list;
-}
-
-std::vector<FileRecord> from_json(const Json& list, const std::string& file) {
-  std::vector<FileRecord> records;
-  if (!list.is_array()) corrupt(file, "", "expected lists of files under 'read' and 'written'");
-  for (const auto& entry : list) {
-    const bool whole = entry.is_object() && entry.contains("path") && entry["path"].is_string() &&
-                       entry.contains("bytes") && entry["bytes"].is_number_unsigned() &&
-                       entry.contains("sha256") && entry["sha256"].is_string();
-    if (!whole) corrupt(file, "", "an entry lacks path, bytes or sha256");
-    records.push_back({entry["path"], entry["bytes"], entry["sha256"]});
-  }
-  return records;
-}
+// manifest.json. The version is read before the rest, which another one may have otherwise.
+struct ManifestVersion {
+  int64_t version = 1;
+  template <class Visitor> void fields(Visitor& field) { field("version", version); }
+};
+struct ManifestFile {
+  int64_t version = 1;
+  Manifest manifest;
+  template <class Visitor> void fields(Visitor& field) { field("version", version), manifest.fields(field); }
+};
 
 }  // namespace
 
@@ -83,11 +74,7 @@ Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& rea
             [](const FileRecord& a, const FileRecord& b) { return a.path < b.path; });
   for (const auto& file : files_inside(folder))
     manifest.written.push_back(record_file(folder / file, file.string()));
-  const OrderedJson json{{"version", 1},
-                         {"recipe_sha256", recipe_sha256},
-                         {"read", to_json(manifest.read)},
-                         {"written", to_json(manifest.written)}};
-  write_text(folder / kName, json.dump(2) + "\n");
+  write_text(folder / kName, json_as<OrderedJson>(ManifestFile{1, manifest}).dump(2) + "\n");
   return manifest;
 }
 
@@ -95,13 +82,10 @@ Manifest read_manifest(const fs::path& folder) {
   const auto file = folder / kName;
   if (!fs::exists(file)) corrupt(file.string(), "", "no such file; is this the folder of a finished run?");
   const auto json = read_json(file);
-  if (!json.is_object() || json.value("version", 0) != 1)
+  const JsonPlace place{file.string()};
+  if (read_as<ManifestVersion>(json, place).version != 1)
     corrupt(file.string(), "", "expected a manifest of version 1");
-  Manifest manifest;
-  manifest.recipe_sha256 = json.value("recipe_sha256", "");
-  manifest.read = from_json(json.value("read", Json()), file.string());
-  manifest.written = from_json(json.value("written", Json()), file.string());
-  return manifest;
+  return read_as<ManifestFile>(json, place).manifest;
 }
 
 bool is_of_this_state(const fs::path& folder, const fs::path& ledger) {

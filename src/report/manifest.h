@@ -12,11 +12,19 @@ struct FileRecord {
   std::string path;  // written: relative to the run's folder; read: as it was opened
   uint64_t bytes = 0;
   std::string sha256;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("path", path), field("bytes", bytes), field("sha256", sha256);
+  }
 };
 
 struct Manifest {
   std::string recipe_sha256;
   std::vector<FileRecord> read, written;  // each sorted by path
+
+  template <class Visitor> void fields(Visitor& field) {
+    field.rare("recipe_sha256", recipe_sha256), field("read", read), field("written", written);
+  }
 };
 
 FileRecord record_file(const std::filesystem::path& file, const std::string& shown_as);

@@ -22,6 +22,14 @@ double now() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
+// nullopt: the row has none, or something else under that name. Nobody else writes these rows; what a file
+// holds besides is of no use, and harms nobody.
+template <class AnyJson> std::optional<int64_t> step_of(const AnyJson& row) {
+  const auto found = row.find("step");
+  return found != row.end() && found->is_number_integer() ? std::optional(found->template get<int64_t>())
+                                                          : std::nullopt;
+}
+
 // Rewrites FILE with the rows up to `done_steps`, when there are others.
 void cut_rows(const std::filesystem::path& file, int64_t done_steps) {
   if (!std::filesystem::exists(file)) return;
@@ -31,7 +39,7 @@ void cut_rows(const std::filesystem::path& file, int64_t done_steps) {
     const auto end = text.find('\n', begin);
     if (end == std::string::npos) break;  // cut short
     const auto row = Json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (row.is_object() && row.value("step", int64_t{0}) <= done_steps)
+    if (row.is_object() && step_of(row).value_or(0) <= done_steps)
       kept += text.substr(begin, end + 1 - begin);
     begin = end + 1;
   }
@@ -87,7 +95,7 @@ std::vector<MetricRow> read_metrics(const std::filesystem::path& jsonl_file) {
     if (!parsed.is_object()) continue;
     MetricRow row;
     for (const auto& [tag, value] : parsed.items()) {
-      if (tag == "step") row.step = value.get<int64_t>();
+      if (tag == "step") row.step = step_of(parsed).value_or(0);
       else row.scalars.emplace_back(tag, value.is_number() ? value.get<double>() : NAN);
     }
     rows.push_back(std::move(row));

@@ -51,6 +51,12 @@ std::string cpu_name() {
   return "unknown";
 }
 
+// Of the stage in the ledger.
+struct ComputeChoice {
+  std::string type;
+  template <class Visitor> void fields(Visitor& field) { field("type", type); }
+};
+
 const char* compute_name(at::ScalarType type) { return type == at::kBFloat16 ? "bf16" : "f32"; }
 
 }  // namespace
@@ -169,13 +175,9 @@ void Run::keep_to_budget() {
       .add("threads", fmt::format("{}", usable_threads(train.threads)));
   const auto stage = ledger().run("memory", inputs, {}, [&] {
     if (!memory_) memory_ = choose_for_memory(recipe(), *model().model, compute(), dataset());
-    return Json{{"row_tokens", memory_->row_tokens},
-                {"threads", memory_->threads},
-                {"recompute", memory_->recompute},
-                {"peak", memory_->peak}};
+    return *memory_;
   });
-  const auto& values = stage.values;
-  memory_ = {values.at("row_tokens"), values.at("threads"), values.at("recompute"), values.at("peak")};
+  memory_ = stage.values;
   say("memory", fmt::format("{} of {}", describe(*memory_), train.memory));
   apply(*memory_, train);
 }
@@ -205,10 +207,9 @@ at::ScalarType Run::compute() {
   if (compute_) return *compute_;
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION).add("compute", recipe().model.compute).add("cpu", cpu_name());
-  const auto stage = ledger().run("compute", inputs, {}, [&] {
-    return Json{{"type", compute_name(compute_type(recipe().model))}};
-  });
-  compute_ = stage.values.at("type") == "bf16" ? at::kBFloat16 : at::kFloat;
+  const auto stage = ledger().run("compute", inputs, {},
+                                  [&] { return ComputeChoice{compute_name(compute_type(recipe().model))}; });
+  compute_ = stage.values.type == "bf16" ? at::kBFloat16 : at::kFloat;
   return *compute_;
 }
 

@@ -99,8 +99,7 @@ const TaskResult* first_completion(const std::vector<TaskResult>& tasks) {
 std::vector<ShownSample> shown_samples(Run& run) {
   const auto file = [&](const char* name) { return run.folder() / "eval" / name; };
   if (!fs::exists(file("base.json")) || !fs::exists(file("tuned.json"))) return {};
-  const auto base = tasks_from(read_json(file("base.json"))),
-             tuned = tasks_from(read_json(file("tuned.json")));
+  const auto base = read_tasks(file("base.json")), tuned = read_tasks(file("tuned.json"));
   const auto *before = first_completion(base), *after = first_completion(tuned);
   if (!before || !after) return {};
   std::map<std::string, std::string> prompts;

@@ -21,12 +21,21 @@ struct SamplesResult {
   int64_t train = 0, held_out = 0, tokens = 0, supervised = 0;
   std::vector<std::string> notes;
   StageLine line;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("train", train);
+    field("held_out", held_out);
+    field("tokens", tokens);
+    field("supervised", supervised);
+    field("notes", notes);
+  }
 };
 SamplesResult prepare_samples(Run& run);
 
 // Trains or finds the training done; afterwards run.model() is the trained model.
 struct TrainingResult {
   int64_t steps = 0, tokens = 0, rows = 0, supervised = 0;
+  int64_t skipped = 0;  // steps that were not finite
   double seconds = 0, last_loss = 0;
   double startup_seconds = 0;  // from the command to the first step, evaluation not counted
   uint64_t peak_bytes = 0, trainable_bytes = 0;
@@ -34,6 +43,22 @@ struct TrainingResult {
   std::string inputs;  // what the weights were made from: StageInputs::sha256()
   std::vector<std::string> notes;
   StageLine line;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("steps", steps);
+    field("tokens", tokens);
+    field("rows", rows);
+    field("supervised", supervised);
+    field("seconds", seconds);
+    field("last_loss", last_loss);
+    field("peak_bytes", peak_bytes);
+    field("skipped", skipped);
+    field("startup_seconds", startup_seconds);
+    field("trainable_bytes", trainable_bytes);
+    field("notes", notes);
+    field("held_out_before", held_out_before);
+    field("held_out_after", held_out_after);
+  }
 };
 // `elsewhere`: seconds of this process that start-up does not answer for (evaluating the base).
 TrainingResult train_model(Run& run, double elsewhere);
@@ -87,10 +112,12 @@ Exit exit_of(const std::vector<StageFailure>& failures, Exit otherwise);
 std::vector<ModelResult> export_models(Run& run, const TrainingResult& training,
                                        std::vector<StageFailure>& failures);
 
-// Results of tasks as JSON and back; with samples for the file, without for the ledger.
-enum class KeepSamples { no, yes };
-Json to_json(const std::vector<TaskResult>& tasks, KeepSamples samples);
-std::vector<TaskResult> tasks_from(const Json& json);
+// Results of tasks as the ledger keeps them: without samples. As a file does: without the time they took, so
+// that it is equal when the run is repeated.
+std::vector<TaskResult> without_samples(std::vector<TaskResult> tasks);
+Json file_of_tasks(std::vector<TaskResult> tasks);
+void write_tasks(const std::filesystem::path& file, const std::vector<TaskResult>& tasks);
+std::vector<TaskResult> read_tasks(const std::filesystem::path& file);
 
 // "exact match": what a task is judged by, and the title of its column.
 struct Headline {

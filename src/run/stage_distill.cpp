@@ -37,6 +37,19 @@ std::vector<NamedTensor> attach_leaves(Run& run, LoadedModel& student) {
   return attach(*student.model, run.recipe().adapter, static_cast<uint64_t>(run.recipe().train.seed));
 }
 
+struct BaselineTraining {
+  int64_t steps = 0, tokens = 0;
+  double last_loss = 0, seconds = 0;
+  uint64_t peak_bytes = 0;
+  template <class Visitor> void fields(Visitor& field) {
+    field("steps", steps);
+    field("last_loss", last_loss);
+    field("tokens", tokens);
+    field("seconds", seconds);
+    field("peak_bytes", peak_bytes);
+  }
+};
+
 StageLine train_baseline(Run& run) {
   const auto folder = std::filesystem::path(kBaseline);
   const auto stage =
@@ -60,45 +73,16 @@ StageLine train_baseline(Run& run) {
         const TrainJob job{*student.model,         leaves,        dataset.train,         dataset.held_out,
                            next_token_objective(), run.compute(), run.folder() / folder, fingerprint};
         const auto result = train(run.recipe().train, job, watch);
-        return Json{{"steps", result.steps},
-                    {"last_loss", result.last_loss},
-                    {"tokens", result.tokens},
-                    {"seconds", result.seconds},
-                    {"peak_bytes", result.peak_bytes}};
+        return BaselineTraining{result.steps, result.tokens, result.last_loss, result.seconds,
+                                result.peak_bytes};
       });
-  StageLine line{
-      "ce-only",
-      fmt::format(
-          "{} steps, loss {:.4g}, {:.0f} tokens/s", stage.values.at("steps").get<int64_t>(),
-          stage.values.at("last_loss").get<double>(),
-          stage.values.at("tokens").get<double>() / std::max(stage.values.at("seconds").get<double>(), 1e-9)),
-      stage.seconds, stage.skipped};
+  const auto& made = stage.values;
+  StageLine line{"ce-only",
+                 fmt::format("{} steps, loss {:.4g}, {:.0f} tokens/s", made.steps, made.last_loss,
+                             static_cast<double>(made.tokens) / std::max(made.seconds, 1e-9)),
+                 stage.seconds, stage.skipped};
   run.say(line);
   return line;
-}
-
-Json to_json(const Quality& quality) {
-  return {{"rows", quality.rows},
-          {"forward_kl", quality.forward_kl},
-          {"reverse_kl", quality.reverse_kl},
-          {"top1", quality.top1},
-          {"top5", quality.top5},
-          {"acceptance", quality.acceptance},
-          {"calibration_error", quality.calibration_error},
-          {"nats", quality.nats},
-          {"bits_per_byte", quality.bits_per_byte},
-          {"compared", quality.compared}};
-}
-Quality quality_from(const Json& json) {
-  return {json.at("rows"),          json.at("forward_kl"), json.at("reverse_kl"),        json.at("top1"),
-          json.at("top5"),          json.at("acceptance"), json.at("calibration_error"), json.at("nats"),
-          json.at("bits_per_byte"), json.at("compared")};
-}
-Json to_json(const OwnAnswers& own) {
-  return {{"answers", own.answers}, {"tokens", own.tokens}, {"reverse_kl", own.reverse_kl}};
-}
-OwnAnswers own_answers_from(const Json& json) {
-  return {json.at("answers"), json.at("tokens"), json.at("reverse_kl")};
 }
 
 }  // namespace
@@ -240,7 +224,13 @@ std::vector<std::vector<int32_t>> prompts_to_answer(Run& run, const ModelConfig&
   return prompts;
 }
 
-Json compare_now(Run& run, bool baseline) {
+// Of the stage in the ledger.
+struct ComparedModels {
+  std::vector<DistilledModel> models;
+  template <class Visitor> void fields(Visitor& field) { field("models", models); }
+};
+
+ComparedModels compare_now(Run& run, bool baseline) {
   const auto& recipe = run.recipe();
   run.say("teacher", "comparing with the students ...");
   std::vector<std::pair<std::string, LoadedModel>> students;
@@ -263,13 +253,13 @@ Json compare_now(Run& run, bool baseline) {
   if (asked.other_tokens())
     qualities.push_back(
         measure(nullptr, {teacher}, asked.dataset().held_out, *loaded.loaded.tokenizer).front());
-  Json values = Json::array();
+  ComparedModels compared;
   for (size_t i = 0; i < qualities.size(); ++i)
-    values.push_back(
-        {{"name", i < students.size() ? students[i].first : "teacher"}, {"quality", to_json(qualities[i])}});
-  if (asked.other_tokens()) return {{"models", values}};
+    compared.models.push_back(
+        {i < students.size() ? students[i].first : "teacher", qualities[i], std::nullopt, {}});
+  if (asked.other_tokens()) return compared;
   const auto prompts = prompts_to_answer(run, students[0].second.model->config, teacher.model.config);
-  if (prompts.empty()) return {{"models", values}};
+  if (prompts.empty()) return compared;
   run.say("teacher", fmt::format("comparing on {} answers of each student ...", prompts.size()));
   const Answering answering{tokenizer,
                             stop_rules(students[0].second.model->config, tokenizer, &run.chat(), {}),
@@ -277,10 +267,10 @@ Json compare_now(Run& run, bool baseline) {
                             static_cast<uint64_t>(recipe.train.seed)};
   for (size_t i = 0; i < measured.size(); ++i) {
     const auto answers = own_answers(recipe.distill->own_answers, measured[i], prompts, answering);
-    values[i]["own_answers"] = to_json(measure_own_answers(teacher, measured[i], answers, tokenizer,
-                                                           tokenizer.usable_ids(), recipe.eval.threads));
+    compared.models[i].own = measure_own_answers(teacher, measured[i], answers, tokenizer,
+                                                 tokenizer.usable_ids(), recipe.eval.threads);
   }
-  return {{"models", values}};
+  return compared;
 }
 
 }  // namespace
@@ -317,14 +307,8 @@ DistillResult compare_with_teacher(Run& run, const TrainingResult& training, con
       .add("own answers", print_spec(recipe.distill->own_answers));
   const auto stage =
       run.ledger().run("compare with teacher", inputs, {}, [&] { return compare_now(run, baseline); });
-  for (const auto& model : stage.values.at("models")) {
-    const auto name = model.at("name").get<std::string>();
-    result.models.push_back({name, quality_from(model.at("quality")),
-                             model.contains("own_answers")
-                                 ? std::optional(own_answers_from(model.at("own_answers")))
-                                 : std::nullopt,
-                             tasks[name]});
-  }
+  result.models = stage.values.models;
+  for (auto& model : result.models) model.tasks = tasks[model.name];
   std::string what;
   for (const auto& [name, quality, own, scores] : result.models)
     if (name != "teacher")

@@ -40,6 +40,10 @@ struct DistilledModel {
   Quality quality;
   std::optional<OwnAnswers> own;  // of students, where they were measured
   std::vector<TaskResult> tasks;
+
+  template <class Visitor> void fields(Visitor& field) {  // the tasks are other stages' results
+    field("name", name), field("quality", quality), field.rare("own_answers", own);
+  }
 };
 struct DistillResult {
   std::vector<DistilledModel> models;

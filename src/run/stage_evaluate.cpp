@@ -1,5 +1,4 @@
 #include "base/error.h"
-#include "base/files.h"
 #include "eval/task_source.h"
 #include "run/run_stages.h"
 #include "spec/print.h"
@@ -7,6 +6,12 @@
 namespace retort {
 
 namespace {
+
+// Of a stage in the ledger.
+struct Tasks {
+  std::vector<TaskResult> tasks;
+  template <class Visitor> void fields(Visitor& field) { field("tasks", tasks); }
+};
 
 Subject subject_of(Run& run, LoadedModel& loaded) {
   return {*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()};
@@ -32,10 +37,10 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
     const auto tasks =
         evaluate(spec, run.recipe().data, subject, held_out, run.folder() / folder / name,
                  [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
-    write_text(run.folder() / file, to_json(tasks, KeepSamples::yes).dump(1) + "\n");
-    return Json{{"tasks", to_json(tasks, KeepSamples::no)}};
+    write_tasks(run.folder() / file, tasks);
+    return Tasks{without_samples(tasks)};
   });
-  result.tasks = tasks_from(stage.values.at("tasks"));
+  result.tasks = stage.values.tasks;
   result.lines.push_back({name, headlines(result.tasks), stage.seconds, stage.skipped});
   run.say(result.lines.back());
   return result;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tuple>
 
 #include "adapters/load_adapter.h"
 #include "base/error.h"
@@ -91,28 +92,18 @@ std::vector<Export> exports_of(Run& run) {
   return list;
 }
 
-Json to_json(const Artefact& artefact) {
-  Json json = {{"kind", artefact.kind},
-               {"label", artefact.label},
-               {"bytes", artefact.bytes},
-               {"fallbacks", artefact.fallbacks},
-               {"delta_error", artefact.delta_error},
-               {"ignored", artefact.ignored}};
-  if (artefact.exact_within) json["exact_within"] = *artefact.exact_within;
-  return json;
-}
-
-Artefact artefact_from(const Json& json, const fs::path& path) {
-  Artefact artefact{json.at("kind"),
-                    json.at("label"),
-                    path,
-                    json.at("bytes"),
-                    json.at("fallbacks").get<std::vector<std::string>>(),
-                    json.at("delta_error"),
-                    json.value("ignored", std::vector<std::string>())};
-  if (json.contains("exact_within")) artefact.exact_within = json["exact_within"].get<double>();
-  return artefact;
-}
+// What the opened file is against the trained model.
+struct Comparison {
+  std::optional<Agreement> agreement;  // where there are held-out samples
+  int64_t prompts = 0, equal_prompts = 0;
+  std::vector<TaskResult> tasks;
+  template <class Visitor> void fields(Visitor& field) {
+    field.rare("agreement", agreement);
+    field("prompts", prompts);
+    field("equal_prompts", equal_prompts);
+    field("tasks", tasks);
+  }
+};
 
 // What was written, read back as any user would.
 LoadedModel reopen(Run& run, const Export& one) {
@@ -143,7 +134,7 @@ std::pair<int64_t, int64_t> equal_prompts(Run& run, const LoadedModel& other) {
   return {equal, all};
 }
 
-Json compare(Run& run, const Export& one) {
+Comparison compare(Run& run, const Export& one) {
   const auto& recipe = run.recipe();
   auto& trained = run.trained();
   const auto& dataset = run.dataset();
@@ -158,22 +149,13 @@ Json compare(Run& run, const Export& one) {
   const auto samples = dataset.held_out.list(
       0, std::min(dataset.held_out.size(),
                   static_cast<size_t>(samples_to_compare(recipe.exports, one.whole_model))));
-  Json values;
+  Comparison values;
   if (!samples.empty()) {
     // fp32 on both sides: what is measured is the file, not the rounding of activations.
-    const auto agreement =
-        compare_models(*trained.model, at::kFloat, *opened.model, at::kFloat,
-                       build_forests(samples, recipe.eval.row_tokens), recipe.eval.threads);
-    values["agreement"] = {{"rows", agreement.rows},
-                           {"kl_nats", agreement.kl_nats},
-                           {"largest_kl_nats", agreement.largest_kl_nats},
-                           {"top1", agreement.top1},
-                           {"reference_nats", agreement.reference_nats},
-                           {"other_nats", agreement.other_nats}};
+    values.agreement = compare_models(*trained.model, at::kFloat, *opened.model, at::kFloat,
+                                      build_forests(samples, recipe.eval.row_tokens), recipe.eval.threads);
   }
-  const auto [equal, all] = equal_prompts(run, opened);
-  values["equal_prompts"] = equal;
-  values["prompts"] = all;
+  std::tie(values.equal_prompts, values.prompts) = equal_prompts(run, opened);
   std::vector<TaskResult> tasks;
   if (one.whole_model && !recipe.eval.tasks.empty()) {
     const Subject subject{*opened.model, *opened.tokenizer, &chat, run.compute()};
@@ -181,20 +163,10 @@ Json compare(Run& run, const Export& one) {
                      run.folder() / "eval" / one.name, [&](const std::string& task) {
                        run.say(one.name, "evaluating " + task + " with the file ...");
                      });
-    write_text(run.folder() / "eval" / (one.name + ".json"), to_json(tasks, KeepSamples::yes).dump(1) + "\n");
+    write_tasks(run.folder() / "eval" / (one.name + ".json"), tasks);
   }
-  values["tasks"] = to_json(tasks, KeepSamples::no);
+  values.tasks = without_samples(std::move(tasks));
   return values;
-}
-
-void take(const Json& values, ModelResult& result) {
-  result.tasks = tasks_from(values.at("tasks"));
-  result.prompts = values.at("prompts");
-  result.equal_prompts = values.at("equal_prompts");
-  if (!values.contains("agreement")) return;
-  const auto& json = values.at("agreement");
-  result.agreement = Agreement{json.at("rows"), json.at("kl_nats"),        json.at("largest_kl_nats"),
-                               json.at("top1"), json.at("reference_nats"), json.at("other_nats")};
 }
 
 ModelResult export_one(Run& run, const Export& one, const TrainingResult& training) {
@@ -206,11 +178,12 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
     make_folder(run.folder() / kFolder);
     require_space(run.folder() / kFolder,
                   std::max(training.trainable_bytes, one.expected_bytes * parameters_of(*trained.model)));
-    return to_json(one.write(trained, run.folder() / one.path));
+    return one.write(trained, run.folder() / one.path);
   });
   ModelResult result;
   result.name = one.path.string();
-  result.artefact = artefact_from(written.values, one.path);
+  result.artefact = written.values;
+  result.artefact->path = one.path;
   result.lines.push_back({"export",
                           fmt::format("{}: {}, {:.1f} MiB", result.name, result.artefact->label,
                                       static_cast<double>(result.artefact->bytes) / (1 << 20)),
@@ -230,7 +203,9 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
       run.ledger().run("compare " + one.name, comparison,
                        {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},
                        [&] { return compare(run, one); });
-  take(compared.values, result);
+  result.agreement = compared.values.agreement;
+  result.prompts = compared.values.prompts, result.equal_prompts = compared.values.equal_prompts;
+  result.tasks = compared.values.tasks;
   std::string what = result.name + ": ";
   if (result.agreement)
     what += fmt::format("KL {:.2e} nats a token, top-1 {:.1f} % ({}), ", result.agreement->kl_nats,

@@ -42,22 +42,18 @@ SamplesResult prepare_samples(Run& run) {
     const SourceFiles files(run.recipe().data.sources, run.recipe().train.threads);
     const auto plan = plan_records(run.recipe().data, files);
     const auto overlap = find_overlap(files, plan);
-    auto notes = notes_of(dataset.counts, plan.rejections, overlap);
+    SamplesResult made;
+    made.train = static_cast<int64_t>(dataset.train.size());
+    made.held_out = static_cast<int64_t>(dataset.held_out.size());
+    made.tokens = dataset.counts.tokens;
+    made.supervised = dataset.counts.supervised;
+    made.notes = notes_of(dataset.counts, plan.rejections, overlap);
     const auto beyond = beyond_context(dataset, run.model().model->config.context);
-    notes.insert(notes.end(), beyond.begin(), beyond.end());
+    made.notes.insert(made.notes.end(), beyond.begin(), beyond.end());
     for (const auto& line : beyond) run.say("samples", line);
-    return Json{{"train", dataset.train.size()},
-                {"held_out", dataset.held_out.size()},
-                {"tokens", dataset.counts.tokens},
-                {"supervised", dataset.counts.supervised},
-                {"notes", notes}};
+    return made;
   });
-  SamplesResult result;
-  result.train = stage.values.at("train");
-  result.held_out = stage.values.at("held_out");
-  result.tokens = stage.values.at("tokens");
-  result.supervised = stage.values.at("supervised");
-  result.notes = stage.values.at("notes").get<std::vector<std::string>>();
+  auto result = stage.values;
   result.line = {"samples",
                  fmt::format("{} + {} held out, {} tokens, {} of them supervised", result.train,
                              result.held_out, result.tokens, result.supervised),

@@ -37,40 +37,9 @@ Fingerprint fingerprint(Run& run) {
   return all;
 }
 
-Json to_json(const TrainResult& result, double startup_seconds, uint64_t trainable_bytes,
-             const std::vector<std::string>& notes) {
-  const auto maybe = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
-  return {{"steps", result.steps},
-          {"tokens", result.tokens},
-          {"rows", result.rows},
-          {"supervised", result.supervised},
-          {"seconds", result.seconds},
-          {"last_loss", result.last_loss},
-          {"peak_bytes", result.peak_bytes},
-          {"skipped", result.skipped},
-          {"startup_seconds", startup_seconds},
-          {"trainable_bytes", trainable_bytes},
-          {"notes", notes},
-          {"held_out_before", maybe(result.held_out_before)},
-          {"held_out_after", maybe(result.held_out_after)}};
-}
-
-TrainingResult result_of(Run& run, const StageResult& stage) {
-  const auto& values = stage.values;
-  TrainingResult result;
+TrainingResult result_of(Run& run, const StageResult<TrainingResult>& stage) {
+  auto result = stage.values;
   result.inputs = stage.inputs;
-  result.steps = values.at("steps");
-  result.tokens = values.at("tokens");
-  result.rows = values.at("rows");
-  result.supervised = values.at("supervised");
-  result.seconds = values.at("seconds");
-  result.last_loss = values.at("last_loss");
-  result.peak_bytes = values.at("peak_bytes");
-  result.startup_seconds = values.at("startup_seconds");
-  result.trainable_bytes = values.at("trainable_bytes");
-  result.notes = values.at("notes").get<std::vector<std::string>>();
-  if (values.at("held_out_before").is_number()) result.held_out_before = values.at("held_out_before");
-  if (values.at("held_out_after").is_number()) result.held_out_after = values.at("held_out_after");
   const double seconds = std::max(result.seconds, 1e-9);
   result.line = {
       "train",
@@ -83,7 +52,7 @@ TrainingResult result_of(Run& run, const StageResult& stage) {
   return result;
 }
 
-Json train_now(Run& run, double elsewhere) {
+TrainingResult train_now(Run& run, double elsewhere) {
   const auto& recipe = run.recipe();
   auto& model = *run.model().model;
   const auto leaves = attach(model, recipe.adapter, static_cast<uint64_t>(recipe.train.seed));
@@ -124,7 +93,14 @@ Json train_now(Run& run, double elsewhere) {
   if (result.stopped_early)
     notes.push_back(fmt::format("stopped early after {} of {} steps: the held-out loss no longer fell",
                                 result.steps, result.planned));
-  return to_json(result, startup, bytes, notes);
+  TrainingResult made;
+  made.steps = result.steps, made.tokens = result.tokens, made.rows = result.rows;
+  made.supervised = result.supervised, made.skipped = result.skipped;
+  made.seconds = result.seconds, made.last_loss = result.last_loss, made.startup_seconds = startup;
+  made.peak_bytes = result.peak_bytes, made.trainable_bytes = bytes;
+  made.held_out_before = result.held_out_before, made.held_out_after = result.held_out_after;
+  made.notes = std::move(notes);
+  return made;
 }
 
 // What train() compares with the checkpoints of `folder`.

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 namespace {
 
 // Every file of the outputs, relative to the run's folder, with its hash.
-Json outputs_on_disk(const fs::path& folder, const std::vector<fs::path>& outputs) {
+std::vector<FileRecord> outputs_on_disk(const fs::path& folder, const std::vector<fs::path>& outputs) {
   std::vector<fs::path> files;
   for (const auto& output : outputs) {
     const auto path = folder / output;
@@ -27,12 +27,29 @@ Json outputs_on_disk(const fs::path& folder, const std::vector<fs::path>& output
     }
   }
   std::sort(files.begin(), files.end());
-  Json list = Json::array();
-  for (const auto& file : files)
-    list.push_back({{"path", file.lexically_relative(folder).string()},
-                    {"bytes", fs::file_size(file)},
-                    {"sha256", sha256_file(file)}});
+  std::vector<FileRecord> list;
+  for (const auto& file : files) list.push_back(record_file(file, file.lexically_relative(folder).string()));
   return list;
+}
+
+// stages.json. The version is read before the rest, which another one may have otherwise.
+struct LedgerVersion {
+  int64_t version = 1;
+  template <class Visitor> void fields(Visitor& field) { field("version", version); }
+};
+struct LedgerFile {
+  int64_t version = 1;
+  std::map<std::string, StageRecord> stages;
+  std::set<std::string> read;
+  template <class Visitor> void fields(Visitor& field) {
+    field("version", version), field("stages", stages), field("read", read);
+  }
+};
+
+constexpr const char* kLedger = "stages.json";
+
+JsonPlace ledger_place(const fs::path& folder) {
+  return {(folder / kLedger).string(), "", "move it away to start the run again"};
 }
 
 // The name for as long as the program runs; an export's is a path, of which a trace shows letters, digits and
@@ -55,16 +72,21 @@ StageInputs& StageInputs::add_file(const fs::path& file) { return add("file", sh
 
 std::string StageInputs::sha256() const { return retort::sha256(description_); }
 
-StageLedger::StageLedger(fs::path folder) : folder_(std::move(folder)), stages_(Json::object()) {
+StageLedger::StageLedger(fs::path folder) : folder_(std::move(folder)) {
   make_folder(folder_);
-  const auto file = folder_ / "stages.json";
+  const auto file = folder_ / kLedger;
   if (!fs::exists(file)) return;
-  auto json = read_json(file);
-  if (!json.is_object() || json.value("version", 0) != 1 || !json["stages"].is_object() ||
-      !json["read"].is_array())
-    corrupt(file.string(), "", "is not a ledger of this version; move it away to start the run again");
-  stages_ = std::move(json["stages"]);
-  for (const auto& path : json["read"]) read_.insert(path.get<std::string>());
+  const auto json = read_json(file);
+  const auto place = ledger_place(folder_);
+  if (read_as<LedgerVersion>(json, place).version != 1)
+    corrupt(file.string(), "", "is not a ledger of this version; " + place.advice);
+  auto ledger = read_as<LedgerFile>(json, place);
+  stages_ = std::move(ledger.stages);
+  read_ = std::move(ledger.read);
+}
+
+JsonPlace StageLedger::values_place(const std::string& name) const {
+  return ledger_place(folder_).at("stages").at(name).at("values");
 }
 
 void StageLedger::let_go() {
@@ -79,44 +101,44 @@ void StageLedger::save() {
   for (const auto& file : retort::files_read()) {
     if (!file.string().starts_with(inside)) read_.insert(file.string());
   }
-  write_text(folder_ / "stages.json",
-             Json{{"version", 1}, {"stages", stages_}, {"read", read_}}.dump(1) + "\n");
+  write_text(folder_ / kLedger, json_of(LedgerFile{1, stages_, read_}).dump(1) + "\n");
 }
 
 std::vector<fs::path> StageLedger::files_read() const { return {read_.begin(), read_.end()}; }
 
 std::string StageLedger::outputs_hash(const std::string& name) const {
-  return sha256(stages_.at(name).at("outputs").dump());
+  return sha256(json_of(stages_.at(name).outputs).dump());
 }
 
 std::string StageLedger::hash(const std::string& except) const {
   auto others = stages_;
   others.erase(except);
-  return sha256(others.dump());
+  return sha256(json_of(others).dump());
 }
 
 bool StageLedger::done(const std::string& name, const StageInputs& inputs) const {
   const auto recorded = stages_.find(name);
-  return recorded != stages_.end() && recorded->value("inputs", "") == inputs.sha256() &&
-         still_there(*recorded);
+  return recorded != stages_.end() && recorded->second.inputs == inputs.sha256() &&
+         still_there(recorded->second);
 }
 
-bool StageLedger::still_there(const Json& stage) const {
-  for (const auto& output : stage.at("outputs")) {
-    const auto path = folder_ / output.at("path").get<std::string>();
-    if (!fs::is_regular_file(path) || fs::file_size(path) != output.at("bytes").get<uint64_t>()) return false;
-    if (sha256_file(path) != output.at("sha256").get<std::string>()) return false;
+bool StageLedger::still_there(const StageRecord& stage) const {
+  for (const auto& output : stage.outputs) {
+    const auto path = folder_ / output.path;
+    if (!fs::is_regular_file(path) || fs::file_size(path) != output.bytes) return false;
+    if (sha256_file(path) != output.sha256) return false;
   }
   return true;
 }
 
-StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
-                             const std::vector<fs::path>& outputs, const std::function<Json()>& work) {
-  StageResult result{inputs.sha256(), {}, 0, false};
+StageResult<Json> StageLedger::run_stage(const std::string& name, const StageInputs& inputs,
+                                         const std::vector<fs::path>& outputs,
+                                         const std::function<Json()>& work) {
+  StageResult<Json> result{inputs.sha256(), {}, 0, false};
   const auto recorded = stages_.find(name);
   if (done(name, inputs)) {
-    result.values = recorded->at("values");
-    result.seconds = recorded->at("seconds");
+    result.values = recorded->second.values;
+    result.seconds = recorded->second.seconds;
     result.skipped = true;
     return result;
   }
@@ -128,10 +150,7 @@ StageResult StageLedger::run(const std::string& name, const StageInputs& inputs,
   const Span span({profile_name(name), "stage"});
   result.values = work();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  stages_[name] = {{"inputs", result.inputs},
-                   {"values", result.values},
-                   {"seconds", result.seconds},
-                   {"outputs", outputs_on_disk(folder_, outputs)}};
+  stages_[name] = {result.inputs, result.values, result.seconds, outputs_on_disk(folder_, outputs)};
   save();
   return result;
 }

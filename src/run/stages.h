@@ -3,11 +3,15 @@
 #pragma once
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <optional>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
-#include "base/json.h"
+#include "base/json_fields.h"
+#include "report/manifest.h"
 
 namespace retort {
 
@@ -22,11 +26,23 @@ class StageInputs {
   std::string description_;
 };
 
-struct StageResult {
+template <class Values> struct StageResult {
   std::string inputs;  // StageInputs::sha256()
-  Json values;         // what later stages and the report need
+  Values values;       // what later stages and the report need
   double seconds = 0;
   bool skipped = false;  // taken from an earlier run
+};
+
+// What stages.json holds of one stage.
+struct StageRecord {
+  std::string inputs;
+  Json values;
+  double seconds = 0;
+  std::vector<FileRecord> outputs;  // paths inside the run's folder
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("inputs", inputs), field("values", values), field("seconds", seconds), field("outputs", outputs);
+  }
 };
 
 class StageLedger {
@@ -34,9 +50,16 @@ class StageLedger {
   explicit StageLedger(std::filesystem::path folder);  // reads FOLDER/stages.json
 
   // Runs `work` unless its result is recorded for the same inputs. `outputs` are files or folders inside the
-  // run's folder. `work` returns the values to record.
-  StageResult run(const std::string& name, const StageInputs& inputs,
-                  const std::vector<std::filesystem::path>& outputs, const std::function<Json()>& work);
+  // run's folder. `work` returns the values to record: a struct that lists its fields (base/json_fields.h).
+  template <class Work> auto run(const std::string& name, const StageInputs& inputs,
+                                 const std::vector<std::filesystem::path>& outputs, Work&& work) {
+    using Values = std::invoke_result_t<Work>;
+    std::optional<Values> made;
+    const auto stage = run_stage(name, inputs, outputs, [&] { return json_of(made.emplace(work())); });
+    return StageResult<Values>{stage.inputs,
+                               made ? std::move(*made) : read_as<Values>(stage.values, values_place(name)),
+                               stage.seconds, stage.skipped};
+  }
   // From hold() to let_go() nothing is written: what is recorded in between waits.
   void hold() { held_ = true; }
   void let_go();
@@ -52,10 +75,14 @@ class StageLedger {
   std::vector<std::filesystem::path> files_read() const;
 
  private:
+  StageResult<Json> run_stage(const std::string& name, const StageInputs& inputs,
+                              const std::vector<std::filesystem::path>& outputs,
+                              const std::function<Json()>& work);
+  JsonPlace values_place(const std::string& name) const;
   void save();
-  bool still_there(const Json& stage) const;
+  bool still_there(const StageRecord& stage) const;
   std::filesystem::path folder_;
-  Json stages_;
+  std::map<std::string, StageRecord> stages_;
   std::set<std::string> read_;
   bool worked_ = false, held_ = false, waiting_ = false;
 };

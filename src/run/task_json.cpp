@@ -1,54 +1,33 @@
 // Results of tasks as JSON and back, and in one line.
-#include <cmath>
-
 #include "base/error.h"
+#include "base/files.h"
 #include "run/run_stages.h"
 #include "text/unicode.h"
 
 namespace retort {
 
-Json to_json(const std::vector<TaskResult>& tasks, KeepSamples samples) {
-  auto list = Json::array();
-  for (const auto& task : tasks) {
-    auto metrics = Json::array();  // pairs: their order is the one to show
-    for (const auto& [name, value] : task.metrics)
-      metrics.push_back({name, std::isfinite(value) ? Json(value) : Json()});
-    Json json{{"task", task.task},
-              {"kind", task.kind},
-              {"metrics", metrics},
-              {"count", task.count},
-              {"tokens", task.tokens}};
-    if (samples == KeepSamples::no) {
-      json["seconds"] = task.seconds;  // the file is to be equal when the run is repeated
-    } else {
-      // A model that knows little may end an answer within a character; JSON holds whole ones.
-      for (const auto& sample : task.samples)
-        json["samples"].push_back({{"id", sample.id},
-                                   {"expected", sample.expected},
-                                   {"got", replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts)},
-                                   {"score", sample.score}});
-    }
-    list.push_back(std::move(json));
-  }
-  return list;
+std::vector<TaskResult> without_samples(std::vector<TaskResult> tasks) {
+  for (auto& task : tasks) task.samples.clear();
+  return tasks;
 }
 
-std::vector<TaskResult> tasks_from(const Json& json) {
-  std::vector<TaskResult> tasks;
-  for (const auto& one : json) {
-    TaskResult task;
-    task.task = one.at("task");
-    task.kind = one.at("kind");
-    task.count = one.at("count");
-    task.tokens = one.at("tokens");
-    task.seconds = one.value("seconds", 0.0);
-    for (const auto& metric : one.at("metrics"))
-      task.metrics.emplace_back(metric.at(0), metric.at(1).is_number() ? metric.at(1).get<double>() : NAN);
-    for (const auto& sample : one.value("samples", Json::array()))
-      task.samples.push_back({sample.at("id"), sample.at("expected"), sample.at("got"), sample.at("score")});
-    tasks.push_back(std::move(task));
+Json file_of_tasks(std::vector<TaskResult> tasks) {
+  for (auto& task : tasks) {
+    task.seconds = 0;
+    // A model that knows little may end an answer within a character; JSON holds whole ones.
+    for (auto& sample : task.samples)
+      sample.got = replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts);
   }
-  return tasks;
+  return json_of(tasks);
+}
+
+void write_tasks(const std::filesystem::path& file, const std::vector<TaskResult>& tasks) {
+  write_text(file, file_of_tasks(tasks).dump(1) + "\n");
+}
+
+std::vector<TaskResult> read_tasks(const std::filesystem::path& file) {
+  return read_as<std::vector<TaskResult>>(read_json(file),
+                                          {file.string(), "", "remove it to evaluate again"});
 }
 
 Headline headline(const TaskResult& task) {

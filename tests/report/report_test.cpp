@@ -134,10 +134,26 @@ TEST(Manifest, HostileManifestsAreRefused) {
   EXPECT_THROW(verify_manifest(run.path), FormatError);
   for (const char* text :
        {"{", "[]", "{\"version\":2}", "{\"version\":1,\"read\":[],\"written\":[{\"path\":\"x\"}]}",
-        "{\"version\":1,\"read\":[],\"written\":[{\"path\":\"../x\",\"bytes\":1,\"sha256\":\"\"}]}"}) {
+        "{\"version\":\"1\"}", "{\"version\":1,\"recipe_sha256\":\"\",\"read\":[1],\"written\":[]}",
+        "{\"version\":1,\"recipe_sha256\":7,\"read\":[],\"written\":[]}",
+        "{\"version\":1,\"recipe_sha256\":\"\",\"read\":[],\"written\":[{\"path\":\"../x\",\"bytes\":1,"
+        "\"sha256\":\"\"}]}"}) {
     run.write("manifest.json", text);
     EXPECT_THROW(verify_manifest(run.path), FormatError) << text;
   }
+}
+
+// Rows of other programs, or of a hand: whatever their types are, they end no run.
+TEST(Metrics, RowsOfAnotherKindAreLeftOutOrHaveNoStep) {
+  Folder folder;
+  folder.write("metrics.jsonl", "[1]\n{\"step\":\"x\",\"loss\":1}\n{\"step\":2,\"loss\":\"y\"}\n7\n");
+  const auto rows = read_metrics(folder.path / "metrics.jsonl");
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].step, 0);
+  EXPECT_EQ(rows[1].step, 2);
+  EXPECT_TRUE(std::isnan(rows[1].scalars[0].second));
+  MetricsLog log(folder.path, 1);
+  EXPECT_EQ(read_text(folder.path / "metrics.jsonl"), "{\"step\":\"x\",\"loss\":1}\n");
 }
 
 TEST(Chart, TicksAreRoundAndInside) {

@@ -11,7 +11,21 @@ namespace retort {
 struct SampleResult {
   std::string id;  // of the prompt: file:line
   std::string expected, got;
-  double score = 0;  // the task's first metric for this sample
+  double score = 0;   // the task's first metric for this sample
+  double weight = 1;  // of the score in that metric, which is the mean of all
+};
+
+// One expected answer of a classification.
+struct ClassCount {
+  std::string name;
+  int64_t expected = 0, given = 0, right = 0;
+  std::vector<int64_t>
+      answers;  // how often each class was given where this one was expected; other answers last
+};
+
+// Between which values a metric lies with 95 % confidence, as far as the choice of the samples goes.
+struct Interval {
+  double low = 0, high = 0;
 };
 
 struct TaskResult {
@@ -22,7 +36,14 @@ struct TaskResult {
   int64_t count = 0;   // samples
   int64_t tokens = 0;  // computed or generated, whatever the task is about
   double seconds = 0;
+  std::vector<std::pair<std::string, Interval>> intervals = {};  // by metric
+  std::vector<ClassCount> classes = {};  // of answers that repeat, the most frequent first; else empty
 
+  const Interval* interval(std::string_view name) const {  // nullptr when there is none
+    for (const auto& [key, value] : intervals)
+      if (key == name) return &value;
+    return nullptr;
+  }
   const double* metric(std::string_view name) const {  // nullptr when there is none
     for (const auto& [key, value] : metrics)
       if (key == name) return &value;

@@ -36,6 +36,7 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
     return Json{{"tasks", to_json(tasks, KeepSamples::no)}};
   });
   result.tasks = tasks_from(stage.values.at("tasks"));
+  result.answers = file;
   result.lines.push_back({name, headlines(result.tasks), stage.seconds, stage.skipped});
   run.say(result.lines.back());
   return result;

@@ -222,6 +222,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
                        {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},
                        [&] { return compare(run, one); });
   take(compared.values, result);
+  if (!result.tasks.empty()) result.answers = fs::path("eval") / (one.name + ".json");
   std::string what = result.name + ": ";
   if (result.agreement)
     what += fmt::format("KL {:.2e} nats a token, top-1 {:.1f} %, ", result.agreement->kl_nats,

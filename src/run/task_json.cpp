@@ -18,15 +18,27 @@ Json to_json(const std::vector<TaskResult>& tasks, KeepSamples samples) {
               {"metrics", metrics},
               {"count", task.count},
               {"tokens", task.tokens}};
+    for (const auto& [name, interval] : task.intervals)
+      if (std::isfinite(interval.low) && std::isfinite(interval.high))
+        json["intervals"][name] = {interval.low, interval.high};
+    for (const auto& one : task.classes)
+      json["classes"].push_back({{"name", one.name},
+                                 {"expected", one.expected},
+                                 {"given", one.given},
+                                 {"right", one.right},
+                                 {"answers", one.answers}});
     if (samples == KeepSamples::no) {
       json["seconds"] = task.seconds;  // the file is to be equal when the run is repeated
     } else {
       // A model that knows little may end an answer within a character; JSON holds whole ones.
-      for (const auto& sample : task.samples)
-        json["samples"].push_back({{"id", sample.id},
-                                   {"expected", sample.expected},
-                                   {"got", replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts)},
-                                   {"score", sample.score}});
+      for (const auto& sample : task.samples) {
+        Json one{{"id", sample.id},
+                 {"expected", sample.expected},
+                 {"got", replace_invalid_utf8(sample.got, InvalidUtf8::maximal_subparts)},
+                 {"score", std::isfinite(sample.score) ? Json(sample.score) : Json()}};
+        if (sample.weight != 1) one["weight"] = sample.weight;
+        json["samples"].push_back(std::move(one));
+      }
     }
     list.push_back(std::move(json));
   }
@@ -44,8 +56,17 @@ std::vector<TaskResult> tasks_from(const Json& json) {
     task.seconds = one.value("seconds", 0.0);
     for (const auto& metric : one.at("metrics"))
       task.metrics.emplace_back(metric.at(0), metric.at(1).is_number() ? metric.at(1).get<double>() : NAN);
-    for (const auto& sample : one.value("samples", Json::array()))
-      task.samples.push_back({sample.at("id"), sample.at("expected"), sample.at("got"), sample.at("score")});
+    const auto intervals = one.value("intervals", Json::object());
+    for (const auto& [name, interval] : intervals.items())
+      task.intervals.emplace_back(name, Interval{interval.at(0), interval.at(1)});
+    for (const auto& of : one.value("classes", Json::array()))
+      task.classes.push_back({of.at("name"), of.at("expected"), of.at("given"), of.at("right"),
+                              of.at("answers").get<std::vector<int64_t>>()});
+    for (const auto& sample : one.value("samples", Json::array())) {
+      const auto& score = sample.at("score");
+      task.samples.push_back({sample.at("id"), sample.at("expected"), sample.at("got"),
+                              score.is_number() ? score.get<double>() : NAN, sample.value("weight", 1.0)});
+    }
     tasks.push_back(std::move(task));
   }
   return tasks;

@@ -9,6 +9,29 @@ void corrupt(std::string_view file, std::string_view object, std::string_view pr
                                    : fmt::format("{}: {}: {}", printable(file), printable(object), problem));
 }
 
+namespace {
+
+uint32_t code_of(std::string_view character) {
+  const auto lead = static_cast<unsigned char>(character[0]);
+  uint32_t code = character.size() == 4   ? lead & 0x07
+                  : character.size() == 3 ? lead & 0x0F
+                  : character.size() == 2 ? lead & 0x1F
+                                          : lead;
+  for (const char c : character.substr(1)) code = code << 6 | (static_cast<unsigned char>(c) & 0x3F);
+  return code;
+}
+
+// Characters that are not seen but turn, hide or break what is: directions of writing, separators of lines,
+// invisible operators and tags. Joiners stay, which scripts and emoji need.
+bool drives_the_terminal(std::string_view character) {
+  const auto c = code_of(character);
+  return c == 0x061C || c == 0x180E || c == 0x200B || c == 0x200E || c == 0x200F ||
+         (c >= 0x2028 && c <= 0x202E) || (c >= 0x2060 && c <= 0x206F) || c == 0xFEFF ||
+         (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0xE007F);
+}
+
+}  // namespace
+
 std::string printable(std::string_view text) {
   constexpr size_t kLongest = 120;
   std::string out;
@@ -23,6 +46,11 @@ std::string printable(std::string_view text) {
     bool valid = length > 0 && i + length <= text.size();
     for (int k = 1; valid && k < length; ++k)
       valid = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
+    if (valid && drives_the_terminal(text.substr(i, length))) {
+      out += fmt::format("\\u{{{:x}}}", code_of(text.substr(i, length)));
+      i += length - 1;
+      continue;
+    }
     if (!valid || byte < 0x20 || byte == 0x7F ||
         (byte == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0)) {
       out += fmt::format("\\x{:02x}", byte);

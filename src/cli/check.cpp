@@ -8,12 +8,14 @@
 #include "adapters/attach.h"
 #include "base/json.h"
 #include "base/machine_memory.h"
+#include "base/terminal.h"
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "data/beyond_context.h"
 #include "data/check_samples.h"
 #include "data/overlap.h"
 #include "data/reject.h"
+#include "data/spelled_tokens.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
@@ -72,6 +74,16 @@ std::string describe(const TimePrediction& time) {
   return text;
 }
 
+// Passes over the training samples.
+double epochs_of(const TrainSpec& spec, const RunWork& work, const Dataset& dataset) {
+  if (spec.steps == 0) return static_cast<double>(spec.epochs);
+  const auto steps = static_cast<double>(work.steps), all = static_cast<double>(dataset.train.size());
+  if (spec.batch.tokens == 0) return steps * static_cast<double>(spec.batch.samples) / all;
+  double rows = 0;  // a sample has one row less than tokens
+  for (const auto& sample : dataset.train) rows += static_cast<double>(sample.tokens.size()) - 1;
+  return steps * work.plain_rows_per_step / rows;
+}
+
 Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
@@ -123,7 +135,11 @@ Exit check(const CheckOptions& options) {
     const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");
     fmt::print("\n{}\n", rendered_samples(dataset.train, *base.tokenizer,
                                           static_cast<size_t>(options.samples), colour));
-    fmt::print("{}\n", describe_samples(dataset,
+    for (const auto& bad : plan.bad) say("bad", harmless(describe(bad)));
+    fmt::print("{}", describe_sources(recipe.data, plan, epochs_of(recipe.train, work, dataset)));
+    if (const auto spelled = describe(find_spelled_tokens(files, plan, *base.tokenizer)); !spelled.empty())
+      fmt::print("{}\n", spelled);
+    fmt::print("{}\n", describe_samples(recipe.data, dataset,
                                         sample_statistics(dataset.train, recipe.train.batch.samples,
                                                           recipe.train.batch.row_tokens, recipe.train.seed),
                                         find_overlap(files, plan)));

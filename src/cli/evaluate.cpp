@@ -8,6 +8,7 @@
 #include "cli/recipe_option.h"
 #include "data/token_store.h"
 #include "run/run_result.h"
+#include "run/score_tables.h"
 
 namespace retort {
 
@@ -17,21 +18,36 @@ struct Options {
   std::string model, adapter, json;
 };
 
-Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& sizes, const std::string& json) {
-  RunRecord record;
-  add_models(record, models, sizes);
-  fmt::print("{}", table_text(results_table(record)));
-  for (const auto* model : models)
-    for (const auto& task : model->tasks) {
-      fmt::print("\n{}: {} ({} samples)\n", model->name, task.task, task.count);
-      for (const auto& [metric, value] : task.metrics) fmt::print("  {:<20} {:.6g}\n", metric, value);
-    }
+Exit saved(const std::vector<const ModelResult*>& models, const std::string& json) {
   if (!json.empty()) {
     auto all = Json::object();
     for (const auto* model : models) all[model->name] = file_of_tasks(model->tasks);
     write_text(json, all.dump(1) + "\n");
   }
   return Exit::done;
+}
+
+// `folder`: of the run that these are of, or empty.
+Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& sizes, const std::string& json,
+           const std::filesystem::path& folder) {
+  RunRecord record;
+  add_models(record, models, sizes);
+  fmt::print("{}", table_text(results_table(record)));
+  for (const auto* model : models)
+    for (const auto& task : model->tasks) {
+      fmt::print("\n{}: {} ({} samples)\n", model->name, task.task, task.count);
+      for (const auto& [metric, value] : task.metrics) {
+        const auto* interval = task.interval(metric);
+        fmt::print(
+            "  {:<20} {:.6g}{}\n", metric, value,
+            interval ? fmt::format("  ({:.6g} to {:.6g} with 95 %)", interval->low, interval->high) : "");
+      }
+    }
+  for (const auto& table : class_tables(models)) fmt::print("\n{}\n{}", table.title, table_text(table));
+  if (folder.empty()) return saved(models, json);
+  if (const auto table = difference_table(folder, models); !table.rows.empty())
+    fmt::print("\n{}\n{}", table.title, table_text(table));
+  return saved(models, json);
 }
 
 // What a run measures, taken from its ledger where it is done.
@@ -51,7 +67,7 @@ Exit evaluate_run(LoadedRecipe recipe, const Options& options) {
     models.push_back(&tuned);
   }
   close_run(run);
-  return print(models, sizes_of(run.recipe(), training), options.json);
+  return print(models, sizes_of(run.recipe(), training), options.json, run.folder());
 }
 
 // A model that no run made: measured, and nothing is kept but what --json asks for.
@@ -77,7 +93,7 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   result.tasks =
       evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records}, folder,
                [](const std::string& task) { tell(fmt::format("evaluating {} ...", task)); });
-  return print({&result}, {}, options.json);
+  return print({&result}, {}, options.json, {});
 }
 
 }  // namespace

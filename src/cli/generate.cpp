@@ -99,7 +99,7 @@ class Writer {
         OrderedJson line{{"place", prompt.place}};
         if (prompt.messages.size() == 1) line["prompt"] = prompt.messages[0].content;
         else
-          for (const auto& [role, content] : prompt.messages)
+          for (const auto& [role, content, learned] : prompt.messages)
             line["messages"].push_back({{"role", role}, {"content", content}});
         line.update({{"text", answer.text},
                      {"finish", finish_name(answer.finish)},

@@ -160,16 +160,52 @@ void refuse_bad_samples(const Dataset& dataset, const Tokenizer& tokenizer, cons
   if (!all.empty()) throw RecipeError(all);
 }
 
-std::string describe_samples(const Dataset& dataset, const SampleStatistics& found, const Overlap& overlap) {
+std::string describe_sources(const DataSpec& spec, const RecordPlan& plan, double epochs) {
+  std::string out;
+  for (size_t s = 0; s < plan.sources.size(); ++s) {
+    const auto& use = plan.sources[s];
+    out += fmt::format("source {}: {} records of {}: {} to train on", s, use.records,
+                       printable(spec.sources[s].path), use.train);
+    if (use.train > 0)
+      out += fmt::format(", used {:.4g} times in an epoch, {:.4g} in all",
+                         static_cast<double>(use.samples) / static_cast<double>(use.train),
+                         epochs * static_cast<double>(use.samples) / static_cast<double>(use.train));
+    out += fmt::format("; {} held out\n", use.held_out);
+  }
+  std::string by;
+  for (const auto& source : spec.sources)
+    if (!source.group.empty() && by.find(source.group) == by.npos)
+      by += (by.empty() ? "" : ", ") + source.group;
+  out += fmt::format(
+      "groups: {} ({}), {} of them held out\n", plan.groups,
+      by.empty() ? "none is named, so each record is one; equal records share one" : "by " + printable(by),
+      plan.held_out_groups);
+  return out + fmt::format("epochs: {:.4g}\n", epochs);
+}
+
+std::string describe_samples(const DataSpec& spec, const Dataset& dataset, const SampleStatistics& found,
+                             const Overlap& overlap) {
   const auto& counts = dataset.counts;
+  const auto cut = fmt::format("cut to data.row_tokens (data.keep: {})", spec.keep);
+  const bool own = spec.changed_answers == "own_sample";
   std::string out = fmt::format("samples: {} to train on, {} held out, of {} records\n", dataset.train.size(),
                                 dataset.held_out.size(), counts.records);
   const std::pair<int64_t, const char*> notes[] = {
-      {counts.cut, "cut to data.row_tokens"},        {counts.skipped_long, "left out as too long"},
-      {counts.split_pieces, "pieces of long texts"}, {counts.duplicates, "equal to another sample"},
-      {counts.repeats, "repeats by weight"},         {counts.left_out, "left out by weight"}};
+      {counts.bad, "bad records left out (on_bad_record: skip)"},
+      {counts.changed_answers,
+       own ? "answers in samples of their own: the template writes them otherwise once later turns follow"
+           : "answers left out: the template writes them otherwise once later turns follow "
+             "(data.changed_answers)"},
+      {counts.dropped_thoughts, "answers learned without their thought: the template drops it"},
+      {counts.cut, cut.c_str()},
+      {counts.skipped_long, "left out as too long"},
+      {counts.split_pieces, "pieces of long texts"},
+      {counts.duplicates, "equal to another sample"},
+      {counts.repeats, "repeats by weight"},
+      {counts.left_out, "left out by weight"}};
   for (const auto& [count, what] : notes)
     if (count > 0) out += fmt::format("  {} {}\n", count, what);
+  for (const auto& problem : dataset.bad) out += "  bad: " + harmless(problem) + "\n";
   out += fmt::format(
       "tokens: {} to train on, {} supervised ({}); per sample {} to {}, median {}, 95% at most {}\n",
       found.tokens, found.supervised, percent(found.supervised_share), found.shortest, found.longest,
@@ -183,8 +219,9 @@ std::string describe_samples(const Dataset& dataset, const SampleStatistics& fou
   if (overlap.held_out > 0) {
     out += fmt::format(
         "overlap: {} of {} held-out samples occur in the training data word for word, {} share a run of 13 "
-        "words\n",
-        overlap.exact, overlap.held_out, overlap.ngram);
+        "words; {} have a prompt that the training data has too{}\n",
+        overlap.exact, overlap.held_out, overlap.ngram, overlap.prompts,
+        overlap.prompts > 0 ? " (data.sources.group: prompt keeps equal prompts on one side)" : "");
     for (const auto& place : overlap.places) out += "  " + harmless(place) + "\n";
   }
   return out;

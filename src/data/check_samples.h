@@ -41,7 +41,11 @@ std::vector<std::string> sample_problems(const Samples& samples, const Tokenizer
 void refuse_bad_samples(const Dataset& dataset, const Tokenizer& tokenizer, const ChatTemplate& chat);
 
 // The statistics, counts and overlap as text for the terminal.
-std::string describe_samples(const Dataset& dataset, const SampleStatistics& statistics,
+std::string describe_samples(const DataSpec& spec, const Dataset& dataset, const SampleStatistics& statistics,
                              const Overlap& overlap);
+
+// How the sources are used: a line for each with its records, sides and uses in an epoch, then groups and
+// epochs. `epochs`: passes over the training samples, which may end within one.
+std::string describe_sources(const DataSpec& spec, const RecordPlan& plan, double epochs);
 
 }  // namespace retort

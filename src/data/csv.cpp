@@ -32,6 +32,12 @@ class CsvRows {
       return true;
     }
   }
+  // After a row that could not be read: goes on with the next line.
+  void skip_line() {
+    at_ = std::min(content_.find('\n', at_), content_.size());
+    if (at_ < content_.size()) ++at_;
+    ++line_;
+  }
   size_t at() const { return at_; }
   std::string place() const { return fmt::format("{}:{}", file_, row_line_); }
 
@@ -76,10 +82,62 @@ class CsvRows {
   size_t at_ = 0, line_ = 1, row_line_ = 1;
 };
 
+// A row whose quotes are wrong ends with its line when reading goes on.
+bool next_row(CsvRows& rows, std::vector<std::string>& fields, const TakeBad& bad) {
+  try {
+    return rows.next(fields);
+  } catch (const FormatError&) {
+    if (bad) rows.skip_line();
+    throw;
+  }
+}
+
+Columns named(const std::vector<std::string>& names, std::vector<std::string>& fields,
+              const std::string& place) {
+  if (fields.size() != names.size())
+    corrupt(place, "",
+            fmt::format("{} fields; the header names {} columns{}", fields.size(), names.size(),
+                        fields.size() > names.size()
+                            ? " and is shorter than this row; name every column, and quote fields that hold "
+                              "the delimiter"
+                            : "; is the row cut, or does a field hold a line break without quotes?"));
+  Columns columns;
+  columns.reserve(names.size());
+  for (size_t i = 0; i < names.size(); ++i) {
+    require_text(fields[i], place, names[i]);
+    columns.emplace_back(names[i], std::move(fields[i]));
+  }
+  return columns;
+}
+
+// Fields of the first two rows, cut at `delimiter`; 0 for what cannot be read so.
+std::pair<size_t, size_t> fields_of(std::string_view content, char delimiter) {
+  CsvRows rows(content, "", delimiter);
+  std::vector<std::string> header, first;
+  try {
+    if (!rows.next(header) || !rows.next(first)) return {header.size(), 0};
+  } catch (const FormatError&) { return {header.size(), 0}; }
+  return {header.size(), first.size()};
+}
+
 }  // namespace
 
+char guessed_delimiter(std::string_view content, char usual) {
+  content = without_bom(content);
+  char best = usual;
+  auto [most, first] = fields_of(content, usual);
+  if (most != first) most = 1;
+  for (const char delimiter : {',', ';', '\t', '|'}) {
+    const auto [named_columns, fields] = fields_of(content, delimiter);
+    if (named_columns != fields || named_columns <= most) continue;
+    best = delimiter;
+    most = named_columns;
+  }
+  return best;
+}
+
 void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take,
-              const std::function<void(size_t)>& passed) {
+              const std::function<void(size_t)>& passed, const TakeBad& bad) {
   CsvRows rows(without_bom(content), file, delimiter);
   std::vector<std::string> names, fields;
   if (!rows.next(names)) corrupt(file, "", "is empty; expected a header row with column names");
@@ -89,24 +147,25 @@ void read_csv(std::string_view content, std::string_view file, char delimiter, c
     if (name.empty()) corrupt(rows.place(), "header", "a column has no name");
     if (!seen.insert(name).second) corrupt(rows.place(), name, "two columns have this name");
   }
-  size_t records = 0;
-  while (rows.next(fields)) {
-    if (fields.size() == 1 && fields[0].empty() && names.size() > 1) continue;  // blank line
-    if (fields.size() != names.size())
-      corrupt(rows.place(), "",
-              fmt::format("{} fields; the header names {} columns", fields.size(), names.size()));
+  size_t records = 0, broken = 0;
+  while (true) {
     Columns columns;
-    columns.reserve(names.size());
-    for (size_t i = 0; i < names.size(); ++i) {
-      require_text(fields[i], rows.place(), names[i]);
-      columns.emplace_back(names[i], std::move(fields[i]));
+    try {
+      if (!next_row(rows, fields, bad)) break;
+      if (fields.size() == 1 && fields[0].empty() && names.size() > 1) continue;  // blank line
+      columns = named(names, fields, rows.place());
+    } catch (const FormatError& error) {
+      if (!bad) throw;
+      bad(error.what());
+      ++broken;
+      continue;
     }
     take(std::move(columns), rows.place());
     if (++records % 1024 != 0) continue;
     leave_if_stopped("reading samples");
     if (passed) passed(rows.at());
   }
-  if (records == 0) corrupt(file, "", "holds a header but no rows");
+  if (records + broken == 0) corrupt(file, "", "holds a header but no rows");
 }
 
 }  // namespace retort

@@ -6,43 +6,100 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "data/packed_samples.h"
+#include "data/turns.h"
+#include "text/chat_pieces.h"
+#include "text/thoughts.h"
 
 namespace retort {
 namespace {
 
-void weigh(const DataSpec& spec, const RenderedTokens& rendered, Sample& sample) {
+// The first token of this answer behind its thought; its first where it has none.
+size_t behind_thought(const RenderedTokens& rendered, int32_t answer, const Tokenizer& tokenizer) {
+  const auto first = static_cast<size_t>(std::find(rendered.answers.begin(), rendered.answers.end(), answer) -
+                                         rendered.answers.begin());
+  std::string text;
+  size_t behind = first;
+  for (size_t i = first; i < rendered.tokens.size() && rendered.answers[i] == answer; ++i) {
+    const auto id = rendered.tokens[i];
+    text += tokenizer.is_special(id) ? tokenizer.token_text(id) : tokenizer.token_bytes(id);
+    for (const auto close : thought_ends())
+      if (const auto at = text.find(close); at != std::string::npos) {
+        behind = i + 1;
+        text.erase(0, at + close.size());
+      }
+  }
+  return behind;
+}
+
+void weigh(const DataSpec& spec, const std::vector<Message>& messages, const Tokenizer& tokenizer,
+           const RenderedTokens& rendered, Sample& sample) {
   sample.tokens = rendered.tokens;
   sample.weights.assign(rendered.tokens.size(), 0.0f);
   const auto last =
       rendered.answers.empty() ? -1 : *std::max_element(rendered.answers.begin(), rendered.answers.end());
+  std::vector<size_t> begins(messages.size(), 0);  // of what is learned of a message
+  for (size_t m = 0; m < messages.size(); ++m) {
+    if (messages[m].learned == Learned::nothing) begins[m] = sample.weights.size();
+    if (messages[m].learned == Learned::after_thought)
+      begins[m] = behind_thought(rendered, static_cast<int32_t>(m), tokenizer);
+  }
   for (size_t i = 0; i < sample.weights.size(); ++i) {
     const auto answer = rendered.answers[i];
-    const bool supervised =
+    const bool wanted =
         spec.loss == "all" || (spec.loss == "last_answer" ? answer >= 0 && answer == last : answer >= 0);
-    sample.weights[i] = supervised ? 1.0f : 0.0f;
+    sample.weights[i] = wanted && (answer < 0 || i >= begins[static_cast<size_t>(answer)]) ? 1.0f : 0.0f;
   }
 }
 
-// Cuts the longest message before the answer until the sample fits; false when nothing is left to cut.
+// Without what a cut leaves of characters at both ends.
+std::string whole_characters(std::string text) {
+  size_t begin = 0;
+  while (begin < text.size() && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) ++begin;
+  size_t end = text.size();
+  while (end > begin && (static_cast<unsigned char>(text[end - 1]) & 0xC0) == 0x80) --end;
+  if (end > begin) {
+    const auto lead = static_cast<unsigned char>(text[end - 1]);
+    const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    if (end - 1 + length <= text.size()) end += length - 1;
+    else --end;
+  }
+  return text.substr(begin, end - begin);
+}
+
+// `kept` tokens of a text, from where data.keep says.
+std::string shortened(const std::vector<int32_t>& ids, size_t kept, std::string_view keep,
+                      const Tokenizer& tokenizer) {
+  const std::span all(ids);
+  const auto text = [&](size_t begin, size_t count) {
+    return whole_characters(tokenizer.decode(all.subspan(begin, count)));
+  };
+  if (keep == "end") return text(ids.size() - kept, kept);
+  if (keep == "middle") return text((ids.size() - kept) / 2, kept);
+  if (keep == "ends" && kept >= 2)
+    return text(0, kept - kept / 2) + "\n...\n" + text(ids.size() - kept / 2, kept / 2);
+  return text(0, kept);
+}
+
+// Cuts the longest message before the answer until the sample fits; false when a message would be empty.
 bool cut_to_fit(const DataSpec& spec, Record record, const Tokenizer& tokenizer, const ChatTemplate& chat,
                 Sample& sample) {
   const auto limit = static_cast<size_t>(spec.row_tokens);
+  const auto whole = record.messages;  // each round cuts what the record holds
+  std::vector<size_t> kept(whole.size(), SIZE_MAX);
   for (int round = 0; round < 64 && sample.tokens.size() > limit; ++round) {
     Message* longest = nullptr;
     for (auto& message : record.messages)
       if (message.role != "assistant" && (!longest || message.content.size() > longest->content.size()))
         longest = &message;
-    if (!longest || longest->content.empty()) return false;
-    const auto ids = tokenizer.encode(longest->content);
+    if (!longest) return false;
+    const auto which = static_cast<size_t>(longest - record.messages.data());
+    const auto ids = tokenizer.encode(whole[which].content);
     const size_t excess = sample.tokens.size() - limit + static_cast<size_t>(round);
-    size_t kept = ids.size() > excess ? ids.size() - excess : 0;
-    std::string content = kept == 0 ? std::string() : tokenizer.decode(std::span(ids).first(kept));
-    // A token may end inside a character.
-    while (!content.empty() && (static_cast<unsigned char>(content.back()) & 0xC0) == 0x80)
-      content.pop_back();
-    if (!content.empty() && static_cast<unsigned char>(content.back()) >= 0xC0) content.pop_back();
-    if (content.size() >= longest->content.size()) content.resize(longest->content.size() / 2);
-    longest->content = content;
+    const auto before = std::min(kept[which], ids.size());
+    if (before < 2) return false;
+    kept[which] = before > excess ? before - excess : 1;
+    longest->content = shortened(ids, kept[which], spec.keep, tokenizer);
+    if (trimmed(longest->content).empty()) return false;
     sample = make_sample(spec, record, tokenizer, chat);
   }
   return sample.tokens.size() <= limit;
@@ -69,14 +126,15 @@ std::vector<Sample> pieces_of(const Sample& whole, size_t limit) {
 // What one record becomes.
 struct Made {
   std::vector<Sample> samples;
-  int64_t skipped = 0, cut = 0, pieces = 0;
+  std::vector<Record> records;  // of each sample, where somebody will ask for them
+  int64_t skipped = 0, cut = 0, pieces = 0, changed = 0, dropped_thoughts = 0;
+  std::string bad;  // what the template refuses, of a source that skips bad records
 };
 
-Made made_of(const DataSpec& spec, const Record& record, const Tokenizer& tokenizer,
-             const ChatTemplate& chat) {
+// The sample as it is, or as data.length says.
+void fit(const DataSpec& spec, const Record& record, Sample sample, const Tokenizer& tokenizer,
+         const ChatTemplate& chat, Made& made) {
   const auto limit = static_cast<size_t>(spec.row_tokens);
-  Made made;
-  auto sample = make_sample(spec, record, tokenizer, chat);
   if (sample.tokens.size() <= limit) {
     made.samples.push_back(std::move(sample));
   } else if (spec.length == "error") {
@@ -84,16 +142,17 @@ Made made_of(const DataSpec& spec, const Record& record, const Tokenizer& tokeni
         "{}: {} tokens, but data.row_tokens is {}; raise it, or set data.length to skip, cut{}", record.place,
         sample.tokens.size(), spec.row_tokens, record.messages.empty() ? " or split" : ""));
   } else if (spec.length == "skip") {
-    made.skipped = 1;
+    ++made.skipped;
   } else if (record.messages.empty()) {
-    made.samples = pieces_of(sample, limit);
+    auto pieces = pieces_of(sample, limit);
     if (spec.length == "cut") {
-      made.samples.resize(1);
-      made.samples[0].id = record.place;
-      made.cut = 1;
+      pieces.resize(1);
+      pieces[0].id = record.place;
+      ++made.cut;
     } else {
-      made.pieces = static_cast<int64_t>(made.samples.size());
+      made.pieces += static_cast<int64_t>(pieces.size());
     }
+    for (auto& piece : pieces) made.samples.push_back(std::move(piece));
   } else if (spec.length == "split") {
     throw RecipeError(
         fmt::format("{}: {} tokens, but data.row_tokens is {}; data.length split is for plain text, a "
@@ -101,9 +160,31 @@ Made made_of(const DataSpec& spec, const Record& record, const Tokenizer& tokeni
                     record.place, sample.tokens.size(), spec.row_tokens));
   } else if (cut_to_fit(spec, record, tokenizer, chat, sample)) {
     made.samples.push_back(std::move(sample));
-    made.cut = 1;
+    ++made.cut;
   } else {
-    made.skipped = 1;
+    ++made.skipped;
+  }
+}
+
+// keep_records: somebody will ask what each sample was made of.
+Made made_of(const DataSpec& spec, const Record& record, const Tokenizer& tokenizer, const ChatTemplate& chat,
+             bool keep_records) {
+  Made made;
+  Turns turns;
+  std::vector<Sample> samples;
+  try {
+    turns = turns_of(spec, record, chat);
+    for (const auto& part : turns.samples) samples.push_back(make_sample(spec, part, tokenizer, chat));
+  } catch (const RecipeError& error) {
+    if (spec.sources.at(static_cast<size_t>(record.source)).on_bad_record != "skip") throw;
+    made.bad = error.what();
+    return made;
+  }
+  made.changed = turns.changed;
+  made.dropped_thoughts = turns.dropped_thoughts;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    fit(spec, turns.samples[i], std::move(samples[i]), tokenizer, chat, made);
+    if (keep_records) made.records.resize(made.samples.size(), turns.samples[i]);
   }
   return made;
 }
@@ -112,6 +193,9 @@ void count(const Made& made, int64_t copies, DatasetCounts& counts) {
   counts.skipped_long += made.skipped;
   counts.cut += made.cut;
   counts.split_pieces += made.pieces;
+  counts.changed_answers += made.changed;
+  counts.dropped_thoughts += made.dropped_thoughts;
+  counts.bad += !made.bad.empty();
   for (const auto& sample : made.samples) {
     const auto tokens = static_cast<int64_t>(sample.tokens.size());
     counts.tokens += tokens * copies;
@@ -148,7 +232,7 @@ Sample make_sample(const DataSpec& spec, const Record& record, const Tokenizer& 
     sample.weights.assign(sample.tokens.size(), 1.0f);
   } else {
     try {
-      weigh(spec, render_tokens(chat, tokenizer, record.messages, false), sample);
+      weigh(spec, record.messages, tokenizer, render_tokens(chat, tokenizer, record.messages, false), sample);
     } catch (const RecipeError& error) { throw RecipeError(record.place + ": " + error.what()); }
   }
   if (!sample.weights.empty()) sample.weights[0] = 0;  // nothing predicts the first token
@@ -175,33 +259,39 @@ Dataset make_samples(const DataSpec& spec, const RecordSource& source, const Rec
   };
   int64_t train = 0;
   PackedSamples held_out;  // they come last in the sink
+  const auto note_bad = [&](const Made& made) {
+    if (!made.bad.empty() && dataset.bad.size() < BadRecords::kShown) dataset.bad.push_back(made.bad);
+  };
   const auto take_training = [&](const Made& made, int64_t copies) {
     count(made, copies, counts);
+    note_bad(made);
     for (const auto& sample : made.samples)
       for (int64_t copy = 0; copy < copies; ++copy, ++train) sink.add(sample);
   };
-  const auto take_held_out = [&](int64_t row, const Made& made, const Record& record) {
+  const auto take_held_out = [&](int64_t row, const Made& made) {
     count(made, 1, counts);
-    for (const auto& sample : made.samples) {
-      held_out.add(sample);
-      dataset.held_out_records.push_back(record);
+    note_bad(made);
+    for (size_t i = 0; i < made.samples.size(); ++i) {
+      held_out.add(made.samples[i]);
+      dataset.held_out_records.push_back(made.records[i]);
       dataset.held_out_rows.push_back(row);
     }
   };
   source.pass([&](int64_t row) { return planned(row).copies > 0; },
               [&](int64_t row, Record record) -> RecordSource::Later {
-                auto made = std::make_shared<const Made>(made_of(spec, record, tokenizer, chat));
                 const auto [side, copies] = planned(row);
+                auto made = std::make_shared<const Made>(
+                    made_of(spec, record, tokenizer, chat, side == Side::held_out));
                 if (side == Side::train)
                   return [&take_training, made, times = copies] { take_training(*made, times); };
-                return [&take_held_out, made, row, kept = std::make_shared<const Record>(std::move(record))] {
-                  take_held_out(row, *made, *kept);
-                };
+                return [&take_held_out, made, row] { take_held_out(row, *made); };
               });
   if (train == 0)
     throw RecipeError(fmt::format(
-        "data: no training sample is left of {} records ({} too long); check sources, length and held_out",
-        counts.records, counts.skipped_long));
+        "data: no training sample is left of {} records ({} too long, {} bad{}); check sources, length and "
+        "held_out",
+        counts.records, counts.skipped_long, counts.bad,
+        dataset.bad.empty() ? "" : "; the first: " + dataset.bad.front()));
   for (size_t i = 0; i < held_out.size(); ++i) {
     if (i % 1024 == 0) leave_if_stopped("tokenizing samples");
     sink.add(held_out.read(i));

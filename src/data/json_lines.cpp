@@ -11,6 +11,29 @@ std::string_view without_bom(std::string_view content) {
   return content;
 }
 
+namespace {
+
+// Letters, quotes and dashes of Windows-1252 stand alone among ASCII; what is damaged or packed does not look
+// so.
+bool looks_like_windows(std::string_view text) {
+  const auto is_high = [](char c) { return static_cast<unsigned char>(c) >= 0x80; };
+  bool any = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (!is_high(text[i])) {
+      if (static_cast<unsigned char>(text[i]) < 0x20 && text[i] != '\t' && text[i] != '\n' && text[i] != '\r')
+        return false;
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const bool none = byte == 0x81 || byte == 0x8D || byte == 0x8F || byte == 0x90 || byte == 0x9D;
+    if (none || (i + 2 < text.size() && is_high(text[i + 1]) && is_high(text[i + 2]))) return false;
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace
+
 void require_text(std::string_view text, std::string_view file, std::string_view object) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   for (size_t i = 0; i < text.size();) {
@@ -30,7 +53,14 @@ void require_text(std::string_view text, std::string_view file, std::string_view
     if (valid && lead == 0xED) valid = byte(i + 1) < 0xA0;  // surrogates
     if (valid && lead == 0xF0) valid = byte(i + 1) >= 0x90;
     if (valid && lead == 0xF4) valid = byte(i + 1) < 0x90;
-    if (!valid) corrupt(file, object, fmt::format("invalid UTF-8 at byte {}; convert the file to UTF-8", i));
+    if (!valid)
+      corrupt(
+          file, object,
+          fmt::format("invalid UTF-8 at byte {}; {}", i,
+                      looks_like_windows(text)
+                          ? "it looks like Windows-1252: set encoding: cp1252 of its source, or convert the "
+                            "file to UTF-8"
+                          : "convert the file to UTF-8"));
     i += length;
   }
 }

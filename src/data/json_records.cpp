@@ -1,6 +1,7 @@
 #include "data/json_records.h"
 
 #include "base/error.h"
+#include "text/chat_pieces.h"
 
 namespace retort {
 namespace {
@@ -22,40 +23,77 @@ std::string optional_text(const Json& object, std::string_view name, std::string
   return found == object.end() || found->is_null() ? std::string() : text_member(object, name, place);
 }
 
-// Names that data sets in the wild give to the three roles.
-std::string role_of(std::string_view name, std::string_view place) {
-  if (name == "system") return "system";
-  if (name == "user" || name == "human" || name == "prompter") return "user";
-  if (name == "assistant" || name == "gpt" || name == "model" || name == "bot" || name == "chatgpt")
-    return "assistant";
-  corrupt(place, name, "unknown role; expected system, user (human) or assistant (gpt, model)");
+// null, "", [], {}: nothing is said. Some data sets write lists as texts.
+bool says_nothing(const Json& value) {
+  if (value.is_string()) {
+    const auto text = trimmed(value.get_ref<const std::string&>());
+    return text.empty() || text == "[]" || text == "{}" || text == "null";
+  }
+  return value.is_null() || ((value.is_array() || value.is_object()) && value.empty());
 }
 
-std::string word(const Json& value) {
-  return value.is_string() ? value.get<std::string>() : value.is_null() ? "" : value.dump();
+constexpr const char* kMedia = "only texts are learned; leave such records out (on_bad_record: skip)";
+constexpr std::pair<const char*, const char*> kNotCarried[] = {
+    {"tools",
+     "tools are not carried by the templates yet; leave such records out (on_bad_record: skip), or "
+     "write them into the system text"},
+    {"functions",
+     "functions are not carried by the templates yet; leave such records out (on_bad_record: "
+     "skip), or write them into the system text"},
+    {"documents",
+     "documents are not carried by the templates yet; write them into the user's text, or leave "
+     "such records out (on_bad_record: skip)"},
+    {"images", kMedia},
+    {"image", kMedia},
+    {"videos", kMedia},
+    {"audios", kMedia},
+    {"audio", kMedia},
+    {"chosen", "preference pairs are not learned here; name the better answer with prompt and completion"},
+    {"rejected", "preference pairs are not learned here; name the better answer with prompt and completion"},
+    {"chat_template_kwargs",
+     "switches of single records are not carried; choose a template for all of them "
+     "with data.template"},
+    {"enable_thinking",
+     "switches of single records are not carried; choose a template for all of them with "
+     "data.template"},
+};
+
+// A field with a meaning is refused rather than ignored.
+void refuse_fields_of_record(const Json& object, std::string_view place) {
+  for (const auto& [name, what] : kNotCarried)
+    if (const auto found = object.find(name); found != object.end() && !says_nothing(*found))
+      corrupt(place, name, what);
 }
 
-}  // namespace
+// KTO data: prompt, completion and whether the answer is a good one. Tables hold it as a text.
+void refuse_bad_answers(const Json& object, std::string_view place) {
+  const auto label = object.find("label");
+  if (label == object.end() || *label == true) return;
+  if (*label == false || *label == "false" || *label == "False" || *label == "FALSE")
+    corrupt(
+        place, "label",
+        "is false: such an answer is a bad example, and fine-tuning would learn it; leave such records out "
+        "(on_bad_record: skip)");
+}
 
-std::vector<Message> messages_of(const Json& list, std::string_view role_key, std::string_view content_key,
-                                 std::string_view place) {
-  if (!list.is_array() || list.empty()) corrupt(place, "", "expected a list of messages that is not empty");
+// Alpaca's earlier turns: a list of [instruction, output].
+std::vector<Message> history_of(const Json& object, std::string_view place) {
   std::vector<Message> messages;
-  for (const auto& entry : list) {
-    if (!entry.is_object())
-      corrupt(place, fmt::format("message {}", messages.size() + 1),
-              std::string("expected an object, found ") + entry.type_name());
-    messages.push_back(
-        {role_of(text_member(entry, role_key, place), place), text_member(entry, content_key, place)});
+  const auto history = object.find("history");
+  if (history == object.end() || says_nothing(*history)) return messages;
+  const auto refuse = [&] {
+    corrupt(place, "history", "expected a list of earlier turns, each [instruction, output]");
+  };
+  if (!history->is_array()) refuse();
+  for (const auto& turn : *history) {
+    if (!turn.is_array() || turn.size() != 2 || !turn[0].is_string() || !turn[1].is_string()) refuse();
+    messages.push_back({"user", turn[0].get<std::string>()});
+    messages.push_back({"assistant", turn[1].get<std::string>()});
   }
   return messages;
 }
 
-Columns json_columns(const Json& object) {
-  Columns columns;
-  for (const auto& [key, value] : object.items()) columns.emplace_back(key, word(value));
-  return columns;
-}
+}  // namespace
 
 std::string recognised_kind(const Json& object, std::string_view place) {
   if (object.contains("messages")) return "messages";
@@ -73,12 +111,15 @@ std::string recognised_kind(const Json& object, std::string_view place) {
                   place, printable(keys)));
 }
 
-void fill_from_json(const Json& object, std::string_view kind, Record& record) {
+void fill_from_json(const Json& object, std::string_view kind, std::string_view reasoning, Record& record) {
   const std::string& place = record.place;
+  if (kind != "text") refuse_fields_of_record(object, place);
+  refuse_bad_answers(object, place);
+  const auto read = [&](const Json& list) { return messages_of(list, place, reasoning); };
   if (kind == "messages") {
-    record.messages = messages_of(member(object, "messages", place), "role", "content", place);
+    record.messages = read(member(object, "messages", place));
   } else if (kind == "sharegpt") {
-    record.messages = messages_of(member(object, "conversations", place), "from", "value", place);
+    record.messages = read(member(object, "conversations", place));
     const auto system = optional_text(object, "system", place);
     if (!system.empty() && record.messages[0].role != "system")
       record.messages.insert(record.messages.begin(), {"system", system});
@@ -86,7 +127,9 @@ void fill_from_json(const Json& object, std::string_view kind, Record& record) {
     auto user = text_member(object, "instruction", place);
     const auto input = optional_text(object, "input", place);
     if (!input.empty()) user += "\n\n" + input;
-    record.messages = {{"user", user}, {"assistant", text_member(object, "output", place)}};
+    record.messages = history_of(object, place);
+    record.messages.push_back({"user", user});
+    record.messages.push_back({"assistant", text_member(object, "output", place)});
     const auto system = optional_text(object, "system", place);
     if (!system.empty()) record.messages.insert(record.messages.begin(), {"system", system});
   } else if (kind == "prompt_completion") {
@@ -94,11 +137,10 @@ void fill_from_json(const Json& object, std::string_view kind, Record& record) {
     const auto& prompt = member(object, "prompt", place);
     const auto& completion = member(object, "completion", place);
     record.messages = prompt.is_array()
-                          ? messages_of(prompt, "role", "content", place)
+                          ? read(prompt)
                           : std::vector<Message>{{"user", text_member(object, "prompt", place)}};
     if (completion.is_array()) {
-      for (auto& message : messages_of(completion, "role", "content", place))
-        record.messages.push_back(std::move(message));
+      for (auto& message : read(completion)) record.messages.push_back(std::move(message));
     } else {
       record.messages.push_back({"assistant", text_member(object, "completion", place)});
     }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/random.h"
+#include "text/scripts.h"
 
 namespace retort {
 namespace {
@@ -13,29 +14,77 @@ constexpr size_t kWords = 13;
 constexpr int32_t kCommon = 10;  // training records
 constexpr size_t kShown = 5;
 
-// One 64-bit number a word: lower-case letters, digits and everything beyond ASCII.
-std::vector<uint64_t> words_of(const Record& record) {
-  std::vector<uint64_t> words;
-  uint64_t word = 0;
-  bool inside = false;
-  const auto add = [&](std::string_view text) {
-    for (const char c : text) {
-      const auto byte = static_cast<unsigned char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-      if (byte >= 0x80 || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9')) {
-        word = mix_bits(word ^ (byte + 1));
-        inside = true;
-      } else if (inside) {
-        words.push_back(word);
-        word = 0, inside = false;
+// One 64-bit number a word: lower-case letters, digits and everything beyond ASCII that is no punctuation. In
+// scripts that put no space between words each character is one.
+class Words {
+ public:
+  std::vector<uint64_t> all;
+
+  void add(std::string_view text) {
+    for (size_t i = 0; i < text.size();) {
+      const auto lead = static_cast<unsigned char>(text[i]);
+      if (lead < 0x80) {
+        const auto byte = static_cast<unsigned char>(lead >= 'A' && lead <= 'Z' ? lead - 'A' + 'a' : lead);
+        if ((byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9')) put(byte);
+        else end();
+        ++i;
+        continue;
+      }
+      const auto character = next_character(text, i);
+      if (written_without_spaces(character.code)) {
+        end();
+        for (const char c : character.bytes) put(static_cast<unsigned char>(c));
+        end();
+      } else if (is_punctuation(character.code)) {
+        end();
+      } else {
+        for (const char c : character.bytes) put(static_cast<unsigned char>(c));
       }
     }
-    if (inside) words.push_back(word);
-    word = 0, inside = false;
+    end();
+  }
+
+ private:
+  struct Character {
+    uint32_t code;
+    std::string_view bytes;
   };
+  // A lone byte of what is no UTF-8 stands for itself.
+  static Character next_character(std::string_view text, size_t& i) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    uint32_t code = length == 4 ? lead & 0x07 : length == 3 ? lead & 0x0F : length == 2 ? lead & 0x1F : lead;
+    const auto bytes = text.substr(i, length);
+    for (size_t k = 1; k < bytes.size(); ++k)
+      code = code << 6 | (static_cast<unsigned char>(bytes[k]) & 0x3F);
+    i += bytes.size();
+    return {code, bytes};
+  }
+  // Quotes, dashes, ideographic and full-width marks.
+  static bool is_punctuation(uint32_t c) {
+    return (c >= 0x2000 && c <= 0x206F) || (c >= 0x3000 && c <= 0x3004) || (c >= 0x3008 && c <= 0x3020) ||
+           (c >= 0xFE10 && c <= 0xFE6F) || (c >= 0xFF01 && c <= 0xFF0F) || (c >= 0xFF1A && c <= 0xFF20) ||
+           (c >= 0xFF3B && c <= 0xFF40) || (c >= 0xFF5B && c <= 0xFF65) || (c >= 0xA0 && c <= 0xBF) ||
+           c == 0x60C || c == 0x61B || c == 0x61F || c == 0x6D4 || c == 0x964;
+  }
+  void put(unsigned char byte) {
+    word_ = mix_bits(word_ ^ (byte + 1u));
+    inside_ = true;
+  }
+  void end() {
+    if (inside_) all.push_back(word_);
+    word_ = 0, inside_ = false;
+  }
+  uint64_t word_ = 0;
+  bool inside_ = false;
+};
+
+std::vector<uint64_t> words_of(const Record& record) {
+  Words words;
   for (const auto& message : record.messages)
-    if (message.role != "system") add(message.content);
-  add(record.text);
-  return words;
+    if (message.role != "system") words.add(message.content);
+  words.add(record.text);
+  return std::move(words.all);
 }
 
 uint64_t hash_of(const uint64_t* words, size_t count) {
@@ -90,13 +139,14 @@ class Runs {
 // count that is hashed, but for a record of exactly kWords words, whose whole is told apart by its lowest
 // bit.
 struct Keys {
-  uint64_t whole = 0;
+  uint64_t whole = 0, prompt = 0;  // prompt: of what is asked, to the byte; 0 for a text
   std::vector<uint64_t> runs;
 };
 Keys keys_of(const Record& record) {
   const auto words = words_of(record);
   Keys keys;
   keys.whole = hash_of(words.data(), words.size()) | 1;
+  if (record.messages.size() > 1) keys.prompt = mix_bits(prompt_key(record).high) | 1;
   for (size_t k = 0; k + kWords <= words.size(); ++k)
     keys.runs.push_back((hash_of(&words[k], kWords) & ~uint64_t{1}) + 2);
   return keys;
@@ -121,6 +171,7 @@ Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
   source.pass(on(Side::held_out), [&](int64_t, const Record& record) -> RecordSource::Later {
     return [&runs, keys = std::make_shared<const Keys>(keys_of(record))] {
       runs.add(keys->whole);
+      if (keys->prompt != 0) runs.add(keys->prompt);
       for (const auto key : keys->runs) runs.add(key);
     };
   });
@@ -132,6 +183,7 @@ Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
       if (const auto place = std::as_const(runs).find(key); place != SIZE_MAX) found.push_back(place);
     };
     look(keys.whole);
+    if (keys.prompt != 0) look(keys.prompt);
     for (const auto key : keys.runs) look(key);
     if (found.empty()) return nullptr;
     return [&runs, row, found = std::move(found)] {
@@ -155,8 +207,10 @@ Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
       if (const auto& run = std::as_const(runs)[runs.find(keys.runs[k])];
           run.records > 0 && run.records <= kCommon)
         met.run = run.last;
-    return [&, met] {
+    const bool asked = keys.prompt != 0 && std::as_const(runs)[runs.find(keys.prompt)].records > 0;
+    return [&, met, asked] {
       ++overlap.held_out;
+      overlap.prompts += asked;
       overlap.exact += met.exact >= 0;
       overlap.ngram += met.run >= 0;
       if (met.exact >= 0 && exact.size() < kShown) exact.push_back(met);

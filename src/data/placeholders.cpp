@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "data/record.h"
+#include "text/chat_pieces.h"
 
 namespace retort {
 namespace {
@@ -19,7 +20,17 @@ std::string_view shortened(std::string_view value, size_t limit) {
 
 }  // namespace
 
-std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path) {
+bool has_placeholder(std::string_view pattern) {
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '{') continue;
+    if (i + 1 < pattern.size() && pattern[i + 1] == '{') ++i;
+    else return true;
+  }
+  return false;
+}
+
+std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path,
+                              bool* used_empty) {
   std::string out;
   for (size_t i = 0; i < pattern.size(); ++i) {
     const char c = pattern[i];
@@ -61,6 +72,7 @@ std::string fill_placeholders(std::string_view pattern, const Columns& columns, 
                                     printable(name), near.empty() ? "" : "; did you mean '" + near + "'?",
                                     printable(listed)));
     }
+    if (used_empty && trimmed(*value).empty()) *used_empty = true;
     out += limit == std::string_view::npos ? std::string_view(*value) : shortened(*value, limit);
     i = close;
   }

@@ -1,5 +1,7 @@
 // All records of sources in memory, for those that need them so: questions of an evaluation, prompts for a
 // teacher.
+#include <span>
+
 #include "base/error.h"
 #include "base/hash.h"
 #include "data/record_plan.h"
@@ -7,15 +9,26 @@
 
 namespace retort {
 
-ContentKey record_key(const Record& record) {
+namespace {
+
+ContentKey key_of(std::span<const Message> messages, std::string_view text) {
   Sha256 hash;
-  const auto add = [&](std::string_view text) { hash.add(fmt::format("{}:", text.size())).add(text); };
-  for (const auto& message : record.messages) {
+  const auto add = [&](std::string_view part) { hash.add(fmt::format("{}:", part.size())).add(part); };
+  for (const auto& message : messages) {
     add(message.role);
     add(message.content);
   }
-  add(record.text);
+  add(text);
   return content_key(hash);
+}
+
+}  // namespace
+
+ContentKey record_key(const Record& record) { return key_of(record.messages, record.text); }
+
+ContentKey prompt_key(const Record& record) {
+  const std::span<const Message> messages(record.messages);
+  return key_of(messages.first(messages.empty() ? 0 : messages.size() - 1), "");
 }
 
 std::vector<Record> read_records(const DataSpec& spec, std::vector<RejectionCounts>* rejections) {

@@ -1,6 +1,7 @@
 // The file formats behind read_records(). Each calls `take` once a row, with the row's columns and its place.
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,7 @@ namespace retort {
 inline constexpr size_t kLongestLine = size_t{16} << 20;  // bytes of one JSONL line, CSV record or text line
 
 using TakeColumns = std::function<void(Columns columns, std::string place)>;
+using TakeBad = std::function<void(const std::string& problem)>;  // "file:line: what is wrong"
 
 // The lines of a file that are not blank, without their ends; a BOM at the start and CRLF are accepted, the
 // last line needs no newline. FormatError for a line over 16 MiB. What a line holds is not looked at.
@@ -28,11 +30,29 @@ Json parse_json_line(std::string_view line, std::string_view place);
 void read_json_lines(std::string_view content, std::string_view file,
                      const std::function<void(const Json& object, std::string place)>& take);
 
+// A JSON array of records, each handed over as it stands in the file with the line that it begins in.
+// FormatError for an array that is not closed, for anything after it, and for a record over 16 MiB.
+bool is_json_array(std::string_view content);
+void read_json_array(std::string_view content, std::string_view file,
+                     const std::function<void(std::string_view record, std::string place)>& take);
+
+// The text of a file that cannot be read where it lies: unpacked (.gz), or in another encoding than UTF-8.
+// nullopt for all others. At most 1 GiB of text is made.
+std::optional<std::string> text_of_file(std::string_view content, std::string_view file,
+                                        std::string_view encoding);
+// FormatError that says which encoding to set, for a file that is UTF-16.
+void require_plain_text(std::string_view content, std::string_view file);
+
+// What divides the header and the first row of a CSV file into the same, largest number of fields, of , ; |
+// and tab; `usual` when several do or none.
+char guessed_delimiter(std::string_view content, char usual);
+
 // CSV (RFC 4180) with a header row; fields may be quoted, hold newlines and doubled quotes. Ragged rows,
 // stray or missing quotes, duplicate or empty column names, NUL and invalid UTF-8 are FormatErrors with the
-// line. `passed` hears how many bytes of the content are done with.
+// line. `passed` hears how many bytes of the content are done with. With `bad` a broken row is told and the
+// reading goes on with the next line.
 void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take,
-              const std::function<void(size_t bytes)>& passed = nullptr);
+              const std::function<void(size_t bytes)>& passed = nullptr, const TakeBad& bad = nullptr);
 
 // The ICD-10-CM tabular list of CDC/NCHS (XML). Columns: code, description, category (three characters),
 // category_description, section, chapter (number), chapter_description, terms (inclusion terms joined by ";

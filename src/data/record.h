@@ -41,9 +41,16 @@ std::vector<std::string> source_files(const SourceSpec& source);
 
 // "text {name} {name:80}": throws RecipeError for an unknown column or a broken placeholder. `{name:80}` cuts
 // at a character and word boundary at or before 80 bytes.
-std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path);
+// `used_empty` becomes true when a column that is used holds nothing but white space.
+std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path,
+                              bool* used_empty = nullptr);
+
+// Whether a pattern uses any column.
+bool has_placeholder(std::string_view pattern);
 
 // Of the sha256 over roles and contents: equal for equal samples wherever they come from.
 ContentKey record_key(const Record& record);
+// The same of what comes before the answer; texts have none and share one key.
+ContentKey prompt_key(const Record& record);
 
 }  // namespace retort

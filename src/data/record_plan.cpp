@@ -74,21 +74,42 @@ class Judges {
   size_t current_ = std::numeric_limits<size_t>::max();
 };
 
+// A source of nothing but bad records is a mistake in how it is read.
+void require_some(const DataSpec& spec, size_t source, const std::vector<Facts>& all, const BadRecords& bad) {
+  if (spec.sources[source].reject) return;  // the judges say it
+  for (const auto& facts : all)
+    if (facts.source == static_cast<int32_t>(source)) return;
+  throw RecipeError(fmt::format("data.sources[{}]: no record is left: {}", source, describe(bad)));
+}
+
 // Facts of what no judge rejects, in the order of the rows; `rows` becomes how many rows there are.
 std::vector<Facts> gather(const DataSpec& spec, const RecordSource& source,
-                          std::vector<RejectionCounts>& rejections, int64_t& rows) {
+                          std::vector<RejectionCounts>& rejections, std::vector<BadRecords>& bad,
+                          int64_t& rows) {
   std::vector<Facts> all;
   Judges judges(spec, rejections);
-  source.pass(nullptr, [&](int64_t row, Record record) -> RecordSource::Later {
-    const auto facts = facts_of(row, record);
-    const bool judged = judges.reads(record.source);
-    const auto kept = judged ? std::make_shared<const Record>(std::move(record)) : nullptr;
-    return [&, facts, kept] {
-      rows = facts.row + 1;
-      if (!kept) judges.begin(static_cast<size_t>(facts.source));
-      if (!kept || judges.passes(*kept)) all.push_back(facts);
-    };
-  });
+  std::vector<BadRecords> by_source(spec.sources.size());
+  source.pass(
+      nullptr,
+      [&](int64_t row, Record record) -> RecordSource::Later {
+        const auto facts = facts_of(row, record);
+        const bool judged = judges.reads(record.source);
+        const auto kept = judged ? std::make_shared<const Record>(std::move(record)) : nullptr;
+        return [&, facts, kept] {
+          rows = facts.row + 1;
+          if (!kept) judges.begin(static_cast<size_t>(facts.source));
+          if (!kept || judges.passes(*kept)) all.push_back(facts);
+        };
+      },
+      [&](int32_t of, const std::string& problem, bool empty) {
+        by_source[static_cast<size_t>(of)].add(problem, empty);
+      });
+  for (size_t s = 0; s < by_source.size(); ++s) {
+    if (by_source[s].count + by_source[s].empty == 0) continue;
+    by_source[s].path = spec.sources[s].path;
+    bad.push_back(by_source[s]);
+    require_some(spec, s, all, bad.back());
+  }
   judges.begin(spec.sources.size());
   return all;
 }
@@ -155,32 +176,69 @@ int64_t uses(double weight, uint64_t key, const Draws& draws) {
   return static_cast<int64_t>(whole) + (draws.uniform(key) < weight - whole ? 1 : 0);
 }
 
+void count_groups(const std::vector<Facts>& all, const std::vector<bool>& held, RecordPlan& plan) {
+  std::vector<std::pair<uint64_t, bool>> groups;
+  groups.reserve(all.size());
+  for (size_t i = 0; i < all.size(); ++i) groups.emplace_back(all[i].group, held[i]);
+  std::sort(groups.begin(), groups.end());
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const bool last = i + 1 == groups.size() || groups[i + 1].first != groups[i].first;
+    plan.groups += last;
+    plan.held_out_groups += last && groups[i].second;
+  }
+}
+
 RecordPlan plan_of(const DataSpec& spec, const std::vector<Facts>& all, int64_t rows) {
   RecordPlan plan;
   plan.rows.resize(static_cast<size_t>(rows));
   plan.records = static_cast<int64_t>(all.size());
   plan.duplicates = count_duplicates(all);
+  plan.sources.resize(spec.sources.size());
   const auto held = held_out_of(spec, all);
   const Draws draws(static_cast<uint64_t>(spec.seed), "weight");
   for (size_t i = 0; i < all.size(); ++i) {
     auto& row = plan.rows[static_cast<size_t>(all[i].row)];
     row = {held[i] ? Side::held_out : Side::train, 1};
+    auto& use = plan.sources.at(static_cast<size_t>(all[i].source));
+    ++use.records;
+    ++(held[i] ? use.held_out : use.train);
     if (held[i]) continue;
     row.copies = uses(spec.sources.at(static_cast<size_t>(all[i].source)).weight, all[i].key.high, draws);
+    use.samples += row.copies;
     if (row.copies == 0) ++plan.left_out;
     else plan.repeats += row.copies - 1;
   }
+  count_groups(all, held, plan);
   return plan;
 }
 
 }  // namespace
 
+void BadRecords::add(const std::string& problem, bool without_text) {
+  ++(without_text ? empty : count);
+  if (!without_text && first.size() < kShown) first.push_back(problem);
+}
+
+std::string describe(const BadRecords& bad) {
+  std::string text = printable(bad.path) + ":";
+  if (bad.count > 0) text += fmt::format(" {} bad records left out (on_bad_record: skip)", bad.count);
+  if (bad.empty > 0)
+    text += fmt::format("{} {} records without a text left out (skip_empty)", bad.count > 0 ? "," : "",
+                        bad.empty);
+  for (const auto& problem : bad.first) text += "\n  " + problem;
+  if (static_cast<size_t>(bad.count) > bad.first.size())
+    text += fmt::format("\n  and {} more", static_cast<size_t>(bad.count) - bad.first.size());
+  return text;
+}
+
 RecordPlan plan_records(const DataSpec& spec, const RecordSource& source) {
   std::vector<RejectionCounts> rejections;
+  std::vector<BadRecords> bad;
   int64_t rows = 0;
-  auto all = gather(spec, source, rejections, rows);
+  auto all = gather(spec, source, rejections, bad, rows);
   keep_some(spec, all);
   auto plan = plan_of(spec, all, rows);
+  plan.bad = std::move(bad);
   plan.rejections = std::move(rejections);
   return plan;
 }

@@ -44,8 +44,13 @@ size_t pending_batches(int64_t threads) { return static_cast<size_t>(threads) * 
 // Collects the rows of one source into batches and hands these to the threads.
 class RowBatches {
  public:
-  RowBatches(const RecordMaker& maker, const RecordSource::Work& on_record, int64_t threads)
-      : maker_(maker), on_record_(on_record), work_(threads, pending_batches(threads)) {}
+  RowBatches(const RecordMaker& maker, int32_t source, const RecordSource::Work& on_record,
+             const RecordSource::Bad& bad, int64_t threads)
+      : maker_(maker),
+        source_(source),
+        on_record_(on_record),
+        bad_(bad),
+        work_(threads, pending_batches(threads)) {}
 
   void add(int64_t number, Row row) {
     bytes_ += row.bytes();
@@ -69,8 +74,8 @@ class RowBatches {
     work_.add([this, rows]() -> OrderedWork::Later {
       const auto file = rows->back().second.file;
       const auto first = rows->front().second.raw, last = rows->back().second.raw;
-      auto later = done_in_order(
-          *rows, [&](Numbered& item) { return on_record_(item.first, maker_.make(std::move(item.second))); });
+      auto later =
+          done_in_order(*rows, [&](Numbered& item) { return made_of(item.first, std::move(item.second)); });
       rows->clear();
       return [later, file, first, last] {
         leave_if_stopped("reading samples");
@@ -78,6 +83,22 @@ class RowBatches {
         if (file) release_until(*file, first.data(), last.data() + last.size());
       };
     });
+  }
+
+  RecordSource::Later made_of(int64_t number, Row row) const {
+    Record record;
+    try {
+      record = maker_.make(std::move(row));
+    } catch (const EmptyRecord& error) { return told(error.what(), true); } catch (const Error& error) {
+      if (!maker_.skips_bad_records() || error.code != Exit::bad_input) throw;
+      return told(error.what(), false);
+    }
+    return on_record_(number, std::move(record));
+  }
+
+  RecordSource::Later told(std::string problem, bool empty) const {
+    if (!bad_) return nullptr;
+    return [this, problem = std::move(problem), empty] { bad_(source_, problem, empty); };
   }
 
   // The kernel maps some pages around one that is touched, so a little of what was given back before is there
@@ -89,7 +110,9 @@ class RowBatches {
   }
 
   const RecordMaker& maker_;
+  int32_t source_;
   const RecordSource::Work& on_record_;
+  const RecordSource::Bad& bad_;
   std::vector<Numbered> rows_;
   size_t bytes_ = 0;
   OrderedWork work_;  // last: its threads use the others
@@ -102,28 +125,42 @@ SourceFiles::SourceFiles(const std::vector<SourceSpec>& sources, int64_t threads
   if (sources.empty()) throw RecipeError("data.sources: expected at least one source");
 }
 
-void SourceFiles::pass(const Choose& choose, const Work& on_record) const {
+void SourceFiles::pass(const Choose& choose, const Work& on_record, const Bad& bad) const {
   int64_t number = 0;
   for (size_t s = 0; s < sources_.size(); ++s) {
-    RecordMaker maker(sources_[s], static_cast<int32_t>(s));
-    RowBatches batches(maker, on_record, threads_);
+    const auto source = static_cast<int32_t>(s);
+    RecordMaker maker(sources_[s], source);
+    RowBatches batches(maker, source, on_record, bad, threads_);
     bool settled = false, reading = true;
+    const auto tell = [&](const std::string& problem) {
+      if (bad) bad(source, problem, false);
+    };
+    // False for a row that cannot even say what kind of record it is.
+    const auto settle = [&](const Row& row) {
+      try {
+        maker.settle(row);
+      } catch (const Error& error) {
+        if (!maker.skips_bad_records() || error.code != Exit::bad_input) throw;
+        tell(error.what());
+        return false;
+      }
+      return settled = true;
+    };
     try {
       read_rows(
           sources_[s],
           [&](Row row) {
             reading = false;  // what is thrown here is a record's, in its turn
-            if (!settled) maker.settle(row);
-            settled = true;
             const auto here = number++;
-            if (!choose || choose(here)) batches.add(here, std::move(row));
+            if ((settled || settle(row)) && (!choose || choose(here))) batches.add(here, std::move(row));
             reading = true;
           },
           [&] {
             reading = false;
             batches.finish();
             reading = true;
-          });
+          },
+          maker.skips_bad_records() ? TakeBad(tell) : nullptr);
       reading = false;
       batches.finish();
     } catch (const FormatError&) {
@@ -136,7 +173,7 @@ void SourceFiles::pass(const Choose& choose, const Work& on_record) const {
 RecordList::RecordList(const std::vector<Record>& records, int64_t threads)
     : records_(records), threads_(usable_threads(threads)) {}
 
-void RecordList::pass(const Choose& choose, const Work& on_record) const {
+void RecordList::pass(const Choose& choose, const Work& on_record, const Bad&) const {
   OrderedWork work(threads_, pending_batches(threads_));
   std::vector<int64_t> rows;
   const auto hand_over = [&] {

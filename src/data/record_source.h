@@ -14,11 +14,15 @@ class RecordSource {
   using Choose = std::function<bool(int64_t row)>;  // rows are numbered over all sources
   using Later = std::function<void()>;
   using Work = std::function<Later(int64_t row, Record record)>;
+  // A record that cannot be read, of a source that skips such ones: "file:line: what is wrong". `empty`: it
+  // was read, but has no text where one is needed.
+  using Bad = std::function<void(int32_t source, const std::string& problem, bool empty)>;
   virtual ~RecordSource() = default;
   // Calls `work` for each row that `choose` (empty: all) wants, on several threads at a time, and what it
   // returns on the caller's thread in the order of the rows. `choose` is called on the caller's thread.
-  // FormatError and RecipeError name the first bad record.
-  virtual void pass(const Choose& choose, const Work& work) const = 0;
+  // FormatError and RecipeError name the first bad record; what its source skips goes to `bad`, on the
+  // caller's thread and, but for rows that a reader refuses, in order.
+  virtual void pass(const Choose& choose, const Work& work, const Bad& bad = nullptr) const = 0;
 };
 
 // The files of data.sources. However large they are, only some hundred records are in memory at a time.
@@ -26,7 +30,7 @@ class SourceFiles : public RecordSource {
  public:
   // threads: 0 = all that this process may use. RecipeError for keys of a source that do not go together.
   explicit SourceFiles(const std::vector<SourceSpec>& sources, int64_t threads = 0);
-  void pass(const Choose& choose, const Work& work) const override;
+  void pass(const Choose& choose, const Work& work, const Bad& bad = nullptr) const override;
 
  private:
   const std::vector<SourceSpec>& sources_;
@@ -36,7 +40,7 @@ class SourceFiles : public RecordSource {
 class RecordList : public RecordSource {
  public:
   explicit RecordList(const std::vector<Record>& records, int64_t threads = 0);
-  void pass(const Choose& choose, const Work& work) const override;
+  void pass(const Choose& choose, const Work& work, const Bad& bad = nullptr) const override;
 
  private:
   const std::vector<Record>& records_;

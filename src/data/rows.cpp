@@ -32,18 +32,29 @@ class Behind {
   size_t begin_ = 0;
 };
 
+// ".csv" of "x.csv" and of "x.csv.gz".
+std::string ending_of(const fs::path& path) {
+  return (path.extension() == ".gz" ? path.stem() : path).extension().string();
+}
+
+char delimiter_of(const SourceSpec& source, std::string_view content, const std::string& path) {
+  if (source.delimiter != "auto") return source.delimiter == "tab" ? '\t' : source.delimiter[0];
+  return guessed_delimiter(content, ending_of(path) == ".tsv" ? '\t' : ',');
+}
+
 }  // namespace
 
 std::string source_format(const SourceSpec& source) {
   if (source.format != "auto") return source.format;
-  const auto ending = fs::path(source.path).extension().string();
+  const auto ending = ending_of(source.path);
   if (ending == ".jsonl" || ending == ".ndjson") return "jsonl";
+  if (ending == ".json") return "json";
   if (ending == ".csv" || ending == ".tsv") return "csv";
   if (ending == ".txt") return "text";
   if (ending == ".xml") return "icd10cm";
   throw RecipeError(
-      fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, csv, text, "
-                  "lines, icd10cm or licences",
+      fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, json, csv, "
+                  "text, lines, icd10cm or licences",
                   printable(source.path)));
 }
 
@@ -71,7 +82,7 @@ std::vector<std::string> source_files(const SourceSpec& source) {
 }
 
 void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take,
-               const std::function<void()>& file_done) {
+               const std::function<void()>& file_done, const TakeBad& bad) {
   const auto files = source_files(source);
   const auto format = source_format(source);
   const auto take_columns = [&](Columns columns, std::string place) {
@@ -79,24 +90,31 @@ void read_rows(const SourceSpec& source, const std::function<void(Row row)>& tak
   };
   for (const auto& path : files) {
     const auto file = std::make_shared<const MappedFile>(path);
-    const auto content = file->text();
-    if (format == "jsonl" || format == "lines") {
-      const auto kind = format == "jsonl" ? Row::Kind::json : Row::Kind::line;
+    const auto made = text_of_file(file->text(), path, source.encoding);  // what is not read where it lies
+    const auto in_place = made ? nullptr : file;
+    const auto content = made ? std::string_view(*made) : file->text();
+    if (!made) require_plain_text(content, path);
+    std::optional<Behind> behind;
+    if (!made) behind.emplace(*file);
+    const auto passed = [&](size_t end) {
+      if (behind) (*behind)(end);
+    };
+    if (format == "jsonl" || format == "json" || format == "lines") {
+      const auto kind = format == "lines" ? Row::Kind::line : Row::Kind::json;
       // The rows point into the file: it is let go of once they are records.
       size_t rows = 0;
-      Behind behind(*file);
-      read_lines(content, path, [&](std::string_view line, std::string place) {
-        take({kind, line, file, {}, {}, std::move(place)});
-        behind(static_cast<size_t>(line.data() - content.data()));
+      const auto take_raw = [&](std::string_view raw, std::string place) {
+        take({kind, raw, in_place, {}, {}, std::move(place)});
+        passed(static_cast<size_t>(raw.data() - content.data()));
         ++rows;
-      });
+      };
+      if (format == "json" && is_json_array(content)) read_json_array(content, path, take_raw);
+      else read_lines(content, path, take_raw);
       if (rows == 0 && kind == Row::Kind::json)
         corrupt(path, "", "holds no records; expected one JSON object a line");
       file_done();
     } else if (format == "csv") {
-      Behind behind(*file);
-      read_csv(content, path, fs::path(path).extension() == ".tsv" ? '\t' : ',', take_columns,
-               [&](size_t end) { behind(end); });
+      read_csv(content, path, delimiter_of(source, content, path), take_columns, passed, bad);
     } else if (format == "icd10cm") {
       read_icd10cm(content, path, take_columns);
     } else if (format == "licences") {
@@ -118,6 +136,13 @@ RecordMaker::RecordMaker(const SourceSpec& source, int32_t index)
                       source.kind + "'");
   if (source.kind == "columns" && source.prompt.empty())
     throw RecipeError(where_ + ".prompt: kind 'columns' needs prompt and completion");
+  if (!source.group.empty() && source.group != "prompt" && !has_placeholder(source.group))
+    throw RecipeError(fmt::format(
+        "{}.group: '{}' is the same text for every record, which puts all of them on one side; name a column "
+        "in braces, {{{}}}, or write prompt to group by what is asked",
+        where_, printable(source.group), printable(source.group)));
+  uses_columns_ = !source.prompt.empty() || has_placeholder(source.system) || !source.group.empty() ||
+                  source.reject.has_value();
 }
 
 void RecordMaker::settle(const Row& first) {
@@ -134,21 +159,18 @@ void RecordMaker::settle(const Row& first) {
 }
 
 Record RecordMaker::make(Row row) const {
-  if (row.kind == Row::Kind::json) {
-    // Parsed before the place is handed on: in which order arguments are evaluated is the compiler's choice.
-    const auto object = parse_json_line(row.raw, row.place);
-    return of_json(object, std::move(row.place));
-  }
+  if (row.kind == Row::Kind::json) return of_json(row.raw, std::move(row.place));
   if (row.kind == Row::Kind::columns) return of_columns(std::move(row.columns), std::move(row.place));
   if (row.kind == Row::Kind::text) return of_text(std::move(row.text), std::move(row.place));
   require_text(row.raw, row.place, "");
   return of_text(std::string(row.raw), std::move(row.place));
 }
 
-Record RecordMaker::of_json(const Json& object, std::string place) const {
-  if (!source_.prompt.empty()) return of_columns(json_columns(object), std::move(place));
-  Record record = blank(json_columns(object), std::move(place));
-  fill_from_json(object, kind_, record);
+Record RecordMaker::of_json(std::string_view line, std::string place) const {
+  const auto object = parse_json_line(line, place);
+  if (!source_.prompt.empty()) return of_columns(json_columns(line), std::move(place));
+  Record record = blank(uses_columns_ ? json_columns(line) : Columns(), std::move(place));
+  fill_from_json(object, kind_, source_.reasoning, record);
   return finished(std::move(record));
 }
 
@@ -160,7 +182,7 @@ Record RecordMaker::of_columns(Columns columns, std::string place) const {
   } else {  // the same kinds as JSON, by column names
     Json object = Json::object();
     for (const auto& [name, value] : record.columns) object[name] = value;
-    fill_from_json(object, kind_, record);
+    fill_from_json(object, kind_, source_.reasoning, record);
   }
   return finished(std::move(record));
 }
@@ -173,9 +195,13 @@ Record RecordMaker::of_text(std::string text, std::string place) const {
 }
 
 std::string RecordMaker::filled(std::string_view pattern, const Record& record, std::string_view key) const {
+  bool used_empty = false;
+  std::string text;
   try {
-    return fill_placeholders(pattern, record.columns, fmt::format("{}.{}", where_, key));
+    text = fill_placeholders(pattern, record.columns, fmt::format("{}.{}", where_, key), &used_empty);
   } catch (const RecipeError& error) { throw RecipeError(printable(record.place) + ": " + error.what()); }
+  if (used_empty && source_.skip_empty) throw EmptyRecord(printable(record.place));
+  return text;
 }
 
 Record RecordMaker::blank(Columns columns, std::string place) const {
@@ -183,12 +209,14 @@ Record RecordMaker::blank(Columns columns, std::string place) const {
   record.columns = std::move(columns);
   record.place = std::move(place);
   record.source = index_;
-  if (!source_.group.empty()) record.group = filled(source_.group, record, "group");
+  if (!source_.group.empty() && source_.group != "prompt")
+    record.group = filled(source_.group, record, "group");
   return record;
 }
 
 Record RecordMaker::finished(Record record) const {
   if (record.messages.empty()) {
+    if (trimmed(record.text).empty() && source_.skip_empty) throw EmptyRecord(printable(record.place));
     if (trimmed(record.text).empty() && !source_.reject) corrupt(record.place, "text", "is empty");
     return record;
   }
@@ -200,8 +228,14 @@ Record RecordMaker::finished(Record record) const {
                 " message; expected an assistant's answer to learn from");
   // A model may have said nothing: that is for `reject` to judge.
   for (const auto& message : record.messages)
-    if (trimmed(message.content).empty() && !(source_.reject && &message == &record.messages.back()))
+    if (trimmed(message.content).empty() && !(source_.reject && &message == &record.messages.back())) {
+      if (source_.skip_empty) throw EmptyRecord(printable(record.place));
       corrupt(record.place, message.role, "this message is empty");
+    }
+  if (source_.group == "prompt") {
+    const auto key = prompt_key(record);
+    record.group = fmt::format("prompt {:016x}{:016x}", key.high, key.low);
+  }
   return record;
 }
 

@@ -8,16 +8,23 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "data/readers.h"
 #include "data/record.h"
 
 namespace retort {
 
+// What skip_empty leaves out: a record without a text where one is needed.
+struct EmptyRecord : FormatError {
+  using FormatError::FormatError;
+};
+
 struct Row {
   enum class Kind { json, columns, line, text } kind = Kind::text;
   std::string_view raw;                    // json, line: bytes of the file; not checked yet
-  std::shared_ptr<const MappedFile> file;  // what `raw` lies in
+  std::shared_ptr<const MappedFile> file;  // what `raw` lies in, when that is the file itself
   Columns columns;
   std::string text;
   std::string place;     // "file:line"
@@ -29,9 +36,9 @@ std::string source_format(const SourceSpec& source);
 
 // Calls `take` for each row of the source, in file order. FormatError for what a reader refuses, after all
 // rows before it. `file_done` is called at the end of each file: no row may point into it any more
-// afterwards.
+// afterwards. `bad`, where it is set, hears of rows that a reader would refuse, and the reading goes on.
 void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take,
-               const std::function<void()>& file_done);
+               const std::function<void()>& file_done, const TakeBad& bad = nullptr);
 
 // One source's rows to records: messages or a text, columns, place, group. Nothing is rejected or chosen
 // here.
@@ -44,18 +51,20 @@ class RecordMaker {
   // FormatError or RecipeError with the row's place. May be called by several threads at a time.
   Record make(Row row) const;
   const std::string& where() const { return where_; }  // "data.sources[0]"
+  bool skips_bad_records() const { return source_.on_bad_record == "skip"; }
 
  private:
   Record blank(Columns columns, std::string place) const;
   Record finished(Record record) const;
   // The pattern of one of the source's keys with the record's columns; RecipeError with the record's place.
   std::string filled(std::string_view pattern, const Record& record, std::string_view key) const;
-  Record of_json(const Json& object, std::string place) const;
+  Record of_json(std::string_view line, std::string place) const;
   Record of_columns(Columns columns, std::string place) const;
   Record of_text(std::string text, std::string place) const;
   const SourceSpec& source_;
   int32_t index_;
   std::string where_, kind_;
+  bool uses_columns_ = false;
 };
 
 }  // namespace retort

@@ -6,11 +6,12 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "data/packed_samples.h"
+#include "data/turns.h"
 
 namespace retort {
 namespace {
 
-constexpr std::string_view kFormat = "retort tokens 2";
+constexpr std::string_view kFormat = "retort tokens 3";
 
 struct AsJson {
   Json& out;
@@ -23,9 +24,20 @@ struct AsJson {
 std::string source_value(const SourceSpec& source) {
   Sha256 hash;
   for (const auto& file : source_files(source)) hash.add(sha256_file(file));
-  Json settings = {{"format", source.format},         {"kind", source.kind},     {"prompt", source.prompt},
-                   {"completion", source.completion}, {"system", source.system}, {"group", source.group},
-                   {"weight", source.weight},         {"limit", source.limit},   {"use", source.use}};
+  Json settings = {{"format", source.format},
+                   {"kind", source.kind},
+                   {"prompt", source.prompt},
+                   {"completion", source.completion},
+                   {"system", source.system},
+                   {"group", source.group},
+                   {"weight", source.weight},
+                   {"limit", source.limit},
+                   {"use", source.use},
+                   {"reasoning", source.reasoning},
+                   {"delimiter", source.delimiter},
+                   {"encoding", source.encoding},
+                   {"skip_empty", source.skip_empty},
+                   {"on_bad_record", source.on_bad_record}};
   if (auto reject = source.reject) {
     AsJson visitor{settings["reject"]};
     reject->fields(visitor);
@@ -38,7 +50,9 @@ std::string source_value(const SourceSpec& source) {
 Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat) {
   const Json settings = {{"row_tokens", spec.row_tokens},
                          {"length", spec.length},
+                         {"keep", spec.keep},
                          {"loss", spec.loss},
+                         {"changed_answers", spec.changed_answers},
                          {"seed", spec.seed},
                          {"held_out_fraction", spec.held_out.fraction},
                          {"held_out_count", spec.held_out.count}};
@@ -78,8 +92,9 @@ void TokenStoreWriter::add(const Sample& sample) {
 
 void TokenStoreWriter::finish(const std::vector<int64_t>& held_out_rows, const DatasetCounts& c,
                               const Provenance& made_from) {
-  const std::vector<int64_t> counts = {c.records, c.skipped_long, c.cut,    c.split_pieces, c.duplicates,
-                                       c.repeats, c.left_out,     c.tokens, c.supervised,   c.longest};
+  const std::vector<int64_t> counts = {
+      c.records, c.skipped_long, c.cut,     c.split_pieces, c.duplicates,      c.repeats,         c.left_out,
+      c.tokens,  c.supervised,   c.longest, c.bad,          c.changed_answers, c.dropped_thoughts};
   const auto raw = [](const auto& values) { return std::as_bytes(std::span(values.data(), values.size())); };
   state_->file.finish(made_from, {{"offsets", Hdf5Element::i64, raw(state_->offsets)},
                                   {"held_out", Hdf5Element::i64, raw(held_out_rows)},
@@ -109,7 +124,13 @@ Dataset load_dataset(const DataSpec& spec, const Tokenizer& tokenizer, const Cha
     writer.finish(dataset.held_out_rows, dataset.counts, made_from);
   }
   auto stored = read_token_store(spec.cache, made_from, tokenizer.size());
-  if (there) dataset.held_out_records = records_of_rows(files, stored.held_out_rows, spec.cache);
+  if (there) {
+    dataset.held_out_records = records_of_rows(files, stored.held_out_rows, spec.cache);
+    for (size_t i = 0; i < dataset.held_out_records.size(); ++i) {
+      auto& record = dataset.held_out_records[i];
+      record = record_of_sample(record, stored.held_out[i].id);
+    }
+  }
   dataset.train = std::move(stored.train);
   dataset.held_out = std::move(stored.held_out);
   dataset.held_out_rows = std::move(stored.held_out_rows);

@@ -7,7 +7,7 @@
 //   /held_out   int64   [H]    for each held-out sample (the last H): the row of its record in the sources
 //   /ids        uint8   [B]    sample ids end to end
 //   /id_offsets int64   [S+1]
-//   /counts     int64   [10]   DatasetCounts
+//   /counts     int64   [13]   DatasetCounts
 //   attributes of /: format, template, tokenizer, settings, source_0, source_1, ...: what it was made from
 //
 // Tokens and weights are stored plain, in chunks that are read where they lie; the rest is deflated and held

@@ -195,7 +195,7 @@ StoredSamples read_token_store(const std::string& path, const Provenance& made_f
   StoredSamples samples;
   samples.held_out_rows = content.values<int64_t>(3);
   const auto counts = content.values<int64_t>(6);
-  if (counts.size() != 10) corrupt(path, "counts", fmt::format("{} values; expected 10", counts.size()));
+  if (counts.size() != 13) corrupt(path, "counts", fmt::format("{} values; expected 13", counts.size()));
   samples.counts = {.records = counts[0],
                     .skipped_long = counts[1],
                     .cut = counts[2],
@@ -205,7 +205,10 @@ StoredSamples read_token_store(const std::string& path, const Provenance& made_f
                     .left_out = counts[6],
                     .tokens = counts[7],
                     .supervised = counts[8],
-                    .longest = counts[9]};
+                    .longest = counts[9],
+                    .bad = counts[10],
+                    .changed_answers = counts[11],
+                    .dropped_thoughts = counts[12]};
   const auto held_out = samples.held_out_rows.size();
   const auto stored = std::make_shared<const StoredTokens>(std::move(file), content, vocabulary);
   if (held_out > stored->size()) corrupt(path, "held_out", "more samples held out than there are");

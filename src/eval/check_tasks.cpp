@@ -29,8 +29,18 @@ template <class Read> void count_questions(const EvalTaskSpec& task, Read read, 
 std::vector<std::string> metric_names(const EvalTaskSpec& task) {
   if (task.kind == "perplexity") return {"nats_per_token", "perplexity", "token_accuracy", "bits_per_byte"};
   if (task.kind == "completion")
-    return {"exact_match",  "f1",    "normalised_match", "first_letter", "first_line",
-            "prefix_share", "ended", "answer_tokens"};
+    return {"exact_match",
+            "f1",
+            "normalised_match",
+            "first_letter",
+            "first_line",
+            "prefix_share",
+            "ended",
+            "answer_tokens",
+            "macro_f1",
+            "weighted_f1",
+            "majority",
+            "above_majority"};
   if (task.kind == "multiple_choice") {
     if (task.score == "text") return {"accuracy", "accuracy_norm", "accuracy_per_token"};
     return {"accuracy"};

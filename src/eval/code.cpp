@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "eval/significance.h"
 
 namespace retort {
 
@@ -40,6 +41,7 @@ TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& pro
   }
   write_text(samples_file, lines);
   const auto count = static_cast<double>(problems.size());
+  result.intervals = {{"ended", share_interval(ended / count, problems.size())}};
   result.metrics = {{"ended", ended / count},
                     {"completion_tokens", static_cast<double>(result.tokens) / count}};
   return result;

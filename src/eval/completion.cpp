@@ -2,6 +2,8 @@
 
 #include "base/error.h"
 #include "data/dataset.h"
+#include "eval/classes.h"
+#include "eval/significance.h"
 #include "text/chat_pieces.h"
 #include "text/text_match.h"
 #include "text/thoughts.h"
@@ -32,6 +34,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
                                 generate_spec(subject));
 
   TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
+  Classes classes;
   double exact = 0, normalised = 0, f1 = 0, letter = 0, line = 0, prefix = 0, ended = 0;
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto& answer = answers[i];
@@ -39,6 +42,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
                got = spoken(subject, questions[i].prompt, answer.text);
     const double equal = trimmed(expected) == trimmed(got) ? 1 : 0;
     exact += equal;
+    classes.add(std::string(trimmed(expected)), std::string(trimmed(got)));
     normalised += normalised_answer(expected) == normalised_answer(got);
     f1 += token_f1(expected, got);
     letter += first_letter_equal(expected, got);
@@ -56,7 +60,14 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
                     {"first_line", line / count},
                     {"prefix_share", prefix / count},
                     {"ended", ended / count},
-                    {"answer_tokens", static_cast<double>(result.tokens) / count}};
+                    {"answer_tokens", static_cast<double>(result.tokens) / count},
+                    {"macro_f1", classes.macro_f1()},
+                    {"weighted_f1", classes.weighted_f1()},
+                    {"majority", classes.majority()},
+                    {"above_majority", exact / count - classes.majority()}};
+  result.classes = classes.table();
+  result.intervals = {{"exact_match", share_interval(exact / count, questions.size())}};
+  if (!result.classes.empty()) result.intervals.emplace_back("macro_f1", classes.macro_f1_interval());
   return result;
 }
 

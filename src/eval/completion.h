@@ -16,7 +16,8 @@ std::vector<Question> questions_of(const std::vector<Record>& records, const Sub
 
 // Thoughts are no part of an answer (thoughts.h). Metrics, means over the questions: exact_match (white space
 // at both ends aside), f1 and normalised_match (SQuAD's normalisation), first_letter, first_line,
-// prefix_share, answer_tokens, and ended (answers that ended by themselves).
+// prefix_share, answer_tokens, ended (answers that ended by themselves); and of the answers as classes
+// (classes.h) macro_f1, weighted_f1, majority and above_majority (exact_match less that).
 TaskResult completion_task(const Subject& subject, const std::vector<Question>& questions, int64_t max_tokens,
                            const std::string& name);
 

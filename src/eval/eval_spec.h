@@ -21,6 +21,7 @@ struct EvalTaskSpec {
   int64_t limit = 0;
   int64_t max_tokens = 64;
   std::string score = "letter";
+  std::string ask = "auto", prompt, system;
 
   const std::string& label() const { return name.empty() ? kind : name; }
   template <class Visitor> void fields(Visitor& field) {
@@ -43,6 +44,16 @@ struct EvalTaskSpec {
     field("max_tokens", max_tokens, between(1, 1 << 20), "longest answer in tokens");
     field("score", score, one_of({"letter", "text"}),
           "multiple_choice: compare the letters of the options, or their whole texts");
+    field(
+        "ask", ask, one_of({"auto", "chat", "plain"}),
+        "multiple_choice and numeric: chat puts a question as the user's message in the template of `data`, "
+        "examples as earlier turns; plain as a text that goes on, as lm-evaluation-harness does; auto: chat, "
+        "but multiple choice plain where the template is plain");
+    field("prompt", prompt, any(),
+          "multiple_choice and numeric, asked as chat: the user's text with {question} and, of a choice, "
+          "{options} (a lettered line each) or {A}, {B}, ...; empty: question, options and 'Answer:', or the "
+          "problem and that the answer goes within \\boxed{}");
+    field("system", system, any(), "multiple_choice and numeric, asked as chat: the system message");
   }
 };
 

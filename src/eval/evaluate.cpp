@@ -30,6 +30,19 @@ template <class Item, class Read> std::vector<Item> examples_of(const EvalTaskSp
   return examples;
 }
 
+// The subject as the task asks it: without a template where questions are plain text.
+Subject asked_subject(const EvalTaskSpec& task, const Subject& subject) {
+  const bool choice = task.kind == "multiple_choice";
+  const bool plain =
+      task.ask == "plain" || (task.ask == "auto" && choice && subject.chat && subject.chat->name == "plain");
+  if (plain && (!task.prompt.empty() || !task.system.empty()))
+    throw RecipeError(fmt::format(
+        "eval task '{}': prompt and system are for questions asked as chat (ask: chat)", task.label()));
+  return {subject.model,   subject.tokenizer, plain ? nullptr : subject.chat,
+          subject.compute, subject.threads,   subject.row_tokens,
+          subject.batch,   subject.kv};
+}
+
 TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subject& subject,
                     const HeldOut& held_out, const std::filesystem::path& folder) {
   const auto& name = task.label();
@@ -48,15 +61,17 @@ TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subjec
   if (task.source) task_source(task, data);  // refuses it
   if (task.path.empty())
     throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
+  const Asked asked{task.system, task.prompt, fmt::format("eval task '{}'", name)};
   if (task.kind == "multiple_choice") {
     const auto examples = examples_of<ChoiceQuestion>(task, read_choice_questions);
-    return multiple_choice_task(subject, examples, read_choice_questions(task.path, task.limit),
-                                task.score == "text" ? ChoiceScore::text : ChoiceScore::letter, name);
+    return multiple_choice_task(asked_subject(task, subject), examples,
+                                read_choice_questions(task.path, task.limit),
+                                task.score == "text" ? ChoiceScore::text : ChoiceScore::letter, name, asked);
   }
   if (task.kind == "numeric") {
     const auto examples = examples_of<NumericProblem>(task, read_numeric_problems);
-    return numeric_task(subject, examples, read_numeric_problems(task.path, task.limit), task.max_tokens,
-                        name);
+    return numeric_task(asked_subject(task, subject), examples, read_numeric_problems(task.path, task.limit),
+                        task.max_tokens, name, asked);
   }
   if (task.kind == "code")
     return code_task(subject, read_code_problems(task.path, task.limit), task.max_tokens,

@@ -3,17 +3,36 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "eval/significance.h"
 #include "text/chat_pieces.h"
 
 namespace retort {
 namespace {
 
+std::string lettered(const ChoiceQuestion& question) {
+  std::string text;
+  for (size_t i = 0; i < question.options.size(); ++i)
+    text += fmt::format("{}{}. {}", i == 0 ? "" : "\n", static_cast<char>('A' + i), question.options[i]);
+  return text;
+}
+
 std::string asked(const ChoiceQuestion& question, ChoiceScore score) {
   if (score == ChoiceScore::text) return fmt::format("Question: {}\nAnswer:", trimmed(question.text));
-  auto text = std::string(trimmed(question.text)) + "\n";
+  return std::string(trimmed(question.text)) + "\n" + lettered(question) + "\nAnswer:";
+}
+
+// The user's message.
+std::string asked_in_chat(const ChoiceQuestion& question, ChoiceScore score, const Asked& how) {
+  const auto text = std::string(trimmed(question.text));
+  Columns columns = {{"question", text}, {"options", lettered(question)}};
   for (size_t i = 0; i < question.options.size(); ++i)
-    text += fmt::format("{}. {}\n", static_cast<char>('A' + i), question.options[i]);
-  return text + "Answer:";
+    columns.emplace_back(std::string(1, static_cast<char>('A' + i)), question.options[i]);
+  return how.text(columns, score == ChoiceScore::text ? text : asked(question, score));
+}
+
+std::string answer_text(const ChoiceQuestion& question, size_t option, ChoiceScore score) {
+  return score == ChoiceScore::text ? question.options[option]
+                                    : std::string(1, static_cast<char>('A' + option));
 }
 
 std::string option_text(const ChoiceQuestion& question, size_t option, ChoiceScore score) {
@@ -60,11 +79,45 @@ std::vector<Sample> choice_samples(const Tokenizer& tokenizer, const std::vector
   return samples;
 }
 
+std::vector<Sample> choice_samples(const ChatTemplate& chat, const Tokenizer& tokenizer, const Asked& how,
+                                   const std::vector<ChoiceQuestion>& examples,
+                                   const std::vector<ChoiceQuestion>& questions, ChoiceScore score) {
+  auto opening = how.opening();
+  for (const auto& example : examples) {
+    opening.push_back({"user", asked_in_chat(example, score, how)});
+    opening.push_back({"assistant", answer_text(example, example.answer, score)});
+  }
+  std::vector<Sample> samples;
+  for (const auto& question : questions) {
+    auto messages = opening;
+    messages.push_back({"user", asked_in_chat(question, score, how)});
+    messages.push_back({"assistant", ""});
+    const auto answer = static_cast<int32_t>(messages.size() - 1);
+    for (size_t option = 0; option < question.options.size(); ++option) {
+      messages.back().content = answer_text(question, option, score);
+      auto rendered = render_tokens(chat, tokenizer, messages, false);
+      size_t end = rendered.tokens.size();
+      while (end > 0 &&
+             (rendered.answers[end - 1] != answer || tokenizer.is_special(rendered.tokens[end - 1])))
+        --end;
+      Sample sample;
+      sample.id = question.id;
+      rendered.tokens.resize(end);
+      sample.tokens = std::move(rendered.tokens);
+      for (size_t i = 0; i < end; ++i) sample.weights.push_back(rendered.answers[i] == answer ? 1.0f : 0.0f);
+      samples.push_back(std::move(sample));
+    }
+  }
+  return samples;
+}
+
 TaskResult multiple_choice_task(const Subject& subject, const std::vector<ChoiceQuestion>& examples,
                                 const std::vector<ChoiceQuestion>& questions, ChoiceScore score,
-                                const std::string& name) {
+                                const std::string& name, const Asked& asked) {
   if (questions.empty()) throw RecipeError(fmt::format("eval task '{}': there are no questions", name));
-  const auto samples = choice_samples(subject.tokenizer, examples, questions, score);
+  const auto samples =
+      subject.chat ? choice_samples(*subject.chat, subject.tokenizer, asked, examples, questions, score)
+                   : choice_samples(subject.tokenizer, examples, questions, score);
   const auto likely = likelihoods(subject, samples);
   TaskResult result{name, "multiple_choice", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
   double plain = 0, by_character = 0, by_token = 0;
@@ -96,6 +149,7 @@ TaskResult multiple_choice_task(const Subject& subject, const std::vector<Choice
   }
   const auto count = static_cast<double>(questions.size());
   result.metrics = {{"accuracy", plain / count}};
+  result.intervals = {{"accuracy", share_interval(plain / count, questions.size())}};
   if (score == ChoiceScore::text) {
     result.metrics.emplace_back("accuracy_norm", by_character / count);
     result.metrics.emplace_back("accuracy_per_token", by_token / count);

@@ -1,17 +1,19 @@
 #include "eval/numeric.h"
 
 #include "base/error.h"
+#include "eval/significance.h"
 #include "text/final_answer.h"
 #include "text/thoughts.h"
 
 namespace retort {
 namespace {
 
-std::vector<int32_t> chat_prompt(const Subject& subject, const std::vector<NumericProblem>& examples,
-                                 const NumericProblem& problem) {
-  std::vector<Message> messages;
-  const auto ask = [](const NumericProblem& one) {
-    return one.text + "\nPut your final answer within \\boxed{}.";
+std::vector<int32_t> chat_prompt(const Subject& subject, const Asked& asked,
+                                 const std::vector<NumericProblem>& examples, const NumericProblem& problem) {
+  auto messages = asked.opening();
+  const auto ask = [&](const NumericProblem& one) {
+    return asked.text({{"question", one.text}, {"problem", one.text}},
+                      one.text + "\nPut your final answer within \\boxed{}.");
   };
   for (const auto& example : examples) {
     messages.push_back({"user", ask(example)});
@@ -35,13 +37,13 @@ std::vector<int32_t> plain_prompt(const Tokenizer& tokenizer, const std::vector<
 
 TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem>& examples,
                         const std::vector<NumericProblem>& problems, int64_t max_tokens,
-                        const std::string& name) {
+                        const std::string& name, const Asked& asked) {
   SampleSpec greedy;
   greedy.max_tokens = max_tokens;
   if (!subject.chat) greedy.stop = {"\nProblem:"};
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& problem : problems)
-    prompts.push_back(subject.chat ? chat_prompt(subject, examples, problem)
+    prompts.push_back(subject.chat ? chat_prompt(subject, asked, examples, problem)
                                    : plain_prompt(subject.tokenizer, examples, problem));
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
   const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute,
@@ -60,6 +62,7 @@ TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem
   }
   const auto count = static_cast<double>(problems.size());
   result.metrics = {{"accuracy", right / count}, {"answered", answered / count}};
+  result.intervals = {{"accuracy", share_interval(right / count, problems.size())}};
   return result;
 }
 

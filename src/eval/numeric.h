@@ -1,5 +1,6 @@
 // Numeric answers: greedy solutions of competition-mathematics problems, judged by their final answer.
 #pragma once
+#include "eval/asked.h"
 #include "eval/question_file.h"
 #include "eval/subject.h"
 
@@ -9,6 +10,6 @@ namespace retort {
 // examples are earlier turns; without one, "Problem: ...\nSolution:" texts.
 TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem>& examples,
                         const std::vector<NumericProblem>& problems, int64_t max_tokens,
-                        const std::string& name);
+                        const std::string& name, const Asked& asked = {});
 
 }  // namespace retort

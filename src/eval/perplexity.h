@@ -18,7 +18,9 @@ struct Perplexity {
 };
 
 // RecipeError when no token is supervised.
-Perplexity measure_perplexity(const Subject& subject, const std::vector<Sample>& samples);
+// `each`, where it is set, becomes what was measured of each sample.
+Perplexity measure_perplexity(const Subject& subject, const std::vector<Sample>& samples,
+                              std::vector<SampleLikelihood>* each = nullptr);
 TaskResult perplexity_task(const Subject& subject, const std::vector<Sample>& samples,
                            const std::string& name);
 

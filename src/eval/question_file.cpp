@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/json_records.h"
 #include "data/readers.h"
 
 namespace retort {
@@ -75,12 +76,20 @@ ChoiceQuestion choice_question(const Json& object, const std::string& place) {
 
 // Runs `take` over the objects of a JSONL file until it has had `limit` of them.
 void each_object(const std::filesystem::path& file, int64_t limit,
-                 const std::function<void(const Json&, const std::string&)>& take) {
+                 const std::function<void(const Json&, const std::string&, std::string_view line)>& take) {
   const MappedFile mapped(file);
   int64_t count = 0;
-  read_json_lines(mapped.text(), mapped.name(), [&](const Json& object, std::string place) {
-    if (limit == 0 || count++ < limit) take(object, place);
+  read_lines(mapped.text(), mapped.name(), [&](std::string_view line, std::string place) {
+    const auto object = parse_json_line(line, place);
+    if (limit == 0 || count++ < limit) take(object, place, line);
   });
+}
+
+// A member of the line as it is spelled: a long number keeps its digits.
+std::string spelled(std::string_view line, std::string_view key) {
+  for (auto& [name, value] : json_columns(line))
+    if (name == key) return value;
+  return "";
 }
 
 bool is_csv(const std::filesystem::path& file) { return file.extension() == ".csv"; }
@@ -90,7 +99,7 @@ bool is_csv(const std::filesystem::path& file) { return file.extension() == ".cs
 std::vector<ChoiceQuestion> read_choice_questions(const std::filesystem::path& file, int64_t limit) {
   std::vector<ChoiceQuestion> questions;
   if (!is_csv(file)) {
-    each_object(file, limit, [&](const Json& object, const std::string& place) {
+    each_object(file, limit, [&](const Json& object, const std::string& place, std::string_view) {
       questions.push_back(choice_question(object, place));
     });
   } else {
@@ -116,11 +125,11 @@ std::vector<ChoiceQuestion> read_choice_questions(const std::filesystem::path& f
 
 std::vector<NumericProblem> read_numeric_problems(const std::filesystem::path& file, int64_t limit) {
   std::vector<NumericProblem> problems;
-  each_object(file, limit, [&](const Json& object, const std::string& place) {
+  each_object(file, limit, [&](const Json& object, const std::string& place, std::string_view line) {
     const auto text = object.contains("problem") ? "problem" : "question";
     const auto solution = object.contains("solution") ? "solution" : "answer";
     if (object.contains(solution) && object.at(solution).is_number())
-      problems.push_back({place, text_of(object, text, place), object.at(solution).dump()});
+      problems.push_back({place, text_of(object, text, place), spelled(line, solution)});
     else problems.push_back({place, text_of(object, text, place), text_of(object, solution, place)});
   });
   if (problems.empty()) corrupt(file.string(), "", "holds no problems");
@@ -129,7 +138,7 @@ std::vector<NumericProblem> read_numeric_problems(const std::filesystem::path& f
 
 std::vector<CodeProblem> read_code_problems(const std::filesystem::path& file, int64_t limit) {
   std::vector<CodeProblem> problems;
-  each_object(file, limit, [&](const Json& object, const std::string& place) {
+  each_object(file, limit, [&](const Json& object, const std::string& place, std::string_view) {
     problems.push_back({text_of(object, "task_id", place), text_of(object, "prompt", place)});
   });
   if (problems.empty()) corrupt(file.string(), "", "holds no problems");

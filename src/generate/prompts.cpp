@@ -11,9 +11,9 @@ namespace {
 Prompt from_json(const Json& object, std::string place) {
   Prompt prompt{std::move(place), {}};
   if (const auto messages = object.find("messages"); messages != object.end()) {
-    prompt.messages = messages_of(*messages, "role", "content", prompt.place);
+    prompt.messages = messages_of(*messages, prompt.place);
   } else if (const auto text = object.find("prompt"); text != object.end() && text->is_array()) {
-    prompt.messages = messages_of(*text, "role", "content", prompt.place);
+    prompt.messages = messages_of(*text, prompt.place);
   } else if (text != object.end() && text->is_string()) {
     prompt.messages = {{"user", text->get<std::string>()}};
   } else {

@@ -133,6 +133,7 @@ Page run_page(const RunRecord& record) {
     for (const auto& [line, holds] : record.gates) gates.rows.push_back({line, holds ? "holds" : "broken"});
     page.tables.push_back(std::move(gates));
   }
+  page.later_tables = record.details;
   if (!record.stages.empty())
     page.later_tables.push_back({"Stages", "", {"stage", "seconds", "result"}, record.stages, true});
   page.charts = charts_of(record.folder);

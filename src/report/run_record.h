@@ -43,6 +43,7 @@ struct RunRecord {
   std::vector<std::vector<std::string>> stages;     // name, seconds, what it gave
   std::vector<std::pair<std::string, bool>> gates;  // a line each, and whether it holds
   std::vector<Table> tables;                        // further ones, after the models
+  std::vector<Table> details;                       // on the page alone, below charts and samples
   std::vector<Chart> charts;                        // further ones, after those of metrics.jsonl
   std::vector<ShownSample> samples;
   std::vector<std::string> notes;

@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "report/manifest.h"
 #include "run/export_notes.h"
+#include "run/score_tables.h"
 
 namespace retort {
 
@@ -259,6 +260,10 @@ RunRecord write_report(Run& run, const RunResult& result) {
     if (!model->tasks.empty()) models.push_back(model);
   for (const auto& model : result.exports) models.push_back(&model);
   add_models(record, models, sizes_of(recipe, result.training));
+  record.tables = class_tables(models);
+  record.details = class_details(models);
+  if (auto differences = difference_table(run.folder(), models); !differences.rows.empty())
+    record.tables.push_back(std::move(differences));
   if (run.trains()) {
     const auto& training = result.training;
     record.training =

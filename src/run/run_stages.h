@@ -75,6 +75,7 @@ struct ModelResult {
   std::string name;  // "base", "tuned", or a path inside the run
   std::vector<TaskResult> tasks;
   std::vector<StageLine> lines;
+  std::filesystem::path answers;  // the file in the run's folder with the samples; empty when there is none
   // Exports only:
   std::optional<Artefact> artefact;
   std::optional<Agreement> agreement;  // against the trained model, both in fp32

@@ -41,6 +41,7 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
     return Tasks{without_samples(tasks)};
   });
   result.tasks = stage.values.tasks;
+  result.answers = file;
   result.lines.push_back({name, headlines(result.tasks), stage.seconds, stage.skipped});
   run.say(result.lines.back());
   return result;

@@ -206,6 +206,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
   result.agreement = compared.values.agreement;
   result.prompts = compared.values.prompts, result.equal_prompts = compared.values.equal_prompts;
   result.tasks = compared.values.tasks;
+  if (!result.tasks.empty()) result.answers = fs::path("eval") / (one.name + ".json");
   std::string what = result.name + ": ";
   if (result.agreement)
     what += fmt::format("KL {:.2e} nats a token, top-1 {:.1f} % ({}), ", result.agreement->kl_nats,

@@ -8,10 +8,27 @@ namespace retort {
 
 namespace {
 
-std::vector<std::string> notes_of(const DatasetCounts& counts, const std::vector<RejectionCounts>& rejections,
+std::vector<std::string> notes_of(const DataSpec& spec, const DatasetCounts& counts, const RecordPlan& plan,
                                   const Overlap& overlap) {
   std::vector<std::string> notes;
-  for (const auto& source : rejections) notes.push_back(describe(source));
+  for (const auto& source : plan.rejections) notes.push_back(describe(source));
+  for (const auto& source : plan.bad) notes.push_back(describe(source));
+  if (counts.bad > 0)
+    notes.push_back(
+        fmt::format("{} of {} records are refused by the template and were left out "
+                    "(on_bad_record: skip)",
+                    counts.bad, counts.records));
+  if (counts.changed_answers > 0)
+    notes.push_back(fmt::format(
+        "{} answers are written otherwise by the template once later turns follow; {}",
+        counts.changed_answers,
+        spec.changed_answers == "own_sample" ? "each is learned in a sample that ends with it"
+                                             : "they are not learned (data.changed_answers: leave_out)"));
+  if (counts.dropped_thoughts > 0)
+    notes.push_back(
+        fmt::format("{} answers are learned without the thought that their record holds: the "
+                    "template drops it",
+                    counts.dropped_thoughts));
   if (counts.skipped_long > 0)
     notes.push_back(fmt::format("{} of {} records are too long and were left out (data.length)",
                                 counts.skipped_long, counts.records));
@@ -21,6 +38,11 @@ std::vector<std::string> notes_of(const DatasetCounts& counts, const std::vector
     notes.push_back(
         fmt::format("{} of {} records are equal to another; equal ones stay on one side of the split",
                     counts.duplicates, counts.records));
+  if (overlap.prompts > 0)
+    notes.push_back(
+        fmt::format("{} of {} held-out samples have a prompt that the training data has too; "
+                    "data.sources.group: prompt keeps equal prompts on one side",
+                    overlap.prompts, overlap.held_out));
   if (overlap.exact > 0 || overlap.ngram > 0) {
     notes.push_back(
         fmt::format("{} of {} held-out samples occur in the training data word for word, {} more share a run "
@@ -47,7 +69,7 @@ SamplesResult prepare_samples(Run& run) {
     made.held_out = static_cast<int64_t>(dataset.held_out.size());
     made.tokens = dataset.counts.tokens;
     made.supervised = dataset.counts.supervised;
-    made.notes = notes_of(dataset.counts, plan.rejections, overlap);
+    made.notes = notes_of(run.recipe().data, dataset.counts, plan, overlap);
     const auto beyond = beyond_context(dataset, run.model().model->config.context);
     made.notes.insert(made.notes.end(), beyond.begin(), beyond.end());
     for (const auto& line : beyond) run.say("samples", line);

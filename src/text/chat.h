@@ -10,9 +10,13 @@
 
 namespace retort {
 
+// How much of an assistant's message is learned.
+enum class Learned : uint8_t { whole, after_thought, nothing };
+
 struct Message {
   std::string role;  // "system", "user", "assistant"
   std::string content;
+  Learned learned = Learned::whole;
 };
 
 // Control pieces whose spelling depends on the tokenizer: its BOS where its own convention puts one first,

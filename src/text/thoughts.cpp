@@ -46,6 +46,11 @@ std::string without_thoughts(std::string_view text, bool inside) {
   return answer.size() == text.size() ? answer : std::string(trimmed(answer));
 }
 
+std::span<const std::string_view> thought_ends() {
+  static constexpr std::string_view kEnds[] = {kMarks[0].second, kMarks[1].second, kMarks[2].second};
+  return kEnds;
+}
+
 bool ends_inside_thought(std::string_view prompt) {
   const auto end = trimmed(prompt);
   for (const auto& mark : kMarks)

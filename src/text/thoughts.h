@@ -1,5 +1,6 @@
 // What reasoning models think before they answer.
 #pragma once
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -9,6 +10,9 @@ namespace retort {
 // closed included. A closing mark without an opening one ends a thought that the prompt began; `inside` says
 // that the prompt ended so, and then a text without a closing mark is nothing but a thought.
 std::string without_thoughts(std::string_view text, bool inside = false);
+
+// What closes a thought, in each family's spelling.
+std::span<const std::string_view> thought_ends();
 
 // Does a prompt end inside a thought, as templates write that open one for the model?
 bool ends_inside_thought(std::string_view prompt);

@@ -161,6 +161,49 @@ TEST(Length, PoliciesAreCountedAndAnswersAreNeverCut) {
   EXPECT_EQ(data.counts.skipped_long, 1);  // nothing to cut but the answer
 }
 
+TEST(Length, ACutKeepsTheSideThatIsAskedFor) {
+  auto spec = one_source();
+  spec.held_out.fraction = 0;
+  spec.row_tokens = 64;
+  spec.length = "cut";
+  std::string document = "BEGIN ";
+  for (int i = 0; i < 20; ++i) document += std::to_string(10 + i) + "\u00e9 ";
+  document += "END?";
+  const auto user = [&](const std::string& keep) {
+    spec.keep = keep;
+    const auto data =
+        build_dataset(spec, {talk({{"user", document}, {"assistant", "yes"}})}, chat_tokenizer(), chatml());
+    EXPECT_EQ(data.counts.cut, 1);
+    EXPECT_LE(data.train[0].tokens.size(), 64u);
+    EXPECT_GE(data.train[0].tokens.size(), 60u);
+    const auto text = chat_tokenizer().decode(data.train[0].tokens, false);
+    const auto begin = text.find("user\n") + 5;
+    return text.substr(begin, text.find("<|im_end|>") - begin);
+  };
+  EXPECT_TRUE(user("start").starts_with("BEGIN 10"));
+  EXPECT_TRUE(user("end").ends_with("29\u00e9 END?"));
+  EXPECT_EQ(user("end").find("BEGIN"), std::string::npos);
+  EXPECT_TRUE(user("ends").starts_with("BEGIN 1"));
+  EXPECT_TRUE(user("ends").ends_with("END?"));
+  EXPECT_NE(user("middle").find("19\u00e9 20"), std::string::npos);
+  EXPECT_EQ(user("middle").find("BEGIN"), std::string::npos);
+}
+
+TEST(Length, ACutNeverLeavesAnEmptyMessage) {
+  auto spec = one_source();
+  spec.held_out.fraction = 0;
+  spec.row_tokens = 64;
+  spec.length = "cut";
+  // The answer alone leaves no room for a word of the question.
+  const auto data = build_dataset(spec,
+                                  {talk({{"user", "q"}, {"assistant", "a"}}),
+                                   talk({{"user", "what?"}, {"assistant", std::string(60, 'a')}})},
+                                  chat_tokenizer(), chatml());
+  EXPECT_EQ(data.train.size(), 1u);
+  EXPECT_EQ(data.counts.skipped_long, 1);
+  EXPECT_EQ(data.counts.cut, 0);
+}
+
 TEST(Length, SplitTextsPredictEveryTokenOnce) {
   auto spec = one_source();
   spec.held_out.fraction = 0;

@@ -111,8 +111,8 @@ TEST(RealInputs, BothFitSmollm2AndPassTheChecks) {
     }
     if (std::getenv("RETORT_SHOW")) {
       fmt::print("{}", rendered_samples(data.train, *tokenizer, 3, false));
-      fmt::print("{}",
-                 describe_samples(data, statistics, find_overlap(records, held_out_records(spec, records))));
+      fmt::print("{}", describe_samples(spec, data, statistics,
+                                        find_overlap(records, held_out_records(spec, records))));
     }
   }
 }

@@ -22,7 +22,7 @@ namespace retort {
 namespace {
 
 const Provenance kMadeFrom = {
-    {"format", "retort tokens 2"}, {"template", "chatml"}, {"tokenizer", "abc"}, {"source_0", "sha256 1"}};
+    {"format", "retort tokens 3"}, {"template", "chatml"}, {"tokenizer", "abc"}, {"source_0", "sha256 1"}};
 
 StoredSamples two_samples() {
   StoredSamples samples;
@@ -101,7 +101,7 @@ struct RawStore {
   std::vector<int32_t> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   std::vector<uint8_t> weights = {0, 0, 1, 0, 1, 0, 1, 1, 1};
   std::vector<int64_t> offsets = {0, 3, 5, 9}, held_out = {2}, id_offsets = {0, 3, 6, 9},
-                       counts = std::vector<int64_t>(10);
+                       counts = std::vector<int64_t>(13);
   std::string ids = "f:1f:2f:3";
   bool compressed = false;
 
@@ -142,7 +142,7 @@ TEST(TokenStore, RefusesNumbersThatAreNoSamples) {
   refused("offsets: does not divide", [](RawStore& s) { s.offsets[1] = 6; });
   refused("offsets: does not divide", [](RawStore& s) { s.offsets[3] = 10; });
   refused("another number of samples", [](RawStore& s) { s.id_offsets = {0, 9}; });
-  refused("counts: 9 values", [](RawStore& s) { s.counts.pop_back(); });
+  refused("counts: 12 values", [](RawStore& s) { s.counts.pop_back(); });
   refused("tokens: is compressed", [](RawStore& s) { s.compressed = true; });
 }
 
@@ -162,9 +162,9 @@ TEST(TokenStore, AnotherVersionSaysSo) {
   write_hdf5(folder / "t.h5", {{"format", "retort tokens 1"}},
              {{"weights", Hdf5Element::f32, std::as_bytes(std::span(weights))}});
   const auto message = problem([&] {
-    read_token_store(folder / "t.h5", {{"format", "retort tokens 2"}}, 10);
+    read_token_store(folder / "t.h5", {{"format", "retort tokens 3"}}, 10);
   });
-  EXPECT_NE(message.find("format (stored: retort tokens 1, now: retort tokens 2)"), std::string::npos)
+  EXPECT_NE(message.find("format (stored: retort tokens 1, now: retort tokens 3)"), std::string::npos)
       << message;
 }
 
@@ -179,7 +179,7 @@ void make_store(const std::string& path,
                                                 {"counts", H5T_STD_I64LE}};
   for (const auto& [name, type] : sets) {
     if (change(file, name)) continue;
-    const hsize_t extent = std::string(name) == "counts" ? 10 : 1;
+    const hsize_t extent = std::string(name) == "counts" ? 13 : 1;
     const Hdf5Handle space(H5Screate_simple(1, &extent, nullptr), H5Sclose);
     const Hdf5Handle dataset(H5Dcreate2(file, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
                              H5Dclose);

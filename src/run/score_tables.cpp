@@ -1,0 +1,163 @@
+#include "run/score_tables.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "eval/classes.h"
+#include "eval/significance.h"
+
+namespace retort {
+namespace {
+
+constexpr size_t kMostConfused = 30;
+
+std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
+std::string share_of(const TaskResult& task, const char* metric) {
+  const auto* value = task.metric(metric);
+  if (!value) return "-";
+  const auto* interval = task.interval(metric);
+  return interval ? fmt::format("{} ({:.1f} to {:.1f})", percent(*value), 100 * interval->low,
+                                100 * interval->high)
+                  : percent(*value);
+}
+std::string number_of(const TaskResult& task, const char* metric) {
+  const auto* value = task.metric(metric);
+  if (!value) return "-";
+  const auto* interval = task.interval(metric);
+  return interval ? fmt::format("{:.3f} ({:.3f} to {:.3f})", *value, interval->low, interval->high)
+                  : fmt::format("{:.3f}", *value);
+}
+
+// Of a model that always gives the most frequent class: it has one F1 above 0.
+std::vector<std::string> majority_row(const TaskResult& task) {
+  int64_t samples = 0;
+  for (const auto& one : task.classes) samples += one.expected;
+  const auto& first = task.classes[0];
+  const auto best = f1(first.expected, samples, first.expected);
+  const auto share = static_cast<double>(first.expected) / static_cast<double>(samples);
+  return {fmt::format("always '{}'", printable(first.name)), percent(share),
+          fmt::format("{:.3f}", best / static_cast<double>(task.classes.size())),
+          fmt::format("{:.3f}", best * share)};
+}
+
+using Tasks = std::vector<std::pair<const ModelResult*, const TaskResult*>>;
+
+// The tasks with classes, each with the models that were asked.
+std::vector<std::pair<std::string, Tasks>> classified(const std::vector<const ModelResult*>& models) {
+  std::vector<std::pair<std::string, Tasks>> found;
+  for (const auto* model : models)
+    for (const auto& task : model->tasks) {
+      if (task.classes.empty()) continue;
+      auto at =
+          std::find_if(found.begin(), found.end(), [&](const auto& one) { return one.first == task.task; });
+      if (at == found.end()) at = found.insert(found.end(), {task.task, {}});
+      at->second.emplace_back(model, &task);
+    }
+  return found;
+}
+
+}  // namespace
+
+std::vector<Table> class_tables(const std::vector<const ModelResult*>& models) {
+  std::vector<Table> tables;
+  for (const auto& [name, tasks] : classified(models)) {
+    Table table{
+        fmt::format("{}: {} classes", name, tasks[0].second->classes.size()),
+        "95 % intervals in brackets; F1 over the expected answers, an answer that is none of them is wrong.",
+        {"model", "exact match", "macro F1", "weighted F1"},
+        {majority_row(*tasks[0].second)},
+        false};
+    for (const auto& [model, task] : tasks)
+      table.rows.push_back({model->name, share_of(*task, "exact_match"), number_of(*task, "macro_f1"),
+                            number_of(*task, "weighted_f1")});
+    tables.push_back(std::move(table));
+  }
+  return tables;
+}
+
+std::vector<Table> class_details(const std::vector<const ModelResult*>& models) {
+  std::vector<Table> tables;
+  for (const auto& [name, tasks] : classified(models))
+    for (const auto& [model, task] : tasks) {
+      Table each{fmt::format("{} of {}, class by class", name, model->name),
+                 "",
+                 {"class", "expected", "given", "right", "precision", "recall", "F1"},
+                 {},
+                 false};
+      const auto ratio = [](int64_t part, int64_t of) {
+        return of == 0 ? "-" : fmt::format("{:.3f}", static_cast<double>(part) / static_cast<double>(of));
+      };
+      for (const auto& one : task->classes)
+        each.rows.push_back({printable(one.name), std::to_string(one.expected), std::to_string(one.given),
+                             std::to_string(one.right), ratio(one.right, one.given),
+                             ratio(one.right, one.expected),
+                             fmt::format("{:.3f}", f1(one.expected, one.given, one.right))});
+      tables.push_back(std::move(each));
+      if (task->classes.size() > kMostConfused) continue;
+      Table confusion{fmt::format("{} of {}, what was taken for what", name, model->name),
+                      "Rows: what was expected; columns: what was given.",
+                      {"expected"},
+                      {},
+                      false};
+      for (const auto& one : task->classes) confusion.head.push_back(printable(one.name));
+      confusion.head.push_back("no class");
+      for (const auto& one : task->classes) {
+        std::vector<std::string> row = {printable(one.name)};
+        for (const auto count : one.answers) row.push_back(std::to_string(count));
+        confusion.rows.push_back(std::move(row));
+      }
+      tables.push_back(std::move(confusion));
+    }
+  return tables;
+}
+
+Table difference_table(const std::filesystem::path& run_folder,
+                       const std::vector<const ModelResult*>& models) {
+  Table table{
+      "Differences",
+      "Second minus first on the same samples, with a 95 % interval (bootstrap over the samples); only "
+      "one right: samples that the first or the second alone answers rightly; p: McNemar's exact test.",
+      {"first, second", "task", "first", "second", "difference", "only one right", "p", "which means"},
+      {},
+      true};
+  std::map<std::string, std::vector<TaskResult>> answers;
+  for (const auto* model : models)
+    if (const auto file = run_folder / model->answers;
+        !model->answers.empty() && std::filesystem::exists(file))
+      answers.emplace(model->name, read_tasks(file));
+  const bool tuned = answers.count("tuned") > 0;
+  for (const auto* model : models) {
+    if (model->name == "base" || answers.count(model->name) == 0) continue;
+    const std::string other = model->name == "tuned" || !tuned ? "base" : "tuned";
+    if (answers.count(other) == 0) continue;
+    for (const auto& task : answers.at(model->name)) {
+      const auto& against = answers.at(other);
+      const auto same = std::find_if(against.begin(), against.end(),
+                                     [&](const TaskResult& one) { return one.task == task.task; });
+      if (same == against.end()) continue;
+      const auto found = paired_scores(*same, task);
+      if (!found) continue;
+      const bool shares = found->p.has_value();
+      const auto shown = [&](double value) { return shares ? percent(value) : fmt::format("{:.4f}", value); };
+      const double scale = shares ? 100 : 1;
+      const double by = found->second - found->first;
+      const bool better = shares ? by > 0 : by < 0;  // nats: fewer are better
+      table.rows.push_back(
+          {fmt::format("{}, {}", other, model->name), task.task + (shares ? "" : " (nats a token)"),
+           shown(found->first), shown(found->second),
+           fmt::format("{:+.{}f} ({:+.{}f} to {:+.{}f})", scale * by, shares ? 1 : 4,
+                       scale * found->interval.low, shares ? 1 : 4, scale * found->interval.high,
+                       shares ? 1 : 4),
+           shares ? fmt::format("{} / {}", found->only_first, found->only_second) : "-",
+           shares ? (*found->p < 0.0001 ? std::string("< 0.0001") : fmt::format("{:.4f}", *found->p)) : "-",
+           found->inside_noise() ? "inside the noise"
+           : better              ? "better"
+                                 : "worse"});
+    }
+  }
+  return table;
+}
+
+}  // namespace retort

@@ -6,7 +6,7 @@ namespace retort {
 namespace {
 
 // Plain text between two control tokens, cut where the answer changes.
-struct Part {
+struct ChatPart {
   std::string text;
   int32_t answer;
 };
@@ -28,7 +28,7 @@ void append(RenderedTokens& rendered, const std::vector<int32_t>& ids, size_t fr
 
 // A part continues the one before it as long as that leaves the earlier ids alone; else it is encoded on its
 // own, which is what the model meets when it generates.
-void encode_run(const Tokenizer& tokenizer, std::vector<Part>& run, bool own_space,
+void encode_run(const Tokenizer& tokenizer, std::vector<ChatPart>& run, bool own_space,
                 RenderedTokens& rendered) {
   if (!run.empty() && own_space && run[0].text.starts_with(' ')) run[0].text.erase(0, 1);
   std::string before;
@@ -107,7 +107,7 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
   const auto pieces = chat.render(messages, add_reply_header);
   const bool own_space = adds_space_before(tokenizer);
   RenderedTokens rendered;
-  std::vector<Part> run;
+  std::vector<ChatPart> run;
   for (const auto& piece : pieces) {
     if (!piece.control) {
       if (!run.empty() && run.back().answer == piece.answer) run.back().text += piece.text;

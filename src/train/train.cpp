@@ -69,7 +69,7 @@ std::vector<NamedBytes> bytes_of(const std::vector<NamedTensor>& tensors) {
   return all;
 }
 
-void load_weights(const std::filesystem::path& file, const std::vector<NamedTensor>& trainables) {
+void load_leaves(const std::filesystem::path& file, const std::vector<NamedTensor>& trainables) {
   load_tensors(file, bytes_of(trainables));
   for (const auto& trainable : trainables) trainable.tensor->unsafeGetTensorImpl()->bump_version();
 }
@@ -91,9 +91,9 @@ void remove_parts(const std::filesystem::path& folder) {
   }
 }
 
-class Run {
+class Training {
  public:
-  Run(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
+  Training(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
       : spec_(spec),
         job_(job),
         watch_(watch),
@@ -174,7 +174,7 @@ class Run {
       state_.result.resumed_inexactly = true;
     }
     state_.fingerprint = std::move(now);
-    load_weights(checkpoints_.path(*found) / "weights.safetensors", all_);
+    load_leaves(checkpoints_.path(*found) / "weights.safetensors", all_);
     load_tensors(checkpoints_.path(*found) / "optimizer.safetensors", optimizer_.states());
     optimizer_.updates = state_.updates;
     if (state_.forests > 0 && different.empty()) {  // the forests of another recipe or machine may be others
@@ -359,7 +359,7 @@ class Run {
     saved_ = here();
     best_is_new_ = false;
     retry_.reset();
-    checkpoints_.prune(spec_.checkpoint.keep_last, state_.result.best_step);
+    checkpoints_.remove_older(spec_.checkpoint.keep_last, state_.result.best_step);
   }
 
   // Training is worth more than a checkpoint: a disk that is full now may have room later.
@@ -396,7 +396,7 @@ class Run {
     const CheckpointName best{*result.best_step, 0};
     try {
       checkpoints_.verify(best);
-      load_weights(checkpoints_.path(best) / "weights.safetensors", all_);
+      load_leaves(checkpoints_.path(best) / "weights.safetensors", all_);
       result.held_out_after = state_.best_loss;
     } catch (const FormatError& error) {
       note(fmt::format("the best weights (step {}) cannot be had, the last ones stay: {}", best.steps,
@@ -440,11 +440,11 @@ TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& 
     if (!names.insert(trainable.name).second)
       throw std::logic_error("a trainable is listed twice: " + trainable.name);
   return_freed_memory();
-  return Run(spec, job, watch).run();
+  return Training(spec, job, watch).run();
 }
 
 void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables) {
-  load_weights(folder / kTrainedFile, trainables);
+  load_leaves(folder / kTrainedFile, trainables);
 }
 
 }  // namespace retort

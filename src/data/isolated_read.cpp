@@ -19,7 +19,7 @@
 namespace retort {
 namespace {
 
-enum class Part : uint8_t { data = 'd', error = 'e', isolation = 'i', done = 'z' };
+enum class PipeMessage : uint8_t { data = 'd', error = 'e', isolation = 'i', done = 'z' };
 
 // System calls that memory, time and the pipe need; all others fail with EPERM.
 constexpr uint32_t kAllowed[] = {
@@ -85,13 +85,13 @@ bool read_all(int pipe, void* data, size_t size) {
   return true;
 }
 
-bool send_part(int pipe, Part part, std::span<const std::byte> payload) {
+bool send_message(int pipe, PipeMessage part, std::span<const std::byte> payload) {
   const uint64_t size = payload.size();
   return write_all(pipe, &part, 1) && write_all(pipe, &size, 8) &&
          write_all(pipe, payload.data(), payload.size());
 }
-bool send_text(int pipe, Part part, std::string_view text) {
-  return send_part(pipe, part, std::as_bytes(std::span(text.data(), text.size())));
+bool send_text(int pipe, PipeMessage part, std::string_view text) {
+  return send_message(pipe, part, std::as_bytes(std::span(text.data(), text.size())));
 }
 
 [[noreturn]] void child(int pipe, uint64_t memory_bytes, int cpu_seconds,
@@ -105,15 +105,15 @@ bool send_text(int pipe, Part part, std::string_view text) {
   limit(RLIMIT_CPU, static_cast<uint64_t>(cpu_seconds), 1);
   if (const auto used = address_space_in_use(); used > 0) limit(RLIMIT_AS, used + memory_bytes);
   if (!forbid_all_else()) {
-    send_text(3, Part::isolation, std::strerror(errno));
+    send_text(3, PipeMessage::isolation, std::strerror(errno));
     ::_exit(1);
   }
   try {
     read([](std::span<const std::byte> bytes) {
-      if (!send_part(3, Part::data, bytes)) ::_exit(1);
+      if (!send_message(3, PipeMessage::data, bytes)) ::_exit(1);
     });
-    send_part(3, Part::done, {});
-  } catch (const std::exception& error) { send_text(3, Part::error, error.what()); }
+    send_message(3, PipeMessage::done, {});
+  } catch (const std::exception& error) { send_text(3, PipeMessage::error, error.what()); }
   ::_exit(0);
 }
 
@@ -135,13 +135,13 @@ std::vector<std::byte> read_isolated(std::string_view file, uint64_t memory_byte
 
   std::vector<std::byte> answer;
   std::string error;
-  Part part = Part::data;
+  PipeMessage part = PipeMessage::data;
   uint64_t size = 0;
   bool finished = false, too_much = false;
   while (!finished && read_all(ends[0], &part, 1) && read_all(ends[0], &size, 8)) {
-    if (part == Part::done) {
+    if (part == PipeMessage::done) {
       finished = true;
-    } else if (part != Part::data) {
+    } else if (part != PipeMessage::data) {
       error.resize(std::min<uint64_t>(size, 4096));
       if (!read_all(ends[0], error.data(), error.size())) error.clear();
       break;
@@ -166,7 +166,7 @@ std::vector<std::byte> read_isolated(std::string_view file, uint64_t memory_byte
   int status = 0;
   while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {}
   if (finished) return answer;
-  if (part == Part::isolation)
+  if (part == PipeMessage::isolation)
     throw Failure(fmt::format("{}: the process that reads it cannot be confined (seccomp: {})",
                               printable(file), error));
   if (!error.empty()) throw FormatError(error);

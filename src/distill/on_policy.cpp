@@ -4,10 +4,11 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "base/json.h"
+#include "base/json_fields.h"
 #include "distill/objective.h"
 #include "distill/own_answers.h"
 #include "ops/workers.h"
+#include "train/batches.h"
 #include "train/fingerprint.h"
 
 namespace retort {
@@ -30,8 +31,7 @@ size_t prompt_size(const Sample& sample) {
 // As train() would count them.
 int64_t planned_steps(const TrainSpec& spec, const TrainJob& job) {
   if (spec.steps > 0) return spec.steps;
-  const auto each = (static_cast<int64_t>(job.samples.size()) + spec.batch.samples - 1) / spec.batch.samples;
-  return each * spec.epochs;
+  return Batches(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)).steps(spec.epochs);
 }
 
 uint64_t bytes_of(Model& model) {
@@ -46,8 +46,8 @@ Fingerprint made_from(const TrainSpec& spec, const TrainJob& job) {
 }
 
 // A finished round is taken as it is by the training that made it, and by no other.
-void require_same_rounds(const std::filesystem::path& folder, const Json& summary, const Fingerprint& now) {
-  const auto then = summary.value("made_from", Fingerprint());
+void require_same_rounds(const std::filesystem::path& folder, const Fingerprint& then,
+                         const Fingerprint& now) {
   if (const auto different = differences(then, now); !different.empty())
     throw RecipeError(
         fmt::format("{}: this round was made otherwise ({}); name a new folder (run.folder) to train by this "
@@ -55,41 +55,40 @@ void require_same_rounds(const std::filesystem::path& folder, const Json& summar
                     folder.string(), different));
 }
 
-Json to_json(const OnPolicyRound& round, const TrainResult& result, const Fingerprint& made_from) {
-  return {{"made_from", made_from},
-          {"answers", round.answers},
-          {"answer_tokens", round.answer_tokens},
-          {"positions", round.positions},
-          {"seconds_answering", round.seconds_answering},
-          {"seconds_grading", round.seconds_grading},
-          {"seconds_training", round.seconds_training},
-          {"teacher_bytes", round.teacher_bytes},
-          {"steps", result.steps},
-          {"tokens", result.tokens},
-          {"rows", result.rows},
-          {"supervised", result.supervised},
-          {"skipped", result.skipped},
-          {"last_loss", result.last_loss},
-          {"peak_bytes", result.peak_bytes}};
-}
+// round.json.
+struct RoundSummary {
+  Fingerprint made_from;
+  OnPolicyRound round;
+  TrainResult train;
+  template <class Visitor> void fields(Visitor& field) {
+    field.rare("made_from", made_from);
+    field("answers", round.answers);
+    field("answer_tokens", round.answer_tokens);
+    field("positions", round.positions);
+    field("seconds_answering", round.seconds_answering);
+    field("seconds_grading", round.seconds_grading);
+    field("seconds_training", round.seconds_training);
+    field("teacher_bytes", round.teacher_bytes);
+    field("steps", train.steps);
+    field("tokens", train.tokens);
+    field("rows", train.rows);
+    field("supervised", train.supervised);
+    field("skipped", train.skipped);
+    field("last_loss", train.last_loss);
+    field("peak_bytes", train.peak_bytes);
+  }
+};
 
-void add(OnPolicyResult& all, int64_t number, const Json& json) {
-  OnPolicyRound round{number,
-                      json.at("answers"),
-                      json.at("answer_tokens"),
-                      json.at("positions"),
-                      json.at("seconds_answering"),
-                      json.at("seconds_grading"),
-                      json.at("seconds_training"),
-                      json.at("teacher_bytes")};
+void add(OnPolicyResult& all, const RoundSummary& summary) {
+  const auto& [made_from, round, train] = summary;
   auto& sum = all.train;
-  sum.steps += json.at("steps").get<int64_t>();
-  sum.tokens += json.at("tokens").get<int64_t>();
-  sum.rows += json.at("rows").get<int64_t>();
-  sum.supervised += json.at("supervised").get<int64_t>();
-  sum.skipped += json.at("skipped").get<int64_t>();
-  sum.last_loss = json.at("last_loss");
-  sum.peak_bytes = std::max(sum.peak_bytes, json.at("peak_bytes").get<uint64_t>());
+  sum.steps += train.steps;
+  sum.tokens += train.tokens;
+  sum.rows += train.rows;
+  sum.supervised += train.supervised;
+  sum.skipped += train.skipped;
+  sum.last_loss = train.last_loss;
+  sum.peak_bytes = std::max(sum.peak_bytes, train.peak_bytes);
   sum.seconds += round.seconds_answering + round.seconds_grading + round.seconds_training;
   all.rounds.push_back(round);
 }
@@ -158,10 +157,13 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     const auto folder = job.train.folder / round_name(number);
     last = folder;
     if (std::filesystem::exists(folder / kSummary)) {
-      const auto summary = read_json(folder / kSummary);
-      require_same_rounds(folder, summary, made_now);
+      auto summary = read_as<RoundSummary>(
+          read_json(folder / kSummary),
+          {(folder / kSummary).string(), "", "remove the folder of this round to make it again"});
+      require_same_rounds(folder, summary.made_from, made_now);
       load_trained(folder, job.train.trainables);
-      add(all, number, summary);
+      summary.round.round = number;
+      add(all, summary);
       continue;
     }
     OnPolicyRound round{number, 0, 0, 0, 0, 0, 0, 0};
@@ -215,9 +217,9 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     const auto result = train(part, training, watch);
     round.seconds_training = since(start);
     all.train.held_out_after = result.held_out_after;
-    const auto summary = to_json(round, result, made_now);
-    write_text(folder / kSummary, summary.dump(1) + "\n");
-    add(all, number, summary);
+    const RoundSummary summary{made_now, round, result};
+    write_text(folder / kSummary, json_of(summary).dump(1) + "\n");
+    add(all, summary);
     if (on_round) on_round(round);
   }
   all.train.planned = all.train.steps;

@@ -36,7 +36,7 @@ Operands operands_of(const GemmKernel& kernel, const Tensor& x) {
 
 // What one thread has seen of its rows and its part of the vocabulary: probabilities are relative to the
 // largest logit so far.
-struct Part {
+struct SweepPart {
   int64_t row = 0, rows = 0, first = 0, last = 0;
   std::vector<float> top, sum;
   std::vector<int32_t> best;
@@ -68,7 +68,7 @@ class Sweep {
     const auto threads = team_size(), by_rows = std::clamp<int64_t>(rows_ / kRowsApiece, 1, threads),
                by_words = std::max<int64_t>(1, threads / by_rows);
     const auto words = round_up((weight_.rows + by_words - 1) / by_words, kernel_.width);
-    std::vector<Part> parts;
+    std::vector<SweepPart> parts;
     for (int64_t r = 0; r < by_rows; ++r)
       for (int64_t first = 0; first < weight_.rows; first += words)
         parts.push_back({rows_ * r / by_rows,
@@ -114,7 +114,7 @@ class Sweep {
                : gemm_matrix_bf16(reinterpret_cast<const uint16_t*>(memory), count, width_, false);
   }
 
-  void work(Part& part, Tensor& expected) const {
+  void work(SweepPart& part, Tensor& expected) const {
     part.top.assign(static_cast<size_t>(part.rows), -std::numeric_limits<float>::infinity());
     part.sum.assign(static_cast<size_t>(part.rows), 0.0f);
     part.best.assign(static_cast<size_t>(part.rows), 0);
@@ -149,8 +149,8 @@ class Sweep {
   }
 
   // Rows [row, row + rows) of the part and words [first, first + count).
-  void tile(Part& part, int64_t row, int64_t rows, int64_t first, int64_t count, const std::byte* columns,
-            const Back& back) const {
+  void tile(SweepPart& part, int64_t row, int64_t rows, int64_t first, int64_t count,
+            const std::byte* columns, const Back& back) const {
     const auto stride = round_up(count, kernel_.pair);
     auto* z = reinterpret_cast<float*>(scratch_bytes(kLogits, rows * count * 4));
     auto* p = scratch_bytes(kProbabilities, rows * stride * bytes());
@@ -192,14 +192,14 @@ class Sweep {
         logits_[i] = values[label - first];
   }
 
-  void rescale(Part& part, int64_t row, float factor) const {
+  void rescale(SweepPart& part, int64_t row, float factor) const {
     part.sum[static_cast<size_t>(row)] *= factor;
     if (auto* expected = part.expected ? part.expected + row * width_ : nullptr)
       row_loops().f32.to_float(expected, factor, expected, width_);
   }
 
   // Parts of the same rows meet in the order of the vocabulary.
-  void join(const Part& part, Swept& swept) {
+  void join(const SweepPart& part, Swept& swept) {
     if (part.first == 0) {
       swept.log_sum.insert(swept.log_sum.end(), part.sum.begin(), part.sum.end());
       top_.insert(top_.end(), part.top.begin(), part.top.end());

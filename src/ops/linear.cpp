@@ -83,7 +83,7 @@ GemmMatrix matrix_of(const Tensor& parameter, bool transposed, double scale = 1)
 }
 
 // What one layer needs for both directions. Parameters are dense: a leaf that is not is copied.
-struct Part {
+struct LayerPart {
   std::string name;
   Weight weight;
   Tensor bias, a, b, magnitude, int8_scales;
@@ -101,8 +101,8 @@ struct Part {
   int64_t rank() const { return adapted() ? a.size(0) : 0; }
 };
 
-Part part_of(const Linear& layer, const Pass& pass) {
-  Part part;
+LayerPart part_of(const Linear& layer, const Pass& pass) {
+  LayerPart part;
   part.name = layer.name;
   part.weight = layer.weight;
   part.bias = layer.bias;
@@ -137,7 +137,8 @@ Tensor transposed(const Tensor& x, float scale) {
 }
 
 // z = x W^T + s u B^T, and what follows from it.
-Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, Part& part, bool recorded) {
+Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, LayerPart& part,
+                    bool recorded) {
   auto y = at::empty({x.size(0), part.weight.rows}, x.options());
   std::vector<GemmTerm> terms{{rows_of(x), part.weight.operand(false), part.integer_scales()}};
   if (part.adapted())
@@ -158,7 +159,7 @@ Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low
 
 // What a unit of DoRA's magnitude adds to a row: 1 / ||V||, as size / magnitude where that has a value, and
 // nothing to a row of zeros.
-Tensor direction_scale(const Part& part) {
+Tensor direction_scale(const LayerPart& part) {
   const auto scale = at::where(part.magnitude.eq(0), part.norms.reciprocal(), part.size / part.magnitude);
   return at::where(part.norms.eq(0), at::zeros_like(scale), scale);
 }
@@ -167,7 +168,7 @@ Tensor direction_scale(const Part& part) {
 // dmagnitude of each layer]. all_a: every layer's A below each other, where no dropout tells their inputs
 // apart.
 Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tensor& x, const Tensor& low,
-                       const Tensor& all_a, const std::vector<Part>& parts, int64_t in, bool wants_x,
+                       const Tensor& all_a, const std::vector<LayerPart>& parts, int64_t in, bool wants_x,
                        uint64_t dropout_key, GradientSink* sink) {
   constexpr size_t kEach = 5;
   Tensors gradients(1 + kEach * parts.size());
@@ -231,8 +232,9 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
     }
   }
   if (all_a.defined()) dx_terms.push_back({rows_of(v), matrix_of(all_a, true)});
-  const bool wants_a = std::any_of(parts.begin(), parts.end(),
-                                   [](const Part& part) { return part.adapted() && part.a.requires_grad(); });
+  const bool wants_a = std::any_of(parts.begin(), parts.end(), [](const LayerPart& part) {
+    return part.adapted() && part.a.requires_grad();
+  });
   if (wants_a && all_a.defined()) {
     const auto da = product_over_rows(kernel, v, x);  // x is packed once for all layers
     for (size_t i = 0; i < parts.size(); ++i)
@@ -247,7 +249,7 @@ Tensors backward_parts(const GemmKernel& kernel, const Tensors& dys, const Tenso
   return gradients;
 }
 
-OperationWork work_of(const std::vector<Part>& parts, const Tensor& x) {
+OperationWork work_of(const std::vector<LayerPart>& parts, const Tensor& x) {
   OperationWork work{"linear", 0, bytes_of(x), 0, bytes_of(x)};
   const auto n = static_cast<double>(x.size(0)), element = static_cast<double>(x.element_size());
   const bool wants_x = x.requires_grad();
@@ -287,7 +289,7 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
   if (pass.observe)
     for (const auto* layer : layers) pass.observe(*layer, input);
   const auto x = input.contiguous();
-  std::vector<Part> parts;
+  std::vector<LayerPart> parts;
   Tensors inputs{x};
   int64_t ranks = 0;
   for (const auto* layer : layers) {
@@ -305,7 +307,7 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
       if (part.adapted() && part.rate == 0) as.push_back(part.a);
     Tensor all_a;
     if (!as.empty() &&
-        std::none_of(parts.begin(), parts.end(), [](const Part& part) { return part.rate > 0; })) {
+        std::none_of(parts.begin(), parts.end(), [](const LayerPart& part) { return part.rate > 0; })) {
       all_a = as.size() == 1 ? as[0].detach() : at::cat(as);
       const GemmTerm term{rows_of(x), matrix_of(all_a, false)};
       gemm(kernel, {&term, 1}, x.size(0), into(low));
@@ -320,7 +322,7 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
       values.push_back(forward_part(kernel, x, low, part, recorded));
     }
     if (!recorded) return {values, nullptr};
-    const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const Part& part) {
+    const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const LayerPart& part) {
       return part.weight.trainable() || (part.adapted() && part.a.requires_grad());
     });
     return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(),

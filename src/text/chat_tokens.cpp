@@ -7,7 +7,7 @@ namespace retort {
 namespace {
 
 // Plain text between two control tokens, cut where the answer changes.
-struct Part {
+struct ChatPart {
   std::string text;
   int32_t answer;
 };
@@ -42,7 +42,7 @@ void append(RenderedTokens& rendered, const std::vector<int32_t>& ids, size_t fr
 
 // A part continues the one before it as long as that leaves the earlier ids alone; else it is encoded on its
 // own, which is what the model meets when it generates.
-void encode_run(const Encoder& encoder, std::vector<Part>& run, RenderedTokens& rendered) {
+void encode_run(const Encoder& encoder, std::vector<ChatPart>& run, RenderedTokens& rendered) {
   const bool own_space = encoder.adds_space();
   if (!run.empty() && own_space && run[0].text.starts_with(' ')) run[0].text.erase(0, 1);
   std::string before;
@@ -121,10 +121,10 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
   const auto pieces = chat.render(messages, add_reply_header);
   const Encoder at_start(tokenizer, false), behind(tokenizer, true);
   RenderedTokens rendered;
-  const auto encode = [&](std::vector<Part>& parts) {
+  const auto encode = [&](std::vector<ChatPart>& parts) {
     encode_run(rendered.tokens.empty() ? at_start : behind, parts, rendered);
   };
-  std::vector<Part> run;
+  std::vector<ChatPart> run;
   for (const auto& piece : pieces) {
     if (!piece.control) {
       if (!run.empty() && run.back().answer == piece.answer) run.back().text += piece.text;

@@ -192,7 +192,7 @@ std::optional<CheckpointName> Checkpoints::newest(const std::function<void(const
 
 Json Checkpoints::state(const CheckpointName& name) const { return read_json(path(name) / kState); }
 
-void Checkpoints::prune(int64_t keep_last, std::optional<int64_t> best_step) const {
+void Checkpoints::remove_older(int64_t keep_last, std::optional<int64_t> best_step) const {
   int64_t kept = 0;
   for (const auto& name : list()) {
     const bool best = best_step && name == CheckpointName{*best_step, 0};

@@ -61,7 +61,7 @@ class Checkpoints {
   std::filesystem::path path(const CheckpointName& name) const { return folder_ / name.folder(); }
 
   // Removes all but the newest `keep_last` and `best_step`. Called after a save has succeeded, never before.
-  void prune(int64_t keep_last, std::optional<int64_t> best_step) const;
+  void remove_older(int64_t keep_last, std::optional<int64_t> best_step) const;
 
  private:
   std::filesystem::path folder_;

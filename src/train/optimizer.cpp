@@ -140,12 +140,12 @@ std::vector<NamedBytes> Optimizer::states() {
 }
 
 double gradient_norm(const std::vector<Tensor>& sums, int64_t threads) {
-  struct Run {
+  struct Stretch {
     const float* values;
     int64_t count;
     double squares = 0;
   };
-  std::vector<Run> runs;
+  std::vector<Stretch> runs;
   int64_t total = 0;
   for (const auto& sum : sums) {
     if (!sum.defined()) continue;

@@ -33,7 +33,7 @@ double cost(const std::vector<Forest>& forests, int64_t threads) {
          inner;
 }
 
-struct Part {
+struct ForestLoss {
   double nats = 0, weight = 0;
 };
 
@@ -113,7 +113,7 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
 
 std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan,
                                 const MakePass& make_pass, int64_t threads) {
-  std::vector<Part> parts(plan.forests.size());
+  std::vector<ForestLoss> parts(plan.forests.size());
   run_workers(threads, static_cast<int64_t>(plan.forests.size()), [&](int64_t i) {
     leave_if_stopped("evaluating the held-out samples");
     const auto& forest = plan.forests[static_cast<size_t>(i)];

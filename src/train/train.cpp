@@ -71,7 +71,7 @@ std::vector<NamedBytes> bytes_of(const std::vector<NamedTensor>& tensors) {
   return all;
 }
 
-void load_weights(const std::filesystem::path& file, const std::vector<NamedTensor>& trainables) {
+void load_leaves(const std::filesystem::path& file, const std::vector<NamedTensor>& trainables) {
   load_tensors(file, bytes_of(trainables));
   for (const auto& trainable : trainables) trainable.tensor->unsafeGetTensorImpl()->bump_version();
 }
@@ -119,9 +119,9 @@ std::string require_alike(const std::filesystem::path& path, const Fingerprint& 
   return different;
 }
 
-class Run {
+class Training {
  public:
-  Run(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
+  Training(const TrainSpec& spec, const TrainJob& job, const TrainWatch& watch)
       : spec_(spec),
         job_(job),
         watch_(watch),
@@ -198,7 +198,7 @@ class Run {
       state_.result.resumed_inexactly = true;
     }
     state_.fingerprint = std::move(now);
-    load_weights(checkpoints_.path(*found) / "weights.safetensors", all_);
+    load_leaves(checkpoints_.path(*found) / "weights.safetensors", all_);
     load_tensors(checkpoints_.path(*found) / "optimizer.safetensors", optimizer_.states());
     optimizer_.updates = state_.updates;
     if (state_.forests > 0 && different.empty()) {  // the forests of another recipe or machine may be others
@@ -384,7 +384,7 @@ class Run {
     best_is_new_ = false;
     retry_.reset();
     try {
-      checkpoints_.prune(spec_.checkpoint.keep_last, state_.result.best_step);
+      checkpoints_.remove_older(spec_.checkpoint.keep_last, state_.result.best_step);
     } catch (const Failure& failure) {  // the new one is whole: the next save tries again
       note(fmt::format("an old checkpoint stays for now: {}", failure.what()));
     }
@@ -429,7 +429,7 @@ class Run {
     const CheckpointName best{*result.best_step, 0};
     try {
       checkpoints_.verify(best);
-      load_weights(checkpoints_.path(best) / "weights.safetensors", all_);
+      load_leaves(checkpoints_.path(best) / "weights.safetensors", all_);
       result.held_out_after = state_.best_loss;
     } catch (const FormatError& error) {
       note(fmt::format("the best weights (step {}) cannot be had, the last ones stay: {}", best.steps,
@@ -473,7 +473,7 @@ TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& 
     if (!names.insert(trainable.name).second)
       throw std::logic_error("a trainable is listed twice: " + trainable.name);
   return_freed_memory();
-  return Run(spec, job, watch).run();
+  return Training(spec, job, watch).run();
 }
 
 void require_resumable(const TrainSpec& spec, const TrainJob& job) {
@@ -493,7 +493,7 @@ void require_resumable(const TrainSpec& spec, const TrainJob& job) {
 }
 
 void load_trained(const std::filesystem::path& folder, const std::vector<NamedTensor>& trainables) {
-  load_weights(folder / kTrainedFile, trainables);
+  load_leaves(folder / kTrainedFile, trainables);
 }
 
 }  // namespace retort

@@ -12,6 +12,7 @@
 #include "data/temporary_folder.h"  // tests/data
 #include "distill/quality.h"
 #include "text/byte_tokenizer.h"  // tests/text
+#include "train/batches.h"
 #include "train/schedule.h"
 
 namespace retort {
@@ -75,6 +76,20 @@ class OnPolicy : public testing::Test {
   ByteTokenizer tokenizer{{}};
   TemporaryFolder folder;
 };
+
+// Epochs are counted as the training counts them: a step is full by its tokens too, and samples that
+// supervise nothing take no part.
+TEST_F(OnPolicy, EpochsAreAsManyStepsAsTrainingMakesOfThem) {
+  train_spec.steps = 0;
+  train_spec.epochs = 1;
+  train_spec.batch.tokens = 30;  // two samples
+  for (int i = 0; i < 6; ++i) {
+    samples.push_back(samples.front());
+    std::fill(samples.back().weights.begin(), samples.back().weights.end(), 0.0f);
+  }
+  EXPECT_EQ(Batches(samples, train_spec.batch, 7).steps(1), 12);
+  EXPECT_EQ(run("epochs").result.train.steps, 12);
+}
 
 TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
   train_spec.steps = 30;

@@ -166,11 +166,21 @@ std::string gguf_refusal(const ModelConfig& config) {
 
 std::vector<std::string> gguf_ignored(const ModelConfig& config) {
   const auto& family = family_of(config);
-  if (family.gguf_windows || !has_windows(config) || config.sliding_window >= config.context) return {};
-  return {fmt::format(
-      "llama.cpp computes no attention windows in its architecture {}: from token {} of a text on it sees "
-      "more than this model does",
-      family.gguf, config.sliding_window + 1)};
+  std::vector<std::string> ignored;
+  if (!family.gguf_windows && has_windows(config) && config.sliding_window < config.context)
+    ignored.push_back(fmt::format(
+        "llama.cpp computes no attention windows in its architecture {}: from token {} of a text on it sees "
+        "more than this model does",
+        family.gguf, config.sliding_window + 1));
+  const auto& rope = config.rope;
+  const RopeConfig usual;
+  if (rope.scaling == RopeScaling::yarn &&
+      (rope.beta_fast != usual.beta_fast || rope.beta_slow != usual.beta_slow))
+    ignored.push_back(fmt::format(
+        "llama.cpp does not read yarn's bounds from the file: start it with --yarn-beta-fast {:g} "
+        "--yarn-beta-slow {:g}",
+        rope.beta_fast, rope.beta_slow));
+  return ignored;
 }
 
 std::vector<std::pair<std::string, GgufValue>> gguf_metadata(const ModelConfig& config) {

@@ -244,6 +244,13 @@ TEST(FamilyTable, SaysWhatLlamaCppIgnores) {
     ASSERT_EQ(lines.size(), 1u) << golden;
     EXPECT_NE(lines[0].find("from token 9 of a text on"), std::string::npos) << lines[0];
   }
+  auto yarn = load_weights({.path = (kGolden / "llama").string(), .compute = "f32"}).model->config;
+  yarn.rope = RopeConfig();
+  yarn.rope.scaling = RopeScaling::yarn, yarn.rope.factor = 4, yarn.rope.original_context = 64;
+  EXPECT_TRUE(gguf_ignored(yarn).empty());
+  yarn.rope.beta_fast = 16;
+  ASSERT_EQ(gguf_ignored(yarn).size(), 1u);
+  EXPECT_NE(gguf_ignored(yarn)[0].find("--yarn-beta-fast 16 --yarn-beta-slow 1"), std::string::npos);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, Families, testing::ValuesIn(golden_folders()),

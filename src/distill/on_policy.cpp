@@ -79,8 +79,15 @@ struct RoundSummary {
   }
 };
 
+RoundSummary summary_in(const std::filesystem::path& folder) {
+  return read_as<RoundSummary>(
+      read_json(folder / kSummary),
+      {(folder / kSummary).string(), "", "remove the folder of this round to make it again"});
+}
+
 void add(OnPolicyResult& all, const RoundSummary& summary) {
-  const auto& [made_from, round, train] = summary;
+  const auto& round = summary.round;
+  const auto& train = summary.train;
   auto& sum = all.train;
   sum.steps += train.steps;
   sum.tokens += train.tokens;
@@ -139,7 +146,7 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
 void require_resumable_rounds(const TrainSpec& spec, const TrainJob& job) {
   const auto first = job.folder / round_name(0);
   if (std::filesystem::exists(first / kSummary))
-    require_same_rounds(first, read_json(first / kSummary), made_from(spec, job));
+    require_same_rounds(first, summary_in(first).made_from, made_from(spec, job));
 }
 
 OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& distill,
@@ -157,9 +164,7 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     const auto folder = job.train.folder / round_name(number);
     last = folder;
     if (std::filesystem::exists(folder / kSummary)) {
-      auto summary = read_as<RoundSummary>(
-          read_json(folder / kSummary),
-          {(folder / kSummary).string(), "", "remove the folder of this round to make it again"});
+      auto summary = summary_in(folder);
       require_same_rounds(folder, summary.made_from, made_now);
       load_trained(folder, job.train.trainables);
       summary.round.round = number;

@@ -246,7 +246,8 @@ TEST(FamilyTable, SaysWhatLlamaCppIgnores) {
     EXPECT_NE(lines[0].find("from token 9 of a text on"), std::string::npos) << lines[0];
   }
   auto yarn = load_weights({.path = (kGolden / "llama").string(), .compute = "f32"}).model->config;
-  yarn.rope = {.scaling = RopeScaling::yarn, .factor = 4, .original_context = 64};
+  yarn.rope = RopeConfig();
+  yarn.rope.scaling = RopeScaling::yarn, yarn.rope.factor = 4, yarn.rope.original_context = 64;
   EXPECT_TRUE(gguf_ignored(yarn).empty());
   yarn.rope.beta_fast = 16;
   ASSERT_EQ(gguf_ignored(yarn).size(), 1u);

@@ -15,7 +15,8 @@ START, END, OLD_END = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 WINDOW = 8
 CLASSES = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config",
            "gemma2": "Gemma2Config", "gemma3": "Gemma3TextConfig", "phi3": "Phi3Config",
-           "qwen3_moe": "Qwen3MoeConfig", "mixtral": "MixtralConfig"}
+           "qwen3_moe": "Qwen3MoeConfig", "mixtral": "MixtralConfig", "smollm3": "SmolLM3Config",
+           "granite": "GraniteConfig", "olmo2": "Olmo2Config", "olmo3": "Olmo3Config"}
 FAMILIES = list(CLASSES)
 SPARSE = ("qwen3_moe", "mixtral")
 
@@ -27,6 +28,8 @@ class NoSuchModel(Exception):
 def rope(**values):
     def change(family):
         scaled = {"rope_theta": 10000.0, **values}
+        if family == "olmo3":
+            return {"rope_parameters": {"full_attention": scaled, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
         if family != "gemma3":
             return {"rope_parameters": scaled}
         return {"rope_parameters": {"full_attention": {**scaled, "rope_theta": 1e6},
@@ -37,6 +40,10 @@ def rope(**values):
 def window(family):
     if family.startswith("qwen"):
         return {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1}
+    if family == "smollm3":
+        return {"sliding_window": WINDOW, "use_sliding_window": True}
+    if family in ("granite", "olmo2"):
+        raise NoSuchModel
     return {"sliding_window": WINDOW}
 
 
@@ -156,6 +163,12 @@ def settings_of(family, shape):
         config |= {"sliding_window": 64, "query_pre_attn_scalar": 16}
     if family == "gemma3":
         config["num_hidden_layers"] = 6
+    if family in ("smollm3", "olmo3"):   # every fourth layer is another
+        config["num_hidden_layers"] = 4
+    if family == "olmo3":
+        config["sliding_window"] = 64
+    if family == "granite":
+        config |= {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 1.5}
     if family in SPARSE:
         config |= {"num_experts_per_tok": 2, "num_local_experts" if family == "mixtral" else "num_experts": 4}
     if family == "qwen3_moe":

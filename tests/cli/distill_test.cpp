@@ -54,11 +54,11 @@ TEST(DistilledRun, EndsWithAStudentAndATableOfWhatIsLeftOfTheTeacher) {
   ASSERT_EQ(tasks.exit, 0) << tasks.err;
   char base_size[16] = "";
   double tuned_size = 0;
-  ASSERT_EQ(
-      std::sscanf(tasks.out.c_str(), "%*[^\n]\nbase %*s %*s %*s %15s %*[^\n]\ntuned %*s %*s %*s %lf MiB",
-                  base_size, &tuned_size),
-      2)
-      << tasks.out;  // perplexity, KL, top-1, size
+  ASSERT_EQ(std::sscanf(tasks.out.c_str(),
+                        "%*[^\n]\nbase %*s %*s %*s %*s %15s %*[^\n]\ntuned %*s %*s %*s %*s %lf MiB",
+                        base_size, &tuned_size),
+            2)
+      << tasks.out;  // perplexity, KL, top-1, rated, size
   EXPECT_STREQ(base_size, "-") << tasks.out;
   EXPECT_GT(tuned_size, 100) << tasks.out;
   EXPECT_LT(tuned_size, 200) << tasks.out;
@@ -192,11 +192,12 @@ TEST(DistilledRun, ATeacherMayHaveAnotherTokenizer) {
 TEST(DistilledRun, AStudentLearnsFromItsOwnAnswersInRounds) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;
-  const auto ran = retort(
+  const std::string command =
       "run '" + folder.write("r.yaml", recipe(folder, kTeacher)) +
       "' 'export.gguf=[]' distill.baseline=false distill.own_answers.count=0 distill.loss=reverse_kl " +
       "distill.on_policy.rounds=2 distill.on_policy.prompts=4 distill.on_policy.data_share=0 "
-      "distill.on_policy.max_tokens=8");
+      "distill.on_policy.max_tokens=8";
+  const auto ran = retort(command);
   ASSERT_EQ(ran.exit, 0) << ran.err;
   for (int round = 0; round < 2; ++round) {
     const auto line = ran.err.find(fmt::format("round {}: ", round));
@@ -214,6 +215,14 @@ TEST(DistilledRun, AStudentLearnsFromItsOwnAnswersInRounds) {
     EXPECT_TRUE(fs::exists(folder.path / fmt::format("run/round-{:02}/teacher/part-00000.h5", round)));
   }
   EXPECT_TRUE(fs::exists(folder.path / "run/trained.safetensors"));
+
+  // Finished rounds are another training's where the recipe is another.
+  const auto other = retort(command + " train.optimizer.learning_rate=0.5");
+  EXPECT_EQ(other.exit, 2) << other.err;
+  EXPECT_NE(other.err.find("run/round-00: this round was made otherwise (train.optimizer.learning_rate: "),
+            std::string::npos)
+      << other.err;
+  EXPECT_EQ(retort("verify '" + (folder.path / "run").string() + "'").exit, 0);
 }
 
 TEST(DistilledRun, RefusesFeaturesFromACache) {

@@ -54,13 +54,11 @@ void require_text(std::string_view text, std::string_view file, std::string_view
     if (valid && lead == 0xF0) valid = byte(i + 1) >= 0x90;
     if (valid && lead == 0xF4) valid = byte(i + 1) < 0x90;
     if (!valid)
-      corrupt(
-          file, object,
-          fmt::format("invalid UTF-8 at byte {}; {}", i,
-                      looks_like_windows(text)
-                          ? "it looks like Windows-1252: set encoding: cp1252 of its source, or convert the "
-                            "file to UTF-8"
-                          : "convert the file to UTF-8"));
+      corrupt(file, object,
+              fmt::format("invalid UTF-8 at byte {}; {}", i,
+                          looks_like_windows(text) ? "it looks like Windows-1252: convert the file to UTF-8, "
+                                                     "or, of a data source, set encoding: cp1252"
+                                                   : "convert the file to UTF-8"));
     i += length;
   }
 }

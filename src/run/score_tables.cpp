@@ -42,6 +42,12 @@ std::vector<std::string> majority_row(const TaskResult& task) {
           fmt::format("{:.3f}", best * share)};
 }
 
+std::string meaning(const PairedScores& scores, bool better) {
+  if (scores.first == scores.second && scores.only_first + scores.only_second == 0) return "equal";
+  if (scores.inside_noise()) return "inside the noise";
+  return better ? "better" : "worse";
+}
+
 using Tasks = std::vector<std::pair<const ModelResult*, const TaskResult*>>;
 
 // The tasks with classes, each with the models that were asked.
@@ -152,9 +158,7 @@ Table difference_table(const std::filesystem::path& run_folder,
                        shares ? 1 : 4),
            shares ? fmt::format("{} / {}", found->only_first, found->only_second) : "-",
            shares ? (*found->p < 0.0001 ? std::string("< 0.0001") : fmt::format("{:.4f}", *found->p)) : "-",
-           found->inside_noise() ? "inside the noise"
-           : better              ? "better"
-                                 : "worse"});
+           meaning(*found, better)});
     }
   }
   return table;

@@ -80,10 +80,9 @@ TEST_F(Sources, OtherEncodingsAreReadAndSuggested) {
   auto spec = table("w.csv",
                     "q;a\nM\xFCller \x93"
                     "a\x94;5 \x80\n");
-  EXPECT_NE(
-      problem(spec).find("w.csv:2: q: invalid UTF-8 at byte 1; it looks like Windows-1252: set encoding: "
-                         "cp1252"),
-      std::string::npos)
+  EXPECT_NE(problem(spec).find("w.csv:2: q: invalid UTF-8 at byte 1; it looks like Windows-1252: convert the "
+                               "file to UTF-8, or, of a data source, set encoding: cp1252"),
+            std::string::npos)
       << problem(spec);
   spec.encoding = "cp1252";
   EXPECT_EQ(shown(spec), "M\u00fcller \u201ca\u201d=5 \u20ac|");

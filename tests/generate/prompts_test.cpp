@@ -35,7 +35,9 @@ TEST(Prompts, LinesAndObjects) {
 
 TEST(Prompts, WhatIsRefusedNamesThePlace) {
   EXPECT_EQ(refusal("\n \n", false), "p: holds no prompt; expected one a line");
-  EXPECT_EQ(refusal("ok\n\xFF", false), "p:2: invalid UTF-8 at byte 0; convert the file to UTF-8");
+  EXPECT_EQ(refusal("ok\n\xFF", false),
+            "p:2: invalid UTF-8 at byte 0; it looks like Windows-1252: convert the file to UTF-8, or, of a "
+            "data source, set encoding: cp1252");
   EXPECT_EQ(refusal("{\"prompt\": 3}", true),
             "p:1: expected a \"prompt\" (a text or messages) or \"messages\"");
   EXPECT_EQ(refusal("{\"messages\": []}", true), "p:1: expected a list of messages that is not empty");

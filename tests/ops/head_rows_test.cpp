@@ -36,7 +36,7 @@ TEST(LossOverLogits, ValueAndGradientsEqualTheDefinition) {
     w.detach()
         .narrow(0, kVocabulary, kMatrix - kVocabulary)
         .fill_(100);  // padding that would win every softmax
-    const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}}, cap};
+    const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}, {}}, cap};
     const auto pass = pass_of(at::kFloat);
     const auto ours =
         loss_over_logits(hidden, kAsked, head, pass, kVocabulary, [&](LogitRows& chunk, bool gradient) {
@@ -66,7 +66,7 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
       auto hidden = random({kRows, kWidth}, 3).requires_grad_(),
            w = random({kMatrix, kWidth}, 4).requires_grad_();
       w.detach().narrow(0, kVocabulary, kMatrix - kVocabulary).fill_(100);
-      const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}}, cap};
+      const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}, {}}, cap};
       // -sum_i a_i log q_i: gradient (sum a) q - a
       const auto weighted = [&](size_t row, std::span<const float> log_q, std::span<float> corrections) {
         IdLoss loss;
@@ -92,7 +92,7 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
         EXPECT_LT(distance(gradients[i], expected[i].to(at::kDouble)), 2e-6)
             << i << " T " << temperature << " cap " << cap;
 
-      const Head frozen{Linear{"lm_head", dense_weight(w.detach()), {}, {}, {}},
+      const Head frozen{Linear{"lm_head", dense_weight(w.detach()), {}, {}, {}, {}},
                         cap};  // goes through the sweep
       const auto swept =
           loss_over_ids(hidden, rows, frozen, pass_of(at::kFloat), kVocabulary, temperature, weighted);
@@ -105,7 +105,7 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
 
 TEST(LossOverIds, RowsThatAreNotAskedForMayHoldAnything) {
   auto hidden = random({kRows, kWidth}, 5), w = random({kMatrix, kWidth}, 6);
-  const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}}, 0};
+  const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}, {}}, 0};
   const IdRows rows{{1, 7}, {2, 3}, {0, 1, 2}};
   const auto run = [&](Tensor states) {
     states.requires_grad_();
@@ -124,7 +124,7 @@ TEST(LossOverIds, RowsThatAreNotAskedForMayHoldAnything) {
 TEST(LossOverIds, Bf16LogitsAreSummedInFp32) {
   auto hidden = random({kRows, kWidth}, 7).to(at::kBFloat16),
        w = random({kMatrix, kWidth}, 8).to(at::kBFloat16);
-  const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}}, 0};
+  const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}, {}}, 0};
   const IdRows rows{{0}, {2}, {0, 1}};
   const auto ours = loss_over_ids(hidden, rows, head, pass_of(at::kBFloat16), kMatrix, 1,
                                   [](size_t, std::span<const float> log_q, std::span<float>) {

@@ -184,7 +184,7 @@ TEST(Attend, SingleRowsEqualTheRowsOfWholeTexts) {
 TEST(RmsNorm, GradientsEqualAutograd) {
   auto x = random({5, 37}, 1).requires_grad_(), w = random({37}, 2).requires_grad_();
   const auto dy = random({5, 37}, 3);
-  const auto ours = rms_norm(x, {w, 1e-5, 1});
+  const auto ours = rms_norm(x, {w, 1e-5, 1, {}});
   const auto reference = x * (x.square().mean(-1, true) + 1e-5).rsqrt() * (1 + w);
   EXPECT_LT(distance(ours, reference), 1e-6);
   const auto a = torch::autograd::grad({ours}, {x, w}, {dy}),
@@ -196,7 +196,7 @@ TEST(RmsNorm, ResidualAdditionJoinsIt) {
   auto x = random({5, 37}, 1).requires_grad_(), delta = random({5, 37}, 4).requires_grad_(),
        w = random({37}, 2).requires_grad_();
   const auto dsum = random({5, 37}, 3), dnormed = random({5, 37}, 5);
-  const auto ours = add_rms_norm(x, delta, {w, 1e-5, 1});
+  const auto ours = add_rms_norm(x, delta, {w, 1e-5, 1, {}});
   const auto sum = x + delta, normed = sum * (sum.square().mean(-1, true) + 1e-5).rsqrt() * (1 + w);
   EXPECT_TRUE(ours.sum.equal(sum));
   EXPECT_LT(distance(ours.normed, normed), 1e-6);
@@ -468,8 +468,9 @@ TEST(GradientSink, HasWhatALinearLayersWeightLearnsAndNothingElse) {
                dense_weight(random({24, 32}, 1).requires_grad_()),
                random({24}, 2).requires_grad_(),
                {},
-               std::nullopt};
-  Linear second{"second", dense_weight(random({16, 32}, 3).requires_grad_()), {}, {}, std::nullopt};
+               std::nullopt,
+               {}};
+  Linear second{"second", dense_weight(random({16, 32}, 3).requires_grad_()), {}, {}, std::nullopt, {}};
   const auto x = random({pass.size(), 32}, 4).requires_grad_();
   const auto dy = random({pass.size(), 24}, 5), dz = random({pass.size(), 16}, 6);
   const auto gradients_of = [&] {
@@ -491,7 +492,7 @@ TEST(GradientSink, HasWhatALinearLayersWeightLearnsAndNothingElse) {
 // the matrix.
 TEST(GradientSink, HasAHeadsGradientAsFactorsWhereTheyAreSmaller) {
   auto pass = make_pass(small_forest(), at::kFloat);
-  Head head{{"head", dense_weight(random({96, 32}, 1).requires_grad_()), {}, {}, std::nullopt}, 0};
+  Head head{{"head", dense_weight(random({96, 32}, 1).requires_grad_()), {}, {}, std::nullopt, {}}, 0};
   const auto hidden = random({40, 32}, 2).requires_grad_();
   const auto gradients_of = [&](int32_t rows, double factor) {
     std::vector<Target> targets;

@@ -216,7 +216,7 @@ class Model:
         import numpy as np
         out, file = self.folder / "llama.npy", run / f"export/model-{kind}.gguf"
         widen = "" if kind == "F32" else str(self.folder / "widened.gguf")
-        notes = self.stage(run, f"export {kind}")["ignored"]
+        notes = self.stage(run, f"export {kind}").get("ignored", [])
         betas = re.search(r"--yarn-beta-fast (\S+) --yarn-beta-slow (\S+)", " ".join(notes))   # as the report says
         answer = self.options.llama_peer.ask(path=str(file), ids=self.ids, texts=TEXTS + [NOT_SPECIAL], out=str(out), widen=widen,
                                              questions=QUESTIONS if kind == "F32" else [], betas=[float(beta) for beta in betas.groups()] if betas else [])

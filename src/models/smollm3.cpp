@@ -64,6 +64,8 @@ void to_gguf(const ModelConfig&, GgufKeys& keys) { keys.attention(), keys.scalin
 
 std::string refusal(const ModelConfig& config) {
   if (config.sliding_window > 0) return "llama.cpp computes no windows in its architecture smollm3";
+  if (config.attention_bias || config.output_bias || config.mlp_bias)
+    return "llama.cpp reads no biases in its architecture smollm3";
   if (config.unrotated_layers != last_of_each(kPeriod, config.layers))
     return "llama.cpp leaves exactly every fourth layer of a smollm3 without rotation, and this model others";
   return "";

@@ -4,8 +4,8 @@
 
 namespace retort {
 
-// Our bounds (docs/exports.md says what they are laid by). Good: nobody notices while reading. Broken: as after
-// two bits a weight. Between them a reader sees the difference.
+// Our bounds (docs/exports.md says what they are laid by). Good: nobody notices while reading. Broken: as
+// after two bits a weight. Between them a reader sees the difference.
 inline constexpr double kGoodKl = 0.1, kGoodTop1 = 0.85, kBrokenKl = 0.4, kBrokenTop1 = 0.75;
 
 // "good", "visible" or "broken"; numbers that are not finite are broken.

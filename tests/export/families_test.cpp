@@ -166,7 +166,8 @@ TEST_P(Families, AreReadAsTheyWereWritten) { expect_same_in_every_format(loaded,
 TEST_P(Families, OfHalfTheLayersAreReadAsTheyWereWritten) {
   const PruneSpec spec{.layers = (loaded.model->config.layers + 1) / 2};
   auto pruned = prune(loaded, at::kFloat, spec, Samples(), 1);
-  expect_same_in_every_format(pruned.model, gguf_cannot(GetParam()));
+  const auto refused = GetParam() == "olmo3" ? "three of four layers" : gguf_cannot(GetParam());
+  expect_same_in_every_format(pruned.model, refused);
 }
 
 // With the attention scale that llama.cpp takes for it, Gemma 2 goes into a GGUF file too; windows in every

@@ -135,6 +135,9 @@ TEST(ConfigJson, SmolLm3LeavesEveryFourthLayerWithoutRotation) {
   const std::vector<bool> odd{false, true, false, true, false, true};
   EXPECT_EQ(read_back(read(json)).unrotated_layers, odd);
   EXPECT_NE(gguf_refusal(read(json)).find("every fourth layer"), std::string::npos);
+  auto biased = smallest("smollm3");
+  biased["attention_bias"] = true;
+  EXPECT_NE(gguf_refusal(read(biased)).find("reads no biases"), std::string::npos);
   json["no_rope_layers"] = {1, 0};
   EXPECT_NE(refusal(json).find("no_rope_layers: expected a list of 6 numbers"), std::string::npos);
 }
@@ -148,6 +151,9 @@ TEST(ConfigJson, OlmosWindowsKeepTheRotationsBaseAlone) {
   EXPECT_EQ(config.local_rope->scaling, RopeScaling::none);
   EXPECT_EQ(config.local_rope->theta, 12345);
   EXPECT_EQ(config.sliding_layers, (std::vector<bool>{true, true, true, false, true, true}));
+  auto wide = config;
+  wide.head_dim = 32;
+  EXPECT_NE(gguf_refusal(wide).find("olmo2"), std::string::npos) << gguf_refusal(wide);
   auto other = config;
   other.sliding_layers[0] = false;
   EXPECT_NE(gguf_refusal(other).find("three of four layers"), std::string::npos);

@@ -2,6 +2,7 @@
 #include "text/folder_settings.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -31,7 +32,9 @@ class FolderWithModel : public testing::Test {
     } catch (const FormatError& error) { return error.what(); }
     return "accepted";
   }
-  const fs::path folder = fs::path(testing::TempDir()) / "retort-folder-with-model";
+  // ctest runs the tests side by side.
+  const fs::path folder =
+      fs::path(testing::TempDir()) / ("retort-folder-with-model-" + std::to_string(::getpid()));
 };
 
 TEST_F(FolderWithModel, TakesTheTokensOfAddedTokensJson) {

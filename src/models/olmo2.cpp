@@ -118,7 +118,14 @@ void to_gguf(const ModelConfig&, GgufKeys& keys) { keys.attention(), keys.scalin
 
 void to_gguf_3(const ModelConfig&, GgufKeys& keys) { keys.attention(), keys.windows(false), keys.scaling(); }
 
+std::string refusal(const ModelConfig& config) {
+  return config.tied_head
+             ? "llama.cpp wants a head of its own in its architecture olmo2; this one is the embedding"
+             : "";
+}
+
 std::string refusal_3(const ModelConfig& config) {
+  if (const auto reason = refusal(config); !reason.empty()) return reason;
   if (config.local_rope &&
       (config.local_rope->scaling != RopeScaling::none || config.local_rope->theta != config.rope.theta))
     return "GGUF has no key for another rotation in the layers with a window";
@@ -146,6 +153,7 @@ const Family kOlmo2 = {.name = "olmo2",
                        .from_hf = from_hf,
                        .to_hf = to_hf,
                        .to_gguf = to_gguf,
+                       .gguf_refusal = refusal,
                        .build = build};
 
 const Family kOlmo3 = {.name = "olmo3",

@@ -151,6 +151,9 @@ TEST(ConfigJson, OlmosWindowsKeepTheRotationsBaseAlone) {
   EXPECT_EQ(config.local_rope->scaling, RopeScaling::none);
   EXPECT_EQ(config.local_rope->theta, 12345);
   EXPECT_EQ(config.sliding_layers, (std::vector<bool>{true, true, true, false, true, true}));
+  auto tied = config;
+  tied.tied_head = true;
+  EXPECT_NE(gguf_refusal(tied).find("head of its own"), std::string::npos) << gguf_refusal(tied);
   auto wide = config;
   wide.head_dim = 32;
   EXPECT_NE(gguf_refusal(wide).find("olmo2"), std::string::npos) << gguf_refusal(wide);

@@ -21,6 +21,7 @@
 #include "export/rehearse.h"
 #include "models/experts.h"
 #include "models/read_config.h"
+#include "models/text_part.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
 #include "run/stage_distill.h"
@@ -101,10 +102,7 @@ Exit check(const CheckOptions& options) {
                            model.config.layers,
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
                            compute == at::kBFloat16 ? "bf16" : "f32"));
-  if (base.multimodal)
-    say("left out",
-        fmt::format("{} tensors of {} that see or hear: the language model alone is trained and exported",
-                    base.left_out, recipe.model.path));
+  if (base.multimodal) say("left out", describe_left_out(base.left_out));
   require_fitting(model, recipe.adapter);
   require_usable_teacher(recipe, base);
   const auto teacher = teacher_size(recipe, model);

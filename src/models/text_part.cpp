@@ -63,6 +63,12 @@ size_t keep_text_part(WeightFile& file) {
   return left_out;
 }
 
+std::string describe_left_out(size_t tensors) {
+  return fmt::format(
+      "{} tensors of the base see or hear: the language model alone is trained, evaluated and exported",
+      tensors);
+}
+
 std::string plain_module(std::string_view name) { return renamed(name).value_or(std::string(name)); }
 
 std::string multimodal_module(std::string_view plain) {

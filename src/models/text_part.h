@@ -18,6 +18,9 @@ std::optional<Json> text_config(const Json& config, const std::string& file);
 // FormatError when no tensor is the text part's.
 size_t keep_text_part(WeightFile& file);
 
+// What is said of such a folder, once, where somebody reads it.
+std::string describe_left_out(size_t tensors);
+
 // "model.layers.0.mlp.up_proj" of the same module inside of a multimodal model, as PEFT names it there.
 std::string plain_module(std::string_view name);
 // The way back, as transformers 5 names it.

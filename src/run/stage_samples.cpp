@@ -2,6 +2,7 @@
 #include "data/beyond_context.h"
 #include "data/overlap.h"
 #include "data/reject.h"
+#include "models/text_part.h"
 #include "run/run_stages.h"
 
 namespace retort {
@@ -70,6 +71,10 @@ SamplesResult prepare_samples(Run& run) {
     made.tokens = dataset.counts.tokens;
     made.supervised = dataset.counts.supervised;
     made.notes = notes_of(run.recipe().data, dataset.counts, plan, overlap);
+    if (run.model().multimodal) {
+      made.notes.push_back(describe_left_out(run.model().left_out));
+      run.say("model", made.notes.back());
+    }
     const auto beyond = beyond_context(dataset, run.model().model->config.context);
     made.notes.insert(made.notes.end(), beyond.begin(), beyond.end());
     for (const auto& line : beyond) run.say("samples", line);

@@ -16,6 +16,10 @@ Tensor leaf(const Tensor& value) {
 }
 
 void train_whole(Weight& weight) { weight = dense_weight(leaf(widen(weight, at::kFloat))); }
+void train_whole(Linear& layer) {
+  layer.weight = dense_weight(leaf(widen(base_matrix(layer).weight, at::kFloat)));
+  layer.source = nullptr;
+}
 
 Tensor kaiming_uniform(int64_t rank, int64_t in, uint64_t seed, const std::string& layer) {
   auto a = at::empty({rank, in}, at::kFloat);
@@ -31,7 +35,7 @@ LowRank low_rank(const Linear& layer, const AdapterSpec& spec, uint64_t seed) {
   LowRank adapter;
   adapter.a = kaiming_uniform(spec.rank, layer.weight.columns, seed, layer.name).requires_grad_(true);
   adapter.b = at::zeros({layer.weight.rows, spec.rank}, at::kFloat).requires_grad_(true);
-  if (spec.kind == "dora") adapter.magnitude = row_norms(layer.weight).requires_grad_(true);
+  if (spec.kind == "dora") adapter.magnitude = row_norms(base_matrix(layer).weight).requires_grad_(true);
   adapter.scaling = spec.scaling();
   adapter.dropout = spec.dropout;
   return adapter;
@@ -72,7 +76,7 @@ void train_module_whole(Model& model, const std::string& name) {
   for (auto* layer : model.linears())
     if (names_module(layer->name, name)) {
       found = true;
-      train_whole(layer->weight);
+      train_whole(*layer);
       if (layer->bias.defined()) layer->bias = leaf(layer->bias);
     }
   for (auto& vector : model.vectors())
@@ -87,7 +91,7 @@ void train_module_whole(Model& model, const std::string& name) {
 namespace {
 
 void attach_full(Model& model) {
-  for (auto* layer : model.linears()) train_whole(layer->weight);
+  for (auto* layer : model.linears()) train_whole(*layer);
   for (auto& vector : model.vectors()) *vector.tensor = leaf(*vector.tensor);
   train_whole(model.embedding);
   if (model.config.tied_head)

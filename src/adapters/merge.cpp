@@ -27,7 +27,7 @@ Tensor rounded(const Tensor& rows, WeightType stored) {
 
 Tensor merged_rows(const Linear& layer, int64_t first, int64_t count) {
   const at::NoGradGuard no_grad;
-  const auto base = widen_rows(layer.weight, first, count, at::kFloat);
+  const auto base = widen_rows(base_matrix(layer).weight, first, count, at::kFloat);
   if (!layer.adapter) return base;
   const auto& [a, b, magnitude, scaling, dropout] = *layer.adapter;
   const auto merged = at::addmm(base, b.narrow(0, first, count), a, 1, scaling);
@@ -45,7 +45,7 @@ double delta_error(const Linear& layer, WeightType stored) {
     const auto count = std::min(kRowsAtOnce, layer.weight.rows - first);
     const auto merged = merged_rows(layer, first, count).contiguous();
     lost += (rounded(merged, stored) - merged).to(at::kDouble).square().sum().item<double>();
-    update += (merged - widen_rows(layer.weight, first, count, at::kFloat))
+    update += (merged - widen_rows(base_matrix(layer).weight, first, count, at::kFloat))
                   .to(at::kDouble)
                   .square()
                   .sum()
@@ -70,6 +70,7 @@ void merge_adapters(LoadedModel& loaded, at::ScalarType stored) {
       merged.narrow(0, first, count).copy_(rows);
     }
     layer->weight = dense_weight(merged);
+    layer->source = nullptr;
     layer->adapter.reset();
   }
   loaded.sha256 = hash.hex();

@@ -28,6 +28,8 @@ class MappedFile {
   void require_unchanged() const;
   // Tells the kernel that these pages are not needed for now (they count in resident memory otherwise).
   void release(std::span<const std::byte> part) const;
+  // Has these pages read from disk, and waits for them.
+  void fetch(std::span<const std::byte> part) const;
 
  private:
   std::string name_;

@@ -188,20 +188,13 @@ Asked ask(const DistillSpec& spec, const KeptRows& kept, const SupervisedRows& r
   return asked;
 }
 
-// The student's hidden states where the loss looks at them, with the targets and contexts of those rows.
-struct Looked {
-  Tensor hidden;
-  std::vector<Target> targets;
-  std::vector<Context> contexts;
-};
-Looked look(const Model& model, const Forest& forest, const Pass& pass) {
-  auto some = pass;
-  auto asked = asked_rows(forest);
-  const auto here = contexts(forest);
-  if (!ask_for(some, asked.rows)) return {model.hidden(pass), forest.targets, here};
-  Looked looked{model.hidden(some), std::move(asked.targets), {}};
-  for (const auto row : asked.rows) looked.contexts.push_back(here[static_cast<size_t>(row)]);
-  return looked;
+// The contexts of the rows that the pass was asked for.
+std::vector<Context> asked_contexts(const Forest& forest, const Pass& pass) {
+  auto here = contexts(forest);
+  if (!pass.rows.defined()) return here;
+  std::vector<Context> asked;
+  for (const auto row : asked_rows(forest).rows) asked.push_back(here[static_cast<size_t>(row)]);
+  return asked;
 }
 
 // The data's part where the teacher is compared at another temperature: a pass of its own.
@@ -242,8 +235,10 @@ Objective kept_distillation(const DistillSpec& spec, KeptRows kept) {
   const double parameter = parameter_of(spec, divergence);
   const bool sampled = spec.loss == "forward_kl" && kept.sampled,
              by_disagreement = spec.select && spec.select->by == "disagreement";
-  return [=](const Model& model, const Forest& forest, const Pass& pass) -> LossSum {
-    const auto [hidden, targets, here] = look(model, forest, pass);
+  const auto of_hidden = [=](const Model& model, const Tensor& hidden, const Forest& forest,
+                             const Pass& pass) -> LossSum {
+    const auto targets = asked_targets(forest, pass);
+    const auto here = asked_contexts(forest, pass);
     if (!pass.training || spec.weight == 0) return cross_entropy(hidden, targets, model.head, pass);
     const auto rows = supervised_rows(targets);
     // At T = 1 teacher and data go through the head once; padding of the matrix counts for the data alone.
@@ -274,6 +269,7 @@ Objective kept_distillation(const DistillSpec& spec, KeptRows kept) {
       if (const auto data = data_part(asked, rows, hidden, model, pass); data.defined()) nats = nats + data;
     return {nats, rows.total};
   };
+  return {ask_for_targets, of_hidden};
 }
 
 Objective cached_distillation(const DistillSpec& spec, std::shared_ptr<const TeacherCache> cache) {

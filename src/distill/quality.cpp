@@ -4,10 +4,11 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <numeric>
 
 #include "base/error.h"
-#include "base/stop.h"
 #include "ops/workers.h"
+#include "schedule/read.h"
 
 namespace retort {
 namespace {
@@ -50,8 +51,14 @@ std::vector<Quality> measure_quality(const Student* teacher, const std::vector<S
   std::vector<Student> all = students;
   if (teacher) all.push_back(*teacher);
   std::vector<std::vector<Sums>> parts(forests.size(), std::vector<Sums>(all.size()));
-  run_workers(usable_threads(threads), static_cast<int64_t>(forests.size()), [&](int64_t f) {
-    leave_if_stopped("comparing students with their teacher");
+  std::vector<Reader> readers;
+  for (const auto& each : all)
+    readers.push_back({each.model, [&forests, compute = each.compute](int64_t f) {
+                         return make_pass(forests[static_cast<size_t>(f)], compute);
+                       }});
+  std::vector<int64_t> texts(forests.size());
+  std::iota(texts.begin(), texts.end(), int64_t{0});
+  const auto measure_forest = [&](int64_t f, Read&& read) {
     const auto& forest = forests[static_cast<size_t>(f)];
     std::map<int32_t, std::vector<const Target*>> targets;
     for (const auto& target : forest.targets) targets[target.row].push_back(&target);
@@ -69,16 +76,10 @@ std::vector<Quality> measure_quality(const Student* teacher, const std::vector<S
         sums.right[bin] += choice == target->label ? target->weight : 0;
       }
     };
-    std::vector<Pass> passes;
-    std::vector<Tensor> hidden;
-    for (const auto& each : all) {
-      passes.push_back(make_pass(forest, each.compute));
-      hidden.push_back(each.model.hidden(passes.back()));
-    }
     for (size_t first = 0; first < rows.size(); first += kRowsAtATime) {
       const auto chunk = std::span(rows).subspan(first, std::min(kRowsAtATime, rows.size() - first));
       const auto log_of = [&](size_t m) {
-        return logits(hidden[m], chunk, all[m].model.head, passes[m])
+        return logits(read.hidden[m], chunk, all[m].model.head, read.passes[m])
             .narrow(1, 0, vocabulary)
             .log_softmax(-1);
       };
@@ -101,7 +102,9 @@ std::vector<Quality> measure_quality(const Student* teacher, const std::vector<S
         sums.top5 += sum_of(best.unsqueeze(2).eq(choice.unsqueeze(1))) / static_cast<double>(best.size(1));
       }
     }
-  });
+  };
+  read_texts(readers, texts, usable_threads(threads), "comparing students with their teacher",
+             measure_forest);
   std::vector<Quality> result;
   for (size_t m = 0; m < all.size(); ++m) {
     Sums sums;

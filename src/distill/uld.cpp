@@ -60,8 +60,8 @@ std::unordered_map<Context, Context> paired_in_order(const Samples& ours, const 
 }
 
 Objective uld_distillation(const DistillSpec& spec, KeptRows kept) {
-  return [=](const Model& model, const Forest& forest, const Pass& pass) -> LossSum {
-    const auto hidden = model.hidden(pass);
+  const auto loss = [=](const Model& model, const Tensor& hidden, const Forest& forest,
+                        const Pass& pass) -> LossSum {
     if (!pass.training || spec.weight == 0) return cross_entropy(hidden, forest.targets, model.head, pass);
     const auto rows = supervised_rows(forest.targets);
     const auto here = contexts(forest);
@@ -102,6 +102,7 @@ Objective uld_distillation(const DistillSpec& spec, KeptRows kept) {
     if (!data.empty()) nats = nats + cross_entropy(hidden, data, model.head, pass).nats;
     return {nats, rows.total};
   };
+  return {nullptr, loss};
 }
 
 }  // namespace retort

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/stop.h"
 #include "ops/workers.h"
+#include "schedule/read.h"
 
 namespace retort {
 namespace {
@@ -25,10 +25,7 @@ void require_finite(const Tensor& logits, std::string_view whose) {
       whose));
 }
 
-Sums compare_forest(const Model& reference, at::ScalarType reference_compute, const Model& other,
-                    at::ScalarType other_compute, const Forest& forest) {
-  const auto pass = make_pass(forest, reference_compute), other_pass = make_pass(forest, other_compute);
-  const auto hidden = reference.hidden(pass), other_hidden = other.hidden(other_pass);
+Sums compare_forest(const Model& reference, const Model& other, const Forest& forest, const Read& read) {
   std::vector<int32_t> rows;
   std::vector<std::vector<const Target*>> labels;
   std::map<int32_t, size_t> place;
@@ -43,8 +40,8 @@ Sums compare_forest(const Model& reference, at::ScalarType reference_compute, co
   Sums sums;
   for (size_t first = 0; first < rows.size(); first += kRowsAtATime) {
     const auto part = std::span(rows).subspan(first, std::min(kRowsAtATime, rows.size() - first));
-    auto p = logits(hidden, part, reference.head, pass),
-         q = logits(other_hidden, part, other.head, other_pass);
+    auto p = logits(read.hidden[0], part, reference.head, read.passes[0]),
+         q = logits(read.hidden[1], part, other.head, read.passes[1]);
     require_finite(p, "trained");
     require_finite(q, "compared");
     const auto vocabulary = std::min(p.size(1), q.size(1));
@@ -78,11 +75,18 @@ double Agreement::other_perplexity() const { return std::exp(other_nats); }
 Agreement compare_models(const Model& reference, at::ScalarType reference_compute, const Model& other,
                          at::ScalarType other_compute, const std::vector<Forest>& forests, int64_t threads) {
   std::vector<Sums> parts(forests.size());
-  run_workers(usable_threads(threads), static_cast<int64_t>(forests.size()), [&](int64_t i) {
-    leave_if_stopped("comparing models");
-    if (!forests[i].targets.empty())
-      parts[i] = compare_forest(reference, reference_compute, other, other_compute, forests[i]);
-  });
+  std::vector<int64_t> texts;
+  for (size_t i = 0; i < forests.size(); ++i)
+    if (!forests[i].targets.empty()) texts.push_back(static_cast<int64_t>(i));
+  const auto reader = [&](const Model& model, at::ScalarType compute) {
+    return Reader{model,
+                  [&, compute](int64_t i) { return make_pass(forests[static_cast<size_t>(i)], compute); }};
+  };
+  read_texts({reader(reference, reference_compute), reader(other, other_compute)}, texts,
+             usable_threads(threads), "comparing models", [&](int64_t i, Read&& read) {
+               const auto at = static_cast<size_t>(i);
+               parts[at] = compare_forest(reference, other, forests[at], read);
+             });
   Agreement mean;
   double equal = 0, weight = 0;
   for (const auto& part : parts) {

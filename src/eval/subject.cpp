@@ -3,6 +3,7 @@
 #include "base/stop.h"
 #include "eval/common_prefix.h"
 #include "ops/workers.h"
+#include "schedule/read.h"
 #include "text/thoughts.h"
 
 namespace retort {
@@ -31,7 +32,8 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
   const auto threads = usable_threads(subject.threads);
   auto shared = common_rows(samples);
   auto forests = build_forests(samples, subject.row_tokens);
-  if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2) shared = 0;
+  if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2 || subject.model.stream())
+    shared = 0;
   if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
   int64_t most_rows = 0;
   for (const auto& forest : forests) most_rows = std::max(most_rows, forest.size());
@@ -40,14 +42,31 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
                                  : std::span<const int32_t>(),
                       most_rows);
   std::vector<Scores> scores(forests.size());
-  run_workers(threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
-    leave_if_stopped("evaluating");
-    if (forests[i].targets.empty()) return;
-    const auto asked = asked_rows(forests[i]);
-    const auto [hidden, pass] = prefix.hidden(forests[i], asked.rows);
-    scores[i] = score_targets(hidden, pass.rows.defined() ? asked.targets : forests[i].targets,
-                              subject.model.head, pass);
-  });
+  const auto score = [&](int64_t i, const Tensor& hidden, const Pass& pass) {
+    const auto& forest = forests[static_cast<size_t>(i)];
+    scores[static_cast<size_t>(i)] = score_targets(
+        hidden, pass.rows.defined() ? asked_rows(forest).targets : forest.targets, subject.model.head, pass);
+  };
+  if (subject.model.stream()) {
+    std::vector<int64_t> texts;
+    for (size_t i = 0; i < forests.size(); ++i)
+      if (!forests[i].targets.empty()) texts.push_back(static_cast<int64_t>(i));
+    const auto pass_of = [&](int64_t i) {
+      auto pass = make_pass(forests[static_cast<size_t>(i)], subject.compute);
+      ask_for(pass, asked_rows(forests[static_cast<size_t>(i)]).rows);
+      return pass;
+    };
+    read_texts({{subject.model, pass_of}}, texts, threads, "evaluating",
+               [&](int64_t i, Read&& read) { score(i, read.hidden[0], read.passes[0]); });
+  } else {
+    run_workers(threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
+      leave_if_stopped("evaluating");
+      const auto& forest = forests[static_cast<size_t>(i)];
+      if (forest.targets.empty()) return;
+      const auto [hidden, pass] = prefix.hidden(forest, asked_rows(forest).rows);
+      score(i, hidden, pass);
+    });
+  }
   std::vector<SampleLikelihood> sums(samples.size());
   for (size_t i = 0; i < forests.size(); ++i) {  // in forest order, whatever thread was first
     const auto& targets = forests[i].targets;

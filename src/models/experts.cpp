@@ -18,19 +18,28 @@ SparseMlp::SparseMlp(const Parts& parts, int64_t layer)
                        parts.linear({layer, Role::down, e}, config.hidden, config.expert_intermediate)});
 }
 
+Routing SparseMlp::routing(const Tensor& x, const Pass& pass) const {
+  return route(linear(x.to(at::kFloat), gate, pass), rule);  // K of X experts a token
+}
+
+Tensor SparseMlp::forward_expert(const ExpertRows& part, const Pass& pass) const {  // n tokens of one expert
+  const auto& [gate_proj, up_proj, down_proj] = experts[static_cast<size_t>(part.expert)];
+  const auto gate_up = linear_group(part.x, {&gate_proj, &up_proj}, pass);  // two of [n,F]
+  // The weight goes in front of the last layer, which is linear: its gradient needs no output of that layer.
+  return linear(weighted_gated(gate_up[0], gate_up[1], part.weights, Activation::silu), down_proj, pass);
+}
+
+std::vector<const Linear*> SparseMlp::linears_of(int64_t expert) const {
+  const auto& [gate_proj, up_proj, down_proj] = experts[static_cast<size_t>(expert)];
+  return {&gate_proj, &up_proj, &down_proj};
+}
+
 Tensor SparseMlp::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
   if (x.size(0) == 0) return x;
-  const auto routing = route(linear(x.to(at::kFloat), gate, pass), rule);  // K of X experts a token
+  const auto routed = routing(x, pass);
   std::vector<Tensor> results;
-  for (const auto& part : rows_by_expert(x, routing)) {  // n tokens of one expert
-    const auto& [gate_proj, up_proj, down_proj] = experts[static_cast<size_t>(part.expert)];
-    const auto gate_up = linear_group(part.x, {&gate_proj, &up_proj}, pass);  // two of [n,F]
-    // The weight goes in front of the last layer, which is linear: its gradient needs no output of that
-    // layer.
-    results.push_back(
-        linear(weighted_gated(gate_up[0], gate_up[1], part.weights, Activation::silu), down_proj, pass));
-  }
-  return combine(results, routing);  // [N,E]
+  for (const auto& part : rows_by_expert(x, routed)) results.push_back(forward_expert(part, pass));
+  return combine(results, routed);  // [N,E]
 }
 
 }  // namespace retort

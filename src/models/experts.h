@@ -19,6 +19,9 @@ struct SparseMlp {
 
   SparseMlp(const Parts& parts, int64_t layer);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  Routing routing(const Tensor& x, const Pass& pass) const;
+  Tensor forward_expert(const ExpertRows& part, const Pass& pass) const;  // [n,E] -> [n,E], weighted
+  std::vector<const Linear*> linears_of(int64_t expert) const;
   template <class Visit> void linears(Visit&& visit) {
     for (auto& expert : experts) visit(expert.gate_proj), visit(expert.up_proj), visit(expert.down_proj);
   }

@@ -94,6 +94,14 @@ template <class Layer> class Stack : public Model {
   Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const override {
     return layers.at(static_cast<size_t>(index)).forward(x, pass);
   }
+  const SparseMlp* experts_of(int64_t index) const override {
+    if constexpr (kSparse) return &layers.at(static_cast<size_t>(index)).mlp;
+    else return Model::experts_of(index);
+  }
+  Halfway before_experts(int64_t index, const Tensor& x, const Pass& pass) const override {
+    if constexpr (kSparse) return layers.at(static_cast<size_t>(index)).attend(x, pass);
+    else return Model::before_experts(index, x, pass);
+  }
   // A head is linear, so that what divides its results may as well divide what enters it.
   Tensor finish(const Tensor& x, const Pass&) const override {
     const auto normed = rms_norm(x, norm);
@@ -102,6 +110,9 @@ template <class Layer> class Stack : public Model {
 
   std::vector<Layer> layers;
   Norm norm;
+
+ private:
+  static constexpr bool kSparse = requires(const Layer& layer) { layer.mlp.experts; };
 };
 
 // A stack of layers made from (parts, index, the rotation that they share).

@@ -5,9 +5,12 @@
 
 #include <algorithm>
 
+#include "base/byte_size.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/machine_memory.h"
 #include "formats/weight_file.h"
+#include "models/layer_stream.h"
 #include "models/layers.h"
 #include "models/read_config.h"
 #include "models/tensor_names.h"
@@ -29,21 +32,47 @@ std::optional<WeightType> wanted_type(const ModelSpec& spec) {
 
 class Source {
  public:
-  Source(WeightFile file, const ModelConfig& config, bool gguf, std::optional<WeightType> wanted)
-      : file_(std::move(file)), config_(config), gguf_(gguf), wanted_(wanted) {}
+  Source(WeightFile file, ModelConfig config, bool gguf, const ModelSpec& spec)
+      : file_(std::move(file)),
+        config_(std::move(config)),
+        gguf_(gguf),
+        wanted_(wanted_type(spec)),
+        integers_(spec.compute == "int8") {}
 
   // A linear layer with its bias where the file has one. The head keeps its stored type unless a dense one is
   // asked for.
   Linear linear(const TensorPlace& place) const {
     Linear layer;
-    layer.weight = stored_matrix(place);
-    if (wanted_ && (!is_block_quantized(*wanted_) || place.role != Role::head))
-      layer.weight = convert_weight(layer.weight, fitting_type(*wanted_, layer.weight.columns));
-    drop_pages(layer.weight, place);
-    auto bias = place;
-    bias.bias = true;
-    if (find(bias)) layer.bias = vector(bias);
+    auto base = base_of(place, true);
+    layer.weight = std::move(base.weight);
+    layer.int8_scales = std::move(base.int8_scales);
+    layer.bias = bias_of(place);
     return layer;
+  }
+  // The same, its matrix left in the file.
+  Linear linear_without(const TensorPlace& place) const {
+    Linear layer;
+    const auto tensor = matrix_view(place);
+    layer.weight = absent_weight(held_type(place, tensor), tensor.shape[0], tensor.shape[1]);
+    layer.bias = bias_of(place);
+    return layer;
+  }
+  BaseMatrix base_of(const TensorPlace& place, bool first) const {
+    BaseMatrix base;
+    base.weight = stored_matrix(place, first);
+    base.weight = convert_weight(base.weight, held_type(place, matrix_view(place)));
+    drop_pages(base.weight, place);
+    if (integers_) base.int8_scales = int8_row_scales(base.weight);
+    return base;
+  }
+  void give_back(const TensorPlace& place) const {
+    const auto tensor = need(place);
+    tensor.file->release(tensor.data);
+  }
+  uint64_t held_bytes(const TensorPlace& place) const {
+    const auto tensor = matrix_view(place);
+    const auto row = row_bytes(held_type(place, tensor), static_cast<uint64_t>(tensor.shape[1]));
+    return static_cast<uint64_t>(tensor.shape[0]) * row.value_or(0);
   }
   Weight matrix(const TensorPlace& place) const {
     auto weight = stored_matrix(place);
@@ -68,6 +97,22 @@ class Source {
   }
 
  private:
+  WeightType held_type(const TensorPlace& place, const TensorView& tensor) const {
+    if (!wanted_ || (is_block_quantized(*wanted_) && place.role == Role::head)) return tensor.type;
+    return fitting_type(*wanted_, tensor.shape[1]);
+  }
+  Tensor bias_of(const TensorPlace& place) const {
+    auto bias = place;
+    bias.bias = true;
+    return find(bias) ? vector(bias) : Tensor();
+  }
+  TensorView matrix_view(const TensorPlace& place) const {
+    auto tensor = need(place);
+    if (tensor.shape.size() != 2)
+      fail(place, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
+    if (tensor.shape[0] == 0 || tensor.shape[1] == 0) fail(place, "is empty");
+    return tensor;
+  }
   GgufTensor placed(const TensorPlace& place) const {
     return gguf_ ? gguf_tensor(config_, place) : GgufTensor{tensor_name(config_, place)};
   }
@@ -122,13 +167,12 @@ class Source {
     return index;
   }
 
-  Weight stored_matrix(const TensorPlace& place) const {
-    const auto tensor = need(place);
-    if (tensor.shape.size() != 2)
-      fail(place, fmt::format("expected a matrix, found {} dimensions", tensor.shape.size()));
+  // Its pages are read when this returns: by looking for what is not finite, or on purpose.
+  Weight stored_matrix(const TensorPlace& place, bool first = true) const {
+    const auto tensor = matrix_view(place);
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
-    if (rows == 0 || columns == 0) fail(place, "is empty");
-    require_finite(tensor);
+    if (first) require_finite(tensor);
+    else tensor.file->fetch(tensor.data);
     const auto heads = placed(place).permuted_heads;
     auto weight = view(tensor, rows, columns, place);
     if (heads == 0) return weight;
@@ -167,11 +211,47 @@ class Source {
     return dense_weight(copy);
   }
 
-  WeightFile file_;
-  const ModelConfig& config_;
-  bool gguf_;
-  std::optional<WeightType> wanted_;
+  const WeightFile file_;
+  const ModelConfig config_;
+  const bool gguf_;
+  const std::optional<WeightType> wanted_;
+  const bool integers_;
 };
+
+// What a model that is read layer by layer may hold at a time: two layers, one at work and one on its way,
+// where half of the memory is enough for them.
+std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const Source>& source, const Model& model,
+                                       uint64_t memory) {
+  std::map<int64_t, uint64_t> layers;
+  for (const auto* linear : model.linears()) layers[linear->place.layer] += source->held_bytes(linear->place);
+  uint64_t largest = 0;
+  for (const auto& [layer, bytes] : layers) largest = std::max(largest, bytes);
+  return std::make_shared<LayerStream>(
+      LayerStream::File{
+          [source](const TensorPlace& place, bool first) { return source->base_of(place, first); },
+          [source](const TensorPlace& place) { source->give_back(place); },
+          [source](const TensorPlace& place) { return source->held_bytes(place); }},
+      std::min(2 * largest, memory / 2), memory / 4);
+}
+
+// Whether the layers stay in the file, and what they may take then.
+std::optional<uint64_t> memory_of_layers(const ModelSpec& spec, const WeightFile& file) {
+  if (spec.schedule == "tokens") return std::nullopt;
+  const auto given = byte_size(spec.memory);
+  if (!spec.memory.empty() && !given)
+    throw RecipeError("model.memory: '" + printable(spec.memory) +
+                      "' is no size; expected a number with a unit, like 16GiB");
+  const auto available = machine_memory().available;
+  const auto wanted = wanted_type(spec);
+  uint64_t held = 0;
+  for (const auto& tensor : file.tensors) {
+    const auto row = tensor.shape.empty() ? 1 : static_cast<uint64_t>(tensor.shape.back());
+    const auto bytes = wanted ? row_bytes(*wanted, row) : std::nullopt;
+    held += bytes ? *bytes * (static_cast<uint64_t>(tensor.elements()) / row) : tensor.data.size();
+  }
+  const bool fits = held <= given.value_or(available);
+  return spec.schedule == "auto" && fits ? std::nullopt : std::optional(given.value_or(available / 2));
+}
 
 // config.json may say that the head is the embedding while the file holds another matrix under the head's
 // name: transformers then keeps the two apart. All bytes are compared, for one that differs is enough.
@@ -301,7 +381,6 @@ void require_model_path(const std::string& named, const std::filesystem::path& p
 LoadedModel load_weights(const ModelSpec& spec) {
   LoadedModel loaded;
   loaded.path = spec.path;
-  const auto wanted = wanted_type(spec);
   require_model_path(printable(spec.path), spec.path);
   const bool folder = std::filesystem::is_directory(spec.path);
   auto file = folder ? open_safetensors_folder(spec.path) : open_gguf(spec.path);
@@ -326,23 +405,23 @@ LoadedModel load_weights(const ModelSpec& spec) {
   if (!loaded.chat_template_source.empty())
     loaded.chat = chat_template_by_source(loaded.chat_template_source);
   loaded.sha256 = hash_of(file);
-  const Source source(std::move(file), config, !folder, wanted);
+  const auto memory = memory_of_layers(spec, file);
+  const auto source = std::make_shared<const Source>(std::move(file), config, !folder, spec);
   try {
     loaded.model = build_model(
         config,
         [&](const TensorPlace& place) {
-          auto layer = source.linear(place);
-          if (spec.compute == "int8") layer.int8_scales = int8_row_scales(layer.weight);
-          return layer;
+          return memory && place.layer >= 0 ? source->linear_without(place) : source->linear(place);
         },
-        [&](const TensorPlace& place) { return source.vector(place); },
-        [&](const TensorPlace& place) { return source.matrix(place); });
+        [&](const TensorPlace& place) { return source->vector(place); },
+        [&](const TensorPlace& place) { return source->matrix(place); });
   } catch (const FormatError& error) {
     // A family compares shapes, and knows nothing of files.
     const std::string line = error.what();
     if (line.starts_with(printable(spec.path))) throw;
     throw FormatError(printable(spec.path) + ": " + line);
   }
+  if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory));
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;

@@ -4,19 +4,18 @@
 
 #include <stdexcept>
 
+#include "models/layer_stream.h"
 #include "models/tensor_names.h"
 #include "ops/embed.h"
 #include "ops/recompute.h"
 
 namespace retort {
-namespace {
 
-// The trainables inside each layer: what its recomputation must be differentiable in.
-std::vector<std::vector<Tensor>> layer_leaves(const Model& model) {
-  std::vector<std::vector<Tensor>> leaves(static_cast<size_t>(model.config.layers));
+std::vector<std::vector<LayerLeaf>> layer_leaves(const Model& model) {
+  std::vector<std::vector<LayerLeaf>> leaves(static_cast<size_t>(model.config.layers));
   const auto take = [&](const TensorPlace& place, const Tensor& leaf) {
     if (!leaf.defined() || !leaf.requires_grad() || place.layer < 0) return;
-    leaves.at(static_cast<size_t>(place.layer)).push_back(leaf);
+    leaves.at(static_cast<size_t>(place.layer)).push_back({leaf, place});
   };
   for (const auto* linear : model.linears()) {
     take(linear->place, linear->weight.dense);
@@ -29,7 +28,23 @@ std::vector<std::vector<Tensor>> layer_leaves(const Model& model) {
   return leaves;
 }
 
-}  // namespace
+const SparseMlp* Model::experts_of(int64_t) const { return nullptr; }
+Model::Halfway Model::before_experts(int64_t layer, const Tensor&, const Pass&) const {
+  throw std::logic_error(fmt::format("layer {} is not sparse", layer));
+}
+
+void Model::read_layers_from(std::shared_ptr<LayerStream> stream) {
+  stream_ = std::move(stream);
+  for (auto* linear : linears_)
+    if (!linear->weight.present()) linear->source = stream_;
+}
+
+std::vector<const Linear*> Model::linears_of(int64_t layer) const {
+  std::vector<const Linear*> found;
+  for (const auto* linear : linears_)
+    if (linear->place.layer == layer) found.push_back(linear);
+  return found;
+}
 
 std::vector<NamedTensor> Model::vectors() {
   std::vector<NamedTensor> there;
@@ -78,8 +93,14 @@ Tensor Model::hidden(const Pass& pass) const {
   auto whole = pass;
   whole.rows = Tensor();  // attention needs all rows of all layers; what follows it in the last one does not
   const bool again = pass.recompute && at::GradMode::is_enabled();
-  const auto leaves = again ? layer_leaves(*this) : std::vector<std::vector<Tensor>>();
+  std::vector<std::vector<Tensor>> leaves(static_cast<size_t>(config.layers));
+  if (again) {
+    const auto found = layer_leaves(*this);
+    for (size_t i = 0; i < found.size(); ++i)
+      for (const auto& [tensor, place] : found[i]) leaves[i].push_back(tensor);
+  }
   for (int64_t i = 0; i < config.layers; ++i) {
+    if (stream_) stream_->expect(linears_of(i + 1));
     // The last layer's backward comes first, while what it kept is still there: computing it again would save
     // nothing.
     const bool last = i + 1 == config.layers;

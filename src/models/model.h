@@ -20,6 +20,9 @@
 
 namespace retort {
 
+class LayerStream;  // models/layer_stream.h
+struct SparseMlp;   // models/experts.h
+
 template <class T> struct Named {
   std::string name;  // the checkpoint's (Hugging Face's spelling): "model.layers.0.input_layernorm.weight"
   T* tensor;
@@ -37,6 +40,15 @@ class Model {
   virtual Tensor embed(const Pass& pass) const;                                      // [N,E]
   virtual Tensor layer(int64_t index, const Tensor& x, const Pass& pass) const = 0;  // [N,E] -> [N,E]
   virtual Tensor finish(const Tensor& x, const Pass& pass) const = 0;                // final norm
+
+  // A layer whose feed-forward part is sparse, in two halves, so that a schedule may take one expert after
+  // the other: layer() gives residual + experts(normed).
+  struct Halfway {
+    Tensor residual, normed;  // [N,E]
+  };
+  virtual const SparseMlp* experts_of(int64_t layer) const;  // nullptr: not such a layer
+  virtual Halfway before_experts(int64_t layer, const Tensor& x, const Pass& pass) const;
+
   // All of it: hidden states after the final norm [N,E], or [pass.rows,E] where only those are asked for.
   // With pass.recompute, layers are recomputed in backward.
   Tensor hidden(const Pass& pass) const;
@@ -48,6 +60,11 @@ class Model {
   // fp32, never quantized.
   std::vector<NamedTensor> vectors();
   std::vector<Named<const Tensor>> vectors() const;
+
+  // The matrices of the layers stay in the file (LoadedModel::model alone, right after it was built).
+  void read_layers_from(std::shared_ptr<LayerStream> stream);
+  LayerStream* stream() const { return stream_.get(); }  // nullptr: they are in memory
+  std::vector<const Linear*> linears_of(int64_t layer) const;
 
   ModelConfig config;
   Weight embedding;  // [V,E]
@@ -63,9 +80,17 @@ class Model {
  private:
   void take_place(const TensorPlace& place);
   std::vector<Linear*> linears_;
+  std::shared_ptr<LayerStream> stream_;
   std::vector<NamedTensor> vectors_;  // every bias too, there or not
   std::set<TensorPlace> places_;
 };
+
+// What is trained inside each layer: what its computing again must be differentiable in.
+struct LayerLeaf {
+  Tensor tensor;
+  TensorPlace place;
+};
+std::vector<std::vector<LayerLeaf>> layer_leaves(const Model& model);
 
 // Fills a family's members from a file; the registry's rows.
 std::unique_ptr<Model> build_model(const ModelConfig& config,

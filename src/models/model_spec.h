@@ -8,9 +8,17 @@ namespace retort {
 
 struct ModelSpec {
   std::string path;
-  std::string weights = "keep";  // keep: as stored; or f32, bf16, nf4, int8, any writable GGUF type name
-  bool double_quant = true;      // nf4: absmax values quantized to 8 bits too
-  std::string compute = "auto";  // auto, f32, bf16, int8
+  std::string weights = "keep";   // keep: as stored; or f32, bf16, nf4, int8, any writable GGUF type name
+  bool double_quant = true;       // nf4: absmax values quantized to 8 bits too
+  std::string compute = "auto";   // auto, f32, bf16, int8
+  std::string schedule = "auto";  // tokens: all layers for some tokens; layers: all tokens for a layer
+  std::string memory = "";        // what a model that is read layer by layer may take
+  // Without what changes no result.
+  ModelSpec arithmetic() const {
+    auto spec = *this;
+    spec.schedule = "auto", spec.memory = "";
+    return spec;
+  }
   template <class Visitor> void fields(Visitor& field) {
     field("path", path, required(not_empty()),
           "model folder (config.json, *.safetensors, tokenizer) or .gguf file");
@@ -23,6 +31,15 @@ struct ModelSpec {
     field("compute", compute, one_of({"auto", "f32", "bf16", "int8"}),
           "arithmetic of activations; auto measures both for under 100 ms at start; int8: as auto, but "
           "frozen layers multiply 8-bit integers, the head in its gradient alone");
+    field(
+        "schedule", schedule, one_of({"auto", "tokens", "layers"}),
+        "tokens: the base stays in memory, and a few texts at a time go through all of it; layers: each "
+        "layer is read from the file, all texts of a step or of an evaluation go through it, and its memory "
+        "is given back; auto: layers where the base is larger than model.memory. Results are the same, bit "
+        "for bit");
+    field("memory", memory, any(),
+          "what the layers of the base and the texts between two layers may take, e.g. 16GiB; empty: half of "
+          "what this machine has free");
   }
 };
 

@@ -22,9 +22,13 @@ template <class Mlp> struct PreNormLayer {
     self_attn.k_norm = parts.norm({index, Role::k_norm}, parts.config.head_dim);
   }
 
+  Model::Halfway attend(const Tensor& x, const Pass& pass) const {
+    auto [h, normed] = add_rms_norm(keep_rows(x, pass), self_attn.forward(rms_norm(x, input_layernorm), pass),
+                                    post_attention_layernorm);
+    return {std::move(h), std::move(normed)};
+  }
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
-    const auto [h, normed] = add_rms_norm(
-        keep_rows(x, pass), self_attn.forward(rms_norm(x, input_layernorm), pass), post_attention_layernorm);
+    const auto [h, normed] = attend(x, pass);
     return h + mlp.forward(normed, pass);
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }

@@ -104,9 +104,10 @@ struct LayerPart {
 LayerPart part_of(const Linear& layer, const Pass& pass) {
   LayerPart part;
   part.name = layer.name;
-  part.weight = layer.weight;
+  auto base = base_matrix(layer);
+  part.weight = std::move(base.weight);
+  part.int8_scales = std::move(base.int8_scales);
   part.bias = layer.bias;
-  part.int8_scales = layer.int8_scales;
   if (layer.adapter) {
     const auto& adapter = *layer.adapter;
     part.a = adapter.a.contiguous();
@@ -271,6 +272,10 @@ OperationWork work_of(const std::vector<LayerPart>& parts, const Tensor& x) {
 }
 
 }  // namespace
+
+BaseMatrix base_matrix(const Linear& layer) {
+  return layer.source ? layer.source->take(layer) : BaseMatrix{layer.weight, layer.int8_scales};
+}
 
 Tensor int8_row_scales(const Weight& weight) {
   if (!int8_kernel()) throw Failure("compute: int8 needs a CPU with AVX-512 VNNI; set auto, f32 or bf16");

@@ -1,5 +1,6 @@
 // y = x W^T + bias + scaling * dropout(x) A^T B^T: the one place where a base matrix meets activations.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,15 +21,36 @@ struct LowRank {
   double dropout = 0;
 };
 
-struct Linear {
-  std::string name;  // the checkpoint's: "model.layers.0.self_attn.q_proj"; what it says is in `place`
+struct Linear;
+
+// The frozen matrix of a layer: what its products need of it.
+struct BaseMatrix {
   Weight weight;
+  Tensor int8_scales;
+};
+
+// Where matrices are that are not kept in memory.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // Stays as long as the caller keeps it. Called by any thread; throws what reading the file throws.
+  virtual BaseMatrix take(const Linear& layer) = 0;
+};
+
+struct Linear {
+  std::string name;    // the checkpoint's: "model.layers.0.self_attn.q_proj"; what it says is in `place`
+  Weight weight;       // absent where there is a `source`
   Tensor bias;         // [out] or undefined
   Tensor int8_scales;  // [out], where the frozen base multiplies 8-bit integers in both directions, a frozen
                        // head in dX alone (`compute: int8`); else undefined
   std::optional<LowRank> adapter;
   TensorPlace place;
+  std::shared_ptr<WeightSource> source = nullptr;  // of a weight that is not kept in memory
 };
+
+// The layer's own, or what its source has. Whoever needs numbers of a linear layer inside the stack asks
+// here.
+BaseMatrix base_matrix(const Linear& layer);
 
 // Largest magnitude of each row / 127: what switches a layer to integers. Failure where the CPU cannot.
 Tensor int8_row_scales(const Weight& weight);

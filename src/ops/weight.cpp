@@ -20,6 +20,10 @@ std::optional<at::ScalarType> dense_scalar(WeightType type) {
   }
 }
 
+void require_present(const Weight& weight) {
+  if (!weight.present()) throw std::logic_error("a weight is used that nobody has read from its file");
+}
+
 int64_t stride_of(const Weight& weight) {
   return static_cast<int64_t>(row_bytes(weight.type, static_cast<uint64_t>(weight.columns)).value());
 }
@@ -29,6 +33,7 @@ int64_t stride_of(const Weight& weight) {
 uint64_t Weight::stored_bytes() const { return dense.defined() ? dense.nbytes() : blocks.size(); }
 
 GemmMatrix Weight::operand(bool transposed) const {
+  require_present(*this);
   if (!dense.defined()) return {type, blocks.data(), rows, columns, stride_of(*this), transposed, 1};
   if (dense.stride(1) != 1 && columns > 1) throw std::logic_error("a weight's rows are dense");
   return {type,    static_cast<const std::byte*>(dense.const_data_ptr()),        rows,
@@ -65,7 +70,16 @@ Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<co
   return weight;
 }
 
+Weight absent_weight(WeightType type, int64_t rows, int64_t columns) {
+  Weight weight;
+  weight.type = type;
+  weight.rows = rows;
+  weight.columns = columns;
+  return weight;
+}
+
 void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Tensor& out) {
+  require_present(weight);
   if (weight.dense.defined()) {
     out.copy_(weight.dense.detach().narrow(0, first, count));
     return;

@@ -18,6 +18,8 @@ struct Weight {  // [rows, columns] = [out, in]: y = x W^T
   std::span<const std::byte> blocks;  // rows * row_bytes(type, columns) when the type is block-quantized
   std::shared_ptr<const void> owner;  // keeps `blocks` alive (a mapped file or a buffer)
 
+  // False for one that only says what its matrix is like: the numbers are where Linear::source has them.
+  bool present() const { return dense.defined() || !blocks.empty(); }
   bool trainable() const { return dense.defined() && dense.requires_grad(); }
   uint64_t stored_bytes() const;
   GemmMatrix operand(
@@ -25,6 +27,7 @@ struct Weight {  // [rows, columns] = [out, in]: y = x W^T
 };
 
 Weight dense_weight(at::Tensor matrix);
+Weight absent_weight(WeightType type, int64_t rows, int64_t columns);
 // Views quantized bytes without copying; throws std::logic_error when sizes disagree.
 Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<const std::byte> blocks,
                     std::shared_ptr<const void> owner);

@@ -12,6 +12,7 @@
 #include "eval/check_tasks.h"
 #include "export/merged.h"
 #include "models/experts.h"
+#include "models/layer_stream.h"
 #include "ops/gemm.h"
 #include "ops/workers.h"
 #include "quant/mixture.h"
@@ -125,6 +126,7 @@ uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
   uint64_t held = model.embedding.stored_bytes();
   if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
   for (const auto* layer : model.linears()) held += layer->weight.stored_bytes();
+  if (const auto* stream = model.stream()) held += stream->weight_budget() + stream->state_budget();
   return held;
 }
 

@@ -186,7 +186,7 @@ StageInputs Run::model_inputs() {
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION)
       .add("model files", model_files_)
-      .add("model", print_spec(recipe().model))
+      .add("model", print_spec(recipe().model.arithmetic()))
       .add("prune", recipe().prune ? print_spec(*recipe().prune) : "")
       .add("compute", compute_name(compute()));
   return inputs;

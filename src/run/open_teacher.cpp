@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "data/dataset.h"
 #include "distill/uld.h"
+#include "models/layer_stream.h"
 #include "report/progress.h"
 #include "teacher/bridged_cache.h"
 
@@ -42,7 +43,7 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
   }
   const auto& path = recipe.teacher->path;
   require_model_path("teacher.path: " + printable(path), path);
-  const auto teacher = load_model({.path = path});
+  const auto teacher = load_model(model_spec(*recipe.teacher));
   if (recipe.distill->alignment == "tokens" || recipe.distill->on_policy)
     require_same_tokens(*teacher.tokenizer, *student.tokenizer);
   const Features names_layers_that_are_there(recipe.distill->features, student.model->config,
@@ -51,7 +52,8 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
 
 TeacherSize teacher_size(const Recipe& recipe, Model& student) {
   if (!recipe.distill || !recipe.teacher->at_hand()) return {};
-  const auto loaded = load_weights({.path = recipe.teacher->path});
+  const auto loaded = load_weights(
+      {.path = recipe.teacher->path, .schedule = recipe.teacher->schedule, .memory = recipe.teacher->memory});
   const auto elements = [](Model& model) {
     double count = 0;
     for (const auto* layer : model.linears())
@@ -63,7 +65,8 @@ TeacherSize teacher_size(const Recipe& recipe, Model& student) {
   uint64_t bytes = model.embedding.stored_bytes();
   if (!model.config.tied_head) bytes += model.head.linear.weight.stored_bytes();
   const auto& held = recipe.teacher->weights;
-  if (held == "keep")
+  if (const auto* stream = model.stream()) bytes += stream->weight_budget() + stream->state_budget();
+  else if (held == "keep")
     for (const auto* layer : model.linears()) bytes += layer->weight.stored_bytes();
   else
     bytes += static_cast<uint64_t>(linear * (held == "nf4"    ? 0.5625

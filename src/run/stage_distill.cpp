@@ -124,6 +124,7 @@ std::string objective_inputs(const Recipe& recipe) {
   auto teacher = *recipe.teacher;
   teacher.cache.clear();  // where it is kept changes nothing
   teacher.threads = 0;
+  teacher.schedule = "auto", teacher.memory = "";
   teacher.distillkit.clear();
   if (!teacher.url.empty())
     teacher.server = {.model = teacher.server.model};  // how it was asked changes nothing

@@ -31,7 +31,7 @@ StageInputs train_inputs(Run& run) {
 // samples and settings.
 Fingerprint fingerprint(Run& run) {
   Fingerprint all = {{"base model", run.model().sha256.get()},
-                     {"model section", print_spec(run.recipe().model)},
+                     {"model section", print_spec(run.recipe().model.arithmetic())},
                      {"adapter section", print_spec(run.recipe().adapter)}};
   if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
   return all;

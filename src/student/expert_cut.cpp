@@ -92,7 +92,9 @@ std::string ExpertCut::assign_dropped(const Importance::Experts& measured, Layer
 }
 
 ExpertMatrices ExpertCut::matrices(int64_t layer, int64_t expert) const {
-  const auto of = [&](Role role) { return widen(linears_.at({layer, role, expert})->weight, at::kFloat); };
+  const auto of = [&](Role role) {
+    return widen(base_matrix(*linears_.at({layer, role, expert})).weight, at::kFloat);
+  };
   return {of(Role::gate), of(Role::up), of(Role::down)};
 }
 
@@ -100,7 +102,7 @@ Weight ExpertCut::matrix(int64_t number, const TensorPlace& student) {
   const auto& layer = layers_.at(number);
   const auto place = static_cast<size_t>(student.expert);
   const auto kept = layer.kept.at(place);
-  if (layer.merged[place].empty()) return linears_.at({number, student.role, kept})->weight;
+  if (layer.merged[place].empty()) return base_matrix(*linears_.at({number, student.role, kept})).weight;
   const std::pair who{number, kept};
   if (merged_for_ != who) {
     const auto& tokens = importance_.experts.at(static_cast<size_t>(number)).tokens;

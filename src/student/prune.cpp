@@ -303,7 +303,7 @@ class Cutter {
     }
     const auto& from = *linears_.at(place);
     const auto cut = narrows() ? cut_of(from) : Cut{};
-    layer.weight = cut_weight(from.weight, cut);
+    layer.weight = cut_weight(base_matrix(from).weight, cut);
     if (from.bias.defined())
       layer.bias = cut.rows.empty() ? from.bias : from.bias.index_select(0, index_of(cut.rows));
     return layer;

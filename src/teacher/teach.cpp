@@ -1,13 +1,15 @@
 #include "teacher/teach.h"
 
 #include "base/error.h"
-#include "base/stop.h"
+#include "models/layer_stream.h"
 #include "ops/workers.h"
+#include "schedule/read.h"
 
 namespace retort {
 namespace {
 
 constexpr size_t kRowsAtATime = 64;  // logits of 64 positions exist at a time in each thread
+constexpr auto kAsking = "asking the teacher; the finished parts are kept and the same command continues";
 
 std::string compute_name(const TeacherSpec& spec, at::ScalarType compute) {
   return fmt::format("{}, weights {}", compute == at::kBFloat16 ? "bf16" : "f32", spec.weights);
@@ -24,8 +26,16 @@ std::string begun_with(const std::filesystem::path& cache) {
 
 }  // namespace
 
+ModelSpec model_spec(const TeacherSpec& spec) {
+  return {.path = spec.path,
+          .weights = spec.weights,
+          .compute = spec.compute,
+          .schedule = spec.schedule,
+          .memory = spec.memory};
+}
+
 Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache) {
-  const ModelSpec model{.path = spec.path, .weights = spec.weights, .compute = spec.compute};
+  const auto model = model_spec(spec);
   Teacher teacher{load_model(model), at::kFloat, 0};
   teacher.loaded.sha256.begin();
   teacher.vocabulary = teacher.loaded.tokenizer->usable_ids();
@@ -52,58 +62,119 @@ std::shared_ptr<const TeacherCache> open_whole_cache(const TeachJob& job) {
   return cache;
 }
 
-std::vector<BitWriter> teach_part(const TeachJob& job, const CachePlan& plan, size_t number,
-                                  int64_t* tokens) {
-  const auto& part = plan.parts.at(number);
-  const auto samples = job.samples.list(part.first_sample, part.end_sample);
-  const auto forests = build_forests(samples, job.row_tokens);
-  // A context that stands in two forests belongs to the first: what is written never depends on which thread
-  // was faster.
-  std::vector<BitWriter> rows(static_cast<size_t>(part.positions));
-  std::vector<bool> claimed(rows.size());
-  std::vector<std::vector<int32_t>> wanted(forests.size());
-  std::vector<std::vector<int64_t>> place(forests.size());
-  for (size_t f = 0; f < forests.size(); ++f) {
-    const auto here = contexts(forests[f]);
-    for (const auto& target : forests[f].targets) {
-      const auto position = plan.position.at(here[static_cast<size_t>(target.row)]) - part.first_position;
-      if (position < 0 || claimed[static_cast<size_t>(position)]) continue;  // an earlier part has it
-      claimed[static_cast<size_t>(position)] = true;
-      wanted[f].push_back(target.row);
-      place[f].push_back(position);
-    }
-    if (tokens && !wanted[f].empty()) *tokens += forests[f].size();
-  }
-  const Draws draws(static_cast<uint64_t>(job.keep.seed), "teacher cache");
-  run_workers(usable_threads(job.threads), static_cast<int64_t>(forests.size()), [&](int64_t f) {
-    if (stop_requested() || wanted[f].empty()) return;
-    const auto pass = make_pass(forests[f], job.compute);
-    const auto hidden = job.teacher.hidden(pass);
-    for (size_t first = 0; first < wanted[f].size(); first += kRowsAtATime) {
-      const auto chunk =
-          std::span(wanted[f]).subspan(first, std::min(kRowsAtATime, wanted[f].size() - first));
-      const auto z = logits(hidden, chunk, job.teacher.head, pass).narrow(1, 0, job.vocabulary);
-      const auto log_p = (job.temperature == 1 ? z : z / job.temperature).log_softmax(-1);
-      const auto p = log_p.exp();
-      const auto entropy =
-          at::where(p.gt(0), p * log_p, at::zeros_like(p)).sum(-1, false, at::kDouble).neg_();
-      for (size_t i = 0; i < chunk.size(); ++i) {
-        const auto position = place[f][first + i];
-        const std::span row(p.const_data_ptr<float>() + static_cast<int64_t>(i) * job.vocabulary,
-                            static_cast<size_t>(job.vocabulary));
-        const double nats = entropy.const_data_ptr<double>()[i];
-        if (!std::isfinite(nats))
-          throw Failure(
-              fmt::format("the teacher's probabilities of sample {} are not finite; its weights are damaged "
-                          "or overflow in this arithmetic (teacher.compute: f32)",
-                          printable(samples[static_cast<size_t>(forests[f].targets.front().sample)].id)));
-        encode_row(row, nats, job.keep, draws, static_cast<uint64_t>(part.first_position + position),
-                   rows[static_cast<size_t>(position)]);
+namespace {
+
+// One part of a cache in the making: its forests, and the rows of each that are to be kept.
+struct Part {
+  size_t number = 0;
+  std::vector<Sample> samples;
+  std::vector<Forest> forests;
+  std::vector<std::vector<int32_t>> wanted;
+  std::vector<std::vector<int64_t>> place;  // of each wanted row among the part's positions
+  std::vector<BitWriter> rows;
+
+  Part(const TeachJob& job, const CachePlan& plan, size_t part) : number(part) {
+    const auto& planned = plan.parts.at(part);
+    samples = job.samples.list(planned.first_sample, planned.end_sample);
+    forests = build_forests(samples, job.row_tokens);
+    // A context that stands in two forests belongs to the first: what is written never depends on which
+    // thread was faster.
+    rows.resize(static_cast<size_t>(planned.positions));
+    std::vector<bool> claimed(rows.size());
+    wanted.resize(forests.size());
+    place.resize(forests.size());
+    for (size_t f = 0; f < forests.size(); ++f) {
+      const auto here = contexts(forests[f]);
+      for (const auto& target : forests[f].targets) {
+        const auto position =
+            plan.position.at(here[static_cast<size_t>(target.row)]) - planned.first_position;
+        if (position < 0 || claimed[static_cast<size_t>(position)]) continue;  // an earlier part has it
+        claimed[static_cast<size_t>(position)] = true;
+        wanted[f].push_back(target.row);
+        place[f].push_back(position);
       }
     }
-  });
-  leave_if_stopped("asking the teacher; the finished parts are kept and the same command continues");
-  return rows;
+  }
+  int64_t tokens() const {
+    int64_t sum = 0;
+    for (size_t f = 0; f < forests.size(); ++f)
+      if (!wanted[f].empty()) sum += forests[f].size();
+    return sum;
+  }
+};
+
+void keep_rows_of(const TeachJob& job, const CachePlan& plan, Part& part, size_t f, const Read& read) {
+  const Draws draws(static_cast<uint64_t>(job.keep.seed), "teacher cache");
+  const auto& wanted = part.wanted[f];
+  for (size_t first = 0; first < wanted.size(); first += kRowsAtATime) {
+    const auto chunk = std::span(wanted).subspan(first, std::min(kRowsAtATime, wanted.size() - first));
+    const auto z =
+        logits(read.hidden[0], chunk, job.teacher.head, read.passes[0]).narrow(1, 0, job.vocabulary);
+    const auto log_p = (job.temperature == 1 ? z : z / job.temperature).log_softmax(-1);
+    const auto p = log_p.exp();
+    const auto entropy = at::where(p.gt(0), p * log_p, at::zeros_like(p)).sum(-1, false, at::kDouble).neg_();
+    for (size_t i = 0; i < chunk.size(); ++i) {
+      const auto position = part.place[f][first + i];
+      const std::span row(p.const_data_ptr<float>() + static_cast<int64_t>(i) * job.vocabulary,
+                          static_cast<size_t>(job.vocabulary));
+      const double nats = entropy.const_data_ptr<double>()[i];
+      if (!std::isfinite(nats))
+        throw Failure(fmt::format(
+            "the teacher's probabilities of sample {} are not finite; its weights are damaged "
+            "or overflow in this arithmetic (teacher.compute: f32)",
+            printable(part.samples[static_cast<size_t>(part.forests[f].targets.front().sample)].id)));
+      const auto number = plan.parts[part.number].first_position + position;
+      encode_row(row, nats, job.keep, draws, static_cast<uint64_t>(number),
+                 part.rows[static_cast<size_t>(position)]);
+    }
+  }
+}
+
+// All forests of these parts that have something to keep, read together.
+void ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts) {
+  std::vector<std::pair<size_t, size_t>> forests;  // part, forest
+  std::vector<int64_t> texts;
+  for (size_t p = 0; p < parts.size(); ++p)
+    for (size_t f = 0; f < parts[p].forests.size(); ++f)
+      if (!parts[p].wanted[f].empty()) {
+        texts.push_back(static_cast<int64_t>(forests.size()));
+        forests.emplace_back(p, f);
+      }
+  const auto pass_of = [&](int64_t text) {
+    const auto [p, f] = forests[static_cast<size_t>(text)];
+    return make_pass(parts[p].forests[f], job.compute);
+  };
+  read_texts({{job.teacher, pass_of}}, texts, usable_threads(job.threads), kAsking,
+             [&](int64_t text, Read&& read) {
+               const auto [p, f] = forests[static_cast<size_t>(text)];
+               keep_rows_of(job, plan, parts[p], f, read);
+             });
+}
+
+// The parts that are asked for together: one where the teacher is in memory, else as many as go through a
+// layer at a time.
+std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::span<const size_t> numbers) {
+  std::vector<Part> parts;
+  const auto* stream = job.teacher.stream();
+  double states = 0;
+  for (const auto number : numbers) {
+    parts.emplace_back(job, plan, number);
+    states += 2.0 * static_cast<double>(parts.back().tokens() * job.teacher.config.hidden) *
+              static_cast<double>(c10::elementSize(job.compute));
+    if (!stream || states >= static_cast<double>(stream->state_budget())) break;
+  }
+  return parts;
+}
+
+}  // namespace
+
+std::vector<BitWriter> teach_part(const TeachJob& job, const CachePlan& plan, size_t number,
+                                  int64_t* tokens) {
+  std::vector<Part> parts;
+  parts.emplace_back(job, plan, number);
+  if (tokens) *tokens += parts[0].tokens();
+  ask_teacher(job, plan, parts);
+  return std::move(parts[0].rows);
 }
 
 std::vector<size_t> parts_to_make(const TeacherCache& cache, const CachePlan& plan, int64_t shard,
@@ -126,12 +197,16 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
   TeachProgress state;
   const auto mine = parts_to_make(there, plan, job.shard, job.shards, state);
   if (progress) progress(state);
-  for (const auto part : mine) {
-    const auto rows = teach_part(job, plan, part, &state.tokens);
-    write_cache_part(job.folder, part, job.made_from, rows);
-    ++state.parts_done;
-    state.positions_done += plan.parts[part].positions;
-    if (progress) progress(state);
+  while (state.parts_done < mine.size()) {
+    auto parts = next_parts(job, plan, std::span(mine).subspan(state.parts_done));
+    ask_teacher(job, plan, parts);
+    for (const auto& part : parts) {
+      write_cache_part(job.folder, part.number, job.made_from, part.rows);
+      state.tokens += part.tokens();
+      ++state.parts_done;
+      state.positions_done += plan.parts[part.number].positions;
+      if (progress) progress(state);
+    }
   }
   return state;
 }

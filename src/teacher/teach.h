@@ -13,6 +13,7 @@ struct Teacher {
   at::ScalarType compute = at::kFloat;
   int64_t vocabulary = 0;  // tokens of the tokenizer; what matrices have beyond is padding
 };
+ModelSpec model_spec(const TeacherSpec& spec);
 // `cache`: where "auto" arithmetic is taken from when a build there began.
 Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache);
 TeacherIdentity identity_of(const TeacherSpec& spec, const Teacher& teacher, const ChatTemplate& chat,

@@ -40,6 +40,7 @@ struct TeacherSpec {
   std::optional<AnswersSpec> answers = {};
   std::string weights = "keep";
   std::string compute = "auto";
+  std::string schedule = "auto", memory = "";
   std::string chat_template = "auto";
   std::string cache;
   bool live = false;
@@ -67,6 +68,9 @@ struct TeacherSpec {
                   "q5_k", "q6_k"}),
           "how its linear layers are held in memory; keep = as the file stores them");
     field("compute", compute, one_of({"auto", "f32", "bf16"}), "arithmetic of its activations");
+    field("schedule", schedule, one_of({"auto", "tokens", "layers"}),
+          "as model.schedule: layers reads a teacher that is larger than memory layer by layer");
+    field("memory", memory, any(), "as model.memory");
     field("template", chat_template, not_empty(),
           "a teacher with another tokenizer: its chat template by name; auto: by the hash of its own");
     field("cache", cache, any(),

@@ -2,14 +2,24 @@
 
 namespace retort {
 
+LossSum Objective::operator()(const Model& model, const Forest& forest, const Pass& pass) const {
+  if (whole_) return whole_(model, forest, pass);
+  auto asked = pass;
+  ask(forest, asked);
+  return loss_(model, model.hidden(asked), forest, asked);
+}
+
+void ask_for_targets(const Forest& forest, Pass& pass) { ask_for(pass, asked_rows(forest).rows); }
+
+std::vector<Target> asked_targets(const Forest& forest, const Pass& pass) {
+  return pass.rows.defined() ? asked_rows(forest).targets : forest.targets;
+}
+
 Objective next_token_objective() {
-  return [](const Model& model, const Forest& forest, const Pass& pass) {
-    const auto asked = asked_rows(forest);  // all that the end of the last layer and the head are needed for
-    auto some = pass;
-    if (!ask_for(some, asked.rows))
-      return cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
-    return cross_entropy(model.hidden(some), asked.targets, model.head, some);
-  };
+  return {ask_for_targets,
+          [](const Model& model, const Tensor& hidden, const Forest& forest, const Pass& pass) {
+            return cross_entropy(hidden, asked_targets(forest, pass), model.head, pass);
+          }};
 }
 
 }  // namespace retort

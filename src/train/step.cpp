@@ -3,10 +3,15 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <deque>
+#include <numeric>
 
+#include "base/error.h"
 #include "base/profile.h"
 #include "base/stop.h"
 #include "ops/workers.h"
+#include "schedule/backward.h"
+#include "schedule/read.h"
 #include "train/ordered_sum.h"
 
 namespace retort {
@@ -36,6 +41,68 @@ double cost(const std::vector<Forest>& forests, int64_t threads) {
 struct ForestLoss {
   double nats = 0, weight = 0;
 };
+
+constexpr auto kTraining = "training";
+
+void require_walkable(const Objective& objective) {
+  if (objective.runs_the_model())
+    throw RecipeError(
+        "distill: this loss looks at more of the student than its last hidden states, which model.schedule: "
+        "layers does not keep; set model.schedule to tokens, or leave features and the live teacher out");
+}
+
+// The forests from `first` on whose states between all layers fit the budget: at least one.
+size_t forests_that_fit(const Model& model, const StepPlan& plan, size_t first, at::ScalarType compute) {
+  std::vector<int64_t> rows;
+  for (const auto& forest : plan.forests) rows.push_back(forest.size());
+  return passes_that_fit(model, rows, first, compute, static_cast<double>(model.config.layers + 2));
+}
+
+// A stop in its middle leaves nothing: a layer's gradients of some forests are no sums.
+bool add_gradients_by_layers(const Model& model, const Objective& objective, const StepPlan& plan,
+                             const MakePass& make_pass, const std::vector<Tensor>& leaves, int64_t threads,
+                             StepSums& sums) {
+  require_walkable(objective);
+  const auto how = abreast(threads, static_cast<int64_t>(plan.forests.size()));
+  try {
+    while (sums.forests < static_cast<int64_t>(plan.forests.size())) {
+      const auto first = static_cast<size_t>(sums.forests);
+      OrderedSum sum(sums, leaves, threads);
+      std::deque<OrderedSum::OfForest> brought;
+      BackwardWalk walk{model, {}, leaves, {}, {}, kTraining};
+      auto end = first + 1;
+      for (size_t i = first; i < end; ++i) {
+        const auto index = static_cast<int64_t>(i);
+        auto pass = make_pass(plan.forests[i], index);
+        objective.ask(plan.forests[i], pass);
+        pass.gradients = &brought.emplace_back(sum, index);
+        if (i == first) end = forests_that_fit(model, plan, first, pass.compute);
+        walk.passes.push_back(std::move(pass));
+      }
+      std::vector<ForestLoss> losses(end - first);
+      walk.loss = [&](int64_t i, const Tensor& hidden) {
+        const auto at = static_cast<size_t>(i);
+        const auto loss = objective.loss(model, hidden, plan.forests[first + at], walk.passes[at]);
+        losses[at] = {loss.nats.defined() ? loss.nats.item<double>() : 0, loss.weight};
+        return loss.nats;
+      };
+      walk.bring = [&](int64_t i, const Tensor& leaf, Tensor gradient) {
+        brought[static_cast<size_t>(i)].take(leaf, std::move(gradient));
+      };
+      auto outside = backward_by_layers(walk, how);
+      for (size_t i = 0; i < losses.size(); ++i)
+        sum.finish(brought[i], std::move(outside[i]), losses[i].nats, losses[i].weight);
+      sum.close();
+    }
+  } catch (const Stopped&) {
+    sums = {};
+    return false;
+  } catch (...) {
+    sums = {};
+    throw;
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -74,6 +141,8 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
 bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan,
                    const MakePass& make_pass, const std::vector<Tensor>& leaves, int64_t threads,
                    StepSums& sums) {
+  if (model.stream())
+    return add_gradients_by_layers(model, objective, plan, make_pass, leaves, threads, sums);
   const auto count = static_cast<int64_t>(plan.forests.size()), first = sums.forests;
   OrderedSum sum(sums, leaves, threads);
   if (first == count) return true;
@@ -114,14 +183,30 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
 std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan,
                                 const MakePass& make_pass, int64_t threads) {
   std::vector<ForestLoss> parts(plan.forests.size());
-  run_workers(threads, static_cast<int64_t>(plan.forests.size()), [&](int64_t i) {
-    leave_if_stopped("evaluating the held-out samples");
-    const auto& forest = plan.forests[static_cast<size_t>(i)];
-    const Span span({"between operations", "forest"});
-    const auto loss = objective(model, forest, make_pass(forest, i));
-    parts[static_cast<size_t>(i)].nats = loss.nats.defined() ? loss.nats.item<double>() : 0;
-    parts[static_cast<size_t>(i)].weight = loss.weight;
-  });
+  const auto keep = [&](int64_t i, const LossSum& loss) {
+    parts[static_cast<size_t>(i)] = {loss.nats.defined() ? loss.nats.item<double>() : 0, loss.weight};
+  };
+  constexpr auto kDoing = "evaluating the held-out samples";
+  if (model.stream()) {
+    require_walkable(objective);
+    std::vector<int64_t> all(plan.forests.size());
+    std::iota(all.begin(), all.end(), int64_t{0});
+    const auto pass_of = [&](int64_t i) {
+      const auto& forest = plan.forests[static_cast<size_t>(i)];
+      auto pass = make_pass(forest, i);
+      objective.ask(forest, pass);
+      return pass;
+    };
+    read_texts({{model, pass_of}}, all, threads, kDoing, [&](int64_t i, Read&& read) {
+      keep(i, objective.loss(model, read.hidden[0], plan.forests[static_cast<size_t>(i)], read.passes[0]));
+    });
+  } else
+    run_workers(threads, static_cast<int64_t>(plan.forests.size()), [&](int64_t i) {
+      leave_if_stopped(kDoing);
+      const auto& forest = plan.forests[static_cast<size_t>(i)];
+      const Span span({"between operations", "forest"});
+      keep(i, objective(model, forest, make_pass(forest, i)));
+    });
   double nats = 0, weight = 0;
   for (const auto& part : parts) {
     nats += part.nats;

@@ -52,9 +52,13 @@ inline AdapterSpec lora(int64_t rank = 4, double dropout = 0) {
 }
 
 struct TinyRun {
-  explicit TinyRun(const AdapterSpec& adapter = lora(), const std::string& family = "llama")
-      : loaded(load_weights({.path = golden_folder("models/" + family).string()})),
-        leaves(attach(*loaded.model, adapter, 3)) {}
+  explicit TinyRun(const AdapterSpec& adapter = lora(), const std::string& family = "llama",
+                   ModelSpec spec = {})
+      : loaded(load_weights(at(std::move(spec), family))), leaves(attach(*loaded.model, adapter, 3)) {}
+  static ModelSpec at(ModelSpec spec, const std::string& family) {
+    spec.path = golden_folder("models/" + family).string();
+    return spec;
+  }
 
   TrainJob job(const std::filesystem::path& at) const {
     return {.model = *loaded.model,

@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 
 #include "adapters/attach.h"
 #include "base/random.h"
@@ -38,6 +39,16 @@ Sample random_text(int64_t row, int64_t length) {
   return sample;
 }
 
+// What the kernel has read from disk for this process.
+double disk_bytes() {
+  std::ifstream file("/proc/self/io");
+  std::string name;
+  double value = 0;
+  while (file >> name >> value)
+    if (name == "read_bytes:") return value;
+  return 0;
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values.empty() ? 0 : values[values.size() / 2];
@@ -56,6 +67,8 @@ int main(int count, char** arguments) try {
   app.add_option("--model", spec.path);
   app.add_option("--weights", spec.weights, "how the base is held: keep, bf16, nf4 ...");
   app.add_option("--compute", spec.compute, "auto, f32, bf16, int8");
+  app.add_option("--schedule", spec.schedule, "tokens or layers");
+  app.add_option("--memory", spec.memory, "of a base that is read layer by layer");
   app.add_option("--kind", adapter.kind, "lora or full");
   app.add_option("--rank", adapter.rank);
   app.add_option("--optimizer", how.optimizer.kind);
@@ -82,10 +95,10 @@ int main(int count, char** arguments) try {
   how.checkpoint.every = 0;
 
   std::vector<double> seconds;
-  double first = 0, loss = 0;
+  double first = 0, loss = 0, read_before = 0;
   TrainWatch watch;
   watch.on_step = [&](const StepRecord& step) {
-    if (step.step == 1) first = now() - started;
+    if (step.step == 1) first = now() - started, read_before = disk_bytes();
     else seconds.push_back(step.seconds);
     if (step.step == 1 && profile) start_profile(0);
     loss = step.loss;
@@ -104,10 +117,10 @@ int main(int count, char** arguments) try {
   ::getrusage(RUSAGE_SELF, &usage);
   fmt::print(
       "{{\"weights\": \"{}\", \"compute\": \"{}\", \"kind\": \"{}\", \"tokens_per_s\": {:.1f}, \"peak_mb\": "
-      "{:.0f}, \"first_step_s\": {:.2f}, \"loss\": {:.4f}}}\n",
+      "{:.0f}, \"first_step_s\": {:.2f}, \"loss\": {:.6f}, \"read_mb_a_step\": {:.1f}}}\n",
       spec.weights, compute == at::kBFloat16 ? "bf16" : "f32", adapter.kind,
       static_cast<double>(rows * length) / median(seconds), static_cast<double>(usage.ru_maxrss) / 1024,
-      first, loss);
+      first, loss, steps > 0 ? (disk_bytes() - read_before) / 1e6 / static_cast<double>(steps) : 0.0);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\n", error.what());

@@ -1,0 +1,64 @@
+// The weights of a model's layers while they are in the file: a matrix is read when a product asks for it, or
+// ahead of that by a thread, and stays as long as the budget has room for it.
+#pragma once
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "ops/linear.h"
+
+namespace retort {
+
+class LayerStream final : public WeightSource {
+ public:
+  // How a matrix comes and goes. `first`: nobody has looked at its numbers yet.
+  struct File {
+    std::function<BaseMatrix(const TensorPlace& place, bool first)> read;
+    std::function<void(const TensorPlace& place)> give_back;  // its pages of the file, where it is a view
+    std::function<uint64_t(const TensorPlace& place)> bytes;
+  };
+  // `weights`: bytes of matrices in memory; those at work may be more. `states`: bytes of what stands between
+  // two layers, for whoever walks them.
+  LayerStream(File file, uint64_t weights, uint64_t states);
+  ~LayerStream() override;
+  LayerStream(const LayerStream&) = delete;
+  LayerStream& operator=(const LayerStream&) = delete;
+
+  BaseMatrix take(const Linear& layer) override;
+  // Reads these next, in this order, as far as the budget goes; what was expected before and has not begun is
+  // forgotten.
+  void expect(const std::vector<const Linear*>& next);
+  // Nobody will ask for these soon.
+  void let_go(const std::vector<const Linear*>& layers);
+
+  uint64_t weight_budget() const { return weights_; }
+  uint64_t state_budget() const { return states_; }
+
+ private:
+  struct Entry {
+    BaseMatrix held;
+    uint64_t bytes = 0, used = 0;  // used: the number of the last call that asked for it
+    bool there = false;            // else somebody is reading it
+  };
+  using Entries = std::map<TensorPlace, Entry>;
+  const BaseMatrix& read(const TensorPlace& place, std::unique_lock<std::mutex>& lock);
+  void make_room(uint64_t bytes);
+  void remove(Entries::iterator entry);
+  void read_ahead();
+
+  const File file_;
+  const uint64_t weights_, states_;
+  std::mutex mutex_;
+  std::condition_variable arrived_, expected_;
+  Entries entries_;
+  std::set<TensorPlace> seen_;
+  std::deque<TensorPlace> queue_;
+  uint64_t held_bytes_ = 0, calls_ = 0;
+  bool ending_ = false;
+  std::thread reader_;
+};
+
+}  // namespace retort

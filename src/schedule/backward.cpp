@@ -1,0 +1,263 @@
+#include "schedule/backward.h"
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+
+#include "base/stop.h"
+#include "models/layer_stream.h"
+#include "ops/workers.h"
+#include "schedule/experts.h"
+
+namespace retort {
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+Tensors gradients_of(const Tensor& value, const Tensors& inputs, const Tensor& gradient) {
+  return torch::autograd::grad({value}, inputs, gradient.defined() ? Tensors{gradient} : Tensors{},
+                               std::nullopt, false, true);
+}
+
+using Leaves = std::vector<LayerLeaf>;
+
+bool among(const std::vector<Leaves>& layers, const Tensor& leaf) {
+  return std::any_of(layers.begin(), layers.end(), [&](const Leaves& leaves) {
+    return std::any_of(leaves.begin(), leaves.end(),
+                       [&](const LayerLeaf& each) { return each.tensor.is_same(leaf); });
+  });
+}
+
+// Those of one expert; -1: those of none.
+Tensors leaves_of(const Leaves& leaves, int64_t expert) {
+  Tensors found;
+  for (const auto& [tensor, place] : leaves)
+    if (place.expert == expert) found.push_back(tensor);
+  return found;
+}
+
+// The walk's leaves that stand in no layer, and where they stand in the list.
+struct Outside {
+  Tensors leaves;
+  std::vector<size_t> places;
+};
+
+class Walking {
+ public:
+  Walking(const BackwardWalk& walk, const Abreast& how)
+      : walk_(walk),
+        model_(walk.model),
+        how_(how),
+        count_(static_cast<int64_t>(walk.passes.size())),
+        layer_leaves_(layer_leaves(walk.model)),
+        outer_(walk.passes.size(), Tensors(walk.leaves.size())) {
+    for (size_t i = 0; i < walk.leaves.size(); ++i)
+      if (!among(layer_leaves_, walk.leaves[i]))
+        outside_.leaves.push_back(walk.leaves[i]), outside_.places.push_back(i);
+    const bool embedding = model_.embedding.trainable();
+    first_ = embedding ? 0 : model_.config.layers;
+    for (int64_t i = model_.config.layers - 1; i >= 0; --i)
+      if (!layer_leaves_[static_cast<size_t>(i)].empty()) first_ = embedding ? 0 : i;
+  }
+
+  std::vector<Tensors> run() {
+    forward();
+    losses();
+    for (auto index = model_.config.layers - 1; index >= first_; --index) back(index);
+    if (model_.embedding.trainable()) embeddings();
+    return std::move(outer_);
+  }
+
+ private:
+  void forward() {
+    Tensors states(walk_.passes.size());
+    run_workers(how_.threads(count_), count_, [&](int64_t i) {
+      states[static_cast<size_t>(i)] = model_.embed(walk_.passes[static_cast<size_t>(i)]);
+    });
+    for (int64_t index = 0; index < model_.config.layers; ++index) {
+      between_.push_back(states);
+      model_.stream()->expect(read_first(model_, index + 1));
+      through_layer(model_, index, walk_.passes, states, how_, walk_.doing);
+      if (index + 1 < model_.config.layers) model_.stream()->let_go(model_.linears_of(index));
+    }
+    flowing_ = std::move(states);
+  }
+
+  // What leaves the last layer becomes the gradient of it.
+  void losses() {
+    each([&](int64_t i, Tensor& flowing) {
+      const auto at = static_cast<size_t>(i);
+      const auto left = flowing.detach().requires_grad_();
+      const auto nats = walk_.loss(i, model_.finish(left, walk_.passes[at]));
+      flowing = Tensor();
+      if (!nats.defined() || !nats.requires_grad()) return;
+      auto inputs = outside_.leaves;
+      inputs.push_back(left);
+      auto gradients = gradients_of(nats, inputs, {});
+      flowing = std::move(gradients.back());
+      add_outside(at, gradients);
+    });
+  }
+
+  // The gradient of what leaves a layer becomes that of what enters it.
+  void back(int64_t index) {
+    if (index > first_) model_.stream()->expect(read_first(model_, index - 1));
+    const bool further = index > first_ || model_.embedding.trainable();
+    if (const auto* mlp = model_.experts_of(index)) {
+      back_through_experts(index, *mlp, further);
+    } else {
+      const auto leaves = leaves_of(layer_leaves_[static_cast<size_t>(index)], -1);
+      each([&](int64_t i, Tensor& flowing) {
+        if (!flowing.defined()) return;
+        const auto entered = entering(index, i);
+        auto inputs = leaves;
+        if (further) inputs.push_back(entered.requires_grad_());
+        auto gradients = gradients_of(model_.layer(index, entered, pass_through(index, i)), inputs, flowing);
+        flowing = further ? std::move(gradients.back()) : Tensor();
+        bring(i, leaves, gradients);
+      });
+    }
+    between_.pop_back();
+    model_.stream()->let_go(model_.linears_of(index));
+  }
+
+  // Attention and router are computed twice: first for what the experts read, then for the gradients of it.
+  void back_through_experts(int64_t index, const SparseMlp& mlp, bool further) {
+    const auto& all = layer_leaves_[static_cast<size_t>(index)];
+    const auto leaves = leaves_of(all, -1);
+    const bool before = further || !leaves.empty();  // anything is learned in front of the experts
+    std::vector<ExpertInput> inputs(walk_.passes.size());
+    std::vector<Tensor> of_normed(walk_.passes.size()), of_weights(walk_.passes.size());
+    each([&](int64_t i, Tensor& flowing) {
+      if (!flowing.defined()) return;
+      const at::NoGradGuard no_graph;
+      const auto at = static_cast<size_t>(i);
+      const auto pass = pass_through(index, i);
+      const auto half = model_.before_experts(index, entering(index, i), pass);
+      if (half.normed.size(0) == 0) return;
+      inputs[at] = {half.normed, mlp.routing(half.normed, pass)};
+      if (!before) return;
+      of_normed[at] = at::zeros(half.normed.sizes(), at::TensorOptions(at::kFloat));
+      of_weights[at] = at::zeros_like(inputs[at].routing.weights);
+    });
+    each_expert(model_, mlp, inputs, how_, Gradients::on, walk_.doing,
+                [&](int64_t i, const ExpertRows& part) {
+                  back_through_expert(i, index, mlp, part, inputs, of_normed, of_weights);
+                });
+    each([&](int64_t i, Tensor& flowing) {
+      if (!flowing.defined()) return;
+      const auto at = static_cast<size_t>(i);
+      if (!before) {
+        flowing = Tensor();
+        return;
+      }
+      const auto pass = pass_through(index, i);
+      const auto entered = entering(index, i);
+      auto wanted = leaves;
+      if (further) wanted.push_back(entered.requires_grad_());
+      const auto half = model_.before_experts(index, entered, pass);
+      Tensors values{half.residual}, flows{flowing};
+      if (of_normed[at].defined()) {
+        values.push_back(half.normed);
+        flows.push_back(of_normed[at].to(half.normed.scalar_type()));
+        const auto weights = mlp.routing(half.normed, pass).weights;
+        if (weights.requires_grad()) values.push_back(weights), flows.push_back(of_weights[at]);
+      }
+      for (size_t v = values.size(); v-- > 0;)
+        if (!values[v].requires_grad())
+          values.erase(values.begin() + static_cast<std::ptrdiff_t>(v)),
+              flows.erase(flows.begin() + static_cast<std::ptrdiff_t>(v));
+      Tensors gradients(wanted.size());
+      if (!values.empty())
+        gradients = torch::autograd::grad(values, wanted, flows, std::nullopt, false, true);
+      flowing = further ? std::move(gradients.back()) : Tensor();
+      bring(i, leaves, gradients);
+    });
+  }
+
+  void back_through_expert(int64_t i, int64_t index, const SparseMlp& mlp, ExpertRows part,
+                           const std::vector<ExpertInput>& inputs, std::vector<Tensor>& of_normed,
+                           std::vector<Tensor>& of_weights) {
+    const auto at = static_cast<size_t>(i);
+    const auto& plan = *inputs[at].routing.plan;
+    const auto leaves = leaves_of(layer_leaves_[static_cast<size_t>(index)], part.expert);
+    const bool before = of_normed[at].defined();
+    if (leaves.empty() && !before) return;
+    auto wanted = leaves;
+    if (before) {
+      wanted.push_back(part.x.requires_grad_());
+      wanted.push_back(part.weights.requires_grad_());
+    }
+    const auto result = mlp.forward_expert(part, walk_.passes[at]);
+    auto gradients = gradients_of(result, wanted, rows_of(flowing_[at], plan, part.expert));
+    bring(i, leaves, gradients);
+    if (!before) return;
+    const at::NoGradGuard no_graph;
+    if (const auto& of_x = gradients[leaves.size()]; of_x.defined())
+      add_rows(of_normed[at], of_x, plan, part.expert);
+    if (const auto& of_weight = gradients[leaves.size() + 1]; of_weight.defined()) {
+      const auto& slots = plan.slots[static_cast<size_t>(part.expert)];
+      auto* out = of_weights[at].mutable_data_ptr<float>();
+      for (size_t slot = 0; slot < slots.size(); ++slot)
+        out[slots[slot]] = of_weight.const_data_ptr<float>()[slot];
+    }
+  }
+
+  Pass pass_through(int64_t index, int64_t i) const {
+    auto pass = walk_.passes[static_cast<size_t>(i)];
+    if (index + 1 < model_.config.layers) pass.rows = Tensor();
+    return pass;
+  }
+  Tensor entering(int64_t index, int64_t i) const {
+    return between_[static_cast<size_t>(index)][static_cast<size_t>(i)].detach();
+  }
+  void bring(int64_t i, const Tensors& leaves, Tensors& gradients) {
+    for (size_t leaf = 0; leaf < leaves.size(); ++leaf)
+      if (gradients[leaf].defined()) walk_.bring(i, leaves[leaf], std::move(gradients[leaf]));
+  }
+
+  void embeddings() {
+    each([&](int64_t i, Tensor& flowing) {
+      if (!flowing.defined()) return;
+      const auto at = static_cast<size_t>(i);
+      add_outside(at, gradients_of(model_.embed(walk_.passes[at]), outside_.leaves, flowing));
+    });
+  }
+
+  void add_outside(size_t text, const Tensors& gradients) {
+    for (size_t i = 0; i < outside_.places.size(); ++i) {
+      if (!gradients[i].defined()) continue;
+      auto& sum = outer_[text][outside_.places[i]];
+      sum = sum.defined() ? sum + gradients[i] : gradients[i];
+    }
+  }
+
+  void each(const std::function<void(int64_t text, Tensor& flowing)>& work) {
+    run_workers(
+        how_.threads(count_), count_,
+        [&](int64_t i) {
+          leave_if_stopped(walk_.doing);
+          work(i, flowing_[static_cast<size_t>(i)]);
+        },
+        Gradients::on);
+  }
+
+  const BackwardWalk& walk_;
+  const Model& model_;
+  const Abreast how_;
+  const int64_t count_;
+  const std::vector<Leaves> layer_leaves_;
+  std::vector<Tensors> outer_;
+  Outside outside_;
+  int64_t first_ = 0;             // the first layer that something is learned in or in front of
+  std::vector<Tensors> between_;  // what enters each layer, for each text
+  Tensors flowing_;
+};
+
+}  // namespace
+
+std::vector<Tensors> backward_by_layers(const BackwardWalk& walk, const Abreast& how) {
+  return Walking(walk, how).run();
+}
+
+}  // namespace retort

@@ -1,0 +1,114 @@
+// Reading layer-major gives the hidden states of Model::hidden(), to the bit, whatever room there is.
+#include "schedule/read.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "models/layer_stream.h"
+#include "ops/workers.h"
+
+namespace retort {
+namespace {
+
+std::filesystem::path golden_folder(const std::string& name) {
+  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden" / name;
+}
+
+std::vector<Forest> forests() {
+  std::vector<Sample> samples;
+  for (int32_t i = 0; i < 9; ++i) {
+    Sample sample;
+    for (int32_t t = 0; t < 6 + i * 3; ++t) sample.tokens.push_back((t < 5 ? t : t * 7 + i * 13) % 90 + 3);
+    sample.weights.assign(sample.tokens.size(), 1.0f);
+    samples.push_back(std::move(sample));
+  }
+  return build_forests(samples, 48);
+}
+
+LoadedModel load(const std::string& family, const std::string& schedule, const std::string& memory,
+                 const std::string& weights = "keep") {
+  return load_weights({.path = golden_folder("models/" + family).string(),
+                       .weights = weights,
+                       .schedule = schedule,
+                       .memory = memory});
+}
+
+std::vector<Tensor> hidden_of(const Model& model, const std::vector<Forest>& texts, at::ScalarType compute,
+                              bool targets_only, int64_t threads) {
+  std::vector<int64_t> all;
+  for (size_t i = 0; i < texts.size(); ++i) all.push_back(static_cast<int64_t>(i));
+  const auto pass_of = [&](int64_t i) {
+    auto pass = make_pass(texts[static_cast<size_t>(i)], compute);
+    if (targets_only) ask_for(pass, {0, 3});
+    return pass;
+  };
+  std::vector<Tensor> hidden(texts.size());
+  read_texts({{model, pass_of}}, all, threads, "reading",
+             [&](int64_t i, Read&& read) { hidden[static_cast<size_t>(i)] = read.hidden[0]; });
+  return hidden;
+}
+
+}  // namespace
+
+TEST(ReadTexts, LayerMajorGivesTheBitsOfTokenMajor) {
+  const auto texts = forests();
+  ASSERT_GT(texts.size(), 2u);
+  for (const auto* family : {"llama", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo3", "phi4_mini",
+                             "smollm3", "granite", "mixtral", "qwen3_moe", "qwen3_moe_plain"})
+    for (const auto* memory : {"1B", "40KiB", "1GiB"})
+      for (const bool targets_only : {false, true}) {
+        const auto resident = load(family, "tokens", ""), streamed = load(family, "layers", memory);
+        ASSERT_EQ(resident.model->stream(), nullptr);
+        ASSERT_NE(streamed.model->stream(), nullptr);
+        for (const auto compute : {at::kFloat, at::kBFloat16}) {
+          const auto want = hidden_of(*resident.model, texts, compute, targets_only, 2),
+                     found = hidden_of(*streamed.model, texts, compute, targets_only, 2);
+          for (size_t i = 0; i < texts.size(); ++i)
+            EXPECT_TRUE(at::equal(want[i], found[i])) << family << " " << memory << " text " << i;
+        }
+      }
+}
+
+// Whoever does not walk layers gets the same from a model whose layers are in its file.
+TEST(ReadTexts, AModelInItsFileMayBeAskedTokenMajorToo) {
+  const auto texts = forests();
+  for (const auto* family : {"llama", "qwen3_moe"}) {
+    const auto resident = load(family, "tokens", ""), streamed = load(family, "layers", "1B");
+    std::vector<Tensor> found(texts.size());
+    run_workers(3, static_cast<int64_t>(texts.size()), [&](int64_t i) {
+      found[static_cast<size_t>(i)] =
+          streamed.model->hidden(make_pass(texts[static_cast<size_t>(i)], at::kFloat));
+    });
+    for (size_t i = 0; i < texts.size(); ++i)
+      EXPECT_TRUE(at::equal(found[i], resident.model->hidden(make_pass(texts[i], at::kFloat))));
+  }
+}
+
+TEST(ReadTexts, ConvertedWeightsAreConvertedAsTheyCome) {
+  const auto texts = forests();
+  for (const auto* weights : {"nf4", "q8_0", "bf16"}) {
+    const auto resident = load("llama", "tokens", "", weights),
+               streamed = load("llama", "layers", "1B", weights);
+    const auto want = hidden_of(*resident.model, texts, at::kFloat, false, 2),
+               found = hidden_of(*streamed.model, texts, at::kFloat, false, 2);
+    for (size_t i = 0; i < texts.size(); ++i) EXPECT_TRUE(at::equal(want[i], found[i])) << weights;
+  }
+}
+
+TEST(ReadTexts, AutoKeepsWhatFitsInMemory) {
+  EXPECT_EQ(load("llama", "auto", "").model->stream(), nullptr);
+  EXPECT_EQ(load("llama", "auto", "1GiB").model->stream(), nullptr);
+  EXPECT_NE(load("llama", "auto", "1KiB").model->stream(), nullptr);
+  EXPECT_EQ(load("llama", "tokens", "1KiB").model->stream(), nullptr);
+  EXPECT_THROW(load("llama", "layers", "a lot"), RecipeError);
+}
+
+TEST(ReadTexts, AStopEndsThePass) {
+  const auto streamed = load("llama", "layers", "1B");
+  request_stop();
+  EXPECT_THROW(hidden_of(*streamed.model, forests(), at::kFloat, false, 2), Stopped);
+  forget_stop();
+}
+
+}  // namespace retort

@@ -1,0 +1,175 @@
+// Training layer-major: the sums, the weights and the held-out loss of a model whose layers stay in its file
+// are those of the same model in memory, to the bit.
+#include <fmt/ranges.h>
+
+#include <numeric>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "models/layer_stream.h"
+#include "train/step.h"
+#include "train/tiny_run.h"
+
+namespace retort {
+namespace {
+
+// Room for one or two matrices of a tiny model, and for the states of a few texts: several groups.
+ModelSpec small_room(const std::string& memory = "24KiB") {
+  ModelSpec spec;
+  spec.schedule = "layers";
+  spec.memory = memory;
+  return spec;
+}
+
+AdapterSpec wide(const std::string& kind, double dropout) {
+  AdapterSpec spec = lora();
+  spec.kind = kind;
+  spec.targets = {"all"};
+  spec.dropout = dropout;
+  return spec;
+}
+
+void move_b(TinyRun& run) {  // away from B = 0, where A has no gradient
+  for (auto& [name, tensor, place] : run.leaves)
+    if (name.ends_with("lora_B.weight")) {
+      auto* values = tensor->mutable_data_ptr<float>();
+      for (int64_t i = 0; i < tensor->numel(); ++i)
+        values[i] = 0.1f * static_cast<float>(Draws(5, name).normal(static_cast<uint64_t>(i)));
+    }
+}
+
+std::vector<int64_t> first(int64_t count) {
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  std::iota(all.begin(), all.end(), int64_t{0});
+  return all;
+}
+
+MakePass pass_in(at::ScalarType compute) {
+  return [compute](const Forest& forest, int64_t index) {
+    auto pass = make_pass(forest, compute);
+    pass.training = true;
+    pass.dropout_key = static_cast<uint64_t>(100 + index);
+    pass.embedding_noise = 2;
+    return pass;
+  };
+}
+
+StepSums sums_of(const TinyRun& run, const StepPlan& plan, at::ScalarType compute, int64_t threads) {
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
+  StepSums sums;
+  EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass_in(compute), leaves,
+                            threads, sums));
+  return sums;
+}
+
+void expect_equal(const TinyRun& run, const StepSums& one, const StepSums& other, const std::string& where) {
+  EXPECT_EQ(one.nats, other.nats) << where;
+  EXPECT_EQ(one.weight, other.weight) << where;
+  EXPECT_EQ(one.forests, other.forests) << where;
+  ASSERT_EQ(one.gradients.size(), other.gradients.size()) << where;
+  int64_t there = 0;
+  for (size_t i = 0; i < one.gradients.size(); ++i) {
+    ASSERT_EQ(one.gradients[i].defined(), other.gradients[i].defined()) << where << " " << run.leaves[i].name;
+    if (!one.gradients[i].defined()) continue;
+    ++there;
+    EXPECT_TRUE(at::equal(one.gradients[i], other.gradients[i])) << where << " " << run.leaves[i].name;
+  }
+  EXPECT_GT(there, 0) << where;
+}
+
+}  // namespace
+
+TEST(LayerMajor, StepsGiveTheBitsOfTokenMajor) {
+  for (const auto* family : {"llama", "llama_bias", "gemma2", "gemma3", "qwen3", "olmo2", "phi3", "smollm3",
+                             "granite", "mixtral", "qwen3_moe"})
+    for (const auto compute : {at::kFloat, at::kBFloat16}) {
+      const auto spec = wide("lora", 0.1);
+      TinyRun resident(spec, family), streamed(spec, family, small_room());
+      ASSERT_EQ(resident.loaded.model->stream(), nullptr);
+      ASSERT_NE(streamed.loaded.model->stream(), nullptr);
+      move_b(resident), move_b(streamed);
+      const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 2);
+      ASSERT_GT(plan.forests.size(), 4u);
+      expect_equal(resident, sums_of(resident, plan, compute, 2), sums_of(streamed, plan, compute, 2),
+                   fmt::format("{} {}", family, compute == at::kFloat ? "f32" : "bf16"));
+    }
+}
+
+TEST(LayerMajor, StepsOfOtherAdaptersThreadsAndRoomsGiveTheSameBits) {
+  const auto with = [](AdapterSpec spec, std::vector<std::string> saved) {
+    spec.modules_to_save = std::move(saved);
+    return spec;
+  };
+  auto attention = lora();
+  attention.targets = {"q_proj", "o_proj"};
+  auto experts = lora();
+  experts.targets = {"down_proj"};
+  auto dora = wide("dora", 0);
+  dora.targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  for (const auto* family : {"llama", "qwen3_moe"})
+    for (const auto& spec : {attention, experts, dora, with(attention, {"embed_tokens", "lm_head"}),
+                             with(attention, {"lm_head"}), with(experts, {"gate", "model.norm"}),
+                             with(wide("lora", 0), {"input_layernorm"})}) {
+      if (family == std::string("llama") && !spec.modules_to_save.empty() &&
+          spec.modules_to_save[0] == "gate")
+        continue;
+      for (const auto& [threads, memory] :
+           {std::pair(1, "1MiB"), std::pair(2, "1B"), std::pair(3, "64KiB")}) {
+        TinyRun resident(spec, family), streamed(spec, family, small_room(memory));
+        move_b(resident), move_b(streamed);
+        const auto plan = plan_step(made_up_samples(24, 4), first(24), 60, threads);
+        expect_equal(resident, sums_of(resident, plan, at::kFloat, threads),
+                     sums_of(streamed, plan, at::kFloat, threads),
+                     fmt::format("{} {} {} threads {}", family, fmt::join(spec.modules_to_save, ","), threads,
+                                 memory));
+      }
+    }
+}
+
+TEST(LayerMajor, AWholeTrainingEndsWithTheSameBytes) {
+  for (const auto* family : {"llama", "qwen3_moe"}) {
+    const TemporaryFolder folder;
+    TrainSpec spec;
+    spec.steps = 4;
+    spec.threads = 2;
+    spec.evaluate.every = 2;
+    spec.batch.samples = 6;
+    spec.batch.row_tokens = 40;
+    TinyRun resident(wide("lora", 0.1), family), streamed(wide("lora", 0.1), family, small_room());
+    const auto one = train(spec, resident.job(folder / "tokens"));
+    const auto other = train(spec, streamed.job(folder / "layers"));
+    EXPECT_EQ(resident.bytes(), streamed.bytes()) << family;
+    EXPECT_EQ(one.held_out_after, other.held_out_after) << family;
+    EXPECT_EQ(one.last_loss, other.last_loss) << family;
+  }
+}
+
+TEST(LayerMajor, AStopLeavesNothingOfTheStep) {
+  TinyRun streamed(wide("lora", 0), "llama", small_room());
+  const auto plan = plan_step(made_up_samples(24, 4), first(24), 30, 2);
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : streamed.leaves) leaves.push_back(*leaf.tensor);
+  request_stop();
+  StepSums sums;
+  EXPECT_FALSE(add_gradients(*streamed.loaded.model, next_token_objective(), plan, pass_in(at::kFloat),
+                             leaves, 2, sums));
+  forget_stop();
+  EXPECT_EQ(sums.forests, 0);
+  EXPECT_TRUE(sums.gradients.empty());
+}
+
+TEST(LayerMajor, ALossThatRunsTheModelItselfIsRefusedByName) {
+  TinyRun streamed(wide("lora", 0), "llama", small_room());
+  const auto plan = plan_step(made_up_samples(4, 4), first(4), 30, 1);
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : streamed.leaves) leaves.push_back(*leaf.tensor);
+  const Objective whole = [](const Model& model, const Forest& forest, const Pass& pass) {
+    return next_token_objective()(model, forest, pass);
+  };
+  StepSums sums;
+  EXPECT_THROW(add_gradients(*streamed.loaded.model, whole, plan, pass_in(at::kFloat), leaves, 1, sums),
+               RecipeError);
+}
+
+}  // namespace retort

@@ -20,6 +20,7 @@
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
 #include "models/experts.h"
+#include "models/layer_stream.h"
 #include "models/read_config.h"
 #include "models/text_part.h"
 #include "plan/fit_memory.h"
@@ -102,6 +103,7 @@ Exit check(const CheckOptions& options) {
                            model.config.layers,
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
                            compute == at::kBFloat16 ? "bf16" : "f32"));
+  if (model.stream()) say("schedule", describe(*model.stream()));
   if (base.multimodal) say("left out", describe_left_out(base.left_out));
   require_fitting(model, recipe.adapter);
   require_usable_teacher(recipe, base);

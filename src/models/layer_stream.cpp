@@ -1,11 +1,15 @@
 #include "models/layer_stream.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "base/error.h"
 
 namespace retort {
 
-LayerStream::LayerStream(File file, uint64_t weights, uint64_t states)
-    : file_(std::move(file)), weights_(weights), states_(states), reader_([this] { read_ahead(); }) {}
+LayerStream::LayerStream(File file, Budget budget)
+    : file_(std::move(file)), budget_(budget), reader_([this] { read_ahead(); }) {}
 
 LayerStream::~LayerStream() {
   {
@@ -79,7 +83,7 @@ const BaseMatrix& LayerStream::read(const TensorPlace& place, std::unique_lock<s
 
 // What was asked for longest ago goes first. Its bytes stay with those who still multiply with them.
 void LayerStream::make_room(uint64_t bytes) {
-  while (held_bytes_ + bytes > weights_) {
+  while (held_bytes_ + bytes > budget_.weights) {
     auto oldest = entries_.end();
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry)
       if (entry->second.there && (oldest == entries_.end() || entry->second.used < oldest->second.used))
@@ -102,7 +106,7 @@ void LayerStream::read_ahead() {
     // Never at the cost of what is there: that is at work, or comes before.
     expected_.wait(lock, [&] {
       while (!queue_.empty() && entries_.contains(queue_.front())) queue_.pop_front();
-      return ending_ || (!queue_.empty() && held_bytes_ + file_.bytes(queue_.front()) <= weights_);
+      return ending_ || (!queue_.empty() && held_bytes_ + file_.bytes(queue_.front()) <= budget_.weights);
     });
     if (ending_) return;
     const auto place = queue_.front();
@@ -113,6 +117,15 @@ void LayerStream::read_ahead() {
       queue_.clear();  // the one who needs it will read it, and be told
     }
   }
+}
+
+std::string describe(const LayerStream& stream) {
+  const auto& budget = stream.budget();
+  return fmt::format(
+      "layer by layer: {} of matrices stay in the file and are read for all texts together, {} of them and "
+      "{} "
+      "between layers are in memory at a time (model.memory)",
+      bytes(budget.stored), bytes(budget.weights), bytes(budget.states));
 }
 
 }  // namespace retort

@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "ops/linear.h"
@@ -20,9 +21,12 @@ class LayerStream final : public WeightSource {
     std::function<void(const TensorPlace& place)> give_back;  // its pages of the file, where it is a view
     std::function<uint64_t(const TensorPlace& place)> bytes;
   };
-  // `weights`: bytes of matrices in memory; those at work may be more. `states`: bytes of what stands between
-  // two layers, for whoever walks them.
-  LayerStream(File file, uint64_t weights, uint64_t states);
+  struct Budget {
+    uint64_t stored = 0;   // bytes of all matrices, which a pass reads
+    uint64_t weights = 0;  // of those in memory; what is at work may be more
+    uint64_t states = 0;   // of what stands between two layers, for whoever walks them
+  };
+  LayerStream(File file, Budget budget);
   ~LayerStream() override;
   LayerStream(const LayerStream&) = delete;
   LayerStream& operator=(const LayerStream&) = delete;
@@ -34,8 +38,7 @@ class LayerStream final : public WeightSource {
   // Nobody will ask for these soon.
   void let_go(const std::vector<const Linear*>& layers);
 
-  uint64_t weight_budget() const { return weights_; }
-  uint64_t state_budget() const { return states_; }
+  const Budget& budget() const { return budget_; }
 
  private:
   struct Entry {
@@ -50,7 +53,7 @@ class LayerStream final : public WeightSource {
   void read_ahead();
 
   const File file_;
-  const uint64_t weights_, states_;
+  const Budget budget_;
   std::mutex mutex_;
   std::condition_variable arrived_, expected_;
   Entries entries_;
@@ -60,5 +63,8 @@ class LayerStream final : public WeightSource {
   bool ending_ = false;
   std::thread reader_;
 };
+
+// One line: what stays in the file, and what of it is in memory.
+std::string describe(const LayerStream& stream);
 
 }  // namespace retort

@@ -224,14 +224,14 @@ std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const Source>& sour
                                        uint64_t memory) {
   std::map<int64_t, uint64_t> layers;
   for (const auto* linear : model.linears()) layers[linear->place.layer] += source->held_bytes(linear->place);
-  uint64_t largest = 0;
-  for (const auto& [layer, bytes] : layers) largest = std::max(largest, bytes);
+  uint64_t largest = 0, stored = 0;
+  for (const auto& [layer, bytes] : layers) largest = std::max(largest, bytes), stored += bytes;
   return std::make_shared<LayerStream>(
       LayerStream::File{
           [source](const TensorPlace& place, bool first) { return source->base_of(place, first); },
           [source](const TensorPlace& place) { source->give_back(place); },
           [source](const TensorPlace& place) { return source->held_bytes(place); }},
-      std::min(2 * largest, memory / 2), memory / 4);
+      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4});
 }
 
 // Whether the layers stay in the file, and what they may take then.

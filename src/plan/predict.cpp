@@ -126,7 +126,7 @@ uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
   uint64_t held = model.embedding.stored_bytes();
   if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
   for (const auto* layer : model.linears()) held += layer->weight.stored_bytes();
-  if (const auto* stream = model.stream()) held += stream->weight_budget() + stream->state_budget();
+  if (const auto* stream = model.stream()) held += stream->budget().weights;
   return held;
 }
 
@@ -247,7 +247,15 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   const auto numbers = row_numbers(model, recipe.adapter);
   const auto layer = width * numbers.saved + 4.0 * static_cast<double>(config.heads);
   const auto boundary = width * static_cast<double>(config.hidden);
-  const auto saved = recipe.train.recompute ? layers * boundary + layer : layers * layer;
+  // Layer-major keeps what stands between layers of a group of texts, which the budget cuts, and one layer's
+  // own.
+  const auto* stream = model.stream();
+  const auto saved = stream ? layer : recipe.train.recompute ? layers * boundary + layer : layers * layer;
+  const auto states = stream ? std::max(std::min(static_cast<double>(stream->budget().states),
+                                                 static_cast<double>(work.most_forests * work.most_rows) *
+                                                     (layers + 2) * boundary),
+                                        static_cast<double>(work.most_rows) * (layers + 2) * boundary)
+                             : 0;
   const bool head_learns = recipe.adapter.kind == "full" || named("lm_head", recipe.adapter.modules_to_save);
   // A frozen head keeps rows of fp32 gradient; one that learns holds logits.
   const auto targets = static_cast<double>(work.most_targets);
@@ -269,10 +277,10 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   const auto own = waiting * others + (4 * trainable - waiting) * std::min(1.0, others);
   const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) *
                          static_cast<double>(recipe.eval.row_tokens) * width * numbers.passing;
-  need.passes =
-      bytes_of(recipe.adapter.kind == "none" ? looked_at
-                                             : std::max(looked_at, rows * (saved + width * numbers.passing) +
-                                                                       transposed + threads * head + own));
+  need.passes = bytes_of(recipe.adapter.kind == "none"
+                             ? looked_at
+                             : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed +
+                                                       threads * head + own + states));
 
   // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in
   // fp32.

@@ -23,6 +23,7 @@
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
 #include "formats/weight_file.h"
+#include "models/layer_stream.h"
 #include "ops/workers.h"
 #include "report/progress.h"
 #include "spec/print.h"
@@ -214,7 +215,10 @@ at::ScalarType Run::compute() {
 }
 
 LoadedModel& Run::model() {
-  if (!model_) model_ = load_student(recipe());
+  if (!model_) {
+    model_ = load_student(recipe());
+    if (const auto* stream = model_->model->stream()) say("schedule", describe(*stream));
+  }
   return *model_;
 }
 

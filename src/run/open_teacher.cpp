@@ -33,7 +33,14 @@ FormatError not_imported(const Recipe& recipe, const std::string& found) {
 }  // namespace
 
 void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
-  if (!recipe.distill || !recipe.teacher->url.empty()) return;
+  if (!recipe.distill) return;
+  if (student.model->stream() &&
+      (recipe.teacher->live || !recipe.distill->features.empty() || recipe.distill->on_policy))
+    throw RecipeError(
+        "model.schedule: a student that is read layer by layer learns from a teacher's cache alone; set "
+        "teacher.live to false, leave distill.features and distill.on_policy out, or set model.schedule to "
+        "tokens");
+  if (!recipe.teacher->url.empty()) return;
   if (!recipe.teacher->distillkit.empty()) {
     const auto cache = teacher_cache_folder(recipe);
     const auto names_files_that_are_there = distillkit_files(recipe.teacher->distillkit, cache);
@@ -65,7 +72,7 @@ TeacherSize teacher_size(const Recipe& recipe, Model& student) {
   uint64_t bytes = model.embedding.stored_bytes();
   if (!model.config.tied_head) bytes += model.head.linear.weight.stored_bytes();
   const auto& held = recipe.teacher->weights;
-  if (const auto* stream = model.stream()) bytes += stream->weight_budget() + stream->state_budget();
+  if (const auto* stream = model.stream()) bytes += stream->budget().weights + stream->budget().states;
   else if (held == "keep")
     for (const auto* layer : model.linears()) bytes += layer->weight.stored_bytes();
   else

@@ -97,7 +97,7 @@ size_t passes_that_fit(const Model& model, const std::vector<int64_t>& rows, siz
   auto end = first;
   for (; end < rows.size(); ++end) {
     bytes += times * row * static_cast<double>(rows[end]);
-    if (end > first && bytes > static_cast<double>(model.stream()->state_budget())) break;
+    if (end > first && bytes > static_cast<double>(model.stream()->budget().states)) break;
   }
   return end;
 }

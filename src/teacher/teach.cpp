@@ -161,7 +161,7 @@ std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::sp
     parts.emplace_back(job, plan, number);
     states += 2.0 * static_cast<double>(parts.back().tokens() * job.teacher.config.hidden) *
               static_cast<double>(c10::elementSize(job.compute));
-    if (!stream || states >= static_cast<double>(stream->state_budget())) break;
+    if (!stream || states >= static_cast<double>(stream->budget().states)) break;
   }
   return parts;
 }

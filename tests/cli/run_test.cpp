@@ -47,6 +47,33 @@ std::map<std::string, std::string> results_of(const fs::path& run) {
   return hashes;
 }
 
+TEST(Run, ABaseThatIsReadLayerByLayerEndsWithTheSameBytes) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto in_memory = recipe(folder);
+  auto in_file = in_memory;
+  in_file.replace(in_file.find("compute: f32"), 12, "compute: f32, schedule: layers, memory: 24MiB");
+  in_file.replace(in_file.find((folder.path / "run").string()), (folder.path / "run").string().size(),
+                  (folder.path / "layers").string());
+  const auto one = retort("run '" + folder.write("r.yaml", in_memory) + "'"),
+             other = retort("run '" + folder.write("layers.yaml", in_file) + "'");
+  ASSERT_EQ(one.exit, 0) << one.err;
+  ASSERT_EQ(other.exit, 0) << other.err;
+  EXPECT_EQ(one.err.find("schedule"), std::string::npos) << one.err;
+  EXPECT_NE(other.err.find("stay in the file"), std::string::npos) << other.err;
+  EXPECT_EQ(results_of(folder.path / "run"), results_of(folder.path / "layers"));
+  const auto metrics = [&](const char* run) {
+    std::string all;
+    for (const auto& task : read_json(folder.path / run / "eval/tuned.json")) all += task["metrics"].dump();
+    return all;
+  };
+  EXPECT_FALSE(metrics("run").empty());
+  EXPECT_EQ(metrics("run"), metrics("layers"));
+  // `check` says how it will be read.
+  EXPECT_NE(retort("check '" + (folder.path / "layers.yaml").string() + "'").out.find("stay in the file"),
+            std::string::npos);
+}
+
 TEST(Run, TrainsExportsAndFindsAllDoneTheSecondTime) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;

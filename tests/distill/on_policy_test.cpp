@@ -59,12 +59,18 @@ class OnPolicy : public testing::Test {
     AdapterSpec full;
     full.kind = "full";
     const auto leaves = attach(*done.student.model, full, 1);
-    const OnPolicyJob job{
-        {*done.student.model, leaves, samples, held_out, nullptr, at::kFloat, folder / name, {{"test", "1"}}},
-        tokenizer,
-        {},
-        teacher,
-        {"w", "t", "c", "f32", 1}};
+    const OnPolicyJob job{{*done.student.model,
+                           leaves,
+                           samples,
+                           held_out,
+                           Objective(),
+                           at::kFloat,
+                           folder / name,
+                           {{"test", "1"}}},
+                          tokenizer,
+                          {},
+                          teacher,
+                          {"w", "t", "c", "f32", 1}};
     done.result = train_on_policy(train_spec, distill, teacher_spec, job, watch);
     return done;
   }
@@ -114,11 +120,12 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
 
 TEST_F(OnPolicy, AnAnswerFollowsAWholePromptAndIsWhatIsLearned) {
   auto student = tiny();
-  const OnPolicyJob job{{*student.model, {}, samples, held_out, nullptr, at::kFloat, folder / "unused", {}},
-                        tokenizer,
-                        {},
-                        teacher,
-                        {"w", "t", "c", "f32", 1}};
+  const OnPolicyJob job{
+      {*student.model, {}, samples, held_out, Objective(), at::kFloat, folder / "unused", {}},
+      tokenizer,
+      {},
+      teacher,
+      {"w", "t", "c", "f32", 1}};
   const OnPolicySpec spec{.rounds = 1, .prompts = 12, .data_share = 0, .max_tokens = 10};
   const auto asked = on_policy_samples(spec, job, 0, 1, 1, nullptr);
   ASSERT_EQ(asked.size(), 12u);

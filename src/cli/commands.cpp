@@ -7,7 +7,7 @@ namespace retort {
 namespace {
 
 constexpr void (*kCommands[])(CLI::App&, Action&) = {
-    add_run,      add_check,   add_train,  add_teach,   add_prune,  add_eval,       add_export,
+    add_run,      add_check,   add_plan,   add_train,   add_teach,  add_prune,      add_eval, add_export,
     add_generate, add_inspect, add_verify, add_explain, add_schema, add_completion, add_man};
 
 // CLI11 only says that a command is missing.

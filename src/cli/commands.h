@@ -23,6 +23,7 @@ void add_eval(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
 void add_teach(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);

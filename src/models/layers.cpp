@@ -12,11 +12,23 @@ void require_shape(const std::string& name, int64_t rows, int64_t columns, int64
                                   printable(name), rows, columns, want_rows, want_columns));
 }
 
+const std::function<Linear(const TensorPlace&)> kNoLinear;
+const std::function<Tensor(const TensorPlace&)> kNoVector;
+const std::function<Weight(const TensorPlace&)> kNoMatrix;
+
 }  // namespace
+
+Parts::Parts(const ModelConfig& model_config) : Parts(model_config, kNoLinear, kNoVector, kNoMatrix) {}
 
 Linear Parts::linear(const TensorPlace& place, int64_t out, int64_t in, bool bias) const {
   const auto name = module_name(config, place);
-  auto layer = take_linear_(place);
+  Linear layer;
+  if (take_linear_) {
+    layer = take_linear_(place);
+  } else {
+    layer.weight = absent_weight(WeightType::bf16, out, in);
+    if (bias) layer.bias = at::zeros({out}, at::TensorOptions(at::kFloat));
+  }
   layer.name = name;
   layer.place = place;
   require_shape(name + ".weight", layer.weight.rows, layer.weight.columns, out, in);
@@ -33,7 +45,8 @@ Linear Parts::router(int64_t index) const {
   Linear layer;
   layer.place = {index, Role::router};
   layer.name = module_name(config, layer.place);
-  auto matrix = take_vector_(layer.place);
+  auto matrix = take_vector_ ? take_vector_(layer.place)
+                             : at::zeros({config.experts, config.hidden}, at::TensorOptions(at::kFloat));
   if (matrix.dim() != 2)
     throw FormatError(
         fmt::format("{}.weight: {} dimensions, expected a matrix", printable(layer.name), matrix.dim()));
@@ -43,7 +56,7 @@ Linear Parts::router(int64_t index) const {
 }
 
 Norm Parts::norm(const TensorPlace& place, int64_t width, double offset) const {
-  auto weight = take_vector_(place);
+  auto weight = take_vector_ ? take_vector_(place) : at::zeros({width}, at::TensorOptions(at::kFloat));
   if (weight.dim() != 1 || weight.size(0) != width)
     throw FormatError(fmt::format("{}: {} values, the model's configuration asks for {}",
                                   printable(tensor_name(config, place)), weight.numel(), width));
@@ -52,7 +65,8 @@ Norm Parts::norm(const TensorPlace& place, int64_t width, double offset) const {
 
 Weight Parts::embedding() const {
   const TensorPlace place{.role = Role::embedding};
-  auto weight = take_matrix_(place);
+  auto weight =
+      take_matrix_ ? take_matrix_(place) : absent_weight(WeightType::bf16, config.vocabulary, config.hidden);
   require_shape(tensor_name(config, place), weight.rows, weight.columns, config.vocabulary, config.hidden);
   return weight;
 }

@@ -25,6 +25,8 @@ class Parts {
         take_linear_(take_linear),
         take_vector_(take_vector),
         take_matrix_(take_matrix) {}
+  // Of no file: matrices of the configuration's shapes without numbers, vectors of zeros.
+  explicit Parts(const ModelConfig& model_config);
 
   Linear linear(const TensorPlace& place, int64_t out, int64_t in, bool bias = false) const;
   Linear router(int64_t layer) const;  // fp32 in every file and precision

@@ -98,6 +98,9 @@ std::unique_ptr<Model> build_model(const ModelConfig& config,
                                    const std::function<Tensor(const TensorPlace& place)>& take_vector,
                                    const std::function<Weight(const TensorPlace& place)>& take_matrix);
 
+// A model without numbers, for what its shapes alone tell: no pass can run.
+std::unique_ptr<Model> build_shape(const ModelConfig& config);
+
 // What came out of a model folder or a .gguf file.
 struct LoadedModel {
   std::unique_ptr<Model> model;

@@ -22,6 +22,10 @@ std::string known_families() {
   return names;
 }
 
+std::unique_ptr<Model> build_shape(const ModelConfig& config) {
+  return family_of(config).build(Parts(config));
+}
+
 std::unique_ptr<Model> build_model(const ModelConfig& config,
                                    const std::function<Linear(const TensorPlace& place)>& take_linear,
                                    const std::function<Tensor(const TensorPlace& place)>& take_vector,

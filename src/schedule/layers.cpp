@@ -90,13 +90,21 @@ std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>
   return states;
 }
 
+double state_bytes_at_work(const Model& model, at::ScalarType compute) {
+  bool sparse = false;
+  for (int64_t i = 0; i < model.config.layers; ++i) sparse = sparse || model.experts_of(i);
+  const auto element = static_cast<double>(c10::elementSize(compute));
+  return static_cast<double>(model.config.hidden) * (sparse ? 4 * element + 8 : 2 * element);
+}
+
 size_t passes_that_fit(const Model& model, const std::vector<int64_t>& rows, size_t first,
                        at::ScalarType compute, double times) {
   const auto row = static_cast<double>(model.config.hidden) * static_cast<double>(c10::elementSize(compute));
+  const auto at_work = state_bytes_at_work(model, compute);
   double bytes = 0;
   auto end = first;
   for (; end < rows.size(); ++end) {
-    bytes += times * row * static_cast<double>(rows[end]);
+    bytes += (times * row + at_work) * static_cast<double>(rows[end]);
     if (end > first && bytes > static_cast<double>(model.stream()->budget().states)) break;
   }
   return end;

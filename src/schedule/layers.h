@@ -29,8 +29,12 @@ std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>
 // What a layer begins with: its matrices but those of experts.
 std::vector<const Linear*> read_first(const Model& model, int64_t index);
 
-// The next passes, from `first` on, whose states between two layers fit the model's budget, kept `times`
-// over: at least one.
+// Bytes of a token's states that a layer has at work: what enters it and what leaves it; of a sparse layer
+// also what its experts read, and their sum in fp32.
+double state_bytes_at_work(const Model& model, at::ScalarType compute);
+
+// The next passes, from `first` on, whose states between two layers fit the model's budget: at work, and kept
+// `times` over. At least one.
 size_t passes_that_fit(const Model& model, const std::vector<int64_t>& rows, size_t first,
                        at::ScalarType compute, double times);
 

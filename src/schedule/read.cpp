@@ -39,7 +39,7 @@ void read_by_layers(const std::vector<Reader>& readers, const std::vector<int64_
     for (size_t r = 0; r < readers.size(); ++r)
       if (readers[r].model.stream())
         end = std::min(end, passes_that_fit(readers[r].model, rows, first, all[first].passes[r].compute,
-                                            static_cast<double>(1 + readers.size())));
+                                            static_cast<double>(readers.size() - 1)));
     const auto count = static_cast<int64_t>(end - first);
     for (size_t r = 0; r < readers.size(); ++r) {
       std::vector<Pass> passes;

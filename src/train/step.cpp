@@ -55,7 +55,7 @@ void require_walkable(const Objective& objective) {
 size_t forests_that_fit(const Model& model, const StepPlan& plan, size_t first, at::ScalarType compute) {
   std::vector<int64_t> rows;
   for (const auto& forest : plan.forests) rows.push_back(forest.size());
-  return passes_that_fit(model, rows, first, compute, static_cast<double>(model.config.layers + 2));
+  return passes_that_fit(model, rows, first, compute, static_cast<double>(model.config.layers));
 }
 
 // A stop in its middle leaves nothing: a layer's gradients of some forests are no sums.

@@ -11,6 +11,29 @@ namespace retort {
 
 namespace fs = std::filesystem;
 
+TEST(Cli, PlanKnowsAModelByItsConfigAlone) {
+  Folder folder;
+  const auto config = folder.write(
+      "config.json",
+      R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+          "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+          "max_position_embeddings": 131072, "rope_theta": 500000.0, "tie_word_embeddings": false})");
+  for (const auto& path : {config, folder.path.string()}) {
+    const auto planned = retort("plan '" + path + "' --memory 4GiB --disk 2GB --gflops 500 --price 3");
+    EXPECT_EQ(planned.exit, 0) << planned.err;
+    EXPECT_NE(planned.out.find("8.0 G weights"), std::string::npos) << planned.out;
+    EXPECT_NE(planned.out.find("13.96 GB in the layers as BF16"), std::string::npos) << planned.out;
+  }
+  const auto json = Json::parse(
+      retort("plan '" + config + "' --memory 4GiB --disk 2GB --gflops 500 --tokens 1000 --json").out);
+  EXPECT_EQ(json["layer_bytes"], 13958643712.0);
+  EXPECT_EQ(json["uses"][0]["bytes_read"],
+            json["layer_bytes"].get<double>() + json["outside_bytes"].get<double>());
+  expect_one_line(retort("plan '" + config + "' --memory 3"), 2,
+                  "retort: --memory: '3' is no size; expected a number with a unit, like 16GiB");
+  expect_one_line(retort("plan no/such"), 2, "retort: no/such: cannot be opened: No such file or directory");
+}
+
 TEST(Cli, BadCommandLinesExitTwoWithOneLine) {
   expect_one_line(retort(""), 2, "retort: A subcommand is required; `retort --help` shows what it takes");
   expect_one_line(

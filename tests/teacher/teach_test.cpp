@@ -37,13 +37,22 @@ std::string cache_of(const std::string& family, const std::string& schedule, con
   KeepSpec keep;
   keep.part_positions = 64;
   const auto made_from = cache_provenance({"w", "t", "c", "f32", 1}, texts, keep);
-  const TeachJob job{*teacher.model, at::kFloat, teacher.model->config.vocabulary, 1, texts, folder / "cache",
-                     made_from,      keep,       48,                               2, 0,     1};
+  const TeachJob job{*teacher.model,
+                     at::kFloat,
+                     teacher.model->config.vocabulary,
+                     1,
+                     texts,
+                     folder / "cache",
+                     made_from,
+                     keep,
+                     48,
+                     2,
+                     0,
+                     1};
   const auto done = teach(job);
   if (progress) *progress = done;
   std::string all;
-  for (size_t part = 0; part < done.parts; ++part)
-    all += read_text(cache_part_file(folder / "cache", part));
+  for (size_t part = 0; part < done.parts; ++part) all += read_text(cache_part_file(folder / "cache", part));
   return all;
 }
 

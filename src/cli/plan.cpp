@@ -1,0 +1,180 @@
+// `retort plan CONFIG`: what a model needs that is not here.
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <chrono>
+
+#include "base/byte_size.h"
+#include "base/machine_memory.h"
+#include "cli/commands.h"
+#include "models/read_config.h"
+#include "models/text_part.h"
+#include "ops/workers.h"
+#include "plan/shape_plan.h"
+#include "report/progress.h"
+#include "report/run_record.h"
+
+namespace retort {
+
+namespace {
+
+constexpr double kAssumedDisk = 2e9;
+constexpr size_t kMeasuredBytes = size_t{256} << 20;
+
+struct PlanOptions {
+  std::string path, weights = "bf16", memory, disk;
+  double tokens = 1e6, price = 0, gflops = 0;
+  int64_t length = 4096;
+  AdapterSpec adapter;
+  bool json = false;
+};
+
+// Bytes a second of the first part of a file, past the page cache; 0 where the file system allows no such
+// reading.
+double measured_disk(const std::filesystem::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+  if (descriptor < 0) return 0;
+  constexpr size_t kBlock = size_t{8} << 20;
+  void* block = std::aligned_alloc(4096, kBlock);
+  size_t read = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  while (read < kMeasuredBytes) {
+    const auto got = ::pread(descriptor, block, kBlock, static_cast<off_t>(read));
+    if (got <= 0) break;
+    read += static_cast<size_t>(got);
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::free(block);
+  ::close(descriptor);
+  return read >= kMeasuredBytes && seconds > 0 ? static_cast<double>(read) / seconds : 0;
+}
+
+double size_or(const std::string& option, const std::string& text, double otherwise) {
+  if (text.empty()) return otherwise;
+  const auto size = byte_size(text);
+  if (!size)
+    throw RecipeError(fmt::format("{}: '{}' is no size; expected a number with a unit, like 16GiB", option,
+                                  printable(text)));
+  return static_cast<double>(*size);
+}
+
+struct Disk {
+  double speed = kAssumedDisk;
+  std::string known = "assumed; --disk says it, or a folder with its weights is measured";
+};
+Disk disk_of(const PlanOptions& options) {
+  if (!options.disk.empty()) return {size_or("--disk", options.disk, 0), "as --disk says"};
+  if (!std::filesystem::is_directory(options.path)) return {};
+  for (const auto& entry : std::filesystem::directory_iterator(options.path))
+    if (entry.path().extension() == ".safetensors")
+      if (const auto speed = measured_disk(entry.path()); speed > 0)
+        return {speed, "measured on " + printable(entry.path().filename().string())};
+  return {};
+}
+
+ModelConfig config_at(const std::string& path) {
+  const auto file = std::filesystem::is_directory(path) ? std::filesystem::path(path) / "config.json"
+                                                        : std::filesystem::path(path);
+  auto json = read_json(file);
+  if (auto text = text_config(json, file.string())) json = std::move(*text);
+  return config_from_hf(json, file.string(), !json.value("tie_word_embeddings", false));
+}
+
+std::string count_of(double number) {
+  if (number >= 1e12) return fmt::format("{:.2f} T", number / 1e12);
+  if (number >= 1e9) return fmt::format("{:.1f} G", number / 1e9);
+  return fmt::format("{:.1f} M", number / 1e6);
+}
+
+std::string time_of(double seconds) {
+  if (seconds >= 48 * 3600) return fmt::format("{:.1f} days", seconds / 86400);
+  if (seconds >= 2 * 3600) return fmt::format("{:.1f} h", seconds / 3600);
+  return seconds >= 120 ? fmt::format("{:.1f} min", seconds / 60) : fmt::format("{:.1f} s", seconds);
+}
+
+Exit plan(const PlanOptions& options) {
+  const auto type = type_from_name(options.weights);
+  if (!type) throw RecipeError("--weights: unknown type '" + printable(options.weights) + "'");
+  if (options.length < 1 || options.tokens < 1)
+    throw RecipeError("--tokens and --length: expected at least 1");
+  const auto config = config_at(options.path);
+  const auto model = build_shape(config);
+  const auto shape = shape_of(*model, *type, options.adapter);
+  const auto threads = usable_threads(0);
+  const auto disk = disk_of(options);
+  PlanMachine machine;
+  machine.memory = size_or("--memory", options.memory, static_cast<double>(machine_memory().available) / 2);
+  machine.disk = disk.speed;
+  machine.products = options.gflops > 0 ? options.gflops * 1e9
+                                        : gemm_speed(gemm_kernel(Operand::bf16)).product * 1e9 *
+                                              static_cast<double>(threads);
+  if (options.price > 0) machine.hourly = options.price;
+  const auto rows = plan_rows(*model, shape, machine, {options.tokens, static_cast<double>(options.length)});
+  if (options.json) {
+    Json out = {{"parameters", shape.parameters},   {"active", shape.active},
+                {"layer_bytes", shape.layer_bytes}, {"outside_bytes", shape.outside_bytes},
+                {"memory", machine.memory},         {"disk", machine.disk},
+                {"products", machine.products},     {"uses", Json::array()}};
+    for (const auto& row : rows)
+      out["uses"].push_back({{"use", row.use},
+                             {"resident_bytes", row.memory},
+                             {"tokens_a_pass", row.tokens_a_pass},
+                             {"bytes_read", row.bytes_read},
+                             {"flop", row.flop},
+                             {"disk_seconds", row.disk_seconds},
+                             {"product_seconds", row.product_seconds},
+                             {"seconds", row.seconds()}});
+    fmt::print("{}\n", out.dump(1));
+    return Exit::done;
+  }
+  const auto gigabytes = [](double bytes) { return fmt::format("{:.2f} GB", bytes / 1e9); };
+  fmt::print(
+      "model      {}: {} weights, {} of them for each token, {} layers; {} in the layers as {}, {} outside\n",
+      config.family, count_of(shape.parameters), count_of(shape.active), config.layers,
+      gigabytes(shape.layer_bytes), type_info(*type).name, gigabytes(shape.outside_bytes));
+  fmt::print("machine    {} for layers and texts; disk {}/s ({}); products {:.0f} GFLOP/s ({})\n",
+             gigabytes(machine.memory), gigabytes(machine.disk), disk.known, machine.products / 1e9,
+             options.gflops > 0 ? "as --gflops says" : fmt::format("measured, {} threads", threads));
+  fmt::print("texts      {} tokens in texts of {}\n\n", count_of(options.tokens), options.length);
+  Table table;
+  table.head = {"layer by layer", "resident", "tokens a pass", "read", "disk", "products", "time"};
+  if (machine.hourly) table.head.push_back("price");
+  for (const auto& row : rows) {
+    table.rows.push_back({row.use, gigabytes(row.memory), fmt::format("{:.0f}", row.tokens_a_pass),
+                          gigabytes(row.bytes_read), time_of(row.disk_seconds), time_of(row.product_seconds),
+                          time_of(row.seconds())});
+    if (machine.hourly)
+      table.rows.back().push_back(fmt::format("{:.2f}", row.seconds() / 3600 * *machine.hourly));
+  }
+  fmt::print("{}\n", table_text(table));
+  if (type_info(*type).block_elements == 1 && *type != WeightType::f8_e4m3 &&
+      shape.layer_bytes > machine.memory * 8)
+    fmt::print("fewer bits are read faster: --weights q4_k shows how much\n");
+  return Exit::done;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand(
+      "plan", "Memory, disk and time of a model that is read layer by layer, from its config.json alone");
+  auto options = std::make_shared<PlanOptions>();
+  command->add_option("path", options->path, "a config.json, or a model folder that holds one")->required();
+  command->add_option("--weights", options->weights,
+                      "type that its matrices are stored in: bf16, q4_k, f8_e4m3 ...");
+  command->add_option("--tokens", options->tokens, "tokens of all texts");
+  command->add_option("--length", options->length, "tokens of one text");
+  command->add_option("--memory", options->memory,
+                      "what layers and texts may take, as model.memory; half of what is free");
+  command->add_option("--disk", options->disk, "bytes a second that the disk gives, e.g. 3GB");
+  command->add_option("--gflops", options->gflops,
+                      "10^9 operations a second of all threads, instead of this machine's");
+  command->add_option("--price", options->price, "of an hour of the machine");
+  command->add_option("--rank", options->adapter.rank, "of the LoRA adapter");
+  command->add_option("--targets", options->adapter.targets, "layers that the adapter is on");
+  command->add_flag("--json", options->json, "for programs");
+  command->callback([options, &action] { action = [options] { return plan(*options); }; });
+}
+
+}  // namespace retort

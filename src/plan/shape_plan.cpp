@@ -1,0 +1,89 @@
+#include "plan/shape_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "adapters/attach.h"
+#include "models/experts.h"
+#include "schedule/layers.h"
+
+namespace retort {
+namespace {
+
+constexpr double kProgram = 150 << 20;            // plan/predict.cpp
+constexpr double kAdapterBytes = 4 + 4 + 8;       // fp32 weight, gradient, AdamW's two moments
+constexpr double kStates = 0.25, kWeights = 0.5;  // of model.memory, as models/load.cpp shares it
+
+double bytes_of(const Linear& layer, WeightType stored) {
+  const auto type = fitting_type(stored, layer.weight.columns);
+  return static_cast<double>(layer.weight.rows) *
+         static_cast<double>(row_bytes(type, static_cast<uint64_t>(layer.weight.columns)).value_or(0));
+}
+
+}  // namespace
+
+ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter) {
+  const auto& config = model.config;
+  ModelShape shape;
+  std::map<int64_t, double> layers;
+  for (const auto* layer : model.linears()) {
+    const auto weights = static_cast<double>(layer->weight.rows) * static_cast<double>(layer->weight.columns);
+    shape.parameters += weights;
+    shape.active += weights * token_share(config, layer->place);
+    layers[layer->place.layer] += bytes_of(*layer, stored);
+    const bool adapted = std::any_of(adapter.targets.begin(), adapter.targets.end(), [&](const auto& target) {
+      return target == "all" || names_module(layer->name, target);
+    });
+    if (adapted)
+      shape.trained_numbers +=
+          static_cast<double>(adapter.rank) * static_cast<double>(layer->weight.rows + layer->weight.columns);
+  }
+  for (const auto& [number, bytes] : layers) {
+    shape.layer_bytes += bytes;
+    shape.largest_layer = std::max(shape.largest_layer, bytes);
+  }
+  const auto matrix = static_cast<double>(config.vocabulary) * static_cast<double>(config.hidden);
+  const auto matrices = config.tied_head ? matrix : 2 * matrix;
+  shape.outside_bytes = 2 * matrices;
+  shape.linear_flop = 2 * (shape.active + matrix);
+  shape.parameters += matrices;
+  shape.active += matrices;
+  for (const auto& vector : model.vectors()) {
+    const auto count = static_cast<double>(vector.tensor->numel());
+    shape.parameters += count;
+    shape.active += count;
+    shape.outside_bytes += 4 * count;
+    if (vector.place.role == Role::router) shape.linear_flop += 2 * count;
+  }
+  shape.flop_a_key = 4 * static_cast<double>(config.layers * config.heads * config.head_dim);
+  return shape;
+}
+
+std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, const PlanMachine& machine,
+                               const PlanText& text) {
+  const auto states = machine.memory * kStates,
+             weights = std::min(2 * shape.largest_layer, machine.memory * kWeights);
+  const auto between = static_cast<double>(model.config.hidden) * 2;  // a token's state in bf16
+  const auto at_work = state_bytes_at_work(model, at::kBFloat16);
+  const auto forward = shape.linear_flop + shape.flop_a_key * text.length / 2;
+  const auto row = [&](const char* use, double bytes_a_token, double reads, double forwards,
+                       double more_memory) {
+    PlanRow plan;
+    plan.use = use;
+    plan.tokens_a_pass = std::min(text.tokens, std::max(text.length, states / bytes_a_token));
+    const auto passes = std::ceil(text.tokens / plan.tokens_a_pass);
+    plan.bytes_read = passes * reads * shape.layer_bytes + shape.outside_bytes;
+    plan.flop = text.tokens * forward * forwards;
+    plan.memory = kProgram + shape.outside_bytes + weights + plan.tokens_a_pass * bytes_a_token + more_memory;
+    plan.disk_seconds = plan.bytes_read / machine.disk;
+    plan.product_seconds = plan.flop / machine.products;
+    return plan;
+  };
+  // Training reads the layers forward and backward, and computes each twice and its gradient once.
+  return {row("teach or score", at_work, 1, 1, 0),
+          row("LoRA, a pass over the texts", at_work + static_cast<double>(model.config.layers) * between, 2,
+              3, shape.trained_numbers * kAdapterBytes)};
+}
+
+}  // namespace retort

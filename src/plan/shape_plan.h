@@ -1,0 +1,50 @@
+// What a model would need, from its shape alone: before its weights are bought, downloaded or fit anywhere.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapters/adapter_spec.h"
+#include "models/model.h"
+
+namespace retort {
+
+struct ModelShape {
+  double parameters = 0, active = 0;  // of the whole model, and those that a token meets
+  double layer_bytes = 0;             // as they are stored
+  double largest_layer = 0;
+  double outside_bytes = 0;    // embedding, head, norms and routers: these stay in memory
+  double linear_flop = 0;      // of a token, forward, the head's included
+  double flop_a_key = 0;       // of a token, for each token that it attends to
+  double trained_numbers = 0;  // of the adapter
+};
+// `stored`: of the layers' matrices, where a row allows it (fitting_type()); embedding and head are BF16.
+ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter);
+
+struct PlanMachine {
+  double memory = 0;             // bytes for weights and texts between two layers (model.memory)
+  double disk = 0;               // bytes a second
+  double products = 0;           // multiply-adds count two; a second, of all threads
+  std::optional<double> hourly;  // price
+};
+struct PlanText {
+  double tokens = 0, length = 0;  // in all, and of one text
+};
+
+// One use of a model, layer by layer from its file.
+struct PlanRow {
+  std::string use;
+  double memory = 0;         // resident bytes
+  double tokens_a_pass = 0;  // that go through the model together
+  double bytes_read = 0, flop = 0;
+  double disk_seconds = 0, product_seconds = 0;
+  double seconds() const {
+    return std::max(disk_seconds, product_seconds);
+  }  // one reads while the other works
+};
+// Teaching or scoring, and a pass of LoRA training, over all tokens.
+std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, const PlanMachine& machine,
+                               const PlanText& text);
+
+}  // namespace retort

@@ -1,0 +1,79 @@
+#include "plan/shape_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "models/layer_stream.h"
+#include "models/read_config.h"
+
+namespace retort {
+namespace {
+
+std::filesystem::path golden(const std::string& family) {
+  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+}
+
+ModelConfig config_of(const std::string& text) {
+  return config_from_hf(Json::parse(text), "config.json", true);
+}
+
+// Llama 3.1 8B, as Meta published it.
+constexpr auto kLlama8B = R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096,
+  "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+  "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": false})";
+
+}  // namespace
+
+TEST(ShapePlan, AShapeIsThatOfTheFile) {
+  for (const auto* family : {"llama", "llama_bias", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo2",
+                             "olmo3", "phi3", "phi4_mini", "smollm3", "granite", "mixtral", "qwen3_moe"}) {
+    ModelSpec spec;
+    spec.path = golden(family).string();
+    spec.schedule = "layers", spec.memory = "1MiB";
+    const auto loaded = load_weights(spec);
+    const auto shape = build_shape(loaded.model->config);
+    const auto found = shape->linears(), there = loaded.model->linears();
+    ASSERT_EQ(found.size(), there.size()) << family;
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i]->name, there[i]->name);
+      EXPECT_EQ(found[i]->weight.rows, there[i]->weight.rows) << family << " " << found[i]->name;
+      EXPECT_EQ(found[i]->weight.columns, there[i]->weight.columns) << family << " " << found[i]->name;
+    }
+    EXPECT_EQ(shape->vectors().size(), loaded.model->vectors().size()) << family;
+    // Bytes that a pass reads, as the file's own types have them.
+    EXPECT_EQ(shape_of(*shape, there[0]->weight.type, {}).layer_bytes,
+              static_cast<double>(loaded.model->stream()->budget().stored))
+        << family;
+  }
+}
+
+TEST(ShapePlan, Llama8BHasItsPublishedNumbers) {
+  const auto model = build_shape(config_of(kLlama8B));
+  const auto shape = shape_of(*model, WeightType::bf16, {});
+  EXPECT_EQ(shape.parameters, 8030261248.0);  // its model card
+  EXPECT_EQ(shape.active, shape.parameters);
+  // 6.98 G weights of 2 bytes in 32 layers; by hand.
+  EXPECT_EQ(shape.layer_bytes, 2.0 * 32 * (2.0 * 4096 * 4096 + 2.0 * 4096 * 1024 + 3.0 * 4096 * 14336));
+  EXPECT_EQ(shape.largest_layer, shape.layer_bytes / 32);
+  EXPECT_EQ(shape.linear_flop,
+            2 * (32 * (2.0 * 4096 * 4096 + 2.0 * 4096 * 1024 + 3.0 * 4096 * 14336) + 128256.0 * 4096));
+  // LoRA of rank 16 on all seven: 41.9 million numbers, as PEFT counts.
+  EXPECT_EQ(shape.trained_numbers, 41943040.0);
+}
+
+TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {
+  const auto model = build_shape(config_of(kLlama8B));
+  const auto shape = shape_of(*model, WeightType::bf16, {});
+  const PlanMachine machine{.memory = 4e9, .disk = 1e9, .products = 1e12, .hourly = {}};
+  const auto rows = plan_rows(*model, shape, machine, {.tokens = 1e6, .length = 2000});
+  ASSERT_EQ(rows.size(), 2u);
+  // A GB of states: 16 KiB a token, so 61,035 tokens a pass and 17 passes.
+  EXPECT_NEAR(rows[0].tokens_a_pass, 61035, 1);
+  EXPECT_NEAR(rows[0].bytes_read, 17 * shape.layer_bytes + shape.outside_bytes, 1);
+  EXPECT_NEAR(rows[0].disk_seconds, rows[0].bytes_read / 1e9, 1e-6);
+  EXPECT_NEAR(rows[0].product_seconds, 1e6 * (shape.linear_flop + 32 * 4096 * 4.0 * 1000) / 1e12, 1e-6);
+  EXPECT_EQ(rows[0].seconds(), std::max(rows[0].disk_seconds, rows[0].product_seconds));
+  EXPECT_EQ(rows[1].flop, 3 * rows[0].flop);
+  EXPECT_LT(rows[1].tokens_a_pass, rows[0].tokens_a_pass);
+}
+
+}  // namespace retort

@@ -70,6 +70,7 @@ void merge_adapters(LoadedModel& loaded, at::ScalarType stored) {
       merged.narrow(0, first, count).copy_(rows);
     }
     layer->weight = dense_weight(merged);
+    if (layer->int8_scales.defined()) layer->int8_scales = int8_row_scales(layer->weight);
     layer->adapter.reset();
   }
   loaded.sha256 = hash.hex();

@@ -9,6 +9,18 @@
 
 namespace retort {
 
+// One of several adapters that are put on a model together, and how much of it.
+struct WeightedAdapter {
+  std::string path = {};
+  double weight = 1;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("path", path, required(not_empty()),
+          "adapter folder of PEFT, mlx-lm or retort, or a GGUF LoRA file");
+    field("weight", weight, any(), "its update is multiplied by it; below 0 takes it away");
+  }
+};
+
 struct AdapterSpec {
   std::string kind = "lora";  // lora, rslora, dora, full, none
   int64_t rank = 16;
@@ -16,6 +28,8 @@ struct AdapterSpec {
   double dropout = 0;
   std::vector<std::string> targets = {"all"};
   std::vector<std::string> modules_to_save;
+  std::string from = {};
+  std::vector<WeightedAdapter> merge = {};
 
   bool low_rank() const { return kind == "lora" || kind == "rslora" || kind == "dora"; }
   // The one place that knows: alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732). Train, merge
@@ -36,6 +50,11 @@ struct AdapterSpec {
           "linear layers to adapt, by the end of their weight name; all = every linear layer of the stack");
     field("modules_to_save", modules_to_save, any(),
           "layers trained whole besides the adapters and saved with them: lm_head, embed_tokens, a norm");
+    field("from", from, any(),
+          "the training starts from this adapter, a folder of PEFT, mlx-lm or retort; keys of this section "
+          "that are left out are taken from it; empty: from a fresh one");
+    field.list("merge", merge,
+               "adapters that belong to the base: their weighted sum is added to it before anything else");
   }
 };
 

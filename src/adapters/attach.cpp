@@ -1,6 +1,7 @@
 #include "adapters/attach.h"
 
 #include <set>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -169,6 +170,7 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
 }
 
 std::vector<NamedTensor> attach(Model& model, const AdapterSpec& spec, uint64_t seed) {
+  if (!spec.from.empty()) throw std::logic_error("attach: a fresh adapter where one of a file was asked for");
   require_fitting(model, spec);
   const at::NoGradGuard no_grad;
   if (spec.low_rank()) {

@@ -1,51 +1,18 @@
 #include "adapters/load_adapter.h"
 
-#include <map>
-#include <set>
-
-#include <fmt/ranges.h>
-
 #include <algorithm>
+#include <map>
 
 #include "adapters/attach.h"
+#include "adapters/fit_adapter.h"
+#include "adapters/merge.h"
 #include "base/error.h"
-#include "formats/peft_folder.h"
+#include "base/hash.h"
+#include "formats/adapter_folder.h"
 #include "models/tensor_names.h"
-#include "models/text_part.h"
-#include "quant/finite.h"
 
 namespace retort {
 namespace {
-
-Tensor values_of(const TensorView& view) {
-  if (const auto found = first_not_finite(view.type, view.data))
-    corrupt(view.file->name(), view.name,
-            fmt::format("holds a number that is not finite (element {}); is the file whole, and did its "
-                        "training end well?",
-                        *found));
-  auto values = at::empty(view.shape, at::kFloat);
-  dequantize_rows(view.type, view.data.data(), values.mutable_data_ptr<float>(), 1, view.elements());
-  return values;
-}
-
-void require_shape(const std::string& file, const TensorView& tensor, const std::vector<int64_t>& expected) {
-  if (tensor.shape == expected) return;
-  corrupt(file, tensor.name,
-          fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?",
-                      fmt::join(tensor.shape, ", "), fmt::join(expected, ", ")));
-}
-
-using LayersByName = std::map<std::string, Linear*>;
-
-Linear& layer_named(const LayersByName& layers, const std::string& name, const std::string& file) {
-  if (const auto found = layers.find(name); found != layers.end()) return *found->second;
-  std::vector<std::string> known;
-  for (const auto& [other, layer] : layers) known.push_back(other);
-  const auto near = nearest(name, known);
-  corrupt(file, name,
-          fmt::format("the base has no such linear layer{}; is it another model's adapter?",
-                      near.empty() ? "" : fmt::format(" (nearest: {})", near)));
-}
 
 void require_bare(const Model& model, const std::filesystem::path& path) {
   if (has_adapters(model))
@@ -53,138 +20,106 @@ void require_bare(const Model& model, const std::filesystem::path& path) {
                                   printable(path.string())));
 }
 
-LowRank low_rank(Tensor a, Tensor b, double scaling, double dropout) {
-  LowRank adapter;
-  adapter.a = std::move(a);
-  adapter.b = std::move(b);
-  adapter.scaling = scaling;
-  adapter.dropout = dropout;
-  return adapter;
-}
-
-// Only after all of it has been read: a half-loaded adapter would be a third model.
-void put_on(std::vector<std::pair<Linear*, LowRank>> adapters) {
-  for (auto& [layer, adapter] : adapters) {
-    adapter.a.requires_grad_(true);
-    adapter.b.requires_grad_(true);
-    if (adapter.magnitude.defined()) adapter.magnitude.requires_grad_(true);
-    layer->adapter = std::move(adapter);
+// Of all of them one: each layer's A below one another with weight and scaling in them, each layer's B side
+// by side.
+FittedAdapter joined(std::vector<FittedAdapter> all, const std::vector<WeightedAdapter>& adapters) {
+  const at::NoGradGuard no_grad;
+  FittedAdapter sum;
+  std::map<Linear*, std::vector<LowRank>> parts;
+  std::vector<Linear*> order;
+  for (size_t i = 0; i < all.size(); ++i) {
+    sum.file += (i > 0 ? " + " : "") + all[i].file;
+    sum.notes.insert(sum.notes.end(), all[i].notes.begin(), all[i].notes.end());
+    const auto cannot = [&](const std::string& what) {
+      throw RecipeError(
+          fmt::format("{}: {}, which is neither weighted nor added to another adapter; load it "
+                      "alone, with weight 1",
+                      printable(adapters[i].path), what));
+    };
+    if (!all[i].saved.empty())
+      cannot(fmt::format("holds a whole layer ({})", printable(all[i].saved.front().first)));
+    for (auto& [layer, adapter] : all[i].layers) {
+      if (adapter.magnitude.defined()) cannot("is DoRA");
+      adapter.scaling *= adapters[i].weight;
+      adapter.dropout = 0;
+      if (!parts.contains(layer)) order.push_back(layer);
+      parts[layer].push_back(std::move(adapter));
+    }
   }
+  for (auto* layer : order) {
+    auto& some = parts[layer];
+    if (some.size() == 1) {
+      sum.layers.emplace_back(layer, std::move(some.front()));
+      continue;
+    }
+    std::vector<Tensor> as, bs;
+    for (const auto& part : some) as.push_back(part.a * part.scaling), bs.push_back(part.b);
+    sum.layers.emplace_back(layer, low_rank(at::cat(as, 0), at::cat(bs, 1), 1, 0));
+  }
+  return sum;
 }
 
 }  // namespace
 
-void load_peft_adapter(LoadedModel& loaded, const std::filesystem::path& folder) {
-  auto& model = *loaded.model;
-  require_bare(model, folder);
-  const auto peft = open_peft_folder(folder);
-  const auto file = peft.file->path.string();
-  const auto base = peft.file->safetensors_metadata.find(kBaseHashKey);
-  if (base != peft.file->safetensors_metadata.end() && base->second != loaded.sha256.get())
-    corrupt(file, kBaseHashKey,
-            fmt::format("was trained on weights of sha256 {}, {} has {}; load it on its own base",
-                        printable(base->second), printable(loaded.path.string()), loaded.sha256.get()));
-
-  const at::NoGradGuard no_grad;
-  LayersByName layers;
-  for (auto* layer : model.linears()) layers[layer->name] = layer;
-  std::vector<std::pair<Linear*, LowRank>> adapters;
-  for (const auto& module : peft.modules) {
-    auto& layer = layer_named(layers, plain_module(module.name), file);
-    const auto rank = module.a->shape[0];
-    require_shape(file, *module.a, {rank, layer.weight.columns});
-    require_shape(file, *module.b, {layer.weight.rows, rank});
-    adapters.emplace_back(&layer, low_rank(values_of(*module.a), values_of(*module.b), module.scaling,
-                                           peft.config.lora_dropout));
-    if (module.magnitude) adapters.back().second.magnitude = values_of(*module.magnitude);
+AdapterNotes load_adapters(LoadedModel& loaded, const std::vector<WeightedAdapter>& adapters) {
+  if (adapters.empty()) return {};
+  std::vector<FittedAdapter> all;
+  for (const auto& adapter : adapters) {
+    require_bare(*loaded.model, adapter.path);
+    all.push_back(fit_adapter(loaded, adapter.path));
   }
-  std::vector<std::pair<std::string, Tensor>> saved;  // "lm_head.weight"
-  for (const auto& [name, tensor] : peft.saved) saved.emplace_back(plain_module(name), values_of(*tensor));
-  for (const auto& [name, values] : saved) {
-    const auto module = name.substr(0, name.rfind('.'));
-    try {
-      train_module_whole(model, module);
-    } catch (const RecipeError&) {
-      corrupt(file, name, "the base has no such layer; is it another model's adapter?");
-    }
-  }
-  put_on(std::move(adapters));
-  const auto leaves = trainables(model);
-  for (const auto& [name, values] : saved) {
-    // Without a low-rank adapter beside it a leaf has the checkpoint's name.
-    const auto leaf = std::find_if(leaves.begin(), leaves.end(), [&](const NamedTensor& one) {
-      return one.name == name || one.name == std::string(kPeftPrefix) + name;
-    });
-    if (leaf == leaves.end())
-      corrupt(file, name, "the base has no such weight; is it another model's adapter?");
-    if (leaf->tensor->sizes() != values.sizes())
-      corrupt(file, name,
-              fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?",
-                          fmt::join(values.sizes(), ", "), fmt::join(leaf->tensor->sizes(), ", ")));
-    leaf->tensor->copy_(values);
-  }
+  const bool plain = all.size() == 1 && adapters[0].weight == 1;
+  auto fitted = plain ? std::move(all.front()) : joined(std::move(all), adapters);
+  auto notes = std::move(fitted.notes);
+  put_on(*loaded.model, std::move(fitted));
+  return notes;
 }
 
-void load_gguf_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
-  auto& model = *loaded.model;
-  require_bare(model, path);
-  const auto weights = open_gguf(path);
-  const auto file = path.string();
-  const auto* kind = text(weights.metadata("adapter.type"));
-  if (!kind || *kind != "lora") corrupt(file, "adapter.type", "expected 'lora'; is it a GGUF adapter?");
-  const auto* architecture = text(weights.metadata("general.architecture"));
-  if (!architecture || *architecture != gguf_architecture(model.config))
-    corrupt(file, "general.architecture",
-            fmt::format("is '{}', the base is '{}'; is it another model's adapter?",
-                        architecture ? printable(*architecture) : "", gguf_architecture(model.config)));
-  const auto alpha = real_number(weights.metadata("adapter.lora.alpha"));
-  if (!alpha) corrupt(file, "adapter.lora.alpha", "is missing");
-
-  const at::NoGradGuard no_grad;
-  std::vector<std::pair<Linear*, LowRank>> adapters;
-  std::set<const TensorView*> used;
-  for (auto* layer : model.linears()) {
-    const auto gguf = gguf_tensor(model.config, layer->place);
-    const auto* a = weights.find(gguf.name + ".lora_a");
-    const auto* b = weights.find(gguf.name + ".lora_b");
-    if (!a && !b) continue;
-    if (!a || !b) corrupt(file, gguf.name, fmt::format("lora_{} is missing", a ? "b" : "a"));
-    used.insert({a, b});
-    const bool stacked = gguf.expert >= 0;  // of all of a layer's experts
-    if (a->shape.size() != (stacked ? 3 : 2))
-      corrupt(file, a->name, stacked ? "expected a matrix for each expert" : "expected a matrix");
-    const auto rank = a->shape[stacked ? 1 : 0], experts = model.config.experts;
-    require_shape(file, *a,
-                  stacked ? std::vector<int64_t>{experts, rank, layer->weight.columns}
-                          : std::vector<int64_t>{rank, layer->weight.columns});
-    require_shape(file, *b,
-                  stacked ? std::vector<int64_t>{experts, layer->weight.rows, rank}
-                          : std::vector<int64_t>{layer->weight.rows, rank});
-    if (stacked) {
-      adapters.emplace_back(layer,
-                            low_rank(values_of(*a)[gguf.expert].clone(), values_of(*b)[gguf.expert].clone(),
-                                     *alpha / static_cast<double>(rank), 0));
-      continue;
-    }
-    auto rows = values_of(*b);
-    if (gguf.permuted_heads > 0) {
-      const auto stored = rows;
-      rows = at::empty_like(stored);
-      for (int64_t row = 0; row < rows.size(0); ++row)
-        rows[row].copy_(stored[gguf_row_of(row, gguf.permuted_heads, rows.size(0))]);
-    }
-    adapters.emplace_back(layer, low_rank(values_of(*a), rows, *alpha / static_cast<double>(rank), 0));
-  }
-  if (adapters.empty() || used.size() != weights.tensors.size())
-    corrupt(file, "",
-            fmt::format("{} of its {} tensors belong to layers of the base; is it another model's adapter?",
-                        used.size(), weights.tensors.size()));
-  put_on(std::move(adapters));
+AdapterNotes load_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
+  return load_adapters(loaded, {{path.string(), 1}});
 }
 
-void load_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
-  if (path.extension() == ".gguf") load_gguf_adapter(loaded, path);
-  else load_peft_adapter(loaded, path);
+AdapterNotes merge_into_base(LoadedModel& loaded, const std::vector<WeightedAdapter>& adapters) {
+  const auto base = loaded.sha256.get();
+  auto notes = load_adapters(loaded, adapters);
+  auto& model = *loaded.model;
+  Sha256 hash;
+  hash.add("merged ").add(base);
+  for (const auto& adapter : adapters) {
+    hash.add(fmt::format("\n{}", adapter.weight));
+    for (const auto& file : adapter_files(adapter.path)) hash.add(sha256_file(file));
+  }
+  if (has_adapters(model)) merge_adapters(loaded);
+  loaded.sha256 = hash.hex();
+  // Layers that an adapter held whole are the base's own from here on.
+  for (const auto& leaf : trainables(model)) *leaf.tensor = leaf.tensor->detach();
+  return notes;
+}
+
+AdapterSpec described_adapter(Model& model) {
+  AdapterSpec spec{.kind = "none", .targets = {}, .modules_to_save = {}};
+  std::map<std::pair<int64_t, double>, int64_t> kinds;  // rank and scaling: how often
+  for (const auto* layer : model.linears()) {
+    if (!layer->adapter) continue;
+    spec.kind = layer->adapter->magnitude.defined() ? "dora" : "lora";
+    ++kinds[{layer->adapter->a.size(0), layer->adapter->scaling}];
+    const auto field = field_name(model.config, layer->place);
+    if (std::find(spec.targets.begin(), spec.targets.end(), field) == spec.targets.end())
+      spec.targets.push_back(field);
+  }
+  int64_t most = 0;
+  for (const auto& [kind, count] : kinds) {
+    if (count <= most) continue;
+    most = count, spec.rank = kind.first;
+    spec.alpha = kind.second * static_cast<double>(kind.first);
+  }
+  for (const auto& leaf : trainables(model)) {
+    auto name = leaf.name;
+    if (name.starts_with(kPeftPrefix)) name = name.substr(kPeftPrefix.size());
+    if (name.find(".lora_") == std::string::npos)
+      spec.modules_to_save.push_back(name.substr(0, name.rfind('.')));
+  }
+  return spec;
 }
 
 }  // namespace retort

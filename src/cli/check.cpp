@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "adapters/attach.h"
 #include "base/json.h"
 #include "base/machine_memory.h"
 #include "base/terminal.h"
@@ -19,6 +18,7 @@
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
+#include "formats/adapter_folder.h"
 #include "models/experts.h"
 #include "models/layer_stream.h"
 #include "models/read_config.h"
@@ -90,7 +90,8 @@ Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
   check_gates(recipe.gate, recipe.eval);
-  auto base = load_student(recipe);
+  AdapterNotes adapter_notes;
+  auto base = load_student(recipe, &adapter_notes);
   auto& model = *base.model;
   const auto& chat = choose_chat_template(recipe.data.chat_template, base.chat_template_source);
   const auto compute = compute_type(recipe.model);
@@ -105,7 +106,16 @@ Exit check(const CheckOptions& options) {
                            compute == at::kBFloat16 ? "bf16" : "f32"));
   if (model.stream()) say("schedule", describe(*model.stream()));
   if (base.multimodal) say("left out", describe_left_out(base.left_out));
-  require_fitting(model, recipe.adapter);
+  for (const auto& adapter : recipe.adapter.merge)
+    say("merged", fmt::format("{:g} x {}", adapter.weight, adapter.path));
+  if (recipe.adapter.kind != "none")
+    for (auto& note : require_start(base, recipe.adapter)) adapter_notes.push_back(std::move(note));
+  if (!recipe.adapter.from.empty()) {
+    const auto found = summary_of(open_adapter_folder(recipe.adapter.from));
+    say("starts from", fmt::format("{}: {}, rank {}, alpha {:g}, {} layers", recipe.adapter.from, found.kind,
+                                   found.rank, found.alpha, found.layers));
+  }
+  for (const auto& note : adapter_notes) say("note", note);
   require_usable_teacher(recipe, base);
   const auto teacher = teacher_size(recipe, model);
   if (teacher.bytes > 0)

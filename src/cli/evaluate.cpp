@@ -1,9 +1,9 @@
 // `retort eval RECIPE`: the tasks of a recipe on its base and its tuned model, or on any model and adapter.
 #include <fmt/core.h>
 
-#include "adapters/load_adapter.h"
 #include "base/files.h"
 #include "base/tell.h"
+#include "cli/adapter_option.h"
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "data/token_store.h"
@@ -15,7 +15,8 @@ namespace retort {
 namespace {
 
 struct Options {
-  std::string model, adapter, json;
+  AdapterOptions adapters;
+  std::string model, json;
 };
 
 Exit saved(const std::vector<const ModelResult*>& models, const std::string& json) {
@@ -82,14 +83,15 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   }
   recipe.data.cache.clear();  // it may be another tokenizer's
   auto model = load_model(recipe.model);
-  if (!options.adapter.empty()) load_adapter(model, options.adapter);
+  load_adapters(model, options.adapters);
   const auto& chat = choose_chat_template(recipe.data.chat_template, model.chat_template_source);
   const auto dataset = build_dataset(recipe.data, *model.tokenizer, chat);
   const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model)};
   const auto folder =
       options.json.empty() ? std::filesystem::path(".") : std::filesystem::path(options.json).parent_path();
   ModelResult result;
-  result.name = recipe.model.path + (options.adapter.empty() ? "" : " + " + options.adapter);
+  result.name = recipe.model.path;
+  for (const auto& adapter : *options.adapters) result.name += " + " + adapter;
   result.tasks =
       evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records}, folder,
                [](const std::string& task) { tell(fmt::format("evaluating {} ...", task)); });
@@ -104,11 +106,11 @@ void add_eval(CLI::App& app, Action& action) {
   auto recipe = add_recipe_options(*command);
   auto options = std::make_shared<Options>();
   command->add_option("--model", options->model, "a model folder or .gguf file instead of the recipe's");
-  command->add_option("--adapter", options->adapter, "a PEFT folder or GGUF adapter to put on the model");
+  options->adapters = add_adapter_option(*command);
   command->add_option("--json", options->json, "write every answer to this file");
   command->callback([recipe, options, &action] {
     action = [recipe, options] {
-      const bool of_run = options->model.empty() && options->adapter.empty();
+      const bool of_run = options->model.empty() && options->adapters->empty();
       return of_run ? evaluate_run(recipe->load(), *options) : evaluate_path(recipe->load(), *options);
     };
   });

@@ -8,10 +8,10 @@
 #include <cstring>
 #include <ctime>
 
-#include "adapters/load_adapter.h"
 #include "base/json.h"
 #include "base/stop.h"
 #include "base/terminal.h"
+#include "cli/adapter_option.h"
 #include "cli/chat.h"
 #include "cli/commands.h"
 #include "cli/spec_options.h"
@@ -31,7 +31,8 @@ struct GenerateOptions {
   SampleSpec sample;
   GenerateSpec how;
   std::vector<std::string> prompts;
-  std::string adapter, file, chat_template = "auto", system;
+  AdapterOptions adapters;
+  std::string file, chat_template = "auto", system;
   int64_t answers = 1;
   bool raw = false, chat = false, jsonl = false, stats = false, ignore_ends = false;
 };
@@ -142,7 +143,7 @@ Exit generate_command(const GenerateOptions& options) {
     choose_chat_template(options.chat_template, "", "--template");  // a wrong name costs no loading
   const auto prompts = options.chat ? std::vector<Prompt>() : all_prompts(options);
   auto loaded = load_model(options.model);
-  if (!options.adapter.empty()) load_adapter(loaded, options.adapter);
+  load_adapters(loaded, options.adapters);
   const auto compute = compute_type(options.model);
   const auto* chat_template = wanted_template(options, loaded);
   if (options.chat) {
@@ -224,7 +225,7 @@ void add_generate(CLI::App& app, Action& action) {
       "prompt", options->prompts,
       "prompts; without any, and without --file, one a line (or JSON objects) from standard input");
   command->add_option("-m,--model", options->model.path, "model folder or .gguf file")->required();
-  command->add_option("--adapter", options->adapter, "PEFT folder or GGUF adapter to put on the model");
+  options->adapters = add_adapter_option(*command);
   command->add_option(
       "-f,--file", options->file,
       "prompts, one a line; .jsonl: {\"prompt\": ...} or {\"messages\": [...]} a line; - is standard input");

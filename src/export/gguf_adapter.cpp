@@ -23,7 +23,7 @@ TensorSource float_tensor(std::string name, const Tensor& values) {
 }  // namespace
 
 // llama.cpp scales by adapter.lora.alpha / rank and has no rsLoRA flag, so alpha is written as scaling *
-// rank.
+// rank. It is one number for all layers: where another layer's is another, its B makes up for that.
 Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& loaded, const AdapterSpec& spec) {
   if (spec.kind == "dora")
     throw RecipeError(
@@ -35,20 +35,26 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
         "false and deploy the merged model");
   auto& model = *loaded.model;
   std::vector<TensorSource> sources;
+  const auto alpha_of = [](const Linear& layer) {
+    return layer.adapter->scaling * static_cast<double>(layer.adapter->a.size(0));
+  };
   double alpha = 0;
+  for (const auto* layer : model.linears())
+    if (alpha == 0 && layer->adapter) alpha = alpha_of(*layer);
   std::map<std::string, std::pair<Tensors, Tensors>> experts;  // of all of a layer: A and B of each, in order
   for (const auto* layer : model.linears()) {
     if (!layer->adapter) continue;
     const auto gguf = gguf_tensor(model.config, layer->place);
-    alpha = layer->adapter->scaling * static_cast<double>(layer->adapter->a.size(0));
+    const auto own = alpha_of(*layer);
+    auto b = layer->adapter->b.detach();
+    if (own != alpha) b = b * (own / alpha);
     if (gguf.expert >= 0) {
       auto& [as, bs] = experts[gguf.name];
       as.push_back(layer->adapter->a.detach());
-      bs.push_back(layer->adapter->b.detach());
+      bs.push_back(b);
       continue;
     }
     sources.push_back(float_tensor(gguf.name + ".lora_a", layer->adapter->a));
-    auto b = layer->adapter->b.detach();
     if (gguf.permuted_heads > 0) {  // B's rows are output rows, which GGUF interleaves
       auto permuted = at::empty_like(b);
       for (int64_t row = 0; row < b.size(0); ++row)

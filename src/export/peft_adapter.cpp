@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "adapters/attach.h"
+#include "adapters/base_match.h"
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "base/files.h"
@@ -37,6 +40,62 @@ std::string name_for_peft(const std::string& name, const LoadedModel& loaded) {
   return std::string(kPeftPrefix) + multimodal_module(name.substr(kPeftPrefix.size()));
 }
 
+// Where so many decimals agree, it is the same number: what was divided by a rank is multiplied by it again.
+double rounded_alpha(double value) {
+  const auto whole = std::round(value);
+  return std::abs(value - whole) <= 1e-9 * std::abs(value) ? whole : value;
+}
+
+// Ranks and alphas of layers that are not those of the config: by the last word of the name where all layers
+// of that name have them, by the whole name otherwise.
+void add_patterns(PeftConfig& config, const LoadedModel& loaded) {
+  struct Exception {
+    std::string module, field;
+    int64_t rank;
+    double alpha;
+    bool expert;
+  };
+  std::vector<Exception> layers;
+  for (const auto* layer : std::as_const(*loaded.model).linears()) {
+    if (!layer->adapter) continue;
+    const auto rank = layer->adapter->a.size(0);
+    const auto root = config.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
+    layers.push_back({loaded.multimodal ? multimodal_module(layer->name) : layer->name,
+                      field_name(loaded.model->config, layer->place), rank,
+                      rounded_alpha(layer->adapter->scaling * root), layer->place.expert >= 0});
+  }
+  const auto add = [&](auto& patterns, auto Exception::*value, auto standard) {
+    for (const auto& layer : layers) {
+      if (layer.*value == standard) continue;
+      if (layer.expert)
+        throw RecipeError(
+            "export.adapter: experts' adapters of several ranks or scales are not written to a file that "
+            "PEFT "
+            "opens; set export.adapter to false and deploy the merged model");
+      const bool all =
+          !loaded.multimodal && std::all_of(layers.begin(), layers.end(), [&](const auto& other) {
+            return other.field != layer.field || other.*value == layer.*value;
+          });
+      const auto& name = all ? layer.field : layer.module;
+      if (std::none_of(patterns.begin(), patterns.end(),
+                       [&](const auto& pattern) { return pattern.first == name; }))
+        patterns.emplace_back(name, layer.*value);
+    }
+  };
+  add(config.rank_pattern, &Exception::rank, config.r);
+  add(config.alpha_pattern, &Exception::alpha, rounded_alpha(config.lora_alpha));
+}
+
+// Of the base that the adapter stands on: what it is known again by.
+std::map<std::string, std::string> base_metadata(const LoadedModel& loaded) {
+  std::map<std::string, std::string> metadata = {{kBaseHashKey, loaded.sha256.get()}};
+  const auto adapters = adapters_on(*loaded.model);
+  if (adapters.empty()) return metadata;
+  metadata[kBaseTypeKey] = type_info(base_type(adapters)).name;
+  metadata[kBaseProductKey] = fmt::format("{:.9g}", base_product(adapters));
+  return metadata;
+}
+
 }  // namespace
 
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,
@@ -68,6 +127,7 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
     config.use_rslora = false;
     config.lora_alpha = spec.scaling() * static_cast<double>(spec.rank);
   }
+  add_patterns(config, loaded);
   std::vector<TensorSource> sources;
   for (const auto& trainable : trainables(*loaded.model)) {
     const auto values = trainable.tensor->detach().to(at::kFloat).contiguous();
@@ -80,7 +140,7 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   if (sources.empty())
     throw RecipeError("export.adapter: the model has no adapter to write; set export.adapter: false");
   AtomicFolder staged(folder);
-  write_peft_folder(staged.path(), config, sources, {{kBaseHashKey, loaded.sha256.get()}});
+  write_peft_folder(staged.path(), config, sources, base_metadata(loaded));
   staged.commit();
   return {"peft", spec.kind, folder, std::filesystem::file_size(folder / "adapter_model.safetensors"), {}, 0};
 }

@@ -42,29 +42,32 @@ void require_dense(const TensorView& tensor, size_t dimensions, const std::strin
             fmt::format("has shape {}; expected {} dimensions", describe_shape(tensor.shape), dimensions));
 }
 
-void check_module(const PeftModule& module, const PeftConfig& config, const std::string& file) {
-  if (!module.a || !module.b)
-    corrupt(file, module.name, fmt::format("lora_{} is missing", module.a ? "B" : "A"));
+}  // namespace
+
+void check_adapter_module(const PeftModule& module, int64_t rank, bool dora, const std::string& file) {
+  const char* a = module.transposed ? "lora_a" : "lora_A";
+  const char* b = module.transposed ? "lora_b" : "lora_B";
+  const char* magnitude = module.transposed ? "m" : "lora_magnitude_vector";
+  const char* setting = module.transposed ? "fine_tune_type: dora" : "use_dora";
+  if (!module.a || !module.b) corrupt(file, module.name, fmt::format("{} is missing", module.a ? b : a));
   require_dense(*module.a, 2, file);
   require_dense(*module.b, 2, file);
-  const auto rank = peft_rank(config, module.name);
-  if (module.a->shape[0] != rank || module.b->shape[1] != rank)
+  const size_t inner = module.transposed ? 1 : 0;
+  if (module.a->shape[inner] != rank || module.b->shape[1 - inner] != rank)
     corrupt(file, module.name,
-            fmt::format("lora_A {} and lora_B {} do not have the rank {} that {} gives",
-                        describe_shape(module.a->shape), describe_shape(module.b->shape), rank, kConfig));
-  if (config.use_dora != (module.magnitude != nullptr))
+            fmt::format("{} {} and {} {} do not have the rank {} that {} gives", a,
+                        describe_shape(module.a->shape), b, describe_shape(module.b->shape), rank, kConfig));
+  if (dora != (module.magnitude != nullptr))
     corrupt(file, module.name,
-            config.use_dora ? "use_dora is set, but lora_magnitude_vector is missing"
-                            : "has a lora_magnitude_vector, but use_dora is not set");
+            dora ? fmt::format("{} is set, but {} is missing", setting, magnitude)
+                 : fmt::format("has a {}, but {} is not set", magnitude, setting));
   if (!module.magnitude) return;
   require_dense(*module.magnitude, 1, file);
-  if (module.magnitude->shape[0] != module.b->shape[0])
+  if (module.magnitude->shape[0] != module.b->shape[inner])
     corrupt(file, module.magnitude->name,
-            fmt::format("has shape {}; lora_B has {} rows", describe_shape(module.magnitude->shape),
-                        module.b->shape[0]));
+            fmt::format("has shape {}; {} has {} {}", describe_shape(module.magnitude->shape), b,
+                        module.b->shape[inner], module.transposed ? "columns" : "rows"));
 }
-
-}  // namespace
 
 std::string peft_name(std::string_view module, std::string_view part) {
   return fmt::format("{}{}.{}", kPrefix, module, part);
@@ -89,9 +92,9 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
   const auto file = adapter.file->path.string();
   std::map<std::string, PeftModule> modules;
   for (const auto& tensor : adapter.file->tensors) {
-    if (!tensor.name.starts_with(kPrefix))
-      corrupt(file, tensor.name, fmt::format("expected a name that begins with '{}'", kPrefix));
-    const auto key = without_default(std::string_view(tensor.name).substr(kPrefix.size()));
+    std::string_view whole = tensor.name;
+    if (whole.starts_with(kPrefix)) whole.remove_prefix(kPrefix.size());
+    const auto key = without_default(whole);
     const TensorView* PeftModule::*part = nullptr;
     std::optional<std::string> name;
     if ((name = module_before(key, ".lora_A.weight"))) part = &PeftModule::a;
@@ -115,7 +118,7 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
   }
   for (auto& [name, module] : modules) {
     module.name = name;
-    check_module(module, adapter.config, file);
+    check_adapter_module(module, peft_rank(adapter.config, name), adapter.config.use_dora, file);
     module.scaling = peft_scaling(adapter.config, name);
     adapter.modules.push_back(std::move(module));
   }

@@ -39,11 +39,14 @@ double peft_scaling(const PeftConfig& config, std::string_view module);
 // (arXiv:2402.09353).
 struct PeftModule {
   std::string name;                       // path in the base model: "model.layers.0.self_attn.q_proj"
-  const TensorView* a = nullptr;          // [r, in]
-  const TensorView* b = nullptr;          // [out, r]
+  const TensorView* a = nullptr;          // [r, in]; [in, r] where transposed
+  const TensorView* b = nullptr;          // [out, r]; [r, out] where transposed
   const TensorView* magnitude = nullptr;  // [out], DoRA only
   double scaling = 1;
+  bool transposed = false;  // mlx-lm's way (formats/mlx_adapter.h)
 };
+// A, B and DoRA's magnitude are there, dense, of agreeing shapes and of this rank. FormatError.
+void check_adapter_module(const PeftModule& module, int64_t rank, bool dora, const std::string& file);
 
 // A weight that the adapter holds in full (modules_to_save).
 struct PeftSaved {
@@ -58,8 +61,8 @@ struct PeftAdapter {
   std::vector<PeftSaved> saved;            // sorted by name
 };
 
-// Checks that A, B and magnitude of every module are there, dense and of agreeing shapes. adapter_model.bin
-// (pickle) is refused.
+// Checks that A, B and magnitude of every module are there, dense and of agreeing shapes. Names may lack the
+// prefix "base_model.model.", as other tools write them. adapter_model.bin (pickle) is refused.
 PeftAdapter open_peft_folder(const std::filesystem::path& folder);
 
 // "base_model.model." + module + "." + part; parts: "lora_A.weight", "lora_B.weight",

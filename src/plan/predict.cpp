@@ -11,6 +11,7 @@
 #include "base/machine_memory.h"
 #include "eval/check_tasks.h"
 #include "export/merged.h"
+#include "formats/adapter_folder.h"
 #include "models/experts.h"
 #include "models/layer_stream.h"
 #include "ops/gemm.h"
@@ -198,6 +199,7 @@ int64_t trainable_elements(const Model& model, const AdapterSpec& spec) {
   const auto matrix = config.vocabulary * config.hidden;
   int64_t count = 0;
   if (spec.kind == "none") return 0;
+  if (!spec.from.empty()) return summary_of(open_adapter_folder(spec.from)).elements;
   if (spec.kind == "full") {
     count += matrix * (config.tied_head ? 1 : 2);
     for (const auto* layer : model.linears())
@@ -359,7 +361,9 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
                            const Dataset& dataset) {
   const auto& spec = recipe.train;
   const auto threads = usable_threads(spec.threads);
-  const auto leaves = attach(model, recipe.adapter, static_cast<uint64_t>(spec.seed));
+  auto fresh = recipe.adapter;  // takes as long as one that is read
+  fresh.from.clear();
+  const auto leaves = attach(model, fresh, static_cast<uint64_t>(spec.seed));
   std::vector<Tensor> tensors;
   for (const auto& leaf : leaves) tensors.push_back(*leaf.tensor);
   Batches batches(dataset.train, spec.batch, static_cast<uint64_t>(spec.seed));

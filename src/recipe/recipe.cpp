@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "recipe/from_adapter.h"
 #include "recipe/keys.h"
 #include "recipe/relations.h"
 #include "spec/print.h"
@@ -23,6 +24,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
   SpecReader reader(root, paths, problems);
   loaded.recipe.fields(reader);
   reader.finish();
+  if (problems.empty()) take_from_adapter(loaded.recipe.adapter, root, problems);
   if (problems.empty())
     check_relations(loaded.recipe, root, problems);  // a misspelt key would show up there again
   throw_if_any(std::move(problems));

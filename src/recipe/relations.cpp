@@ -113,6 +113,21 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
         "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
 }
 
+// An adapter that is trained beside merged ones stands on a base that no file holds.
+void check_merge(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  if (recipe.adapter.merge.empty() || !recipe.adapter.low_rank()) return;
+  const auto add = [&](const char* key) {
+    problems.push_back(
+        {Places(root).of("export", key),
+         fmt::format("export.{}: the base with adapter.merge in it is no file that this adapter could be put "
+                     "on; set it to false and export the merged model, or go on from one adapter with "
+                     "adapter.from",
+                     key)});
+  };
+  if (recipe.exports.adapter) add("adapter");
+  if (recipe.exports.gguf_adapter) add("gguf_adapter");
+}
+
 void check_features(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const auto& distill = *recipe.distill;
   const auto add = [&](const char* key, const std::string& text) {
@@ -227,6 +242,7 @@ void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Pro
   check_tasks(recipe, root, problems);
   check_gates(recipe, root, problems);
   check_exports(recipe, root, problems);
+  check_merge(recipe, root, problems);
 }
 
 }  // namespace retort

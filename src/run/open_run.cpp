@@ -12,7 +12,7 @@
 #include <fstream>
 #include <future>
 
-#include "adapters/attach.h"
+#include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
@@ -22,6 +22,7 @@
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
+#include "formats/adapter_folder.h"
 #include "formats/weight_file.h"
 #include "models/layer_stream.h"
 #include "ops/workers.h"
@@ -106,6 +107,9 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   require_run_or_empty(folder_);
   auto files = model_files(recipe().model.path);
   if (recipe().prune) add_tokenizer_files(recipe().prune->tokenizer, files);
+  for (const auto& adapter : recipe().adapter.merge)
+    for (const auto& file : adapter_files(adapter.path)) files.push_back(file);
+  if (!recipe().adapter.from.empty()) started_from_ = hash_of_files(adapter_files(recipe().adapter.from));
   model_files_ = hash_of_files(files);
   std::vector<fs::path> sources;
   for (const auto& source : recipe().data.sources)
@@ -136,7 +140,8 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
 }
 
 void Run::look_at_everything() {
-  require_fitting(*model().model, recipe().adapter);
+  if (trains())
+    for (const auto& note : require_start(model(), recipe().adapter)) say("note", note);
   require_usable_teacher(recipe(), model());
   // Beside the reading of the samples: it takes one thread for less time than they take.
   auto rehearsal =
@@ -216,7 +221,9 @@ at::ScalarType Run::compute() {
 
 LoadedModel& Run::model() {
   if (!model_) {
-    model_ = load_student(recipe());
+    AdapterNotes notes;
+    model_ = load_student(recipe(), &notes);
+    for (const auto& note : notes) say("note", note);
     if (const auto* stream = model_->model->stream()) say("schedule", describe(*stream));
   }
   return *model_;
@@ -252,7 +259,7 @@ void Run::make_dataset() {
 
 LoadedModel& Run::trained() {
   if (trained_ || !trains()) return model();
-  load_trained(folder_, attach(*model().model, recipe().adapter, static_cast<uint64_t>(recipe().train.seed)));
+  load_trained(folder_, start_adapter(model(), recipe().adapter, static_cast<uint64_t>(recipe().train.seed)));
   trained_ = true;
   return model();
 }

@@ -43,6 +43,8 @@ class Run {
   LoadedModel& model();      // one model: the plain base until it is trained or trained() is called
   LoadedModel& trained();    // with what the finished training left
   void model_is_trained() { trained_ = true; }
+  // Of the files of adapter.from, by content; empty where the training starts from a fresh adapter.
+  const std::string& started_from() const { return started_from_; }
   const ChatTemplate& chat();
   const Dataset& dataset();    // from the store
   void make_dataset();         // from the sources, into the store
@@ -61,7 +63,7 @@ class Run {
   void keep_to_budget();
   LoadedRecipe loaded_;
   std::filesystem::path folder_;
-  std::string model_files_, sample_files_;  // hashes
+  std::string model_files_, sample_files_, started_from_;  // hashes
   std::optional<LockedFolder> lock_;
   std::optional<StageLedger> ledger_;
   std::optional<at::ScalarType> compute_;

@@ -118,13 +118,17 @@ std::vector<ShownSample> shown_samples(Run& run) {
 std::vector<std::pair<std::string, std::string>> facts_of(Run& run, const RunResult& result) {
   const auto& recipe = run.recipe();
   std::vector<std::pair<std::string, std::string>> facts;
+  std::string base = recipe.model.path;
+  for (const auto& adapter : recipe.adapter.merge)
+    base += fmt::format(" + {:g} x {}", adapter.weight, adapter.path);
   facts.emplace_back(
-      "Base", recipe.model.path +
-                  (recipe.model.weights == "keep" ? "" : ", linear layers as " + recipe.model.weights));
+      "Base", base + (recipe.model.weights == "keep" ? "" : ", linear layers as " + recipe.model.weights));
   facts.emplace_back("Arithmetic", run.compute() == at::kBFloat16 ? "bf16" : "fp32");
   if (recipe.adapter.low_rank())
-    facts.emplace_back("Adapter", fmt::format("{}, rank {}, alpha {:g}", recipe.adapter.kind,
-                                              recipe.adapter.rank, recipe.adapter.alpha));
+    facts.emplace_back(
+        "Adapter", fmt::format("{}, rank {}, alpha {:g}{}", recipe.adapter.kind, recipe.adapter.rank,
+                               recipe.adapter.alpha,
+                               recipe.adapter.from.empty() ? "" : ", started from " + recipe.adapter.from));
   else facts.emplace_back("Trained", recipe.adapter.kind == "full" ? "every weight" : "nothing");
   facts.emplace_back("Samples",
                      fmt::format("{} and {} held out", result.samples.train, result.samples.held_out));

@@ -2,7 +2,6 @@
 
 #include <map>
 
-#include "adapters/attach.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "data/dataset.h"
@@ -26,6 +25,7 @@ StageInputs baseline_inputs(Run& run) {
       .add("adapter", print_spec(run.recipe().adapter))
       .add("train", print_spec(train))
       .add("objective", "cross-entropy");
+  if (!run.started_from().empty()) inputs.add("started from", run.started_from());
   return inputs;
 }
 
@@ -34,7 +34,7 @@ Fingerprint baseline_fingerprint(Run& run, const LoadedModel& student) {
 }
 
 std::vector<NamedTensor> attach_leaves(Run& run, LoadedModel& student) {
-  return attach(*student.model, run.recipe().adapter, static_cast<uint64_t>(run.recipe().train.seed));
+  return start_adapter(student, run.recipe().adapter, static_cast<uint64_t>(run.recipe().train.seed));
 }
 
 struct BaselineTraining {
@@ -94,9 +94,15 @@ std::optional<Fingerprint> baseline_to_train(Run& run) {
   return baseline_fingerprint(run, run.model());
 }
 
-LoadedModel load_student(const Recipe& recipe) {
+LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes) {
   auto source = load_model(recipe.model);
   source.sha256.begin();
+  if (const auto& adapters = recipe.adapter.merge; !adapters.empty()) {
+    // Beside weights that nobody trains or cuts they cost nothing, and exports round once.
+    const bool beside = recipe.adapter.kind == "none" && !recipe.prune;
+    auto told = beside ? load_adapters(source, adapters) : merge_into_base(source, adapters);
+    if (notes) *notes = std::move(told);
+  }
   if (!recipe.prune) return source;
   if (recipe.prune->vocabulary)
     throw RecipeError(

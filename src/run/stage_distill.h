@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/load_adapter.h"
 #include "distill/own_answers.h"
 #include "distill/quality.h"
 #include "report/page.h"
@@ -13,9 +14,9 @@
 
 namespace retort {
 
-// The recipe's model, cut by its prune section where it has one. Activations are measured in fp32, on
-// whatever machine.
-LoadedModel load_student(const Recipe& recipe);
+// The recipe's model with adapter.merge in it, cut by its prune section where it has one. Activations are
+// measured in fp32, on whatever machine. `notes`: what is to be told of the adapters.
+LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes = nullptr);
 // A model with the student's tokenizer, where the weights do not matter: cut only when the cut brings another
 // tokenizer.
 LoadedModel load_for_tokens(const Recipe& recipe);

@@ -8,6 +8,7 @@
 #include "eval/task_source.h"
 #include "ops/workers.h"
 #include "report/fidelity.h"
+#include "run/export_list.h"
 #include "run/run_stages.h"
 #include "spec/print.h"
 
@@ -18,79 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kFolder = "export";
-
-// One thing to write: its name in messages and in the ledger, what it leaves, and how.
-struct Export {
-  std::string name;
-  fs::path path;  // inside the run
-  std::vector<fs::path> outputs;
-  std::string settings;     // what it depends on besides the weights
-  bool whole_model = true;  // otherwise an adapter, which needs its base
-  uint64_t expected_bytes = 0;
-  std::function<Artefact(LoadedModel&, const fs::path& target)> write;
-};
-
-uint64_t parameters_of(Model& model) {
-  auto count = static_cast<uint64_t>(model.embedding.rows * model.embedding.columns);
-  for (const auto* layer : model.linears())
-    count += static_cast<uint64_t>(layer->weight.rows * layer->weight.columns);
-  return count;
-}
-
-std::vector<Export> exports_of(Run& run) {
-  const auto& recipe = run.recipe();
-  const auto& spec = recipe.exports;
-  const auto threads = usable_threads(recipe.train.threads);
-  std::vector<Export> list;
-  if (spec.adapter && recipe.adapter.low_rank()) {
-    const auto path = kFolder / "adapter";
-    list.push_back(
-        {"adapter", path, {path}, "", false, 0, [&recipe](LoadedModel& trained, const fs::path& target) {
-           return write_peft_adapter(target, trained, recipe.adapter);
-         }});
-  }
-  if (spec.gguf_adapter && recipe.adapter.low_rank()) {
-    const auto path = kFolder / "adapter.gguf";
-    list.push_back(
-        {"gguf adapter", path, {path}, "", false, 0, [&recipe](LoadedModel& trained, const fs::path& target) {
-           return write_gguf_adapter(target, trained, recipe.adapter);
-         }});
-  }
-  if (spec.merged != "none") {
-    const auto path = kFolder / "merged";
-    const auto type = *type_from_name(spec.merged);
-    list.push_back({"merged",
-                    path,
-                    {path},
-                    fmt::format("{} shards of {} MiB", spec.merged, spec.shard_mb),
-                    true,
-                    type == WeightType::f32 ? 4u : 2u,
-                    [&spec, type, threads](LoadedModel& trained, const fs::path& target) {
-                      return write_hf_folder(target, trained, type,
-                                             static_cast<uint64_t>(spec.shard_mb) << 20, threads);
-                    }});
-  }
-  for (const auto& name : spec.gguf) {
-    const auto path = kFolder / fmt::format("model-{}.gguf", name);
-    auto modelfile = path;
-    modelfile.replace_extension(".Modelfile");
-    const auto mixture = mixture_from_name(name);
-    if (!mixture) throw RecipeError(fmt::format("export.gguf: no mixture is named '{}'", printable(name)));
-    list.push_back({name,
-                    path,
-                    {path, modelfile},
-                    spec.fallback ? "with fallback" : "without fallback",
-                    true,
-                    name == "F32" ? 4u : 2u,
-                    [mixture, &spec, threads](LoadedModel& trained, const fs::path& target) {
-                      auto artefact = write_gguf_model(target, trained, *mixture, spec.fallback, threads);
-                      auto file = target;
-                      write_modelfile(file.replace_extension(".Modelfile"), target, trained);
-                      return artefact;
-                    }});
-  }
-  return list;
-}
 
 // What the opened file is against the trained model.
 struct Comparison {
@@ -224,7 +152,9 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
 std::vector<ModelResult> export_models(Run& run, const TrainingResult& training,
                                        std::vector<StageFailure>& failures) {
   std::vector<ModelResult> results;
-  for (const auto& one : exports_of(run))
+  const auto& recipe = run.recipe();
+  for (const auto& one :
+       exports_of(recipe.exports, recipe.adapter, kFolder, usable_threads(recipe.train.threads)))
     attempt(run, one.path.string(), failures, [&] { results.push_back(export_one(run, one, training)); });
   return results;
 }

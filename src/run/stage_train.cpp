@@ -1,4 +1,4 @@
-#include "adapters/attach.h"
+#include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "distill/on_policy.h"
 #include "report/progress.h"
@@ -23,6 +23,7 @@ StageInputs train_inputs(Run& run) {
   inputs.add("base", run.model_inputs().sha256())
       .add("adapter", print_spec(run.recipe().adapter))
       .add("train", train_settings(run.recipe()));
+  if (!run.started_from().empty()) inputs.add("started from", run.started_from());
   if (run.recipe().distill) inputs.add("objective", objective_inputs(run.recipe()));
   return inputs;
 }
@@ -33,6 +34,7 @@ Fingerprint fingerprint(Run& run) {
   Fingerprint all = {{"base model", run.model().sha256.get()},
                      {"model section", print_spec(run.recipe().model.arithmetic())},
                      {"adapter section", print_spec(run.recipe().adapter)}};
+  if (!run.started_from().empty()) all.emplace_back("adapter that it starts from", run.started_from());
   if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
   return all;
 }
@@ -55,12 +57,17 @@ TrainingResult result_of(Run& run, const StageResult<TrainingResult>& stage) {
 TrainingResult train_now(Run& run, double elsewhere) {
   const auto& recipe = run.recipe();
   auto& model = *run.model().model;
-  const auto leaves = attach(model, recipe.adapter, static_cast<uint64_t>(recipe.train.seed));
+  std::vector<std::string> notes;
+  const auto leaves =
+      start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed), &notes);
+  if (!recipe.adapter.from.empty())
+    notes.push_back(
+        fmt::format("The training started from the adapter {} (sha256 {}...), not from a fresh one.",
+                    recipe.adapter.from, run.started_from().substr(0, 16)));
   uint64_t bytes = 0;
   for (const auto& leaf : leaves) bytes += leaf.tensor->nbytes();
 
   std::optional<Progress> progress;
-  std::vector<std::string> notes;
   double startup = 0, held_out = 0;
   TrainWatch watch;
   watch.on_start = [&](int64_t done, int64_t steps) {

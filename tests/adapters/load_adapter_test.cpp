@@ -7,6 +7,7 @@
 #include "adapters/attach.h"
 #include "adapters/merge.h"
 #include "base/error.h"
+#include "export/artefacts.h"
 #include "formats/peft_folder.h"
 
 namespace retort {
@@ -108,6 +109,58 @@ TEST_F(LoadAdapter, AnotherModelIsRefusedByHashAndByShape) {
       other, write(model, spec, other.sha256.get()));  // as a tool would write it that does not know the hash
   EXPECT_NE(unnamed.find("is it another model's adapter?"), std::string::npos) << unnamed;
   EXPECT_FALSE(has_adapters(*other.model));
+}
+
+// The same model in blocks and in 16 bits: said, not refused. One that holds the adapter already is refused,
+// whatever its precision; so are two files of which neither is in blocks.
+TEST_F(LoadAdapter, AnAdapterOfAQuantizedFileGoesOnItsOriginalWithANote) {
+  auto spec = spec_of("lora");
+  spec.targets = {"q_proj", "up_proj"};  // of 32 columns: a block
+  const auto quantized = [&] {
+    auto loaded = base();
+    for (auto* layer : loaded.model->linears())
+      layer->weight = convert_weight(layer->weight, fitting_type(WeightType::q8_0, layer->weight.columns));
+    loaded.sha256 = std::string(64, 'a');
+    return loaded;
+  };
+  auto model = quantized();
+  for (const auto& leaf : attach(*model.model, spec, 7)) {
+    const at::NoGradGuard no_grad;
+    leaf.tensor->add_(0.02 * at::arange(leaf.tensor->numel()).reshape(leaf.tensor->sizes()).cos());
+  }
+  write_peft_adapter(folder / "adapter", model, spec);
+  auto own = quantized(), original = base(), merged = base();
+  EXPECT_TRUE(load_adapter(own, folder / "adapter").empty());
+  const auto notes = load_adapter(original, folder / "adapter");
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("was trained on another file, of Q8_0 weights (sha256 aaaaaaaaaaaaaaaa...)"),
+            std::string::npos)
+      << notes[0];
+  EXPECT_TRUE(has_adapters(*original.model));
+  merge_adapters(original);
+  EXPECT_NE(refusal(original, folder / "adapter").find("holds this adapter already"), std::string::npos);
+  merge_adapters(own);
+  EXPECT_NE(refusal(own, folder / "adapter").find("holds this adapter already"), std::string::npos);
+  // The other way round: tuned in 16 bits, put on blocks.
+  auto dense = trained(spec), blocks = quantized();
+  write_peft_adapter(folder / "dense", dense, spec);
+  EXPECT_EQ(load_adapter(blocks, folder / "dense").size(), 1u);
+}
+
+TEST_F(LoadAdapter, TheHeadAndTheEmbeddingAreRefusedByName) {
+  auto model = trained(spec_of("lora"));
+  PeftConfig config;
+  config.r = 2, config.target_modules = {"lm_head"};
+  const std::vector<float> zeros(192, 0);
+  const auto zero = [&](const std::string& part, std::vector<int64_t> shape) {
+    return tensor_source(peft_name("lm_head", part), WeightType::f32, std::move(shape),
+                         std::as_bytes(std::span(zeros).first(part == "lora_A.weight" ? 64 : 192)));
+  };
+  write_peft_folder(folder / "head", config,
+                    {zero("lora_A.weight", {2, 32}), zero("lora_B.weight", {96, 2})});
+  auto plain = base();
+  EXPECT_NE(refusal(plain, folder / "head").find("on the head or the embedding, which is not supported"),
+            std::string::npos);
 }
 
 }  // namespace

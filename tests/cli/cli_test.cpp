@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/json.h"
 #include "cli/commands.h"
 #include "cli/run_program.h"
 #include "report/manifest.h"

@@ -126,8 +126,8 @@ TEST(PeftFolder, RefusesAnAdapterThatDoesNotAddUp) {
   EXPECT_TRUE(says(
       attempt(small_config(), {a, b, floats(peft_name("model.embed_tokens", "lora_embedding_A"), {2, 3})}),
       "is not supported"));
-  EXPECT_TRUE(says(attempt(small_config(), {floats("model.q_proj.lora_A.weight", {2, 4})}),
-                   "begins with 'base_model.model.'"));
+  EXPECT_TRUE(says(attempt(small_config(), {a, floats("model.q_proj.lora_A.weight", {2, 4}), b}),
+                   "this part of the module stands twice"));
   EXPECT_TRUE(says(attempt(small_config(), {}), "holds no tensors"));
   auto dora = small_config();
   dora.use_dora = true;
@@ -144,6 +144,18 @@ TEST(PeftFolder, RefusesAnAdapterThatDoesNotAddUp) {
   EXPECT_TRUE(says(format_error([&] { open_peft_folder(folder.path); }), "only as a pickle"));
   std::filesystem::remove(folder.path / "adapter_config.json");
   EXPECT_TRUE(says(format_error([&] { open_peft_folder(folder.path); }), "holds no adapter_config.json"));
+}
+
+// Other tools write the names without "base_model.model.".
+TEST(PeftFolder, NamesWithoutThePrefixAreRead) {
+  TemporaryFolder folder;
+  write_peft_folder(folder.path, small_config(),
+                    {floats("model.q_proj.lora_A.weight", {2, 4}),
+                     floats("model.q_proj.lora_B.default.weight", {3, 2}), floats("lm_head.weight", {5, 4})});
+  const auto adapter = open_peft_folder(folder.path);
+  ASSERT_EQ(adapter.modules.size(), 1u);
+  EXPECT_EQ(adapter.modules[0].name, "model.q_proj");
+  EXPECT_EQ(adapter.saved.at(0).name, "lm_head.weight");
 }
 
 // The base path may name anything: nothing but the adapter's own two files is opened.

@@ -1,0 +1,238 @@
+#include "adapters/fit_adapter.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "adapters/attach.h"
+#include "base/error.h"
+#include "formats/adapter_folder.h"
+#include "models/tensor_names.h"
+#include "models/text_part.h"
+#include "quant/finite.h"
+
+namespace retort {
+namespace {
+
+Tensor values_of(const TensorView& view) {
+  if (const auto found = first_not_finite(view.type, view.data))
+    corrupt(view.file->name(), view.name,
+            fmt::format("holds a number that is not finite (element {}); is the file whole, and did its "
+                        "training end well?",
+                        *found));
+  auto values = at::empty(view.shape, at::kFloat);
+  dequantize_rows(view.type, view.data.data(), values.mutable_data_ptr<float>(), 1, view.elements());
+  return values;
+}
+
+void require_shape(const std::string& file, const TensorView& tensor, const std::vector<int64_t>& expected) {
+  if (tensor.shape == expected) return;
+  corrupt(file, tensor.name,
+          fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?",
+                      fmt::join(tensor.shape, ", "), fmt::join(expected, ", ")));
+}
+
+using LayersByName = std::map<std::string, Linear*>;
+
+Linear& layer_named(const LayersByName& layers, const std::string& name, const std::string& file) {
+  // Of a model without its head, where it was trained so, the name begins with "layers.".
+  for (const auto& whole : {name, "model." + name})
+    if (const auto found = layers.find(whole); found != layers.end()) return *found->second;
+  for (const char* end : {"lm_head", "embed_tokens"})
+    if (names_module(name, end))
+      corrupt(file, name,
+              "puts a low-rank adapter on the head or the embedding, which is not supported; these are read "
+              "where they are saved whole (modules_to_save)");
+  std::vector<std::string> known;
+  for (const auto& [other, layer] : layers) known.push_back(other);
+  const auto near = nearest(name, known);
+  corrupt(file, name,
+          fmt::format("the base has no such linear layer{}; is it another model's adapter?",
+                      near.empty() ? "" : fmt::format(" (nearest: {})", near)));
+}
+
+std::string entry(const std::map<std::string, std::string>& metadata, const char* key) {
+  const auto found = metadata.find(key);
+  return found == metadata.end() ? std::string() : found->second;
+}
+
+// Whether the file names another base by its hash. That is another model, and refused, unless one of the two
+// is held in blocks: then it may be the same one in another precision.
+bool of_another_file(const std::string& file, const LoadedModel& loaded,
+                     const std::map<std::string, std::string>& metadata) {
+  const auto hash = entry(metadata, kBaseHashKey);
+  if (hash.empty() || hash == loaded.sha256.get()) return false;
+  const auto linears = std::as_const(*loaded.model).linears();
+  const auto then = type_from_name(entry(metadata, kBaseTypeKey));
+  if (then && (is_block_quantized(*then) ||
+               std::any_of(linears.begin(), linears.end(),
+                           [](const auto* layer) { return is_block_quantized(layer->weight.type); })))
+    return true;
+  corrupt(file, kBaseHashKey,
+          fmt::format("was trained on weights of sha256 {}, {} has {}; load it on its own base",
+                      printable(hash), printable(loaded.path.string()), loaded.sha256.get()));
+}
+
+// Nobody can prove that it is the same model, so that is said; that it holds the adapter already can be seen.
+void compare_bases(FittedAdapter& fitted, const LoadedModel& loaded,
+                   const std::map<std::string, std::string>& metadata) {
+  const auto pairs = fitted.pairs();
+  const auto size = update_square(pairs);
+  const auto before = std::strtod(entry(metadata, kBaseProductKey).c_str(), nullptr);
+  if (const auto share = size > 0 ? (base_product(pairs) - before) / size : 0; share > 0.5)
+    corrupt(
+        fitted.file, kBaseHashKey,
+        fmt::format("{} holds this adapter already: its weights lie {:.2f} times the update further along it "
+                    "than those that it was trained on; load it on its own base",
+                    printable(loaded.path.string()), share));
+  fitted.notes.push_back(
+      fmt::format("{}: was trained on another file, of {} weights (sha256 {}...); {} has {} ({}...). Names "
+                  "and shapes fit: if "
+                  "both are the same model, it computes nearly what was trained",
+                  printable(fitted.file), printable(entry(metadata, kBaseTypeKey)),
+                  printable(entry(metadata, kBaseHashKey).substr(0, 16)), printable(loaded.path.string()),
+                  type_info(base_type(pairs)).name, loaded.sha256.get().substr(0, 16)));
+}
+
+FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folder) {
+  const auto peft = open_adapter_folder(folder);
+  FittedAdapter fitted;
+  fitted.file = peft.file->path.string();
+  const auto& file = fitted.file;
+  const bool of_another = of_another_file(file, loaded, peft.file->safetensors_metadata);
+  const at::NoGradGuard no_grad;
+  LayersByName layers;
+  for (auto* layer : loaded.model->linears()) layers[layer->name] = layer;
+  for (const auto& module : peft.modules) {
+    auto& layer = layer_named(layers, plain_module(module.name), file);
+    const auto rank = module.a->shape[module.transposed ? 1 : 0];
+    const auto in = layer.weight.columns, out = layer.weight.rows;
+    const auto shape = [&](int64_t rows, int64_t columns) {
+      return module.transposed ? std::vector<int64_t>{columns, rows} : std::vector<int64_t>{rows, columns};
+    };
+    require_shape(file, *module.a, shape(rank, in));
+    require_shape(file, *module.b, shape(out, rank));
+    const auto matrix = [&](const TensorView& view) {
+      const auto values = values_of(view);
+      return module.transposed ? values.t().contiguous() : values;
+    };
+    fitted.layers.emplace_back(
+        &layer, low_rank(matrix(*module.a), matrix(*module.b), module.scaling, peft.config.lora_dropout));
+    if (module.magnitude) fitted.layers.back().second.magnitude = values_of(*module.magnitude);
+  }
+  for (const auto& [name, tensor] : peft.saved)
+    fitted.saved.emplace_back(plain_module(name), values_of(*tensor));
+  if (of_another) compare_bases(fitted, loaded, peft.file->safetensors_metadata);
+  return fitted;
+}
+
+FittedAdapter fit_gguf(LoadedModel& loaded, const std::filesystem::path& path) {
+  auto& model = *loaded.model;
+  const auto weights = open_gguf(path);
+  const auto file = path.string();
+  const auto* kind = text(weights.metadata("adapter.type"));
+  if (!kind || *kind != "lora") corrupt(file, "adapter.type", "expected 'lora'; is it a GGUF adapter?");
+  const auto* architecture = text(weights.metadata("general.architecture"));
+  if (!architecture || *architecture != gguf_architecture(model.config))
+    corrupt(file, "general.architecture",
+            fmt::format("is '{}', the base is '{}'; is it another model's adapter?",
+                        architecture ? printable(*architecture) : "", gguf_architecture(model.config)));
+  const auto alpha = real_number(weights.metadata("adapter.lora.alpha"));
+  if (!alpha) corrupt(file, "adapter.lora.alpha", "is missing");
+
+  const at::NoGradGuard no_grad;
+  FittedAdapter fitted;
+  fitted.file = file;
+  auto& adapters = fitted.layers;
+  std::set<const TensorView*> used;
+  for (auto* layer : model.linears()) {
+    const auto gguf = gguf_tensor(model.config, layer->place);
+    const auto* a = weights.find(gguf.name + ".lora_a");
+    const auto* b = weights.find(gguf.name + ".lora_b");
+    if (!a && !b) continue;
+    if (!a || !b) corrupt(file, gguf.name, fmt::format("lora_{} is missing", a ? "b" : "a"));
+    used.insert({a, b});
+    const bool stacked = gguf.expert >= 0;  // of all of a layer's experts
+    if (a->shape.size() != (stacked ? 3 : 2))
+      corrupt(file, a->name, stacked ? "expected a matrix for each expert" : "expected a matrix");
+    const auto rank = a->shape[stacked ? 1 : 0], experts = model.config.experts;
+    require_shape(file, *a,
+                  stacked ? std::vector<int64_t>{experts, rank, layer->weight.columns}
+                          : std::vector<int64_t>{rank, layer->weight.columns});
+    require_shape(file, *b,
+                  stacked ? std::vector<int64_t>{experts, layer->weight.rows, rank}
+                          : std::vector<int64_t>{layer->weight.rows, rank});
+    if (stacked) {
+      adapters.emplace_back(layer,
+                            low_rank(values_of(*a)[gguf.expert].clone(), values_of(*b)[gguf.expert].clone(),
+                                     *alpha / static_cast<double>(rank), 0));
+      continue;
+    }
+    auto rows = values_of(*b);
+    if (gguf.permuted_heads > 0) {
+      const auto stored = rows;
+      rows = at::empty_like(stored);
+      for (int64_t row = 0; row < rows.size(0); ++row)
+        rows[row].copy_(stored[gguf_row_of(row, gguf.permuted_heads, rows.size(0))]);
+    }
+    adapters.emplace_back(layer, low_rank(values_of(*a), rows, *alpha / static_cast<double>(rank), 0));
+  }
+  if (adapters.empty() || used.size() != weights.tensors.size())
+    corrupt(file, "",
+            fmt::format("{} of its {} tensors belong to layers of the base; is it another model's adapter?",
+                        used.size(), weights.tensors.size()));
+  return fitted;
+}
+
+}  // namespace
+
+LowRank low_rank(Tensor a, Tensor b, double scaling, double dropout) {
+  LowRank adapter;
+  adapter.a = std::move(a);
+  adapter.b = std::move(b);
+  adapter.scaling = scaling;
+  adapter.dropout = dropout;
+  return adapter;
+}
+
+// Only after all of it has been read: a half-loaded adapter would be a third model.
+void put_on(Model& model, FittedAdapter fitted) {
+  const at::NoGradGuard no_grad;
+  const auto& file = fitted.file;
+  for (const auto& [name, values] : fitted.saved) {
+    const auto module = name.substr(0, name.rfind('.'));
+    try {
+      train_module_whole(model, module);
+    } catch (const RecipeError&) {
+      corrupt(file, name, "the base has no such layer; is it another model's adapter?");
+    }
+  }
+  for (auto& [layer, adapter] : fitted.layers) {
+    adapter.a.requires_grad_(true);
+    adapter.b.requires_grad_(true);
+    if (adapter.magnitude.defined()) adapter.magnitude.requires_grad_(true);
+    layer->adapter = std::move(adapter);
+  }
+  const auto leaves = trainables(model);
+  for (const auto& [name, values] : fitted.saved) {
+    // Without a low-rank adapter beside it a leaf has the checkpoint's name.
+    const auto leaf = std::find_if(leaves.begin(), leaves.end(), [&](const NamedTensor& one) {
+      return one.name == name || one.name == std::string(kPeftPrefix) + name;
+    });
+    if (leaf == leaves.end())
+      corrupt(file, name, "the base has no such weight; is it another model's adapter?");
+    if (leaf->tensor->sizes() != values.sizes())
+      corrupt(file, name,
+              fmt::format("has shape [{}], this base needs [{}]; is it another model's adapter?",
+                          fmt::join(values.sizes(), ", "), fmt::join(leaf->tensor->sizes(), ", ")));
+    leaf->tensor->copy_(values);
+  }
+}
+
+FittedAdapter fit_adapter(LoadedModel& loaded, const std::filesystem::path& path) {
+  return path.extension() == ".gguf" ? fit_gguf(loaded, path) : fit_folder(loaded, path);
+}
+
+}  // namespace retort

@@ -1,0 +1,79 @@
+#include <algorithm>
+#include <set>
+
+#include "adapters/attach.h"
+#include "adapters/fit_adapter.h"
+#include "base/error.h"
+
+namespace retort {
+namespace {
+
+bool adapts(const AdapterSpec& spec, const std::string& layer) {
+  const auto named = [&](const std::vector<std::string>& names) {
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return name == "all" || names_module(layer, name); });
+  };
+  return named(spec.targets) && !named(spec.modules_to_save);
+}
+
+// The layers that the spec names are those that the adapter has.
+void require_same_layers(const Model& model, const AdapterSpec& spec, const FittedAdapter& fitted) {
+  std::set<std::string> has;
+  for (const auto& [layer, adapter] : fitted.layers) has.insert(layer->name);
+  const auto from = printable(spec.from);
+  for (const auto* layer : model.linears()) {
+    const bool wanted = adapts(spec, layer->name), there = has.contains(layer->name);
+    if (wanted && !there)
+      throw RecipeError(
+          fmt::format("adapter.targets: names {}, which {} does not adapt; leave the key out, and "
+                      "its layers are taken from the adapter",
+                      layer->name, from));
+    if (there && !wanted)
+      throw RecipeError(
+          fmt::format("adapter.targets: {} adapts {}, which is not named here; leave the key out, "
+                      "and its layers are taken from the adapter",
+                      from, layer->name));
+  }
+  for (const auto& name : spec.modules_to_save)
+    if (std::none_of(fitted.saved.begin(), fitted.saved.end(), [&](const auto& saved) {
+          return names_module(saved.first.substr(0, saved.first.rfind('.')), name);
+        }))
+      throw RecipeError(
+          fmt::format("adapter.modules_to_save: {} holds no layer named '{}'; leave the key out, "
+                      "and its layers are taken from the adapter",
+                      from, printable(name)));
+  for (const auto& [saved, values] : fitted.saved)
+    if (std::none_of(spec.modules_to_save.begin(), spec.modules_to_save.end(), [&](const std::string& name) {
+          return names_module(saved.substr(0, saved.rfind('.')), name);
+        }))
+      throw RecipeError(
+          fmt::format("adapter.modules_to_save: {} holds {}, which is not named here; leave the "
+                      "key out, and its layers are taken from the adapter",
+                      from, saved));
+}
+
+FittedAdapter fit_start(LoadedModel& loaded, const AdapterSpec& spec) {
+  require_fitting(*loaded.model, spec);
+  auto fitted = fit_adapter(loaded, spec.from);
+  require_same_layers(*loaded.model, spec, fitted);
+  for (auto& [layer, adapter] : fitted.layers) adapter.dropout = spec.dropout;
+  return fitted;
+}
+
+}  // namespace
+
+std::vector<NamedTensor> start_adapter(LoadedModel& loaded, const AdapterSpec& spec, uint64_t seed,
+                                       AdapterNotes* notes) {
+  if (spec.from.empty()) return attach(*loaded.model, spec, seed);
+  auto fitted = fit_start(loaded, spec);
+  if (notes) *notes = fitted.notes;
+  put_on(*loaded.model, std::move(fitted));
+  return trainables(*loaded.model);
+}
+
+AdapterNotes require_start(LoadedModel& loaded, const AdapterSpec& spec) {
+  if (spec.from.empty()) return require_fitting(*loaded.model, spec), AdapterNotes();
+  return fit_start(loaded, spec).notes;
+}
+
+}  // namespace retort

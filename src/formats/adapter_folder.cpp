@@ -1,0 +1,91 @@
+#include "formats/adapter_folder.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "formats/mlx_adapter.h"
+
+namespace retort {
+namespace {
+
+// "model.language_model.norm" of a multimodal model is "model.norm" of its language model.
+std::string of_language_model(std::string name) {
+  constexpr std::string_view kPart = "language_model.";
+  if (const auto at = name.find(kPart); at != std::string::npos) name.erase(at, kPart.size());
+  return name;
+}
+
+std::string last_word(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+// The number behind "layers." in a module's name; -1 where there is none.
+int64_t layer_of(const std::string& name) {
+  constexpr std::string_view kLayers = "layers.";
+  const auto at = name.find(kLayers);
+  int64_t number = -1;
+  if (at != std::string::npos)
+    std::from_chars(name.data() + at + kLayers.size(), name.data() + name.size(), number);
+  return number;
+}
+
+// "q_proj" where every layer from the first to the last has one, otherwise each module by its whole name.
+std::vector<std::string> targets_of(const PeftAdapter& adapter) {
+  std::map<std::string, std::set<int64_t>> layers;
+  int64_t last = -1;
+  for (const auto& module : adapter.modules) {
+    const auto layer = layer_of(module.name);
+    layers[last_word(module.name)].insert(layer);
+    last = std::max(last, layer);
+  }
+  std::vector<std::string> targets;
+  for (const auto& module : adapter.modules) {
+    const auto word = last_word(module.name);
+    const auto& found = layers[word];
+    const bool everywhere = !found.contains(-1) && static_cast<int64_t>(found.size()) == last + 1;
+    const auto target = everywhere ? word : of_language_model(module.name);
+    if (std::find(targets.begin(), targets.end(), target) == targets.end()) targets.push_back(target);
+  }
+  return targets;
+}
+
+}  // namespace
+
+PeftAdapter open_adapter_folder(const std::filesystem::path& folder) {
+  return is_mlx_adapter(folder) ? open_mlx_adapter(folder) : open_peft_folder(folder);
+}
+
+AdapterSummary summary_of(const PeftAdapter& adapter) {
+  const auto& config = adapter.config;
+  AdapterSummary summary;
+  summary.kind = config.use_dora ? "dora" : config.use_rslora ? "rslora" : "lora";
+  summary.rank = config.r, summary.alpha = config.lora_alpha, summary.dropout = config.lora_dropout;
+  // A recipe's DoRA is scaled by alpha / rank.
+  if (config.use_dora && config.use_rslora)
+    summary.alpha = config.lora_alpha * std::sqrt(static_cast<double>(config.r));
+  summary.targets = targets_of(adapter);
+  for (const auto& saved : adapter.saved) {
+    const auto module = of_language_model(saved.name.substr(0, saved.name.rfind('.')));
+    auto& all = summary.modules_to_save;
+    if (std::find(all.begin(), all.end(), module) == all.end()) all.push_back(module);
+  }
+  summary.layers = static_cast<int64_t>(adapter.modules.size());
+  for (const auto& tensor : adapter.file->tensors)
+    summary.elements += static_cast<int64_t>(tensor.elements());
+  return summary;
+}
+
+std::vector<std::filesystem::path> adapter_files(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) {
+    if (!std::filesystem::exists(path)) corrupt(path.string(), "", "no such adapter folder or file");
+    return {path};
+  }
+  std::vector<std::filesystem::path> files;
+  for (const char* name : {"adapter_config.json", "adapter_model.safetensors", "adapters.safetensors"})
+    if (std::filesystem::exists(path / name)) files.push_back(path / name);
+  return files;
+}
+
+}  // namespace retort

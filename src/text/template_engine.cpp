@@ -105,6 +105,7 @@ class TemplateEngine::Child {
 
   // False when the child died.
   bool send(std::string_view request) {
+    progress_->begun = 0;
     const uint64_t size = request.size();
     return send_all({reinterpret_cast<const char*>(&size), sizeof size}) && send_all(request);
   }
@@ -113,6 +114,7 @@ class TemplateEngine::Child {
     Rendering rendering;
     char kind = 0;
     if (!read_all(&kind, 1)) return std::nullopt;
+    answered_ = true;
     if (kind == 'p') return read_text(rendering.problem) ? std::optional(rendering) : std::nullopt;
     while (read_all(&kind, 1)) {
       if (kind == 0) return rendering;
@@ -121,6 +123,8 @@ class TemplateEngine::Child {
     }
     return std::nullopt;
   }
+
+  bool has_answered() const { return answered_; }
 
   // After its death: what it was at, from 0, and why it died. Failure when it could not be confined at all.
   std::optional<uint64_t> died_at() const {
@@ -197,6 +201,7 @@ class TemplateEngine::Child {
   int socket_ = -1, status_ = 0, seconds_;
   std::string buffer_;
   size_t at_ = 0;
+  bool answered_ = false;
 };
 
 TemplateEngine::TemplateEngine(std::string source, std::vector<std::pair<std::string, std::string>> tokens,
@@ -266,6 +271,7 @@ std::vector<std::vector<Rendering>> TemplateEngine::render(std::span<const Rende
     }
     // The one at which it died has a problem; those that were on their way are asked for again.
     const auto at = child->died_at();
+    if (!at && child->has_answered()) continue;  // it ended while it was idle: another one is asked
     const auto cause = child->cause_of_death();
     const auto culprit = at ? std::min(static_cast<size_t>(*at), left.size() - 1) : 0;
     for (size_t i = culprit; i < (at ? culprit + 1 : left.size()); ++i)

@@ -47,6 +47,22 @@ add_library(torch_pch STATIC ${PROJECT_SOURCE_DIR}/cmake/torch_pch.cpp)
 target_link_libraries(torch_pch PUBLIC libtorch)
 target_precompile_headers(torch_pch PRIVATE ${PROJECT_SOURCE_DIR}/cmake/torch_pch.h)
 
+# llama.cpp's Jinja interpreter (tools/setup), for chat templates; it runs in a confined child only (src/text/template_child.cpp).
+set(retort_jinja ${PROJECT_SOURCE_DIR}/third_party/jinja)
+file(SHA256 ${PROJECT_SOURCE_DIR}/cmake/jinja/engine.patch retort_jinja_wanted)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/jinja/engine.patch)
+if(EXISTS ${retort_jinja}/.complete)
+  file(READ ${retort_jinja}/.complete retort_jinja_found)
+endif()
+if(NOT "${retort_jinja_found}" MATCHES "^${retort_jinja_wanted}")
+  message(FATAL_ERROR "the interpreter of chat templates is not in ${retort_jinja}, or an older one is: run tools/setup build")
+endif()
+add_library(jinja_engine STATIC ${retort_jinja}/jinja/lexer.cpp ${retort_jinja}/jinja/parser.cpp ${retort_jinja}/jinja/runtime.cpp
+  ${retort_jinja}/jinja/string.cpp ${retort_jinja}/jinja/value.cpp ${retort_jinja}/json.cpp ${retort_jinja}/unicode.cpp)
+target_include_directories(jinja_engine SYSTEM PUBLIC ${retort_jinja} ${PROJECT_SOURCE_DIR}/cmake/jinja)
+target_link_libraries(jinja_engine PRIVATE nlohmann_json::nlohmann_json)
+target_compile_options(jinja_engine PRIVATE -w)
+
 # Parquet comes from the pyarrow wheel (tools/setup parquet), for retort-import alone: without it that program is not configured.
 set(retort_arrow_root ${RETORT_ARROW})
 if(NOT retort_arrow_root)

@@ -17,7 +17,8 @@ double base_product(const LayerAdapters& adapters) {
     const auto transposed = adapter->a.detach().t();  // [in, rank]
     for (int64_t first = 0; first < layer->weight.rows; first += kRowsAtOnce) {
       const auto count = std::min(kRowsAtOnce, layer->weight.rows - first);
-      const auto seen = at::mm(widen_rows(base_matrix(*layer).weight, first, count, at::kFloat).detach(), transposed);
+      const auto seen =
+          at::mm(widen_rows(base_matrix(*layer).weight, first, count, at::kFloat).detach(), transposed);
       sum += adapter->scaling *
              (seen.to(at::kDouble) * adapter->b.detach().narrow(0, first, count).to(at::kDouble))
                  .sum()

@@ -62,7 +62,8 @@ void merge_adapters(LoadedModel& loaded, at::ScalarType stored) {
   hash.add("merged ").add(loaded.sha256.get());
   for (auto* layer : model.linears()) {
     if (!layer->adapter) continue;
-    const bool integers = layer->source ? base_matrix(*layer).int8_scales.defined() : layer->int8_scales.defined();
+    const bool integers =
+        layer->source ? base_matrix(*layer).int8_scales.defined() : layer->int8_scales.defined();
     auto merged = at::empty({layer->weight.rows, layer->weight.columns}, at::TensorOptions().dtype(stored));
     for (int64_t first = 0; first < layer->weight.rows; first += kRowsAtOnce) {
       const auto count = std::min(kRowsAtOnce, layer->weight.rows - first);

@@ -110,8 +110,8 @@ class Chat {
   void save(const std::string& file) {
     if (file.empty()) return complain("/save needs the name of a file");
     OrderedJson messages = OrderedJson::array();
-    for (const auto& [role, content, learned] : conversation_.messages())
-      messages.push_back({{"role", role}, {"content", content}});
+    for (const auto& message : conversation_.messages())
+      messages.push_back({{"role", message.role}, {"content", message.content}});
     try {
       write_text(file, OrderedJson{{"messages", messages}}.dump(-1, ' ', false,
                                                                 OrderedJson::error_handler_t::replace) +

@@ -93,7 +93,8 @@ Exit check(const CheckOptions& options) {
   AdapterNotes adapter_notes;
   auto base = load_student(recipe, &adapter_notes);
   auto& model = *base.model;
-  const auto& chat = choose_chat_template(recipe.data.chat_template, base.chat_template_source);
+  const auto& chat =
+      choose_chat_template(recipe.data.wanted_template(), base.chat_template_source, *base.tokenizer);
   const auto compute = compute_type(recipe.model);
   const auto say = [&](const std::string& name, const std::string& text) {
     if (!options.json) fmt::print("{:<12} {}\n", name, text);

@@ -84,7 +84,8 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   recipe.data.cache.clear();  // it may be another tokenizer's
   auto model = load_model(recipe.model);
   load_adapters(model, options.adapters);
-  const auto& chat = choose_chat_template(recipe.data.chat_template, model.chat_template_source);
+  const auto& chat =
+      choose_chat_template(recipe.data.wanted_template(), model.chat_template_source, *model.tokenizer);
   const auto dataset = build_dataset(recipe.data, *model.tokenizer, chat);
   const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model)};
   const auto folder =

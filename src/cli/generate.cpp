@@ -75,7 +75,8 @@ std::vector<Prompt> all_prompts(const GenerateOptions& options) {
 
 const ChatTemplate* wanted_template(const GenerateOptions& options, const LoadedModel& loaded) {
   if (!options.raw)
-    return &choose_chat_template(options.chat_template, loaded.chat_template_source, "--template");
+    return &choose_chat_template({options.chat_template, {}, "--template"}, loaded.chat_template_source,
+                                 *loaded.tokenizer);
   if (options.chat_template != "auto" || !options.system.empty())
     throw RecipeError("--raw: the prompt is the whole text; --template and --system do not go with it");
   return nullptr;
@@ -100,8 +101,8 @@ class Writer {
         OrderedJson line{{"place", prompt.place}};
         if (prompt.messages.size() == 1) line["prompt"] = prompt.messages[0].content;
         else
-          for (const auto& [role, content, learned] : prompt.messages)
-            line["messages"].push_back({{"role", role}, {"content", content}});
+          for (const auto& message : prompt.messages)
+            line["messages"].push_back({{"role", message.role}, {"content", message.content}});
         line.update({{"text", answer.text},
                      {"finish", finish_name(answer.finish)},
                      {"tokens", answer.tokens.size()},
@@ -140,7 +141,7 @@ Exit generate_command(const GenerateOptions& options) {
                        options.answers > 1))
     throw RecipeError("--chat: prompts, --file, --raw, --jsonl and --answers do not go with it");
   if (!options.chat_template.empty() && options.chat_template != "auto")
-    choose_chat_template(options.chat_template, "", "--template");  // a wrong name costs no loading
+    require_template_name({options.chat_template, {}, "--template"});  // a wrong name costs no loading
   const auto prompts = options.chat ? std::vector<Prompt>() : all_prompts(options);
   auto loaded = load_model(options.model);
   load_adapters(loaded, options.adapters);

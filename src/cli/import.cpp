@@ -40,7 +40,8 @@ Exit import_by_recipe(const ImportOptions& options) {
     throw RecipeError(fmt::format(
         "{}: teacher.distillkit: missing; expected the folder that DistillKit wrote", loaded.file));
   const auto student = load_for_tokens(recipe);
-  const auto& chat = choose_chat_template(recipe.data.chat_template, student.chat_template_source);
+  const auto& chat =
+      choose_chat_template(recipe.data.wanted_template(), student.chat_template_source, *student.tokenizer);
   const auto dataset = load_dataset(recipe.data, *student.tokenizer, chat, nullptr, recipe.train.threads);
   TeacherOfRun teacher(recipe, *student.tokenizer, chat, dataset.train);
   const StudentTokens tokens{student.tokenizer->usable_ids(), student.model->config.vocabulary};

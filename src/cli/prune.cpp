@@ -39,7 +39,8 @@ Exit prune_by_recipe(const PruneOptions& options) {
         fmt::format("{}: is there already; name a folder that is not", printable(options.folder)));
   auto source = load_model(recipe.model);
   source.sha256.begin();
-  const auto& chat = choose_chat_template(recipe.data.chat_template, source.chat_template_source);
+  const auto& chat =
+      choose_chat_template(recipe.data.wanted_template(), source.chat_template_source, *source.tokenizer);
   const auto dataset = load_dataset(recipe.data, *source.tokenizer, chat, nullptr, recipe.train.threads);
   const auto threads = usable_threads(recipe.train.threads);
   auto pruned = prune(source, compute_type(recipe.model), *recipe.prune, dataset.train, threads);

@@ -40,7 +40,7 @@ void SpecOptions::on_field(const std::string& name, Field field, const Rule& rul
         auto says = documentation;
         if constexpr (std::is_same_v<Member, bool>) {
           command_.add_flag(option_name + ",!--no-" + option_name.substr(2), *member, says);
-        } else {
+        } else if constexpr (!std::is_same_v<Member, NamedValues>) {
           if constexpr (std::is_same_v<Member, int64_t> || std::is_same_v<Member, double> ||
                         std::is_same_v<Member, std::string>) {
             if (const auto standard = yaml_value(field); standard != "\"\"")

@@ -34,7 +34,8 @@ Exit teach_by_recipe(const TeachOptions& options) {
     fmt::print("{}\n", collect_answers(recipe, *student.tokenizer));
     return Exit::done;
   }
-  const auto& chat = choose_chat_template(recipe.data.chat_template, student.chat_template_source);
+  const auto& chat =
+      choose_chat_template(recipe.data.wanted_template(), student.chat_template_source, *student.tokenizer);
   const auto dataset = load_dataset(recipe.data, *student.tokenizer, chat, nullptr, recipe.train.threads);
   TeacherOfRun teacher(recipe, *student.tokenizer, chat, dataset.train);
   const auto cache = teacher.complete(shard - 1, shards);

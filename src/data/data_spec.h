@@ -7,6 +7,7 @@
 
 #include "data/reject_spec.h"
 #include "spec/fields.h"
+#include "text/chat.h"
 
 namespace retort {
 
@@ -85,6 +86,7 @@ struct SplitSpec {
 struct DataSpec {
   std::vector<SourceSpec> sources;
   std::string chat_template = "auto";
+  NamedValues template_arguments;
   SplitSpec held_out;
   int64_t row_tokens = 2048;
   std::string length = "error";
@@ -97,7 +99,10 @@ struct DataSpec {
   template <class Visitor> void fields(Visitor& field) {
     field.list("sources", sources, "where samples come from");
     field("template", chat_template, not_empty(),
-          "chat template by name; auto: by the hash of the model's own");
+          "auto: the model's own chat template; else the name of a built-in one, a file that holds one in "
+          "Jinja, or its text. Exports carry it");
+    field("template_arguments", template_arguments, any(),
+          "switches of the template, as {enable_thinking: false}; exports carry them too");
     field.section("held_out", held_out, "what is kept for evaluation");
     field("row_tokens", row_tokens, between(8, 1 << 20), "longest sample in tokens");
     field("length", length, one_of({"error", "skip", "cut", "split"}),
@@ -121,6 +126,10 @@ struct DataSpec {
           "HDF5 file that keeps the tokens for the next run; training reads its samples out of it. Empty: "
           "none, they are held in memory");
   }
+
+  WantedTemplate wanted_template() const { return {chat_template, template_arguments.entries}; }
+  // Whether the template may be another than the model's own.
+  bool names_template() const { return chat_template != "auto" || !template_arguments.entries.empty(); }
 };
 
 }  // namespace retort

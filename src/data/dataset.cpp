@@ -205,6 +205,14 @@ void count(const Made& made, int64_t copies, DatasetCounts& counts) {
   }
 }
 
+// What the template will be asked for, at once.
+void prepare(const ChatTemplate& chat, std::span<const Record* const> batch) {
+  if (!chat.prepare) return;
+  std::vector<const std::vector<Message>*> conversations;
+  for (const auto* record : batch) conversations.push_back(&record->messages);
+  chat.prepare(conversations);
+}
+
 class Packing : public SampleSink {
  public:
   void add(const Sample& sample) override { packed->add(sample); }
@@ -285,7 +293,8 @@ Dataset make_samples(const DataSpec& spec, const RecordSource& source, const Rec
                 if (side == Side::train)
                   return [&take_training, made, times = copies] { take_training(*made, times); };
                 return [&take_held_out, made, row] { take_held_out(row, *made); };
-              });
+              },
+              nullptr, [&](std::span<const Record* const> batch) { prepare(chat, batch); });
   if (train == 0)
     throw RecipeError(fmt::format(
         "data: no training sample is left of {} records ({} too long, {} bad{}); check sources, length and "

@@ -8,9 +8,10 @@ namespace {
 // the numbers.
 class ColumnWriter : public nlohmann::json_sax<Json> {
  public:
+  explicit ColumnWriter(bool as_json = false) : as_json_(as_json) {}
   Columns columns;
 
-  bool null() override { return write("null", ""); }
+  bool null() override { return write("null", as_json_ ? "null" : ""); }
   bool boolean(bool value) override { return write(value ? "true" : "false"); }
   // The only whole number below 0 that reads as 0 was written "-0".
   bool number_integer(number_integer_t value) override {
@@ -18,7 +19,7 @@ class ColumnWriter : public nlohmann::json_sax<Json> {
   }
   bool number_unsigned(number_unsigned_t value) override { return write(std::to_string(value)); }
   bool number_float(number_float_t, const string_t& spelled) override { return write(spelled); }
-  bool string(string_t& value) override { return write(quoted(value), value); }
+  bool string(string_t& value) override { return write(quoted(value), as_json_ ? quoted(value) : value); }
   bool binary(binary_t&) override { return false; }
   bool start_object(std::size_t) override { return open('{'); }
   bool start_array(std::size_t) override { return open('['); }
@@ -49,6 +50,7 @@ class ColumnWriter : public nlohmann::json_sax<Json> {
   bool write(const std::string& nested, const std::string& alone) {
     if (depth_ == 0) return true;
     if (depth_ == 1) {
+      if (list_) columns.emplace_back("", "");
       text() = alone;
     } else {
       separate();
@@ -58,8 +60,12 @@ class ColumnWriter : public nlohmann::json_sax<Json> {
   }
   bool write(const std::string& value) { return write(value, value); }
   bool open(char bracket) {
-    if (++depth_ == 1) return true;
+    if (++depth_ == 1) {
+      list_ = bracket == '[';
+      return true;
+    }
     if (depth_ > 2) separate();
+    else if (list_) columns.emplace_back("", "");
     text() += bracket;
     follows_ = false;
     return true;
@@ -70,6 +76,7 @@ class ColumnWriter : public nlohmann::json_sax<Json> {
     follows_ = true;
     return true;
   }
+  bool as_json_, list_ = false;
   int depth_ = 0;
   bool follows_ = false;  // something stands before the next value in its list or object
 };
@@ -79,6 +86,12 @@ class ColumnWriter : public nlohmann::json_sax<Json> {
 Columns json_columns(std::string_view line) {
   ColumnWriter writer;
   Json::sax_parse(line.begin(), line.end(), &writer);
+  return std::move(writer.columns);
+}
+
+Columns json_parts(std::string_view json) {
+  ColumnWriter writer(true);
+  Json::sax_parse(json.begin(), json.end(), &writer);
   return std::move(writer.columns);
 }
 

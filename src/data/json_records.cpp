@@ -1,5 +1,7 @@
 #include "data/json_records.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "text/chat_pieces.h"
 
@@ -34,15 +36,6 @@ bool says_nothing(const Json& value) {
 
 constexpr const char* kMedia = "only texts are learned; leave such records out (on_bad_record: skip)";
 constexpr std::pair<const char*, const char*> kNotCarried[] = {
-    {"tools",
-     "tools are not carried by the templates yet; leave such records out (on_bad_record: skip), or "
-     "write them into the system text"},
-    {"functions",
-     "functions are not carried by the templates yet; leave such records out (on_bad_record: "
-     "skip), or write them into the system text"},
-    {"documents",
-     "documents are not carried by the templates yet; write them into the user's text, or leave "
-     "such records out (on_bad_record: skip)"},
     {"images", kMedia},
     {"image", kMedia},
     {"videos", kMedia},
@@ -50,12 +43,6 @@ constexpr std::pair<const char*, const char*> kNotCarried[] = {
     {"audio", kMedia},
     {"chosen", "preference pairs are not learned here; name the better answer with prompt and completion"},
     {"rejected", "preference pairs are not learned here; name the better answer with prompt and completion"},
-    {"chat_template_kwargs",
-     "switches of single records are not carried; choose a template for all of them "
-     "with data.template"},
-    {"enable_thinking",
-     "switches of single records are not carried; choose a template for all of them with "
-     "data.template"},
 };
 
 // A field with a meaning is refused rather than ignored.
@@ -93,7 +80,46 @@ std::vector<Message> history_of(const Json& object, std::string_view place) {
   return messages;
 }
 
+// The JSON of a member of a line.
+std::string text_of(std::string_view line, std::string_view key) {
+  for (auto& [name, value] : json_parts(line))
+    if (name == key) return std::move(value);
+  return "";
+}
+
 }  // namespace
+
+std::string beside_messages(const Json& object, std::string_view line, std::string_view place) {
+  constexpr std::string_view kMembers[] = {"tools", "functions", "documents", "enable_thinking",
+                                           "chat_template_kwargs"};
+  const auto says = [&](std::string_view name) {
+    const auto found = object.find(name);
+    return found != object.end() && !says_nothing(*found);
+  };
+  if (std::none_of(std::begin(kMembers), std::end(kMembers), says)) return "";
+  std::string beside;
+  const auto add = [&](std::string_view name, std::string_view json) {
+    beside += fmt::format("{}{}:{}", beside.empty() ? "" : ",", Json(name).dump(), json);
+  };
+  for (const auto& [name, value] : json_parts(line)) {
+    if (std::find(std::begin(kMembers), std::end(kMembers), name) == std::end(kMembers) || !says(name))
+      continue;
+    // Some data sets write lists and objects as texts.
+    const auto& read = object[name];
+    const auto inner = read.is_string() ? read.get<std::string>() : value;
+    const auto json = read.is_string() ? parse_json(inner, fmt::format("{}: {}", place, name)) : read;
+    if (name == "chat_template_kwargs") {
+      if (!json.is_object()) corrupt(place, name, "expected an object of switches");
+      for (const auto& [key, one] : json_parts(inner)) add(key, one);
+    } else if (name == "enable_thinking") {
+      add(name, value);
+    } else {
+      if (!json.is_array()) corrupt(place, name, "expected a list");
+      add(name, inner);
+    }
+  }
+  return beside;
+}
 
 std::string recognised_kind(const Json& object, std::string_view place) {
   if (object.contains("messages")) return "messages";
@@ -111,15 +137,18 @@ std::string recognised_kind(const Json& object, std::string_view place) {
                   place, printable(keys)));
 }
 
-void fill_from_json(const Json& object, std::string_view kind, std::string_view reasoning, Record& record) {
+void fill_from_json(const Json& object, std::string_view line, std::string_view kind,
+                    std::string_view reasoning, Record& record) {
   const std::string& place = record.place;
   if (kind != "text") refuse_fields_of_record(object, place);
   refuse_bad_answers(object, place);
-  const auto read = [&](const Json& list) { return messages_of(list, place, reasoning); };
+  const auto read = [&](const char* key) {
+    return messages_of(member(object, key, place), place, reasoning, [&] { return text_of(line, key); });
+  };
   if (kind == "messages") {
-    record.messages = read(member(object, "messages", place));
+    record.messages = read("messages");
   } else if (kind == "sharegpt") {
-    record.messages = read(member(object, "conversations", place));
+    record.messages = read("conversations");
     const auto system = optional_text(object, "system", place);
     if (!system.empty() && record.messages[0].role != "system")
       record.messages.insert(record.messages.begin(), {"system", system});
@@ -137,16 +166,18 @@ void fill_from_json(const Json& object, std::string_view kind, std::string_view 
     const auto& prompt = member(object, "prompt", place);
     const auto& completion = member(object, "completion", place);
     record.messages = prompt.is_array()
-                          ? read(prompt)
+                          ? read("prompt")
                           : std::vector<Message>{{"user", text_member(object, "prompt", place)}};
     if (completion.is_array()) {
-      for (auto& message : read(completion)) record.messages.push_back(std::move(message));
+      for (auto& message : read("completion")) record.messages.push_back(std::move(message));
     } else {
       record.messages.push_back({"assistant", text_member(object, "completion", place)});
     }
   } else {
     record.text = text_member(object, "text", place);
+    return;
   }
+  record.messages[0].beside = beside_messages(object, line, place);
 }
 
 }  // namespace retort

@@ -1,5 +1,6 @@
 // The kinds of JSON records.
 #pragma once
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -13,16 +14,28 @@ namespace retort {
 // all). `line` was parsed before.
 Columns json_columns(std::string_view line);
 
+// The members of an object (or the items of a list, without names) as JSON that keeps both too.
+Columns json_parts(std::string_view json);
+
 // messages, sharegpt, alpaca, prompt_completion or text, by the keys; RecipeError when none fits.
 std::string recognised_kind(const Json& object, std::string_view place);
 
+// What a record says beside its messages (tools, documents, switches), as members of a JSON object; "" when
+// nothing. FormatError for what is no list.
+std::string beside_messages(const Json& object, std::string_view line, std::string_view place);
+
 // Fills messages or text; FormatError with the place for a missing key, a wrong type, and for fields that
-// mean something which is not carried (tools, images, KTO's `label: false`, ...). `reasoning`: SourceSpec's.
-void fill_from_json(const Json& object, std::string_view kind, std::string_view reasoning, Record& record);
+// mean something which is not carried (images, KTO's `label: false`, ...). `reasoning`: SourceSpec's.
+// `line`: what `object` was parsed from.
+void fill_from_json(const Json& object, std::string_view line, std::string_view kind,
+                    std::string_view reasoning, Record& record);
 
 // A list of messages: {"role", "content"} or {"from", "value"}. What a message says of being learned (weight,
-// train, loss) is heard; fields and roles that are not carried are refused by name.
+// train, loss) is heard; what it says besides (tool_calls, name, ...) goes into its fields, for templates
+// that write it; images and audio are refused by name. `text`: what `list` was parsed from, asked for where
+// it is needed.
 std::vector<Message> messages_of(const Json& list, std::string_view place,
-                                 std::string_view reasoning = "refuse");
+                                 std::string_view reasoning = "refuse",
+                                 const std::function<std::string()>& text = nullptr);
 
 }  // namespace retort

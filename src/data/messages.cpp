@@ -1,4 +1,8 @@
 // Lists of messages as data sets write them: who speaks, what is said, what of it is learned.
+#include <algorithm>
+#include <optional>
+#include <span>
+
 #include "base/error.h"
 #include "data/json_records.h"
 #include "text/chat_pieces.h"
@@ -29,6 +33,8 @@ class Entry {
     return &*found;
   }
 
+  bool has_content() const { return find("content") || find("value"); }
+
   // Under either name: {"role", "content"} or, as ShareGPT has it, {"from", "value"}.
   std::pair<std::string_view, const Json*> either(const char* name, const char* other) const {
     const auto key = json_.contains(name) || !json_.contains(other) ? name : other;
@@ -43,27 +49,46 @@ class Entry {
   size_t number_;
 };
 
-constexpr const char* kTools =
-    "tool calls are not carried by the templates yet; leave such records out (on_bad_record: skip), or write "
-    "the call and its result into the texts";
+std::optional<Json> parse_or_nothing(const std::string& text) {
+  try {
+    return parse_json(text, "");
+  } catch (const Error&) { return std::nullopt; }
+}
 
-// Names that data sets in the wild give to the three roles.
+// Names that data sets in the wild give to the roles.
 std::string role_of(const Entry& entry) {
   const auto [key, value] = entry.either("role", "from");
   if (!value->is_string()) entry.refuse(key, std::string("expected a string, found ") + value->type_name());
   const auto& name = value->get_ref<const std::string&>();
   if (name == "system") return "system";
   if (name == "user" || name == "human" || name == "prompter") return "user";
-  if (name == "assistant" || name == "gpt" || name == "model" || name == "bot" || name == "chatgpt")
+  if (name == "assistant" || name == "gpt" || name == "model" || name == "bot" || name == "chatgpt" ||
+      name == "function_call" || name == "tool_call")
     return "assistant";
-  if (name == "tool" || name == "function" || name == "function_call" || name == "observation" ||
-      name == "tool_call" || name == "tool_response" || name == "ipython")
-    entry.refuse(fmt::format("{} '{}'", key, name), kTools);
-  if (name == "developer")
-    entry.refuse("role 'developer'",
-                 "the templates have no such role; call it system, as they would render it");
+  if (name == "tool" || name == "observation" || name == "tool_response") return "tool";
+  if (name == "function" || name == "ipython" || name == "developer") return name;
   entry.refuse(fmt::format("{} '{}'", key, name),
-               "unknown role; expected system, user (human) or assistant (gpt, model)");
+               "unknown role; expected system, user (human), assistant (gpt, model), tool or developer");
+}
+
+// ShareGPT's calls: the message is the call itself, a JSON object (or a list of them).
+bool is_call(const Entry& entry) {
+  const auto name = entry.either("role", "from").second->get<std::string>();
+  return name == "function_call" || name == "tool_call";
+}
+
+std::string calls_of(const Entry& entry, const std::string& text) {
+  const auto call = parse_or_nothing(text);
+  if (!call || !(call->is_object() || call->is_array()))
+    entry.refuse("", "a call of a tool: expected a JSON object {\"name\": ..., \"arguments\": ...}");
+  std::string calls;
+  const auto add = [&](std::string_view function) {
+    calls += (calls.empty() ? "" : ",") + fmt::format(R"({{"type":"function","function":{}}})", function);
+  };
+  if (call->is_object()) add(text);
+  else
+    for (const auto& [name, one] : json_parts(text)) add(one);
+  return "\"tool_calls\":[" + calls + "]";
 }
 
 // A text, or parts that are all texts.
@@ -93,19 +118,39 @@ std::string content_of(const Entry& entry) {
 }
 
 constexpr std::pair<const char*, const char*> kNotCarried[] = {
-    {"tool_calls", kTools},
-    {"function_call", kTools},
-    {"tool_call_id", kTools},
-    {"tools", kTools},
-    {"name",
-     "names of speakers are not carried by the templates; write the name into the text, or delete the "
-     "field"},
     {"images", "only texts are learned; leave such records out (on_bad_record: skip)"},
     {"audio", "only texts are learned; leave such records out (on_bad_record: skip)"},
     {"refusal", "a refusal stands in a field of its own; write it as the content if it is to be learned"},
     {"train_detail", "parts of a message cannot be chosen; say train: true or false of the whole message"},
     {"train_offsets", "parts of a message cannot be chosen; say train: true or false of the whole message"},
 };
+
+constexpr std::string_view kThoughts[] = {"reasoning_content", "reasoning", "thinking", "thought"};
+// Of a message, what only templates in Jinja may write.
+constexpr std::string_view kForTemplates[] = {"tool_calls", "function_call", "tool_call_id", "tools", "name"};
+// Of a message, what is read here.
+constexpr std::string_view kReadHere[] = {"role",   "from",  "content",  "value",
+                                          "weight", "train", "training", "loss"};
+
+bool is_one_of(std::span<const std::string_view> names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool has_more(const Json& message) {
+  if (!message.is_object()) return false;
+  for (const auto& [name, value] : message.items())
+    if (!is_one_of(kReadHere, name) && !is_one_of(kThoughts, name)) return true;
+  return false;
+}
+
+// The members that templates may write, as the file has them. `text`: the message's JSON.
+void take_fields(const Entry& entry, std::string_view text, Message& message) {
+  for (const auto& [name, value] : json_parts(text)) {
+    if (is_one_of(kReadHere, name) || is_one_of(kThoughts, name) || !entry.find(name)) continue;
+    message.fields += (message.fields.empty() ? "" : ",") + Json(name).dump() + ":" + value;
+    if (message.not_carried.empty() && is_one_of(kForTemplates, name)) message.not_carried = name;
+  }
+}
 
 // OpenAI's weight, Axolotl's train, and loss: 0 and false say that an answer is read and not learned.
 bool is_learned(const Entry& entry, bool assistant) {
@@ -127,7 +172,7 @@ bool is_learned(const Entry& entry, bool assistant) {
 // The thought that a message brings in a field of its own, "" when it brings none.
 std::string thought_of(const Entry& entry, std::string_view reasoning) {
   std::string thought;
-  for (const char* field : {"reasoning_content", "reasoning", "thinking", "thought"}) {
+  for (const auto field : kThoughts) {
     const auto* value = entry.find(field);
     if (!value) continue;
     if (!value->is_string())
@@ -141,32 +186,51 @@ std::string thought_of(const Entry& entry, std::string_view reasoning) {
   return thought;
 }
 
-Message message_of(const Entry& entry, std::string_view reasoning) {
+Message message_of(const Entry& entry, std::string_view reasoning, std::string_view text) {
   Message message{role_of(entry), ""};
   for (const auto& [field, what] : kNotCarried)
     if (entry.find(field)) entry.refuse(field, what);
-  message.content = content_of(entry);
+  if (!text.empty()) take_fields(entry, text, message);
+  const bool calls = entry.find("tool_calls") || entry.find("function_call");
+  if (!calls || entry.has_content()) message.content = content_of(entry);
+  if (is_call(entry)) {
+    message.fields = calls_of(entry, message.content) + (message.fields.empty() ? "" : ",") + message.fields;
+    message.not_carried = "tool_calls";
+    message.content.clear();
+  }
   const bool assistant = message.role == "assistant";
+  if (!assistant && message.role != "system" && message.role != "user" && message.not_carried.empty())
+    message.not_carried = fmt::format("role '{}'", message.role);
   if (!is_learned(entry, assistant)) message.learned = Learned::nothing;
   const auto thought = thought_of(entry, reasoning);
   if (!assistant) {
     if (!thought.empty()) entry.refuse("", "brings a thought, but only an assistant's message may");
     return message;
   }
-  if (reasoning == "strip") message.content = without_thoughts(message.content);
-  else if (!trimmed(thought).empty())
+  if (reasoning == "strip") {
+    message.content = without_thoughts(message.content);
+  } else if (!trimmed(thought).empty()) {
+    message.thought = thought;
+    message.spoken = message.content;
     message.content = fmt::format("<think>\n{}\n</think>\n\n{}", trimmed(thought), message.content);
+  }
   if (reasoning == "mask" && message.learned == Learned::whole) message.learned = Learned::after_thought;
   return message;
 }
 
 }  // namespace
 
-std::vector<Message> messages_of(const Json& list, std::string_view place, std::string_view reasoning) {
+std::vector<Message> messages_of(const Json& list, std::string_view place, std::string_view reasoning,
+                                 const std::function<std::string()>& text) {
   if (!list.is_array() || list.empty()) corrupt(place, "", "expected a list of messages that is not empty");
+  Columns texts;
+  if (std::any_of(list.begin(), list.end(), has_more)) texts = json_parts(text ? text() : list.dump());
   std::vector<Message> messages;
-  for (const auto& json : list)
-    messages.push_back(message_of(Entry(json, place, messages.size() + 1), reasoning));
+  for (const auto& json : list) {
+    const auto i = messages.size();
+    messages.push_back(message_of(Entry(json, place, i + 1), reasoning,
+                                  has_more(json) ? std::string_view(texts.at(i).second) : ""));
+  }
   return messages;
 }
 

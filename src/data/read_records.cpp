@@ -17,6 +17,8 @@ ContentKey key_of(std::span<const Message> messages, std::string_view text) {
   for (const auto& message : messages) {
     add(message.role);
     add(message.content);
+    for (const auto* more : {&message.fields, &message.beside})
+      if (!more->empty()) add(*more);
   }
   add(text);
   return content_key(hash);

@@ -45,11 +45,12 @@ size_t pending_batches(int64_t threads) { return static_cast<size_t>(threads) * 
 class RowBatches {
  public:
   RowBatches(const RecordMaker& maker, int32_t source, const RecordSource::Work& on_record,
-             const RecordSource::Bad& bad, int64_t threads)
+             const RecordSource::Bad& bad, const RecordSource::Prepare& prepare, int64_t threads)
       : maker_(maker),
         source_(source),
         on_record_(on_record),
         bad_(bad),
+        prepare_(prepare),
         work_(threads, pending_batches(threads)) {}
 
   void add(int64_t number, Row row) {
@@ -74,8 +75,17 @@ class RowBatches {
     work_.add([this, rows]() -> OrderedWork::Later {
       const auto file = rows->back().second.file;
       const auto first = rows->front().second.raw, last = rows->back().second.raw;
-      auto later =
-          done_in_order(*rows, [&](Numbered& item) { return made_of(item.first, std::move(item.second)); });
+      std::vector<Made> made;
+      std::vector<const Record*> records;
+      made.reserve(rows->size());
+      for (auto& [number, row] : *rows) made.push_back(made_of(number, std::move(row)));
+      for (const auto& one : made)
+        if (!one.failure && !one.told) records.push_back(&one.record);
+      if (prepare_ && !records.empty()) prepare_(records);
+      auto later = done_in_order(made, [&](Made& one) {
+        if (one.failure) std::rethrow_exception(one.failure);
+        return one.told ? std::move(one.told) : on_record_(one.number, std::move(one.record));
+      });
       rows->clear();
       return [later, file, first, last] {
         leave_if_stopped("reading samples");
@@ -85,19 +95,27 @@ class RowBatches {
     });
   }
 
-  RecordSource::Later made_of(int64_t number, Row row) const {
-    Record record;
+  // A record, or why there is none.
+  struct Made {
+    int64_t number = 0;
+    Record record = {};
+    RecordSource::Later told = nullptr;
+    std::exception_ptr failure = nullptr;
+  };
+
+  Made made_of(int64_t number, Row row) const {
+    Made made{number};
     try {
-      record = maker_.make(std::move(row));
-    } catch (const EmptyRecord& error) { return told(error.what(), true); } catch (const Error& error) {
-      if (!maker_.skips_bad_records() || error.code != Exit::bad_input) throw;
-      return told(error.what(), false);
-    }
-    return on_record_(number, std::move(record));
+      made.record = maker_.make(std::move(row));
+    } catch (const EmptyRecord& error) { made.told = told(error.what(), true); } catch (const Error& error) {
+      if (maker_.skips_bad_records() && error.code == Exit::bad_input) made.told = told(error.what(), false);
+      else made.failure = std::current_exception();
+    } catch (...) { made.failure = std::current_exception(); }
+    return made;
   }
 
   RecordSource::Later told(std::string problem, bool empty) const {
-    if (!bad_) return nullptr;
+    if (!bad_) return [] {};
     return [this, problem = std::move(problem), empty] { bad_(source_, problem, empty); };
   }
 
@@ -113,6 +131,7 @@ class RowBatches {
   int32_t source_;
   const RecordSource::Work& on_record_;
   const RecordSource::Bad& bad_;
+  const RecordSource::Prepare& prepare_;
   std::vector<Numbered> rows_;
   size_t bytes_ = 0;
   OrderedWork work_;  // last: its threads use the others
@@ -125,12 +144,13 @@ SourceFiles::SourceFiles(const std::vector<SourceSpec>& sources, int64_t threads
   if (sources.empty()) throw RecipeError("data.sources: expected at least one source");
 }
 
-void SourceFiles::pass(const Choose& choose, const Work& on_record, const Bad& bad) const {
+void SourceFiles::pass(const Choose& choose, const Work& on_record, const Bad& bad,
+                       const Prepare& prepare) const {
   int64_t number = 0;
   for (size_t s = 0; s < sources_.size(); ++s) {
     const auto source = static_cast<int32_t>(s);
     RecordMaker maker(sources_[s], source);
-    RowBatches batches(maker, source, on_record, bad, threads_);
+    RowBatches batches(maker, source, on_record, bad, prepare, threads_);
     bool settled = false, reading = true;
     const auto tell = [&](const std::string& problem) {
       if (bad) bad(source, problem, false);
@@ -173,12 +193,15 @@ void SourceFiles::pass(const Choose& choose, const Work& on_record, const Bad& b
 RecordList::RecordList(const std::vector<Record>& records, int64_t threads)
     : records_(records), threads_(usable_threads(threads)) {}
 
-void RecordList::pass(const Choose& choose, const Work& on_record, const Bad&) const {
+void RecordList::pass(const Choose& choose, const Work& on_record, const Bad&, const Prepare& prepare) const {
   OrderedWork work(threads_, pending_batches(threads_));
   std::vector<int64_t> rows;
   const auto hand_over = [&] {
     leave_if_stopped("reading samples");
-    work.add([this, &on_record, some = std::exchange(rows, {})]() mutable {
+    work.add([this, &on_record, &prepare, some = std::exchange(rows, {})]() mutable {
+      std::vector<const Record*> batch;
+      for (const auto row : some) batch.push_back(&records_[static_cast<size_t>(row)]);
+      if (prepare) prepare(batch);
       return done_in_order(some,
                            [&](int64_t row) { return on_record(row, records_[static_cast<size_t>(row)]); });
     });

@@ -170,7 +170,7 @@ Record RecordMaker::of_json(std::string_view line, std::string place) const {
   const auto object = parse_json_line(line, place);
   if (!source_.prompt.empty()) return of_columns(json_columns(line), std::move(place));
   Record record = blank(uses_columns_ ? json_columns(line) : Columns(), std::move(place));
-  fill_from_json(object, kind_, source_.reasoning, record);
+  fill_from_json(object, line, kind_, source_.reasoning, record);
   return finished(std::move(record));
 }
 
@@ -182,7 +182,7 @@ Record RecordMaker::of_columns(Columns columns, std::string place) const {
   } else {  // the same kinds as JSON, by column names
     Json object = Json::object();
     for (const auto& [name, value] : record.columns) object[name] = value;
-    fill_from_json(object, kind_, source_.reasoning, record);
+    fill_from_json(object, object.dump(), kind_, source_.reasoning, record);
   }
   return finished(std::move(record));
 }
@@ -228,7 +228,8 @@ Record RecordMaker::finished(Record record) const {
                 " message; expected an assistant's answer to learn from");
   // A model may have said nothing: that is for `reject` to judge.
   for (const auto& message : record.messages)
-    if (trimmed(message.content).empty() && !(source_.reject && &message == &record.messages.back())) {
+    if (trimmed(message.content).empty() && message.fields.empty() &&
+        !(source_.reject && &message == &record.messages.back())) {
       if (source_.skip_empty) throw EmptyRecord(printable(record.place));
       corrupt(record.place, message.role, "this message is empty");
     }

@@ -8,21 +8,30 @@
 namespace retort {
 namespace {
 
-Prompt from_json(const Json& object, std::string place) {
+Prompt from_json(const Json& object, std::string_view line, std::string place) {
   Prompt prompt{std::move(place), {}};
+  const auto read = [&](const Json& list, std::string_view key) {
+    return messages_of(list, prompt.place, "learn", [&] {
+      std::string found;
+      for (auto& [name, value] : json_parts(line))
+        if (name == key) found = std::move(value);
+      return found;
+    });
+  };
   if (const auto messages = object.find("messages"); messages != object.end()) {
-    prompt.messages = messages_of(*messages, prompt.place);
+    prompt.messages = read(*messages, "messages");
   } else if (const auto text = object.find("prompt"); text != object.end() && text->is_array()) {
-    prompt.messages = messages_of(*text, prompt.place);
+    prompt.messages = read(*text, "prompt");
   } else if (text != object.end() && text->is_string()) {
     prompt.messages = {{"user", text->get<std::string>()}};
   } else {
     corrupt(prompt.place, "", "expected a \"prompt\" (a text or messages) or \"messages\"");
   }
-  if (prompt.messages.back().role != "user")
+  if (prompt.messages.back().role != "user" && prompt.messages.back().role != "tool")
     corrupt(prompt.place, "",
             "the conversation ends with a message of role " + prompt.messages.back().role +
                 "; expected the user's, which is to be answered");
+  prompt.messages[0].beside = beside_messages(object, line, prompt.place);
   return prompt;
 }
 
@@ -46,8 +55,9 @@ void add_lines(std::string_view content, std::string_view file, std::vector<Prom
 std::vector<Prompt> prompts_of(std::string_view content, std::string_view file, bool json) {
   std::vector<Prompt> prompts;
   if (json)
-    read_json_lines(content, file, [&](const Json& object, std::string place) {
-      prompts.push_back(from_json(object, std::move(place)));
+    read_lines(content, file, [&](std::string_view line, std::string place) {
+      const auto object = parse_json_line(line, place);
+      prompts.push_back(from_json(object, line, std::move(place)));
     });
   else add_lines(without_bom(content), file, prompts);
   if (prompts.empty()) corrupt(file, "", "holds no prompt; expected one a line");

@@ -436,6 +436,7 @@ LoadedModel load_model(const ModelSpec& spec) {
     loaded.tokenizer = with_rows(std::move(tokenizer), loaded.model->config);
   }
   if (!loaded.tokenizer) corrupt(spec.path, "tokenizer.ggml.model", "missing: the file has no tokenizer");
+  loaded.chat = own_chat_template(loaded.chat_template_source, *loaded.tokenizer);
   return loaded;
 }
 
@@ -450,7 +451,9 @@ void use_template(LoadedModel& loaded, const ChatTemplate& chat) {
   if (!loaded.chat || loaded.chat->name != chat.name) {
     const auto& tokenizer = *loaded.tokenizer;
     loaded.chat = &chat;
-    loaded.chat_template_source = chat_template_source(chat.name, tokenizer.add_bos && tokenizer.bos);
+    loaded.chat_template_source =
+        chat.source.empty() ? std::string(chat_template_source(chat.name, tokenizer.add_bos && tokenizer.bos))
+                            : chat.source;
     loaded.other_templates.clear();  // of the old one's kind
   }
   auto& ends = loaded.model->config.eos;

@@ -106,7 +106,7 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::string chat_template_source;    // jinja text, empty when the file has none
-  const ChatTemplate* chat = nullptr;  // recognised by hash, or nullptr
+  const ChatTemplate* chat = nullptr;  // of that text; nullptr: there is none, or it cannot be read
   std::vector<std::pair<std::string, std::string>> other_templates;  // named ones beside it: "tool_use"
   std::string generation_settings;  // JSON: what generation_config.json says besides ids; empty = nothing
   std::filesystem::path path;

@@ -90,6 +90,11 @@ struct ValueSchema {
     if (!rule.required) schema["default"] = *values;
     return schema;
   }
+  OrderedJson operator()(const NamedValues*) const {
+    return {{"type", "object"},
+            {"additionalProperties", {{"type", {"boolean", "number", "string", "null"}}}},
+            {"default", OrderedJson::object()}};
+  }
 };
 
 class SchemaWriter : public SpecVisitor {

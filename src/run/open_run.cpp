@@ -230,7 +230,8 @@ LoadedModel& Run::model() {
 }
 
 const ChatTemplate& Run::chat() {
-  return choose_chat_template(recipe().data.chat_template, model().chat_template_source);
+  return choose_chat_template(recipe().data.wanted_template(), model().chat_template_source,
+                              *model().tokenizer);
 }
 
 DataSpec Run::data_spec() const {

@@ -113,9 +113,10 @@ bool TeacherOfRun::other_tokens() {
 }
 
 const ChatTemplate& TeacherOfRun::chat() {
-  return other_tokens() ? choose_chat_template(recipe_.teacher->chat_template,
-                                               teacher().loaded.chat_template_source, "teacher.template")
-                        : chat_;
+  return other_tokens()
+             ? choose_chat_template({recipe_.teacher->chat_template, {}, "teacher.template"},
+                                    teacher().loaded.chat_template_source, *teacher().loaded.tokenizer)
+             : chat_;
 }
 
 const Dataset& TeacherOfRun::dataset() {

@@ -116,7 +116,8 @@ LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes) {
   Samples samples;
   if (spec.measures())
     samples = build_dataset(recipe.data, *source.tokenizer,
-                            choose_chat_template(recipe.data.chat_template, source.chat_template_source))
+                            choose_chat_template(recipe.data.wanted_template(), source.chat_template_source,
+                                                 *source.tokenizer))
                   .train;
   return prune(source, at::kFloat, spec, samples, usable_threads(recipe.train.threads)).model;
 }

@@ -69,7 +69,8 @@ Comparison compare(Run& run, const Export& one) {
   auto opened = reopen(run, one);
   // Of a whole model what its file says, as for any other reader; an adapter is asked as the recipe says.
   const bool own = one.whole_model && !opened.chat_template_source.empty();
-  const auto& chat = own ? choose_chat_template("auto", opened.chat_template_source) : run.chat();
+  const auto& chat =
+      own ? choose_chat_template({}, opened.chat_template_source, *opened.tokenizer) : run.chat();
   if (chat.name != run.chat().name)
     throw Failure(fmt::format("{}: its chat template reads back as {}, the base has {}; please report it",
                               one.path.string(), chat.name, run.chat().name));
@@ -102,7 +103,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
   inputs.add("training", training.inputs).add("export", one.name).add("settings", one.settings);
   const auto written = run.ledger().run("export " + one.name, inputs, one.outputs, [&] {
     auto& trained = run.trained();
-    if (run.recipe().data.chat_template != "auto") use_template(trained, run.chat());
+    if (run.recipe().data.names_template()) use_template(trained, run.chat());
     make_folder(run.folder() / kFolder);
     require_space(run.folder() / kFolder,
                   std::max(training.trainable_bytes, one.expected_bytes * parameters_of(*trained.model)));

@@ -1,10 +1,10 @@
 // Specs list their fields once; whoever needs them (the recipe parser, `retort explain`, the JSON Schema, the
 // resolved recipe) visits the list. A spec has `template <class Visitor> void fields(Visitor& field)` that
 // calls, in reading order,
-//   field(name, member, rule, documentation)        bool, int64_t, double, std::string; a std::vector or
-//   std::optional of those field.section(name, spec, documentation)        a nested spec, or a std::optional
-//   of one (absent unless it is written) field.list(name, specs, documentation)          a std::vector of
-//   specs
+//   field(name, member, rule, documentation)        bool, int64_t, double, std::string, NamedValues; a
+//   std::vector or std::optional of those field.section(name, spec, documentation)        a nested spec, or a
+//   std::optional of one (absent unless it is written) field.list(name, specs, documentation)          a
+//   std::vector of specs
 // The members' initial values are the defaults. Documentation is one or two plain sentences: meaning, unit,
 // source.
 #pragma once
@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace retort {
@@ -24,6 +25,11 @@ struct Rule {
   bool not_empty = false;                // string or list
   bool required = false;                 // the key must be written
   std::vector<std::string> one_of = {};  // allowed words; empty = any
+};
+
+// Names that only their reader knows, each with a value as JSON text: true, 12, 0.5, null or "text".
+struct NamedValues {
+  std::vector<std::pair<std::string, std::string>> entries;
 };
 
 inline Rule any() { return {}; }

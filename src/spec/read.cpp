@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace retort {
 
@@ -96,6 +97,18 @@ Wrong read_one(const YamlNode& node, const Rule& rule, std::string& value) {
   if (rule.not_empty && node.text.empty()) return {true};
   value = node.text;
   return {};
+}
+
+// A scalar as JSON; nullopt for a list or a map.
+std::optional<std::string> json_scalar(const YamlNode& node) {
+  if (node.kind == YamlNode::Kind::null) return "null";
+  if (node.kind != YamlNode::Kind::scalar) return std::nullopt;
+  double number = 0;
+  int64_t whole = 0;
+  const bool plain = node.text == "true" || node.text == "false" || node.text == "null" ||
+                     !read_one(node, any(), whole).wrong || !read_one(node, any(), number).wrong;
+  return plain && !node.quoted ? node.text
+                               : Json(node.text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -204,6 +217,16 @@ void SpecReader::on_field(const std::string& name, Field field, const Rule& rule
             } else {
               values.push_back(value);
             }
+          }
+          *member = std::move(values);
+        } else if constexpr (std::is_same_v<Member, NamedValues>) {
+          if (node->kind == YamlNode::Kind::null) return member->entries.clear();
+          if (node->kind != YamlNode::Kind::map)
+            return complain(*node, path, expected(field, rule), {true, "write {name: value}"});
+          Member values;
+          for (const auto& [key, value] : node->entries) {
+            if (auto text = json_scalar(value)) values.entries.emplace_back(key.text, std::move(*text));
+            else complain(value, path + "." + printable(key.text), "true, false, a number or a text", {true});
           }
           *member = std::move(values);
         } else {

@@ -62,6 +62,9 @@ struct Expected {
   template <class T> std::string operator()(const T*) const { return one<T>(rule); }
   template <class T> std::string operator()(const std::vector<T>*) const { return many<T>(rule); }
   template <class T> std::string operator()(const std::optional<T>*) const { return one<T>(rule); }
+  std::string operator()(const NamedValues*) const {
+    return "names with a value each: true, false, a number or a text";
+  }
 };
 
 struct Yaml {
@@ -73,6 +76,11 @@ struct Yaml {
     std::vector<std::string> items;
     for (const auto& value : *values) items.push_back(yaml(value));
     return fmt::format("[{}]", fmt::join(items, ", "));
+  }
+  std::string operator()(const NamedValues* values) const {
+    std::vector<std::string> items;
+    for (const auto& [name, value] : values->entries) items.push_back(yaml_text(name) + ": " + value);
+    return fmt::format("{{{}}}", fmt::join(items, ", "));
   }
 };
 

@@ -11,9 +11,10 @@
 namespace retort {
 
 // A member of a spec, by address.
-using Field = std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
-                           std::vector<double>*, std::vector<std::string>*, std::optional<bool>*,
-                           std::optional<int64_t>*, std::optional<double>*, std::optional<std::string>*>;
+using Field =
+    std::variant<bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<double>*,
+                 std::vector<std::string>*, std::optional<bool>*, std::optional<int64_t>*,
+                 std::optional<double>*, std::optional<std::string>*, NamedValues*>;
 
 class SpecVisitor {
  public:

@@ -1,4 +1,4 @@
-// The table of chat templates and how one is chosen.
+// The table of the built-in chat templates.
 #include "text/chat.h"
 
 #include <algorithm>
@@ -41,38 +41,6 @@ constexpr KnownSource kKnownSources[] = {
     {"56a1447ad31926fdc21fb07e56e5642bd9c850c4f52d8c8af7bbe5f079a84f5f",
      "deepseek-r1"},  // DeepSeek-R1-Distill
 };
-
-// What only one family writes, for the templates that differ from the known ones in tool calls or white
-// space. All words must be there, none of `absent` may. First match wins.
-struct Mark {
-  std::string_view name;
-  std::vector<std::string_view> present, absent;
-};
-const std::vector<Mark>& marks() {
-  static const std::vector<Mark> table = {
-      {"deepseek-r1", {"<｜User｜>", "<｜Assistant｜><think>"}, {}},
-      {"deepseek-v3", {"<｜User｜>", "<｜Assistant｜>"}, {"thinking"}},
-      {"llama3.1", {"<|start_header_id|>", "Cutting Knowledge Date: December 2023", "26 Jul 2024"}, {}},
-      {"llama3", {"<|start_header_id|>", "<|eot_id|>"}, {"Cutting Knowledge"}},
-      {"gemma3", {"<start_of_turn>", "first_user_prefix"}, {}},
-      {"gemma", {"<start_of_turn>", "System role not supported"}, {}},
-      {"phi3", {"<|user|>", "<|assistant|>", "<|end|>", "<|system|>"}, {"<|im_start|>", "<|tool|>"}},
-      {"smollm2", {"<|im_start|>", "You are a helpful AI assistant named SmolLM"}, {}},
-      {"qwen2.5",
-       {"<|im_start|>", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
-       {"vision"}},
-      {"qwen3", {"<|im_start|>", "enable_thinking", "<think>\\n\\n</think>"}, {"vision"}},
-      {"chatml", {"<|im_start|>", "<|im_end|>"}, {"You are", "<think>", "vision", "<|im_sep|>"}},
-      {"mistral-v7", {"[SYSTEM_PROMPT] ", "[INST] "}, {"strftime"}},
-      {"mistral-v1", {" [INST] ", " [/INST]"}, {"<<SYS>>", "[AVAILABLE_TOOLS]"}},
-      {"llama2", {"[INST]", "<<SYS>>"}, {}},
-  };
-  return table;
-}
-
-bool contains(std::string_view text, std::string_view part) {
-  return text.find(part) != std::string_view::npos;
-}
 
 }  // namespace
 
@@ -154,38 +122,7 @@ const ChatTemplate* chat_template_by_source(std::string_view jinja_source) {
   const auto hash = sha256(jinja_source);
   for (const auto& known : kKnownSources)
     if (known.sha256 == hash) return find_chat_template(known.name);
-  for (const auto& mark : marks()) {
-    const bool all = std::all_of(mark.present.begin(), mark.present.end(),
-                                 [&](auto word) { return contains(jinja_source, word); });
-    const bool none = std::none_of(mark.absent.begin(), mark.absent.end(),
-                                   [&](auto word) { return contains(jinja_source, word); });
-    if (all && none) return find_chat_template(mark.name);
-  }
   return nullptr;
-}
-
-const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source,
-                                         std::string_view key) {
-  std::vector<std::string> names;
-  std::string listed;
-  for (const auto& entry : chat_templates()) {
-    names.emplace_back(entry.name);
-    listed += (listed.empty() ? "" : ", ") + names.back();
-  }
-  if (name != "auto" && !name.empty()) {
-    if (const auto* found = find_chat_template(name)) return *found;
-    const auto near = nearest(name, names);
-    throw RecipeError(fmt::format("{}: '{}' is no known chat template{}; expected auto or one of {}", key,
-                                  printable(name), near.empty() ? "" : "; did you mean '" + near + "'?",
-                                  listed));
-  }
-  if (const auto* found = chat_template_by_source(jinja_source)) return *found;
-  throw RecipeError(fmt::format("{}: the model {}; set {} to one of {}", key,
-                                jinja_source.empty()
-                                    ? "brings no chat template"
-                                    : "brings a chat template that is not known here (sha256 " +
-                                          sha256(jinja_source).substr(0, 12) + ")",
-                                key, listed));
 }
 
 }  // namespace retort

@@ -1,7 +1,9 @@
 // Chat templates, rendered natively: messages -> pieces that say which text is content and which is control.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,9 +16,18 @@ namespace retort {
 enum class Learned : uint8_t { whole, after_thought, nothing };
 
 struct Message {
-  std::string role;  // "system", "user", "assistant"
+  std::string role;  // "system", "user", "assistant"; templates in Jinja know more: "tool", "developer"
   std::string content;
   Learned learned = Learned::whole;
+  // What else the record says of the message, as members of a JSON object in the order and spelling of the
+  // file: `"tool_calls":[...],"name":"x"`. Only templates in Jinja see it.
+  std::string fields = {};
+  std::string not_carried = {};  // the first of `fields` that means something: no built-in template writes it
+  // A thought that came in a field of its own. The content holds it too, as <think>...</think>; `spoken` is
+  // the content without it.
+  std::string thought = {}, spoken = {};
+  // What the record says beside its messages (tools, documents, switches), as such members; on the first.
+  std::string beside = {};
 };
 
 // Control pieces whose spelling depends on the tokenizer: its BOS where its own convention puts one first,
@@ -35,20 +46,22 @@ struct Piece {
 };
 
 struct ChatTemplate {
-  std::string_view
-      name;  // "chatml", "smollm2", "llama3", "mistral-v1", ..., "gemma", "deepseek-v3", "plain", "alpaca"
-  std::string_view documentation;
-  // add_reply_header: end with the header of an assistant turn, for generation. Throws RecipeError on roles
-  // that the family does not know (place: the caller adds it).
-  std::vector<Piece> (*render)(const std::vector<Message>& messages, bool add_reply_header);
+  // "chatml", "smollm2", "llama3", "mistral-v1", ..., "plain", "alpaca"; of any other text "jinja-" and the
+  // beginning of its sha256
+  std::string name, documentation;
+  // add_reply_header: end with the header of an assistant turn, for generation. Throws RecipeError on what
+  // the template refuses (place: the caller adds it).
+  std::function<std::vector<Piece>(const std::vector<Message>& messages, bool add_reply_header)> render;
   // The token texts that end a turn: generation stops there. Empty: the tokenizer's EOS.
   std::vector<std::string> stops;
+  std::string source = {};  // the Jinja text that is rendered, for exports; empty where only a name is known
+  // Renders all that turns.h and render_tokens() will ask of these conversations, for this thread, at once.
+  std::function<void(std::span<const std::vector<Message>* const> conversations)> prepare = nullptr;
 };
 
 const std::vector<ChatTemplate>& chat_templates();
 const ChatTemplate* find_chat_template(std::string_view name);  // nullptr when unknown
-// By sha256 of a known template's text; else by what only one family writes (its control tokens); nullptr
-// when unknown.
+// The built-in template that renders as this text does, by its sha256; nullptr when there is none.
 const ChatTemplate* chat_template_by_source(std::string_view jinja_source);
 
 // Jinja text of a template for models that bring none or another: what an export carries so that others ask
@@ -58,10 +71,22 @@ std::string_view chat_template_source(std::string_view name, bool begins_with_bo
 // The template of such a text, nullptr when it is none of them.
 const ChatTemplate* chat_template_of_ours(std::string_view jinja_source);
 
-// The template that a recipe means: `name`, or for "auto" the one of the model's own jinja text. RecipeError
-// that says what to set when neither is known.
-const ChatTemplate& choose_chat_template(std::string_view name, std::string_view jinja_source,
-                                         std::string_view key = "data.template");
+// What a recipe says of the template.
+struct WantedTemplate {
+  std::string name = "auto";  // or a built-in template's name, a file, or a Jinja text
+  std::vector<std::pair<std::string, std::string>> arguments = {};  // switches: name, value as JSON
+  std::string key = "data.template";                                // where it says so
+};
+
+// The template that is meant: for "auto" the model's own text. A built-in renderer is used for a text that it
+// equals, the interpreter (template_engine.h) for all others, and for tools and what else the built-in ones
+// do not write. It lives as long as the program. RecipeError that says what to set when there is none.
+const ChatTemplate& choose_chat_template(const WantedTemplate& wanted, std::string_view jinja_source,
+                                         const Tokenizer& tokenizer);
+// The same for "auto", and nullptr where there is no text or it cannot be read.
+const ChatTemplate* own_chat_template(std::string_view jinja_source, const Tokenizer& tokenizer);
+// RecipeError for a name that choose_chat_template() would refuse whatever the model is.
+void require_template_name(const WantedTemplate& wanted);
 
 // A conversation as ids. answers[i] is -1 or the index of the assistant message that token i belongs to.
 struct RenderedTokens {

@@ -48,7 +48,7 @@ Pieces qwen3(const Messages& messages, bool add_reply_header, bool thinking) {
     if (messages[i].role == "user") last_user = i;
   PieceList pieces;
   for (size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content, learned] = messages[i];
+    const auto &role = messages[i].role, &content = messages[i].content;
     if (role != "assistant") {
       add_turn(pieces, role, content, -1);
       continue;

@@ -9,7 +9,7 @@ Pieces render_plain(const Messages& messages, bool add_reply_header) {
   PieceList pieces;
   pieces.control(kBeginOfText);
   for (size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content, learned] = messages[i];
+    const auto &role = messages[i].role, &content = messages[i].content;
     const auto answer = static_cast<int32_t>(i);
     if (role == "assistant") pieces.text(content, answer).control(kEndOfText, answer);
     else pieces.text(content + "\n\n");
@@ -34,7 +34,7 @@ Pieces render_alpaca(const Messages& messages, bool add_reply_header) {
         "request.\n\n");
   }
   for (size_t i = first; i < messages.size(); ++i) {
-    const auto& [role, content, learned] = messages[i];
+    const auto &role = messages[i].role, &content = messages[i].content;
     const auto answer = static_cast<int32_t>(i);
     if (role == "assistant")
       pieces.text("### Response:\n").text(content, answer).control(kEndOfText, answer).text("\n\n");

@@ -70,6 +70,11 @@ void encode_run(const Encoder& encoder, std::vector<ChatPart>& run, RenderedToke
   run.clear();
 }
 
+// Of `"tools":[...]`.
+std::string first_name(std::string_view members) {
+  return printable(members.substr(1, members.find('"', 1) - 1));
+}
+
 }  // namespace
 
 PieceList& PieceList::control(std::string_view token, int32_t answer) {
@@ -93,11 +98,23 @@ std::string_view trimmed(std::string_view text) {
 }
 
 void require_known_roles(std::string_view family, const std::vector<Message>& messages) {
-  for (const auto& message : messages)
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const auto& message = messages[i];
+    if (!message.not_carried.empty())
+      throw RecipeError(
+          fmt::format("message {}: {}: the built-in template {} does not write it; leave such records out "
+                      "(on_bad_record: skip), or set data.template to a text in Jinja that does",
+                      i + 1, message.not_carried, family));
+    if (!message.beside.empty())
+      throw RecipeError(
+          fmt::format("{}: the built-in template {} does not write it; leave such records out "
+                      "(on_bad_record: skip), or set data.template to a text in Jinja that does",
+                      first_name(message.beside), family));
     if (message.role != "system" && message.role != "user" && message.role != "assistant")
       throw RecipeError(
           fmt::format("role '{}' is not known to template {}; expected system, user or assistant",
                       printable(message.role), family));
+  }
 }
 
 void require_turns(std::string_view family, const std::vector<Message>& messages, bool system_first_allowed) {

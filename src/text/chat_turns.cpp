@@ -92,7 +92,7 @@ Pieces deepseek(std::string_view family, const Messages& messages, bool add_repl
     first = false;
   }
   for (size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content, learned] = messages[i];
+    const auto &role = messages[i].role, &content = messages[i].content;
     const auto answer = answer_index(messages, i);
     if (role == "user") pieces.control("<｜User｜>").text(content);
     if (answer < 0) continue;
@@ -205,7 +205,7 @@ Pieces render_mistral_v7(const Messages& messages, bool) {
   PieceList pieces;
   pieces.control("<s>");
   for (size_t i = 0; i < messages.size(); ++i) {
-    const auto& [role, content, learned] = messages[i];
+    const auto &role = messages[i].role, &content = messages[i].content;
     const auto answer = answer_index(messages, i);
     if (role == "system") pieces.control("[SYSTEM_PROMPT]").text(" " + content).control("[/SYSTEM_PROMPT]");
     else if (role == "user") pieces.control("[INST]").text(" " + content).control("[/INST]");

@@ -51,6 +51,12 @@ std::span<const std::string_view> thought_ends() {
   return kEnds;
 }
 
+std::span<const std::string_view> thought_marks() {
+  static constexpr std::string_view kAll[] = {kMarks[0].first,  kMarks[0].second, kMarks[1].first,
+                                              kMarks[1].second, kMarks[2].first,  kMarks[2].second};
+  return kAll;
+}
+
 bool ends_inside_thought(std::string_view prompt) {
   const auto end = trimmed(prompt);
   for (const auto& mark : kMarks)

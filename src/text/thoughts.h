@@ -11,6 +11,9 @@ namespace retort {
 // that the prompt ended so, and then a text without a closing mark is nothing but a thought.
 std::string without_thoughts(std::string_view text, bool inside = false);
 
+// What opens and what closes a thought, in each family's spelling.
+std::span<const std::string_view> thought_marks();
+
 // What closes a thought, in each family's spelling.
 std::span<const std::string_view> thought_ends();
 

@@ -48,11 +48,6 @@ std::string learned(const Record& record, const std::string& loss = "completion"
 
 TEST(Messages, FieldsThatMeanSomethingAreRefusedByNameWithFileAndLine) {
   const std::pair<std::string, const char*> cases[] = {
-      {talk("", R"(,"tool_calls":[{"function":{"name":"f","arguments":"{}"}}])"),
-       "message 2: tool_calls: tool"},
-      {talk("", R"(,"function_call":{"name":"f"})"), "message 2: function_call: tool calls are not carried"},
-      {talk(R"(,"tool_call_id":"7")", ""), "message 1: tool_call_id"},
-      {talk(R"(,"name":"Ann")", ""), "message 1: name: names of speakers"},
       {talk("", R"(,"refusal":"no")"), "message 2: refusal"},
       {talk("", R"(,"train_detail":[{"begin_offset":0}])"), "message 2: train_detail"},
       {talk("", R"(,"weight":0.5)"), "message 2: weight: expected 0, 1, true or false"},
@@ -61,20 +56,19 @@ TEST(Messages, FieldsThatMeanSomethingAreRefusedByNameWithFileAndLine) {
       {talk("", R"(,"reasoning_content":"hm")"),
        "message 2: reasoning_content: say with data.sources.reasoning"},
       {talk("", R"(,"thinking":"hm")"), "message 2: thinking: say with"},
-      {R"({"messages":[{"role":"tool","content":"q"}]})",
-       "message 1: role 'tool': tool calls are not carried"},
-      {R"({"messages":[{"role":"developer","content":"q"}]})", "role 'developer'"},
-      {R"({"conversations":[{"from":"function_call","value":"q"}]})", "from 'function_call': tool calls"},
-      {R"({"conversations":[{"from":"observation","value":"q"}]})", "from 'observation': tool calls"},
+      {R"({"messages":[{"role":"narrator","content":"q"}]})", "message 1: role 'narrator': unknown role"},
+      {R"({"conversations":[{"from":"function_call","value":"q"}]})",
+       "message 1: a call of a tool: expected"},
       {R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"u"}}]}]})",
        "message 1: content[0]: part of type 'image_url': only texts are learned"},
       {R"({"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"input_audio"}]}]})",
        "message 1: content[1]: part of type 'input_audio'"},
       {R"({"messages":[{"role":"user","content":[{"text":"a"}]}]})", "content[0]: expected a part"},
       {R"({"messages":[{"role":"user","content":null}]})", "content: expected a string, found null"},
-      {R"({"messages":[{"role":"user","content":"q"}],"tools":[{"type":"function"}]})",
-       "tools: tools are not"},
-      {R"({"conversations":[{"from":"human","value":"q"}],"tools":"[{\"name\":\"f\"}]"})", "tools: "},
+      {R"({"messages":[{"role":"user","content":"q"}],"tools":{"type":"function"}})",
+       "tools: expected a list"},
+      {R"({"conversations":[{"from":"human","value":"q"}],"tools":"[{\"name\":"})",
+       "tools: byte 10: is not valid"},
       {R"({"prompt":"q","completion":"a","label":false})",
        "label: is false: such an answer is a bad example"},
       {R"({"prompt":"q","completion":"a","rejected":"b"})", "rejected: preference pairs"},
@@ -87,6 +81,66 @@ TEST(Messages, FieldsThatMeanSomethingAreRefusedByNameWithFileAndLine) {
     EXPECT_NE(found.find("x.jsonl:2: "), std::string::npos) << line << ": " << found;
     EXPECT_NE(found.find(expected), std::string::npos) << line << ": " << found;
   }
+}
+
+std::string refusal_of(const std::string& line) {
+  try {
+    learned(read(line)[0]);
+  } catch (const Error& error) { return error.what(); }
+  return "";
+}
+
+// The built-in templates know no tools: each is refused by its name, with the record's place.
+TEST(Messages, WhatOnlyTemplatesInJinjaWriteIsRefusedByTheBuiltInOnes) {
+  const std::pair<std::string, const char*> cases[] = {
+      {talk("", R"(,"tool_calls":[{"function":{"name":"f","arguments":"{}"}}])"),
+       "message 2: tool_calls: the built-in"},
+      {talk("", R"(,"function_call":{"name":"f"})"), "message 2: function_call: "},
+      {talk(R"(,"tool_call_id":"7")", ""), "message 1: tool_call_id: "},
+      {talk(R"(,"name":"Ann")", ""), "message 1: name: "},
+      {R"({"messages":[{"role":"tool","content":"q"},{"role":"assistant","content":"a"}]})",
+       "message 1: role 'tool': "},
+      {R"({"messages":[{"role":"developer","content":"q"},{"role":"assistant","content":"a"}]})",
+       "message 1: role 'developer': "},
+      {R"({"conversations":[{"from":"function_call","value":"{}"},{"from":"gpt","value":"a"}]})",
+       "message 1: tool_calls: "},
+      {R"({"conversations":[{"from":"observation","value":"q"},{"from":"gpt","value":"a"}]})",
+       "message 1: role 'tool': "},
+      {R"({"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}],"tools":"[{\"name\":\"f\"}]"})",
+       "tools: the built-in"},
+      {R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],"chat_template_kwargs":{"x":1}})",
+       "x: the built-in"},
+  };
+  for (const auto& [line, expected] : cases) {
+    const auto found = refusal_of(line);
+    EXPECT_NE(found.find("x.jsonl:1: "), std::string::npos) << line << ": " << found;
+    EXPECT_NE(found.find(expected), std::string::npos) << line << ": " << found;
+  }
+}
+
+TEST(Messages, CallsAndToolsKeepTheirOrderAndTheirNumbers) {
+  const auto record = read(
+      R"({"tools": [{"z": 1.50, "a": {"type": "f"}}], "messages": [{"role": "user", "content": "q", "name": null},)"
+      R"({"role": "assistant", "content": null, "tool_calls": [{"z": 12345678901234567890123, "a": "\u00e9"}], "id": "7"},)"
+      R"({"tool_call_id": "7", "role": "tool", "content": "r"}, {"role": "assistant", "content": "a"}]})")[0];
+  EXPECT_EQ(record.messages[0].beside, R"("tools":[{"z":1.50,"a":{"type":"f"}}])");
+  EXPECT_EQ(record.messages[0].fields, "");
+  EXPECT_EQ(record.messages[1].fields,
+            "\"tool_calls\":[{\"z\":12345678901234567890123,\"a\":\"\u00e9\"}],\"id\":\"7\"");
+  EXPECT_EQ(record.messages[1].content, "");
+  EXPECT_EQ(record.messages[2].fields, R"("tool_call_id":"7")");
+  EXPECT_EQ(record.messages[2].role, "tool");
+}
+
+TEST(Messages, ShareGptsCallsAreCalls) {
+  const auto record = read(
+      R"({"conversations":[{"from":"human","value":"q"},{"from":"function_call","value":"{\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": 2}}"},)"
+      R"({"from":"observation","value":"r"},{"from":"gpt","value":"a"}],"tools":"[{\"name\": \"f\"}]"})")[0];
+  EXPECT_EQ(record.messages[1].fields,
+            R"("tool_calls":[{"type":"function","function":{"name": "f", "arguments": {"b": 1, "a": 2}}}])");
+  EXPECT_EQ(record.messages[1].role, "assistant");
+  EXPECT_EQ(record.messages[2].role, "tool");
+  EXPECT_EQ(record.messages[0].beside, R"("tools":[{"name": "f"}])");
 }
 
 TEST(Messages, FieldsThatSayNothingAreNoObstacle) {

@@ -46,7 +46,7 @@ TEST(Records, BrokenRecordsNameFileLineAndKey) {
   TemporaryFolder folder;
   const std::pair<const char*, const char*> cases[] = {
       {R"({"messages":[{"role":"user","content":"q"}]})", "ends with a user message"},
-      {R"({"messages":[{"role":"tool","content":"q"}]})", "role 'tool': tool calls are not carried"},
+      {R"({"messages":[{"role":"tool","content":"q"}]})", "ends with a tool message"},
       {R"({"messages":[{"role":"user"}]})", "content: this key is missing"},
       {R"({"messages":[{"role":"user","content":7}]})", "content: expected a string, found number"},
       {R"({"messages":[]})", "not empty"},

@@ -60,6 +60,30 @@ TEST(ExportedTemplate, IsTheOneThatWasTrained) {
   }
 }
 
+// A text of nobody's family, as the recipe names it with its switches: in every file, and read back as
+// itself.
+TEST(ExportedTemplate, IsAnyTextWithItsSwitches) {
+  const TemporaryFolder folder;
+  auto loaded = load_model({.path = chat_folder(folder).string(), .compute = "f32"});
+  const std::string source =
+      "{% for m in messages %}<|im_start|>{{ m.role }}{{ mood }}{{ m.content }}<|im_end|>{% endfor %}{% if "
+      "add_generation_prompt %}<|im_start|>assistant{{ mood }}{% endif %}";
+  const auto& chat = choose_chat_template({source, {{"mood", "\"!\""}}}, "", *loaded.tokenizer);
+  use_template(loaded, chat);
+  EXPECT_EQ(loaded.model->config.eos, (std::vector<int32_t>{95, 2}));
+  write_hf_folder(folder / "merged", loaded, WeightType::f32, uint64_t{1} << 30, 1);
+  write_gguf_model(folder / "model.gguf", loaded, *mixture_from_name("F32"), true, 1);
+  for (const auto& path : {folder / "merged", folder / "model.gguf"}) {
+    const auto again = load_model({.path = path});
+    EXPECT_EQ(again.chat_template_source, chat.source);
+    ASSERT_NE(again.chat, nullptr);
+    EXPECT_EQ(again.chat->name, chat.name);
+    EXPECT_EQ(render_text(*again.chat, {{"user", "a"}, {"assistant", "b"}}, false),
+              "<|im_start|>user!a<|im_end|><|im_start|>assistant!b<|im_end|>");
+    EXPECT_EQ(again.chat->stops, std::vector<std::string>{"<|im_end|>"});
+  }
+}
+
 // A text that is not kept here: none is better than another's.
 TEST(ExportedTemplate, IsNotAnothersWhereItsTextIsUnknown) {
   const TemporaryFolder folder;

@@ -49,8 +49,8 @@ class ImportProgram : public testing::Test {
     spec.sources.resize(1);
     spec.sources[0].path = samples;
     spec.held_out.count = 4;
-    const auto dataset =
-        build_dataset(spec, *loaded.tokenizer, choose_chat_template("auto", loaded.chat_template_source));
+    const auto dataset = build_dataset(
+        spec, *loaded.tokenizer, choose_chat_template({}, loaded.chat_template_source, *loaded.tokenizer));
     std::vector<WrittenText> texts;
     for (size_t s = leave_out; s < dataset.train.size(); ++s) {
       const auto tokens = dataset.train[s].tokens;

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "fuzz/damage.h"
 #include "recipe/recipe.h"
+#include "spec/print.h"
 #include "spec/read.h"
 
 namespace retort {
@@ -85,6 +86,33 @@ TEST(ReadSpec, FillsEveryKindOfField) {
   ASSERT_EQ(outer.items.size(), 2u);
   EXPECT_TRUE(outer.items[0].keep);
   EXPECT_EQ(outer.items[1].path, "b");
+}
+
+struct Switches {
+  NamedValues switches;
+  template <class Visitor> void fields(Visitor& field) { field("switches", switches, any(), "switches"); }
+};
+
+// Values are JSON, as who takes them wants them; a text stays one in quotes.
+TEST(ReadSpec, NamesWithValues) {
+  const auto read_switches = [](std::string_view text) {
+    std::vector<Problem> problems;
+    const auto root = parse_yaml(text, "r.yaml", problems);
+    SpecReader reader(root, {}, problems);
+    Switches spec;
+    spec.fields(reader);
+    reader.finish();
+    throw_if_any(problems);
+    return spec;
+  };
+  const std::vector<std::pair<std::string, std::string>> wanted = {
+      {"a", "false"}, {"b", "1.5"}, {"c", "\"x \\\"y\\\"\""}, {"d", "\"true\""}, {"e", "null"}, {"f", "12"}};
+  const auto spec = read_switches("switches: {a: false, b: 1.5, c: 'x \"y\"', d: 'true', e: null, f: 12}");
+  EXPECT_EQ(spec.switches.entries, wanted);
+  EXPECT_EQ(read_switches(print_spec(spec)).switches.entries, wanted);
+  EXPECT_TRUE(read_switches("switches: {}").switches.entries.empty());
+  for (const char* wrong : {"switches: [a]", "switches: a", "switches: {a: [1]}", "switches: {a: {b: 1}}"})
+    EXPECT_THROW(read_switches(wrong), RecipeError) << wrong;
 }
 
 TEST(ReadSpec, OptionalSectionIsAbsentUnlessWritten) {

@@ -52,9 +52,7 @@ TEST(ChatTemplates, AreChosenByTheHashOfTheModelsOwn) {
   const auto* chosen = chat_template_by_source(smollm2);
   ASSERT_NE(chosen, nullptr);
   EXPECT_EQ(chosen->name, "smollm2");
-  const auto* similar = chat_template_by_source(smollm2 + "{# a comment #}");
-  ASSERT_NE(similar, nullptr);
-  EXPECT_EQ(similar->name, "smollm2");
+  EXPECT_EQ(chat_template_by_source(smollm2 + "{# a comment #}"), nullptr);  // equal, or not known
 }
 
 // What an export carries for a named template reads back as that template. (That the texts render as the
@@ -77,9 +75,9 @@ TEST(ChatTemplates, TextsKeptHereAreKnownAgain) {
 
 TEST(ChatTemplates, UnknownOnesAreAnErrorThatSaysWhatToSet) {
   EXPECT_EQ(chat_template_by_source("{{ messages }}"), nullptr);
-  for (const auto& [name, source] : {std::pair{"auto", "{{ messages }}"}, {"auto", ""}, {"smolm2", ""}}) {
+  for (const auto& [name, source] : {std::pair{"auto", ""}, {"smolm2", ""}}) {
     try {
-      choose_chat_template(name, source);
+      choose_chat_template({name}, source, chat_tokenizer());
       FAIL() << name;
     } catch (const RecipeError& error) {
       EXPECT_NE(std::string(error.what()).find("data.template"), std::string::npos);

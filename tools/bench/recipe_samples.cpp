@@ -22,7 +22,8 @@ int main(int count, char** arguments) try {
   const auto recipe =
       load_recipe(arguments[1], std::vector<std::string>(arguments + 2, arguments + count)).recipe;
   const auto loaded = load_model(recipe.model);
-  const auto& chat = choose_chat_template(recipe.data.chat_template, loaded.chat_template_source);
+  const auto& chat =
+      choose_chat_template(recipe.data.wanted_template(), loaded.chat_template_source, *loaded.tokenizer);
   const auto dataset = load_dataset(recipe.data, *loaded.tokenizer, chat);
   const auto print = [](const Json& line) { fmt::print("{}\n", line.dump()); };
 

@@ -56,7 +56,8 @@ int main(int count, char** arguments) try {
   const auto recipe =
       load_recipe(arguments[3], std::vector<std::string>(arguments + 4, arguments + count)).recipe;
   auto loaded = load_model(recipe.model);
-  const auto& chat = choose_chat_template(recipe.data.chat_template, loaded.chat_template_source);
+  const auto& chat =
+      choose_chat_template(recipe.data.wanted_template(), loaded.chat_template_source, *loaded.tokenizer);
   auto dataset = load_dataset(recipe.data, *loaded.tokenizer, chat);
   const auto compute = compute_type(recipe.model);
   const auto leaves = attach(*loaded.model, recipe.adapter, static_cast<uint64_t>(recipe.train.seed));

@@ -1,0 +1,13 @@
+// Takes from a forked child all that it does not need to work on hostile input.
+#pragma once
+#include <cstdint>
+
+namespace retort {
+
+// From here on the process can open no file, reach no network, start no process and write nothing but `file`,
+// which becomes its file 3 (seccomp). It uses at most `memory_bytes` beyond what its parent had and at most
+// `cpu_seconds` (0: no limit of its own). 0, or the errno of what could not be had. For a child between fork
+// and _exit alone.
+int confine(int file, uint64_t memory_bytes, int cpu_seconds);
+
+}  // namespace retort

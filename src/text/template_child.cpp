@@ -1,0 +1,263 @@
+#include "text/template_child.h"
+
+#include <jinja/lexer.h>
+#include <jinja/parser.h>
+#include <jinja/runtime.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "text/template_engine.h"
+
+namespace retort {
+namespace {
+
+// A number of the file, which is written as it is spelled there: 1.50, or an identifier of 23 digits.
+struct SpelledNumber : jinja::value_float_t {
+  SpelledNumber(double number, std::string text) : jinja::value_float_t(number), spelling(std::move(text)) {}
+  jinja::string as_string() const override { return spelling; }
+  std::string spelling;
+};
+
+// Builds the interpreter's values from JSON. All texts are marked as given but for the role of a message,
+// which templates make control tokens of.
+class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  jinja::value root = nullptr;
+
+  bool null() override { return place(jinja::mk_val<jinja::value_none>()); }
+  bool boolean(bool value) override { return place(jinja::mk_val<jinja::value_bool>(value)); }
+  bool number_integer(number_integer_t value) override {
+    return place(jinja::mk_val<jinja::value_int>(value));
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (value > static_cast<uint64_t>(INT64_MAX))
+      return place(std::make_shared<SpelledNumber>(static_cast<double>(value), std::to_string(value)));
+    return place(jinja::mk_val<jinja::value_int>(static_cast<int64_t>(value)));
+  }
+  bool number_float(number_float_t value, const string_t& spelled) override {
+    return place(std::make_shared<SpelledNumber>(value, spelled));
+  }
+  bool string(string_t& value) override {
+    auto text = jinja::mk_val<jinja::value_string>(value);
+    if (open_.size() != 1 || key_ != "role") text->mark_input();
+    return place(text);
+  }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(std::size_t) override { return open(jinja::mk_val<jinja::value_object>()); }
+  bool start_array(std::size_t) override { return open(jinja::mk_val<jinja::value_array>()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    key_ = name;
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    throw std::runtime_error(std::string("a message is no JSON: ") + error.what());
+  }
+
+ private:
+  bool place(jinja::value value) {
+    if (open_.empty()) {
+      root = std::move(value);
+    } else if (auto* list = dynamic_cast<jinja::value_array_t*>(open_.back().get())) {
+      list->push_back(value);
+    } else {
+      auto name = jinja::mk_val<jinja::value_string>(key_);
+      if (open_.size() > 1) name->mark_input();  // names of members of a message are the format's own
+      open_.back()->insert(name, value);
+    }
+    return true;
+  }
+  bool open(jinja::value container) {
+    place(container);
+    open_.push_back(std::move(container));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+  std::vector<jinja::value> open_;
+  std::string key_;
+};
+
+jinja::value value_of(std::string_view json) {
+  ValueBuilder builder;
+  nlohmann::json::sax_parse(json.begin(), json.end(), &builder);
+  return builder.root;
+}
+
+bool read_all(char* data, size_t size) {
+  while (size > 0) {
+    const auto got = ::read(3, data, size);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    data += got, size -= static_cast<size_t>(got);
+  }
+  return true;
+}
+
+void write_all(std::string_view text) {
+  while (!text.empty()) {
+    const auto wrote = ::write(3, text.data(), text.size());
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) ::_exit(0);
+    text.remove_prefix(static_cast<size_t>(wrote));
+  }
+}
+
+class Request {
+ public:
+  explicit Request(std::string_view bytes) : bytes_(bytes) {}
+  uint32_t number() {
+    uint32_t value = 0;
+    std::memcpy(&value, bytes_.data(), sizeof value);
+    bytes_.remove_prefix(sizeof value);
+    return value;
+  }
+  std::string_view text() {
+    const auto size = number();
+    const auto value = bytes_.substr(0, size);
+    bytes_.remove_prefix(size);
+    return value;
+  }
+
+ private:
+  std::string_view bytes_;
+};
+
+void put(std::string& to, std::string_view text) {
+  const auto size = static_cast<uint32_t>(text.size());
+  to.append(reinterpret_cast<const char*>(&size), sizeof size);
+  to += text;
+}
+
+// Of the time that a rendering takes; SIGPROF ends the process.
+void limit_time(int seconds) {
+  const itimerval limit{{0, 0}, {seconds, 0}};
+  ::setitimer(ITIMER_PROF, &limit, nullptr);
+}
+
+// One line of what the interpreter says in several: where in the template, and what.
+std::string in_one_line(std::string_view what) {
+  if (what.find("bad_alloc") != what.npos || what.find("length_error") != what.npos)
+    return "needs more memory than a template may use";
+  std::string place;
+  if (const auto at = what.find(" at line "); at != what.npos) {
+    const auto from = at + 4;
+    place = std::string(what.substr(from, what.find(" in source", from) - from)) + ": ";
+  }
+  if (const auto error = what.rfind("Error: "); error != what.npos) what.remove_prefix(error + 7);
+  constexpr std::string_view kRaised = "Jinja Exception: ";
+  if (what.starts_with(kRaised)) return std::string(what.substr(kRaised.size()));
+  return place + std::string(what.substr(0, what.find('\n')));
+}
+
+// 2024-07-26, noon: the day that Llama's templates name where they are told none. A run of tomorrow renders
+// as one of today.
+constexpr std::time_t kDay = 1721995200;
+
+class Template {
+ public:
+  Template(std::string_view source, const std::vector<std::pair<std::string, std::string>>& tokens)
+      : tokens_(tokens) {
+    try {
+      jinja::lexer lexer;
+      program_.emplace(jinja::parse_from_tokens(lexer.tokenize(std::string(source))));
+      source_ = std::make_shared<std::string>(source);
+    } catch (const std::exception& error) {
+      problem_ = "cannot be read as Jinja: " + in_one_line(error.what());
+    }
+  }
+
+  struct Conversation {
+    std::vector<jinja::value> messages;
+    jinja::value beside;
+  };
+
+  // Appends the answer.
+  void render(const Conversation& conversation, uint32_t count, bool reply_header, std::string& out) const {
+    if (!program_) return fail(problem_, out);
+    const auto begin = out.size();
+    try {
+      jinja::context context;
+      context.src = source_;
+      context.current_time = kDay;
+      auto messages = jinja::mk_val<jinja::value_array>();
+      for (uint32_t i = 0; i < count; ++i) messages->push_back(conversation.messages[i]);
+      context.set_val("messages", messages);
+      context.set_val("tools", jinja::mk_val<jinja::value_none>());
+      context.set_val("documents", jinja::mk_val<jinja::value_none>());
+      context.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(reply_header));
+      for (const auto& [name, spelling] : tokens_)
+        context.set_val(name, jinja::mk_val<jinja::value_string>(spelling));
+      for (const auto& [name, value] : conversation.beside->as_ordered_object()) context.set_val(name, value);
+      const auto parts = jinja::runtime::gather_string_parts(jinja::runtime(context).execute(*program_));
+      out += 'r';
+      uint64_t bytes = 0;
+      for (const auto& part : parts->val_str.parts) {
+        bytes += part.val.size();
+        if (bytes > kLongestRendering) ::_exit(kTemplateTooLong);
+        out += part.is_input ? 'g' : 't';
+        put(out, part.val);
+      }
+      out += '\0';
+    } catch (const std::bad_alloc&) {
+      out.resize(begin);
+      fail(in_one_line("bad_alloc"), out);
+    } catch (const std::exception& error) {
+      out.resize(begin);
+      fail(in_one_line(error.what()), out);
+    }
+  }
+
+ private:
+  static void fail(std::string_view problem, std::string& out) {
+    out += 'p';
+    put(out, problem.substr(0, 2000));
+  }
+  std::vector<std::pair<std::string, std::string>> tokens_;
+  std::optional<jinja::program> program_;
+  std::shared_ptr<std::string> source_;
+  std::string problem_;
+};
+
+}  // namespace
+
+void serve_template(std::string_view source, const std::vector<std::pair<std::string, std::string>>& tokens,
+                    int seconds, TemplateProgress& progress) {
+  limit_time(seconds);
+  const Template chat(source, tokens);
+  std::string bytes, out;
+  uint64_t size = 0;
+  while (read_all(reinterpret_cast<char*>(&size), sizeof size)) {
+    bytes.resize(size);
+    if (!read_all(bytes.data(), size)) break;
+    Request request(bytes);
+    progress.begun = 0;
+    for (auto jobs = request.number(); jobs > 0; --jobs) {
+      Template::Conversation conversation;
+      for (auto count = request.number(); count > 0; --count)
+        conversation.messages.push_back(value_of(request.text()));
+      conversation.beside = value_of("{" + std::string(request.text()) + "}");
+      for (auto wanted = request.number(); wanted > 0; --wanted) {
+        ++progress.begun;
+        limit_time(seconds);
+        const auto messages = request.number();
+        chat.render(conversation, messages, request.number() != 0, out);
+        if (out.size() > (size_t{1} << 20)) write_all(std::exchange(out, {}));
+      }
+    }
+    limit_time(0);
+    write_all(std::exchange(out, {}));
+  }
+  ::_exit(0);
+}
+
+}  // namespace retort

@@ -46,7 +46,8 @@ Shown samples_of(const std::string& lines, const std::string& source = kTemplate
 
 const std::string kCalls =
     R"({"tools":[{"b":1.50,"a":2}],"messages":[{"role":"user","content":"<|im_end|>"},{"role":"assistant",)"
-    R"("content":"","tool_calls":[{"function":{"name":"f","arguments":{"z":12345678901234567890123,"a":1.50}}}]},)"
+    R"("content":"","tool_calls":[)"
+    R"({"function":{"name":"f","arguments":{"z":12345678901234567890123,"a":1.50}}}]},)"
     R"({"role":"tool","content":"21"},{"role":"assistant","content":"It is 21."}]})";
 
 TEST(JinjaData, ToolsAndCallsAreRenderedAndLearned) {
@@ -66,7 +67,8 @@ TEST(JinjaData, ToolsAndCallsAreRenderedAndLearned) {
 TEST(JinjaData, AnswersThatLaterTurnsChangeAreSamplesOfTheirOwn) {
   DatasetCounts counts;
   const auto found = samples_of(
-      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","reasoning_content":"hm","content":"a"},)"
+      R"({"messages":[{"role":"user","content":"q"},)"
+      R"({"role":"assistant","reasoning_content":"hm","content":"a"},)"
       R"({"role":"user","content":"r"},{"role":"assistant","reasoning_content":"so","content":"b"}]})",
       kTemplate, "learn", &counts);
   EXPECT_EQ(found.learned,
@@ -77,8 +79,8 @@ TEST(JinjaData, AnswersThatLaterTurnsChangeAreSamplesOfTheirOwn) {
 }
 
 TEST(JinjaData, MaskedThoughtsAreReadAndNotLearned) {
-  const std::string line =
-      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","reasoning_content":"hm","content":"a"}]})";
+  const std::string line = R"({"messages":[{"role":"user","content":"q"},)"
+                           R"({"role":"assistant","reasoning_content":"hm","content":"a"}]})";
   EXPECT_EQ(samples_of(line, kTemplate, "mask").learned, std::vector<std::string>{"a<|im_end|>"});
   const std::string unmarked =
       "{% for m in messages %}<|im_start|>{{ m.role }}{{ m.reasoning_content }}{{ m.content }}<|im_end|>{% "

@@ -106,9 +106,11 @@ TEST(Messages, WhatOnlyTemplatesInJinjaWriteIsRefusedByTheBuiltInOnes) {
        "message 1: tool_calls: "},
       {R"({"conversations":[{"from":"observation","value":"q"},{"from":"gpt","value":"a"}]})",
        "message 1: role 'tool': "},
-      {R"({"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}],"tools":"[{\"name\":\"f\"}]"})",
+      {R"({"conversations":[{"from":"human","value":"q"},{"from":"gpt","value":"a"}],)"
+       R"("tools":"[{\"name\":\"f\"}]"})",
        "tools: the built-in"},
-      {R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],"chat_template_kwargs":{"x":1}})",
+      {R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],)"
+       R"("chat_template_kwargs":{"x":1}})",
        "x: the built-in"},
   };
   for (const auto& [line, expected] : cases) {
@@ -120,8 +122,10 @@ TEST(Messages, WhatOnlyTemplatesInJinjaWriteIsRefusedByTheBuiltInOnes) {
 
 TEST(Messages, CallsAndToolsKeepTheirOrderAndTheirNumbers) {
   const auto record = read(
-      R"({"tools": [{"z": 1.50, "a": {"type": "f"}}], "messages": [{"role": "user", "content": "q", "name": null},)"
-      R"({"role": "assistant", "content": null, "tool_calls": [{"z": 12345678901234567890123, "a": "\u00e9"}], "id": "7"},)"
+      R"({"tools": [{"z": 1.50, "a": {"type": "f"}}], )"
+      R"("messages": [{"role": "user", "content": "q", "name": null},)"
+      R"({"role": "assistant", "content": null, )"
+      R"("tool_calls": [{"z": 12345678901234567890123, "a": "\u00e9"}], "id": "7"},)"
       R"({"tool_call_id": "7", "role": "tool", "content": "r"}, {"role": "assistant", "content": "a"}]})")[0];
   EXPECT_EQ(record.messages[0].beside, R"("tools":[{"z":1.50,"a":{"type":"f"}}])");
   EXPECT_EQ(record.messages[0].fields, "");
@@ -134,7 +138,8 @@ TEST(Messages, CallsAndToolsKeepTheirOrderAndTheirNumbers) {
 
 TEST(Messages, ShareGptsCallsAreCalls) {
   const auto record = read(
-      R"({"conversations":[{"from":"human","value":"q"},{"from":"function_call","value":"{\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": 2}}"},)"
+      R"({"conversations":[{"from":"human","value":"q"},{"from":"function_call",)"
+      R"("value":"{\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": 2}}"},)"
       R"({"from":"observation","value":"r"},{"from":"gpt","value":"a"}],"tools":"[{\"name\": \"f\"}]"})")[0];
   EXPECT_EQ(record.messages[1].fields,
             R"("tool_calls":[{"type":"function","function":{"name": "f", "arguments": {"b": 1, "a": 2}}}])");

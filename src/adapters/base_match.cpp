@@ -1,6 +1,7 @@
 #include "adapters/base_match.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 namespace retort {
@@ -37,6 +38,24 @@ double update_square(const LayerAdapters& adapters) {
            (at::mm(a, a.t()) * at::mm(b.t(), b)).sum().item<double>();  // the trace of A A^T B^T B
   }
   return sum;
+}
+
+double merged_share(const LayerAdapters& adapters, double product_then, WeightType coarser) {
+  const auto size = update_square(adapters);
+  if (!(size > 0)) return 0;
+  double square = 0, count = 0;
+  for (const auto& [layer, adapter] : adapters) {
+    const auto some = std::min(kRowsAtOnce, layer->weight.rows);  // enough for a mean
+    const auto rows = widen_rows(layer->weight, 0, some, at::kFloat).detach();
+    square += rows.square().sum(at::kDouble).item<double>();
+    count += static_cast<double>(rows.numel());
+  }
+  // b bits a weight leave an error of about 2^-b of the weights' size, which has no direction: along the
+  // update it is as large as one weight's error. Six times that is no chance.
+  constexpr uint64_t kColumns = 256;
+  const auto bits = 8.0 * static_cast<double>(row_bytes(coarser, kColumns).value_or(kColumns)) / kColumns;
+  const auto chance = 6 * 2 * std::exp2(-bits) * std::sqrt(square / count / size);
+  return (base_product(adapters) - product_then) / size - chance;
 }
 
 WeightType base_type(const LayerAdapters& adapters) {

@@ -17,6 +17,12 @@ double base_product(const LayerAdapters& adapters);
 // |scaling B A|^2 summed over the layers.
 double update_square(const LayerAdapters& adapters);
 
+// The same as a share: how far these weights lie along the update from those of `product_then`, in units of
+// the update, less what rounding to `coarser` may move them by chance. 1 where the update was merged, about 0
+// where it was not; below a third nobody can tell.
+inline constexpr double kMerged = 1.0 / 3;
+double merged_share(const LayerAdapters& adapters, double product_then, WeightType coarser);
+
 // The type that most of these layers' weights are held in.
 WeightType base_type(const LayerAdapters& adapters);
 

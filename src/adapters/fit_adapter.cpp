@@ -79,21 +79,22 @@ bool of_another_file(const std::string& file, const LoadedModel& loaded,
 void compare_bases(FittedAdapter& fitted, const LoadedModel& loaded,
                    const std::map<std::string, std::string>& metadata) {
   const auto pairs = fitted.pairs();
-  const auto size = update_square(pairs);
+  const auto now = base_type(pairs);
+  const auto then = type_from_name(entry(metadata, kBaseTypeKey)).value_or(now);
   const auto before = std::strtod(entry(metadata, kBaseProductKey).c_str(), nullptr);
-  if (const auto share = size > 0 ? (base_product(pairs) - before) / size : 0; share > 0.5)
+  if (merged_share(pairs, before, is_block_quantized(then) ? then : now) > kMerged)
     corrupt(
         fitted.file, kBaseHashKey,
-        fmt::format("{} holds this adapter already: its weights lie {:.2f} times the update further along it "
-                    "than those that it was trained on; load it on its own base",
-                    printable(loaded.path.string()), share));
+        fmt::format("{} holds this adapter already: its weights are those that it was trained on with its "
+                    "update added; load it on its own base",
+                    printable(loaded.path.string())));
   fitted.notes.push_back(
       fmt::format("{}: was trained on another file, of {} weights (sha256 {}...); {} has {} ({}...). Names "
                   "and shapes fit: if "
                   "both are the same model, it computes nearly what was trained",
                   printable(fitted.file), printable(entry(metadata, kBaseTypeKey)),
                   printable(entry(metadata, kBaseHashKey).substr(0, 16)), printable(loaded.path.string()),
-                  type_info(base_type(pairs)).name, loaded.sha256.get().substr(0, 16)));
+                  type_info(now).name, loaded.sha256.get().substr(0, 16)));
 }
 
 FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folder) {

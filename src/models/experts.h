@@ -15,12 +15,14 @@ struct SparseMlp {
   };
   Linear gate;                  // the router [X,E]
   std::vector<Expert> experts;  // X of width F
+  std::optional<GatedMlp> shared_experts;
   RouteRule rule;
 
   SparseMlp(const Parts& parts, int64_t layer);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) {
     for (auto& expert : experts) visit(expert.gate_proj), visit(expert.up_proj), visit(expert.down_proj);
+    if (shared_experts) shared_experts->linears(visit);
   }
 };
 

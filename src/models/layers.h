@@ -29,6 +29,7 @@ class Parts {
   Linear linear(const TensorPlace& place, int64_t out, int64_t in, bool bias = false) const;
   Linear router(int64_t layer) const;  // fp32 in every file and precision
   Norm norm(const TensorPlace& place, int64_t width, double offset = 0) const;
+  Tensor vector(const TensorPlace& place, int64_t width) const;  // fp32
   Weight embedding() const;
 
   const ModelConfig& config;
@@ -59,17 +60,25 @@ struct Attention {
   }
 };
 
+// Which of a layer's feed-forward parts.
+struct GatedRoles {
+  Role gate = Role::gate, up = Role::up, down = Role::down;
+};
+
 struct GatedMlp {
   Linear gate_proj, up_proj, down_proj;
   Activation activation;
 
-  GatedMlp(const Parts& parts, int64_t layer, Activation how);
+  GatedMlp(const Parts& parts, int64_t layer, Activation how)
+      : GatedMlp(parts, layer, how, parts.config.intermediate, {}) {}
+  GatedMlp(const Parts& parts, int64_t layer, Activation how, int64_t width, const GatedRoles& roles);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) { visit(gate_proj), visit(up_proj), visit(down_proj); }
 };
 
 // A model whose layers are all of one kind, made by `make(index)`. `Layer` has forward(x, pass),
-// linears(visit) and norms(visit); a layer with experts also has router(), which is none of its linears.
+// linears(visit) and norms(visit); a layer with experts also has router(), which is none of its linears, and
+// one with further vectors has vectors(visit), which hears (place, tensor).
 template <class Layer> class Stack : public Model {
  public:
   template <class Make> Stack(const Parts& parts, double norm_offset, Make&& make) : Model(parts.config) {
@@ -87,6 +96,8 @@ template <class Layer> class Stack : public Model {
     for (auto& each : layers) {
       each.norms([&](Norm& part) { list(part); });
       if constexpr (requires { each.router(); }) list_router(each.router());
+      if constexpr (requires { each.vectors([](const TensorPlace&, Tensor&) {}); })
+        each.vectors([&](const TensorPlace& place, Tensor& vector) { list(place, vector); });
       each.linears([&](Linear& linear) { list(linear); });
     }
     list(norm);

@@ -209,7 +209,7 @@ TEST(Rotate, InterleavedPairsTurnAsComplexNumbers) {
     const auto dy = random({4, 2, 11}, 6).to(type);
     const auto ours = rotate(x, positions, table, {4, true});
     const auto wide = x.detach().to(at::kFloat).requires_grad_();
-    const auto pairs = at::view_as_complex(wide.narrow(2, 4, 6).reshape({4, 2, 3, 2}));
+    const auto pairs = at::view_as_complex(wide.narrow(2, 4, 6).contiguous().view({4, 2, 3, 2}));
     const auto turn = at::polar(at::ones({4, 1, 3}), angles.index_select(0, positions).unsqueeze(1));
     const auto turned = at::view_as_real(pairs * turn).reshape({4, 2, 6});
     const auto expected = at::cat({wide.narrow(2, 0, 4), turned, wide.narrow(2, 10, 1)}, 2);

@@ -26,7 +26,7 @@ struct AdapterSpec {
   int64_t rank = 16;
   double alpha = 32;
   double dropout = 0;
-  std::vector<std::string> targets = {"all"};
+  std::vector<std::string> targets = {"auto"};
   std::vector<std::string> modules_to_save;
   std::string from = {};
   std::vector<WeightedAdapter> merge = {};
@@ -47,7 +47,8 @@ struct AdapterSpec {
     field("alpha", alpha, above(0), "the update is scaled by alpha / rank (rslora: alpha / sqrt(rank))");
     field("dropout", dropout, between(0, 0.95), "share of the adapter's inputs zeroed while training");
     field("targets", targets, not_empty(),
-          "linear layers to adapt, by the end of their weight name; all = every linear layer of the stack");
+          "linear layers to adapt, by the end of their weight name; all = every linear layer of the stack; "
+          "auto = all, but of a DeepSeek the projections of its attention alone");
     field("modules_to_save", modules_to_save, any(),
           "layers trained whole besides the adapters and saved with them: lm_head, embed_tokens, a norm");
     field("from", from, any(),

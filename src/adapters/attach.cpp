@@ -44,9 +44,7 @@ LowRank low_rank(const Linear& layer, const AdapterSpec& spec, uint64_t seed) {
 
 void attach_low_rank(Model& model, const AdapterSpec& spec, uint64_t seed) {
   for (auto* layer : model.linears()) {
-    const bool wanted = std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) {
-      return target == "all" || names_module(layer->name, target);
-    });
+    const bool wanted = is_target(model.config, *layer, spec.targets);
     const bool whole = std::any_of(spec.modules_to_save.begin(), spec.modules_to_save.end(),
                                    [&](const auto& name) { return names_module(layer->name, name); });
     if (wanted && !whole) layer->adapter = low_rank(*layer, spec, seed);
@@ -65,6 +63,17 @@ void untie(Model& model) {
 bool names_module(const std::string& layer, const std::string& target) {
   return layer == target || (layer.size() > target.size() && layer.ends_with(target) &&
                              layer[layer.size() - target.size() - 1] == '.');
+}
+
+bool is_target(const ModelConfig& config, const Linear& layer, const std::vector<std::string>& targets) {
+  const auto role = layer.place.role;
+  if (chooses_only(role)) return false;
+  // What is tuned of a DeepSeek by habit: adapters of all its experts would be 6.6 G numbers at rank 16.
+  const bool usual = !config.latent || role == Role::q || role == Role::q_a || role == Role::q_b ||
+                     role == Role::kv_a || role == Role::kv_b || role == Role::o;
+  return std::any_of(targets.begin(), targets.end(), [&](const auto& target) {
+    return target == "all" || (target == "auto" && usual) || names_module(layer.name, target);
+  });
 }
 
 void train_module_whole(Model& model, const std::string& name) {
@@ -92,8 +101,10 @@ void train_module_whole(Model& model, const std::string& name) {
 namespace {
 
 void attach_full(Model& model) {
-  for (auto* layer : model.linears()) train_whole(*layer);
-  for (auto& vector : model.vectors()) *vector.tensor = leaf(*vector.tensor);
+  for (auto* layer : model.linears())
+    if (!chooses_only(layer->place.role)) train_whole(*layer);
+  for (auto& vector : model.vectors())
+    if (!chooses_only(vector.place.role)) *vector.tensor = leaf(*vector.tensor);
   train_whole(model.embedding);
   if (model.config.tied_head)
     model.head.linear.weight = model.embedding;  // one leaf, two uses: its gradient is the sum
@@ -117,6 +128,29 @@ bool has_adapters(const Model& model) {
                      [](const Linear* layer) { return layer->adapter.has_value(); });
 }
 
+namespace {
+
+// Layers whose names PEFT gives to the joined matrices of all experts, or to a matrix alone.
+bool feeds_forward_sparsely(const ModelConfig& config, const TensorPlace& place) {
+  const auto role = place.role;
+  return config.experts > 0 &&
+         (place.expert >= 0 || role == Role::gate || role == Role::up || role == Role::down ||
+          role == Role::shared_gate || role == Role::shared_up || role == Role::shared_down);
+}
+
+void refuse_choosers(const Model& model, const std::string& key, const std::string& name) {
+  const auto refuse = [&](const TensorPlace& place, const std::string& module) {
+    if (chooses_only(place.role) && names_module(module, name))
+      throw RecipeError(fmt::format(
+          "{}: '{}' takes no part in what a loss is computed from, it only chooses {}; leave it out", key,
+          printable(name), place.role == Role::router_bias ? "experts" : "what attention looks at"));
+  };
+  for (const auto* layer : model.linears()) refuse(layer->place, layer->name);
+  for (const auto& vector : model.vectors()) refuse(vector.place, module_name(model.config, vector.place));
+}
+
+}  // namespace
+
 void require_fitting(const Model& model, const AdapterSpec& spec) {
   if (has_adapters(model))
     throw RecipeError("adapter: this model has an adapter already; merge it first or continue its run");
@@ -135,8 +169,9 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
       throw RecipeError("adapter.targets: '" + printable(target) +
                         "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save "
                         "to train it whole");
-    const bool found = target == "all" ||
-                       std::any_of(linears.begin(), linears.end(),
+    if (target == "all" || target == "auto") continue;
+    refuse_choosers(model, "adapter.targets", target);
+    const bool found = std::any_of(linears.begin(), linears.end(),
                                    [&](const Linear* layer) { return names_module(layer->name, target); });
     if (found) continue;
     const auto near = nearest(target, known);
@@ -146,10 +181,7 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
   // PEFT fuses the matrices of all experts into one parameter, whose magnitudes it does not know.
   if (spec.kind == "dora")
     for (const auto* layer : linears)
-      if (layer->place.expert >= 0 &&
-          std::any_of(spec.targets.begin(), spec.targets.end(), [&](const auto& target) {
-            return target == "all" || names_module(layer->name, target);
-          }))
+      if (is_target(model.config, *layer, spec.targets) && feeds_forward_sparsely(model.config, layer->place))
         throw RecipeError(
             "adapter.kind: dora on experts is not written to a file that PEFT opens; set adapter.kind to "
             "lora or "
@@ -157,6 +189,7 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
             "o_proj)");
   for (const auto& name : spec.modules_to_save) {
     if (names_module("lm_head", name) || names_module("model.embed_tokens", name)) continue;
+    refuse_choosers(model, "adapter.modules_to_save", name);
     const auto vectors = model.vectors();
     const bool found =
         std::any_of(linears.begin(), linears.end(),

@@ -28,6 +28,9 @@ std::vector<NamedTensor> trainables(Model& model);
 // PEFT's rule: the whole name, or its end after a dot.
 bool names_module(const std::string& layer, const std::string& target);
 
+// Whether adapter.targets mean this layer. Layers that only choose (ops/role.h) are never meant.
+bool is_target(const ModelConfig& config, const Linear& layer, const std::vector<std::string>& targets);
+
 // Whether any linear layer has a low-rank adapter.
 bool has_adapters(const Model& model);
 

@@ -107,6 +107,7 @@ Exit check(const CheckOptions& options) {
                            compute == at::kBFloat16 ? "bf16" : "f32"));
   if (model.stream()) say("schedule", describe(*model.stream()));
   if (base.multimodal) say("left out", describe_left_out(base.left_out));
+  if (base.beyond > 0) say("left out", describe_beyond(base.beyond));
   for (const auto& adapter : recipe.adapter.merge)
     say("merged", fmt::format("{:g} x {}", adapter.weight, adapter.path));
   if (recipe.adapter.kind != "none")
@@ -157,6 +158,7 @@ Exit check(const CheckOptions& options) {
     std::fflush(stdout);
   }
   refuse_bad_samples(dataset, *base.tokenizer, chat);
+  if (model.config.indexer) refuse_beyond_dense(dataset, model.config.context);
   for (const auto& line : beyond_context(dataset, model.config.context)) say("context", line);
   if (asks_held_out_prompts(recipe.eval)) refuse_prompts_beyond_context(dataset, model.config.context);
   const auto inputs = check_tasks(recipe.eval, recipe.data, static_cast<int64_t>(dataset.held_out.size()));

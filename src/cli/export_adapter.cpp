@@ -127,7 +127,8 @@ Exit export_adapters(const AdapterExport& options) {
   record.notes = load_adapters(loaded, adapters);
   for (const auto& note : record.notes) tell("note: " + note);
   if (options.chat_template != "auto")
-    use_template(loaded, choose_chat_template(options.chat_template, "", "--template"));
+    use_template(loaded,
+                 choose_chat_template({options.chat_template, {}, "--template"}, "", *loaded.tokenizer));
   rehearse_exports(loaded, exports, folder);
 
   const auto spec = described_adapter(*loaded.model);

@@ -36,6 +36,17 @@ std::vector<std::string> beyond_context(const Dataset& dataset, int64_t context)
   return lines;
 }
 
+void refuse_beyond_dense(const Dataset& dataset, int64_t context) {
+  for (const auto* side : {&dataset.train, &dataset.held_out})
+    for (size_t i = 0; i < side->size(); ++i)
+      if (side->tokens(i) > context)
+        throw RecipeError(
+            fmt::format("{}: {} tokens; past {} tokens this model's attention leaves tokens out "
+                        "(index_topk), which is not "
+                        "computed here: {}",
+                        printable((*side)[i].id), side->tokens(i), context, advice(context)));
+}
+
 void refuse_prompts_beyond_context(const Dataset& dataset, int64_t context) {
   if (context <= 0) return;
   int64_t count = 0;

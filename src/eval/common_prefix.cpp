@@ -46,9 +46,8 @@ CommonPrefix::CommonPrefix(const Subject& subject, std::span<const int32_t> toke
 }
 
 KvCache CommonPrefix::copy(const KvCache& from, int64_t rows) const {
-  const auto& config = subject_.model.config;
-  return larger_cache(from, rows, config.layers, capacity_, config.kv_heads, config.head_dim,
-                      kv_type(subject_.kv), subject_.compute);
+  return larger_cache(from, rows, capacity_, cache_shape(subject_.model.config), kv_type(subject_.kv),
+                      subject_.compute);
 }
 
 // The pass's texts continue the rows of the cache before `first_row`, from where on their own rows go.

@@ -16,9 +16,11 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   const auto& folder = staged.path();
   std::vector<TensorSource> sources;
   for (auto& tensor : merged_tensors(model)) {
-    sources.push_back({tensor.name, type, tensor.shape, [=](const auto& sink) {
+    // Rounding what only chooses experts would choose others: it is fp32 in every DeepSeek.
+    const auto stored = tensor.place.role == Role::router_bias ? WeightType::f32 : type;
+    sources.push_back({tensor.name, stored, tensor.shape, [=](const auto& sink) {
                          const auto encode = [&](int64_t first, int64_t count) {
-                           return encode_rows(tensor.name, type, tensor.rows(first, count));
+                           return encode_rows(tensor.name, stored, tensor.rows(first, count));
                          };
                          encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), threads,
                                          encode, sink);

@@ -96,6 +96,30 @@ std::map<std::string, std::string> base_metadata(const LoadedModel& loaded) {
   return metadata;
 }
 
+// PEFT takes the gates, ups and downs of a model with experts for those of its experts alone, whatever other
+// layers have these names: such are named as the matrices that they are ("shared_experts.up_proj.weight").
+bool beside_experts(const ModelConfig& config, const TensorPlace& place) {
+  if (config.experts == 0 || place.expert >= 0) return false;
+  switch (place.role) {
+    case Role::gate:
+    case Role::up:
+    case Role::down:
+    case Role::shared_gate:
+    case Role::shared_up:
+    case Role::shared_down: return true;
+    default: return false;
+  }
+}
+
+// "model.layers.3.mlp.shared_experts.up_proj" -> "shared_experts.up_proj.weight"
+std::string parameter_name(const std::string& layer) {
+  return layer.substr(layer.rfind('.', layer.rfind('.') - 1) + 1) + ".weight";
+}
+
+void add_once(std::vector<std::string>& names, const std::string& name) {
+  if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+}
+
 }  // namespace
 
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,
@@ -114,12 +138,14 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   for (const auto* layer : loaded.model->linears()) {
     if (!layer->adapter) continue;
     on_experts = on_experts || layer->place.expert >= 0;
+    if (beside_experts(loaded.model->config, layer->place)) {
+      add_once(config.target_parameters, parameter_name(layer->name));
+      continue;
+    }
     // Of a multimodal model PEFT would take the layers of the same names in its other parts as well.
     const auto last =
         loaded.multimodal ? multimodal_module(layer->name) : field_name(loaded.model->config, layer->place);
-    if (std::find(config.target_modules.begin(), config.target_modules.end(), last) ==
-        config.target_modules.end())
-      config.target_modules.push_back(last);
+    add_once(config.target_modules, last);
   }
   // PEFT joins the gates and ups of experts into adapters of twice the rank and doubles alpha, which rsLoRA's
   // root makes another scale: the same update as plain LoRA.

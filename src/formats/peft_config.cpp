@@ -121,6 +121,7 @@ constexpr std::string_view kKnown[] = {"peft_type",
                                        "lora_alpha",
                                        "lora_dropout",
                                        "target_modules",
+                                       "target_parameters",
                                        "use_rslora",
                                        "use_dora",
                                        "modules_to_save",
@@ -187,6 +188,11 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view file) {
   if (const auto* targets = read.find("target_modules"); targets && targets->is_string())
     config.target_pattern = targets->get<std::string>();
   else config.target_modules = read.words("target_modules");
+  config.target_parameters = read.words("target_parameters");
+  for (const auto& name : config.target_parameters)  // a linear layer's own matrix adapts as the layer does
+    if (!name.ends_with(".weight"))
+      read.refuse("target_parameters", "is set to '" + printable(name) +
+                                           "', a parameter of several experts, which is not supported");
   config.use_rslora = read.flag("use_rslora");
   config.use_dora = read.flag("use_dora");
   config.modules_to_save = read.words("modules_to_save");
@@ -198,48 +204,50 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view file) {
 }
 
 std::string peft_config_text(const PeftConfig& config) {
-  OrderedJson json = {// sorted as PEFT sorts; patterns keep their order
-                      {"alora_invocation_tokens", nullptr},
-                      {"alpha_pattern", OrderedJson::object()},
-                      {"arrow_config", nullptr},
-                      {"auto_mapping", nullptr},
-                      {"base_model_name_or_path", nullptr},
-                      {"bias", "none"},
-                      {"corda_config", nullptr},
-                      {"ensure_weight_tying", false},
-                      {"eva_config", nullptr},
-                      {"exclude_modules", nullptr},
-                      {"fan_in_fan_out", false},
-                      {"inference_mode", true},
-                      {"init_lora_weights", true},
-                      {"kasa_config", nullptr},
-                      {"layer_replication", nullptr},
-                      {"layers_pattern", nullptr},
-                      {"layers_to_transform", nullptr},
-                      {"loftq_config", OrderedJson::object()},
-                      {"lora_alpha", as_written(config.lora_alpha)},
-                      {"lora_bias", false},
-                      {"lora_dropout", config.lora_dropout},
-                      {"lora_ga_config", nullptr},
-                      {"megatron_config", nullptr},
-                      {"megatron_core", "megatron.core"},
-                      {"modules_to_save", nullptr},
-                      {"monteclora_config", nullptr},
-                      {"peft_type", "LORA"},
-                      {"peft_version", "0.21.2"},
-                      {"qalora_group_size", 16},
-                      {"r", config.r},
-                      {"rank_pattern", OrderedJson::object()},
-                      {"revision", nullptr},
-                      {"target_modules", config.target_modules},
-                      {"target_parameters", nullptr},
-                      {"task_type", "CAUSAL_LM"},
-                      {"trainable_token_indices", nullptr},
-                      {"use_bdlora", nullptr},
-                      {"use_dora", config.use_dora},
-                      {"use_qalora", false},
-                      {"use_rslora", config.use_rslora},
-                      {"velora_config", nullptr}};
+  OrderedJson json = {
+      // sorted as PEFT sorts; patterns keep their order
+      {"alora_invocation_tokens", nullptr},
+      {"alpha_pattern", OrderedJson::object()},
+      {"arrow_config", nullptr},
+      {"auto_mapping", nullptr},
+      {"base_model_name_or_path", nullptr},
+      {"bias", "none"},
+      {"corda_config", nullptr},
+      {"ensure_weight_tying", false},
+      {"eva_config", nullptr},
+      {"exclude_modules", nullptr},
+      {"fan_in_fan_out", false},
+      {"inference_mode", true},
+      {"init_lora_weights", true},
+      {"kasa_config", nullptr},
+      {"layer_replication", nullptr},
+      {"layers_pattern", nullptr},
+      {"layers_to_transform", nullptr},
+      {"loftq_config", OrderedJson::object()},
+      {"lora_alpha", as_written(config.lora_alpha)},
+      {"lora_bias", false},
+      {"lora_dropout", config.lora_dropout},
+      {"lora_ga_config", nullptr},
+      {"megatron_config", nullptr},
+      {"megatron_core", "megatron.core"},
+      {"modules_to_save", nullptr},
+      {"monteclora_config", nullptr},
+      {"peft_type", "LORA"},
+      {"peft_version", "0.21.2"},
+      {"qalora_group_size", 16},
+      {"r", config.r},
+      {"rank_pattern", OrderedJson::object()},
+      {"revision", nullptr},
+      {"target_modules", config.target_modules},
+      {"target_parameters",
+       config.target_parameters.empty() ? OrderedJson() : OrderedJson(config.target_parameters)},
+      {"task_type", "CAUSAL_LM"},
+      {"trainable_token_indices", nullptr},
+      {"use_bdlora", nullptr},
+      {"use_dora", config.use_dora},
+      {"use_qalora", false},
+      {"use_rslora", config.use_rslora},
+      {"velora_config", nullptr}};
   if (!config.base_model_name_or_path.empty())
     json["base_model_name_or_path"] = config.base_model_name_or_path;
   if (!config.target_pattern.empty()) json["target_modules"] = config.target_pattern;

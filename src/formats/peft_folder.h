@@ -14,8 +14,9 @@ struct PeftConfig {
   std::string base_model_name_or_path;  // information only
   int64_t r = 8;
   double lora_alpha = 8, lora_dropout = 0;
-  std::vector<std::string> target_modules;  // names of linear layers: "q_proj"
-  std::string target_pattern;               // instead of names: a regular expression, or "all-linear"
+  std::vector<std::string> target_modules;     // names of linear layers: "q_proj"
+  std::vector<std::string> target_parameters;  // names of matrices: "shared_experts.up_proj.weight"
+  std::string target_pattern;                  // instead of names: a regular expression, or "all-linear"
   bool use_rslora = false, use_dora = false;
   std::vector<std::string> modules_to_save;  // trained in full: "lm_head"
   // Exceptions to r and lora_alpha; keys are regular expressions as PEFT matches them, the first that matches

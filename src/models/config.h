@@ -19,8 +19,36 @@ struct RopeConfig {
   int64_t original_context = 0;                                // llama3, yarn, longrope
   double beta_fast = 32, beta_slow = 1, attention_factor = 0;  // yarn; 0 = the formula's default
   bool truncate = true;                                        // yarn
-  std::vector<double> long_factor, short_factor;               // longrope
-  std::vector<double> frequency_divisors;  // GGUF rope_freqs.weight, when the file holds it
+  double mscale = 0, mscale_all_dim = 0;          // yarn of DeepSeek: both make attention_factor; 0 = none
+  std::vector<double> long_factor, short_factor;  // longrope
+  std::vector<double> frequency_divisors;         // GGUF rope_freqs.weight, when the file holds it
+};
+
+// Multi-head latent attention (arXiv:2405.04434): the keys and values of all heads are made from one narrow
+// vector a token, and one rotated key is the same for all of them.
+struct LatentConfig {
+  int64_t q_rank = 0;  // 0: queries are made from the hidden state itself
+  int64_t kv_rank = 0, nope_dim = 0, rope_dim = 0, value_dim = 0;
+  bool interleaved = true;  // rotated pairs stand next to each other
+};
+
+// DeepSeek V3.2 (arXiv:2512.02556): which `top` tokens each token attends to.
+struct IndexerConfig {
+  int64_t heads = 0, head_dim = 0, top = 0;
+};
+
+// How DeepSeek V3 chooses experts (arXiv:2412.19437, section 2.1.2): sigmoid scores, and among the experts of
+// the best groups alone.
+struct GroupedRouting {
+  int64_t groups = 1, groups_per_token = 1;
+  double scale = 1;  // what the weights of a token's experts are multiplied with
+};
+
+// How matrices of F8_E4M3 are stored: with a scale for each block of so many rows and columns; 0: with one
+// for each row or for all, as the shape of the scales says.
+struct Fp8Config {
+  int64_t block_rows = 0, block_columns = 0;
+  bool power_of_two = false;  // scales are powers of two
 };
 
 struct ModelConfig {
@@ -31,6 +59,13 @@ struct ModelConfig {
   int64_t experts = 0, experts_per_token = 0,
           expert_intermediate = 0;  // 0 = every layer has one feed-forward part
   bool renormalise = true;          // the weights of a token's experts sum to 1
+  int64_t dense_layers = 0;         // so many layers at the front have one feed-forward part all the same
+  int64_t shared_experts = 0;       // what sees every token beside them is as wide as so many
+  std::optional<GroupedRouting> grouped;
+  std::optional<LatentConfig> latent;    // then head_dim is the width of a query and a key
+  std::optional<IndexerConfig> indexer;  // then no text is longer than `context`, where attention is dense
+  std::optional<Fp8Config> fp8;          // of the files that it was read from
+  int64_t stated_context = 0;            // what config.json says where `context` is less; 0 = the same
   double norm_epsilon = 1e-5;
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;  // Gemma 3's sliding layers

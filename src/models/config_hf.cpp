@@ -2,6 +2,7 @@
 // layer_types): what is alike in every family, and what families call for the rest.
 #include <cmath>
 
+#include "models/fp8_config.h"
 #include "models/hf_config.h"
 #include "models/read_config.h"
 #include "models/rotary.h"
@@ -67,6 +68,7 @@ RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConf
       const auto of = [&](double m) { return rope.factor > 1 ? 0.1 * m * std::log(rope.factor) + 1 : 1.0; };
       rope.attention_factor = of(*scale) / of(*all);
     }
+    rope.mscale = scale.value_or(0), rope.mscale_all_dim = all.value_or(0);
   } else {
     section.fail("rope_type",
                  "unknown kind '" + printable(kind) + "'; known: default, linear, llama3, yarn, longrope");
@@ -156,11 +158,9 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   if (!family)
     config.fail("model_type",
                 fmt::format("'{}' is not a known family; known: {}", printable(kind), known_families()));
-  if (config.find("quantization_config"))
-    config.fail("quantization_config",
-                "quantized folders are not read here; use the original weights or a .gguf file");
 
   ModelConfig model;
+  model.fp8 = read_fp8(config);
   model.family = family->name;
   model.hf_architecture = family->hf_architecture;
   const auto& defaults = family->defaults;

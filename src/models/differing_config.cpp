@@ -34,7 +34,8 @@ const RopeConfig& rope_of(const ModelConfig& config, size_t layer) {
 // What turns the heads of texts of `length` tokens: the frequencies, and the factor of cos and sin.
 std::vector<double> rotation(const ModelConfig& config, size_t layer, int64_t length) {
   const auto& rope = rope_of(config, layer);
-  const auto frequencies = rotary_frequencies(rope, config.head_dim, config.context, length);
+  const auto width = config.latent ? config.latent->rope_dim : config.head_dim;
+  const auto frequencies = rotary_frequencies(rope, width, config.context, length);
   std::vector<double> all(frequencies.begin(), frequencies.end());
   all.push_back(rotary_attention_factor(rope, config.context));
   return all;
@@ -81,6 +82,22 @@ std::optional<std::string> what_reads_back_otherwise(const ModelConfig& a, const
     whole("width of an expert", a.expert_intermediate, b.expert_intermediate);
     whole("weights of a token's experts summing to 1", a.renormalise, b.renormalise);
   }
+  whole("dense layers in front of those with experts", a.dense_layers, b.dense_layers);
+  whole("shared experts", a.shared_experts, b.shared_experts);
+  const auto grouped = [](const ModelConfig& of) { return of.grouped.value_or(GroupedRouting{0, 0, 0}); };
+  whole("groups of experts", grouped(a).groups, grouped(b).groups);
+  whole("groups of a token", grouped(a).groups_per_token, grouped(b).groups_per_token);
+  real("scale of the experts", grouped(a).scale, grouped(b).scale);
+  const auto latent = [](const ModelConfig& of) { return of.latent.value_or(LatentConfig{}); };
+  whole("latent width of queries", latent(a).q_rank, latent(b).q_rank);
+  whole("latent width of keys and values", latent(a).kv_rank, latent(b).kv_rank);
+  whole("rotated width of a head", latent(a).rope_dim, latent(b).rope_dim);
+  whole("width of a value", latent(a).value_dim, latent(b).value_dim);
+  whole("interleaved rotation", latent(a).interleaved, latent(b).interleaved);
+  const auto indexer = [](const ModelConfig& of) { return of.indexer.value_or(IndexerConfig{}); };
+  whole("heads of the indexer", indexer(a).heads, indexer(b).heads);
+  whole("width of an indexer's head", indexer(a).head_dim, indexer(b).head_dim);
+  whole("tokens that the indexer leaves", indexer(a).top, indexer(b).top);
   whole("tied head", a.tied_head, b.tied_head);
   real("epsilon of the norms", a.norm_epsilon, b.norm_epsilon);
   real("scale of attention", scale_of(a), scale_of(b));

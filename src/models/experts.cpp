@@ -8,14 +8,23 @@ double token_share(const ModelConfig& config, const TensorPlace& place) {
              : 1;
 }
 
-SparseMlp::SparseMlp(const Parts& parts, int64_t layer)
-    : rule{parts.config.experts_per_token, parts.config.renormalise} {
+SparseMlp::SparseMlp(const Parts& parts, int64_t layer) {
   const auto& config = parts.config;
+  rule.experts_per_token = config.experts_per_token, rule.renormalise = config.renormalise;
+  if (config.grouped) {
+    rule.sigmoid = true;
+    rule.groups = config.grouped->groups, rule.groups_per_token = config.grouped->groups_per_token;
+    rule.scale = static_cast<float>(config.grouped->scale);
+    rule.bias = parts.vector({layer, Role::router_bias}, config.experts);
+  }
   gate = parts.router(layer);
   for (int64_t e = 0; e < config.experts; ++e)
     experts.push_back({parts.linear({layer, Role::gate, e}, config.expert_intermediate, config.hidden),
                        parts.linear({layer, Role::up, e}, config.expert_intermediate, config.hidden),
                        parts.linear({layer, Role::down, e}, config.hidden, config.expert_intermediate)});
+  if (config.shared_experts > 0)
+    shared_experts.emplace(parts, layer, Activation::silu, config.shared_experts * config.expert_intermediate,
+                           GatedRoles{Role::shared_gate, Role::shared_up, Role::shared_down});
 }
 
 Routing SparseMlp::routing(const Tensor& x, const Pass& pass) const {
@@ -34,12 +43,16 @@ std::vector<const Linear*> SparseMlp::linears_of(int64_t expert) const {
   return {&gate_proj, &up_proj, &down_proj};
 }
 
+Tensor SparseMlp::join(const Tensor& routed, const Tensor& x, const Pass& pass) const {
+  return shared_experts ? routed + shared_experts->forward(x, pass) : routed;
+}
+
 Tensor SparseMlp::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
   if (x.size(0) == 0) return x;
   const auto routed = routing(x, pass);
   std::vector<Tensor> results;
   for (const auto& part : rows_by_expert(x, routed)) results.push_back(forward_expert(part, pass));
-  return combine(results, routed);  // [N,E]
+  return join(combine(results, routed), x, pass);  // [N,E]
 }
 
 }  // namespace retort

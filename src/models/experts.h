@@ -15,15 +15,19 @@ struct SparseMlp {
   };
   Linear gate;                  // the router [X,E]
   std::vector<Expert> experts;  // X of width F
+  std::optional<GatedMlp> shared_experts;
   RouteRule rule;
 
   SparseMlp(const Parts& parts, int64_t layer);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
   Routing routing(const Tensor& x, const Pass& pass) const;
   Tensor forward_expert(const ExpertRows& part, const Pass& pass) const;  // [n,E] -> [n,E], weighted
+  // What the chosen experts came to [N,E], and with it what those say that see every token.
+  Tensor join(const Tensor& routed, const Tensor& x, const Pass& pass) const;
   std::vector<const Linear*> linears_of(int64_t expert) const;
   template <class Visit> void linears(Visit&& visit) {
     for (auto& expert : experts) visit(expert.gate_proj), visit(expert.up_proj), visit(expert.down_proj);
+    if (shared_experts) shared_experts->linears(visit);
   }
 };
 

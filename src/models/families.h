@@ -56,7 +56,7 @@ struct Family {
 };
 
 extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3, kPhi3, kQwen3Moe, kMixtral, kSmolLm3,
-    kGranite, kOlmo2, kOlmo3;
+    kGranite, kOlmo2, kOlmo3, kDeepseekV3, kDeepseekV32;
 
 const std::vector<Family>& families();
 const Family& family_of(const ModelConfig& config);  // FormatError when there is none of this name

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "base/error.h"
-
 namespace retort {
 
 LayerStream::LayerStream(File file, Budget budget)
@@ -121,11 +119,16 @@ void LayerStream::read_ahead() {
 
 std::string describe(const LayerStream& stream) {
   const auto& budget = stream.budget();
+  const auto size = [](uint64_t count) {
+    const auto mebibytes = static_cast<double>(count) / (1 << 20);
+    return mebibytes >= 1024 ? fmt::format("{:.1f} GiB", mebibytes / 1024)
+                             : fmt::format("{:.1f} MiB", mebibytes);
+  };
   return fmt::format(
       "layer by layer: {} of matrices stay in the file and are read for all texts together, {} of them and "
       "{} "
       "between layers are in memory at a time (model.memory)",
-      bytes(budget.stored), bytes(budget.weights), bytes(budget.states));
+      size(budget.stored), size(budget.weights), size(budget.states));
 }
 
 }  // namespace retort

@@ -56,11 +56,15 @@ Linear Parts::router(int64_t index) const {
 }
 
 Norm Parts::norm(const TensorPlace& place, int64_t width, double offset) const {
-  auto weight = take_vector_ ? take_vector_(place) : at::zeros({width}, at::TensorOptions(at::kFloat));
-  if (weight.dim() != 1 || weight.size(0) != width)
+  return {vector(place, width), config.norm_epsilon, offset, place};
+}
+
+Tensor Parts::vector(const TensorPlace& place, int64_t width) const {
+  auto values = take_vector_ ? take_vector_(place) : at::zeros({width}, at::TensorOptions(at::kFloat));
+  if (values.dim() != 1 || values.size(0) != width)
     throw FormatError(fmt::format("{}: {} values, the model's configuration asks for {}",
-                                  printable(tensor_name(config, place)), weight.numel(), width));
-  return {weight, config.norm_epsilon, offset, place};
+                                  printable(tensor_name(config, place)), values.numel(), width));
+  return values;
 }
 
 Weight Parts::embedding() const {
@@ -115,11 +119,12 @@ Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
                 pass);  // [N,E], in the last layer of pass.rows
 }
 
-GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how) : activation(how) {
+GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how, int64_t width, const GatedRoles& roles)
+    : activation(how) {
   const auto& config = parts.config;
-  gate_proj = parts.linear({layer, Role::gate}, config.intermediate, config.hidden, config.mlp_bias);
-  up_proj = parts.linear({layer, Role::up}, config.intermediate, config.hidden, config.mlp_bias);
-  down_proj = parts.linear({layer, Role::down}, config.hidden, config.intermediate, config.mlp_bias);
+  gate_proj = parts.linear({layer, roles.gate}, width, config.hidden, config.mlp_bias);
+  up_proj = parts.linear({layer, roles.up}, width, config.hidden, config.mlp_bias);
+  down_proj = parts.linear({layer, roles.down}, config.hidden, width, config.mlp_bias);
 }
 
 Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {

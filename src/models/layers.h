@@ -31,6 +31,7 @@ class Parts {
   Linear linear(const TensorPlace& place, int64_t out, int64_t in, bool bias = false) const;
   Linear router(int64_t layer) const;  // fp32 in every file and precision
   Norm norm(const TensorPlace& place, int64_t width, double offset = 0) const;
+  Tensor vector(const TensorPlace& place, int64_t width) const;  // fp32
   Weight embedding() const;
 
   const ModelConfig& config;
@@ -61,17 +62,25 @@ struct Attention {
   }
 };
 
+// Which of a layer's feed-forward parts.
+struct GatedRoles {
+  Role gate = Role::gate, up = Role::up, down = Role::down;
+};
+
 struct GatedMlp {
   Linear gate_proj, up_proj, down_proj;
   Activation activation;
 
-  GatedMlp(const Parts& parts, int64_t layer, Activation how);
+  GatedMlp(const Parts& parts, int64_t layer, Activation how)
+      : GatedMlp(parts, layer, how, parts.config.intermediate, {}) {}
+  GatedMlp(const Parts& parts, int64_t layer, Activation how, int64_t width, const GatedRoles& roles);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) { visit(gate_proj), visit(up_proj), visit(down_proj); }
 };
 
 // A model whose layers are all of one kind, made by `make(index)`. `Layer` has forward(x, pass),
-// linears(visit) and norms(visit); a layer with experts also has router(), which is none of its linears.
+// linears(visit) and norms(visit); a layer with experts also has router(), which is none of its linears, and
+// one with further vectors has vectors(visit), which hears (place, tensor).
 template <class Layer> class Stack : public Model {
  public:
   template <class Make> Stack(const Parts& parts, double norm_offset, Make&& make) : Model(parts.config) {
@@ -89,6 +98,8 @@ template <class Layer> class Stack : public Model {
     for (auto& each : layers) {
       each.norms([&](Norm& part) { list(part); });
       if constexpr (requires { each.router(); }) list_router(each.router());
+      if constexpr (requires { each.vectors([](const TensorPlace&, Tensor&) {}); })
+        each.vectors([&](const TensorPlace& place, Tensor& vector) { list(place, vector); });
       each.linears([&](Linear& linear) { list(linear); });
     }
     list(norm);
@@ -97,7 +108,7 @@ template <class Layer> class Stack : public Model {
     return layers.at(static_cast<size_t>(index)).forward(x, pass);
   }
   const SparseMlp* experts_of(int64_t index) const override {
-    if constexpr (kSparse) return &layers.at(static_cast<size_t>(index)).mlp;
+    if constexpr (kSparse) return layers.at(static_cast<size_t>(index)).experts();
     else return Model::experts_of(index);
   }
   Halfway before_experts(int64_t index, const Tensor& x, const Pass& pass) const override {
@@ -114,7 +125,7 @@ template <class Layer> class Stack : public Model {
   Norm norm;
 
  private:
-  static constexpr bool kSparse = requires(const Layer& layer) { layer.mlp.experts; };
+  static constexpr bool kSparse = requires(const Layer& layer) { layer.experts(); };
 };
 
 // A stack of layers made from (parts, index, the rotation that they share).

@@ -85,7 +85,8 @@ class Source {
     const auto tensor = need(place);
     if (tensor.shape.empty() || tensor.shape.size() > 2)
       fail(place, fmt::format("expected a vector or a matrix, found {} dimensions", tensor.shape.size()));
-    if (type_info(tensor.type).block_elements != 1) fail(place, "expected a dense tensor");
+    if (type_info(tensor.type).block_elements != 1 || tensor.type == WeightType::f8_e4m3)
+      fail(place, "expected a dense tensor");
     auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
     require_finite(tensor);
     dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
@@ -194,6 +195,7 @@ class Source {
         fail(place, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
       return block_weight(tensor.type, rows, columns, tensor.data, tensor.file);
     }
+    if (tensor.type == WeightType::f8_e4m3 && config_.fp8) return scaled_view(tensor, rows, columns, place);
     const auto scalar = tensor.type == WeightType::f32    ? at::kFloat
                         : tensor.type == WeightType::bf16 ? at::kBFloat16
                                                           : at::kHalf;
@@ -209,6 +211,37 @@ class Source {
     auto copy = at::empty({rows, columns}, at::TensorOptions(scalar));
     std::memcpy(copy.mutable_data_ptr(), data, tensor.data.size());
     return dense_weight(copy);
+  }
+
+  // The scales may lie in another shard, in any of the types that writers keep them in; they are a copy.
+  Weight scaled_view(const TensorView& tensor, int64_t rows, int64_t columns,
+                     const TensorPlace& place) const {
+    const TensorView* scale = nullptr;
+    for (const char* suffix : {"_scale_inv", "_scale"})
+      if (!scale) scale = file_.find(tensor.name + suffix);
+    if (!scale)
+      fail(place, "is F8_E4M3, and no tensor " + tensor.name +
+                      "_scale_inv has its scales; is the download complete?");
+    if (type_info(scale->type).block_elements != 1 || scale->elements() == 0)
+      corrupt(scale->file->name(), scale->name, "expected scales of a dense type");
+    if (const auto found = first_not_finite(scale->type, scale->data))
+      corrupt(scale->file->name(), scale->name,
+              fmt::format("scale {} is not finite; is the file whole?", *found));
+    auto [block_rows, block_columns, power_of_two] = *config_.fp8;
+    if (block_rows == 0) block_rows = scale->elements() == 1 ? rows : 1, block_columns = columns;
+    const auto parts = [](int64_t count, int64_t block) { return (count + block - 1) / block; };
+    const auto grid_rows = parts(rows, block_rows), grid_columns = parts(columns, block_columns);
+    const auto& shape = scale->shape;
+    const bool grid = shape == std::vector{grid_rows, grid_columns};
+    const bool line = grid_columns == 1 && scale->elements() == grid_rows;
+    if (!grid && !line)
+      corrupt(scale->file->name(), scale->name,
+              fmt::format("has shape [{}]; a matrix [{}, {}] in blocks of [{}, {}] has [{}, {}] scales",
+                          fmt::join(shape, ", "), rows, columns, block_rows, block_columns, grid_rows,
+                          grid_columns));
+    auto values = at::empty({grid_rows, grid_columns}, at::TensorOptions(at::kFloat));
+    dequantize_rows(scale->type, scale->data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
+    return scaled_f8_weight(rows, columns, tensor.data, tensor.file, values, block_rows, block_columns);
   }
 
   const WeightFile file_;
@@ -396,6 +429,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
     config = config_from_hf(json, config_file.string(), file.find("lm_head.weight") != nullptr);
     read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));
     if (config.tied_head && head_differs(file)) config.tied_head = false;
+    loaded.beyond = count_beyond(file, config.layers);
   } else {
     config = config_from_gguf(file);
     if (file.metadata("tokenizer.ggml.model"))

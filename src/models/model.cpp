@@ -46,6 +46,12 @@ std::vector<const Linear*> Model::linears_of(int64_t layer) const {
   return found;
 }
 
+CacheShape cache_shape(const ModelConfig& config) {
+  if (config.latent)  // what all heads are made from, and the key that they share
+    return {config.layers, 1, config.latent->kv_rank + config.latent->rope_dim, 0};
+  return {config.layers, config.kv_heads, config.head_dim, config.head_dim};
+}
+
 std::vector<NamedTensor> Model::vectors() {
   std::vector<NamedTensor> there;
   for (const auto& each : vectors_)
@@ -84,6 +90,11 @@ void Model::list(Norm& norm) {
 void Model::list_router(Linear& router) {
   take_place(router.place);
   vectors_.push_back({tensor_name(config, router.place), &router.weight.dense, router.place});
+}
+
+void Model::list(const TensorPlace& place, Tensor& vector) {
+  take_place(place);
+  vectors_.push_back({tensor_name(config, place), &vector, place});
 }
 
 Tensor Model::embed(const Pass& pass) const { return retort::embed(embedding, pass, config.embedding_scale); }

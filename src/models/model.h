@@ -76,6 +76,7 @@ class Model {
   void list(Linear& linear);  // with its bias
   void list(Norm& norm);
   void list_router(Linear& router);
+  void list(const TensorPlace& place, Tensor& vector);  // one that is none of a norm's or linear layer's
 
  private:
   void take_place(const TensorPlace& place);
@@ -100,6 +101,7 @@ std::unique_ptr<Model> build_model(const ModelConfig& config,
 
 // A model without numbers, for what its shapes alone tell: no pass can run.
 std::unique_ptr<Model> build_shape(const ModelConfig& config);
+CacheShape cache_shape(const ModelConfig& config);
 
 // What came out of a model folder or a .gguf file.
 struct LoadedModel {
@@ -112,6 +114,7 @@ struct LoadedModel {
   std::filesystem::path path;
   bool multimodal = false;    // the folder holds more than this language model (models/text_part.h):
   size_t left_out = 0;        // so many tensors of other parts, which nothing here computes
+  size_t beyond = 0;          // so many tensors of layers behind the last, which predict further tokens (MTP)
   Later<std::string> sha256;  // of the weight file(s), read for it on demand: who will ask begins it at once,
                               // others never wait for it
 };

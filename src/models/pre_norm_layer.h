@@ -27,6 +27,8 @@ template <class Mlp> struct PreNormLayer {
                                     post_attention_layernorm);
     return {std::move(h), std::move(normed)};
   }
+  const Mlp* experts() const requires requires { mlp.experts; }
+  { return &mlp; }
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto [h, normed] = attend(x, pass);
     return h + mlp.forward(normed, pass);

@@ -30,6 +30,20 @@ constexpr std::array kNames = {
     RoleName{Role::gate_up, "mlp", "gate_up_proj", "ffn_up"},
     RoleName{Role::down, "mlp", "down_proj", "ffn_down"},
     RoleName{Role::router, "mlp", "gate", "ffn_gate_inp"},
+    RoleName{Role::router_bias, "mlp", "gate.e_score_correction_bias", "exp_probs_b"},
+    RoleName{Role::shared_gate, "mlp.shared_experts", "gate_proj", "ffn_gate_shexp"},
+    RoleName{Role::shared_up, "mlp.shared_experts", "up_proj", "ffn_up_shexp"},
+    RoleName{Role::shared_down, "mlp.shared_experts", "down_proj", "ffn_down_shexp"},
+    RoleName{Role::q_a, "self_attn", "q_a_proj", "attn_q_a"},
+    RoleName{Role::q_a_norm, "self_attn", "q_a_layernorm", "attn_q_a_norm"},
+    RoleName{Role::q_b, "self_attn", "q_b_proj", "attn_q_b"},
+    RoleName{Role::kv_a, "self_attn", "kv_a_proj_with_mqa", "attn_kv_a_mqa"},
+    RoleName{Role::kv_a_norm, "self_attn", "kv_a_layernorm", "attn_kv_a_norm"},
+    RoleName{Role::kv_b, "self_attn", "kv_b_proj", "attn_kv_b"},
+    RoleName{Role::index_q, "self_attn.indexer", "wq_b", "indexer.attn_q_b"},
+    RoleName{Role::index_k, "self_attn.indexer", "wk", "indexer.attn_k"},
+    RoleName{Role::index_k_norm, "self_attn.indexer", "k_norm", "indexer.k_norm"},
+    RoleName{Role::index_weights, "self_attn.indexer", "weights_proj", "indexer.proj"},
 };
 
 const RoleName& names_of(const ModelConfig& config, Role role) {
@@ -70,7 +84,8 @@ std::string module_name(const ModelConfig& config, const TensorPlace& place) {
 }
 
 std::string tensor_name(const ModelConfig& config, const TensorPlace& place) {
-  return module_name(config, place) + suffix(place);
+  // DeepSeek's buffer has a name of its own, without a field.
+  return module_name(config, place) + (place.role == Role::router_bias ? "" : suffix(place));
 }
 
 std::string field_name(const ModelConfig& config, const TensorPlace& place) {
@@ -83,7 +98,8 @@ GgufTensor gguf_tensor(const ModelConfig& config, const TensorPlace& place) {
   const auto& family = family_of(config);
   GgufTensor tensor;
   tensor.name = (place.layer < 0 ? "" : fmt::format("blk.{}.", place.layer)) +
-                names_of(config, place.role).gguf + (place.expert < 0 ? "" : "_exps") + suffix(place);
+                names_of(config, place.role).gguf + (place.expert < 0 ? "" : "_exps") +
+                (place.role == Role::router_bias ? ".bias" : suffix(place));
   tensor.expert = place.expert;
   tensor.plus_one = family.gguf_norms_plus_one && is_norm(place.role);
   if (family.gguf_interleaved_heads && place.role == Role::q) tensor.permuted_heads = config.heads;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <numeric>
 
 #include "formats/parse.h"
@@ -66,6 +67,24 @@ size_t keep_text_part(WeightFile& file) {
 std::string describe_left_out(size_t tensors) {
   return fmt::format(
       "{} tensors of the base see or hear: the language model alone is trained, evaluated and exported",
+      tensors);
+}
+
+size_t count_beyond(const WeightFile& file, int64_t layers) {
+  constexpr std::string_view kLayers = "model.layers.";
+  return static_cast<size_t>(std::count_if(file.tensors.begin(), file.tensors.end(), [&](const auto& tensor) {
+    if (!tensor.name.starts_with(kLayers)) return false;
+    int64_t index = 0;
+    const auto* begin = tensor.name.data() + kLayers.size();
+    const auto [end, error] = std::from_chars(begin, tensor.name.data() + tensor.name.size(), index);
+    return error == std::errc() && *end == '.' && index >= layers;
+  }));
+}
+
+std::string describe_beyond(size_t tensors) {
+  return fmt::format(
+      "{} tensors of the base belong to layers behind its last, which predict further tokens (MTP): they are "
+      "neither trained nor exported",
       tensors);
 }
 

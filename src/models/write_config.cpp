@@ -56,6 +56,8 @@ OrderedJson rope_json(const RopeConfig& rope) {
       json["beta_slow"] = rope.beta_slow;
       if (rope.attention_factor > 0) json["attention_factor"] = rope.attention_factor;
       if (!rope.truncate) json["truncate"] = false;
+      if (rope.mscale != 0) json["mscale"] = rope.mscale;
+      if (rope.mscale_all_dim != 0) json["mscale_all_dim"] = rope.mscale_all_dim;
       json["original_max_position_embeddings"] = rope.original_context;
       break;
     case RopeScaling::longrope:

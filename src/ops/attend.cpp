@@ -39,7 +39,7 @@ enum Slot {
 int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 struct Shape {
-  int64_t heads, kv_heads, width, group;  // group = heads / kv_heads
+  int64_t heads, kv_heads, width, values, group;  // widths of a key and a value; group = heads / kv_heads
   float scale, cap;
   int64_t window;
 
@@ -133,16 +133,16 @@ template <class Number> const Number* numbers(const std::byte* bytes) {
 }
 
 // Columns of one key/value head of x [N, heads * width], as operands [padded columns, width].
-template <class Number>
-void gather(const Tensor& x, const Shape& shape, const Tile& tile, int64_t kv_head, Number* out) {
+template <class Number> void gather(const Tensor& x, const Shape& shape, int64_t width, const Tile& tile,
+                                    int64_t kv_head, Number* out) {
   const auto* in = static_cast<const std::byte*>(x.const_data_ptr());
-  const auto row_bytes = shape.width * x.element_size();
+  const auto row_bytes = width * x.element_size();
   tile.each_query(shape, kv_head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
     prefetch(in + (place + kRowsAhead * shape.heads) * row_bytes, count * row_bytes);
-    to_operands(in + place * row_bytes, x.scalar_type(), operand_of(Number{}), out + c * shape.width,
-                count * shape.width);
+    to_operands(in + place * row_bytes, x.scalar_type(), operand_of(Number{}), out + c * width,
+                count * width);
   });
-  std::fill(out + tile.columns(shape) * shape.width, out + tile.padded(shape) * shape.width, Number{});
+  std::fill(out + tile.columns(shape) * width, out + tile.padded(shape) * width, Number{});
 }
 
 // A part of a tile's columns, and the keys of a chunk that any of them sees, from a multiple of kKeyStep.
@@ -198,53 +198,54 @@ ScoreBlock block_of(float* scores, const Shape& shape, const Tile& tile, int64_t
 // The products of a strip with one form of keys: scores [keys, kStrip] = rows [keys, width] of keys times
 // packed queries ...
 template <class Number> void score(const GemmKernel& kernel, const std::byte* keys, const std::byte* packed,
-                                   const Shape& shape, const Strip& strip, float* scores) {
-  const auto* panels = packed + strip.first / kernel.width * panel_bytes(kernel, shape.width, kernel.width);
-  multiply_panels(kernel, rows_of(numbers<Number>(keys), shape.width), round_up(strip.keys(), 8), shape.width,
-                  panels, strip.columns, {scores, kStrip, Operand::f32});
+                                   int64_t width, const Strip& strip, float* scores) {
+  const auto* panels = packed + strip.first / kernel.width * panel_bytes(kernel, width, kernel.width);
+  multiply_panels(kernel, rows_of(numbers<Number>(keys), width), round_up(strip.keys(), 8), width, panels,
+                  strip.columns, {scores, kStrip, Operand::f32});
 }
 // ... and total [width, kStrip] += columns [width, keys] of keys times what scores became [keys, columns].
 template <class Number> void collect(const GemmKernel& kernel, const std::byte* keys, const Number* scores,
-                                     int64_t stride, const Shape& shape, const Strip& strip, float* total,
+                                     int64_t stride, int64_t width, const Strip& strip, float* total,
                                      bool add) {
   auto* panels = scratch<std::byte>(kScorePanels, panel_bytes(kernel, kChunkKeys, kStrip));
   pack_panels(kernel, matrix_of(scores, strip.keys(), strip.columns, stride, true), 0, strip.columns, panels);
-  multiply_panels(kernel, rows_of(numbers<Number>(keys), kChunkKeys), shape.width, strip.keys(), panels,
+  multiply_panels(kernel, rows_of(numbers<Number>(keys), kChunkKeys), width, strip.keys(), panels,
                   strip.columns, {total, kStrip, Operand::f32, nullptr, add});
 }
 
 // Totals [width, kStrip] of a strip, times `factors` where there are any, to their places in x [N, heads *
 // width].
 template <class Number> void scatter(const GemmKernel& kernel, const float* total, const float* factors,
-                                     const Shape& shape, const Tile& tile, const Strip& strip,
+                                     const Shape& shape, int64_t width, const Tile& tile, const Strip& strip,
                                      int64_t kv_head, Tensor& x) {
-  auto* lying = scratch<Number>(kColumns, 2 * shape.width * kStrip);
-  auto* standing = lying + shape.width * kStrip;
-  for (int64_t j = 0; j < shape.width; ++j) {
+  auto* lying = scratch<Number>(kColumns, 2 * width * kStrip);
+  auto* standing = lying + width * kStrip;
+  for (int64_t j = 0; j < width; ++j) {
     if (factors) loops_of<Number>().times(total + j * kStrip, factors, lying + j * kStrip, strip.columns);
     else to_operands(total + j * kStrip, at::kFloat, operand_of(Number{}), lying + j * kStrip, strip.columns);
   }
   const auto last = std::min(strip.first + strip.columns, tile.columns(shape)), columns = last - strip.first,
-             row_bytes = shape.width * x.element_size();
-  kernel.transpose(lying, kStrip * static_cast<int64_t>(sizeof(Number)), shape.width, columns, standing,
-                   shape.width * static_cast<int64_t>(sizeof(Number)));
+             row_bytes = width * x.element_size();
+  kernel.transpose(lying, kStrip * static_cast<int64_t>(sizeof(Number)), width, columns, standing,
+                   width * static_cast<int64_t>(sizeof(Number)));
   auto* out = static_cast<std::byte*>(x.mutable_data_ptr());
   tile.each_query(shape, kv_head, strip.first, last, [&](int64_t c, int64_t place, int64_t count) {
-    from_operands(standing + (c - strip.first) * shape.width, operand_of(Number{}), x.scalar_type(),
-                  out + place * row_bytes, count * shape.width);
+    from_operands(standing + (c - strip.first) * width, operand_of(Number{}), x.scalar_type(),
+                  out + place * row_bytes, count * width);
   });
 }
 
 // A tile of few columns: every key is read once, in place.
 void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Shape& shape, const Tile& tile,
                      int64_t head, Tensor& out, float* sums) {
-  const auto m = tile.columns(shape), width = shape.width, low = tile.low(shape), keys = tile.high() - low;
+  const auto m = tile.columns(shape), width = shape.width, values = shape.values, low = tile.low(shape),
+             keys = tile.high() - low;
   auto* queries = scratch<float>(kQueries, tile.padded(shape) * width);
   auto* scores = scratch<float>(kScores, m * keys);
-  auto* row = scratch<float>(kColumns, width);
-  auto* total = scratch<float>(kSums, m * width);
+  auto* row = scratch<float>(kColumns, std::max(width, values));
+  auto* total = scratch<float>(kSums, m * values);
   const auto& loops = row_loops().scores;
-  gather(q, shape, tile, head, queries);
+  gather(q, shape, width, tile, head, queries);
   const auto each_key = [&](const Stored& source, auto&& use) {
     each_run(tile.block->keys, low, low + keys, [&](int64_t at, int64_t first, int64_t run) {
       for (int64_t i = 0; i < run; ++i) use(at + i - low, source.row(first + i, head, row));
@@ -260,14 +261,15 @@ void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Sh
       sums[place] = loops.probabilities(scores + c * keys, keys, shape.first(tile.offset(), i) - low,
                                         shape.last(tile.offset(), i) - low, shape.scale, shape.cap);
   });
-  std::fill_n(total, m * width, 0.0f);
+  std::fill_n(total, m * values, 0.0f);
   each_key(v, [&](int64_t at, const float* value) {
-    for (int64_t c = 0; c < m; ++c) loops.add_scaled(total + c * width, value, scores[c * keys + at], width);
+    for (int64_t c = 0; c < m; ++c)
+      loops.add_scaled(total + c * values, value, scores[c * keys + at], values);
   });
   auto* to = static_cast<std::byte*>(out.mutable_data_ptr());
   tile.each_query(shape, head, 0, m, [&](int64_t c, int64_t place, int64_t count) {
-    from_operands(total + c * width, Operand::f32, out.scalar_type(), to + place * width * out.element_size(),
-                  count * width);
+    from_operands(total + c * values, Operand::f32, out.scalar_type(),
+                  to + place * values * out.element_size(), count * values);
   });
 }
 
@@ -277,14 +279,15 @@ void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Sh
 template <class Number> void attend_tile(const GemmKernel& kernel, const Tensor& q, KeyChunks& keys,
                                          KeyChunks& values, const Shape& shape, const Tile& tile,
                                          int64_t head, Tensor& out, float* sums) {
-  const auto columns = tile.padded(shape), width = shape.width, totals = round_up(columns, kStrip);
+  const auto columns = tile.padded(shape), width = shape.width, summed = shape.values,
+             totals = round_up(columns, kStrip);
   auto* queries = scratch<Number>(kQueries, columns * width);
   auto* panels = scratch<std::byte>(kQueryPanels, panel_bytes(kernel, width, columns));
   auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
   auto* p = scratch<Number>(kProbabilities, kChunkKeys * kStrip);
-  auto* total = scratch<float>(kSums, totals * (width + 3));  // of strip after strip
-  auto *top = total + totals * width, *running = top + totals, *factors = running + totals;
-  gather(q, shape, tile, head, queries);
+  auto* total = scratch<float>(kSums, totals * (summed + 3));  // of strip after strip
+  auto *top = total + totals * summed, *running = top + totals, *factors = running + totals;
+  gather(q, shape, width, tile, head, queries);
   pack_panels(kernel, matrix_of(queries, columns, width, width, false), 0, columns, panels);
   keys.follow(tile.block->keys, tile.keys());
   values.follow(tile.block->keys, tile.keys());
@@ -292,19 +295,19 @@ template <class Number> void attend_tile(const GemmKernel& kernel, const Tensor&
   std::fill_n(running, totals, 0.0f);
   each_chunk(shape, tile, [&](int64_t index) {
     each_strip_of(index, shape, tile, [&](const Strip& strip) {
-      score<Number>(kernel, keys.rows(index, strip.begin), panels, shape, strip, scores);
-      auto* sum = total + strip.first * width;
+      score<Number>(kernel, keys.rows(index, strip.begin), panels, width, strip, scores);
+      auto* sum = total + strip.first * summed;
       loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, kStrip, top + strip.first,
                                  running + strip.first, factors);
-      for (int64_t j = 0; !strip.fresh && j < width; ++j)
+      for (int64_t j = 0; !strip.fresh && j < summed; ++j)
         loops_of<float>().times(sum + j * kStrip, factors, sum + j * kStrip, strip.columns);
-      collect(kernel, values.transposed(index, strip.begin), p, kStrip, shape, strip, sum, !strip.fresh);
+      collect(kernel, values.transposed(index, strip.begin), p, kStrip, summed, strip, sum, !strip.fresh);
     });
   });
   row_loops().scores.finish(top, running, totals);
   each_strip(shape, tile, [&](const Strip& strip) {
-    scatter<Number>(kernel, total + strip.first * width, running + strip.first, shape, tile, strip, head,
-                    out);
+    scatter<Number>(kernel, total + strip.first * summed, running + strip.first, shape, summed, tile, strip,
+                    head, out);
   });
   tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
     std::copy_n(top + c, count, sums + place);
@@ -357,21 +360,22 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
                                            const Tensor& out, const float* sums, KeyChunks& keys,
                                            KeyChunks& values, const Shape& shape, const Tile& tile,
                                            int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
-  const auto columns = tile.padded(shape), width = shape.width, stride = round_up(columns, kStrip);
+  const auto columns = tile.padded(shape), width = shape.width, summed = shape.values,
+             stride = round_up(columns, kStrip);
   auto* queries = scratch<Number>(kQueries, columns * width);
-  auto* upstream = scratch<Number>(kUpstream, columns * width);
-  gather(q, shape, tile, head, queries);
-  gather(dout, shape, tile, head, upstream);
-  const auto packed = [&](Slot slot, const Number* rows, bool summed) {
+  auto* upstream = scratch<Number>(kUpstream, columns * summed);
+  gather(q, shape, width, tile, head, queries);
+  gather(dout, shape, summed, tile, head, upstream);
+  const auto packed = [&](Slot slot, const Number* rows, int64_t wide, bool turned) {
     auto* panels = scratch<std::byte>(
-        slot, summed ? panel_bytes(kernel, columns, width) : panel_bytes(kernel, width, columns));
-    pack_panels(kernel, matrix_of(rows, columns, width, width, summed), 0, summed ? width : columns, panels);
+        slot, turned ? panel_bytes(kernel, columns, wide) : panel_bytes(kernel, wide, columns));
+    pack_panels(kernel, matrix_of(rows, columns, wide, wide, turned), 0, turned ? wide : columns, panels);
     return panels;
   };
-  const auto *query_columns = packed(kQueryPanels, queries, false),
-             *upstream_columns = packed(kUpstreamPanels, upstream, false);
-  const auto *query_rows = packed(kQueryRows, queries, true),
-             *upstream_rows = packed(kUpstreamRows, upstream, true);
+  const auto *query_columns = packed(kQueryPanels, queries, width, false),
+             *upstream_columns = packed(kUpstreamPanels, upstream, summed, false);
+  const auto *query_rows = packed(kQueryRows, queries, width, true),
+             *upstream_rows = packed(kUpstreamRows, upstream, summed, true);
   auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
   auto* slopes = scratch<float>(kSlopes, kChunkKeys * kStrip);
   auto* p = scratch<Number>(kProbabilities, kChunkKeys * stride);
@@ -382,11 +386,11 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
   with_element(q.scalar_type(), [&](auto element) {
     using Element = decltype(element);
     tile.each_query(shape, head, 0, tile.columns(shape), [&](int64_t c, int64_t place, int64_t count) {
-      prefetch(elements<Element>(out) + (place + kRowsAhead * shape.heads) * width,
-               count * width * static_cast<int64_t>(sizeof(Element)));
+      prefetch(elements<Element>(out) + (place + kRowsAhead * shape.heads) * summed,
+               count * summed * static_cast<int64_t>(sizeof(Element)));
       std::copy_n(sums + place, count, log_sums + c);
-      loops_of<Element>().dots(elements<Element>(dout) + place * width,
-                               elements<Element>(out) + place * width, count, width,
+      loops_of<Element>().dots(elements<Element>(dout) + place * summed,
+                               elements<Element>(out) + place * summed, count, summed,
                                shared + c);  // sum_j p_j dp_j = dO . O
     });
   });
@@ -395,15 +399,15 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
   each_chunk(shape, tile, [&](int64_t index) {
     int64_t begin = kChunkKeys, end = 0;  // of the keys that any strip sees
     each_strip_of(index, shape, tile, [&](const Strip& strip) {
-      score<Number>(kernel, keys.rows(index, strip.begin), query_columns, shape, strip, scores);
-      score<Number>(kernel, values.rows(index, strip.begin), upstream_columns, shape, strip, slopes);
+      score<Number>(kernel, keys.rows(index, strip.begin), query_columns, width, strip, scores);
+      score<Number>(kernel, values.rows(index, strip.begin), upstream_columns, summed, strip, slopes);
       auto *own_p = p + strip.begin * stride + strip.first, *own_ds = ds + strip.begin * stride + strip.first;
       loops_of<Number>().softmax_backward(block_of(scores, shape, tile, index, strip), slopes,
                                           log_sums + strip.first, shared + strip.first, own_p, own_ds,
                                           stride);
       for (int64_t key = strip.keys(), last = round_up(key, kKeyStep); key < last; ++key)
         for (auto* rest : {own_p, own_ds}) std::fill_n(rest + key * stride, strip.columns, Number{});
-      collect(kernel, keys.transposed(index, strip.begin), own_ds, stride, shape, strip,
+      collect(kernel, keys.transposed(index, strip.begin), own_ds, stride, width, strip,
               total + strip.first * width, !strip.fresh);
       begin = std::min(begin, strip.begin), end = std::max(end, strip.end);
     });
@@ -416,21 +420,21 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
               ? round_up(std::clamp<int64_t>((last_key - diagonal + shape.window) * shape.group, 0, columns),
                          2)
               : columns;
-      const auto add = [&](const Number* left, const std::byte* right, float* into) {
+      const auto add = [&](const Number* left, const std::byte* right, int64_t wide, float* into) {
         add_gradient(kernel, left + key * stride, stride, round_up(count, 8), first, last, columns, right,
-                     width, into);
+                     wide, into);
       };
-      add(p, upstream_rows, dv.at(index * kChunkKeys + key));
-      add(ds, query_rows, dk.at(index * kChunkKeys + key));
+      add(p, upstream_rows, summed, dv.at(index * kChunkKeys + key));
+      add(ds, query_rows, width, dk.at(index * kChunkKeys + key));
     }
   });
   each_strip(shape, tile, [&](const Strip& strip) {
-    scatter<Number>(kernel, total + strip.first * width, nullptr, shape, tile, strip, head, dq);
+    scatter<Number>(kernel, total + strip.first * width, nullptr, shape, width, tile, strip, head, dq);
   });
 }
 
-// dq in q's type; dk, dv [N,K,D] fp32, zero at entry: shared prefixes collect the gradients of all their
-// branches.
+// dq in q's type; dk [N,K,D] and dv [N,K,V] fp32, zero at entry: shared prefixes collect the gradients of all
+// their branches.
 template <class Number>
 void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
               const Tensor& out, const Tensor& log_sums, const Shape& shape,
@@ -475,9 +479,11 @@ OperationWork work_of(const Tensor& q, const Tensor& k, const Shape& shape,
       for (int64_t i = 0, offset = block.key_count() - (block.q_end - block.q_begin);
            i < block.q_end - block.q_begin; ++i)
         pairs += static_cast<double>(shape.last(offset, i) - shape.first(offset, i));
-  const double product = 2 * pairs * static_cast<double>(shape.heads * shape.width),
-               bytes = bytes_of(q) + bytes_of(k);  // out is as large as q, v as k
-  return {"attend", 2 * product, 2 * bytes, 5 * product, 4 * bytes};
+  const double keys = 2 * pairs * static_cast<double>(shape.heads * shape.width),
+               values = 2 * pairs * static_cast<double>(shape.heads * shape.values),
+               bytes = (bytes_of(q) + bytes_of(k)) *
+                       (1 + static_cast<double>(shape.values) / static_cast<double>(shape.width));
+  return {"attend", keys + values, bytes, 3 * keys + 2 * values, 2 * bytes};
 }
 
 // Rows [N, heads, width] into the cache's rows `where`; in 8 bits each head of a row has its own scale.
@@ -519,14 +525,21 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
               const Pass& pass) {
   if (pass.before_attend) pass.before_attend(rule, q_input, k_input);
   const auto q = q_input.contiguous(), k = k_input.contiguous(), v = v_input.contiguous();
-  Shape shape{q.size(1),  k.size(1), q.size(2), q.size(1) / k.size(1), 0, static_cast<float>(rule.soft_cap),
+  Shape shape{q.size(1),
+              k.size(1),
+              q.size(2),
+              v.size(2),
+              q.size(1) / k.size(1),
+              0,
+              static_cast<float>(rule.soft_cap),
               rule.window};
   shape.scale =
       static_cast<float>(rule.scale != 0 ? rule.scale : 1 / std::sqrt(static_cast<double>(shape.width)));
-  if (shape.group * shape.kv_heads != shape.heads || v.size(2) != shape.width || shape.width % 2 != 0)
+  if (shape.group * shape.kv_heads != shape.heads || k.size(2) != shape.width || shape.width % 2 != 0 ||
+      shape.values % 2 != 0)
     throw std::logic_error("attend: heads do not divide");
   return differentiable(work_of(q, k, shape, pass.blocks), {q, k, v}, [&](bool recorded) -> Computed {
-    auto out = at::empty({q.size(0), shape.heads * shape.width}, q.options());
+    auto out = at::empty({q.size(0), shape.heads * shape.values}, q.options());
     auto log_sums = at::empty({q.size(0), shape.heads}, at::TensorOptions(at::kFloat));
     std::optional<Stored> keys, values;
     if (pass.cache) {
@@ -535,10 +548,15 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
       const auto layer = static_cast<size_t>(rule.layer);
       const bool codes = !cache.key_scales.empty();
       store_in_cache(k, pass.cache_rows, cache.keys.at(layer), codes ? &cache.key_scales.at(layer) : nullptr);
-      store_in_cache(v, pass.cache_rows, cache.values.at(layer),
-                     codes ? &cache.value_scales.at(layer) : nullptr);
-      keys.emplace(cache.keys.at(layer), codes ? cache.key_scales.at(layer) : Tensor());
-      values.emplace(cache.values.at(layer), codes ? cache.value_scales.at(layer) : Tensor());
+      const auto key_scales = codes ? cache.key_scales.at(layer) : Tensor();
+      keys.emplace(cache.keys.at(layer), key_scales);
+      if (cache.values.empty()) {  // they are the front of the keys
+        values.emplace(cache.keys.at(layer), key_scales, shape.values);
+      } else {
+        store_in_cache(v, pass.cache_rows, cache.values.at(layer),
+                       codes ? &cache.value_scales.at(layer) : nullptr);
+        values.emplace(cache.values.at(layer), codes ? cache.value_scales.at(layer) : Tensor());
+      }
     } else {
       keys.emplace(k);
       values.emplace(v);
@@ -551,7 +569,8 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
             [=, blocks = pass.blocks, q = q.detach(), k = k.detach(), v = v.detach(),
              out = out.detach()](const Tensor& dout) -> Tensors {
               auto dq = at::empty(q.sizes(), q.options());
-              auto dk = at::zeros(k.sizes(), at::TensorOptions(at::kFloat)), dv = at::zeros_like(dk);
+              auto dk = at::zeros(k.sizes(), at::TensorOptions(at::kFloat)),
+                   dv = at::zeros(v.sizes(), at::TensorOptions(at::kFloat));
               with_kernel(q.scalar_type(), [&](auto operand, const GemmKernel& kernel) {
                 backward<decltype(operand)>(kernel, dout, q, k, v, out, log_sums, shape, blocks, dq, dk, dv);
               });

@@ -12,9 +12,10 @@ struct AttendRule {
   int64_t layer = 0;    // which layer's rows of pass.cache
 };
 
-// q [N,H,D], k and v [N,K,D] -> [N,H*D]. With pass.cache, k and v are first written to rows pass.cache_rows
-// of the cache, whose rows the blocks' key ranges then name (and there is no gradient). Saves q, k, v and one
-// number a query and head.
+// q [N,H,D], k [N,K,D] and v [N,K,V] -> [N,H*V]. With pass.cache, k and v are first written to rows
+// pass.cache_rows of the cache, whose rows the blocks' key ranges then name (and there is no gradient);
+// a cache without values holds them as the first V numbers of the keys. Saves
+// q, k, v and one number a query and head.
 Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendRule& rule, const Pass& pass);
 
 }  // namespace retort

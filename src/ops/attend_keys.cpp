@@ -37,12 +37,13 @@ void from_operands(const void* in, Operand operand, at::ScalarType type, void* o
               type == at::kFloat ? Operand::f32 : Operand::bf16, out, count);
 }
 
-Stored::Stored(const Tensor& tensor, const Tensor& of_codes)
+Stored::Stored(const Tensor& tensor, const Tensor& of_codes, int64_t first_numbers)
     : data(static_cast<const std::byte*>(tensor.const_data_ptr())),
       type(tensor.scalar_type()),
       scales(of_codes.defined() ? of_codes.const_data_ptr<float>() : nullptr),
       heads(tensor.size(1)),
-      width(tensor.size(2)) {
+      width(first_numbers > 0 ? first_numbers : tensor.size(2)),
+      stride(tensor.size(2)) {
   if (!tensor.is_contiguous()) throw std::logic_error("attend: keys and values are contiguous");
 }
 

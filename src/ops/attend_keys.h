@@ -44,17 +44,18 @@ void to_operands(const void* in, at::ScalarType type, Operand operand, void* out
 void from_operands(const void* in, Operand operand, at::ScalarType type, void* out, int64_t count);
 inline int64_t operand_bytes(Operand operand) { return operand == Operand::f32 ? 4 : 2; }
 
-// Keys or values [rows, heads, width]: of this pass, or as a cache holds them.
+// Keys or values [rows, heads, width]: of this pass, or as a cache holds them. Values may be the first so
+// many numbers of the keys themselves.
 struct Stored {
   const std::byte* data;
   at::ScalarType type;
-  const float* scales;  // 8 bits
-  int64_t heads, width;
+  const float* scales;           // 8 bits
+  int64_t heads, width, stride;  // `stride` from one head's row to the next
 
-  Stored(const Tensor& tensor, const Tensor& of_codes = {});
+  Stored(const Tensor& tensor, const Tensor& of_codes = {}, int64_t first_numbers = 0);
   int64_t row_bytes() const { return width * static_cast<int64_t>(c10::elementSize(type)); }
   const std::byte* place(int64_t row, int64_t head) const {
-    return data + (row * heads + head) * row_bytes();
+    return data + (row * heads + head) * stride * static_cast<int64_t>(c10::elementSize(type));
   }
   // One head of one row in fp32: in place, or decoded into `room`.
   const float* row(int64_t row, int64_t head, float* room) const;

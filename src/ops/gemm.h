@@ -8,6 +8,7 @@
 #include <span>
 
 #include "ops/gemm_kernel.h"
+#include "quant/scaled_f8.h"
 #include "quant/types.h"
 
 namespace retort {
@@ -20,7 +21,8 @@ struct GemmMatrix {
   int64_t rows = 0, columns = 0;
   int64_t row_bytes = 0;  // from one row to the next
   bool transposed = false;
-  float scale = 1;  // other than 1 for fp32 matrices alone: B = scale * W^T
+  float scale = 1;      // other than 1 for fp32 matrices alone: B = scale * W^T
+  ScaleGrid grid = {};  // of F8_E4M3 matrices
 
   int64_t k() const { return transposed ? rows : columns; }
   int64_t n() const { return transposed ? columns : rows; }

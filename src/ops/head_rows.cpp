@@ -139,10 +139,11 @@ namespace {
 Weight first_rows(const Weight& weight, int64_t count) {
   if (count == weight.rows) return weight;
   if (weight.dense.defined()) return dense_weight(weight.dense.detach().narrow(0, 0, count));
-  return block_weight(weight.type, count, weight.columns,
-                      weight.blocks.first(static_cast<size_t>(count) *
-                                          (weight.blocks.size() / static_cast<size_t>(weight.rows))),
-                      weight.owner);
+  auto first = weight;
+  first.rows = count;
+  first.blocks = weight.blocks.first(static_cast<size_t>(count) *
+                                     (weight.blocks.size() / static_cast<size_t>(weight.rows)));
+  return first;
 }
 
 // A head that learns nothing: one pass over the vocabulary, at the temperature. (cap * tanh(z / cap)) / T is

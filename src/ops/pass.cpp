@@ -33,13 +33,13 @@ KvType kv_type(const std::string& name) {
   return name == "int8" ? KvType::int8 : KvType::as_computed;
 }
 
-KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity,
-                     int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute) {
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheShape& shape,
+                     KvType type, at::ScalarType compute) {
   KvCache cache;
-  const auto grow = [&](const std::vector<Tensor>& old, std::vector<Tensor>& all, at::IntArrayRef shape,
+  const auto grow = [&](const std::vector<Tensor>& old, std::vector<Tensor>& all, at::IntArrayRef sizes,
                         at::ScalarType scalar) {
-    for (int64_t i = 0; i < layers; ++i) {
-      auto larger = at::empty(shape, at::TensorOptions(scalar));
+    for (int64_t i = 0; i < shape.layers; ++i) {
+      auto larger = at::empty(sizes, at::TensorOptions(scalar));
       if (rows_kept > 0)
         larger.narrow(0, 0, rows_kept).copy_(old.at(static_cast<size_t>(i)).narrow(0, 0, rows_kept));
       all.push_back(std::move(larger));
@@ -49,11 +49,11 @@ KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int
                       : type == KvType::bf16 ? at::kBFloat16
                       : type == KvType::f32  ? at::kFloat
                                              : compute;
-  grow(from.keys, cache.keys, {capacity, kv_heads, head_dim}, scalar);
-  grow(from.values, cache.values, {capacity, kv_heads, head_dim}, scalar);
+  grow(from.keys, cache.keys, {capacity, shape.heads, shape.key_dim}, scalar);
+  if (shape.value_dim > 0) grow(from.values, cache.values, {capacity, shape.heads, shape.value_dim}, scalar);
   if (type != KvType::int8) return cache;
-  grow(from.key_scales, cache.key_scales, {capacity, kv_heads}, at::kFloat);
-  grow(from.value_scales, cache.value_scales, {capacity, kv_heads}, at::kFloat);
+  grow(from.key_scales, cache.key_scales, {capacity, shape.heads}, at::kFloat);
+  if (shape.value_dim > 0) grow(from.value_scales, cache.value_scales, {capacity, shape.heads}, at::kFloat);
   return cache;
 }
 

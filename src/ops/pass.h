@@ -16,7 +16,12 @@ struct Linear;       // ops/linear.h
 struct AttendRule;   // ops/attend.h
 class GradientSink;  // ops/gradient_sink.h
 
-// Keys and values of earlier tokens, per layer [capacity, kv_heads, head_dim], held in fp32, bf16 or 8 bits.
+// What a cache holds of a token in each layer.
+struct CacheShape {
+  int64_t layers = 0, heads = 0, key_dim = 0, value_dim = 0;  // no values: they are the front of the keys
+};
+
+// Keys and values of earlier tokens, per layer [capacity, heads, width], held in fp32, bf16 or 8 bits.
 // Rows are handed out by whoever generates; a segment's rows are contiguous, so `AttendBlock.keys` names
 // cache rows when a cache is in use.
 struct KvCache {
@@ -26,8 +31,8 @@ struct KvCache {
 };
 
 // A cache of so many rows that holds what `from` (empty, or smaller) holds in its first `rows_kept` rows.
-KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t layers, int64_t capacity,
-                     int64_t kv_heads, int64_t head_dim, KvType type, at::ScalarType compute);
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheShape& shape,
+                     KvType type, at::ScalarType compute);
 
 struct Pass {
   Tensor tokens, positions;  // int64 [N]

@@ -26,8 +26,28 @@ enum class Role {
   up,
   gate_up,  // the two as rows of one matrix
   down,
-  router  // chooses a token's experts
+  router,       // chooses a token's experts
+  router_bias,  // added to its scores for the choice alone
+  shared_gate,  // of the network beside the experts that sees every token
+  shared_up,
+  shared_down,
+  q_a,  // latent attention: hidden to the queries' narrow vector, its norm, and from there to the heads
+  q_a_norm,
+  q_b,
+  kv_a,  // the same for keys and values; rows of the key that all heads share stand behind it
+  kv_a_norm,
+  kv_b,
+  index_q,  // the indexer of sparse attention: queries, the one key, its norm, the heads' weights
+  index_k,
+  index_k_norm,
+  index_weights
 };
+
+// Nothing that a loss says reaches these: they decide discrete choices alone, and stay as they are.
+constexpr bool chooses_only(Role role) {
+  return role == Role::router_bias || role == Role::index_q || role == Role::index_k ||
+         role == Role::index_k_norm || role == Role::index_weights;
+}
 
 struct TensorPlace {
   int64_t layer = -1;  // -1: outside of the layers

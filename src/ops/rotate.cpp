@@ -1,6 +1,7 @@
 #include "ops/rotate.h"
 
-#include <cstring>
+#include <algorithm>
+#include <stdexcept>
 
 #include "ops/differentiable.h"
 #include "ops/row_loops.h"
@@ -9,7 +10,17 @@
 namespace retort {
 namespace {
 
-Tensor rotated(const Tensor& x, const Tensor& positions, const RotaryTable& table, float sign) {
+template <class Element>
+void rotate_pairs(const Element* x, const float* c, const float* s, float sign, Element* y, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = widened(x[2 * i]), b = widened(x[2 * i + 1]), sine = sign * s[i];
+    narrow_into(y[2 * i], a * c[i] - b * sine);
+    narrow_into(y[2 * i + 1], b * c[i] + a * sine);
+  }
+}
+
+Tensor rotated(const Tensor& x, const Tensor& positions, const RotaryTable& table, const RotatedPart& part,
+               float sign) {
   const int64_t rows = x.size(0), heads = x.size(1), width = x.size(2), half = table.half;
   auto y = at::empty(x.sizes(), x.options());
   with_element(x.scalar_type(), [&](auto element) {
@@ -22,10 +33,11 @@ Tensor rotated(const Tensor& x, const Tensor& positions, const RotaryTable& tabl
         const float *c = table.cosine.data() + position[n] * half,
                     *s = table.sine.data() + position[n] * half;
         for (int64_t h = 0; h < heads; ++h) {
-          const auto at = (n * heads + h) * width;
-          loops_of<Element>().rotate(in + at, c, s, sign, out + at, half);
-          std::memcpy(out + at + 2 * half, in + at + 2 * half,
-                      static_cast<size_t>(width - 2 * half) * sizeof(Element));
+          const auto at = (n * heads + h) * width, turned = at + part.first;
+          std::copy_n(in + at, part.first, out + at);
+          if (part.interleaved) rotate_pairs(in + turned, c, s, sign, out + turned, half);
+          else loops_of<Element>().rotate(in + turned, c, s, sign, out + turned, half);
+          std::copy(in + turned + 2 * half, in + at + width, out + turned + 2 * half);
         }
       }
     });
@@ -35,12 +47,14 @@ Tensor rotated(const Tensor& x, const Tensor& positions, const RotaryTable& tabl
 
 }  // namespace
 
-Tensor rotate(const Tensor& input, const Tensor& positions, const std::shared_ptr<const RotaryTable>& table) {
+Tensor rotate(const Tensor& input, const Tensor& positions, const std::shared_ptr<const RotaryTable>& table,
+              const RotatedPart& part) {
   const auto x = input.contiguous();
+  if (part.first + 2 * table->half > x.size(2)) throw std::logic_error("rotate: a head is narrower");
   const auto both = 2 * bytes_of(x), flop = 3.0 * static_cast<double>(x.numel());
   return differentiable({"rotate", flop, both, flop, both}, {x}, [&](bool) -> Computed {
-    return {rotated(x, positions, *table, 1.0f),
-            [=](const Tensor& dy) -> Tensors { return {rotated(dy, positions, *table, -1.0f)}; }};
+    return {rotated(x, positions, *table, part, 1.0f),
+            [=](const Tensor& dy) -> Tensors { return {rotated(dy, positions, *table, part, -1.0f)}; }};
   });
 }
 

@@ -1,4 +1,5 @@
-// Rotary position embedding (arXiv:2104.09864) in the half-split layout of Hugging Face checkpoints.
+// Rotary position embedding (arXiv:2104.09864) in the half-split layout of most Hugging Face checkpoints, and
+// in the interleaved one of the paper.
 #pragma once
 #include <memory>
 
@@ -12,8 +13,16 @@ struct RotaryTable {
   std::vector<float> cosine, sine;  // [positions, half]
 };
 
-// x [N,H,D] -> [N,H,D]: dimensions i and i + half of each head are rotated by the angle of (positions[n], i);
-// dimensions past 2 * half stay. Saves nothing but the table.
-Tensor rotate(const Tensor& x, const Tensor& positions, const std::shared_ptr<const RotaryTable>& table);
+// Which dimensions of a head turn: 2 * half from `first` on, in pairs (i, i + half), or (2i, 2i + 1) where
+// they are interleaved.
+struct RotatedPart {
+  int64_t first = 0;
+  bool interleaved = false;
+};
+
+// x [N,H,D] -> [N,H,D]: pair i of each head is rotated by the angle of (positions[n], i), and stays where it
+// is; other dimensions stay as they are. Saves nothing but the table.
+Tensor rotate(const Tensor& x, const Tensor& positions, const std::shared_ptr<const RotaryTable>& table,
+              const RotatedPart& part = {});
 
 }  // namespace retort

@@ -1,6 +1,7 @@
 #include "ops/route.h"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 
 #include "ops/differentiable.h"
@@ -20,6 +21,70 @@ void choose(const float* probabilities, int64_t count, int64_t each, int32_t* ch
     chosen[at] = static_cast<int32_t>(e);
   }
   std::sort(chosen, chosen + each);
+}
+
+// Adds the bias and leaves out the experts of groups that are not among the best: what the choice is made by.
+void judge(const float* scores, const RouteRule& rule, int64_t experts, float* judged) {
+  const auto* bias = rule.bias.defined() ? rule.bias.const_data_ptr<float>() : nullptr;
+  for (int64_t e = 0; e < experts; ++e) judged[e] = scores[e] + (bias ? bias[e] : 0.0f);
+  if (rule.groups == rule.groups_per_token) return;
+  const auto size = experts / rule.groups;
+  std::vector<float> sums(static_cast<size_t>(rule.groups));
+  for (int64_t g = 0; g < rule.groups; ++g) {
+    float first = -std::numeric_limits<float>::infinity(), second = first;
+    for (int64_t e = g * size; e < (g + 1) * size; ++e) {
+      second = std::max(second, std::min(first, judged[e]));
+      first = std::max(first, judged[e]);
+    }
+    sums[static_cast<size_t>(g)] = first + second;
+  }
+  std::vector<int32_t> best(static_cast<size_t>(rule.groups_per_token));
+  choose(sums.data(), rule.groups, rule.groups_per_token, best.data());
+  for (int64_t g = 0; g < rule.groups; ++g)
+    if (!std::binary_search(best.begin(), best.end(), static_cast<int32_t>(g)))
+      std::fill_n(judged + g * size, size, -std::numeric_limits<float>::infinity());
+}
+
+constexpr float kNoSum = 1e-20f;  // DeepSeek's own guard against a sum of zero
+
+// Weights s / (sum s + kNoSum) * scale of the chosen, or s * scale; `chosen` [N,K] are the scores s.
+Tensor sigmoid_gradient(const Tensor& dw, const Tensor& chosen, const RouteRule& rule, const RoutePlan& plan,
+                        int64_t experts) {
+  auto dlogits = at::zeros({plan.tokens, experts}, dw.options());
+  const auto *g = dw.const_data_ptr<float>(), *s = chosen.const_data_ptr<float>();
+  auto* out = dlogits.mutable_data_ptr<float>();
+  for (int64_t n = 0; n < plan.tokens; ++n) {
+    float sum = kNoSum, mean = 0;
+    for (int64_t slot = n * plan.each; slot < (n + 1) * plan.each; ++slot)
+      sum += s[slot], mean += g[slot] * s[slot];
+    for (int64_t slot = n * plan.each; slot < (n + 1) * plan.each; ++slot) {
+      const auto ds = rule.renormalise ? (g[slot] - mean / sum) / sum : g[slot];
+      out[n * experts + plan.expert[static_cast<size_t>(slot)]] = rule.scale * ds * s[slot] * (1 - s[slot]);
+    }
+  }
+  return dlogits;
+}
+
+// The choice and its weights by sigmoid scores; fills plan.expert.
+Computed route_by_sigmoid(const Tensor& logits, const RouteRule& rule, RoutePlan& plan,
+                          const std::shared_ptr<const RoutePlan>& shared) {
+  const auto experts = logits.size(1);
+  const auto scores = logits.sigmoid();
+  auto chosen = at::empty({plan.tokens, plan.each}, logits.options()), weights = at::empty_like(chosen);
+  std::vector<float> judged(static_cast<size_t>(experts));
+  const auto* s = scores.const_data_ptr<float>();
+  auto *kept = chosen.mutable_data_ptr<float>(), *w = weights.mutable_data_ptr<float>();
+  for (int64_t n = 0; n < plan.tokens; ++n, s += experts, kept += plan.each, w += plan.each) {
+    judge(s, rule, experts, judged.data());
+    auto* picked = plan.expert.data() + n * plan.each;
+    choose(judged.data(), experts, plan.each, picked);
+    float sum = kNoSum;
+    for (int64_t j = 0; j < plan.each; ++j) sum += kept[j] = s[picked[j]];
+    for (int64_t j = 0; j < plan.each; ++j) w[j] = kept[j] / (rule.renormalise ? sum : 1) * rule.scale;
+  }
+  return {weights, [=](const Tensor& dw) -> Tensors {
+            return {sigmoid_gradient(dw.contiguous(), chosen, rule, *shared, experts)};
+          }};
 }
 
 std::vector<int64_t> busy_experts(const RoutePlan& plan) {
@@ -96,6 +161,9 @@ Routing route(const Tensor& logits_input, const RouteRule& rule) {
   const int64_t tokens = logits.size(0), experts = logits.size(1), each = rule.experts_per_token;
   if (logits.scalar_type() != at::kFloat || each < 1 || each > experts)
     throw std::logic_error("a router's logits are fp32, and it chooses 1 to all experts");
+  if (rule.groups < 1 || experts % rule.groups != 0 || rule.groups_per_token > rule.groups ||
+      experts / rule.groups * rule.groups_per_token < each)
+    throw std::logic_error("a router's groups are alike and hold the experts that it chooses");
   auto plan = std::make_shared<RoutePlan>();
   plan->tokens = tokens, plan->each = each;
   plan->expert.resize(static_cast<size_t>(tokens * each));
@@ -103,6 +171,7 @@ Routing route(const Tensor& logits_input, const RouteRule& rule) {
   plan->slots.resize(static_cast<size_t>(experts));
   const auto weights =
       differentiable({"route", 0, bytes_of(logits), 0, bytes_of(logits)}, {logits}, [&](bool) -> Computed {
+        if (rule.sigmoid) return route_by_sigmoid(logits, rule, *plan, plan);
         const auto probabilities = logits.softmax(1);
         auto chosen = at::empty({tokens, each}, logits.options());
         const auto* p = probabilities.const_data_ptr<float>();

@@ -30,11 +30,18 @@ int64_t stride_of(const Weight& weight) {
 
 }  // namespace
 
-uint64_t Weight::stored_bytes() const { return dense.defined() ? dense.nbytes() : blocks.size(); }
+uint64_t Weight::stored_bytes() const {
+  return dense.defined() ? dense.nbytes() : blocks.size() + (scales.defined() ? scales.nbytes() : 0);
+}
+
+ScaleGrid Weight::grid() const {
+  if (!scales.defined()) return {};
+  return {scales.const_data_ptr<float>(), scales.size(1), scale_rows, scale_columns};
+}
 
 GemmMatrix Weight::operand(bool transposed) const {
   require_present(*this);
-  if (!dense.defined()) return {type, blocks.data(), rows, columns, stride_of(*this), transposed, 1};
+  if (!dense.defined()) return {type, blocks.data(), rows, columns, stride_of(*this), transposed, 1, grid()};
   if (dense.stride(1) != 1 && columns > 1) throw std::logic_error("a weight's rows are dense");
   return {type,    static_cast<const std::byte*>(dense.const_data_ptr()),        rows,
           columns, dense.stride(0) * static_cast<int64_t>(dense.element_size()), transposed,
@@ -78,6 +85,20 @@ Weight absent_weight(WeightType type, int64_t rows, int64_t columns) {
   return weight;
 }
 
+Weight scaled_f8_weight(int64_t rows, int64_t columns, std::span<const std::byte> codes,
+                        std::shared_ptr<const void> owner, at::Tensor scales, int64_t scale_rows,
+                        int64_t scale_columns) {
+  const auto parts = [](int64_t count, int64_t block) { return (count + block - 1) / block; };
+  if (scale_rows < 1 || scale_columns < 1 || scales.dim() != 2 || scales.scalar_type() != at::kFloat ||
+      !scales.is_contiguous() || scales.size(0) != parts(rows, scale_rows) ||
+      scales.size(1) != parts(columns, scale_columns))
+    throw std::logic_error("scaled_f8_weight: the scales are no grid of the matrix");
+  auto weight = block_weight(WeightType::f8_e4m3, rows, columns, codes, std::move(owner));
+  weight.scales = std::move(scales);
+  weight.scale_rows = scale_rows, weight.scale_columns = scale_columns;
+  return weight;
+}
+
 void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Tensor& out) {
   require_present(weight);
   if (weight.dense.defined()) {
@@ -91,8 +112,15 @@ void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Ten
   if (!to_bf16 && out.scalar_type() != at::kFloat)
     throw std::logic_error("weights are widened to f32 or bf16");
   auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
+  const auto grid = weight.grid();
   over_range(count, std::max<int64_t>(1, 65536 / columns), [&](int64_t begin, int64_t end) {
-    if (to_bf16)
+    if (grid.scales && to_bf16)
+      decode_scaled_f8_bf16(weight.blocks.data(), stride, grid, first + begin, end - begin, 0, columns,
+                            reinterpret_cast<uint16_t*>(data) + begin * columns);
+    else if (grid.scales)
+      decode_scaled_f8(weight.blocks.data(), stride, grid, first + begin, end - begin, 0, columns,
+                       reinterpret_cast<float*>(data) + begin * columns);
+    else if (to_bf16)
       dequantize_rows_bf16(weight.type, in + begin * stride,
                            reinterpret_cast<uint16_t*>(data) + begin * columns, end - begin, columns);
     else

@@ -17,11 +17,14 @@ struct Weight {  // [rows, columns] = [out, in]: y = x W^T
   at::Tensor dense;                   // f32, bf16 or f16 when the type is dense
   std::span<const std::byte> blocks;  // rows * row_bytes(type, columns) when the type is block-quantized
   std::shared_ptr<const void> owner;  // keeps `blocks` alive (a mapped file or a buffer)
+  at::Tensor scales;                  // fp32 [grid]: of F8_E4M3, whose `blocks` are codes alone (scaled_f8.h)
+  int64_t scale_rows = 0, scale_columns = 0;  // of a block of it
 
   // False for one that only says what its matrix is like: the numbers are where Linear::source has them.
   bool present() const { return dense.defined() || !blocks.empty(); }
   bool trainable() const { return dense.defined() && dense.requires_grad(); }
   uint64_t stored_bytes() const;
+  ScaleGrid grid() const;  // without scales where the type has none; valid while the weight lives
   GemmMatrix operand(
       bool transposed) const;  // of y = x W^T, or transposed of dx = dy W; valid while the weight lives
 };
@@ -31,6 +34,10 @@ Weight absent_weight(WeightType type, int64_t rows, int64_t columns);
 // Views quantized bytes without copying; throws std::logic_error when sizes disagree.
 Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<const std::byte> blocks,
                     std::shared_ptr<const void> owner);
+// The same for F8_E4M3 codes with a scale for each block of so many rows and columns.
+Weight scaled_f8_weight(int64_t rows, int64_t columns, std::span<const std::byte> codes,
+                        std::shared_ptr<const void> owner, at::Tensor scales, int64_t scale_rows,
+                        int64_t scale_columns);
 // Re-encodes any weight as `type` (dense or quantized), row by row, without a full fp32 copy.
 Weight convert_weight(const Weight& weight, WeightType type);
 // The matrix as a dense tensor [rows, columns] of f32 or bf16 (a new tensor unless it is already that).

@@ -42,9 +42,8 @@ constexpr int64_t kLookedAt = 64;  // steps
 // PEFT's rule: the whole name, or its end after a dot.
 bool named(const std::string& layer, const std::vector<std::string>& names) {
   return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-    return name == "all" || layer == name ||
-           (layer.size() > name.size() && layer.ends_with(name) &&
-            layer[layer.size() - name.size() - 1] == '.');
+    return layer == name || (layer.size() > name.size() && layer.ends_with(name) &&
+                             layer[layer.size() - name.size() - 1] == '.');
   });
 }
 
@@ -68,10 +67,35 @@ Role first_reader(const Linear& layer) {
     case Role::gate:
     case Role::up:
     case Role::gate_up: return Role::gate;
+    case Role::q_a:
+    case Role::kv_a: return Role::q;
+    case Role::shared_gate:
+    case Role::shared_up: return Role::shared_gate;
     case Role::o:
-    case Role::down: return layer.place.role;
+    case Role::down:
+    case Role::q_b:
+    case Role::kv_b:
+    case Role::shared_down:
+    case Role::index_q:
+    case Role::index_k:
+    case Role::index_weights: return layer.place.role;
     default: throw std::logic_error(layer.name + ": nobody said what a linear layer of this role reads");
   }
+}
+
+int64_t value_width(const ModelConfig& config) {
+  return config.latent ? config.latent->value_dim : config.head_dim;
+}
+
+// Of the gated activation of a layer, for one row: `copies` of it go to experts, where there are any.
+double mean_intermediate(const ModelConfig& config, double copies) {
+  const auto dense = static_cast<double>(config.intermediate);
+  if (config.experts == 0) return dense;
+  const auto sparse =
+      (copies + static_cast<double>(config.shared_experts)) * static_cast<double>(config.expert_intermediate);
+  const auto share =
+      static_cast<double>(config.dense_layers) / static_cast<double>(std::max<int64_t>(1, config.layers));
+  return share * dense + (1 - share) * sparse;
 }
 
 RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
@@ -79,14 +103,17 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
   const auto hidden = static_cast<double>(config.hidden),
              query = static_cast<double>(config.heads * config.head_dim),
              keys = static_cast<double>(config.kv_heads * config.head_dim),
+             values = static_cast<double>(config.kv_heads * value_width(config)),
+             result = static_cast<double>(config.heads * value_width(config)),
              copies = static_cast<double>(config.experts_per_token),  // of a row that goes to several experts
-      intermediate = config.experts > 0 ? copies * static_cast<double>(config.expert_intermediate)
-                                        : static_cast<double>(config.intermediate);
+      intermediate = mean_intermediate(config, copies);
   double all = 0;                               // of all layers
   for (const auto& vector : model.vectors()) {  // each norm keeps what it reads
     switch (vector.place.role) {
       case Role::q_norm: all += query; break;
       case Role::k_norm: all += keys; break;
+      case Role::q_a_norm:
+      case Role::kv_a_norm: all += static_cast<double>(vector.tensor->numel()); break;
       case Role::attention_norm:
       case Role::after_attention_norm:
       case Role::mlp_norm:
@@ -100,7 +127,7 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
     const auto in = share * static_cast<double>(layer->weight.columns),
                out = share * static_cast<double>(layer->weight.rows);
     const bool whole = spec.kind == "full" || named(layer->name, spec.modules_to_save),
-               low_rank = !whole && spec.low_rank() && named(layer->name, spec.targets);
+               low_rank = !whole && spec.low_rank() && is_target(config, *layer, spec.targets);
     if (low_rank)
       all += share * static_cast<double>(spec.rank) +
              (spec.kind == "dora" ? out : 0);  // x A^T; DoRA's product before its magnitude
@@ -110,8 +137,8 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
     if (inputs.insert(input).second) all += in;
   }
   RowNumbers numbers;
-  numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) + 2 * query +
-                  2 * keys             // attention: q, k, v and its result
+  numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) + query + keys + values +
+                  result               // attention: q, k, v and its result
                   + 2 * intermediate;  // the gated activation: gate and up
   // Forward and backward alike: the residual sum, one more row, gradients of the feed-forward layer; the rows
   // of all experts, before and after.
@@ -203,15 +230,17 @@ int64_t trainable_elements(const Model& model, const AdapterSpec& spec) {
   if (spec.kind == "full") {
     count += matrix * (config.tied_head ? 1 : 2);
     for (const auto* layer : model.linears())
-      count += layer->weight.rows * layer->weight.columns + (layer->bias.defined() ? layer->bias.numel() : 0);
+      if (!chooses_only(layer->place.role))
+        count +=
+            layer->weight.rows * layer->weight.columns + (layer->bias.defined() ? layer->bias.numel() : 0);
     for (const auto& vector : model.vectors())
-      if (!vector.place.bias) count += vector.tensor->numel();
+      if (!vector.place.bias && !chooses_only(vector.place.role)) count += vector.tensor->numel();
     return count;
   }
   for (const auto* layer : model.linears()) {
     const auto in = layer->weight.columns, out = layer->weight.rows;
     if (named(layer->name, spec.modules_to_save)) count += in * out;
-    else if (named(layer->name, spec.targets))
+    else if (is_target(config, *layer, spec.targets))
       count += spec.rank * (in + out) + (spec.kind == "dora" ? out : 0);
   }
   for (const auto& name : spec.modules_to_save)
@@ -293,12 +322,13 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
       prompt = std::max(prompt, dataset.held_out.tokens(i));
     const auto texts = static_cast<double>(recipe.eval.batch);
     const auto kept = kv_type(recipe.eval.kv);
-    const auto number = kept == KvType::int8   ? 1 + 4.0 / static_cast<double>(config.head_dim)
+    const auto shape = cache_shape(config);
+    const auto number = kept == KvType::int8   ? 1 + 4.0 / static_cast<double>(shape.key_dim)
                         : kept == KvType::bf16 ? 2
                         : kept == KvType::f32  ? 4
                                                : width;
-    const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers * 2 *
-                       static_cast<double>(config.kv_heads * config.head_dim) * number;
+    const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers *
+                       static_cast<double>(shape.heads * (shape.key_dim + shape.value_dim)) * number;
     const auto scores = texts * static_cast<double>(config.vocabulary) * 8;
     need.generation =
         std::max(need.generation,

@@ -56,7 +56,8 @@ ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter)
     shape.outside_bytes += 4 * count;
     if (vector.place.role == Role::router) shape.linear_flop += 2 * count;
   }
-  shape.flop_a_key = 4 * static_cast<double>(config.layers * config.heads * config.head_dim);
+  const auto values = config.latent ? config.latent->value_dim : config.head_dim;
+  shape.flop_a_key = 2 * static_cast<double>(config.layers * config.heads * (config.head_dim + values));
   return shape;
 }
 

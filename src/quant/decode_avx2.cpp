@@ -1,4 +1,5 @@
 #include "quant/decode_lanes.h"
+#include "quant/scaled_f8.h"
 
 namespace retort {
 namespace {
@@ -84,6 +85,47 @@ struct Lanes256 {
   }
 };
 
+// A code is sign, four bits of exponent e, three of mantissa m. Its low nibble is the exponent's last bit and
+// the mantissa: a whole number from 0 to 30, to be multiplied with a power of four that the high nibble
+// knows, sign included. (8 + m) 2^(e - 10), or m 2^-9 where e is 0.
+constexpr float kF8Powers[16] = {0x1p-10f, 0x1p-8f, 0x1p-6f,   0x1p-4f,  0x1p-2f,  0x1p0f,
+                                 0x1p2f,   0x1p4f,  -0x1p-10f, -0x1p-8f, -0x1p-6f, -0x1p-4f,
+                                 -0x1p-2f, -0x1p0f, -0x1p2f,   -0x1p4f};
+
+__m256 nan_where(__m256 values, __m128i eight_masks) {
+  return _mm256_or_ps(values, _mm256_castsi256_ps(_mm256_cvtepi8_epi32(eight_masks)));
+}
+
+Lanes256 sixteen_f8(__m128i codes, const Lanes256::Table& powers, const Lanes256& scale) {
+  const __m128i whole = _mm_shuffle_epi8(
+      _mm_setr_epi8(8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30), low_nibbles(codes));
+  const __m128i small = _mm_and_si128(_mm_add_epi8(codes, codes), _mm_set1_epi8(15));  // 2 m
+  const __m128i subnormal = _mm_cmpeq_epi8(_mm_and_si128(codes, _mm_set1_epi8(0x78)), _mm_setzero_si128());
+  const __m128i none = _mm_cmpeq_epi8(_mm_and_si128(codes, _mm_set1_epi8(0x7F)), _mm_set1_epi8(0x7F));
+  auto values = multiply(multiply(Lanes256::from_u8(_mm_blendv_epi8(whole, small, subnormal)),
+                                  Lanes256::lookup(powers, high_nibbles(codes))),
+                         scale);
+  values.low = nan_where(values.low, none);
+  values.high = nan_where(values.high, Lanes256::upper_eight(none));
+  return values;
+}
+
+template <class Out> void f8_rows(const uint8_t* in, int64_t in_stride, float scale, Out* out,
+                                  int64_t out_stride, int64_t rows, int64_t count) {
+  const auto powers = Lanes256::table(kF8Powers);
+  const auto factor = Lanes256::set1(scale);
+  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) sixteen_f8(bytes16(in + i), powers, factor).store(out + i);
+    if (i == count) continue;
+    uint8_t rest[16] = {};
+    Out decoded[16];
+    __builtin_memcpy(rest, in + i, static_cast<size_t>(count - i));
+    sixteen_f8(bytes16(rest), powers, factor).store(decoded);
+    __builtin_memcpy(out + i, decoded, static_cast<size_t>(count - i) * sizeof(Out));
+  }
+}
+
 float largest_of(__m256 v) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
@@ -128,6 +170,8 @@ const QuantPath kAvx2Path = {"avx2",
                              decode_nf4_apart<Lanes256, float>,
                              decode_nf4_apart<Lanes256, uint16_t>,
                              encode_nf4,
-                             &kAvx2Search};
+                             &kAvx2Search,
+                             f8_rows<float>,
+                             f8_rows<uint16_t>};
 
 }  // namespace retort

@@ -1,4 +1,5 @@
 #include "quant/decode_lanes.h"
+#include "quant/scaled_f8.h"
 
 namespace retort {
 namespace {
@@ -121,6 +122,83 @@ DecodeToBf16 word_decoder_of(WeightType type) {
   }
 }
 
+// The bfloat16 of every magnitude of F8_E4M3 times a scale, its low and high bytes apart: a permutation of
+// bytes looks 64 codes up at a time, and does not see their signs.
+struct F8Words {
+  __m512i low[2], high[2];
+
+  explicit F8Words(float scale) {
+    __m512i words[4];
+    for (int i = 0; i < 4; ++i)
+      for (int half = 0; half < 2; ++half)
+        multiply(Lanes512{_mm512_loadu_ps(kF8E4m3Magnitudes.data() + 32 * i + 16 * half)},
+                 Lanes512::set1(scale))
+            .store(reinterpret_cast<uint16_t*>(words + i) + 16 * half);
+    alignas(64) uint8_t even[64];
+    for (int i = 0; i < 64; ++i) even[i] = static_cast<uint8_t>(2 * i);
+    const __m512i lower = _mm512_load_si512(even), upper = _mm512_or_si512(lower, _mm512_set1_epi8(1));
+    for (int i = 0; i < 2; ++i) {
+      low[i] = _mm512_permutex2var_epi8(words[2 * i], lower, words[2 * i + 1]);
+      high[i] = _mm512_permutex2var_epi8(words[2 * i], upper, words[2 * i + 1]);
+    }
+  }
+  // 64 codes to two vectors of 32 words.
+  __attribute__((always_inline)) void decode(__m512i codes, __m512i* first, __m512i* second) const {
+    const __m512i lows = _mm512_permutex2var_epi8(low[0], codes, low[1]);
+    const __m512i highs = _mm512_xor_si512(_mm512_permutex2var_epi8(high[0], codes, high[1]),
+                                           _mm512_and_si512(codes, _mm512_set1_epi8(-128)));
+    const __m512i a = _mm512_unpacklo_epi8(lows, highs), b = _mm512_unpackhi_epi8(lows, highs);
+    *first = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), b);
+    *second = _mm512_permutex2var_epi64(a, _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15), b);
+  }
+};
+
+// Calls sixty_four(codes, out) for the codes of each row; the last ones of a row go through a buffer.
+template <class Out, class Each>
+__attribute__((always_inline)) inline void each_row_of_f8(const uint8_t* in, int64_t in_stride, Out* out,
+                                                          int64_t out_stride, int64_t rows, int64_t count,
+                                                          Each&& sixty_four) {
+  const __mmask64 last = count % 64 == 0 ? 0 : _bzhi_u64(~0ull, static_cast<unsigned>(count % 64));
+  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
+    int64_t i = 0;
+    for (; i + 64 <= count; i += 64) sixty_four(_mm512_loadu_si512(in + i), out + i);
+    if (!last) continue;
+    Out rest[64];
+    sixty_four(_mm512_maskz_loadu_epi8(last, in + i), rest);
+    __builtin_memcpy(out + i, rest, static_cast<size_t>(count - i) * sizeof(Out));
+  }
+}
+
+void f8_words(const uint8_t* in, int64_t in_stride, float scale, uint16_t* out, int64_t out_stride,
+              int64_t rows, int64_t count) {
+  const F8Words words(scale);
+  each_row_of_f8(in, in_stride, out, out_stride, rows, count, [&](__m512i codes, uint16_t* to) {
+    __m512i first, second;
+    words.decode(codes, &first, &second);
+    _mm512_storeu_si512(to, first);
+    _mm512_storeu_si512(to + 32, second);
+  });
+}
+
+// An unscaled value is exact in bfloat16; its product with the scale is the one rounding.
+void f8_floats(const uint8_t* in, int64_t in_stride, float scale, float* out, int64_t out_stride,
+               int64_t rows, int64_t count) {
+  const F8Words words(1);
+  const __m512 factor = _mm512_set1_ps(scale);
+  const auto widened = [&](__m256i sixteen, float* to) {
+    const __m512 values = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(sixteen), 16));
+    _mm512_storeu_ps(to, _mm512_mul_ps(values, factor));
+  };
+  each_row_of_f8(in, in_stride, out, out_stride, rows, count, [&](__m512i codes, float* to) {
+    __m512i first, second;
+    words.decode(codes, &first, &second);
+    widened(_mm512_castsi512_si256(first), to);
+    widened(_mm512_extracti64x4_epi64(first, 1), to + 16);
+    widened(_mm512_castsi512_si256(second), to + 32);
+    widened(_mm512_extracti64x4_epi64(second, 1), to + 48);
+  });
+}
+
 void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks) {
   __m512 midpoints[15];
   for (int i = 0; i < 15; ++i) midpoints[i] = _mm512_set1_ps((kNf4Values[i] + kNf4Values[i + 1]) * 0.5f);
@@ -154,6 +232,8 @@ const QuantPath kAvx512Path = {"avx512",
                                decode_nf4_apart<Lanes512, float>,
                                decode_nf4_words_apart,
                                encode_nf4,
-                               &kAvx2Search};
+                               &kAvx2Search,
+                               f8_floats,
+                               f8_words};
 
 }  // namespace retort

@@ -39,6 +39,19 @@ template <class Bits> std::optional<int64_t> first_from(Bits infinity, std::span
   return std::nullopt;
 }
 
+// Of F8_E4M3 one code of each sign is no number.
+std::optional<int64_t> first_by_code(std::span<const std::byte> stored) {
+  const auto is_none = [](std::byte code) { return (code & std::byte{0x7F}) == std::byte{0x7F}; };
+  for (size_t first = 0; first < stored.size(); first += kAtOnce) {
+    const auto part = stored.subspan(first, std::min<size_t>(kAtOnce, stored.size() - first));
+    unsigned found = 0;
+    for (const auto code : part) found |= is_none(code) ? 1u : 0u;
+    if (found == 0) continue;
+    return static_cast<int64_t>(first) + (std::find_if(part.begin(), part.end(), is_none) - part.begin());
+  }
+  return std::nullopt;
+}
+
 std::optional<int64_t> first_by_halves(const TypeInfo& info, std::span<const std::byte> stored,
                                        std::initializer_list<size_t> places) {
   const auto size = static_cast<size_t>(info.block_bytes);
@@ -98,6 +111,7 @@ std::optional<int64_t> first_not_finite(WeightType type, std::span<const std::by
     case WeightType::iq3_s:
     case WeightType::iq4_nl:
     case WeightType::iq4_xs: return first_by_halves(info, stored, {0});
+    case WeightType::f8_e4m3: return first_by_code(stored);
     case WeightType::nf4:
     case WeightType::nf4_dq:
     case WeightType::int8_row: return std::nullopt;

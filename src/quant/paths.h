@@ -27,6 +27,11 @@ struct QuantPath {
   // Blocks of 64 floats to their maxima and codes; block b's codes go to codes + b * stride.
   void (*nf4_encode)(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks);
   const ScaleSearch* search;  // of the K types and IQ4_NL
+  // Rows of F8_E4M3 codes that share one scale (scaled_f8.h).
+  void (*f8_to_float)(const uint8_t* in, int64_t in_stride, float scale, float* out, int64_t out_stride,
+                      int64_t rows, int64_t count);
+  void (*f8_to_bf16)(const uint8_t* in, int64_t in_stride, float scale, uint16_t* out, int64_t out_stride,
+                     int64_t rows, int64_t count);
 };
 
 // Fastest first, by CPUID; empty where only the scalar definitions run.

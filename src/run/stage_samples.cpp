@@ -75,6 +75,10 @@ SamplesResult prepare_samples(Run& run) {
       made.notes.push_back(describe_left_out(run.model().left_out));
       run.say("model", made.notes.back());
     }
+    if (run.model().beyond > 0) {
+      made.notes.push_back(describe_beyond(run.model().beyond));
+      run.say("model", made.notes.back());
+    }
     const auto beyond = beyond_context(dataset, run.model().model->config.context);
     made.notes.insert(made.notes.end(), beyond.begin(), beyond.end());
     for (const auto& line : beyond) run.say("samples", line);

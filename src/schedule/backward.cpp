@@ -162,6 +162,10 @@ class Walking {
         flows.push_back(of_normed[at].to(half.normed.scalar_type()));
         const auto weights = mlp.routing(half.normed, pass).weights;
         if (weights.requires_grad()) values.push_back(weights), flows.push_back(of_weights[at]);
+        // Behind the router, as in forward(): gradients of one input are added from the last use to the
+        // first.
+        if (mlp.shared_experts)
+          values.push_back(mlp.shared_experts->forward(half.normed, pass)), flows.push_back(flowing);
       }
       for (size_t v = values.size(); v-- > 0;)
         if (!values[v].requires_grad())

@@ -44,7 +44,9 @@ void through_experts(const Model& model, int64_t index, const SparseMlp& mlp, co
   });
   run_workers(how.threads(count), count, [&](int64_t i) {
     const auto at = static_cast<size_t>(i);
-    if (sums[at].defined()) states[at] = states[at] + sums[at].to(states[at].scalar_type());
+    if (sums[at].defined())
+      states[at] =
+          states[at] + mlp.join(sums[at].to(states[at].scalar_type()), inputs[at].normed, passes[at]);
     if (passes[at].after_layer) passes[at].after_layer(index, states[at]);
   });
 }

@@ -77,7 +77,14 @@ Importance measure_importance(LoadedModel& source, at::ScalarType compute, const
         case Role::gate_up: sums.hidden += column_means(x).square(); return;
         case Role::k:
         case Role::v:
-        case Role::up: return;
+        case Role::up:
+        case Role::q_a:  // of models that are cut in layers alone
+        case Role::q_b:
+        case Role::kv_a:
+        case Role::kv_b:
+        case Role::shared_gate:
+        case Role::shared_up:
+        case Role::shared_down: return;
         case Role::o: {  // [N, heads * D]: the norm of each head's output, summed over a group
           const auto norms =
               x.to(at::kFloat).view({x.size(0), config.heads, -1}).norm(2, -1).mean(0).to(at::kDouble);

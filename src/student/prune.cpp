@@ -81,6 +81,8 @@ class Cutter {
     Pruned pruned;
     auto config = config_;
     config.layers = static_cast<int64_t>(layers_.size());
+    config.dense_layers = std::count_if(layers_.begin(), layers_.end(),
+                                        [&](int64_t layer) { return layer < config_.dense_layers; });
     if (spec_.intermediate > 0) config.intermediate = spec_.intermediate;
     if (spec_.kv_heads > 0)
       config.heads = config.heads / config.kv_heads * spec_.kv_heads, config.kv_heads = spec_.kv_heads;
@@ -158,6 +160,8 @@ class Cutter {
           "hidden, vocabulary or tokenizer");
     if (spec_.vocabulary && !spec_.tokenizer.empty())
       throw RecipeError("prune: give vocabulary or tokenizer, not both");
+    if (config_.latent && (narrows() || spec_.chooses_experts()))
+      throw RecipeError(fmt::format("prune: of a {} layers and the vocabulary are cut only", config_.family));
     if (narrows() && family_of(config_).fused_projections)
       throw RecipeError(fmt::format(
           "prune: {} keeps its projections fused; cut layers or the vocabulary only", config_.family));
@@ -322,6 +326,10 @@ class Cutter {
         const auto rows = place.role == Role::q_norm ? query_rows(place.layer) : key_rows(place.layer);
         return rows.empty() ? values.clone() : values.index_select(0, index_of(rows));
       }
+      case Role::q_a_norm:  // of models that keep their widths and their experts
+      case Role::kv_a_norm:
+      case Role::router_bias:
+      case Role::index_k_norm: return values.clone();
       case Role::final_norm:
       case Role::attention_norm:
       case Role::after_attention_norm:

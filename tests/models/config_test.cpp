@@ -57,6 +57,8 @@ TEST(ConfigJson, AbsentKeysAreTheFamilysOwnDefaults) {
       {"granite", 32, 16, 2048, 0, 1e-6, 1e4, false, 1, 2, {}},
       {"olmo2", 32, 16, 2048, 0, 1e-5, 1e4, false, {}, {}, 1},
       {"olmo3", 32, 16, 2048, 4096, 1e-5, 5e5, false, {}, {}, 1},
+      {"deepseek_v3", 32, 192, 4096, 0, 1e-6, 1e4, false, 0, 1, {}},
+      {"deepseek_v32", 32, 192, 2048, 0, 1e-6, 1e4, false, 0, 1, {}},  // where its attention is dense
   };
   ASSERT_EQ(families.size(), retort::families().size()) << "a family without a line in this table";
   for (const auto& want : families) {

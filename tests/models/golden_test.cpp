@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "data/temporary_folder.h"  // tests/data
 #include "formats/golden_file.h"    // tests/formats
+#include "models/differing_config.h"
 #include "models/experts.h"
 #include "models/model.h"
 #include "models/read_config.h"
@@ -26,10 +27,12 @@ std::map<std::string, Tensor> train_all(Model& model) {
     return dense_weight(widen(weight, at::kFloat).clone().requires_grad_());
   };
   for (auto* linear : model.linears()) {
+    if (chooses_only(linear->place.role)) continue;
     linear->weight = leaf(linear->weight);
     leaves[linear->name + ".weight"] = linear->weight.dense;
   }
-  for (auto& [name, tensor, place] : model.vectors()) leaves[name] = tensor->requires_grad_();
+  for (auto& [name, tensor, place] : model.vectors())
+    if (!chooses_only(place.role)) leaves[name] = tensor->requires_grad_();
   leaves["model.embed_tokens.weight"] = (model.embedding = leaf(model.embedding)).dense;
   if (model.config.tied_head) model.head.linear.weight = model.embedding;
   else leaves["lm_head.weight"] = (model.head.linear.weight = leaf(model.head.linear.weight)).dense;
@@ -45,6 +48,14 @@ Forest separate_rows(const std::vector<std::vector<int32_t>>& rows) {
       forest.targets.push_back({begin + static_cast<int32_t>(i) - 1, row[i], 1, 0});
   }
   return forest;
+}
+
+// An expert that no token of the batch goes to has no place in the graph: its gradient is zero.
+std::vector<Tensor> gradients_of(const Tensor& loss, const std::vector<Tensor>& inputs) {
+  auto gradients = torch::autograd::grad({loss}, inputs, {}, std::nullopt, false, /*allow_unused=*/true);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (!gradients[i].defined()) gradients[i] = at::zeros_like(inputs[i]);
+  return gradients;
 }
 
 class Golden : public testing::TestWithParam<const char*> {
@@ -82,7 +93,7 @@ TEST_P(Golden, LogitsLossAndGradientsEqualTransformers) {
     std::vector<std::string> names;
     std::vector<Tensor> inputs;
     for (const auto& [name, leaf] : leaves) names.push_back(name), inputs.push_back(leaf);
-    const auto gradients = torch::autograd::grad({loss.nats}, inputs);
+    const auto gradients = gradients_of(loss.nats, inputs);
     int compared = 0;
     for (size_t i = 0; i < names.size(); ++i) {
       if (!reference.find("grad." + names[i])) continue;
@@ -135,7 +146,7 @@ TEST_P(Golden, ForestEqualsSeparateRows) {
     auto targets = forest.targets;
     for (auto& target : targets) target.weight *= weight;
     const auto loss = cross_entropy(model.hidden(pass), targets, model.head, pass);
-    auto gradients = torch::autograd::grad({loss.nats}, inputs);
+    auto gradients = gradients_of(loss.nats, inputs);
     return std::pair(loss, gradients);
   };
   const auto [shared, shared_gradients] = run(forests[0], 1);
@@ -158,8 +169,9 @@ TEST_P(Golden, TokenByTokenWithACacheEqualsOnePass) {
   const auto whole = logits(model.hidden(pass), last, model.head, pass);
   KvCache cache;
   for (int64_t i = 0; i < config.layers; ++i) {
-    cache.keys.push_back(at::zeros({64, config.kv_heads, config.head_dim}));
-    cache.values.push_back(at::zeros({64, config.kv_heads, config.head_dim}));
+    const auto shape = cache_shape(config);
+    cache.keys.push_back(at::zeros({64, shape.heads, shape.key_dim}));
+    if (shape.value_dim > 0) cache.values.push_back(at::zeros({64, shape.heads, shape.value_dim}));
   }
   Tensor stepped;
   for (int32_t done = 0; done < 30;) {  // ten tokens at once, then one by one; cache rows start at 5
@@ -193,7 +205,7 @@ TEST_P(Golden, TheLastLayerEndsOnTheAskedRowsAlone) {
     pass.recompute = recompute;
     const auto whole = model.hidden(pass);
     const auto all = cross_entropy(whole, forest.targets, model.head, pass);
-    const auto expected = torch::autograd::grad({all.nats}, wanted);
+    const auto expected = gradients_of(all.nats, wanted);
     ASSERT_TRUE(ask_for(pass, asked.rows));
     const auto some = model.hidden(pass);
     ASSERT_EQ(some.size(0), static_cast<int64_t>(asked.rows.size()));
@@ -201,7 +213,7 @@ TEST_P(Golden, TheLastLayerEndsOnTheAskedRowsAlone) {
     const auto loss = cross_entropy(some, asked.targets, model.head, pass);
     EXPECT_NEAR(loss.nats.item<double>() / all.nats.item<double>(), 1, 1e-6);
     EXPECT_EQ(loss.weight, all.weight);
-    const auto gradients = torch::autograd::grad({loss.nats}, wanted);
+    const auto gradients = gradients_of(loss.nats, wanted);
     for (size_t i = 0; i < wanted.size(); ++i) EXPECT_LT(distance(gradients[i], expected[i]), 1e-5);
   }
 }
@@ -217,16 +229,17 @@ TEST_P(Golden, NoRowMayBeAskedFor) {  // a pass that only fills a cache
 INSTANTIATE_TEST_SUITE_P(Families, Golden,
                          testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3",
                                          "qwen3_moe", "qwen3_moe_plain", "mixtral", "llama_bias", "phi4_mini",
-                                         "smollm3", "granite", "olmo2", "olmo3"),
+                                         "smollm3", "granite", "olmo2", "olmo3", "deepseek_v3",
+                                         "deepseek_v3_plain", "deepseek_v32"),
                          [](const auto& family) { return std::string(family.param); });
 
 // LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from
 // transformers' gradient of W + s B A.
-TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
-  auto loaded = load_weights({.path = golden("qwen3_moe").string()});
+void expect_lora_equals_the_chain_rule(const std::string& family, size_t layers) {
+  auto loaded = load_weights({.path = golden(family).string()});
   auto& model = *loaded.model;
-  const auto record = read_json(golden("qwen3_moe") / "golden.json");
-  const auto reference = open_safetensors(golden("qwen3_moe") / "golden.safetensors");
+  const auto record = read_json(golden(family) / "golden.json");
+  const auto reference = open_safetensors(golden(family) / "golden.safetensors");
   std::vector<std::string> names;
   std::vector<Tensor> inputs;
   const auto want = [&](const std::string& name, const Tensor& leaf) {
@@ -241,17 +254,129 @@ TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) {
                               0};
     want(linear->name + ".a", linear->adapter->a), want(linear->name + ".b", linear->adapter->b);
   }
-  ASSERT_EQ(inputs.size(), 6u * 3 * 2);
+  ASSERT_EQ(inputs.size(), 2 * layers);
   for (auto& [name, tensor, place] : model.vectors())
-    if (place.role == Role::router) want(name, tensor->requires_grad_());
+    if (place.role == Role::router && reference.find("lora_grad." + name))
+      want(name, tensor->requires_grad_());
   const auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
   for (const bool recompute : {false, true}) {
     auto pass = make_pass(forest, at::kFloat);
     pass.recompute = recompute;
     const auto loss = cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
-    const auto gradients = torch::autograd::grad({loss.nats}, inputs);
+    const auto gradients = gradients_of(loss.nats, inputs);
     for (size_t i = 0; i < names.size(); ++i)
       EXPECT_LT(distance(gradients[i], tensor_of(reference, names[i])), 2e-5) << names[i];
+  }
+}
+
+TEST(SparseGolden, LoraOnExpertsEqualsTheChainRule) { expect_lora_equals_the_chain_rule("qwen3_moe", 6 * 3); }
+
+// Of latent attention four or five layers, of the experts and the shared one three each.
+TEST(SparseGolden, LoraOnADeepseekEqualsTheChainRule) {
+  expect_lora_equals_the_chain_rule("deepseek_v3", 5 + 3 * 9);
+  expect_lora_equals_the_chain_rule("deepseek_v3_plain", 4 + 3 * 7);
+  expect_lora_equals_the_chain_rule("deepseek_v32", 5 + 3 * 7);
+}
+
+TEST(DeepseekGolden, ConfigurationsAreWrittenAsTheyWereRead) {
+  for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32"}) {
+    const auto config = load_weights({.path = golden(family).string()}).model->config;
+    const auto written = hf_config_json(config);
+    const auto again = config_from_hf(Json::parse(written.dump()), "config.json", true);
+    EXPECT_EQ(what_reads_back_otherwise(config, again), std::nullopt) << family;
+    EXPECT_EQ(hf_config_json(again), written) << family;
+    EXPECT_THROW(gguf_metadata(config), FormatError);
+    const auto original = read_json(golden(family) / "config.json");
+    for (const auto& [key, value] : written.items()) {
+      const bool own = key == "architectures" || key == "rope_theta" || key == "rope_scaling" ||
+                       key == "scoring_func" || key == "topk_method" || key == "moe_layer_freq" ||
+                       key == "num_nextn_predict_layers" || key == "rope_parameters";
+      if (own || (value.is_null() && !original.contains(key))) continue;
+      ASSERT_TRUE(original.contains(key)) << key;
+      EXPECT_EQ(Json::parse(value.dump()), original[key]) << key;
+    }
+  }
+}
+
+TEST(DeepseekGolden, RefusesWhatItDoesNotCompute) {
+  const auto refusal = [](const std::string& family, const std::string& key,
+                          const Json& value) -> std::string {
+    auto json = read_json(golden(family) / "config.json");
+    json[key] = value;
+    try {
+      config_from_hf(json, "config.json", true);
+    } catch (const FormatError& error) { return error.what(); }
+    return "";
+  };
+  const auto says = [&](const std::string& key, const Json& value, const std::string& words) {
+    EXPECT_NE(refusal("deepseek_v32", key, value).find(key + ": " + words), std::string::npos)
+        << refusal("deepseek_v32", key, value);
+  };
+  says("scoring_func", "softmax", "found 'softmax', which is not computed here; expected 'sigmoid'");
+  says("topk_method", "greedy", "found 'greedy'");
+  says("moe_layer_freq", 2, "layers in turn dense and sparse");
+  says("n_group", 4, "6 experts do not divide into 4 groups");
+  says("topk_group", 3, "is 3, of 2 groups");
+  says("num_experts_per_tok", 4, "is 4, of 3 experts in topk_group groups");
+  says("num_key_value_heads", 2, "is 2; latent attention has a key and a value for each of 4 heads");
+  says("q_lora_rank", nullptr, "the indexer reads it");
+  says("mlp_layer_types", Json::array({"sparse", "sparse", "sparse"}), "expected 3 words, the first 'dense'");
+  says("layer_types", Json::array({"full_attention"}), "expected 3 words, the first 'indexed_attention'");
+}
+
+// What a cache keeps of a token: the latent and the rotated key, once for all heads (1,152 bytes in bf16
+// where they are 512 and 64 wide), held in fp32, bf16 or 8 bits; with an adapter on the matrix that is
+// absorbed.
+TEST(DeepseekGolden, TheCompressedCacheGivesThePlainFormsNumbers) {
+  ModelConfig real;
+  real.layers = 61, real.latent = LatentConfig{1536, 512, 128, 64, 128};
+  const auto of_real = larger_cache({}, 0, 3, cache_shape(real), KvType::bf16, at::kFloat);
+  EXPECT_EQ(of_real.keys.at(60).nbytes(), 3u * 1152);
+  EXPECT_TRUE(of_real.values.empty());
+  for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32"})
+    for (const bool dora : {false, true}) {
+      auto loaded = load_weights({.path = golden(family).string()});
+      auto& model = *loaded.model;
+      for (auto* linear : model.linears())
+        if (linear->place.role == Role::kv_b) {
+          linear->adapter = LowRank{0.3 * random({2, linear->weight.columns}, 1),
+                                    0.3 * random({linear->weight.rows, 2}, 2),
+                                    {},
+                                    0.5,
+                                    0};
+          if (dora) linear->adapter->magnitude = 1 + 0.1 * random({linear->weight.rows}, 3);
+        }
+      Forest forest;
+      forest.add_segment(read_json(golden(family) / "golden.json")["rows"][2].get<std::vector<int32_t>>());
+      const at::NoGradGuard no_graph;
+      // Rounded keys choose other experts: the first layer, which is dense, tells how far off attention is.
+      for (const auto& [type, near] :
+           {std::pair{KvType::f32, 1e-5}, {KvType::bf16, 2e-2}, {KvType::int8, 5e-2}}) {
+        auto pass = make_pass(forest, at::kFloat);
+        const auto plain = model.hidden(pass), first = model.layer(0, model.embed(pass), pass);
+        auto cache = larger_cache({}, 0, 30, cache_shape(model.config), type, at::kFloat);
+        pass.cache = &cache;
+        for (int32_t i = 0; i < 30; ++i) pass.cache_rows.push_back(i);
+        if (type == KvType::f32) { EXPECT_LT(distance(model.hidden(pass), plain), near) << family << dora; }
+        EXPECT_LT(distance(model.layer(0, model.embed(pass), pass), first), near) << family << dora;
+      }
+    }
+}
+
+// Past index_topk tokens the attention of V3.2 is sparse, which would be another model in silence.
+TEST(DeepseekGolden, ATextBeyondDenseAttentionIsRefused) {
+  auto loaded = load_weights({.path = golden("deepseek_v32").string()});
+  EXPECT_EQ(loaded.model->config.context, 512);
+  Forest forest;
+  forest.add_segment(std::vector<int32_t>(513, 7));
+  const at::NoGradGuard no_graph;
+  try {
+    loaded.model->hidden(make_pass(forest, at::kFloat));
+    FAIL() << "nothing was refused";
+  } catch (const FormatError& error) {
+    EXPECT_STREQ(error.what(),
+                 "a text has 513 tokens: from token 513 on this model's attention leaves tokens out "
+                 "(index_topk), which is not computed here; set data.row_tokens to 512 or less");
   }
 }
 

@@ -159,6 +159,68 @@ TEST(Attend, LongSharedTextsInBothTypesOnOneThreadAndTwo) {
         }
 }
 
+// Latent attention: a value is narrower, or wider, than a key. Whole texts, and single rows in place.
+TEST(Attend, ValuesMayBeOfAnotherWidthThanKeys) {
+  for (const auto& [width, values] : {std::pair<int64_t, int64_t>{24, 10}, {16, 48}})
+    for (const auto type : {at::kFloat, at::kBFloat16})
+      for (const int threads : {1, 2}) {
+        const auto forest = branches(260);
+        const auto n = forest.size();
+        const auto some = [&](std::initializer_list<int64_t> shape, uint64_t seed) {
+          return random(shape, seed).to(type).requires_grad_();
+        };
+        const auto q = some({n, 4, width}, 1), k = some({n, 2, width}, 2), v = some({n, 2, values}, 3);
+        const auto dy = random({n, 4 * values}, 4).to(type);
+        const auto before = at::get_num_threads();
+        at::set_num_threads(threads);
+        const auto pass = make_pass(forest, type);
+        const auto ours = attend(q, k, v, {}, pass);
+        auto gradients = torch::autograd::grad({ours}, {q, k, v}, {dy});
+        at::set_num_threads(before);
+        gradients.insert(gradients.begin(), ours);
+        const auto wide = [](const Tensor& x) { return x.detach().to(at::kFloat).requires_grad_(); };
+        const auto reference = dense_attention(forest, wide(q), wide(k), wide(v), dy.to(at::kFloat), 0);
+        const auto near = type == at::kFloat ? 1e-5 : 8e-3;
+        for (size_t i = 0; i < 4; ++i)
+          EXPECT_LT(distance(gradients[i].to(at::kFloat), reference[i]), near) << i << " threads " << threads;
+        auto single = pass;
+        single.blocks.clear();
+        for (auto block : pass.blocks) block.q_begin = block.q_end - 1, single.blocks.push_back(block);
+        const at::NoGradGuard no_graph;
+        const auto rows = attend(q, k, v, {}, single);
+        for (const auto& block : single.blocks)
+          EXPECT_LT(distance(rows[block.q_begin].to(at::kFloat), reference[0][block.q_begin]), near);
+      }
+}
+
+// Pairs next to each other, behind some dimensions that stay: against complex numbers.
+TEST(Rotate, InterleavedPairsTurnAsComplexNumbers) {
+  auto table = std::make_shared<RotaryTable>();
+  table->positions = 20, table->half = 3;
+  const auto angles = at::outer(at::arange(20, at::kFloat), at::tensor({1.0, 0.3, 0.01}, at::kFloat));
+  const auto list = [](const Tensor& x) {
+    const auto flat = x.contiguous();
+    return std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel());
+  };
+  table->cosine = list(angles.cos()), table->sine = list(angles.sin());
+  const auto positions = at::tensor({4, 0, 19, 7}, at::TensorOptions(at::kLong));
+  for (const auto type : {at::kFloat, at::kBFloat16}) {
+    const auto x = random({4, 2, 11}, 5).to(type).requires_grad_();
+    const auto dy = random({4, 2, 11}, 6).to(type);
+    const auto ours = rotate(x, positions, table, {4, true});
+    const auto wide = x.detach().to(at::kFloat).requires_grad_();
+    const auto pairs = at::view_as_complex(wide.narrow(2, 4, 6).contiguous().view({4, 2, 3, 2}));
+    const auto turn = at::polar(at::ones({4, 1, 3}), angles.index_select(0, positions).unsqueeze(1));
+    const auto turned = at::view_as_real(pairs * turn).reshape({4, 2, 6});
+    const auto expected = at::cat({wide.narrow(2, 0, 4), turned, wide.narrow(2, 10, 1)}, 2);
+    const auto near = type == at::kFloat ? 1e-6 : 4e-3;
+    EXPECT_LT(distance(ours.to(at::kFloat), expected), near);
+    EXPECT_LT(distance(torch::autograd::grad({ours}, {x}, {dy})[0].to(at::kFloat),
+                       torch::autograd::grad({expected}, {wide}, {dy.to(at::kFloat)})[0]),
+              near);
+  }
+}
+
 // One query a text, as in decoding: keys are read in place.
 TEST(Attend, SingleRowsEqualTheRowsOfWholeTexts) {
   const auto forest = branches(300);

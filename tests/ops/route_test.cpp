@@ -49,6 +49,37 @@ TEST(Route, WeightsAndTheirGradientEqualTheDenseSoftmax) {
   }
 }
 
+// DeepSeek's choice (arXiv:2412.19437, section 2.1.2) composed of LibTorch's operations: the bias and the
+// groups decide who is chosen and are in no weight.
+TEST(Route, SigmoidsWithGroupsAndABiasEqualTheDefinition) {
+  for (const bool renormalise : {true, false})
+    for (const auto& [groups, best] : {std::pair<int64_t, int64_t>{1, 1}, {4, 2}, {3, 1}, {4, 4}}) {
+      auto logits = random({31, 12}, 7).requires_grad_();
+      const auto bias = 0.4 * random({12}, 8);
+      const auto dw = random({31, 3}, 9);
+      RouteRule rule{3, renormalise};
+      rule.sigmoid = true, rule.groups = groups, rule.groups_per_token = best, rule.scale = 2.5f,
+      rule.bias = bias;
+      const auto routing = route(logits, rule);
+      const auto scores = logits.sigmoid();
+      auto judged = scores.detach() + bias;
+      const auto sums = std::get<0>(judged.view({31, groups, -1}).topk(2, 2)).sum(2);
+      const auto kept = at::zeros({31, groups}).scatter(1, std::get<1>(sums.topk(best, 1)), 1);
+      judged = judged.masked_fill(kept.repeat_interleave(12 / groups, 1).eq(0), -INFINITY);
+      const auto chosen = std::get<0>(std::get<1>(judged.topk(3, 1)).sort(1));
+      EXPECT_TRUE(at::equal(
+          chosen, at::tensor(std::vector<int64_t>(routing.plan->expert.begin(), routing.plan->expert.end()))
+                      .view({31, 3})));
+      auto expected = scores.gather(1, chosen);
+      if (renormalise) expected = expected / (expected.sum(1, true) + 1e-20);
+      expected = expected * 2.5;
+      EXPECT_LT(distance(routing.weights, expected), 1e-6);
+      EXPECT_LT(distance(torch::autograd::grad({routing.weights}, {logits}, {dw})[0],
+                         torch::autograd::grad({expected}, {logits}, {dw})[0]),
+                2e-6);
+    }
+}
+
 // A layer of experts that are one matrix each, against sum over all experts of (chosen ? weight : 0) x W_e^T.
 TEST(Route, GatherAndCombineEqualTheDenseSum) {
   constexpr int64_t kTokens = 23, kExperts = 5, kWidth = 8, kOut = 8;

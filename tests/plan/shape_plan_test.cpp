@@ -24,8 +24,9 @@ constexpr auto kLlama8B = R"({"model_type": "llama", "vocab_size": 128256, "hidd
 }  // namespace
 
 TEST(ShapePlan, AShapeIsThatOfTheFile) {
-  for (const auto* family : {"llama", "llama_bias", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo2",
-                             "olmo3", "phi3", "phi4_mini", "smollm3", "granite", "mixtral", "qwen3_moe"}) {
+  for (const auto* family :
+       {"llama", "llama_bias", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo2", "olmo3", "phi3",
+        "phi4_mini", "smollm3", "granite", "mixtral", "qwen3_moe", "deepseek_v3", "deepseek_v32"}) {
     ModelSpec spec;
     spec.path = golden(family).string();
     spec.schedule = "layers", spec.memory = "1MiB";
@@ -58,6 +59,23 @@ TEST(ShapePlan, Llama8BHasItsPublishedNumbers) {
             2 * (32 * (2.0 * 4096 * 4096 + 2.0 * 4096 * 1024 + 3.0 * 4096 * 14336) + 128256.0 * 4096));
   // LoRA of rank 16 on all seven: 41.9 million numbers, as PEFT counts.
   EXPECT_EQ(shape.trained_numbers, 41943040.0);
+}
+
+TEST(ShapePlan, DeepseekV3HasItsPublishedNumbers) {
+  const auto config = config_of(R"({"model_type": "deepseek_v3", "vocab_size": 129280, "hidden_size": 7168,
+    "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128, "q_lora_rank": 1536,
+    "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+    "intermediate_size": 18432, "moe_intermediate_size": 2048, "n_routed_experts": 256, "n_shared_experts": 1,
+    "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "first_k_dense_replace": 3, "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 163840, "rope_theta": 10000, "tie_word_embeddings": false})");
+  const auto model = build_shape(config);
+  const auto shape = shape_of(*model, WeightType::f8_e4m3, {});
+  // 684,489,845,504 in the published files, of which the MTP layer has 13,463,426,304.
+  EXPECT_EQ(shape.parameters, 671026419200.0);
+  EXPECT_NEAR(shape.active, 37.55e9, 0.01e9);  // "37B activated"; the embedding counts here
+  // A layer of 256 experts of 3 x 7168 x 2048, and one that every token sees; attention in five matrices.
+  EXPECT_EQ(shape.largest_layer,
+            257.0 * 3 * 7168 * 2048 + 7168.0 * (1536 + 576 + 16384) + 1536.0 * 24576 + 512.0 * 32768);
 }
 
 TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {

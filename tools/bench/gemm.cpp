@@ -29,6 +29,34 @@ template <class Work> double seconds_each(const std::vector<Weight>& weights, in
   return median(std::move(seconds));
 }
 
+// F8_E4M3 with a scale for each block of 128 by 128, of codes that are numbers.
+Weight random_f8(int64_t rows, int64_t columns) {
+  auto codes = at::randint(0, 127, {rows, columns}, at::TensorOptions(at::kByte)) +
+               128 * at::randint(0, 2, {rows, columns}, at::TensorOptions(at::kByte));
+  auto held = std::make_shared<at::Tensor>(codes.to(at::kByte).contiguous());
+  const std::span bytes(static_cast<const std::byte*>(held->const_data_ptr()),
+                        static_cast<size_t>(held->numel()));
+  return scaled_f8_weight(rows, columns, bytes, held,
+                          at::rand({(rows + 127) / 128, (columns + 127) / 128}) * 1e-3, 128, 128);
+}
+
+// GB/s of codes that one thread decodes, of matrices in memory and of one in cache.
+void print_f8_decoding(int64_t repeats) {
+  for (const auto& [rows, columns, where] :
+       {std::tuple<int64_t, int64_t, const char*>{7168, 2048, "memory"}, {128, 2048, "cache"}}) {
+    const std::vector<Weight> weights(1, random_f8(rows, columns));
+    for (const auto type : {at::kBFloat16, at::kFloat}) {
+      auto out =
+          at::empty({32, columns}, at::TensorOptions(type));  // stays in cache, as it does in a product
+      const auto seconds = seconds_each(weights, repeats, [&](const Weight& weight) {
+        for (int64_t first = 0; first < rows; first += 32) widen_rows_into(weight, first, 32, out);
+      });
+      fmt::print("F8_E4M3 with scales from {} to {}: {:.1f} GB/s of codes\n", where,
+                 type == at::kFloat ? "f32" : "bf16", static_cast<double>(rows * columns) / seconds / 1e9);
+    }
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -50,11 +78,14 @@ int main(int count, char** arguments) {
   fmt::print("\n");
   std::string figures;
   for (const auto type : {WeightType::bf16, WeightType::f32, WeightType::q4_1, WeightType::q8_0,
-                          WeightType::nf4, WeightType::int8_row}) {
+                          WeightType::nf4, WeightType::int8_row, WeightType::f8_e4m3}) {
     std::vector<Weight> weights;
     for (int64_t i = 0; i < matrices; ++i)
       weights.push_back(
-          convert_weight(dense_weight(at::randn({kOut, kIn}, at::TensorOptions(at::kFloat)) * 0.1), type));
+          type == WeightType::f8_e4m3
+              ? random_f8(kOut, kIn)
+              : convert_weight(dense_weight(at::randn({kOut, kIn}, at::TensorOptions(at::kFloat)) * 0.1),
+                               type));
     const auto pack = [&](bool transposed) {
       const int64_t columns = 4 * kernel.width;  // whole blocks of every type
       auto* panels = scratch_bytes(8, panel_bytes(kernel, std::max(kOut, kIn), columns));
@@ -114,6 +145,7 @@ int main(int count, char** arguments) {
     figures += fmt::format(",\n  {{\"rows\": {}, \"weight_gradient\": {}, \"adapter_gradient\": {}}}", rows,
                            share[0], share[1]);
   }
+  print_f8_decoding(4 * repeats);
   if (!json.empty()) std::ofstream(json) << "[" << figures << "]\n";
   return 0;
 }

@@ -10,14 +10,17 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <numeric>
 
 #include "adapters/attach.h"
 #include "base/random.h"
+#include "models/layer_stream.h"
 #include "models/model.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
 #include "report/run_record.h"
 #include "run/profile_report.h"
+#include "train/step.h"
 #include "train/train.h"
 
 namespace {
@@ -28,13 +31,14 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Sample random_text(int64_t row, int64_t length) {
+Sample random_text(int64_t row, int64_t length, int64_t vocabulary) {
+  const auto words = static_cast<uint64_t>(std::min<int64_t>(39900, vocabulary - 100));
   const Draws draws(0, "bench rows");
   Sample sample;
   sample.id = fmt::format("row {}", row);
   for (int64_t i = 0; i < length; ++i)
     sample.tokens.push_back(
-        100 + static_cast<int32_t>(draws.below(static_cast<uint64_t>(row * length + i), 39900)));
+        100 + static_cast<int32_t>(draws.below(static_cast<uint64_t>(row * length + i), words)));
   sample.weights.assign(sample.tokens.size(), 1);
   return sample;
 }
@@ -62,7 +66,7 @@ int main(int count, char** arguments) try {
   AdapterSpec adapter;
   TrainSpec how;
   int64_t rows = 4, length = 512, steps = 3, row_tokens = 0;
-  bool profile = false;
+  bool profile = false, read = false;
   CLI::App app("A step of training on random tokens");
   app.add_option("--model", spec.path);
   app.add_option("--weights", spec.weights, "how the base is held: keep, bf16, nf4 ...");
@@ -79,6 +83,7 @@ int main(int count, char** arguments) try {
   app.add_option("--threads", how.threads);
   app.add_flag("--recompute", how.recompute);
   app.add_flag("--profile", profile);
+  app.add_flag("--read", read, "no training: the loss of the texts, once, as teaching and scoring read them");
   CLI11_PARSE(app, count, arguments);
   keep_freed_memory();
 
@@ -86,7 +91,8 @@ int main(int count, char** arguments) try {
   const auto compute = compute_type(spec);
   const auto leaves = attach(*loaded.model, adapter, 0);
   std::vector<Sample> samples;
-  for (int64_t row = 0; row < rows; ++row) samples.push_back(random_text(row, length));
+  for (int64_t row = 0; row < rows; ++row)
+    samples.push_back(random_text(row, length, loaded.model->config.vocabulary));
   how.steps = steps + 1;
   how.batch.samples = rows;
   how.batch.row_tokens = row_tokens > 0 ? row_tokens : length;
@@ -96,6 +102,29 @@ int main(int count, char** arguments) try {
 
   std::vector<double> seconds;
   double first = 0, loss = 0, read_before = 0;
+  if (read) {
+    std::vector<int64_t> all(samples.size());
+    std::iota(all.begin(), all.end(), int64_t{0});
+    const auto threads = usable_threads(how.threads);
+    const auto plan = plan_step(samples, all, how.batch.row_tokens, threads);
+    const double began = now();
+    read_before = disk_bytes();
+    loss = mean_loss(
+               *loaded.model, next_token_objective(), plan,
+               [&](const Forest& forest, int64_t) { return make_pass(forest, compute); }, threads)
+               .value_or(0);
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const auto* stream = loaded.model->stream();
+    fmt::print(
+        "{{\"tokens_per_s\": {:.1f}, \"seconds\": {:.1f}, \"peak_mb\": {:.0f}, \"loss\": {:.6f}, "
+        "\"read_mb\": {:.1f}, "
+        "\"layers_mb\": {:.1f}}}\n",
+        static_cast<double>(rows * length) / (now() - began), now() - began,
+        static_cast<double>(usage.ru_maxrss) / 1024, loss, (disk_bytes() - read_before) / 1e6,
+        stream ? static_cast<double>(stream->budget().stored) / 1e6 : 0.0);
+    return 0;
+  }
   TrainWatch watch;
   watch.on_step = [&](const StepRecord& step) {
     if (step.step == 1) first = now() - started, read_before = disk_bytes();

@@ -62,6 +62,20 @@ MODELS = {
                                                                           "original_max_position_embeddings": 64},
                                                        "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0}}),
 }
+DEEPSEEK = dict({**COMMON, "num_hidden_layers": 3, "num_key_value_heads": 4}, kv_lora_rank=20, qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=10,
+                moe_intermediate_size=16, first_k_dense_replace=1, tie_word_embeddings=False)
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 40.0, "original_max_position_embeddings": 64, "beta_fast": 32.0, "beta_slow": 1.0,
+        "mscale": 1.0, "mscale_all_dim": 1.0}
+MODELS |= {
+    "deepseek_v3": transformers.DeepseekV3Config(**DEEPSEEK, q_lora_rank=24, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=3, n_group=4, topk_group=2,
+                                                 norm_topk_prob=True, routed_scaling_factor=2.5, rope_parameters=YARN),
+    "deepseek_v3_plain": transformers.DeepseekV3Config(**DEEPSEEK, q_lora_rank=None, n_routed_experts=6, n_shared_experts=2, num_experts_per_tok=2, n_group=1,
+                                                       topk_group=1, norm_topk_prob=False, routed_scaling_factor=1.5,
+                                                       rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+    "deepseek_v32": transformers.DeepseekV32Config(**DEEPSEEK, q_lora_rank=24, n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2, n_group=2, topk_group=1,
+                                                   norm_topk_prob=True, routed_scaling_factor=2.5, index_topk=512, index_head_dim=16, index_n_heads=2,
+                                                   rope_parameters={**YARN, "mscale": 0.7}),
+}
 KEPT_EXPERTS = [0, 2, 3, 5]      # of qwen3_moe: its logits without the others
 LORA = {"rank": 3, "scaling": 0.5}   # on every expert of qwen3_moe's last layer
 
@@ -83,15 +97,22 @@ def checkpoint_parts(name, tensor, config):
         yield name, tensor
 
 
+def adapted_here(name, parameter, config):
+    """Experts of the last layer; of a DeepSeek all of its linear layers that a gradient reaches."""
+    if f"layers.{config.num_hidden_layers - 1}." not in name:
+        return False
+    linear = parameter.dim() > 1 and not name.endswith("mlp.gate.weight") and ".indexer." not in name
+    return ".experts." in name or (config.model_type.startswith("deepseek") and linear)
+
+
 def sparse_goldens(model, config, rows):
-    """Gradients of LoRA on the experts by the chain rule from those of W + s B A, and logits of a model that never had some experts."""
+    """Gradients of LoRA by the chain rule from those of W + s B A; of Qwen also logits of a model that never had some experts."""
     generator = torch.Generator().manual_seed(SEED)
     tensors, adapted = {}, {}
-    last = f"layers.{config.num_hidden_layers - 1}."
     state = {k: v.clone() for k, v in model.state_dict().items()}
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            if ".experts." not in parameter_name or last not in parameter_name:
+            if not adapted_here(parameter_name, parameter, config):
                 continue
             for name, part in checkpoint_parts(parameter_name, parameter, config):
                 a = 0.3 * torch.randn(LORA["rank"], part.shape[1], generator=generator)
@@ -101,7 +122,7 @@ def sparse_goldens(model, config, rows):
     model.zero_grad()
     loss_of(model, rows)
     for parameter_name, parameter in model.named_parameters():
-        for name, gradient in checkpoint_parts(parameter_name, parameter.grad, config):
+        for name, gradient in checkpoint_parts(parameter_name, parameter.grad, config) if parameter.grad is not None else ():
             if name in adapted:
                 a, b = adapted[name]
                 stem = name.removesuffix(".weight")
@@ -109,6 +130,8 @@ def sparse_goldens(model, config, rows):
                             f"lora_grad.{stem}.b": LORA["scaling"] * gradient @ a.T}
             elif name.endswith("mlp.gate.weight"):
                 tensors[f"lora_grad.{name}"] = gradient.clone()
+    if config.model_type != "qwen3_moe":
+        return tensors
     small_config = type(config)(**{**config.to_dict(), "num_local_experts": len(KEPT_EXPERTS)})
     small = transformers.AutoModelForCausalLM.from_config(small_config, attn_implementation="eager", dtype=torch.float32).eval()
     small.load_state_dict({k: v[KEPT_EXPERTS] if ".experts." in k or ".mlp.gate." in k else v for k, v in state.items()})
@@ -137,12 +160,16 @@ def make(name, config):
             elif parameter_name.endswith(".bias"):
                 parameter.copy_(0.2 * torch.randn_like(parameter))
             parameter.copy_(parameter.to(torch.bfloat16))
+        for buffer_name, buffer in model.named_buffers():
+            if buffer_name.endswith("e_score_correction_bias"):
+                buffer.copy_((0.3 * torch.randn_like(buffer)))
     model.eval()
     folder = ROOT / name
     folder.mkdir(parents=True, exist_ok=True)
     text = json.loads(config.to_json_string(use_diff=False))
-    (folder / "config.json").write_text(json.dumps({k: v for k, v in text.items() if v is not None and k != "_attn_implementation"}, indent=1, sort_keys=True) + "\n")
-    state = {name: part.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() for name, part in checkpoint_parts(k, v, config)}
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in text.items() if (v is not None or k == "q_lora_rank") and k != "_attn_implementation"}, indent=1, sort_keys=True) + "\n")
+    kept = lambda name, part: part if name.endswith("e_score_correction_bias") else part.to(torch.bfloat16)
+    state = {name: kept(name, part.detach()).contiguous() for k, v in model.state_dict().items() for name, part in checkpoint_parts(k, v, config)}
     if config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
     with tempfile.TemporaryDirectory() as saved:   # the names are those that transformers itself writes
@@ -163,13 +190,13 @@ def make(name, config):
     last_layer = f"layers.{config.num_hidden_layers - 1}."
     for parameter_name, parameter in model.named_parameters():
         if "layers." not in parameter_name or last_layer in parameter_name or parameter_name.endswith(("norm.weight", ".bias")):
-            for part_name, gradient in checkpoint_parts(parameter_name, parameter.grad, config):
+            for part_name, gradient in checkpoint_parts(parameter_name, parameter.grad, config) if parameter.grad is not None else ():
                 tensors["grad." + part_name] = gradient.clone()
     long = torch.randint(3, 96, (501,), generator=generator)
     positions = [0, 1, 7, 500]
     with torch.no_grad():
         tensors["positions.logits"] = model(long[None]).logits[0][positions].clone()
-    if name == "qwen3_moe":
+    if name == "qwen3_moe" or name.startswith("deepseek"):
         tensors |= sparse_goldens(model, config, rows)
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "golden.safetensors")
     record = {"seed": SEED, "transformers": transformers.__version__, "torch": torch.__version__, "rows": rows, "loss": total,

@@ -16,9 +16,11 @@ WINDOW = 8
 CLASSES = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config",
            "gemma2": "Gemma2Config", "gemma3": "Gemma3TextConfig", "phi3": "Phi3Config",
            "qwen3_moe": "Qwen3MoeConfig", "mixtral": "MixtralConfig", "smollm3": "SmolLM3Config",
-           "granite": "GraniteConfig", "olmo2": "Olmo2Config", "olmo3": "Olmo3Config"}
+           "granite": "GraniteConfig", "olmo2": "Olmo2Config", "olmo3": "Olmo3Config",
+           "deepseek_v3": "DeepseekV3Config", "deepseek_v32": "DeepseekV32Config"}
 FAMILIES = list(CLASSES)
-SPARSE = ("qwen3_moe", "mixtral")
+DEEPSEEK = ("deepseek_v3", "deepseek_v32")
+SPARSE = ("qwen3_moe", "mixtral") + DEEPSEEK
 
 
 class NoSuchModel(Exception):
@@ -27,6 +29,8 @@ class NoSuchModel(Exception):
 
 def rope(**values):
     def change(family):
+        if family in DEEPSEEK and "long_factor" in values:
+            raise NoSuchModel
         scaled = {"rope_theta": 10000.0, **values}
         if family == "olmo3":
             return {"rope_parameters": {"full_attention": scaled, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
@@ -42,7 +46,7 @@ def window(family):
         return {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1}
     if family == "smollm3":
         return {"sliding_window": WINDOW, "use_sliding_window": True}
-    if family in ("granite", "olmo2"):
+    if family in ("granite", "olmo2") + DEEPSEEK:
         raise NoSuchModel
     return {"sliding_window": WINDOW}
 
@@ -50,7 +54,18 @@ def window(family):
 def experts(family):
     if family not in SPARSE:
         raise NoSuchModel
+    if family in DEEPSEEK:
+        return {"num_experts_per_tok": 3, "n_routed_experts": 9, "n_group": 3, "topk_group": 2, "n_shared_experts": 2, "norm_topk_prob": False}
     return {"num_experts_per_tok": 3, "num_local_experts" if family == "mixtral" else "num_experts": 5}
+
+
+def latent(**values):
+    """Shapes that only latent attention has."""
+    def change(family):
+        if family not in DEEPSEEK or (family == "deepseek_v32" and "q_lora_rank" in values):   # its indexer reads the queries' latent
+            raise NoSuchModel
+        return values
+    return change
 
 
 def tokenizer_model(family):
@@ -79,6 +94,11 @@ SHAPES = {
     "rope-dynamic": rope(rope_type="dynamic", factor=4.0),
     "window": window,
     "experts": experts,
+    "deepseek-yarn": latent(rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32,
+                                             "mscale": 1.0, "mscale_all_dim": 1.0}),
+    "wide-values": latent(v_head_dim=24, qk_nope_head_dim=8),
+    "whole-queries": latent(q_lora_rank=None),
+    "all-dense": latent(first_k_dense_replace=2),
     "biases": {"attention_bias": True},
     "other-head": {"_flip_tie": True},
     "f32": {"_dtype": "float32"},
@@ -154,6 +174,8 @@ def write_tokenizer(folder, family, own):
 
 
 def settings_of(family, shape):
+    if family in DEEPSEEK and shape in ("gqa3", "gqa7", "wide-heads"):   # every head has a key of its own, of widths with other names
+        raise NoSuchModel
     change = SHAPES[shape]
     change = dict(change(family) if callable(change) else change)
     config = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
@@ -169,7 +191,14 @@ def settings_of(family, shape):
         config["sliding_window"] = 64
     if family == "granite":
         config |= {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 1.5}
-    if family in SPARSE:
+    if family in DEEPSEEK:
+        config |= {"num_hidden_layers": 3, "num_key_value_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+                   "v_head_dim": 12, "moe_intermediate_size": 32, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 4,
+                   "topk_group": 2, "first_k_dense_replace": 1}
+        config.pop("head_dim"), config.pop("sliding_window")
+    if family == "deepseek_v32":
+        config |= {"index_topk": 128, "index_n_heads": 2, "index_head_dim": 16}
+    elif family in SPARSE and family not in DEEPSEEK:
         config |= {"num_experts_per_tok": 2, "num_local_experts" if family == "mixtral" else "num_experts": 4}
     if family == "qwen3_moe":
         config |= {"moe_intermediate_size": 32, "norm_topk_prob": True}
@@ -196,6 +225,9 @@ def make_model(folder, family, shape):
     torch.manual_seed(7)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.uniform_(-0.2, 0.2)
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.2)

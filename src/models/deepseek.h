@@ -1,0 +1,45 @@
+// What DeepSeek V3 (arXiv:2412.19437) and V3.2 (arXiv:2512.02556) share: latent attention, and a feed-forward
+// part that is dense in the first layers and sparse with shared experts in the others.
+#pragma once
+#include "models/experts.h"
+#include "models/hf_config.h"
+#include "models/latent_attention.h"
+
+namespace retort {
+
+class DeepseekLayer {
+ public:
+  DeepseekLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary);
+  Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  Model::Halfway attend(const Tensor& x, const Pass& pass) const;
+  const SparseMlp* experts() const { return sparse ? &*sparse : nullptr; }
+  template <class Visit> void linears(Visit&& visit) {
+    self_attn.linears(visit);
+    if (dense) dense->linears(visit);
+    if (sparse) sparse->linears(visit);
+  }
+  template <class Visit> void norms(Visit&& visit) {
+    visit(input_layernorm);
+    self_attn.norms(visit);
+    visit(post_attention_layernorm);
+  }
+  template <class Visit> void vectors(Visit&& visit) {
+    self_attn.vectors(visit);
+    if (!sparse) return;
+    visit(sparse->gate.place, sparse->gate.weight.dense);
+    visit(TensorPlace{sparse->gate.place.layer, Role::router_bias}, sparse->rule.bias);
+  }
+
+ private:
+  Norm input_layernorm, post_attention_layernorm;
+  LatentAttention self_attn;
+  std::optional<GatedMlp> dense;  // one of the two
+  std::optional<SparseMlp> sparse;
+};
+
+std::unique_ptr<Model> build_deepseek(const Parts& parts);
+void read_deepseek(const HfConfig& config, ModelConfig& model);
+OrderedJson deepseek_json(const ModelConfig& config);
+std::string no_deepseek_gguf(const ModelConfig& config);
+
+}  // namespace retort

@@ -1,0 +1,34 @@
+// DeepSeek V3, R1 and V3.1 (arXiv:2412.19437).
+#include "models/deepseek.h"
+#include "models/gguf_config.h"
+
+namespace retort {
+namespace {
+
+OrderedJson to_hf(const ModelConfig& config) {
+  auto json = deepseek_json(config);
+  json["rope_interleave"] = config.latent->interleaved;
+  return json;
+}
+
+// Asked before anything of the file is read.
+bool owns_gguf(const GgufMetadata& data) {
+  data.fail("general.architecture",
+            "files of DeepSeek are not read yet; use the folder with config.json and *.safetensors");
+}
+
+}  // namespace
+
+const Family kDeepseekV3 = {
+    .name = "deepseek_v3",
+    .model_type = "deepseek_v3",
+    .hf_architecture = "DeepseekV3ForCausalLM",
+    .gguf = "deepseek2",
+    .defaults = {.vocabulary = 129280, .heads = 128, .context = 4096, .bos = 0, .eos = 1},
+    .from_hf = read_deepseek,
+    .to_hf = to_hf,
+    .owns_gguf = owns_gguf,
+    .gguf_refusal = no_deepseek_gguf,
+    .build = build_deepseek};
+
+}  // namespace retort

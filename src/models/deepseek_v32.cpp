@@ -1,0 +1,62 @@
+// DeepSeek V3.2 (arXiv:2512.02556): V3 whose attention looks at the index_topk tokens that an indexer
+// chooses. Up to so many tokens that is all of them, and the indexer is carried along without being asked.
+#include "models/deepseek.h"
+#include "models/gguf_config.h"
+
+namespace retort {
+namespace {
+
+void require_all(const HfConfig& config, const char* key, const std::vector<std::string>& expected) {
+  const auto* list = config.find(key);
+  if (list && *list != Json(expected))
+    config.fail(key, fmt::format("expected {} words, the first '{}'", expected.size(),
+                                 expected.empty() ? "" : expected.front()));
+}
+
+void from_hf(const HfConfig& config, ModelConfig& model) {
+  read_deepseek(config, model);
+  if (model.latent->q_rank == 0)
+    config.fail("q_lora_rank", "the indexer reads it; expected a positive number");
+  if (!model.latent->interleaved) config.fail("rope_interleave", "expected true in this family");
+  const auto size = [&](const char* key, int64_t otherwise) {
+    return config.names(key) ? config.required(key) : otherwise;
+  };
+  model.indexer = {size("index_n_heads", 64), size("index_head_dim", 128), size("index_topk", 2048)};
+  std::vector<std::string> parts(static_cast<size_t>(model.layers), "sparse");
+  std::fill_n(parts.begin(), model.dense_layers, "dense");
+  require_all(config, "mlp_layer_types", parts);
+  require_all(config, "layer_types",
+              std::vector<std::string>(static_cast<size_t>(model.layers), "indexed_attention"));
+  if (model.indexer->top < model.context)
+    model.stated_context = model.context, model.context = model.indexer->top;
+}
+
+OrderedJson to_hf(const ModelConfig& config) {
+  auto json = deepseek_json(config);
+  json["index_n_heads"] = config.indexer->heads;
+  json["index_head_dim"] = config.indexer->head_dim;
+  json["index_topk"] = config.indexer->top;
+  return json;
+}
+
+// Asked before anything of the file is read.
+bool owns_gguf(const GgufMetadata& data) {
+  data.fail("general.architecture",
+            "files of DeepSeek are not read yet; use the folder with config.json and *.safetensors");
+}
+
+}  // namespace
+
+const Family kDeepseekV32 = {
+    .name = "deepseek_v32",
+    .model_type = "deepseek_v32",
+    .hf_architecture = "DeepseekV32ForCausalLM",
+    .gguf = "deepseek32",
+    .defaults = {.vocabulary = 129280, .heads = 128, .context = 163840, .bos = 0, .eos = 1},
+    .from_hf = from_hf,
+    .to_hf = to_hf,
+    .owns_gguf = owns_gguf,
+    .gguf_refusal = no_deepseek_gguf,
+    .build = build_deepseek};
+
+}  // namespace retort

@@ -1,5 +1,6 @@
 #include "base/confine.h"
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -62,9 +63,11 @@ void limit(int resource, uint64_t value,
 
 }  // namespace
 
-int confine(int file, uint64_t memory_bytes, int cpu_seconds) {
+int confine(int file, uint64_t memory_bytes, int cpu_seconds, int input) {
+  const int kept = input >= 0 ? ::fcntl(input, F_DUPFD_CLOEXEC, 16) : -1;  // out of the way of both
   if (file != 3) ::dup2(file, 3);
-  ::syscall(SYS_close_range, 4u, ~0u, 0u);
+  if (kept >= 0) ::dup2(kept, 4);
+  ::syscall(SYS_close_range, kept >= 0 ? 5u : 4u, ~0u, 0u);
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_FSIZE, 0);
   if (cpu_seconds > 0) limit(RLIMIT_CPU, static_cast<uint64_t>(cpu_seconds), 1);

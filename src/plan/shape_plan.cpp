@@ -32,10 +32,7 @@ ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter)
     shape.parameters += weights;
     shape.active += weights * token_share(config, layer->place);
     layers[layer->place.layer] += bytes_of(*layer, stored);
-    const bool adapted = std::any_of(adapter.targets.begin(), adapter.targets.end(), [&](const auto& target) {
-      return target == "all" || names_module(layer->name, target);
-    });
-    if (adapted)
+    if (is_target(config, *layer, adapter.targets))
       shape.trained_numbers +=
           static_cast<double>(adapter.rank) * static_cast<double>(layer->weight.rows + layer->weight.columns);
   }

@@ -95,7 +95,7 @@ jinja::value value_of(std::string_view json) {
 
 bool read_all(char* data, size_t size) {
   while (size > 0) {
-    const auto got = ::read(3, data, size);
+    const auto got = ::read(4, data, size);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
     data += got, size -= static_cast<size_t>(got);

@@ -1,7 +1,7 @@
 #include "text/template_engine.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,7 +71,7 @@ size_t deepest_level(std::string_view source) {
 
 }  // namespace
 
-// One confined process and the socket to it.
+// One confined process and the pipes to it and from it.
 class TemplateEngine::Child {
  public:
   Child(const std::string& source, const std::vector<std::pair<std::string, std::string>>& tokens,
@@ -80,20 +80,25 @@ class TemplateEngine::Child {
     progress_ = static_cast<TemplateProgress*>(
         ::mmap(nullptr, sizeof(TemplateProgress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     if (progress_ == MAP_FAILED) throw Failure(std::string("cannot map memory: ") + std::strerror(errno));
-    int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-      throw Failure(std::string("cannot make a socket: ") + std::strerror(errno));
+    int to[2], from[2];
+    if (::pipe2(to, O_CLOEXEC) != 0)
+      throw Failure(std::string("cannot make a pipe: ") + std::strerror(errno));
+    if (::pipe2(from, O_CLOEXEC) != 0) {
+      ::close(to[0]), ::close(to[1]);
+      throw Failure(std::string("cannot make a pipe: ") + std::strerror(errno));
+    }
+    std::signal(SIGPIPE, SIG_IGN);  // a child that died is told by write(), as in base/tell.cpp
     process_ = ::fork();
     if (process_ < 0) {
-      ::close(ends[0]), ::close(ends[1]);
+      ::close(to[0]), ::close(to[1]), ::close(from[0]), ::close(from[1]);
       throw Failure(std::string("cannot start a process for templates: ") + std::strerror(errno));
     }
-    if (process_ == 0) serve(ends[1], source, tokens);
-    ::close(ends[1]);
-    socket_ = ends[0];
+    if (process_ == 0) serve(to[0], from[1], source, tokens);
+    ::close(to[0]), ::close(from[1]);
+    to_ = to[1], from_ = from[0];
   }
   ~Child() {
-    ::close(socket_);
+    ::close(to_), ::close(from_);
     if (process_ > 0) {
       ::kill(process_, SIGKILL);
       wait();
@@ -147,14 +152,14 @@ class TemplateEngine::Child {
  private:
   static constexpr int kUnconfined = 8;
 
-  [[noreturn]] void serve(int socket, const std::string& source,
+  [[noreturn]] void serve(int input, int output, const std::string& source,
                           const std::vector<std::pair<std::string, std::string>>& tokens) {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     for (const int signal : {SIGBUS, SIGSEGV, SIGPROF, SIGABRT, SIGHUP}) std::signal(signal, SIG_DFL);
     for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_IGN);  // its parent's end ends it
-    if (confine(socket, kTemplateMemory, 0) != 0) ::_exit(kUnconfined);
+    if (confine(output, kTemplateMemory, 0, input) != 0) ::_exit(kUnconfined);
     serve_template(source, tokens, seconds_, *progress_);
   }
 
@@ -165,7 +170,7 @@ class TemplateEngine::Child {
   }
   bool send_all(std::string_view text) {
     while (!text.empty()) {
-      const auto sent = ::send(socket_, text.data(), text.size(), MSG_NOSIGNAL);
+      const auto sent = ::write(to_, text.data(), text.size());
       if (sent < 0 && errno == EINTR) continue;
       if (sent <= 0) return false;
       text.remove_prefix(static_cast<size_t>(sent));
@@ -176,7 +181,7 @@ class TemplateEngine::Child {
     while (size > 0) {
       if (at_ == buffer_.size()) {
         buffer_.resize(size_t{1} << 16);
-        const auto got = ::recv(socket_, buffer_.data(), buffer_.size(), 0);
+        const auto got = ::read(from_, buffer_.data(), buffer_.size());
         buffer_.resize(got > 0 ? static_cast<size_t>(got) : 0);
         at_ = 0;
         if (got < 0 && errno == EINTR) continue;
@@ -198,7 +203,7 @@ class TemplateEngine::Child {
 
   TemplateProgress* progress_ = nullptr;
   pid_t process_ = -1;
-  int socket_ = -1, status_ = 0, seconds_;
+  int to_ = -1, from_ = -1, status_ = 0, seconds_;
   std::string buffer_;
   size_t at_ = 0;
   bool answered_ = false;

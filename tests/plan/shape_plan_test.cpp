@@ -19,7 +19,8 @@ ModelConfig config_of(const std::string& text) {
 // Llama 3.1 8B, as Meta published it.
 constexpr auto kLlama8B = R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096,
   "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
-  "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": false})";
+  "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+  "tie_word_embeddings": false})";
 
 }  // namespace
 

@@ -218,7 +218,23 @@ void check_teacher(const Recipe& recipe, const Places& places, std::vector<Probl
                     served ? "a server's" : "DistillKit's"));
 }
 
+// `schedule` and `memory` of model or teacher.
+void check_schedule(const char* section, const std::string& schedule, const std::string& memory,
+                    const YamlNode& root, std::vector<Problem>& problems) {
+  if (memory.empty()) return;
+  const auto add = [&](const std::string& problem) {
+    problems.push_back({Places(root).of(section, "memory"), fmt::format("{}.memory: {}", section, problem)});
+  };
+  if (!byte_size(memory))
+    add(fmt::format("expected a size such as 700MiB or 16GiB, found '{}'", printable(memory)));
+  else if (schedule == "tokens")
+    add("is for a model that is read layer by layer; leave it out, or set schedule to layers or auto");
+}
+
 void check_budget(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  check_schedule("model", recipe.model.schedule, recipe.model.memory, root, problems);
+  if (recipe.teacher)
+    check_schedule("teacher", recipe.teacher->schedule, recipe.teacher->memory, root, problems);
   if (!recipe.train.memory.empty() && !byte_size(recipe.train.memory))
     problems.push_back({Places(root).of("train", "memory"),
                         fmt::format("train.memory: expected a size such as 700MiB or 1.5GiB, found '{}'",

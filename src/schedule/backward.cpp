@@ -112,7 +112,7 @@ class Walking {
         const auto entered = entering(index, i);
         auto inputs = leaves;
         if (further) inputs.push_back(entered.requires_grad_());
-        auto gradients = gradients_of(model_.layer(index, entered, pass_through(index, i)), inputs, flowing);
+        auto gradients = gradients_of(model_.layer(index, entered, through(index, i)), inputs, flowing);
         flowing = further ? std::move(gradients.back()) : Tensor();
         bring(i, leaves, gradients);
       });
@@ -132,7 +132,7 @@ class Walking {
       if (!flowing.defined()) return;
       const at::NoGradGuard no_graph;
       const auto at = static_cast<size_t>(i);
-      const auto pass = pass_through(index, i);
+      const auto pass = through(index, i);
       const auto half = model_.before_experts(index, entering(index, i), pass);
       if (half.normed.size(0) == 0) return;
       inputs[at] = {half.normed, mlp.routing(half.normed, pass)};
@@ -151,7 +151,7 @@ class Walking {
         flowing = Tensor();
         return;
       }
-      const auto pass = pass_through(index, i);
+      const auto pass = through(index, i);
       const auto entered = entering(index, i);
       auto wanted = leaves;
       if (further) wanted.push_back(entered.requires_grad_());
@@ -207,10 +207,8 @@ class Walking {
     }
   }
 
-  Pass pass_through(int64_t index, int64_t i) const {
-    auto pass = walk_.passes[static_cast<size_t>(i)];
-    if (index + 1 < model_.config.layers) pass.rows = Tensor();
-    return pass;
+  Pass through(int64_t index, int64_t i) const {
+    return pass_through(model_, index, walk_.passes[static_cast<size_t>(i)]);
   }
   Tensor entering(int64_t index, int64_t i) const {
     return between_[static_cast<size_t>(index)][static_cast<size_t>(i)].detach();

@@ -12,15 +12,13 @@ Abreast abreast(int64_t threads, int64_t passes) {
   return {workers, std::max<int64_t>(1, threads / workers)};
 }
 
-namespace {
-
-// The pass of one text through layer `index`: attention needs all rows, what follows it in the last layer
-// those that are asked for.
 Pass pass_through(const Model& model, int64_t index, const Pass& pass) {
   auto through = pass;
   if (index + 1 < model.config.layers) through.rows = Tensor();
   return through;
 }
+
+namespace {
 
 void through_experts(const Model& model, int64_t index, const SparseMlp& mlp, const std::vector<Pass>& passes,
                      std::vector<Tensor>& states, const Abreast& how, std::string_view doing) {

@@ -17,6 +17,10 @@ struct Abreast {
 };
 Abreast abreast(int64_t threads, int64_t passes);
 
+// The pass of one text through layer `index`: attention needs all rows, what follows it in the last layer
+// those that are asked for.
+Pass pass_through(const Model& model, int64_t index, const Pass& pass);
+
 // What enters layer `index`, for each pass, becomes what leaves it [N,E]; without a graph. The layer's
 // matrices are let go where its experts come one by one.
 void through_layer(const Model& model, int64_t index, const std::vector<Pass>& passes,

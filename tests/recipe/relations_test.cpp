@@ -35,6 +35,26 @@ TEST(Relations, GatesNameWhatIsMeasured) {
       std::string::npos);
 }
 
+TEST(Relations, MemoryIsForModelsThatAreReadLayerByLayer) {
+  const auto error = [](const std::string& model) {
+    try {
+      parse_recipe("model: {path: a.gguf, " + model + "}\n", "r.yaml");
+    } catch (const RecipeError& problem) { return std::string(problem.what()); }
+    return std::string("accepted");
+  };
+  EXPECT_EQ(error("schedule: layers, memory: 16GiB"), "accepted");
+  EXPECT_EQ(error("memory: 16GiB"), "accepted");
+  EXPECT_NE(error("memory: plenty")
+                .find("r.yaml:1:31: model.memory: expected a size such as 700MiB or 16GiB, "
+                      "found 'plenty'"),
+            std::string::npos)
+      << error("memory: plenty");
+  EXPECT_NE(
+      error("schedule: tokens, memory: 16GiB").find("r.yaml:1:49: model.memory: is for a model that is read"),
+      std::string::npos)
+      << error("schedule: tokens, memory: 16GiB");
+}
+
 TEST(Relations, TasksHaveNamesAndFiles) {
   EXPECT_NE(error_of("eval: {tasks: [{kind: completion}, {kind: completion}]}")
                 .find("eval.tasks[1].name: 'completion' is taken"),

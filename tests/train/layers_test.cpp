@@ -29,21 +29,6 @@ AdapterSpec wide(const std::string& kind, double dropout) {
   return spec;
 }
 
-void move_b(TinyRun& run) {  // away from B = 0, where A has no gradient
-  for (auto& [name, tensor, place] : run.leaves)
-    if (name.ends_with("lora_B.weight")) {
-      auto* values = tensor->mutable_data_ptr<float>();
-      for (int64_t i = 0; i < tensor->numel(); ++i)
-        values[i] = 0.1f * static_cast<float>(Draws(5, name).normal(static_cast<uint64_t>(i)));
-    }
-}
-
-std::vector<int64_t> first(int64_t count) {
-  std::vector<int64_t> all(static_cast<size_t>(count));
-  std::iota(all.begin(), all.end(), int64_t{0});
-  return all;
-}
-
 MakePass pass_in(at::ScalarType compute) {
   return [compute](const Forest& forest, int64_t index) {
     auto pass = make_pass(forest, compute);

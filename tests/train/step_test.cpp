@@ -10,12 +10,6 @@
 namespace retort {
 namespace {
 
-std::vector<int64_t> first(int64_t count) {
-  std::vector<int64_t> all(static_cast<size_t>(count));
-  std::iota(all.begin(), all.end(), int64_t{0});
-  return all;
-}
-
 StepSums sums_of(const TinyRun& run, const StepPlan& plan, int64_t threads) {
   std::vector<Tensor> leaves;
   for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
@@ -23,15 +17,6 @@ StepSums sums_of(const TinyRun& run, const StepPlan& plan, int64_t threads) {
   const auto pass = [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); };
   EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass, leaves, threads, sums));
   return sums;
-}
-
-void move_b(TinyRun& run) {  // away from B = 0, where A has no gradient
-  for (auto& [name, tensor, place] : run.leaves)
-    if (name.ends_with("lora_B.weight")) {
-      auto* values = tensor->mutable_data_ptr<float>();
-      for (int64_t i = 0; i < tensor->numel(); ++i)
-        values[i] = 0.1f * static_cast<float>(Draws(5, name).normal(static_cast<uint64_t>(i)));
-    }
 }
 
 }  // namespace

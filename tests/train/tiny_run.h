@@ -2,6 +2,8 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "adapters/attach.h"
 #include "base/random.h"
 #include "data/temporary_folder.h"
@@ -80,5 +82,21 @@ struct TinyRun {
   std::vector<NamedTensor> leaves;
   std::vector<Sample> samples = made_up_samples(30, 1), held_out = made_up_samples(6, 2);
 };
+
+inline void move_b(TinyRun& run) {  // away from B = 0, where A has no gradient
+  for (auto& [name, tensor, place] : run.leaves)
+    if (name.ends_with("lora_B.weight")) {
+      auto* values = tensor->mutable_data_ptr<float>();
+      for (int64_t i = 0; i < tensor->numel(); ++i)
+        values[i] = 0.1f * static_cast<float>(Draws(5, name).normal(static_cast<uint64_t>(i)));
+    }
+}
+
+// The indices of the first samples.
+inline std::vector<int64_t> first(int64_t count) {
+  std::vector<int64_t> all(static_cast<size_t>(count));
+  std::iota(all.begin(), all.end(), int64_t{0});
+  return all;
+}
 
 }  // namespace retort

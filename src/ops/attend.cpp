@@ -9,6 +9,7 @@
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
 #include "ops/row_loops.h"
+#include "ops/scratch.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -20,21 +21,6 @@ constexpr int64_t kStrip = 48;         // of them, with their scores in cache: w
 constexpr int64_t kKeyStep = 16;       // what is not seen is left out in steps of so many keys
 constexpr int64_t kDirectColumns = 8;  // so few (decoding) are not worth copying keys for
 static_assert(kChunkKeys % kKeyStep == 0 && kTileColumns % kStrip == 0);
-enum Slot {
-  kQueries = 10,
-  kUpstream,
-  kQueryPanels,
-  kUpstreamPanels,
-  kScores,
-  kSlopes,
-  kSums = 20,
-  kProbabilities,
-  kGradients,
-  kScorePanels,
-  kColumns,
-  kQueryRows,
-  kUpstreamRows
-};
 
 int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
@@ -111,8 +97,8 @@ template <class Part> void each_slice(size_t count, Part&& part) {
   });
 }
 
-template <class T> T* scratch(Slot slot, int64_t count) {
-  return reinterpret_cast<T*>(scratch_bytes(slot, count * static_cast<int64_t>(sizeof(T))));
+template <class T> T* scratch(Scratch use, int64_t count) {
+  return reinterpret_cast<T*>(scratch_bytes(use, count * static_cast<int64_t>(sizeof(T))));
 }
 
 Operand operand_of(float) { return Operand::f32; }
@@ -207,7 +193,7 @@ template <class Number> void score(const GemmKernel& kernel, const std::byte* ke
 template <class Number> void collect(const GemmKernel& kernel, const std::byte* keys, const Number* scores,
                                      int64_t stride, int64_t width, const Strip& strip, float* total,
                                      bool add) {
-  auto* panels = scratch<std::byte>(kScorePanels, panel_bytes(kernel, kChunkKeys, kStrip));
+  auto* panels = scratch<std::byte>(Scratch::score_panels, panel_bytes(kernel, kChunkKeys, kStrip));
   pack_panels(kernel, matrix_of(scores, strip.keys(), strip.columns, stride, true), 0, strip.columns, panels);
   multiply_panels(kernel, rows_of(numbers<Number>(keys), kChunkKeys), width, strip.keys(), panels,
                   strip.columns, {total, kStrip, Operand::f32, nullptr, add});
@@ -218,7 +204,7 @@ template <class Number> void collect(const GemmKernel& kernel, const std::byte* 
 template <class Number> void scatter(const GemmKernel& kernel, const float* total, const float* factors,
                                      const Shape& shape, int64_t width, const Tile& tile, const Strip& strip,
                                      int64_t kv_head, Tensor& x) {
-  auto* lying = scratch<Number>(kColumns, 2 * width * kStrip);
+  auto* lying = scratch<Number>(Scratch::columns, 2 * width * kStrip);
   auto* standing = lying + width * kStrip;
   for (int64_t j = 0; j < width; ++j) {
     if (factors) loops_of<Number>().times(total + j * kStrip, factors, lying + j * kStrip, strip.columns);
@@ -240,10 +226,10 @@ void attend_directly(const Tensor& q, const Stored& k, const Stored& v, const Sh
                      int64_t head, Tensor& out, float* sums) {
   const auto m = tile.columns(shape), width = shape.width, values = shape.values, low = tile.low(shape),
              keys = tile.high() - low;
-  auto* queries = scratch<float>(kQueries, tile.padded(shape) * width);
-  auto* scores = scratch<float>(kScores, m * keys);
-  auto* row = scratch<float>(kColumns, std::max(width, values));
-  auto* total = scratch<float>(kSums, m * values);
+  auto* queries = scratch<float>(Scratch::queries, tile.padded(shape) * width);
+  auto* scores = scratch<float>(Scratch::scores, m * keys);
+  auto* row = scratch<float>(Scratch::columns, std::max(width, values));
+  auto* total = scratch<float>(Scratch::sums, m * values);
   const auto& loops = row_loops().scores;
   gather(q, shape, width, tile, head, queries);
   const auto each_key = [&](const Stored& source, auto&& use) {
@@ -281,11 +267,11 @@ template <class Number> void attend_tile(const GemmKernel& kernel, const Tensor&
                                          int64_t head, Tensor& out, float* sums) {
   const auto columns = tile.padded(shape), width = shape.width, summed = shape.values,
              totals = round_up(columns, kStrip);
-  auto* queries = scratch<Number>(kQueries, columns * width);
-  auto* panels = scratch<std::byte>(kQueryPanels, panel_bytes(kernel, width, columns));
-  auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
-  auto* p = scratch<Number>(kProbabilities, kChunkKeys * kStrip);
-  auto* total = scratch<float>(kSums, totals * (summed + 3));  // of strip after strip
+  auto* queries = scratch<Number>(Scratch::queries, columns * width);
+  auto* panels = scratch<std::byte>(Scratch::query_panels, panel_bytes(kernel, width, columns));
+  auto* scores = scratch<float>(Scratch::scores, kChunkKeys * kStrip);
+  auto* p = scratch<Number>(Scratch::probabilities, kChunkKeys * kStrip);
+  auto* total = scratch<float>(Scratch::sums, totals * (summed + 3));  // of strip after strip
   auto *top = total + totals * summed, *running = top + totals, *factors = running + totals;
   gather(q, shape, width, tile, head, queries);
   pack_panels(kernel, matrix_of(queries, columns, width, width, false), 0, columns, panels);
@@ -362,25 +348,25 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
                                            int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
   const auto columns = tile.padded(shape), width = shape.width, summed = shape.values,
              stride = round_up(columns, kStrip);
-  auto* queries = scratch<Number>(kQueries, columns * width);
-  auto* upstream = scratch<Number>(kUpstream, columns * summed);
+  auto* queries = scratch<Number>(Scratch::queries, columns * width);
+  auto* upstream = scratch<Number>(Scratch::upstream, columns * summed);
   gather(q, shape, width, tile, head, queries);
   gather(dout, shape, summed, tile, head, upstream);
-  const auto packed = [&](Slot slot, const Number* rows, int64_t wide, bool turned) {
+  const auto packed = [&](Scratch use, const Number* rows, int64_t wide, bool turned) {
     auto* panels = scratch<std::byte>(
-        slot, turned ? panel_bytes(kernel, columns, wide) : panel_bytes(kernel, wide, columns));
+        use, turned ? panel_bytes(kernel, columns, wide) : panel_bytes(kernel, wide, columns));
     pack_panels(kernel, matrix_of(rows, columns, wide, wide, turned), 0, turned ? wide : columns, panels);
     return panels;
   };
-  const auto *query_columns = packed(kQueryPanels, queries, width, false),
-             *upstream_columns = packed(kUpstreamPanels, upstream, summed, false);
-  const auto *query_rows = packed(kQueryRows, queries, width, true),
-             *upstream_rows = packed(kUpstreamRows, upstream, summed, true);
-  auto* scores = scratch<float>(kScores, kChunkKeys * kStrip);
-  auto* slopes = scratch<float>(kSlopes, kChunkKeys * kStrip);
-  auto* p = scratch<Number>(kProbabilities, kChunkKeys * stride);
-  auto* ds = scratch<Number>(kGradients, kChunkKeys * stride);
-  auto* total = scratch<float>(kSums, stride * (width + 2));  // of strip after strip
+  const auto *query_columns = packed(Scratch::query_panels, queries, width, false),
+             *upstream_columns = packed(Scratch::upstream_panels, upstream, summed, false);
+  const auto *query_rows = packed(Scratch::query_rows, queries, width, true),
+             *upstream_rows = packed(Scratch::upstream_rows, upstream, summed, true);
+  auto* scores = scratch<float>(Scratch::scores, kChunkKeys * kStrip);
+  auto* slopes = scratch<float>(Scratch::slopes, kChunkKeys * kStrip);
+  auto* p = scratch<Number>(Scratch::probabilities, kChunkKeys * stride);
+  auto* ds = scratch<Number>(Scratch::gradients, kChunkKeys * stride);
+  auto* total = scratch<float>(Scratch::sums, stride * (width + 2));  // of strip after strip
   auto *log_sums = total + stride * width, *shared = log_sums + stride;
   std::fill_n(log_sums, 2 * stride, 0.0f);
   with_element(q.scalar_type(), [&](auto element) {

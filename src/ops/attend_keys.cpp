@@ -5,11 +5,10 @@
 
 #include "ops/gemm.h"
 #include "ops/row_loops.h"
+#include "ops/scratch.h"
 
 namespace retort {
 namespace {
-
-enum Slot { kRowsToTranspose = 8, kRow };
 
 int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -95,9 +94,10 @@ const std::byte* KeyChunks::chunk(int64_t index) {
   const auto first = index * kChunkKeys, count = std::min(kChunkKeys, keys_ - first);
   if (copied == count) return memory;
   const auto row_bytes = source_.width * operand_bytes(kernel_.operand);
-  auto* rows =
-      layout_ == Layout::transposed ? scratch_bytes(kRowsToTranspose, kChunkKeys * row_bytes) : memory;
-  auto* room = reinterpret_cast<float*>(scratch_bytes(kRow, source_.width * 4));
+  auto* rows = layout_ == Layout::transposed
+                   ? scratch_bytes(Scratch::keys_to_transpose, kChunkKeys * row_bytes)
+                   : memory;
+  auto* room = reinterpret_cast<float*>(scratch_bytes(Scratch::key_row, source_.width * 4));
   each_run(*path_, first, first + count, [&](int64_t at, int64_t row, int64_t run) {
     for (int64_t i = 0; i < run; ++i) {
       prefetch(source_.place(row + i + kRowsAhead, head_), source_.row_bytes());

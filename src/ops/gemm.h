@@ -86,10 +86,6 @@ Int8Panels pack_int8_panels(const GemmKernel& kernel, const GemmMatrix& b, const
 void add_int8_product(const GemmKernel& kernel, GemmRows a, int64_t m, const Int8Panels& w, float* out,
                       int64_t stride);
 
-// This thread's scratch memory number `slot`, 64-byte aligned, at least `bytes` long; the next call with the
-// same slot reuses it. Slots 0 to 7 are gemm's own.
-std::byte* scratch_bytes(int slot, int64_t bytes);
-
 // Whether a kernel gives the portable one's bits for a product of small integers. No machine that retort was
 // written on has tiles: those are asked for it before they are used.
 bool proven(const GemmKernel& kernel);

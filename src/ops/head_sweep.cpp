@@ -8,6 +8,7 @@
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
 #include "ops/row_loops.h"
+#include "ops/scratch.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -17,8 +18,6 @@ constexpr int64_t kRowTile = 128;  // rows of logits at a time
 constexpr int64_t kPanelBytes =
     512 << 10;  // both packed forms of a part of the matrix stay in the second-level cache
 constexpr int64_t kRowsApiece = 128;  // a thread with fewer rows would spend its time packing
-enum Slot { kColumnPanels = 8, kRowPanels, kOperands, kLogits, kProbabilities, kDecoded };
-
 int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 // Rows of x as the kernel reads them: in its operand type, an odd width padded with a zero.
@@ -105,7 +104,7 @@ class Sweep {
       matrix.rows = count;
       return matrix;
     }
-    auto* memory = scratch_bytes(kDecoded, count * width_ * bytes());
+    auto* memory = scratch_bytes(Scratch::head_decoded, count * width_ * bytes());
     auto out = at::from_blob(memory, {count, width_},
                              at::TensorOptions(kernel_.operand == Operand::f32 ? at::kFloat : at::kBFloat16));
     widen_rows_into(weight_, first, count, out);
@@ -130,7 +129,7 @@ class Sweep {
     for (int64_t first = part.first; first < part.last; first += most) {
       const auto count = std::min(most, part.last - first);
       auto matrix = decoded(first, count);
-      auto* columns = scratch_bytes(kColumnPanels, panel_bytes(kernel_, width_, count));
+      auto* columns = scratch_bytes(Scratch::column_panels, panel_bytes(kernel_, width_, count));
       pack_panels(kernel_, matrix, 0, count, columns);
       Back back;
       if (gradient_) {
@@ -138,7 +137,7 @@ class Sweep {
         if (scales_) {
           back.integers = pack_int8_panels(kernel_, matrix, scales_ + first);
         } else {
-          auto* panels = scratch_bytes(kRowPanels, panel_bytes(kernel_, count, width_));
+          auto* panels = scratch_bytes(Scratch::row_panels, panel_bytes(kernel_, count, width_));
           pack_panels(kernel_, matrix, 0, width_, panels);
           back.panels = panels;
         }
@@ -152,8 +151,8 @@ class Sweep {
   void tile(SweepPart& part, int64_t row, int64_t rows, int64_t first, int64_t count,
             const std::byte* columns, const Back& back) const {
     const auto stride = round_up(count, kernel_.pair);
-    auto* z = reinterpret_cast<float*>(scratch_bytes(kLogits, rows * count * 4));
-    auto* p = scratch_bytes(kProbabilities, rows * stride * bytes());
+    auto* z = reinterpret_cast<float*>(scratch_bytes(Scratch::logits, rows * count * 4));
+    auto* p = scratch_bytes(Scratch::head_probabilities, rows * stride * bytes());
     const auto* a = static_cast<const std::byte*>(x_.rows.data) + (part.row + row) * x_.rows.stride * bytes();
     multiply_panels(kernel_, {a, x_.rows.stride, kernel_.operand}, rows, width_, columns, count,
                     {z, count, Operand::f32});

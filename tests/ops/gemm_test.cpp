@@ -14,6 +14,7 @@
 #include "ops/gemm.h"
 #include "ops/gemm_emulated.h"
 #include "ops/int8_gemm.h"
+#include "ops/scratch.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -383,7 +384,7 @@ TEST(Gemm, PiecesEqualTheWhole) {
       const GemmTerm term{rows, b.view(transposed)};
       gemm(*kernel, {&term, 1}, kM, {whole.data(), 160, Operand::f32});
       for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 96}, {96, 64}}) {
-        auto* panels = scratch_bytes(8, panel_bytes(*kernel, 64, count));
+        auto* panels = scratch_bytes(Scratch::callers, panel_bytes(*kernel, 64, count));
         pack_panels(*kernel, b.view(transposed), first, count, panels);
         multiply_panels(*kernel, rows, kM, 64, panels, count,
                         {parts.data() + first, 160, Operand::f32, nullptr, true});

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "ops/gemm.h"
+#include "ops/scratch.h"
 #include "ops/weight.h"
 #include "timing.h"
 
@@ -88,7 +89,7 @@ int main(int count, char** arguments) {
                                type));
     const auto pack = [&](bool transposed) {
       const int64_t columns = 4 * kernel.width;  // whole blocks of every type
-      auto* panels = scratch_bytes(8, panel_bytes(kernel, std::max(kOut, kIn), columns));
+      auto* panels = scratch_bytes(Scratch::callers, panel_bytes(kernel, std::max(kOut, kIn), columns));
       return seconds_each(weights, repeats,
                           [&](const Weight& weight) {
                             const auto b = weight.operand(transposed);

@@ -1,0 +1,197 @@
+// The right operand of a product becomes panels, a piece at a time; the left one rows that a kernel reads.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <numeric>
+
+#include "ops/gemm_parts.h"
+#include "ops/row_loops.h"
+#include "ops/scratch.h"
+
+namespace retort {
+namespace {
+
+constexpr int64_t kDecodedAtOnce = 512;  // elements of a row, whole blocks of every type: those of a vector
+                                         // of rows are a part of the first-level cache
+
+bool is_operand(const GemmKernel& kernel, const GemmMatrix& b) {
+  return b.scale == 1 && b.type == (kernel.operand == Operand::f32 ? WeightType::f32 : WeightType::bf16);
+}
+
+// Parts of rows that are read next: too many streams, or too short ones, for the hardware to see.
+void prefetch_rows(const std::byte* first, int64_t row_bytes, int64_t rows, int64_t bytes) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t at = 0; at < bytes + 63; at += 64)
+      __builtin_prefetch(first + r * row_bytes + std::min(at, bytes - 1));
+}
+
+}  // namespace
+
+void convert(const void* from, Operand type, void* to, Operand wanted, int64_t count) {
+  if (type == wanted) std::memcpy(to, from, static_cast<size_t>(count * bytes_of(type)));
+  else if (type == Operand::bf16)
+    row_loops().bf16.to_float(static_cast<const uint16_t*>(from), 1, static_cast<float*>(to), count);
+  else row_loops().bf16.from_float(static_cast<const float*>(from), static_cast<uint16_t*>(to), count);
+}
+
+void decode(const GemmKernel& kernel, const GemmMatrix& b, const Block& block, std::byte* out) {
+  const auto [row, rows, first, count] = block;
+  const auto* in = b.data + row * b.row_bytes;
+  if (b.scale != 1) {  // an fp32 adapter
+    std::array<float, 256> scaled;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < count; i += 256) {
+        const auto chunk = std::min<int64_t>(256, count - i);
+        const auto* values = reinterpret_cast<const float*>(in + r * b.row_bytes) + first + i;
+        for (int64_t j = 0; j < chunk; ++j) scaled[static_cast<size_t>(j)] = values[j] * b.scale;
+        convert(scaled.data(), Operand::f32, out + (r * count + i) * bytes_of(kernel.operand), kernel.operand,
+                chunk);
+      }
+    return;
+  }
+  if (b.grid.scales) {
+    if (kernel.operand == Operand::f32)
+      return decode_scaled_f8(b.data, b.row_bytes, b.grid, row, rows, first, count,
+                              reinterpret_cast<float*>(out));
+    return decode_scaled_f8_bf16(b.data, b.row_bytes, b.grid, row, rows, first, count,
+                                 reinterpret_cast<uint16_t*>(out));
+  }
+  const bool dense =
+      b.row_bytes == static_cast<int64_t>(row_bytes(b.type, static_cast<uint64_t>(b.columns)).value());
+  const auto at_once = dense ? rows : 1;  // a slice of a wider matrix goes row by row
+  for (int64_t r = 0; r < rows; r += at_once, in += b.row_bytes, out += count * bytes_of(kernel.operand)) {
+    if (kernel.operand == Operand::f32)
+      dequantize_columns(b.type, in, reinterpret_cast<float*>(out), at_once, b.columns, first, count);
+    else
+      dequantize_columns_bf16(b.type, in, reinterpret_cast<uint16_t*>(out), at_once, b.columns, first, count);
+  }
+}
+
+void pack_piece(const GemmKernel& kernel, const GemmMatrix& b, const Block& piece, PanelPlace to) {
+  const int64_t k_first = piece.row, k_count = piece.rows, column = piece.column, count = piece.columns;
+  const auto bytes = bytes_of(kernel.operand);
+  const bool direct = is_operand(kernel, b);
+  const auto& info = type_info(b.type);
+  const auto each_panel = [&](auto&& visit) {
+    auto* panels = to.panels;
+    for (int64_t c = 0; c < count; c += kernel.width, panels += to.stride) {
+      const auto some = std::min(kernel.width, count - c), width = cell_row_bytes(kernel, some);
+      visit(c, some, panels + to.cell * width, width);
+    }
+  };
+  if (!b.transposed) {
+    const auto at_once = info.row_header_bytes > 0 ? k_count : std::min(k_count, kDecodedAtOnce);
+    auto* decoded = direct ? nullptr : scratch_bytes(Scratch::decoded, kernel.lanes * at_once * bytes);
+    each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t width) {
+      for (int64_t v = 0; v < some; v += kernel.lanes) {
+        const auto rows = std::min(kernel.lanes, some - v);
+        for (int64_t k = 0; k < k_count; k += at_once) {
+          const auto elements = std::min(at_once, k_count - k);
+          const auto* from =
+              direct ? b.data + (column + c + v) * b.row_bytes + (k_first + k) * bytes : decoded;
+          if (direct)
+            prefetch_rows(from + kernel.lanes * b.row_bytes, b.row_bytes,
+                          std::min(kernel.lanes, b.rows - column - c - v - kernel.lanes), elements * bytes);
+          else decode(kernel, b, {column + c + v, rows, k_first + k, elements}, decoded);
+          kernel.pack_rows(from, direct ? b.row_bytes : elements * bytes, rows, elements,
+                           panel + v * 4 + k / kernel.pair * width, width);
+        }
+      }
+    });
+    return;
+  }
+  auto* decoded = direct ? nullptr : scratch_bytes(Scratch::decoded, kRowsAtOnce * count * bytes);
+  const int64_t first_byte = column / info.block_elements * info.block_bytes,
+                some_bytes = count / info.block_elements * info.block_bytes;
+  for (int64_t k = 0; k < k_count; k += kRowsAtOnce) {
+    const auto rows = std::min(kRowsAtOnce, k_count - k);
+    const auto next = k + kRowsAtOnce;
+    prefetch_rows(b.data + (k_first + next) * b.row_bytes + first_byte, b.row_bytes,
+                  std::min(kRowsAtOnce, k_count - next), some_bytes);
+    if (!direct) decode(kernel, b, {k_first + k, rows, column, count}, decoded);
+    const auto* from = direct ? b.data + (k_first + k) * b.row_bytes + column * bytes : decoded;
+    each_panel([&](int64_t c, int64_t some, std::byte* panel, int64_t width) {
+      kernel.pack_columns(from + c * bytes, direct ? b.row_bytes : count * bytes, rows, some,
+                          panel + k / kernel.pair * width);
+    });
+  }
+}
+
+std::vector<std::vector<Piece>> passes_of(std::span<const GemmTerm> terms) {
+  std::vector<std::vector<Piece>> passes(1);
+  int64_t room = kPassElements;
+  for (size_t t = 0; t < terms.size(); ++t)
+    for (int64_t first = 0; first < terms[t].b.k(); first += kPassElements) {
+      const auto count = std::min(kPassElements, terms[t].b.k() - first);
+      if (count > room) passes.emplace_back(), room = kPassElements;
+      passes.back().push_back({t, first, count});
+      room -= count;
+    }
+  return passes;
+}
+
+int64_t unit_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t n) {
+  int64_t group = kernel.width;
+  for (const auto& term : terms)
+    if (term.b.transposed) group = std::lcm(group, type_info(term.b.type).block_elements);
+  return std::min(group, n);
+}
+
+int64_t group_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t n) {
+  const auto unit = unit_of(kernel, terms, n);
+  int64_t k = 0;
+  bool transposed = false;
+  for (const auto& term : terms)
+    k += std::min(term.b.k(), kPassElements), transposed = transposed || term.b.transposed;
+  if (!transposed) return unit;
+  const auto columns = kGroupBytes / (std::min(k, kPassElements) * bytes_of(kernel.operand));
+  return std::min(n, std::max<int64_t>(1, columns / unit) * unit);
+}
+
+std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const GemmTerm> terms,
+                                  std::span<const Piece> pieces, const OperandRows& which) {
+  const auto row = which.row, m = which.m;
+  const bool close = which.close;
+  const auto bytes = bytes_of(kernel.operand);
+  const auto in_place = [&](const Piece& piece) {
+    const auto& a = terms[piece.term].a;
+    return a.type == kernel.operand && piece.count % kernel.pair == 0 &&
+           !(close && a.stride > 2 * piece.count);
+  };
+  const auto stride_of = [&](const Piece& piece) {
+    return cells_of(kernel, piece.count) * kernel.pair + (close ? 64 / bytes : 0);
+  };
+  int64_t needed = 0;
+  for (const auto& piece : pieces)
+    if (!in_place(piece)) needed += aligned(m * stride_of(piece) * bytes);
+  auto* scratch = needed == 0 ? nullptr : scratch_bytes(Scratch::operands, needed);
+  std::vector<GemmRows> operands;
+  for (const auto& piece : pieces) {
+    auto rows = from_row(terms[piece.term].a, row);
+    rows.data = static_cast<const std::byte*>(rows.data) + piece.first * bytes_of(rows.type);
+    if (!in_place(piece)) {
+      const auto stride = stride_of(piece), filled = cells_of(kernel, piece.count) * kernel.pair;
+      for (int64_t r = 0; r < m; ++r) {
+        auto* to = scratch + r * stride * bytes;
+        convert(from_row(rows, r).data, rows.type, to, kernel.operand, piece.count);
+        std::fill_n(to + piece.count * bytes, (filled - piece.count) * bytes, std::byte{});
+      }
+      rows = {scratch, stride, kernel.operand};
+      scratch += aligned(m * stride * bytes);
+    }
+    operands.push_back(rows);
+  }
+  return operands;
+}
+
+int64_t panel_bytes(const GemmKernel& kernel, int64_t k, int64_t count) {
+  const auto whole = count / kernel.width * kernel.width;
+  return cells_of(kernel, k) * (whole * 4 + (whole < count ? cell_row_bytes(kernel, count - whole) : 0));
+}
+
+void pack_panels(const GemmKernel& kernel, const GemmMatrix& b, int64_t first, int64_t count,
+                 std::byte* panels) {
+  pack_piece(kernel, b, {0, b.k(), first, count}, {panels, panel_bytes(kernel, b.k(), kernel.width), 0});
+}
+
+}  // namespace retort

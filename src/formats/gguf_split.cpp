@@ -60,7 +60,7 @@ WeightFile open_gguf(const std::filesystem::path& path) {
   WeightFile whole;
   for (int64_t number = 0; number < split.count; ++number) {
     auto part = number == split.number
-                    ? std::move(opened)
+                    ? std::exchange(opened, {})
                     : open_one(file_beneath(folder, prefix + shard_suffix(number, split.count)));
     const auto own = split_of(part);
     if (own.number != number || own.count != split.count || own.tensors != split.tensors)

@@ -10,7 +10,7 @@ namespace {
 
 template <class Config> Config read(YamlNode& root, std::vector<Problem>& problems) {
   std::erase_if(root.entries, [](const auto& entry) {
-    return entry.first.text == "polynomial_terms" && entry.second.kind == YamlNode::Kind::null;
+    return entry.key.text == "polynomial_terms" && entry.value.kind == YamlNode::Kind::null;
   });  // null: none
   Config config;
   SpecReader reader(root, {}, problems);

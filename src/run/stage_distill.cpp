@@ -366,7 +366,9 @@ Table distill_table(const DistillResult& result) {
       for (const auto& column : task_columns(task)) table.head.push_back(column.title);
   for (const auto& [name, q, own, tasks] : result.models) {
     std::vector<std::string> row = {name};
-    const auto compared = [&](std::string text) { row.push_back(q.compared ? std::move(text) : "-"); };
+    const auto compared = [&row, said = q.compared](std::string text) {
+      row.push_back(said ? std::move(text) : "-");
+    };
     compared(fmt::format("{:.4f}", q.forward_kl));
     compared(fmt::format("{:.4f}", q.reverse_kl));
     if (own_answers) row.push_back(own ? fmt::format("{:.4f}", own->reverse_kl) : "-");

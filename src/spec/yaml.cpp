@@ -105,7 +105,7 @@ class TreeBuilder : public YAML::EventHandler {
         problems_.push_back({level.key.place, fmt::format("{}: key given twice; first on line {}",
                                                           printable(level.key.text), first->place.line)});
       } else {
-        level.node.entries.emplace_back(std::move(level.key), std::move(done));
+        level.node.entries.push_back({std::move(level.key), std::move(done)});
       }
     }
   }
@@ -217,7 +217,7 @@ void override_yaml(YamlNode& root, const std::string& assignment, std::vector<Pr
         key.kind = YamlNode::Kind::scalar;
         key.text = word;
         key.place = empty.place = place;
-        node->entries.emplace_back(std::move(key), std::move(empty));
+        node->entries.push_back({std::move(key), std::move(empty)});
       }
       node = node->find(word);
     }

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace retort {
@@ -17,17 +16,21 @@ struct Place {
 };
 std::string describe(const Place& place);  // "recipes/a.yaml:3:29" or "command line: train.steps=ten"
 
+struct YamlEntry;
 struct YamlNode {
   enum class Kind { null, scalar, list, map };
   Kind kind = Kind::null;
   Place place;
-  std::string text;                                    // scalar
-  bool quoted = false;                                 // scalar: '...', "...", | or >
-  std::vector<YamlNode> items;                         // list
-  std::vector<std::pair<YamlNode, YamlNode>> entries;  // map: key, value; keys are scalars
+  std::string text;                // scalar
+  bool quoted = false;             // scalar: '...', "...", | or >
+  std::vector<YamlNode> items;     // list
+  std::vector<YamlEntry> entries;  // map; keys are scalars
 
   YamlNode* find(std::string_view key);
   const YamlNode* find(std::string_view key) const { return const_cast<YamlNode*>(this)->find(key); }
+};
+struct YamlEntry {
+  YamlNode key, value;
 };
 
 struct Problem {

@@ -162,7 +162,7 @@ void Checkpoints::verify(const CheckpointName& name) const {
   for (const auto& [file, record] : files->items()) {
     const auto file_path = file_beneath(path(name), file);
     const Json no_value;
-    const auto value = [&](const char* key) -> const Json& {
+    const auto value = [&record = record, &no_value](const char* key) -> const Json& {
       return record.is_object() && record.contains(key) ? record[key] : no_value;
     };
     const auto size = fs::file_size(file_path);

@@ -39,8 +39,12 @@ def main(root, retort, online, http_test):
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/v1"
     with tempfile.TemporaryDirectory() as folder, open(f"{folder}/server.log", "w") as log:
-        server = subprocess.Popen([python, "-m", "llama_cpp.server", "--model", MODEL, "--model_alias", "smollm2", "--host", "127.0.0.1", "--port", str(port), "--logits_all", "true", "--n_ctx", "512",
-                                   "--n_threads", "2", "--api_key", "sk-llama"], stdout=log, stderr=subprocess.STDOUT)
+        # fmt: off
+        command = [python, "-m", "llama_cpp.server", "--model", MODEL, "--model_alias", "smollm2",
+                   "--host", "127.0.0.1", "--port", str(port), "--logits_all", "true", "--n_ctx", "512",
+                   "--n_threads", "2", "--api_key", "sk-llama"]
+        # fmt: on
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             for _ in range(600):
                 try:

@@ -72,7 +72,8 @@ def prompt_logprobs(tokens, count):
     entries = [None]
     for i, (before, token) in enumerate(zip(tokens, tokens[1:])):
         likely = dict(likeliest(before, count))
-        row = {token: likely.get(token, -20.0), **likely}   # the token that stands there comes first, whatever its rank
+        # the token that stands there comes first, whatever its rank
+        row = {token: likely.get(token, -20.0), **likely}
         ranks = {t: j + 1 for j, t in enumerate(likely)}
         # vLLM's context is what it has entries for, so never the prompt's first token.
         entries.append({str(t): {"logprob": p, "rank": ranks.get(t, count + 1), "decoded_token": decoded_in_context(tokens[1:i + 1], t) if options["vocabulary"] < 1000 else None} for t, p in row.items()})
@@ -180,7 +181,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             choices = [{"index": i, "text": "x", "prompt_logprobs": prompt_logprobs(p, body["prompt_logprobs"])} for i, p in enumerate(prompts)]
             return {"choices": choices[::-1]}   # in any order: the index counts
         if not isinstance(prompts, str):
-            return self.send(500, {"error": {"message": "2 validation errors: Input should be a valid string"}})   # as llama-cpp-python says it
+            # as llama-cpp-python says it
+            return self.send(500, {"error": {"message": "2 validation errors: Input should be a valid string"}})
         if options["kind"] == "llama" and body.get("echo"):
             return {"choices": [{"index": 0, **echo(prompts, body["logprobs"])}]}
         return {"choices": [{"index": 0, "text": "x", "logprobs": None}]}

@@ -67,7 +67,8 @@ with torch.no_grad():
         total += torch.nn.functional.cross_entropy(logits, ids[0, 1:][wanted], reduction="sum").item()
         count += int(wanted.sum())
 step_seconds = [b - a for a, b in zip(watch.ends, watch.ends[1:])]
-steady = statistics.median(step_seconds) if step_seconds else seconds   # without start-up and the slow first step
+# without start-up and the slow first step
+steady = statistics.median(step_seconds) if step_seconds else seconds
 print(json.dumps({
     "dtype": options.dtype, "packing": options.packing, "malloc": "tuned" if os.environ.get("MALLOC_TRIM_THRESHOLD_") else "plain", "steps": len(losses), "losses": losses,
     "samples_per_step": len(samples) / len(losses), "samples_per_s": len(samples) / len(losses) / steady, "whole_samples_per_s": len(samples) / seconds,

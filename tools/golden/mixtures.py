@@ -13,8 +13,11 @@ import llama_cpp
 import numpy as np
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/quant/mixtures.json"
-FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12, "Q3_K_L": 13,
-              "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "IQ4_NL": 25, "BF16": 32}
+# fmt: off
+FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10,
+              "Q3_K_S": 11, "Q3_K_M": 12, "Q3_K_L": 13, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16,
+              "Q5_K_M": 17, "Q6_K": 18, "IQ4_NL": 25, "BF16": 32}
+# fmt: on
 CASES = {
     "grouped heads, own head": dict(layers=18, heads=8, kv_heads=2, width=256, inner=512, experts=0, tied=False),
     "one key head a query head, tied, ragged rows": dict(layers=10, heads=4, kv_heads=4, width=320, inner=512, experts=0, tied=True),

@@ -24,10 +24,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/quant"
 LIB = ctypes.CDLL(str(next(pathlib.Path(importlib.metadata.distribution("llama_cpp_python").locate_file("llama_cpp/lib")).glob("libggml-base.so"))))
 T = gguf.GGMLQuantizationType
 # name, id, elements, bytes; the wheel does not know the newest three
+# fmt: off
 TYPES = [(t.name, int(t), *gguf.GGML_QUANT_SIZES[t]) for t in
-         (T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.IQ1_S, T.IQ1_M, T.IQ2_XXS, T.IQ2_XS,
-          T.IQ2_S, T.IQ3_XXS, T.IQ3_S, T.IQ4_NL, T.IQ4_XS, T.TQ1_0, T.TQ2_0, T.MXFP4)] + \
-        [("NVFP4", 40, 64, 36), ("Q1_0", 41, 128, 18), ("Q2_0", 42, 64, 18)]
+         (T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.IQ1_S, T.IQ1_M,
+          T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ3_XXS, T.IQ3_S, T.IQ4_NL, T.IQ4_XS, T.TQ1_0, T.TQ2_0, T.MXFP4)]
+# fmt: on
+TYPES += [("NVFP4", 40, 64, 36), ("Q1_0", 41, 128, 18), ("Q2_0", 42, 64, 18)]
 WRITTEN = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"]
 
 

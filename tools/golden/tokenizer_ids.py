@@ -211,7 +211,8 @@ def unigram() -> None:
     path.unlink()
 
 
-RUNS = ["\n" * n for n in range(2, 8)] + ["▁" * n for n in range(2, 17)]   # Gemma's runs are user-defined pieces, with merges like any other
+# Gemma's runs are user-defined pieces, with merges like any other
+RUNS = ["\n" * n for n in range(2, 8)] + ["▁" * n for n in range(2, 17)]
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 FAMILIES = {
     "smollm2": smollm2,

@@ -36,7 +36,10 @@ exports = options.run / "export"
 OF_FILE = {"merged": 2e-3, "F32": 1e-5, "F16": 1e-3, "BF16": 2e-3, "Q8_0": 2e-3, "Q6_K": 1e-2, "Q5_K_M": 2e-2, "Q4_K_M": 5e-2}
 EXACT = 1e-4      # two programs in fp32 on the same numbers
 BLOCKS = 1e-2     # the base's Q4_1 blocks times activations that llama.cpp quantizes to 8 bits
-FTYPES = {"F32": 0, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q3_K_M": 12, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18}   # llama_ftype
+# fmt: off
+FTYPES = {"F32": 0, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q3_K_M": 12, "Q4_K_S": 14, "Q4_K_M": 15,
+          "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18}   # llama_ftype
+# fmt: on
 PROMPTS = [
     "Cholera due to Vibrio cholerae 01, biovar eltor", "Type 2 diabetes mellitus with diabetic neuropathy, unspecified",
     "Displaced fracture of shaft of left clavicle", "Permission is hereby granted, free of charge, to any person obtaining a copy",

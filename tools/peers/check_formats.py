@@ -18,8 +18,11 @@ from safetensors.torch import load_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Largest error for values in [-2, 2]: half a step of the format's grid, with room for the rounding of scales.
-TOLERANCE = {"F32": 0, "F16": 2**-11, "BF16": 2**-8, "Q8_0": 0.01, "Q5_0": 0.14, "Q5_1": 0.07, "Q4_0": 0.27, "Q4_1": 0.14, "IQ4_NL": 0.3,
-             "Q6_K": 0.09, "Q5_K": 0.09, "Q4_K": 0.16, "Q3_K": 0.5, "Q2_K": 0.8, "IQ4_XS": 0.3}
+# fmt: off
+TOLERANCE = {"F32": 0, "F16": 2**-11, "BF16": 2**-8, "Q8_0": 0.01, "Q5_0": 0.14, "Q5_1": 0.07,
+             "Q4_0": 0.27, "Q4_1": 0.14, "IQ4_NL": 0.3, "Q6_K": 0.09, "Q5_K": 0.09, "Q4_K": 0.16,
+             "Q3_K": 0.5, "Q2_K": 0.8, "IQ4_XS": 0.3}
+# fmt: on
 
 
 def sawtooth(shape) -> np.ndarray:

@@ -14,7 +14,15 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / (sys.argv[1] if len(sys.argv) > 1 else "build/release") / "retort"
-STARTS = ("retort", "build/release/retort", "tools/", "third_party/peers/bin/python", "ctest", "ninja", "cmake")
+STARTS = (
+    "retort",
+    "build/release/retort",
+    "tools/",
+    "third_party/peers/bin/python",
+    "ctest",
+    "ninja",
+    "cmake",
+)
 
 
 def blocks(text):
@@ -66,8 +74,16 @@ def problems_of(words):
         return [] if (ROOT / program).is_file() else [f"{program} is missing"]
     if program.startswith("tools/"):
         path = ROOT / program
-        found = [] if path.is_file() and os.access(path, os.X_OK) else [f"{program} is missing or may not be executed"]
-        return found + [f"{word} is missing" for word in rest if word.startswith("recipes/") and not (ROOT / word).exists()]
+        found = (
+            []
+            if path.is_file() and os.access(path, os.X_OK)
+            else [f"{program} is missing or may not be executed"]
+        )
+        return found + [
+            f"{word} is missing"
+            for word in rest
+            if word.startswith("recipes/") and not (ROOT / word).exists()
+        ]
     return []
 
 

@@ -30,9 +30,16 @@ head, *rest = [json.loads(line) for line in options.samples.open()]
 steps = [line for line in rest if "step" in line]
 held_out = [line for line in rest if "prompt" in line]
 torch.manual_seed(head["seed"])
-model = get_peft_model(peer_model.load(options.dtype), LoraConfig(r=head["rank"], lora_alpha=head["alpha"], target_modules=peer_model.LINEARS, task_type="CAUSAL_LM"))
+model = get_peft_model(
+    peer_model.load(options.dtype),
+    LoraConfig(
+        r=head["rank"], lora_alpha=head["alpha"], target_modules=peer_model.LINEARS, task_type="CAUSAL_LM"
+    ),
+)
 trainable = [p for p in model.parameters() if p.requires_grad]
-optimizer = torch.optim.AdamW(trainable, lr=0, betas=tuple(head["betas"]), eps=head["epsilon"], weight_decay=head["weight_decay"])
+optimizer = torch.optim.AdamW(
+    trainable, lr=0, betas=tuple(head["betas"]), eps=head["epsilon"], weight_decay=head["weight_decay"]
+)
 PAD = 0
 
 
@@ -55,7 +62,9 @@ def nats(samples):
     hidden = model.base_model.model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
     wanted = labels[:, 1:] != -100
     logits = model.base_model.model.lm_head(hidden[wanted]).float()
-    return torch.nn.functional.cross_entropy(logits, labels[:, 1:][wanted], reduction="sum"), int(wanted.sum())
+    return torch.nn.functional.cross_entropy(logits, labels[:, 1:][wanted], reduction="sum"), int(
+        wanted.sum()
+    )
 
 
 def held_out_loss():
@@ -82,7 +91,14 @@ def answers():
             length = max(map(len, prompts))
             ids = torch.tensor([[PAD] * (length - len(prompt)) + prompt for prompt in prompts])
             mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=options.max_tokens, do_sample=False, eos_token_id=head["eos"], pad_token_id=PAD)
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=options.max_tokens,
+                do_sample=False,
+                eos_token_id=head["eos"],
+                pad_token_id=PAD,
+            )
             texts += [tokenizer.decode(row[length:], skip_special_tokens=True) for row in out]
     return texts
 
@@ -103,16 +119,33 @@ for line in steps:
     tokens += sum(len(sample["tokens"]) for sample in line["samples"])
     supervised += count
     if len(losses) % 10 == 0:
-        print(f"step {len(losses)} of {len(steps)}: loss {sum(losses[-10:]) / 10:.3f}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+        print(
+            f"step {len(losses)} of {len(steps)}: loss {sum(losses[-10:]) / 10:.3f}, {time.time() - started:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
 seconds = time.time() - started
 after = held_out_loss()
 texts = answers()
 letter = lambda text: text.strip()[:1]
 expected = [line["expected"] for line in held_out]
-print(json.dumps({
-    "dtype": options.dtype, "steps": len(losses), "losses": losses, "held_out_before": before, "held_out_after": after, "asked": len(texts),
-    "exact_match": sum(a.strip() == b.strip() for a, b in zip(texts, expected)) / max(1, len(texts)),
-    "first_letter": sum(letter(a) == letter(b) != "" for a, b in zip(texts, expected)) / max(1, len(texts)),
-    "seconds": seconds, "samples_per_s": sum(len(line["samples"]) for line in steps) / seconds, "tokens_per_s": tokens / seconds, "supervised": supervised,
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-}))
+print(
+    json.dumps(
+        {
+            "dtype": options.dtype,
+            "steps": len(losses),
+            "losses": losses,
+            "held_out_before": before,
+            "held_out_after": after,
+            "asked": len(texts),
+            "exact_match": sum(a.strip() == b.strip() for a, b in zip(texts, expected)) / max(1, len(texts)),
+            "first_letter": sum(letter(a) == letter(b) != "" for a, b in zip(texts, expected))
+            / max(1, len(texts)),
+            "seconds": seconds,
+            "samples_per_s": sum(len(line["samples"]) for line in steps) / seconds,
+            "tokens_per_s": tokens / seconds,
+            "supervised": supervised,
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+    )
+)

@@ -77,8 +77,23 @@ def hard_strings() -> list[bytes]:
         strings.append("".join(dice.choice(PARTS) for _ in range(count)).encode())
     # code points from everywhere below the surrogates and beyond, so that every category is met
     for _ in range(30):
-        strings.append("".join(chr(dice.choice([dice.randrange(0x20, 0x250), dice.randrange(0x250, 0x2000), dice.randrange(0x2000, 0x3400), dice.randrange(0xA000, 0xD7A4), dice.randrange(0xF900, 0xFB50), dice.randrange(0x1F300, 0x1F650)]))
-                               for _ in range(dice.randrange(1, 30))).encode())
+        strings.append(
+            "".join(
+                chr(
+                    dice.choice(
+                        [
+                            dice.randrange(0x20, 0x250),
+                            dice.randrange(0x250, 0x2000),
+                            dice.randrange(0x2000, 0x3400),
+                            dice.randrange(0xA000, 0xD7A4),
+                            dice.randrange(0xF900, 0xFB50),
+                            dice.randrange(0x1F300, 0x1F650),
+                        ]
+                    )
+                )
+                for _ in range(dice.randrange(1, 30))
+            ).encode()
+        )
     for _ in range(20):  # valid text with bytes knocked out
         text = bytearray("".join(dice.choice(PARTS) for _ in range(8)).encode())
         for _ in range(2):

@@ -21,13 +21,18 @@ tokens = Tokenizer.from_file(tokenizer).encode(text).ids
 
 
 def asked(path, body=None):
-    request = urllib.request.Request(base + path, body and json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        base + path, body and json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request) as reply:
         return json.load(reply)
 
 
 version = asked("/../version")["version"]
-reply = asked("/completions", {"model": model, "prompt": [tokens], "max_tokens": 1, "temperature": 0, "prompt_logprobs": 3})
+reply = asked(
+    "/completions",
+    {"model": model, "prompt": [tokens], "max_tokens": 1, "temperature": 0, "prompt_logprobs": 3},
+)
 golden = {"made_with": {"vllm": version}, "text": text, "tokens": tokens, "reply": reply}
 out = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/http/vllm_prompt_logprobs.json"
 out.write_text(json.dumps(golden, ensure_ascii=False, indent=1) + "\n")

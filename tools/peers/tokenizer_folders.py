@@ -36,7 +36,12 @@ def main(root: pathlib.Path) -> int:
                 if row is None or (folder.name.startswith("mistral") and "<unk>" in text):
                     continue
                 compared += 1
-                different += tokenizer(text, add_special_tokens=False, split_special_tokens=key == "as_text")["input_ids"] != row
+                different += (
+                    tokenizer(text, add_special_tokens=False, split_special_tokens=key == "as_text")[
+                        "input_ids"
+                    ]
+                    != row
+                )
             failures += different
             print(f"{folder.name:12} {key:10} {compared} strings, {different} different")
     if folders == 0:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Objects compiled for AVX2 or AVX-512 may define no function that another object could be linked to instead.
 
-The linker keeps one copy of an inline function or template instance. If it keeps the copy of a file compiled for AVX-512,
-the program dies on a machine without it, far from that file. So such files may define only symbols with internal linkage,
-and the entry points that no one else defines. Usage: check_dispatch.py BUILD_FOLDER
+The linker keeps one copy of an inline function or template instance. If it keeps the copy of a file compiled
+for AVX-512, the program dies on a machine without it, far from that file. So such files may define only
+symbols with internal linkage, and the entry points that no one else defines. Usage: check_dispatch.py
+BUILD_FOLDER
 """
 import pathlib
 import subprocess

@@ -39,7 +39,8 @@ def main(src: pathlib.Path) -> int:
                     )
                 elif target != folder and rows[target] >= rows[folder]:
                     problems.append(
-                        f"{where}: {folder} (row {rows[folder]}) includes {target} (row {rows[target]}); only lower rows are allowed"
+                        f"{where}: {folder} (row {rows[folder]}) includes {target} (row {rows[target]}); "
+                        "only lower rows are allowed"
                     )
             if angled and folder in torch_free:
                 problems.append(f"{where}: {folder} is free of torch")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every test that docs/robustness.md names exists: `Suite.Name` is a TEST in tests/, `name.name` an add_test. Exits 1 and lists the others."""
+"""Every test that docs/robustness.md names exists: `Suite.Name` is a TEST in tests/, `name.name` an add_test.
+Exits 1 and lists the others."""
 import pathlib
 import re
 import sys

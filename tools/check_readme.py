@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Every command line that README.md shows can be run: check_readme.py [BUILD_FOLDER] (default build/release).
 
-A command line starts with retort, build/release/retort, tools/..., third_party/peers/bin/python or ctest, inside a block of code
-(indented or fenced; a leading "$ " is fine). For retort: the command exists, its options exist, recipe files exist and each
-key=value names a key. For scripts: the file is there and may be executed. Exits 1 and names the lines that do not hold.
+A command line starts with retort, build/release/retort, tools/..., third_party/peers/bin/python or ctest,
+inside a block of code (indented or fenced; a leading "$ " is fine). For retort: the command exists, its
+options exist, recipe files exist and each key=value names a key. For scripts: the file is there and may be
+executed. Exits 1 and names the lines that do not hold.
 """
 import os
 import pathlib

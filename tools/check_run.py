@@ -4,9 +4,11 @@
     tools/check_run.py RECIPE [key=value ...] [--keep FOLDER]
 
 - it ends with exit code 0 without a network, makes no Internet socket and starts no other program;
-- the files that it opened for reading are the ones that its manifest names, and all it wrote lies in the run's folder or a cache;
+- the files that it opened for reading are the ones that its manifest names, and all it wrote lies in the
+  run's folder or a cache;
 - `retort verify` agrees, and names a file that was changed, removed or added;
-- with --canary, a run of its own over samples that hold a canary: the text is in no log, error, report or export, only in the cache.
+- with --canary, a run of its own over samples that hold a canary: the text is in no log, error, report or
+  export, only in the cache.
 The recipe's files, the base model and the program must be there (tools/setup, tools/build).
 """
 import argparse
@@ -118,7 +120,8 @@ def check(recipe, overrides, folder, caches=()):
         "the files that were opened are the files that the manifest names",
         f"{len(recorded)} files"
         if foreign == recorded
-        else f"opened and not recorded: {sorted(map(str, foreign - recorded))[:5]}; recorded and not opened: {sorted(map(str, recorded - foreign))[:5]}",
+        else f"opened and not recorded: {sorted(map(str, foreign - recorded))[:5]}; recorded and not opened: "
+        f"{sorted(map(str, recorded - foreign))[:5]}",
     )
     allowed = [folder, *(cache.resolve().parent for cache in caches)]
     stray = sorted(

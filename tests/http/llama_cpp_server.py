@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
-"""A real llama-cpp-python server on loopback serves SmolLM2 to the tests of http_test that need one and to retort-online.
+"""A real llama-cpp-python server on loopback serves SmolLM2 to the tests of http_test that need one and to
+retort-online.
 
-  llama_cpp_server.py ROOT RETORT RETORT-ONLINE HTTP_TEST      exit 77: the peers (tools/peers/setup) or the model are absent"""
+  llama_cpp_server.py ROOT RETORT RETORT-ONLINE HTTP_TEST
+
+Exit 77: the peers (tools/peers/setup) or the model are absent.
+"""
 import json
 import os
 import pathlib
@@ -24,7 +28,8 @@ def run(*command, expect=0):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != expect:
         sys.exit(
-            f"{' '.join(map(str, command))}: exit {done.returncode}, expected {expect}\n{done.stdout}{done.stderr}"
+            f"{' '.join(map(str, command))}: exit {done.returncode}, expected {expect}\n"
+            f"{done.stdout}{done.stderr}"
         )
     return done.stdout + done.stderr
 
@@ -89,8 +94,10 @@ def main(root, retort, online, http_test):
             )
             recipe = pathlib.Path(folder, "r.yaml")
             base = (
-                f"model: {{path: {MODEL}}}\nprune: {{layers: 2}}\ndata: {{sources: [{{path: {samples}}}], held_out: {{count: 2}}}}\nadapter: {{kind: full}}\n"
-                f"train: {{steps: 2, threads: 2, batch: {{samples: 3}}}}\nexport: {{merged: none, gguf: [], adapter: false}}\nrun: {{folder: {folder}/run}}\n"
+                f"model: {{path: {MODEL}}}\nprune: {{layers: 2}}\n"
+                f"data: {{sources: [{{path: {samples}}}], held_out: {{count: 2}}}}\nadapter: {{kind: full}}\n"
+                f"train: {{steps: 2, threads: 2, batch: {{samples: 3}}}}\n"
+                f"export: {{merged: none, gguf: [], adapter: false}}\nrun: {{folder: {folder}/run}}\n"
             )
             server_keys = f"url: '{url}', server: {{model: smollm2, token_file: {token}, concurrent: 2}}"
             recipe.write_text(
@@ -100,8 +107,8 @@ def main(root, retort, online, http_test):
             print(said)
             run(retort, "run", recipe)
             recipe.write_text(
-                base
-                + f"teacher: {{{server_keys}, answers: {{file: {folder}/answers.jsonl, max_tokens: 12, temperature: 0}}}}\n"
+                base + f"teacher: {{{server_keys}, answers: {{file: {folder}/answers.jsonl, max_tokens: 12, "
+                f"temperature: 0}}}}\n"
             )
             print(run(online, "teach", recipe))
             answers = [json.loads(line) for line in open(f"{folder}/answers.jsonl")]
@@ -110,8 +117,8 @@ def main(root, retort, online, http_test):
                 for a in answers
             ), answers
             recipe.write_text(
-                base
-                + f"teacher: {{{server_keys.replace('smollm2', 'smollm3')}, answers: {{file: {folder}/b.jsonl}}}}\n"
+                base + f"teacher: {{{server_keys.replace('smollm2', 'smollm3')}, answers: {{file: "
+                f"{folder}/b.jsonl}}}}\n"
             )
             wrong = run(online, "teach", recipe, expect=2)
             assert "has no model 'smollm3'; did you mean 'smollm2'?" in wrong, wrong

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""retort imports nothing that opens a connection; retort-online does so through libcurl alone.   no_network.py RETORT [RETORT-ONLINE]"""
+"""retort imports nothing that opens a connection; retort-online does so through libcurl alone.
+
+  no_network.py RETORT [RETORT-ONLINE]
+"""
 import re
 import subprocess
 import sys
 
 NETWORK = re.compile(
-    r"^(socket|socketpair|connect|bind|listen|accept4?|send(to|msg|mmsg)?|recv(from|msg|mmsg)?|getaddrinfo|gethostby\w+|inet_\w+|curl_\w+|SSL_\w+|BIO_\w+|nghttp2_\w+)$"
+    r"^(socket|socketpair|connect|bind|listen|accept4?|send(to|msg|mmsg)?|recv(from|msg|mmsg)?|getaddrinfo"
+    r"|gethostby\w+|inet_\w+|curl_\w+|SSL_\w+|BIO_\w+|nghttp2_\w+)$"
 )
 
 

@@ -1,12 +1,14 @@
-"""An OpenAI-compatible server for tests, on loopback. Its model is a rule that can be checked by hand: after token t come t+1, t+2, t+3, ...
-(modulo the vocabulary) with probabilities 1/2, 1/4, 1/8, ...
+"""An OpenAI-compatible server for tests, on loopback. Its model is a rule that can be checked by hand: after
+token t come t+1, t+2, t+3, ... (modulo the vocabulary) with probabilities 1/2, 1/4, 1/8, ...
 
   server.py PORT_FILE [OPTIONS AS JSON]     ends when standard input does
     kind         "vllm": token ids in, prompt_logprobs out; "llama": one text in, echo out; "chat": neither
-    faults       what happens to the POST requests, in order; then all is well: reset, truncated, half (valid length, broken JSON), slow:SECONDS, 429, 429:RETRY-AFTER, 500, 401, ...,
-                 redirect:URL
+    faults       what happens to the POST requests, in order; then all is well: reset, truncated, half (valid
+                 length, broken JSON), slow:SECONDS, 429, 429:RETRY-AFTER, 500, 401, ..., redirect:URL
     models       names that are listed; null: there is no list
-    vocabulary   size; specials: spellings from id 256 on; bos: the id that is put before a text and left out of its echo
+    vocabulary   size
+    specials     spellings from id 256 on
+    bos          the id that is put before a text and left out of its echo
     shifted      echo pairs each token with the distribution after it
     token        the bearer token that is needed
     tls          [certificate, key]
@@ -61,7 +63,8 @@ def tokens_of(text):
 
 
 def decoded_in_context(context, token):
-    """As vLLM 0.32 spells a token that ends inside a character: "" until the character is whole, then the whole character (its v1/engine/logprobs.py)."""
+    """As vLLM 0.32 spells a token that ends inside a character: "" until the character is whole, then the
+    whole character (its v1/engine/logprobs.py)."""
 
     def decoded(tokens):
         out = b"".join(bytes([t]) if t < 256 else text_of(t).encode() for t in tokens)
@@ -233,7 +236,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     400,
                     {
                         "error": {
-                            "message": "Requested prompt logprobs of 21, which is greater than max allowed: 20 (parameter=prompt_logprobs, value=21)",
+                            "message": "Requested prompt logprobs of 21, which is greater than max allowed: "
+                            "20 (parameter=prompt_logprobs, value=21)",
                             "type": "BadRequestError",
                             "param": "prompt_logprobs",
                             "code": 400,

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Saves of a training run under strace: killed at a system call, or with a call that fails.
 
-Whatever happens, the run that is started again ends with the same bytes; a save that failed costs nothing but itself.
+Whatever happens, the run that is started again ends with the same bytes; a save that failed costs nothing but
+itself.
   interrupted_saves.py TRAIN_TEST [--all]    --all: every call instead of a few of each kind (minutes)
 Exit 77: strace cannot trace here.
 """
@@ -47,7 +48,8 @@ def fresh(root):
 
 
 def calls_of(log, folder):
-    """(call, its number among all calls of that name, its line) for the calls of the main thread that touch the folder."""
+    """(call, its number among all calls of that name, its line) for the calls of the main thread that touch
+    the folder."""
     lines = log.read_text(errors="replace").splitlines()
     main = lines[0].split()[0]
     counts, found = dict.fromkeys(CALLS, 0), []
@@ -62,7 +64,8 @@ def calls_of(log, folder):
 
 
 def check_order(calls, folder):
-    """Each file is on the disk before its folder gets its name, and the name before the next step is taken."""
+    """Each file is on the disk before its folder gets its name, and the name before the next step is
+    taken."""
     waiting, renamed, checkpoints = set(), None, 0
     for call, _, line in calls:
         paths = re.findall(re.escape(str(folder)) + r"[^\">]*", line)

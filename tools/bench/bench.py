@@ -1,4 +1,5 @@
-"""What the benches share: processes that print one JSON line, rounds in which every setting runs once, medians, the result file."""
+"""What the benches share: processes that print one JSON line, rounds in which every setting runs once,
+medians, the result file."""
 import json
 import os
 import pathlib
@@ -19,7 +20,8 @@ TUNED_MALLOC = {
 def output(command, extra_environment=None) -> str:
     """Runs a process and returns what it prints; its failure is ours."""
     command = [str(part) for part in command]
-    # Benches of ours have no main() that asks for this, as retort has (src/cli/main.cpp); peers choose for themselves.
+    # Benches of ours have no main() that asks for this, as retort has (src/cli/main.cpp); peers choose for
+    # themselves.
     ours = {} if command[0] == str(PEER_PYTHON) else {"OMP_WAIT_POLICY": "passive"}
     result = subprocess.run(
         command,
@@ -41,7 +43,8 @@ def json_line(command, extra_environment=None) -> dict:
 def peer(script, arguments, tuned=False) -> dict:
     if not PEER_PYTHON.exists():
         sys.exit(
-            f"{PEER_PYTHON} is absent: run tools/peers/setup, or set RETORT_PEERS to an environment that has the peers"
+            f"{PEER_PYTHON} is absent: run tools/peers/setup, or set RETORT_PEERS to an environment that has "
+            "the peers"
         )
     return json_line(
         [PEER_PYTHON, ROOT / "tools/bench" / script, *arguments], TUNED_MALLOC if tuned else None
@@ -49,7 +52,8 @@ def peer(script, arguments, tuned=False) -> dict:
 
 
 def interleave(settings, rounds, show) -> dict:
-    """settings: name -> function that measures once. Every round runs each once, so that a busy minute hits all alike."""
+    """settings: name -> function that measures once. Every round runs each once, so that a busy minute hits
+    all alike."""
     runs = {name: [] for name in settings}
     for round_number in range(rounds):
         for name, measure in settings.items():

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Multiple-choice questions in MMLU's CSV format from the ICD-10-CM list: a diagnosis, four categories, one of them its own.
+"""Multiple-choice questions in MMLU's CSV format from the ICD-10-CM list: a diagnosis, four categories, one
+of them its own.
 
     tools/bench/icd10_questions.py --count 200 --out build/bench/icd10-questions.csv
 
-The wrong options are other categories of the same chapter. Draws are seeded: equal arguments give equal bytes.
+The wrong options are other categories of the same chapter. Draws are seeded: equal arguments give equal
+bytes.
 """
 import argparse
 import csv

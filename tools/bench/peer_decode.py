@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The peer of tools/bench/decode: llama.cpp decodes several sequences that share one prompt, a token of each a batch; one JSON line."""
+"""The peer of tools/bench/decode: llama.cpp decodes several sequences that share one prompt, a token of each
+a batch; one JSON line."""
 import argparse
 import ctypes
 import json

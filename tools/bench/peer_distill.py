@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""One setting of the peer: a student learns from a live teacher with TRL. Every weight of the student is trained with AdamW on ROWS
-texts of LENGTH tokens, forward KL at temperature 1, the texts given (nothing is generated: the peer's fastest way).
+"""One setting of the peer: a student learns from a live teacher with TRL. Every weight of the student is
+trained with AdamW on ROWS texts of LENGTH tokens, forward KL at temperature 1, the texts given (nothing is
+generated: the peer's fastest way).
 
     gkd           trl.experimental.gkd.GKDTrainer, lmbda 0 (off-policy), beta 0
-    distillation  trl.DistillationTrainer with its chunked loss, beta 0; it knows generated completions only, so the texts stand in for them
+    distillation  trl.DistillationTrainer with its chunked loss, beta 0; it knows generated completions only,
+                  so the texts stand in for them
 
-Prints one JSON line: tokens/s (median step after the first), peak resident memory, seconds from process start to the end of the
-first step.
+Prints one JSON line: tokens/s (median step after the first), peak resident memory, seconds from process start
+to the end of the first step.
 """
 import argparse
 import json

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""One setting of the peer: LoRA rank 16 on every linear layer of SmolLM2-135M with transformers + PEFT (or full fine-tuning).
+"""One setting of the peer: LoRA rank 16 on every linear layer of SmolLM2-135M with transformers + PEFT (or
+full fine-tuning).
 
-Prints one JSON line: tokens/s (median step after the first; with --steps 0 the first), peak resident memory, seconds from process start to the end of the
-first step.
+Prints one JSON line: tokens/s (median step after the first; with --steps 0 the first), peak resident memory,
+seconds from process start to the end of the first step.
 """
 import argparse
 import json

@@ -1,5 +1,5 @@
-"""SmolLM2 as transformers loads it from the same GGUF file, kept as an fp32 safetensors folder: the peers start from it, so that
-their start-up time does not contain the decoding of Q4_1."""
+"""SmolLM2 as transformers loads it from the same GGUF file, kept as an fp32 safetensors folder: the peers
+start from it, so that their start-up time does not contain the decoding of Q4_1."""
 import os
 import pathlib
 import shutil

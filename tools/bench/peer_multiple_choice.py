@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The peer of tools/bench/multiple_choice: lm-evaluation-harness on transformers, the same questions and examples as one of its
-own multiple-choice tasks, worded as its MMLU; one JSON line. Loading the model is not counted."""
+"""The peer of tools/bench/multiple_choice: lm-evaluation-harness on transformers, the same questions and
+examples as one of its own multiple-choice tasks, worded as its MMLU; one JSON line. Loading the model is not
+counted."""
 import argparse
 import json
 import logging

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""TRL's SFTTrainer on a recipe's samples (what recipe_samples prints): LoRA, packing, loss on the completion alone, one pass over
-the samples. Prints one JSON line. A row holds about as many tokens as a step of the recipe does; the order is TRL's own.
+"""TRL's SFTTrainer on a recipe's samples (what recipe_samples prints): LoRA, packing, loss on the completion
+alone, one pass over the samples. Prints one JSON line. A row holds about as many tokens as a step of the
+recipe does; the order is TRL's own.
 """
 import argparse
 import json

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""The peer's training of a recipe's samples (what tools/bench's recipe_samples prints): transformers + PEFT, the same samples in
-the same order, rate by rate, and the same held-out questions afterwards. Prints one JSON line.
+"""The peer's training of a recipe's samples (what tools/bench's recipe_samples prints): transformers + PEFT,
+the same samples in the same order, rate by rate, and the same held-out questions afterwards. Prints one JSON
+line.
 
-A row a sample, padded to the longest of the step on the right, prompts masked by -100; the sum over supervised tokens is divided
-once a step, as retort does. The weights are those of the same GGUF file, widened.
+A row a sample, padded to the longest of the step on the right, prompts masked by -100; the sum over
+supervised tokens is divided once a step, as retort does. The weights are those of the same GGUF file,
+widened.
 """
 import argparse
 import json
@@ -57,7 +59,8 @@ def batch(samples):
 
 
 def nats(samples):
-    """Sum of the loss and its count of tokens; the head runs over supervised rows only, a favour to the peer."""
+    """Sum of the loss and its count of tokens; the head runs over supervised rows only, a favour to the
+    peer."""
     ids, mask, labels = batch(samples)
     hidden = model.base_model.model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
     wanted = labels[:, 1:] != -100
@@ -120,7 +123,8 @@ for line in steps:
     supervised += count
     if len(losses) % 10 == 0:
         print(
-            f"step {len(losses)} of {len(steps)}: loss {sum(losses[-10:]) / 10:.3f}, {time.time() - started:.0f} s",
+            f"step {len(losses)} of {len(steps)}: loss {sum(losses[-10:]) / 10:.3f}, "
+            f"{time.time() - started:.0f} s",
             file=sys.stderr,
             flush=True,
         )

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Adapters on the tiny Llama of tests/golden/models by PEFT and transformers in fp32: with rank and alpha patterns, several of them
-weighted (add_weighted_adapter), and one in mlx-lm's layout.
+"""Adapters on the tiny Llama of tests/golden/models by PEFT and transformers in fp32: with rank and alpha
+patterns, several of them weighted (add_weighted_adapter), and one in mlx-lm's layout.
 
-Writes tests/golden/adapters/{patterns, rslora}/ (as PEFT saves them), mlx/ (adapters.safetensors as mlx-lm lays it out: lora_a [in, r],
-lora_b [r, out], weight + (scale lora_b^T) lora_a^T) and expected.safetensors (logits of the same tokens).
+Writes tests/golden/adapters/{patterns, rslora}/ (as PEFT saves them), mlx/ (adapters.safetensors as mlx-lm
+lays it out: lora_a [in, r], lora_b [r, out], weight + (scale lora_b^T) lora_a^T) and expected.safetensors
+(logits of the same tokens).
 Run with the peers' Python: third_party/peers/bin/python tools/golden/adapters.py
 """
 import json

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Writes src/quant/code_book_tables.cpp: the code books of GGUF's IQ types as level indices, from the gguf wheel.
+"""Writes src/quant/code_book_tables.cpp: the code books of GGUF's IQ types as level indices, from the gguf
+wheel.
 
-The books are data of the file format: a reader needs them. Run: third_party/peers/bin/python tools/golden/code_books.py
+The books are data of the file format: a reader needs them. Run: third_party/peers/bin/python
+tools/golden/code_books.py
 """
 import importlib.metadata
 import pathlib

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Goldens for tests/import: folders of teacher log-probabilities written by DistillKit's own compressor, and what its own decompressor reads in them.
+"""Goldens for tests/import: folders of teacher log-probabilities written by DistillKit's own compressor, and
+what its own decompressor reads in them.
 
-DistillKit is not on PyPI; a clone of github.com/arcee-ai/DistillKit (commit below) is named on the command line and nothing of it is kept.
-Next tokens are drawn from the distributions themselves, as in real texts, so that the position offset can be checked. Next to each folder NAME
-lies NAME.expected: for each position of each text, in order, k int32 ids and k float32 log-probabilities, little-endian.
+DistillKit is not on PyPI; a clone of github.com/arcee-ai/DistillKit (commit below) is named on the command
+line and nothing of it is kept.
+Next tokens are drawn from the distributions themselves, as in real texts, so that the position offset can be
+checked. Next to each folder NAME lies NAME.expected: for each position of each text, in order, k int32 ids
+and k float32 log-probabilities, little-endian.
 Run: third_party/peers/bin/python tools/golden/distillkit.py CLONE
 """
 import importlib.metadata
@@ -179,7 +182,8 @@ def main(clone):
         (OUT / f"{name}.expected").write_bytes(expected)
         error = float((got[0].double().exp() - values.double().exp()).abs().max())
         print(
-            f"{name}: largest error of a probability in the last text {error:.2g}, largest sum {float(got[0].double().exp().sum(-1).max()):.4f}"
+            f"{name}: largest error of a probability in the last text {error:.2g}, largest sum "
+            f"{float(got[0].double().exp().sum(-1).max()):.4f}"
         )
     versions = {
         package: importlib.metadata.version(package) for package in ("torch", "pyarrow", "pydantic", "numpy")

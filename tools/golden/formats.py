@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Goldens for tests/formats: small files written by the safetensors, gguf and peft packages, and what is in them.
+"""Goldens for tests/formats: small files written by the safetensors, gguf and peft packages, and what is in
+them.
 
 Run: third_party/peers/bin/python tools/golden/formats.py
 """

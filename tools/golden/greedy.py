@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Greedy continuations of SmolLM2-135M-Instruct by transformers in fp32, read from the same GGUF file.
 
-Writes tests/golden/models/smollm2_greedy.json: 20 prompts x 32 tokens, and the next-token loss of each prompt.
+Writes tests/golden/models/smollm2_greedy.json: 20 prompts x 32 tokens, and the next-token loss of each
+prompt.
 Run with the peers' Python: third_party/peers/bin/python tools/golden/greedy.py
 """
 import hashlib

@@ -2,11 +2,15 @@
 """Goldens of src/quant: what llama.cpp's C code, the gguf wheel and bitsandbytes make of fixed inputs.
 
 Run: third_party/peers/bin/python tools/golden/quant.py     Writes tests/golden/quant/:
-  input.f32            8 rows of 256 floats: normal, heavy tails, all positive, all negative, tiny, constant, with a block of zeros, sparse
-  decode/TYPE.bin      stored blocks of each GGUF type (random bytes with finite scales), then the floats they stand for
+  input.f32            8 rows of 256 floats: normal, heavy tails, all positive, all negative, tiny, constant,
+                       with a block of zeros, sparse
+  decode/TYPE.bin      stored blocks of each GGUF type (random bytes with finite scales), then the floats they
+                       stand for
   encode/TYPE.bin      the blocks that ggml_quantize_chunk makes of the input, without an importance matrix
-  nf4.bin              bitsandbytes on the input: absmax [32], packed codes [1024] (first element in the high nibble)
-  dynamic8.bin         bitsandbytes: signed map, unsigned map (256 floats each), absmax [8], codes [2048] of the input, signed map
+  nf4.bin              bitsandbytes on the input: absmax [32], packed codes [1024] (first element in the high
+                       nibble)
+  dynamic8.bin         bitsandbytes: signed map, unsigned map (256 floats each), absmax [8], codes [2048] of
+                       the input, signed map
   manifest.json        versions, seed, sizes
 """
 import ctypes

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Event records as TensorBoard's own protobuf classes and record writer make them -> tests/golden/report/tensorboard.json.
+"""Event records as TensorBoard's own protobuf classes and record writer make them ->
+tests/golden/report/tensorboard.json.
 
-Needs the `tensorboard` package (no TensorFlow): python -m venv /tmp/tb && /tmp/tb/bin/pip install tensorboard==2.21.0
+Needs the `tensorboard` package (no TensorFlow): python -m venv /tmp/tb && /tmp/tb/bin/pip install
+tensorboard==2.21.0
 """
 import io
 import json

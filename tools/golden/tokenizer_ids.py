@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Ids of hard strings from the reference tokenizers, for tests/text. Writes tests/golden/tokenizers/*.json.gz.
+"""Ids of hard strings from the reference tokenizers, for tests/text. Writes
+tests/golden/tokenizers/*.json.gz.
 
 Run: third_party/peers/bin/python tools/golden/tokenizer_ids.py [family ...]
-Text that is not UTF-8: these references take only text, so they get bytes.decode("utf-8", "replace"), one U+FFFD for each
-maximal subpart; SentencePiece takes bytes and gets them as they are.
+Text that is not UTF-8: these references take only text, so they get bytes.decode("utf-8", "replace"), one
+U+FFFD for each maximal subpart; SentencePiece takes bytes and gets them as they are.
 as_text: special tokens are not parsed (encode_special_tokens / SentencePiece itself); as_tokens: they are.
 """
 import gzip
@@ -52,7 +53,8 @@ def gguf_fields(path: pathlib.Path) -> dict:
 
 
 def smollm2() -> None:
-    # transformers' own conversion from GGUF leaves the split of digits out, so the published pre-tokenizer is put together here;
+    # transformers' own conversion from GGUF leaves the split of digits out, so the published pre-tokenizer is
+    # put together here;
     # llama.cpp's tokenizer is asked as a second reference.
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -174,27 +176,38 @@ CORPUS = (
     * 10
 )
 
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-QWEN35 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN35 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 O200K = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 DEEPSEEK = [
     r"\p{N}{1,3}",
     "[一-龥\u3040-ゟ゠-ヿ]+",
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+    "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 ]
 
 
 def save_trained(name: str, tokenizer, note: str) -> None:
-    """A small tokenizer of the family's make, trained here, with its own ids: the published vocabularies are not at hand."""
+    """A small tokenizer of the family's make, trained here, with its own ids: the published vocabularies are
+    not at hand."""
     write(
         name,
         {
@@ -249,12 +262,14 @@ def byte_level(
 def spaces_marked(
     name: str, prefix: str, specials: list, gemma: bool = False, pieces: list[str] | None = None
 ) -> None:
-    """SentencePiece-like BPE in a tokenizer.json; prefix is 'prepend' (normalizer), 'first' (Metaspace) or ''."""
+    """SentencePiece-like BPE in a tokenizer.json; prefix is 'prepend' (normalizer), 'first' (Metaspace) or
+    ''."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     base = Tokenizer(models.BPE())
     base.normalizer = normalizers.Replace(" ", "▁")
-    # Without Gemma's no-op split, words are kept apart while training, as SentencePiece does; with it, tokens reach over spaces.
+    # Without Gemma's no-op split, words are kept apart while training, as SentencePiece does; with it, tokens
+    # reach over spaces.
     if not gemma:
         base.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never", split=True)
     import re  # a merge must not spell a control token
@@ -274,7 +289,8 @@ def spaces_marked(
         if token not in pieces
     ]
     vocab = {token: i for i, token in enumerate(order)}
-    # As transformers lists the merges of a SentencePiece model: every split of a token into two tokens, best token first.
+    # As transformers lists the merges of a SentencePiece model: every split of a token into two tokens, best
+    # token first.
     made = set(order[first:])
     merges = [
         (token[:cut], token[cut:])
@@ -331,7 +347,8 @@ def unigram() -> None:
     path = pathlib.Path("/tmp/retort-unigram.model")
     path.write_bytes(model.getvalue())
     ids = sentencepiece_ids(path)
-    # Between segmentations of equal score the library's version and its rounding decide: those rows are left out.
+    # Between segmentations of equal score the library's version and its rounding decide: those rows are left
+    # out.
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     for i, data in enumerate(STRINGS):
         best = [

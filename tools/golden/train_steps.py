@@ -52,7 +52,8 @@ def optimizers():
 
 
 def peft_steps():
-    """Three steps over the same four samples: mean over all supervised tokens, clipping, AdamW with decay, linear schedule by hand."""
+    """Three steps over the same four samples: mean over all supervised tokens, clipping, AdamW with decay,
+    linear schedule by hand."""
     model = transformers.AutoModelForCausalLM.from_pretrained(
         TESTS / "models" / "llama", dtype=torch.float32, attn_implementation="eager"
     )

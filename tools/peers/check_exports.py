@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Opens every artefact of a run with the programs that others use and compares token ids and logits with retort's own: transformers
-(safetensors folder), peft (adapter on the base), llama-cpp-python (GGUF files and the GGUF adapter). llama.cpp multiplies blocks with
-activations in 8 bits, so a quantized file's logits are compared after its own quantizer has widened the file to F32.
+"""Opens every artefact of a run with the programs that others use and compares token ids and logits with
+retort's own: transformers (safetensors folder), peft (adapter on the base), llama-cpp-python (GGUF files and
+the GGUF adapter). llama.cpp multiplies blocks with activations in 8 bits, so a quantized file's logits are
+compared after its own quantizer has widened the file to F32.
 
     tools/peers/setup && tools/build release reference_logits
     third_party/peers/bin/python tools/peers/check_exports.py runs/NAME [--base checkpoints/BASE.gguf]
 
-Exits 1 when something differs by more than it may. KL is the mean over all positions of the prompts, in nats a token.
+Exits 1 when something differs by more than it may. KL is the mean over all positions of the prompts, in nats
+a token.
 """
 import argparse
 import json
@@ -33,8 +35,8 @@ parser.add_argument(
 options = parser.parse_args()
 exports = options.run / "export"
 
-# What a file may differ from the trained model, in nats a token, both computed by retort in fp32: so much, or what the file that
-# llama.cpp's own quantizer makes of the same weights differs, and 2 %.
+# What a file may differ from the trained model, in nats a token, both computed by retort in fp32: so much, or
+# what the file that llama.cpp's own quantizer makes of the same weights differs, and 2 %.
 OF_FILE = {
     "merged": 2e-3,
     "F32": 1e-5,
@@ -250,7 +252,8 @@ for file in models:
     report(
         f"llama.cpp: {file.name}: logits",
         kl(logits, found) < EXACT,
-        f"KL {kl(logits, found):.1e} to retort on the same file (bound {EXACT:g}), top-1 agreement {top1(logits, found):.3f}",
+        f"KL {kl(logits, found):.1e} to retort on the same file (bound {EXACT:g}), top-1 agreement "
+        f"{top1(logits, found):.3f}",
     )
     if trained is not None:
         differs, bound, whose = kl(trained, logits), OF_FILE.get(kind, 0.3), "bound"
@@ -276,7 +279,8 @@ if gguf_adapter.exists():
         )
     if options.base.is_dir():
         sys.exit(
-            "the GGUF adapter is checked on a base in GGUF: write one with export.gguf: [F32] and name it by --base"
+            "the GGUF adapter is checked on a base in GGUF: write one with export.gguf: [F32] and name it by "
+            "--base"
         )
     llama = llama_cpp.Llama(
         str(options.base),

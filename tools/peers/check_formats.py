@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Opens what retort wrote with the packages that others open it with: gguf, safetensors, transformers' index reader, peft.
+"""Opens what retort wrote with the packages that others open it with: gguf, safetensors, transformers' index
+reader, peft.
 
-Run: third_party/peers/bin/python tools/peers/check_formats.py [BUILD_FOLDER]   (default: build/release, else build/dev)
+Run: third_party/peers/bin/python tools/peers/check_formats.py [BUILD_FOLDER]
+BUILD_FOLDER is build/release unless told, else build/dev.
 """
 import json
 import pathlib

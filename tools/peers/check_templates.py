@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""check_templates.py [--show NAME]: renders conversations with every template of third_party/jinja/templates here and in
-transformers, and compares the bytes. Each pair is equal, refused by both, refused here (the record is named and nothing is
-learned), rendered here alone (transformers cannot), or wrong: another text. Where transformers' sandbox forbids a list to
-grow, Jinja without that rule is asked. Exits 1 when one is wrong."""
+"""check_templates.py [--show NAME]: renders conversations with every template of third_party/jinja/templates
+here and in transformers, and compares the bytes. Each pair is equal, refused by both, refused here (the
+record is named and nothing is learned), rendered here alone (transformers cannot), or wrong: another text.
+Where transformers' sandbox forbids a list to grow, Jinja without that rule is asked. Exits 1 when one is
+wrong."""
 import datetime
 import json
 import pathlib
@@ -118,10 +119,11 @@ def jobs():
         (TOOLS, {"tools": [TOOL, PLAIN_TOOL]}),
         (TOOLS, {"tools": [TOOL], "enable_thinking": False}),
     ):
+        told = json.dumps({key: value for key, value in beside.items() if key != "tools"}) if beside else ""
         for name, messages in group.items():
             for header in (False, True):
                 yield {
-                    "name": f"{name} {json.dumps({key: value for key, value in beside.items() if key != 'tools'}) if beside else ''}{' +header' if header else ''}",
+                    "name": f"{name} {told}{' +header' if header else ''}",
                     "messages": messages,
                     "beside": beside,
                     "header": header,
@@ -202,7 +204,8 @@ def main():
     for name, job in wrong[:40]:
         print(f"wrong: {name}: {job}")
     print(
-        f"{len(files)} templates with {len(every)} conversations each: {', '.join(f'{count} {kind}' for kind, count in counts.items())}; "
+        f"{len(files)} templates with {len(every)} conversations each: "
+        f"{', '.join(f'{count} {kind}' for kind, count in counts.items())}; "
         f"{whole} templates equal or refused by both throughout"
     )
     return 1 if wrong else 0

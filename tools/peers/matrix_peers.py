@@ -1,4 +1,5 @@
-"""The programs that tools/peers/family_matrix.py asks, one process of each: llama.cpp, retort, and transformers in this one."""
+"""The programs that tools/peers/family_matrix.py asks, one process of each: llama.cpp, retort, and
+transformers in this one."""
 import json
 import pathlib
 import subprocess

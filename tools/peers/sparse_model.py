@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A random model with experts and SmolLM2's tokenizer, as transformers writes it, to run recipes on and to open their exports with others:
+"""A random model with experts and SmolLM2's tokenizer, as transformers writes it, to run recipes on and to
+open their exports with others:
 
     third_party/peers/bin/python tools/peers/sparse_model.py qwen3_moe /tmp/qwen3_moe
     retort run RECIPE model.path=/tmp/qwen3_moe export.gguf=[F32] run.folder=/tmp/run

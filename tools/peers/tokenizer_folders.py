@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Opens the tokenizer folders that text_test exported (build/*/tokenizers/*) with transformers and compares ids with the
-goldens, special tokens as text and as tokens. Run: third_party/peers/bin/python tools/peers/tokenizer_folders.py build/dev/tokenizers
+"""Opens the tokenizer folders that text_test exported (build/*/tokenizers/*) with transformers and compares
+ids with the goldens, special tokens as text and as tokens. Run: third_party/peers/bin/python
+tools/peers/tokenizer_folders.py build/dev/tokenizers
 """
 import gzip
 import json

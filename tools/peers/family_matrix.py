@@ -2,7 +2,8 @@
 """Tiny random models of every family at unusual shapes, trained by retort for some steps, exported in every way and opened by others.
 
     tools/peers/setup && tools/build release retort reference_logits
-    third_party/peers/bin/python tools/peers/family_matrix.py [--family F ...] [--shape S ...] [--keep FOLDER] [--jobs 2] [--readme]
+    third_party/peers/bin/python tools/peers/family_matrix.py [--family F ...] [--shape S ...]
+        [--keep FOLDER] [--jobs 2] [--readme]
 
 The reference is transformers' own model with PEFT's adapter on it, in fp32; what is checked of each export is said in docs/models.md.
 A cell is "equal", "equal but" (with what the other program does not compute, which the report of the run has to say), "refused"
@@ -39,9 +40,15 @@ QUESTIONS = [question for question, _ in models.CHATS]
 PROMPT = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
 TEXTS = models.HELD_OUT + ["x<tool>y 42", PROMPT]
 NOT_SPECIAL = "z <|note|> 7"   # an added token that looks like a control token
-BECOMES_CONTROL = "<|note|>, an added token that is not special, becomes a control token, as in files of llama.cpp's own converter"
-NO_FIRST_SPACE = ("a text that begins without a control token has no space in front: GGUF cannot say that one stands before the first "
-                  "text alone, and the file is made for conversations; the run ends with exit 1, for such held-out texts have other ids")
+BECOMES_CONTROL = (
+    "<|note|>, an added token that is not special, becomes a control token, as in files of llama.cpp's own "
+    "converter"
+)
+NO_FIRST_SPACE = (
+    "a text that begins without a control token has no space in front: GGUF cannot say that one stands "
+    "before the first text alone, and the file is made for conversations; the run ends with exit 1, for "
+    "such held-out texts have other ids"
+)
 OTHER_IDS = "held-out prompts have other token ids than with the base: broken"
 
 

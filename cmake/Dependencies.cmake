@@ -27,7 +27,8 @@ if(NOT retort_torch_root)
   set(retort_torch_root ${PROJECT_SOURCE_DIR}/third_party/libtorch)
 endif()
 if(NOT EXISTS ${retort_torch_root}/torch/lib/libtorch_cpu.so)
-  message(FATAL_ERROR "LibTorch not found in ${retort_torch_root}: run tools/setup, or set RETORT_LIBTORCH to a folder with torch/lib and torch/include")
+  message(FATAL_ERROR "LibTorch not found in ${retort_torch_root}: run tools/setup, "
+    "or set RETORT_LIBTORCH to a folder with torch/lib and torch/include")
 endif()
 get_filename_component(retort_torch_root ${retort_torch_root} REALPATH)
 add_library(libc10 SHARED IMPORTED)
@@ -37,7 +38,8 @@ set_target_properties(libtorch PROPERTIES IMPORTED_LOCATION ${retort_torch_root}
 target_include_directories(libtorch SYSTEM INTERFACE
   ${retort_torch_root}/torch/include ${retort_torch_root}/torch/include/torch/csrc/api/include)
 target_link_libraries(libtorch INTERFACE libc10 Threads::Threads)
-# LibTorch's include folder brings a newer fmt whose library part is nowhere to be linked: files that see torch use it inline.
+# LibTorch's include folder brings a newer fmt whose library part is nowhere to be linked: files that see
+# torch use it inline.
 target_compile_definitions(libtorch INTERFACE FMT_HEADER_ONLY=1)
 target_link_options(libtorch INTERFACE -Wl,--allow-shlib-undefined -Wl,--disable-new-dtags
   -Wl,-rpath,${retort_torch_root}/torch/lib)
@@ -47,7 +49,8 @@ add_library(torch_pch STATIC ${PROJECT_SOURCE_DIR}/cmake/torch_pch.cpp)
 target_link_libraries(torch_pch PUBLIC libtorch)
 target_precompile_headers(torch_pch PRIVATE ${PROJECT_SOURCE_DIR}/cmake/torch_pch.h)
 
-# llama.cpp's Jinja interpreter (tools/setup), for chat templates; it runs in a confined child only (src/text/template_child.cpp).
+# llama.cpp's Jinja interpreter (tools/setup), for chat templates; it runs in a confined child only
+# (src/text/template_child.cpp).
 set(retort_jinja ${PROJECT_SOURCE_DIR}/third_party/jinja)
 file(SHA256 ${PROJECT_SOURCE_DIR}/cmake/jinja/engine.patch retort_jinja_wanted)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/jinja/engine.patch)
@@ -55,15 +58,19 @@ if(EXISTS ${retort_jinja}/.complete)
   file(READ ${retort_jinja}/.complete retort_jinja_found)
 endif()
 if(NOT "${retort_jinja_found}" MATCHES "^${retort_jinja_wanted}")
-  message(FATAL_ERROR "the interpreter of chat templates is not in ${retort_jinja}, or an older one is: run tools/setup build")
+  message(FATAL_ERROR "the interpreter of chat templates is not in ${retort_jinja}, or an older one is: "
+    "run tools/setup build")
 endif()
-add_library(jinja_engine STATIC ${retort_jinja}/jinja/lexer.cpp ${retort_jinja}/jinja/parser.cpp ${retort_jinja}/jinja/runtime.cpp
-  ${retort_jinja}/jinja/string.cpp ${retort_jinja}/jinja/value.cpp ${retort_jinja}/json.cpp ${retort_jinja}/unicode.cpp)
+add_library(jinja_engine STATIC
+  ${retort_jinja}/jinja/lexer.cpp ${retort_jinja}/jinja/parser.cpp ${retort_jinja}/jinja/runtime.cpp
+  ${retort_jinja}/jinja/string.cpp ${retort_jinja}/jinja/value.cpp ${retort_jinja}/json.cpp
+  ${retort_jinja}/unicode.cpp)
 target_include_directories(jinja_engine SYSTEM PUBLIC ${retort_jinja} ${PROJECT_SOURCE_DIR}/cmake/jinja)
 target_link_libraries(jinja_engine PRIVATE nlohmann_json::nlohmann_json)
 target_compile_options(jinja_engine PRIVATE -w)
 
-# Parquet comes from the pyarrow wheel (tools/setup parquet), for retort-import alone: without it that program is not configured.
+# Parquet comes from the pyarrow wheel (tools/setup parquet), for retort-import alone: without it that program
+# is not configured.
 set(retort_arrow_root ${RETORT_ARROW})
 if(NOT retort_arrow_root)
   set(retort_arrow_root ${PROJECT_SOURCE_DIR}/third_party/arrow)
@@ -79,5 +86,6 @@ if(retort_parquet AND retort_arrow)
   target_link_libraries(libparquet INTERFACE libarrow Threads::Threads)
   target_link_options(libparquet INTERFACE -Wl,--disable-new-dtags -Wl,-rpath,${retort_arrow_root}/pyarrow)
 else()
-  message(STATUS "retort-import is not built: ${retort_arrow_root} holds no Parquet library (tools/setup parquet)")
+  message(STATUS
+    "retort-import is not built: ${retort_arrow_root} holds no Parquet library (tools/setup parquet)")
 endif()

@@ -10,21 +10,25 @@ function(retort_row number)
   endforeach()
 endfunction()
 
-# retort_library(NAME [TORCH] DEPENDS targets... SOURCES files... [AVX2 files...] [AVX512 files...] [CUDA files...])
+# retort_library(NAME [TORCH] DEPENDS targets... SOURCES files...
+#                [AVX2 files...] [AVX512 files...] [CUDA files...])
 #
 # One static library a folder of src/. Only those with TORCH may include LibTorch. Tests are found in
-# tests/NAME/*_test.cpp, so none can be left out of a list. AVX2 and AVX512 files are compiled for that instruction set
-# and reached only after a CPUID check.
+# tests/NAME/*_test.cpp, so none can be left out of a list. AVX2 and AVX512 files are compiled for that
+# instruction set and reached only after a CPUID check.
 set(RETORT_AVX2_FLAGS -mavx2 -mfma -mf16c -mbmi2)
-set(RETORT_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx512vnni -mavx512vbmi -mfma -mf16c -mbmi2)
+set(RETORT_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx512vnni -mavx512vbmi
+  -mfma -mf16c -mbmi2)
 
 function(retort_library name)
   cmake_parse_arguments(arg "TORCH" "" "DEPENDS;SOURCES;AVX2;AVX512;CUDA;LINK" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES} ${arg_AVX2} ${arg_AVX512})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} ${arg_LINK})
-  set_source_files_properties(${arg_AVX2} PROPERTIES COMPILE_OPTIONS "${RETORT_AVX2_FLAGS}" SKIP_PRECOMPILE_HEADERS ON)
-  set_source_files_properties(${arg_AVX512} PROPERTIES COMPILE_OPTIONS "${RETORT_AVX512_FLAGS}" SKIP_PRECOMPILE_HEADERS ON)
+  set_source_files_properties(${arg_AVX2} PROPERTIES
+    COMPILE_OPTIONS "${RETORT_AVX2_FLAGS}" SKIP_PRECOMPILE_HEADERS ON)
+  set_source_files_properties(${arg_AVX512} PROPERTIES
+    COMPILE_OPTIONS "${RETORT_AVX512_FLAGS}" SKIP_PRECOMPILE_HEADERS ON)
   if(arg_TORCH)
     target_link_libraries(${name} PUBLIC libtorch)
     target_precompile_headers(${name} REUSE_FROM torch_pch)
@@ -48,7 +52,8 @@ function(retort_tests)
     add_executable(${name}_test ${sources})
     target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR}/tests)
     target_link_libraries(${name}_test PRIVATE ${name} GTest::gtest GTest::gtest_main)
-    target_compile_definitions(${name}_test PRIVATE RETORT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" RETORT_BINARY_DIR="${PROJECT_BINARY_DIR}")
+    target_compile_definitions(${name}_test PRIVATE
+      RETORT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" RETORT_BINARY_DIR="${PROJECT_BINARY_DIR}")
     get_property(torch GLOBAL PROPERTY RETORT_TORCH_${name})
     if(torch)
       target_precompile_headers(${name}_test REUSE_FROM torch_pch)
@@ -56,7 +61,8 @@ function(retort_tests)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES ENVIRONMENT "OMP_WAIT_POLICY=passive" TIMEOUT 300)
   endforeach()
-  # Tests of kernels: tests/NAME/*_test.cu, only in a CUDA build; each skips, saying so, where there is no GPU.
+  # Tests of kernels: tests/NAME/*_test.cu, only in a CUDA build; each skips, saying so, where there is no
+  # GPU.
   get_property(names GLOBAL PROPERTY RETORT_CUDA_TESTED)
   if(RETORT_CUDA)
     add_custom_target(cuda)   # all that nvcc compiles, and its tests: tools/build cuda cuda

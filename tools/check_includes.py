@@ -4,6 +4,7 @@ import pathlib
 import re
 import sys
 
+
 def rows_of(src: pathlib.Path) -> dict[str, int]:
     """Folder -> row, from the one list: the retort_row lines of src/CMakeLists.txt."""
     lines = re.findall(r"^retort_row\((\d+) ([^)]*)\)", (src / "CMakeLists.txt").read_text(), re.M)
@@ -17,8 +18,10 @@ def free_of_torch(src: pathlib.Path, folder: str) -> bool:
 def main(src: pathlib.Path) -> int:
     rows, problems, files = rows_of(src), [], 0
     torch_free = {folder for folder in rows if free_of_torch(src, folder)}
-    problems += [f"{folder}: stands in no row of {src / 'CMakeLists.txt'}"
-                 for folder in sorted(each.name for each in src.iterdir() if each.is_dir() and each.name not in rows)]
+    problems += [
+        f"{folder}: stands in no row of {src / 'CMakeLists.txt'}"
+        for folder in sorted(each.name for each in src.iterdir() if each.is_dir() and each.name not in rows)
+    ]
     for path in sorted(src.rglob("*")):
         if path.suffix not in {".h", ".cpp", ".cu", ".cuh"}:
             continue
@@ -31,9 +34,14 @@ def main(src: pathlib.Path) -> int:
             if quoted:
                 target = quoted.group(1).split("/")[0]
                 if target not in rows:
-                    problems.append(f"{where}: '{quoted.group(1)}' names no folder of src/; write the path from src/")
+                    problems.append(
+                        f"{where}: '{quoted.group(1)}' names no folder of src/; write the path from src/"
+                    )
                 elif target != folder and rows[target] >= rows[folder]:
-                    problems.append(f"{where}: {folder} (row {rows[folder]}) includes {target} (row {rows[target]}); only lower rows are allowed")
+                    problems.append(
+                        f"{where}: {folder} (row {rows[folder]}) includes {target} (row {rows[target]}); "
+                        "only lower rows are allowed"
+                    )
             if angled and folder in torch_free:
                 problems.append(f"{where}: {folder} is free of torch")
     print("\n".join(problems) or f"{files} files, every include goes down")

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Every command line that README.md shows can be run: check_readme.py [BUILD_FOLDER] (default build/release).
 
-A command line starts with retort, build/release/retort, tools/..., third_party/peers/bin/python or ctest, inside a block of code
-(indented or fenced; a leading "$ " is fine). For retort: the command exists, its options exist, recipe files exist and each
-key=value names a key. For scripts: the file is there and may be executed. Exits 1 and names the lines that do not hold.
+A command line starts with retort, build/release/retort, tools/..., third_party/peers/bin/python or ctest,
+inside a block of code (indented or fenced; a leading "$ " is fine). For retort: the command exists, its
+options exist, recipe files exist and each key=value names a key. For scripts: the file is there and may be
+executed. Exits 1 and names the lines that do not hold.
 """
 import os
 import pathlib
@@ -14,7 +15,15 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / (sys.argv[1] if len(sys.argv) > 1 else "build/release") / "retort"
-STARTS = ("retort", "build/release/retort", "tools/", "third_party/peers/bin/python", "ctest", "ninja", "cmake")
+STARTS = (
+    "retort",
+    "build/release/retort",
+    "tools/",
+    "third_party/peers/bin/python",
+    "ctest",
+    "ninja",
+    "cmake",
+)
 
 
 def blocks(text):
@@ -66,8 +75,16 @@ def problems_of(words):
         return [] if (ROOT / program).is_file() else [f"{program} is missing"]
     if program.startswith("tools/"):
         path = ROOT / program
-        found = [] if path.is_file() and os.access(path, os.X_OK) else [f"{program} is missing or may not be executed"]
-        return found + [f"{word} is missing" for word in rest if word.startswith("recipes/") and not (ROOT / word).exists()]
+        found = (
+            []
+            if path.is_file() and os.access(path, os.X_OK)
+            else [f"{program} is missing or may not be executed"]
+        )
+        return found + [
+            f"{word} is missing"
+            for word in rest
+            if word.startswith("recipes/") and not (ROOT / word).exists()
+        ]
     return []
 
 

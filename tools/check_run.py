@@ -4,9 +4,11 @@
     tools/check_run.py RECIPE [key=value ...] [--keep FOLDER]
 
 - it ends with exit code 0 without a network, makes no Internet socket and starts no other program;
-- the files that it opened for reading are the ones that its manifest names, and all it wrote lies in the run's folder or a cache;
+- the files that it opened for reading are the ones that its manifest names, and all it wrote lies in the
+  run's folder or a cache;
 - `retort verify` agrees, and names a file that was changed, removed or added;
-- with --canary, a run of its own over samples that hold a canary: the text is in no log, error, report or export, only in the cache.
+- with --canary, a run of its own over samples that hold a canary: the text is in no log, error, report or
+  export, only in the cache.
 The recipe's files, the base model and the program must be there (tools/setup, tools/build).
 """
 import argparse
@@ -48,7 +50,21 @@ def require(holds, what, detail=""):
 def traced(arguments, trace):
     """retort in a network namespace of its own, its system calls in `trace`."""
     namespace = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
-    command = [*namespace, "strace", "-f", "-qq", "-s", "4096", "--seccomp-bpf", "-e", "trace=openat,open,creat,socket,connect,execve,execveat,rename,renameat,renameat2", "-o", trace, PROGRAM, *arguments]
+    command = [
+        *namespace,
+        "strace",
+        "-f",
+        "-qq",
+        "-s",
+        "4096",
+        "--seccomp-bpf",
+        "-e",
+        "trace=openat,open,creat,socket,connect,execve,execveat,rename,renameat,renameat2",
+        "-o",
+        trace,
+        PROGRAM,
+        *arguments,
+    ]
     return subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
 
 
@@ -56,7 +72,9 @@ def opened(trace):
     """Real paths opened for reading and for writing."""
     read, written = set(), set()
     for line in trace.splitlines():
-        found = re.search(r'\bopen(?:at)?\((?:[A-Z_0-9]+, )?"((?:[^"\\]|\\.)*)", ([A-Z_|0-9x]+).*\) = (\d+)', line)
+        found = re.search(
+            r'\bopen(?:at)?\((?:[A-Z_0-9]+, )?"((?:[^"\\]|\\.)*)", ([A-Z_|0-9x]+).*\) = (\d+)', line
+        )
         if not found or "O_DIRECTORY" in found[2] or "O_PATH" in found[2]:
             continue
         path = pathlib.Path(os.path.realpath(os.path.join(ROOT, found[1])))
@@ -69,7 +87,11 @@ def check(recipe, overrides, folder, caches=()):
         trace = pathlib.Path(name) / "trace"
         result = traced(["run", recipe, *overrides], trace)
         text = trace.read_text(errors="replace")
-    require(result.returncode == 0, "the recipe runs in an empty network namespace", "" if result.returncode == 0 else f"exit {result.returncode}: {result.stderr[-500:]}")
+    require(
+        result.returncode == 0,
+        "the recipe runs in an empty network namespace",
+        "" if result.returncode == 0 else f"exit {result.returncode}: {result.stderr[-500:]}",
+    )
     if result.returncode:
         return result
     sockets = sorted(set(re.findall(r"socket\((AF_\w+)", text)) - {"AF_UNIX"})
@@ -80,32 +102,68 @@ def check(recipe, overrides, folder, caches=()):
     read, written = opened(text)
     inside = lambda path, root: path == root or root in path.parents
     libraries = (ROOT / "third_party/libtorch").resolve()
-    foreign = {path for path in read if not str(path).startswith(SYSTEM) and not inside(path, folder) and not inside(path, libraries) and path != PROGRAM.resolve() and path.is_file()}
+    foreign = {
+        path
+        for path in read
+        if not str(path).startswith(SYSTEM)
+        and not inside(path, folder)
+        and not inside(path, libraries)
+        and path != PROGRAM.resolve()
+        and path.is_file()
+    }
     manifest = json.loads((folder / "manifest.json").read_text())
-    recorded = {pathlib.Path(os.path.realpath(os.path.join(ROOT, entry["path"]))) for entry in manifest["read"]}
-    require(foreign == recorded, "the files that were opened are the files that the manifest names",
-            f"{len(recorded)} files" if foreign == recorded else f"opened and not recorded: {sorted(map(str, foreign - recorded))[:5]}; recorded and not opened: {sorted(map(str, recorded - foreign))[:5]}")
+    recorded = {
+        pathlib.Path(os.path.realpath(os.path.join(ROOT, entry["path"]))) for entry in manifest["read"]
+    }
+    require(
+        foreign == recorded,
+        "the files that were opened are the files that the manifest names",
+        f"{len(recorded)} files"
+        if foreign == recorded
+        else f"opened and not recorded: {sorted(map(str, foreign - recorded))[:5]}; recorded and not opened: "
+        f"{sorted(map(str, recorded - foreign))[:5]}",
+    )
     allowed = [folder, *(cache.resolve().parent for cache in caches)]
-    stray = sorted(str(path) for path in written if not str(path).startswith(("/dev/", "/proc/")) and not any(inside(path, root) for root in allowed))
+    stray = sorted(
+        str(path)
+        for path in written
+        if not str(path).startswith(("/dev/", "/proc/")) and not any(inside(path, root) for root in allowed)
+    )
     require(not stray, "everything was written in the run's folder or a cache", stray)
-    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {"manifest.json"}
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {
+        "manifest.json"
+    }
     named = {entry["path"] for entry in manifest["written"]}
     unnamed = sorted(path for path in there - named if not path.endswith(".lock"))
-    require(not unnamed and not named - there, "the manifest names every file of the run", f"{len(named)} files" if not unnamed else unnamed)
+    require(
+        not unnamed and not named - there,
+        "the manifest names every file of the run",
+        f"{len(named)} files" if not unnamed else unnamed,
+    )
 
     verify = lambda: subprocess.run([PROGRAM, "verify", folder], cwd=ROOT, capture_output=True, text=True)
     require(verify().returncode == 0, "retort verify agrees")
-    for_others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.stat().st_mode & 0o077)
+    for_others = sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.stat().st_mode & 0o077
+    )
     require(not for_others, "nobody but the user can read the run", for_others[:5])
     victim = folder / sorted(named)[len(named) // 2]
     content = victim.read_bytes()
     changed = bytearray(content)
     changed[len(changed) // 2] ^= 1
-    for what, damage in (("changed", lambda: victim.write_bytes(changed)), ("removed", victim.unlink), ("added", lambda: (folder / "added").write_text("x"))):
+    for what, damage in (
+        ("changed", lambda: victim.write_bytes(changed)),
+        ("removed", victim.unlink),
+        ("added", lambda: (folder / "added").write_text("x")),
+    ):
         damage()
         answer = verify()
         name = "added" if what == "added" else victim.name
-        require(answer.returncode == 2 and name in answer.stdout, f"retort verify names a file that was {what}", name)
+        require(
+            answer.returncode == 2 and name in answer.stdout,
+            f"retort verify names a file that was {what}",
+            name,
+        )
         victim.write_bytes(content)
     (folder / "added").unlink()
     return result
@@ -115,26 +173,70 @@ def check_canary():
     with tempfile.TemporaryDirectory(prefix="retort_canary_") as name:
         folder = pathlib.Path(name).resolve()
         (folder / "cache").mkdir()
-        sample = lambda prompt, answer: json.dumps({"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}) + "\n"
-        (folder / "train.jsonl").write_text("".join(sample(f"{CANARY} question {i}", f"{CANARY} answer {i}") for i in range(8)))
-        (folder / "held_out.jsonl").write_text("".join(sample(f"Plain question {i}?", f"{i}") for i in range(4)))
+        sample = (
+            lambda prompt, answer: json.dumps(
+                {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]}
+            )
+            + "\n"
+        )
+        (folder / "train.jsonl").write_text(
+            "".join(sample(f"{CANARY} question {i}", f"{CANARY} answer {i}") for i in range(8))
+        )
+        (folder / "held_out.jsonl").write_text(
+            "".join(sample(f"Plain question {i}?", f"{i}") for i in range(4))
+        )
         (folder / "recipe.yaml").write_text(CANARY_RECIPE.format(folder=folder))
         result = check(folder / "recipe.yaml", [], folder / "run", [folder / "cache/tokens.h5"])
         texts = result.stdout + result.stderr
-        for arguments in (["run", folder / "recipe.yaml", "data.row_tokens=8", f"run.folder={folder}/broken", "data.cache="], ["run", folder / "recipe.yaml", f"run.folder={folder}/again"]):
-            again = subprocess.run([str(part) for part in [PROGRAM, *arguments]], cwd=ROOT, capture_output=True, text=True)
+        for arguments in (
+            [
+                "run",
+                folder / "recipe.yaml",
+                "data.row_tokens=8",
+                f"run.folder={folder}/broken",
+                "data.cache=",
+            ],
+            ["run", folder / "recipe.yaml", f"run.folder={folder}/again"],
+        ):
+            again = subprocess.run(
+                [str(part) for part in [PROGRAM, *arguments]], cwd=ROOT, capture_output=True, text=True
+            )
             texts += again.stdout + again.stderr
-        (folder / "broken.jsonl").write_text((folder / "train.jsonl").read_text() + f'{{"messages": "{CANARY}"}}\n{{"x": {CANARY}')
-        broken = subprocess.run([PROGRAM, "run", folder / "recipe.yaml", f"data.sources.0.path={folder}/broken.jsonl", "data.cache="], cwd=ROOT, capture_output=True, text=True)
-        require(broken.returncode == 2 and "broken.jsonl:9" in broken.stderr, "a broken sample is named by its line", broken.stderr.strip()[:160])
+        (folder / "broken.jsonl").write_text(
+            (folder / "train.jsonl").read_text() + f'{{"messages": "{CANARY}"}}\n{{"x": {CANARY}'
+        )
+        broken = subprocess.run(
+            [
+                PROGRAM,
+                "run",
+                folder / "recipe.yaml",
+                f"data.sources.0.path={folder}/broken.jsonl",
+                "data.cache=",
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        require(
+            broken.returncode == 2 and "broken.jsonl:9" in broken.stderr,
+            "a broken sample is named by its line",
+            broken.stderr.strip()[:160],
+        )
         texts += broken.stdout + broken.stderr
         require(CANARY not in texts, "no sample's text in what retort prints")
-        holders = [str(path.relative_to(folder)) for run in ("run", "broken", "again") for path in (folder / run).rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+        holders = [
+            str(path.relative_to(folder))
+            for run in ("run", "broken", "again")
+            for path in (folder / run).rglob("*")
+            if path.is_file() and CANARY.encode() in path.read_bytes()
+        ]
         require(not holders, "no sample's text in a log, checkpoint, export or report", holders)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe", nargs="?")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--keep", type=pathlib.Path, help="where the run stays afterwards")
@@ -149,8 +251,15 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="retort_run_") as name:
             folder = (options.keep or pathlib.Path(name) / "run").resolve()
             folder.parent.mkdir(parents=True, exist_ok=True)
-            caches = re.findall(r"cache: *([^\s,}]+)", (ROOT / options.recipe).read_text()) + [line.partition("=")[2] for line in options.overrides if line.startswith("data.cache=")]
-            result = check(options.recipe, [*options.overrides, f"run.folder={folder}"], folder, [ROOT / path for path in caches if path])
+            caches = re.findall(r"cache: *([^\s,}]+)", (ROOT / options.recipe).read_text()) + [
+                line.partition("=")[2] for line in options.overrides if line.startswith("data.cache=")
+            ]
+            result = check(
+                options.recipe,
+                [*options.overrides, f"run.folder={folder}"],
+                folder,
+                [ROOT / path for path in caches if path],
+            )
             print(result.stdout[-3000:])
     print(f"{len(failures)} failed" if failures else "all holds")
     return 1 if failures else 0

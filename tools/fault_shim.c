@@ -37,14 +37,17 @@ __attribute__((constructor)) static void begin(void) {
   if ((text = getenv("FAULT_AT"))) first = atol(text);
   if ((text = getenv("FAULT_TIMES"))) times = atol(text);
   if ((text = getenv("FAULT_ERROR"))) error_number = strcmp(text, "KILL") == 0 ? -1 : atoi(text);
-  if ((text = getenv("FAULT_LOG"))) log_descriptor = (int)syscall(SYS_openat, AT_FDCWD, text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if ((text = getenv("FAULT_LOG")))
+    log_descriptor =
+        (int)syscall(SYS_openat, AT_FDCWD, text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
 static int is_beneath(const char* path) {
   for (const char* prefix = paths; *prefix;) {
     const char* end = strchrnul(prefix, ':');
     const size_t length = (size_t)(end - prefix);
-    if (length > 0 && strncmp(path, prefix, length) == 0 && (path[length] == 0 || path[length] == '/')) return 1;
+    if (length > 0 && strncmp(path, prefix, length) == 0 && (path[length] == 0 || path[length] == '/'))
+      return 1;
     prefix = *end ? end + 1 : end;
   }
   return 0;
@@ -88,31 +91,31 @@ static int descriptor_fails(const char* call, int descriptor) {
   return fails(call, path);
 }
 
-#define NEXT(type, name, parameters)                                     \
-  static type(*next) parameters;                                         \
+#define NEXT(type, name, parameters) \
+  static type(*next) parameters;     \
   if (!next) *(void**)&next = dlsym(RTLD_NEXT, name)
 
-#define OPEN(symbol)                                                     \
-  int symbol(const char* path, int flags, ...) {                         \
-    NEXT(int, #symbol, (const char*, int, ...));                         \
-    va_list rest;                                                        \
-    va_start(rest, flags);                                               \
+#define OPEN(symbol)                                                              \
+  int symbol(const char* path, int flags, ...) {                                  \
+    NEXT(int, #symbol, (const char*, int, ...));                                  \
+    va_list rest;                                                                 \
+    va_start(rest, flags);                                                        \
     const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
-    va_end(rest);                                                        \
-    return fails("open", path) ? -1 : next(path, flags, mode);           \
+    va_end(rest);                                                                 \
+    return fails("open", path) ? -1 : next(path, flags, mode);                    \
   }
 OPEN(open)
 OPEN(open64)
 
-#define OPENAT(symbol)                                                   \
-  int symbol(int folder, const char* path, int flags, ...) {             \
-    NEXT(int, #symbol, (int, const char*, int, ...));                    \
-    va_list rest;                                                        \
-    va_start(rest, flags);                                               \
-    const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
-    va_end(rest);                                                        \
+#define OPENAT(symbol)                                                              \
+  int symbol(int folder, const char* path, int flags, ...) {                        \
+    NEXT(int, #symbol, (int, const char*, int, ...));                               \
+    va_list rest;                                                                   \
+    va_start(rest, flags);                                                          \
+    const mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;   \
+    va_end(rest);                                                                   \
     const int bad = folder == AT_FDCWD || path[0] == '/' ? fails("open", path) : 0; \
-    return bad ? -1 : next(folder, path, flags, mode);                   \
+    return bad ? -1 : next(folder, path, flags, mode);                              \
   }
 OPENAT(openat)
 OPENAT(openat64)
@@ -126,9 +129,9 @@ ssize_t write(int descriptor, const void* from, size_t size) {
   return descriptor_fails("write", descriptor) ? -1 : next(descriptor, from, size);
 }
 
-#define AT_OFFSET(symbol, call, buffer)                                  \
-  ssize_t symbol(int descriptor, buffer data, size_t size, off_t offset) { \
-    NEXT(ssize_t, #symbol, (int, buffer, size_t, off_t));                \
+#define AT_OFFSET(symbol, call, buffer)                                                    \
+  ssize_t symbol(int descriptor, buffer data, size_t size, off_t offset) {                 \
+    NEXT(ssize_t, #symbol, (int, buffer, size_t, off_t));                                  \
     return descriptor_fails(call, descriptor) ? -1 : next(descriptor, data, size, offset); \
   }
 AT_OFFSET(pread, "read", void*)
@@ -141,26 +144,26 @@ int fsync(int descriptor) {
   return descriptor_fails("fsync", descriptor) ? -1 : next(descriptor);
 }
 
-#define TRUNCATE(symbol)                                                 \
-  int symbol(int descriptor, off_t size) {                               \
-    NEXT(int, #symbol, (int, off_t));                                    \
+#define TRUNCATE(symbol)                                                            \
+  int symbol(int descriptor, off_t size) {                                          \
+    NEXT(int, #symbol, (int, off_t));                                               \
     return descriptor_fails("ftruncate", descriptor) ? -1 : next(descriptor, size); \
   }
 TRUNCATE(ftruncate)
 TRUNCATE(ftruncate64)
 
-#define MAP(symbol)                                                      \
+#define MAP(symbol)                                                                              \
   void* symbol(void* at, size_t size, int protection, int flags, int descriptor, off_t offset) { \
-    NEXT(void*, #symbol, (void*, size_t, int, int, int, off_t));         \
-    if (descriptor >= 0 && descriptor_fails("mmap", descriptor)) return MAP_FAILED; \
-    return next(at, size, protection, flags, descriptor, offset);        \
+    NEXT(void*, #symbol, (void*, size_t, int, int, int, off_t));                                 \
+    if (descriptor >= 0 && descriptor_fails("mmap", descriptor)) return MAP_FAILED;              \
+    return next(at, size, protection, flags, descriptor, offset);                                \
   }
 MAP(mmap)
 MAP(mmap64)
 
-#define STATUS(symbol, kind)                                             \
-  int symbol(int descriptor, struct kind* status) {                      \
-    NEXT(int, #symbol, (int, struct kind*));                             \
+#define STATUS(symbol, kind)                                                      \
+  int symbol(int descriptor, struct kind* status) {                               \
+    NEXT(int, #symbol, (int, struct kind*));                                      \
     return descriptor_fails("fstat", descriptor) ? -1 : next(descriptor, status); \
   }
 STATUS(fstat, stat)

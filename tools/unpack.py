@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""unpack.py ARCHIVE FOLDER PATTERN...: extracts the members of a wheel or of an sdist (.tar.gz) that match any pattern.
+"""unpack.py ARCHIVE FOLDER PATTERN...: extracts the members of a wheel or of an sdist (.tar.gz) that match
+any pattern.
 Of an sdist the leading folder NAME-VERSION/ is left out."""
 import fnmatch
 import os

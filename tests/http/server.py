@@ -1,12 +1,14 @@
-"""An OpenAI-compatible server for tests, on loopback. Its model is a rule that can be checked by hand: after token t come t+1, t+2, t+3, ...
-(modulo the vocabulary) with probabilities 1/2, 1/4, 1/8, ...
+"""An OpenAI-compatible server for tests, on loopback. Its model is a rule that can be checked by hand: after
+token t come t+1, t+2, t+3, ... (modulo the vocabulary) with probabilities 1/2, 1/4, 1/8, ...
 
   server.py PORT_FILE [OPTIONS AS JSON]     ends when standard input does
     kind         "vllm": token ids in, prompt_logprobs out; "llama": one text in, echo out; "chat": neither
-    faults       what happens to the POST requests, in order; then all is well: reset, truncated, half (valid length, broken JSON), slow:SECONDS, 429, 429:RETRY-AFTER, 500, 401, ...,
-                 redirect:URL
+    faults       what happens to the POST requests, in order; then all is well: reset, truncated, half (valid
+                 length, broken JSON), slow:SECONDS, 429, 429:RETRY-AFTER, 500, 401, ..., redirect:URL
     models       names that are listed; null: there is no list
-    vocabulary   size; specials: spellings from id 256 on; bos: the id that is put before a text and left out of its echo
+    vocabulary   size
+    specials     spellings from id 256 on
+    bos          the id that is put before a text and left out of its echo
     shifted      echo pairs each token with the distribution after it
     token        the bearer token that is needed
     tls          [certificate, key]
@@ -24,7 +26,18 @@ import sys
 import threading
 import time
 
-options = {"kind": "vllm", "faults": [], "models": ["toy"], "vocabulary": 259, "specials": ["<|im_start|>", "<|im_end|>", "<s>"], "bos": None, "shifted": False, "token": None, "tls": None, "log": None}
+options = {
+    "kind": "vllm",
+    "faults": [],
+    "models": ["toy"],
+    "vocabulary": 259,
+    "specials": ["<|im_start|>", "<|im_end|>", "<s>"],
+    "bos": None,
+    "shifted": False,
+    "token": None,
+    "tls": None,
+    "log": None,
+}
 options.update(json.loads(sys.argv[2]) if len(sys.argv) > 2 else {})
 lock = threading.Lock()
 
@@ -50,10 +63,13 @@ def tokens_of(text):
 
 
 def decoded_in_context(context, token):
-    """As vLLM 0.32 spells a token that ends inside a character: "" until the character is whole, then the whole character (its v1/engine/logprobs.py)."""
+    """As vLLM 0.32 spells a token that ends inside a character: "" until the character is whole, then the
+    whole character (its v1/engine/logprobs.py)."""
+
     def decoded(tokens):
         out = b"".join(bytes([t]) if t < 256 else text_of(t).encode() for t in tokens)
         return out.decode(errors="replace")
+
     alone = decoded([token])
     if not alone.endswith("\ufffd"):
         return alone
@@ -64,7 +80,7 @@ def decoded_in_context(context, token):
             continue
         while before and decoded(before[-1:]).endswith("\ufffd"):
             before = before[:-1]
-        return whole[len(decoded(before)):]
+        return whole[len(decoded(before)) :]
     return ""
 
 
@@ -72,10 +88,22 @@ def prompt_logprobs(tokens, count):
     entries = [None]
     for i, (before, token) in enumerate(zip(tokens, tokens[1:])):
         likely = dict(likeliest(before, count))
-        row = {token: likely.get(token, -20.0), **likely}   # the token that stands there comes first, whatever its rank
+        # the token that stands there comes first, whatever its rank
+        row = {token: likely.get(token, -20.0), **likely}
         ranks = {t: j + 1 for j, t in enumerate(likely)}
         # vLLM's context is what it has entries for, so never the prompt's first token.
-        entries.append({str(t): {"logprob": p, "rank": ranks.get(t, count + 1), "decoded_token": decoded_in_context(tokens[1:i + 1], t) if options["vocabulary"] < 1000 else None} for t, p in row.items()})
+        entries.append(
+            {
+                str(t): {
+                    "logprob": p,
+                    "rank": ranks.get(t, count + 1),
+                    "decoded_token": decoded_in_context(tokens[1 : i + 1], t)
+                    if options["vocabulary"] < 1000
+                    else None,
+                }
+                for t, p in row.items()
+            }
+        )
     return entries
 
 
@@ -96,7 +124,10 @@ def echo(text, count):
         names.append(text_of(token))
         rows.append(row)
     rows[0] = None
-    return {"text": text + text_of(generated), "logprobs": {"tokens": names, "top_logprobs": rows, "token_logprobs": own}}
+    return {
+        "text": text + text_of(generated),
+        "logprobs": {"tokens": names, "top_logprobs": rows, "token_logprobs": own},
+    }
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -118,7 +149,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def note(self, body):
         if options["log"]:
             with lock, open(options["log"], "a") as log:
-                log.write(json.dumps({"path": self.path, "time": time.time(), "authorization": self.headers.get("Authorization"), "body": body}) + "\n")
+                log.write(
+                    json.dumps(
+                        {
+                            "path": self.path,
+                            "time": time.time(),
+                            "authorization": self.headers.get("Authorization"),
+                            "body": body,
+                        }
+                    )
+                    + "\n"
+                )
 
     def allowed(self):
         if options["token"] and self.headers.get("Authorization") != "Bearer " + options["token"]:
@@ -151,14 +192,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind == "redirect":
             return self.send(307, {}, [("Location", argument + self.path)])
         if kind.isdigit():
-            return self.send(int(kind), {"error": {"message": f"fault {kind}"}}, [("Retry-After", argument)] if argument else [])
+            return self.send(
+                int(kind),
+                {"error": {"message": f"fault {kind}"}},
+                [("Retry-After", argument)] if argument else [],
+            )
         if not self.allowed():
             return
         answer = self.answer(body)
         if answer is None:
             return
         data = json.dumps(answer).encode()
-        if kind == "truncated":   # the length says more than what comes
+        if kind == "truncated":  # the length says more than what comes
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -172,15 +217,43 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send(404, {"error": {"message": f"The model `{body.get('model')}` does not exist."}})
         if self.path == "/v1/chat/completions":
             asked = body["messages"][-1]["content"]
-            return {"choices": [{"index": 0, "message": {"role": "assistant", "content": f"{asked} -> {body['seed'] % 1000} at {body['temperature']}"}, "finish_reason": "length" if "long" in asked else "stop"}]}
+            return {
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {
+                            "role": "assistant",
+                            "content": f"{asked} -> {body['seed'] % 1000} at {body['temperature']}",
+                        },
+                        "finish_reason": "length" if "long" in asked else "stop",
+                    }
+                ]
+            }
         prompts = body["prompt"]
         if options["kind"] == "vllm" and isinstance(prompts, list) and isinstance(prompts[0], list):
             if body.get("prompt_logprobs", 0) > 20:
-                return self.send(400, {"error": {"message": "Requested prompt logprobs of 21, which is greater than max allowed: 20 (parameter=prompt_logprobs, value=21)", "type": "BadRequestError", "param": "prompt_logprobs", "code": 400}})
-            choices = [{"index": i, "text": "x", "prompt_logprobs": prompt_logprobs(p, body["prompt_logprobs"])} for i, p in enumerate(prompts)]
-            return {"choices": choices[::-1]}   # in any order: the index counts
+                return self.send(
+                    400,
+                    {
+                        "error": {
+                            "message": "Requested prompt logprobs of 21, which is greater than max allowed: "
+                            "20 (parameter=prompt_logprobs, value=21)",
+                            "type": "BadRequestError",
+                            "param": "prompt_logprobs",
+                            "code": 400,
+                        }
+                    },
+                )
+            choices = [
+                {"index": i, "text": "x", "prompt_logprobs": prompt_logprobs(p, body["prompt_logprobs"])}
+                for i, p in enumerate(prompts)
+            ]
+            return {"choices": choices[::-1]}  # in any order: the index counts
         if not isinstance(prompts, str):
-            return self.send(500, {"error": {"message": "2 validation errors: Input should be a valid string"}})   # as llama-cpp-python says it
+            # as llama-cpp-python says it
+            return self.send(
+                500, {"error": {"message": "2 validation errors: Input should be a valid string"}}
+            )
         if options["kind"] == "llama" and body.get("echo"):
             return {"choices": [{"index": 0, **echo(prompts, body["logprobs"])}]}
         return {"choices": [{"index": 0, "text": "x", "logprobs": None}]}

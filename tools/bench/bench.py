@@ -1,4 +1,5 @@
-"""What the benches share: processes that print one JSON line, rounds in which every setting runs once, medians, the result file."""
+"""What the benches share: processes that print one JSON line, rounds in which every setting runs once,
+medians, the result file."""
 import json
 import os
 import pathlib
@@ -9,15 +10,26 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER_PYTHON = pathlib.Path(os.environ.get("RETORT_PEERS", ROOT / "third_party/peers")) / "bin/python"
 # glibc told to keep freed memory: what a careful user of the peer would set.
-TUNED_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_MMAP_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "1073741824"}
+TUNED_MALLOC = {
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_MMAP_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "1073741824",
+}
 
 
 def output(command, extra_environment=None) -> str:
     """Runs a process and returns what it prints; its failure is ours."""
     command = [str(part) for part in command]
-    # Benches of ours have no main() that asks for this, as retort has (src/cli/main.cpp); peers choose for themselves.
+    # Benches of ours have no main() that asks for this, as retort has (src/cli/main.cpp); peers choose for
+    # themselves.
     ours = {} if command[0] == str(PEER_PYTHON) else {"OMP_WAIT_POLICY": "passive"}
-    result = subprocess.run(command, cwd=ROOT, env=dict(os.environ, HF_HUB_OFFLINE="1", **ours, **(extra_environment or {})), capture_output=True, text=True)
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=dict(os.environ, HF_HUB_OFFLINE="1", **ours, **(extra_environment or {})),
+        capture_output=True,
+        text=True,
+    )
     if result.returncode:
         sys.exit(f"{' '.join(command)}: exit {result.returncode}\n{result.stderr[-2000:]}")
     return result.stdout
@@ -30,30 +42,51 @@ def json_line(command, extra_environment=None) -> dict:
 
 def peer(script, arguments, tuned=False) -> dict:
     if not PEER_PYTHON.exists():
-        sys.exit(f"{PEER_PYTHON} is absent: run tools/peers/setup, or set RETORT_PEERS to an environment that has the peers")
-    return json_line([PEER_PYTHON, ROOT / "tools/bench" / script, *arguments], TUNED_MALLOC if tuned else None)
+        sys.exit(
+            f"{PEER_PYTHON} is absent: run tools/peers/setup, or set RETORT_PEERS to an environment that has "
+            "the peers"
+        )
+    return json_line(
+        [PEER_PYTHON, ROOT / "tools/bench" / script, *arguments], TUNED_MALLOC if tuned else None
+    )
 
 
 def interleave(settings, rounds, show) -> dict:
-    """settings: name -> function that measures once. Every round runs each once, so that a busy minute hits all alike."""
+    """settings: name -> function that measures once. Every round runs each once, so that a busy minute hits
+    all alike."""
     runs = {name: [] for name in settings}
     for round_number in range(rounds):
         for name, measure in settings.items():
             runs[name].append(measure())
-            print(f"round {round_number + 1} of {rounds}: {name}: {show(runs[name][-1])}", file=sys.stderr, flush=True)
+            print(
+                f"round {round_number + 1} of {rounds}: {name}: {show(runs[name][-1])}",
+                file=sys.stderr,
+                flush=True,
+            )
     return runs
 
 
 def medians(runs, keys) -> dict:
-    return {name: {key: statistics.median(run[key] for run in found) for key in keys} for name, found in runs.items()}
+    return {
+        name: {key: statistics.median(run[key] for run in found) for key in keys}
+        for name, found in runs.items()
+    }
 
 
 def machine() -> dict:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     value = lambda key: next((line.split(":")[1].strip() for line in lines if line.startswith(key)), "?")
     flags = set(value("flags").split())
-    return {"cpu": value("model name"), "family": value("cpu family"), "model": value("model"), "cores": len(os.sched_getaffinity(0)),
-            "features": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "avx_vnni"}), "load_at_end": os.getloadavg()[0]}
+    return {
+        "cpu": value("model name"),
+        "family": value("cpu family"),
+        "model": value("model"),
+        "cores": len(os.sched_getaffinity(0)),
+        "features": sorted(
+            flags & {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "avx_vnni"}
+        ),
+        "load_at_end": os.getloadavg()[0],
+    }
 
 
 def write(name, result) -> None:

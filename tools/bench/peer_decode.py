@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The peer of tools/bench/decode: llama.cpp decodes several sequences that share one prompt, a token of each a batch; one JSON line."""
+"""The peer of tools/bench/decode: llama.cpp decodes several sequences that share one prompt, a token of each
+a batch; one JSON line."""
 import argparse
 import ctypes
 import json
@@ -28,7 +29,7 @@ params.n_ctx = count + options.sequences * options.tokens + 64
 params.n_batch = params.n_ubatch = max(512, options.sequences)
 params.n_seq_max = options.sequences
 params.n_threads = params.n_threads_batch = options.threads
-params.kv_unified = True          # sequences share the prompt's cells
+params.kv_unified = True  # sequences share the prompt's cells
 context = llama.llama_init_from_model(model, params)
 width = llama.llama_vocab_n_tokens(vocabulary)
 chosen = random.Random(7)
@@ -64,4 +65,13 @@ for step in range(options.tokens - 1):
     tokens = [draw(sequence) for sequence in range(options.sequences)]
     made += options.sequences
 seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-print(json.dumps({"tokens_per_s": made / seconds, "seconds": seconds, "tokens_per_cpu_s": made / cpu, "llama_cpp_python": llama.__version__}))
+print(
+    json.dumps(
+        {
+            "tokens_per_s": made / seconds,
+            "seconds": seconds,
+            "tokens_per_cpu_s": made / cpu,
+            "llama_cpp_python": llama.__version__,
+        }
+    )
+)

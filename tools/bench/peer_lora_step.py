@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""One setting of the peer: LoRA rank 16 on every linear layer of SmolLM2-135M with transformers + PEFT (or full fine-tuning).
+"""One setting of the peer: LoRA rank 16 on every linear layer of SmolLM2-135M with transformers + PEFT (or
+full fine-tuning).
 
-Prints one JSON line: tokens/s (median step after the first; with --steps 0 the first), peak resident memory, seconds from process start to the end of the
-first step.
+Prints one JSON line: tokens/s (median step after the first; with --steps 0 the first), peak resident memory,
+seconds from process start to the end of the first step.
 """
 import argparse
 import json
@@ -30,7 +31,10 @@ torch.manual_seed(0)
 model = peer_model.load(options.dtype)
 if options.kind == "lora":
     from peft import LoraConfig, get_peft_model
-    model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=peer_model.LINEARS, task_type="CAUSAL_LM"))
+
+    model = get_peft_model(
+        model, LoraConfig(r=16, lora_alpha=32, target_modules=peer_model.LINEARS, task_type="CAUSAL_LM")
+    )
 model.train()
 if options.checkpoint:
     model.enable_input_require_grads()
@@ -51,9 +55,18 @@ for step in range(options.steps + 1):
     seconds.append(time.time() - begin)
     if first is None:
         first = time.time() - started
-print(json.dumps({
-    "dtype": options.dtype, "malloc": "tuned" if os.environ.get("MALLOC_TRIM_THRESHOLD_") else "plain",
-    "compile": options.compile, "checkpoint": options.checkpoint, "kind": options.kind,
-    "tokens_per_s": options.rows * options.length / statistics.median(seconds[1:] or seconds),
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "first_step_s": first, "loss": loss.item(),
-}))
+print(
+    json.dumps(
+        {
+            "dtype": options.dtype,
+            "malloc": "tuned" if os.environ.get("MALLOC_TRIM_THRESHOLD_") else "plain",
+            "compile": options.compile,
+            "checkpoint": options.checkpoint,
+            "kind": options.kind,
+            "tokens_per_s": options.rows * options.length / statistics.median(seconds[1:] or seconds),
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "first_step_s": first,
+            "loss": loss.item(),
+        }
+    )
+)

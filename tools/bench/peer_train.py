@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""The peer's training of a recipe's samples (what tools/bench's recipe_samples prints): transformers + PEFT, the same samples in
-the same order, rate by rate, and the same held-out questions afterwards. Prints one JSON line.
+"""The peer's training of a recipe's samples (what tools/bench's recipe_samples prints): transformers + PEFT,
+the same samples in the same order, rate by rate, and the same held-out questions afterwards. Prints one JSON
+line.
 
-A row a sample, padded to the longest of the step on the right, prompts masked by -100; the sum over supervised tokens is divided
-once a step, as retort does. The weights are those of the same GGUF file, widened.
+A row a sample, padded to the longest of the step on the right, prompts masked by -100; the sum over
+supervised tokens is divided once a step, as retort does. The weights are those of the same GGUF file,
+widened.
 """
 import argparse
 import json
@@ -30,9 +32,16 @@ head, *rest = [json.loads(line) for line in options.samples.open()]
 steps = [line for line in rest if "step" in line]
 held_out = [line for line in rest if "prompt" in line]
 torch.manual_seed(head["seed"])
-model = get_peft_model(peer_model.load(options.dtype), LoraConfig(r=head["rank"], lora_alpha=head["alpha"], target_modules=peer_model.LINEARS, task_type="CAUSAL_LM"))
+model = get_peft_model(
+    peer_model.load(options.dtype),
+    LoraConfig(
+        r=head["rank"], lora_alpha=head["alpha"], target_modules=peer_model.LINEARS, task_type="CAUSAL_LM"
+    ),
+)
 trainable = [p for p in model.parameters() if p.requires_grad]
-optimizer = torch.optim.AdamW(trainable, lr=0, betas=tuple(head["betas"]), eps=head["epsilon"], weight_decay=head["weight_decay"])
+optimizer = torch.optim.AdamW(
+    trainable, lr=0, betas=tuple(head["betas"]), eps=head["epsilon"], weight_decay=head["weight_decay"]
+)
 PAD = 0
 
 
@@ -50,12 +59,15 @@ def batch(samples):
 
 
 def nats(samples):
-    """Sum of the loss and its count of tokens; the head runs over supervised rows only, a favour to the peer."""
+    """Sum of the loss and its count of tokens; the head runs over supervised rows only, a favour to the
+    peer."""
     ids, mask, labels = batch(samples)
     hidden = model.base_model.model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
     wanted = labels[:, 1:] != -100
     logits = model.base_model.model.lm_head(hidden[wanted]).float()
-    return torch.nn.functional.cross_entropy(logits, labels[:, 1:][wanted], reduction="sum"), int(wanted.sum())
+    return torch.nn.functional.cross_entropy(logits, labels[:, 1:][wanted], reduction="sum"), int(
+        wanted.sum()
+    )
 
 
 def held_out_loss():
@@ -82,7 +94,14 @@ def answers():
             length = max(map(len, prompts))
             ids = torch.tensor([[PAD] * (length - len(prompt)) + prompt for prompt in prompts])
             mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-            out = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=options.max_tokens, do_sample=False, eos_token_id=head["eos"], pad_token_id=PAD)
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=options.max_tokens,
+                do_sample=False,
+                eos_token_id=head["eos"],
+                pad_token_id=PAD,
+            )
             texts += [tokenizer.decode(row[length:], skip_special_tokens=True) for row in out]
     return texts
 
@@ -103,16 +122,34 @@ for line in steps:
     tokens += sum(len(sample["tokens"]) for sample in line["samples"])
     supervised += count
     if len(losses) % 10 == 0:
-        print(f"step {len(losses)} of {len(steps)}: loss {sum(losses[-10:]) / 10:.3f}, {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+        print(
+            f"step {len(losses)} of {len(steps)}: loss {sum(losses[-10:]) / 10:.3f}, "
+            f"{time.time() - started:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
 seconds = time.time() - started
 after = held_out_loss()
 texts = answers()
 letter = lambda text: text.strip()[:1]
 expected = [line["expected"] for line in held_out]
-print(json.dumps({
-    "dtype": options.dtype, "steps": len(losses), "losses": losses, "held_out_before": before, "held_out_after": after, "asked": len(texts),
-    "exact_match": sum(a.strip() == b.strip() for a, b in zip(texts, expected)) / max(1, len(texts)),
-    "first_letter": sum(letter(a) == letter(b) != "" for a, b in zip(texts, expected)) / max(1, len(texts)),
-    "seconds": seconds, "samples_per_s": sum(len(line["samples"]) for line in steps) / seconds, "tokens_per_s": tokens / seconds, "supervised": supervised,
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-}))
+print(
+    json.dumps(
+        {
+            "dtype": options.dtype,
+            "steps": len(losses),
+            "losses": losses,
+            "held_out_before": before,
+            "held_out_after": after,
+            "asked": len(texts),
+            "exact_match": sum(a.strip() == b.strip() for a, b in zip(texts, expected)) / max(1, len(texts)),
+            "first_letter": sum(letter(a) == letter(b) != "" for a, b in zip(texts, expected))
+            / max(1, len(texts)),
+            "seconds": seconds,
+            "samples_per_s": sum(len(line["samples"]) for line in steps) / seconds,
+            "tokens_per_s": tokens / seconds,
+            "supervised": supervised,
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+    )
+)

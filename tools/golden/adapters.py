@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Adapters on the tiny Llama of tests/golden/models by PEFT and transformers in fp32: with rank and alpha patterns, several of them
-weighted (add_weighted_adapter), and one in mlx-lm's layout.
+"""Adapters on the tiny Llama of tests/golden/models by PEFT and transformers in fp32: with rank and alpha
+patterns, several of them weighted (add_weighted_adapter), and one in mlx-lm's layout.
 
-Writes tests/golden/adapters/{patterns, rslora}/ (as PEFT saves them), mlx/ (adapters.safetensors as mlx-lm lays it out: lora_a [in, r],
-lora_b [r, out], weight + (scale lora_b^T) lora_a^T) and expected.safetensors (logits of the same tokens).
+Writes tests/golden/adapters/{patterns, rslora}/ (as PEFT saves them), mlx/ (adapters.safetensors as mlx-lm
+lays it out: lora_a [in, r], lora_b [r, out], weight + (scale lora_b^T) lora_a^T) and expected.safetensors
+(logits of the same tokens).
 Run with the peers' Python: third_party/peers/bin/python tools/golden/adapters.py
 """
 import json
@@ -39,7 +40,7 @@ def trained(name, **options):
     model.save_pretrained(ROOT / name)
     (ROOT / name / "README.md").unlink(missing_ok=True)
     config = json.loads((ROOT / name / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = "llama"   # not where this ran
+    config["base_model_name_or_path"] = "llama"  # not where this ran
     (ROOT / name / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
@@ -49,8 +50,14 @@ def logits(model):
 
 
 shutil.rmtree(ROOT, ignore_errors=True)
-trained("patterns", r=2, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"],
-        rank_pattern={"layers.1.self_attn.q_proj": 4, "down_proj": 3}, alpha_pattern={"layers.1.self_attn.v_proj": 5})
+trained(
+    "patterns",
+    r=2,
+    lora_alpha=6,
+    target_modules=["q_proj", "v_proj", "down_proj"],
+    rank_pattern={"layers.1.self_attn.q_proj": 4, "down_proj": 3},
+    alpha_pattern={"layers.1.self_attn.v_proj": 5},
+)
 trained("rslora", r=4, lora_alpha=5, target_modules=["q_proj", "up_proj"], use_rslora=True)
 expected = {"tokens": TOKENS[0].to(torch.int32), "base": logits(base())}
 for name in ("patterns", "rslora"):
@@ -71,14 +78,40 @@ for layer in range(2):
     for part in ("self_attn.q_proj", "mlp.down_proj"):
         weight = plain.get_submodule(f"model.layers.{layer}.{part}").weight
         rows, columns = weight.shape
-        a, b = torch.randn(columns, rank) / columns ** 0.5, torch.randn(rank, rows) * 0.3
+        a, b = torch.randn(columns, rank) / columns**0.5, torch.randn(rank, rows) * 0.3
         tensors |= {f"model.layers.{layer}.{part}.lora_a": a, f"model.layers.{layer}.{part}.lora_b": b}
         weight.data += (scale * b.T) @ a.T
 expected["mlx"] = logits(plain)
 (ROOT / "mlx").mkdir()
 save_file(tensors, ROOT / "mlx" / "adapters.safetensors", metadata={"format": "mlx"})
-(ROOT / "mlx" / "adapter_config.json").write_text(json.dumps({
-    "adapter_path": "adapters", "batch_size": 4, "fine_tune_type": "lora", "iters": 100, "model": "llama", "num_layers": 2, "seed": 0,
-    "lora_parameters": {"dropout": 0.0, "keys": ["self_attn.q_proj", "mlp.down_proj"], "rank": rank, "scale": scale}}, indent=4) + "\n")
-save_file(expected, ROOT / "expected.safetensors", metadata={"seed": str(SEED), "peft": peft.__version__,
-                                                             "transformers": transformers.__version__, "torch": torch.__version__})
+(ROOT / "mlx" / "adapter_config.json").write_text(
+    json.dumps(
+        {
+            "adapter_path": "adapters",
+            "batch_size": 4,
+            "fine_tune_type": "lora",
+            "iters": 100,
+            "model": "llama",
+            "num_layers": 2,
+            "seed": 0,
+            "lora_parameters": {
+                "dropout": 0.0,
+                "keys": ["self_attn.q_proj", "mlp.down_proj"],
+                "rank": rank,
+                "scale": scale,
+            },
+        },
+        indent=4,
+    )
+    + "\n"
+)
+save_file(
+    expected,
+    ROOT / "expected.safetensors",
+    metadata={
+        "seed": str(SEED),
+        "peft": peft.__version__,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+    },
+)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Goldens for tests/formats: small files written by the safetensors, gguf and peft packages, and what is in them.
+"""Goldens for tests/formats: small files written by the safetensors, gguf and peft packages, and what is in
+them.
 
 Run: third_party/peers/bin/python tools/golden/formats.py
 """
@@ -34,8 +35,14 @@ def write_safetensors() -> dict:
         'quoted "é\n': torch.randn(1, generator=generator).to(torch.float8_e4m3fn),
     }
     save_file(tensors, OUT / "small.safetensors", metadata={"format": "pt", "by": "safetensors"})
-    return {name: {"shape": list(t.shape), "type": str(t.dtype).removeprefix("torch."), "bytes": bytes(t.contiguous().flatten().view(torch.uint8).tolist()).hex()}
-            for name, t in tensors.items()}
+    return {
+        name: {
+            "shape": list(t.shape),
+            "type": str(t.dtype).removeprefix("torch."),
+            "bytes": bytes(t.contiguous().flatten().view(torch.uint8).tolist()).hex(),
+        }
+        for name, t in tensors.items()
+    }
 
 
 def write_gguf() -> dict:
@@ -68,28 +75,64 @@ def write_gguf() -> dict:
 
 def write_adapter() -> dict:
     torch.manual_seed(SEED)
-    base = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=12, num_hidden_layers=1,
-                                                                  num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=False))
-    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=6, lora_dropout=0.25, use_dora=True, use_rslora=True,
-                                                      target_modules=["q_proj", "v_proj", "down_proj"], modules_to_save=["lm_head"],
-                                                      rank_pattern={"down_proj": 3}, alpha_pattern={r"^model\.layers\.\d+\.mlp.down_proj": 9, "proj": 1, "v_proj": 7}))
+    base = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=11,
+            hidden_size=8,
+            intermediate_size=12,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=False,
+        )
+    )
+    model = peft.get_peft_model(
+        base,
+        peft.LoraConfig(
+            task_type="CAUSAL_LM",
+            r=2,
+            lora_alpha=6,
+            lora_dropout=0.25,
+            use_dora=True,
+            use_rslora=True,
+            target_modules=["q_proj", "v_proj", "down_proj"],
+            modules_to_save=["lm_head"],
+            rank_pattern={"down_proj": 3},
+            alpha_pattern={r"^model\.layers\.\d+\.mlp.down_proj": 9, "proj": 1, "v_proj": 7},
+        ),
+    )
     folder = OUT / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
     (folder / "README.md").unlink()
     config = json.loads((folder / "adapter_config.json").read_text())
-    config["target_modules"] = sorted(config["target_modules"])   # a Python set: any order
+    config["target_modules"] = sorted(config["target_modules"])  # a Python set: any order
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True))
-    return {name.removeprefix("base_model.model."): {"rank": module.r["default"], "scaling": module.scaling["default"],
-                                                     "a_sum": module.lora_A["default"].weight.double().sum().item()}
-            for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    return {
+        name.removeprefix("base_model.model."): {
+            "rank": module.r["default"],
+            "scaling": module.scaling["default"],
+            "a_sum": module.lora_A["default"].weight.double().sum().item(),
+        }
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A")
+    }
 
 
 def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
-    versions = {name: importlib.metadata.version(name) for name in ("safetensors", "gguf", "peft", "transformers", "torch")}
-    golden = {"made_by": "tools/golden/formats.py", "seed": SEED, "versions": versions,
-              "safetensors": write_safetensors(), "gguf": write_gguf(), "peft": write_adapter()}
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("safetensors", "gguf", "peft", "transformers", "torch")
+    }
+    golden = {
+        "made_by": "tools/golden/formats.py",
+        "seed": SEED,
+        "versions": versions,
+        "safetensors": write_safetensors(),
+        "gguf": write_gguf(),
+        "peft": write_adapter(),
+    }
     (OUT / "formats.json").write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
     print(OUT, sum(path.stat().st_size for path in OUT.rglob("*") if path.is_file()), "bytes")
 

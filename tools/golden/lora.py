@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """LoRA, rsLoRA and DoRA on one linear layer by PEFT in fp32: values and gradients.
 
-Writes tests/golden/ops/lora.safetensors. Run with the peers' Python: third_party/peers/bin/python tools/golden/lora.py
+Writes tests/golden/ops/lora.safetensors. Run with the peers' Python: third_party/peers/bin/python
+tools/golden/lora.py
 """
 import pathlib
 
@@ -25,7 +26,9 @@ class One(torch.nn.Module):
 tensors = {}
 for name, options in {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}.items():
     torch.manual_seed(SEED)
-    model = peft.get_peft_model(One(), peft.LoraConfig(r=4, lora_alpha=6, target_modules=["proj"], lora_dropout=0.0, **options))
+    model = peft.get_peft_model(
+        One(), peft.LoraConfig(r=4, lora_alpha=6, target_modules=["proj"], lora_dropout=0.0, **options)
+    )
     layer = model.base_model.model.proj
     with torch.no_grad():
         layer.lora_B["default"].weight.normal_(0, 0.3)
@@ -35,12 +38,28 @@ for name, options in {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_
     dy = torch.randn(11, 40)
     y = model(x)
     y.backward(dy)
-    tensors |= {f"{name}.{key}": value.detach().clone() for key, value in {
-        "x": x, "w": layer.base_layer.weight, "bias": layer.base_layer.bias, "a": layer.lora_A["default"].weight, "b": layer.lora_B["default"].weight,
-        "y": y, "dy": dy, "dx": x.grad, "da": layer.lora_A["default"].weight.grad, "db": layer.lora_B["default"].weight.grad}.items()}
+    tensors |= {
+        f"{name}.{key}": value.detach().clone()
+        for key, value in {
+            "x": x,
+            "w": layer.base_layer.weight,
+            "bias": layer.base_layer.bias,
+            "a": layer.lora_A["default"].weight,
+            "b": layer.lora_B["default"].weight,
+            "y": y,
+            "dy": dy,
+            "dx": x.grad,
+            "da": layer.lora_A["default"].weight.grad,
+            "db": layer.lora_B["default"].weight.grad,
+        }.items()
+    }
     tensors[f"{name}.scaling"] = torch.tensor([layer.scaling["default"]])
     if name == "dora":
         magnitude = layer.lora_magnitude_vector["default"].weight
         tensors |= {"dora.m": magnitude.detach().clone(), "dora.dm": magnitude.grad.clone()}
 ROOT.mkdir(parents=True, exist_ok=True)
-save_file({k: v.contiguous() for k, v in tensors.items()}, ROOT / "lora.safetensors", metadata={"seed": str(SEED), "peft": peft.__version__, "torch": torch.__version__})
+save_file(
+    {k: v.contiguous() for k, v in tensors.items()},
+    ROOT / "lora.safetensors",
+    metadata={"seed": str(SEED), "peft": peft.__version__, "torch": torch.__version__},
+)

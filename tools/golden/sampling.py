@@ -8,8 +8,14 @@ import pathlib
 
 import torch
 import transformers
-from transformers.generation.logits_process import (LogitsProcessorList, MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TemperatureLogitsWarper,
-                                                    TopKLogitsWarper, TopPLogitsWarper)
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 SEED = 11
 CASES = [
@@ -50,10 +56,23 @@ def main():
         out = processors(case)(torch.tensor([seen]), logits.clone()[None])[0]
         kept = torch.isfinite(out)
         probabilities = out.softmax(-1)
-        cases.append({"spec": case, "kept": kept.nonzero().flatten().tolist(), "logits": [round(x, 6) for x in out[kept].tolist()],
-                      "probabilities": [round(x, 7) for x in probabilities[kept].tolist()]})
-    golden = {"made_by": "tools/golden/sampling.py", "transformers": transformers.__version__, "torch": torch.__version__, "seed": SEED,
-              "input": logits.tolist(), "seen": seen, "cases": cases}
+        cases.append(
+            {
+                "spec": case,
+                "kept": kept.nonzero().flatten().tolist(),
+                "logits": [round(x, 6) for x in out[kept].tolist()],
+                "probabilities": [round(x, 7) for x in probabilities[kept].tolist()],
+            }
+        )
+    golden = {
+        "made_by": "tools/golden/sampling.py",
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+        "seed": SEED,
+        "input": logits.tolist(),
+        "seen": seen,
+        "cases": cases,
+    }
     path = pathlib.Path(__file__).parents[2] / "tests/golden/sampling.json"
     path.write_text(json.dumps(golden, indent=1) + "\n")
 

@@ -1,23 +1,47 @@
-"""The tiny random models of tools/peers/family_matrix.py: families, shapes, tokenizers and the recipes that train them."""
+"""The tiny random models of tools/peers/family_matrix.py: families, shapes, tokenizers and the recipes that
+train them."""
 import io
 import json
 import pathlib
 
-CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
-          "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
-TEXTS = ["The tide rises twice a day.", "Bees keep honey for the winter.", "A book is sewn, glued and pressed.",
-         "Two and two make four, 42.", "Rivers run to the sea in spring.", "The hive is quiet at night."]
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+    "'<|im_end|>' + '\\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+TEXTS = [
+    "The tide rises twice a day.",
+    "Bees keep honey for the winter.",
+    "A book is sewn, glued and pressed.",
+    "Two and two make four, 42.",
+    "Rivers run to the sea in spring.",
+    "The hive is quiet at night.",
+]
 HELD_OUT = ["The sea is quiet at night and honey is sewn twice.", "A river of 42 books runs in the winter."]
 CHATS = [("What rises?", "The tide."), ("Who keeps honey?", "Bees in the hive.")]
-QWEN_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-              r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 START, END, OLD_END = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 WINDOW = 8
-CLASSES = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config",
-           "gemma2": "Gemma2Config", "gemma3": "Gemma3TextConfig", "phi3": "Phi3Config",
-           "qwen3_moe": "Qwen3MoeConfig", "mixtral": "MixtralConfig", "smollm3": "SmolLM3Config",
-           "granite": "GraniteConfig", "olmo2": "Olmo2Config", "olmo3": "Olmo3Config",
-           "deepseek_v3": "DeepseekV3Config", "deepseek_v32": "DeepseekV32Config"}
+CLASSES = {
+    "llama": "LlamaConfig",
+    "mistral": "MistralConfig",
+    "qwen2": "Qwen2Config",
+    "qwen3": "Qwen3Config",
+    "gemma2": "Gemma2Config",
+    "gemma3": "Gemma3TextConfig",
+    "phi3": "Phi3Config",
+    "qwen3_moe": "Qwen3MoeConfig",
+    "mixtral": "MixtralConfig",
+    "smollm3": "SmolLM3Config",
+    "granite": "GraniteConfig",
+    "olmo2": "Olmo2Config",
+    "olmo3": "Olmo3Config",
+    "deepseek_v3": "DeepseekV3Config",
+    "deepseek_v32": "DeepseekV32Config",
+}
 FAMILIES = list(CLASSES)
 DEEPSEEK = ("deepseek_v3", "deepseek_v32")
 SPARSE = ("qwen3_moe", "mixtral") + DEEPSEEK
@@ -33,11 +57,21 @@ def rope(**values):
             raise NoSuchModel
         scaled = {"rope_theta": 10000.0, **values}
         if family == "olmo3":
-            return {"rope_parameters": {"full_attention": scaled, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
+            return {
+                "rope_parameters": {
+                    "full_attention": scaled,
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                }
+            }
         if family != "gemma3":
             return {"rope_parameters": scaled}
-        return {"rope_parameters": {"full_attention": {**scaled, "rope_theta": 1e6},
-                                    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
+        return {
+            "rope_parameters": {
+                "full_attention": {**scaled, "rope_theta": 1e6},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            }
+        }
+
     return change
 
 
@@ -55,21 +89,32 @@ def experts(family):
     if family not in SPARSE:
         raise NoSuchModel
     if family in DEEPSEEK:
-        return {"num_experts_per_tok": 3, "n_routed_experts": 9, "n_group": 3, "topk_group": 2, "n_shared_experts": 2, "norm_topk_prob": False}
+        return {
+            "num_experts_per_tok": 3,
+            "n_routed_experts": 9,
+            "n_group": 3,
+            "topk_group": 2,
+            "n_shared_experts": 2,
+            "norm_topk_prob": False,
+        }
     return {"num_experts_per_tok": 3, "num_local_experts" if family == "mixtral" else "num_experts": 5}
 
 
 def latent(**values):
     """Shapes that only latent attention has."""
+
     def change(family):
-        if family not in DEEPSEEK or (family == "deepseek_v32" and "q_lora_rank" in values):   # its indexer reads the queries' latent
+        # its indexer reads the queries' latent
+        if family not in DEEPSEEK or (family == "deepseek_v32" and "q_lora_rank" in values):
             raise NoSuchModel
         return values
+
     return change
 
 
 def tokenizer_model(family):
-    if not family.startswith("gemma"):   # transformers 5 puts the space of others elsewhere than SentencePiece does
+    # transformers 5 puts the space of others elsewhere than SentencePiece does
+    if not family.startswith("gemma"):
         raise NoSuchModel
     return {"_tokenizer": "tokenizer.model"}
 
@@ -86,16 +131,31 @@ SHAPES = {
     "wide-heads": {"head_dim": 32},
     "padded-vocabulary": {"_padding": 61},
     "rope-linear": rope(rope_type="linear", factor=4.0),
-    "rope-llama3": rope(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
-                        original_max_position_embeddings=64),
+    "rope-llama3": rope(
+        rope_type="llama3",
+        factor=8.0,
+        low_freq_factor=1.0,
+        high_freq_factor=4.0,
+        original_max_position_embeddings=64,
+    ),
     "rope-yarn": rope(rope_type="yarn", factor=4.0, original_max_position_embeddings=64),
-    "yarn-betas": rope(rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=2.0),
+    "yarn-betas": rope(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=64, beta_fast=4.0, beta_slow=2.0
+    ),
     "rope-longrope": rope(rope_type="longrope", factor=4.0, original_max_position_embeddings=64, **LONG),
     "rope-dynamic": rope(rope_type="dynamic", factor=4.0),
     "window": window,
     "experts": experts,
-    "deepseek-yarn": latent(rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32,
-                                             "mscale": 1.0, "mscale_all_dim": 1.0}),
+    "deepseek-yarn": latent(
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 8.0,
+            "original_max_position_embeddings": 32,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        }
+    ),
     "wide-values": latent(v_head_dim=24, qk_nope_head_dim=8),
     "whole-queries": latent(q_lora_rank=None),
     "all-dense": latent(first_k_dense_replace=2),
@@ -117,13 +177,26 @@ OF_LAYERS = ("plain", "odd-heads", "gqa3", "gqa7", "wide-heads", "experts", "oth
 
 
 def byte_level_tokenizer(extra):
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import (
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
     from transformers import PreTrainedTokenizerFast
+
     byte = Tokenizer(models.BPE())
     byte.normalizer = normalizers.NFC()
     byte.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated"),
-         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        [
+            pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     byte.decoder, byte.post_processor = decoders.ByteLevel(), processors.ByteLevel(trim_offsets=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=316, initial_alphabet=alphabet, show_progress=False)
@@ -136,30 +209,53 @@ def byte_level_tokenizer(extra):
 def write_sentencepiece(folder, family):
     """tokenizer.model, with the tokens of the template beside it in added_tokens.json."""
     import sentencepiece
+
     written = io.BytesIO()
     gemma = family.startswith("gemma")
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS + HELD_OUT), model_writer=written, model_type="bpe", vocab_size=340, byte_fallback=True,
-        hard_vocab_limit=False, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        add_dummy_prefix=not gemma, unk_id=0, bos_id=1, eos_id=2, pad_id=3, minloglevel=2,
-        user_defined_symbols=["\u2581\u2581", "\u2581\u2581\u2581"] if gemma else [])
+        sentence_iterator=iter(TEXTS + HELD_OUT),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=340,
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=not gemma,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=3,
+        minloglevel=2,
+        user_defined_symbols=["\u2581\u2581", "\u2581\u2581\u2581"] if gemma else [],
+    )
     count = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue()).get_piece_size()
     (folder / "tokenizer.model").write_bytes(written.getvalue())
     added = {OLD_END: count, START: count + 1, END: count + 2}
     (folder / "added_tokens.json").write_text(json.dumps(added))
-    settings = {"tokenizer_class": "GemmaTokenizer" if gemma else "LlamaTokenizer", "bos_token": "<s>", "eos_token": END,
-                "unk_token": "<unk>", "pad_token": "<pad>", "add_bos_token": True, "chat_template": CHATML,
-                "added_tokens_decoder": {str(id): {"content": text, "special": True} for text, id in added.items()}}
+    settings = {
+        "tokenizer_class": "GemmaTokenizer" if gemma else "LlamaTokenizer",
+        "bos_token": "<s>",
+        "eos_token": END,
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "add_bos_token": True,
+        "chat_template": CHATML,
+        "added_tokens_decoder": {str(id): {"content": text, "special": True} for text, id in added.items()},
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def write_tokenizer(folder, family, own):
     """Returns the tokenizer as transformers reads it."""
     import transformers
+
     folder.mkdir(parents=True, exist_ok=True)
     if own.get("_tokenizer"):
         write_sentencepiece(folder, family)
-        (folder / "config.json").write_text(json.dumps({"model_type": CLASSES[family].removesuffix("Config").lower()}))
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": CLASSES[family].removesuffix("Config").lower()})
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         if own["_tokenizer"] == "tokenizer.json":
             for file in list(folder.iterdir()):
@@ -174,27 +270,55 @@ def write_tokenizer(folder, family, own):
 
 
 def settings_of(family, shape):
-    if family in DEEPSEEK and shape in ("gqa3", "gqa7", "wide-heads"):   # every head has a key of its own, of widths with other names
+    # every head has a key of its own, of widths with other names
+    if family in DEEPSEEK and shape in ("gqa3", "gqa7", "wide-heads"):
         raise NoSuchModel
     change = SHAPES[shape]
     change = dict(change(family) if callable(change) else change)
-    config = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-              "intermediate_size": 256, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "initializer_range": 0.2,
-              "sliding_window": None}
+    config = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 256,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5,
+        "initializer_range": 0.2,
+        "sliding_window": None,
+    }
     if family.startswith("gemma"):
         config |= {"sliding_window": 64, "query_pre_attn_scalar": 16}
     if family == "gemma3":
         config["num_hidden_layers"] = 6
-    if family in ("smollm3", "olmo3"):   # every fourth layer is another
+    if family in ("smollm3", "olmo3"):  # every fourth layer is another
         config["num_hidden_layers"] = 4
     if family == "olmo3":
         config["sliding_window"] = 64
     if family == "granite":
-        config |= {"embedding_multiplier": 3.0, "attention_multiplier": 0.2, "residual_multiplier": 0.6, "logits_scaling": 1.5}
+        config |= {
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.6,
+            "logits_scaling": 1.5,
+        }
     if family in DEEPSEEK:
-        config |= {"num_hidden_layers": 3, "num_key_value_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
-                   "v_head_dim": 12, "moe_intermediate_size": 32, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 4,
-                   "topk_group": 2, "first_k_dense_replace": 1}
+        config |= {
+            "num_hidden_layers": 3,
+            "num_key_value_heads": 4,
+            "q_lora_rank": 24,
+            "kv_lora_rank": 32,
+            "qk_nope_head_dim": 16,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 12,
+            "moe_intermediate_size": 32,
+            "n_routed_experts": 8,
+            "n_shared_experts": 1,
+            "num_experts_per_tok": 2,
+            "n_group": 4,
+            "topk_group": 2,
+            "first_k_dense_replace": 1,
+        }
         config.pop("head_dim"), config.pop("sliding_window")
     if family == "deepseek_v32":
         config |= {"index_topk": 128, "index_n_heads": 2, "index_head_dim": 16}
@@ -213,17 +337,24 @@ def make_model(folder, family, shape):
     """Writes the folder as transformers does; returns what the recipe adds."""
     import torch
     import transformers
+
     settings, own = settings_of(family, shape)
     tokenizer = write_tokenizer(folder, family, own)
     end = tokenizer.convert_tokens_to_ids(OLD_END if own.get("_no_template") else END)
     try:
         config = getattr(transformers, CLASSES[family])(
-            **settings, vocab_size=len(tokenizer) + own.get("_padding", 0), bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=end, pad_token_id=None)
-    except Exception as error:   # transformers knows which kinds of rope a family has
+            **settings,
+            vocab_size=len(tokenizer) + own.get("_padding", 0),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=end,
+            pad_token_id=None,
+        )
+    except Exception as error:  # transformers knows which kinds of rope a family has
         raise NoSuchModel(str(error)) from error
     torch.manual_seed(7)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation="eager"
+    )
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
@@ -232,9 +363,9 @@ def make_model(folder, family, shape):
             if name.endswith("bias"):
                 parameter.normal_(0, 0.2)
             elif "norm" in name:
-                parameter.add_(torch.empty_like(parameter).uniform_(-0.3, 0.3))   # no two norms are alike
+                parameter.add_(torch.empty_like(parameter).uniform_(-0.3, 0.3))  # no two norms are alike
             if ".gate.weight" in name:
-                parameter.mul_(4)   # decided routers: rounding elsewhere changes no choice
+                parameter.mul_(4)  # decided routers: rounding elsewhere changes no choice
     model.generation_config.eos_token_id = end
     dtype = getattr(torch, own.get("_dtype", "bfloat16"))
     model.to(dtype).save_pretrained(folder, max_shard_size=own.get("_shard", "5GB"))
@@ -243,10 +374,15 @@ def make_model(folder, family, shape):
 
 def write_records(folder):
     """train, held_out and questions; of each side the texts and the conversations."""
-    chats = [{"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
-             for question, answer in CHATS]
-    for name, records in (("train", [{"text": text} for text in TEXTS]), ("held_out", [{"text": text} for text in HELD_OUT]),
-                          ("questions", chats)):
+    chats = [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in CHATS
+    ]
+    for name, records in (
+        ("train", [{"text": text} for text in TEXTS]),
+        ("held_out", [{"text": text} for text in HELD_OUT]),
+        ("questions", chats),
+    ):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
@@ -254,20 +390,28 @@ def write_recipe(folder, name, model, kind, own, merged="none", gguf=(), asks=Fa
     """`asks`: retort learns the answers to the questions and gives them with every file that it writes."""
     write_records(folder)
     sources = [{"path": str(folder / f"{name}.jsonl"), "use": name} for name in ("train", "held_out")]
-    recipe = {"model": {"path": str(model), "compute": "f32"},
-              "data": {"sources": sources},
-              "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": ["all"]},
-              "train": {"steps": 40 if asks else 2, "threads": 1, "batch": {"samples": 8 if asks else 4},
-                        "optimizer": {"learning_rate": 0.02}},
-              "eval": {"threads": 1},
-              "export": {"adapter": True, "merged": merged, "gguf": list(gguf)},
-              "run": {"folder": str(folder / name)}}
+    recipe = {
+        "model": {"path": str(model), "compute": "f32"},
+        "data": {"sources": sources},
+        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": ["all"]},
+        "train": {
+            "steps": 40 if asks else 2,
+            "threads": 1,
+            "batch": {"samples": 8 if asks else 4},
+            "optimizer": {"learning_rate": 0.02},
+        },
+        "eval": {"threads": 1},
+        "export": {"adapter": True, "merged": merged, "gguf": list(gguf)},
+        "run": {"folder": str(folder / name)},
+    }
     if asks:
         sources.append({"path": str(folder / "questions.jsonl"), "use": "train"})
-        recipe["eval"]["tasks"] = [{"kind": "completion", "path": str(folder / "questions.jsonl"), "max_tokens": 16}]
+        recipe["eval"]["tasks"] = [
+            {"kind": "completion", "path": str(folder / "questions.jsonl"), "max_tokens": 16}
+        ]
     if own.get("_no_template"):
         recipe["data"]["template"] = "chatml"
     if kind == "none":
         recipe["prune"] = {"keep_layers": own["_prune"]}
-    (folder / f"{name}.yaml").write_text(json.dumps(recipe))   # JSON is YAML
+    (folder / f"{name}.yaml").write_text(json.dumps(recipe))  # JSON is YAML
     return folder / f"{name}.yaml", folder / name

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Opens the tokenizer folders that text_test exported (build/*/tokenizers/*) with transformers and compares ids with the
-goldens, special tokens as text and as tokens. Run: third_party/peers/bin/python tools/peers/tokenizer_folders.py build/dev/tokenizers
+"""Opens the tokenizer folders that text_test exported (build/*/tokenizers/*) with transformers and compares
+ids with the goldens, special tokens as text and as tokens. Run: third_party/peers/bin/python
+tools/peers/tokenizer_folders.py build/dev/tokenizers
 """
 import gzip
 import json
@@ -36,7 +37,12 @@ def main(root: pathlib.Path) -> int:
                 if row is None or (folder.name.startswith("mistral") and "<unk>" in text):
                     continue
                 compared += 1
-                different += tokenizer(text, add_special_tokens=False, split_special_tokens=key == "as_text")["input_ids"] != row
+                different += (
+                    tokenizer(text, add_special_tokens=False, split_special_tokens=key == "as_text")[
+                        "input_ids"
+                    ]
+                    != row
+                )
             failures += different
             print(f"{folder.name:12} {key:10} {compared} strings, {different} different")
     if folders == 0:

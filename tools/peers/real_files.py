@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes files of other makers through a short training and every export, and opens these with check_exports.py.
+"""Takes files of other makers through a short training and every export, and has check_exports.py open them.
 
     tools/peers/setup && tools/build release retort reference_logits
     third_party/peers/bin/python tools/peers/real_files.py [gemma3 | qwen2]

@@ -8,7 +8,9 @@
 
 namespace retort {
 
-enum class RopeScaling { none, linear, llama3, yarn, longrope };
+// dynamic: none within the model's context; what transformers does beyond it depends on the longest text that
+// it met before, which no text of its own can say.
+enum class RopeScaling { none, linear, llama3, yarn, longrope, dynamic };
 
 struct RopeConfig {
   double theta = 10000;
@@ -22,6 +24,8 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;          // yarn of DeepSeek: both make attention_factor; 0 = none
   std::vector<double> long_factor, short_factor;  // longrope
   std::vector<double> frequency_divisors;         // GGUF rope_freqs.weight, when the file holds it
+  // Whether texts within the model's context are rotated otherwise than without scaling.
+  bool scales() const { return scaling != RopeScaling::none && scaling != RopeScaling::dynamic; }
 };
 
 // Multi-head latent attention (arXiv:2405.04434): the keys and values of all heads are made from one narrow
@@ -69,6 +73,10 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;  // Gemma 3's sliding layers
+  bool rotates_dynamically() const {
+    return rope.scaling == RopeScaling::dynamic ||
+           (local_rope && local_rope->scaling == RopeScaling::dynamic);
+  }
   bool tied_head = false;
   bool attention_bias = false;  // of q, k and v
   bool output_bias = false;     // of o_proj

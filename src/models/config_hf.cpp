@@ -69,9 +69,11 @@ RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConf
       rope.attention_factor = of(*scale) / of(*all);
     }
     rope.mscale = scale.value_or(0), rope.mscale_all_dim = all.value_or(0);
+  } else if (kind == "dynamic") {
+    rope.scaling = RopeScaling::dynamic;
   } else {
-    section.fail("rope_type",
-                 "unknown kind '" + printable(kind) + "'; known: default, linear, llama3, yarn, longrope");
+    section.fail("rope_type", "unknown kind '" + printable(kind) +
+                                  "'; known: default, linear, llama3, yarn, longrope, dynamic");
   }
   return rope;
 }

@@ -100,7 +100,7 @@ void to_gguf(const ModelConfig& config, GgufKeys& keys) {
 }
 
 std::string refusal(const ModelConfig& config) {
-  if (config.local_rope && config.local_rope->scaling != RopeScaling::none)
+  if (config.local_rope && config.local_rope->scales())
     return "GGUF has no key for rope scaling in the layers with a window";
   if (config.attention_soft_cap > 0)
     return "llama.cpp computes no Gemma 3 with a soft cap on attention (attn_logit_softcapping)";

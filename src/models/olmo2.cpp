@@ -126,8 +126,7 @@ std::string refusal(const ModelConfig& config) {
 
 std::string refusal_3(const ModelConfig& config) {
   if (const auto reason = refusal(config); !reason.empty()) return reason;
-  if (config.local_rope &&
-      (config.local_rope->scaling != RopeScaling::none || config.local_rope->theta != config.rope.theta))
+  if (config.local_rope && (config.local_rope->scales() || config.local_rope->theta != config.rope.theta))
     return "GGUF has no key for another rotation in the layers with a window";
   for (int64_t i = 0; config.sliding_window > 0 && i < config.layers; ++i)
     if (slides(config, i) != slides_by_habit(i))

@@ -63,13 +63,17 @@ struct ModelConfig {
   int64_t experts = 0, experts_per_token = 0,
           expert_intermediate = 0;  // 0 = every layer has one feed-forward part
   bool renormalise = true;          // the weights of a token's experts sum to 1
-  int64_t dense_layers = 0;         // so many layers at the front have one feed-forward part all the same
+  std::vector<bool> dense_layers;   // which layers have one feed-forward part all the same; empty = none
   int64_t shared_experts = 0;       // what sees every token beside them is as wide as so many
   std::optional<GroupedRouting> grouped;
   std::optional<LatentConfig> latent;    // then head_dim is the width of a query and a key
   std::optional<IndexerConfig> indexer;  // then no text is longer than `context`, where attention is dense
   std::optional<Fp8Config> fp8;          // of the files that it was read from
   int64_t stated_context = 0;            // what config.json says where `context` is less; 0 = the same
+  bool has_experts(int64_t layer) const {
+    const auto at = static_cast<size_t>(layer);
+    return experts > 0 && !(at < dense_layers.size() && dense_layers[at]);
+  }
   double norm_epsilon = 1e-5;
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;  // Gemma 3's sliding layers

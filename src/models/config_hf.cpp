@@ -134,10 +134,6 @@ void read_experts(const HfConfig& config, ModelConfig& model) {
   if (model.experts_per_token > model.experts)
     config.fail("num_experts_per_tok",
                 fmt::format("is {}, of {} experts", model.experts_per_token, model.experts));
-  if (config.whole("decoder_sparse_step").value_or(1) != 1)
-    config.fail("decoder_sparse_step", "layers without experts are not supported; expected 1");
-  if (const auto* dense = config.find("mlp_only_layers"); dense && !(dense->is_array() && dense->empty()))
-    config.fail("mlp_only_layers", "layers without experts are not supported; expected an empty list");
 }
 
 void refuse_bias(const HfConfig& config) {

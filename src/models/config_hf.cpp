@@ -136,13 +136,12 @@ void read_experts(const HfConfig& config, ModelConfig& model) {
                 fmt::format("is {}, of {} experts", model.experts_per_token, model.experts));
 }
 
-void refuse_bias(const HfConfig& config) {
-  if (config.truth("attention_bias", false))
-    config.fail("attention_bias", "a bias on o_proj is not supported");
+void read_attention_bias(const HfConfig& config, ModelConfig& model) {
+  model.attention_bias = model.output_bias = config.truth("attention_bias", false);
 }
 
 void read_biases(const HfConfig& config, ModelConfig& model) {
-  model.attention_bias = model.output_bias = config.truth("attention_bias", false);
+  read_attention_bias(config, model);
   model.mlp_bias = config.truth("mlp_bias", false);
 }
 

@@ -67,7 +67,7 @@ void read_ropes(const HfConfig& config, ModelConfig& model) {
 }
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_attention_bias(config, model);
   read_ropes(config, model);
   const auto pattern = config.whole("sliding_window_pattern").value_or(kPeriod);
   read_windows(config, model, read_window(config, model), [&](int64_t i) { return (i + 1) % pattern != 0; });

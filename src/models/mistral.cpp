@@ -6,7 +6,6 @@ namespace retort {
 namespace {
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
   model.rope = read_rope(config, model);
   read_windows(config, model, read_window(config, model), nullptr);
 }

@@ -30,7 +30,7 @@ void read_dense_layers(const HfConfig& config, ModelConfig& model) {
 }
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_attention_bias(config, model);
   model.rope = read_rope(config, model);
   read_experts(config, model);
   model.expert_intermediate = config.required("moe_intermediate_size");
@@ -51,7 +51,7 @@ OrderedJson to_hf(const ModelConfig& config) {
     if (!config.has_experts(i)) json["mlp_only_layers"].push_back(i);
   add_hf_shape(config, json);
   add_hf_rope(config, json);
-  json["attention_bias"] = config.attention_bias;
+  json["attention_bias"] = config.attention_bias || config.output_bias;
   if (config.sliding_window > 0) {
     json["use_sliding_window"] = true;
     json["sliding_window"] = config.sliding_window;

@@ -172,7 +172,11 @@ std::string gguf_refusal(const ModelConfig& config) {
         config.hidden, config.heads, config.head_dim, family.gguf);
   if (rope.scaling == RopeScaling::yarn && !rope.truncate)
     return "GGUF has no key for yarn of unrounded bounds (truncate: false)";
-  return family.gguf_refusal ? family.gguf_refusal(config) : "";
+  if (family.gguf_refusal)
+    if (const auto reason = family.gguf_refusal(config); !reason.empty()) return reason;
+  if (config.output_bias && !family.gguf_output_bias)
+    return fmt::format("llama.cpp reads no bias of o_proj in its architecture {}", family.gguf);
+  return "";
 }
 
 std::vector<std::string> gguf_ignored(const ModelConfig& config) {

@@ -123,6 +123,22 @@ TEST(ConfigJson, BiasesAreReadWhereTheFamilyHasThemAndRefusedElsewhere) {
     const auto config = read_back(read(json));
     EXPECT_TRUE(config.attention_bias && config.output_bias && config.mlp_bias) << family;
   }
+  for (const auto* family : {"qwen3", "qwen3_moe", "gemma2", "gemma3_text", "olmo2", "olmo3"}) {
+    auto json = smallest(family);
+    json["attention_bias"] = true;
+    const auto config = read_back(read(json));
+    EXPECT_TRUE(config.attention_bias && config.output_bias && !config.mlp_bias) << family;
+    auto plain = config;
+    plain.attention_bias = plain.output_bias = false;
+    if (!gguf_refusal(plain).empty()) continue;
+    EXPECT_NE(gguf_refusal(config).find("no bias of o_proj in its architecture"), std::string::npos)
+        << gguf_refusal(config);
+  }
+  for (const auto* family : {"mistral", "mixtral", "phi3"}) {  // transformers makes none of the key
+    auto json = smallest(family);
+    json["attention_bias"] = true;
+    EXPECT_FALSE(read(json).attention_bias || read(json).output_bias) << family;
+  }
   for (const auto* family : {"qwen2", "qwen3", "mistral", "olmo2"}) {
     auto json = smallest(family);
     json["mlp_bias"] = true;

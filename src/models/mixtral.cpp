@@ -54,6 +54,7 @@ const Family kMixtral = {
     .names = kNames,
     .gguf_interleaved_heads = true,
     .gguf_llama3 = true,
+    .gguf_output_bias = true,
     .from_hf = from_hf,
     .to_hf = to_hf,
     .owns_gguf = owns_gguf,

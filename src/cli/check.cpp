@@ -158,7 +158,7 @@ Exit check(const CheckOptions& options) {
     std::fflush(stdout);
   }
   refuse_bad_samples(dataset, *base.tokenizer, chat);
-  if (model.config.indexer) refuse_beyond_dense(dataset, model.config.context);
+  refuse_beyond_context(dataset, model.config.context, beyond_context_is(model.config));
   for (const auto& line : beyond_context(dataset, model.config.context)) say("context", line);
   if (asks_held_out_prompts(recipe.eval)) refuse_prompts_beyond_context(dataset, model.config.context);
   const auto inputs = check_tasks(recipe.eval, recipe.data, static_cast<int64_t>(dataset.held_out.size()));

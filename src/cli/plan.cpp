@@ -99,11 +99,10 @@ Exit plan(const PlanOptions& options) {
   if (options.length < 1 || options.tokens < 1)
     throw RecipeError("--tokens and --length: expected at least 1");
   const auto config = config_at(options.path);
-  if (config.indexer && options.length > config.context)
-    throw RecipeError(
-        fmt::format("--length: {} tokens; texts of this model are trained and read up to {} tokens, "
-                    "where its sparse attention leaves nothing out",
-                    options.length, config.context));
+  if (const auto reason = beyond_context_is(config); !reason.empty() && options.length > config.context)
+    throw RecipeError(fmt::format(
+        "--length: {} tokens; texts of this model are trained and read up to {} tokens: past them {}",
+        options.length, config.context, reason));
   const auto model = build_shape(config);
   const auto shape = shape_of(*model, *type, options.adapter);
   const auto threads = usable_threads(0);

@@ -36,15 +36,14 @@ std::vector<std::string> beyond_context(const Dataset& dataset, int64_t context)
   return lines;
 }
 
-void refuse_beyond_dense(const Dataset& dataset, int64_t context) {
+void refuse_beyond_context(const Dataset& dataset, int64_t context, const std::string& reason) {
+  if (reason.empty()) return;
   for (const auto* side : {&dataset.train, &dataset.held_out})
     for (size_t i = 0; i < side->size(); ++i)
       if (side->tokens(i) > context)
-        throw RecipeError(
-            fmt::format("{}: {} tokens; past {} tokens this model's attention leaves tokens out "
-                        "(index_topk), which is not "
-                        "computed here: {}",
-                        printable((*side)[i].id), side->tokens(i), context, advice(context)));
+        throw RecipeError(fmt::format("{}: {} tokens; past {} tokens {}, which is not computed here: {}",
+                                      printable((*side)[i].id), side->tokens(i), context, reason,
+                                      advice(context)));
 }
 
 void refuse_prompts_beyond_context(const Dataset& dataset, int64_t context) {

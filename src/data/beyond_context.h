@@ -11,9 +11,10 @@ namespace retort {
 // known): how many, the longest, its place, and what to do.
 std::vector<std::string> beyond_context(const Dataset& dataset, int64_t context);
 
-// Of a model whose attention leaves tokens out from there on (DeepSeek V3.2's index_topk): RecipeError where
-// a sample is longer, since its loss would be that of another model.
-void refuse_beyond_dense(const Dataset& dataset, int64_t context);
+// Of a model that is not computed past its context, because of `reason` ("this model's attention leaves
+// tokens out"; empty: it is): RecipeError where a sample is longer, since its loss would be that of another
+// model.
+void refuse_beyond_context(const Dataset& dataset, int64_t context, const std::string& reason);
 
 // RecipeError that names the held-out samples whose prompts leave no room for an answer in the context: a
 // task that generates would refuse them after the training.

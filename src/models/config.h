@@ -8,7 +8,9 @@
 
 namespace retort {
 
-enum class RopeScaling { none, linear, llama3, yarn, longrope };
+// dynamic: none within the model's context; what transformers does beyond it depends on the longest text that
+// it met before, which no text of its own can say.
+enum class RopeScaling { none, linear, llama3, yarn, longrope, dynamic };
 
 struct RopeConfig {
   double theta = 10000;
@@ -22,6 +24,8 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;          // yarn of DeepSeek: both make attention_factor; 0 = none
   std::vector<double> long_factor, short_factor;  // longrope
   std::vector<double> frequency_divisors;         // GGUF rope_freqs.weight, when the file holds it
+  // Whether texts within the model's context are rotated otherwise than without scaling.
+  bool scales() const { return scaling != RopeScaling::none && scaling != RopeScaling::dynamic; }
 };
 
 // Multi-head latent attention (arXiv:2405.04434): the keys and values of all heads are made from one narrow
@@ -59,16 +63,24 @@ struct ModelConfig {
   int64_t experts = 0, experts_per_token = 0,
           expert_intermediate = 0;  // 0 = every layer has one feed-forward part
   bool renormalise = true;          // the weights of a token's experts sum to 1
-  int64_t dense_layers = 0;         // so many layers at the front have one feed-forward part all the same
+  std::vector<bool> dense_layers;   // which layers have one feed-forward part all the same; empty = none
   int64_t shared_experts = 0;       // what sees every token beside them is as wide as so many
   std::optional<GroupedRouting> grouped;
   std::optional<LatentConfig> latent;    // then head_dim is the width of a query and a key
   std::optional<IndexerConfig> indexer;  // then no text is longer than `context`, where attention is dense
   std::optional<Fp8Config> fp8;          // of the files that it was read from
   int64_t stated_context = 0;            // what config.json says where `context` is less; 0 = the same
+  bool has_experts(int64_t layer) const {
+    const auto at = static_cast<size_t>(layer);
+    return experts > 0 && !(at < dense_layers.size() && dense_layers[at]);
+  }
   double norm_epsilon = 1e-5;
   RopeConfig rope;
   std::optional<RopeConfig> local_rope;  // Gemma 3's sliding layers
+  bool rotates_dynamically() const {
+    return rope.scaling == RopeScaling::dynamic ||
+           (local_rope && local_rope->scaling == RopeScaling::dynamic);
+  }
   bool tied_head = false;
   bool attention_bias = false;  // of q, k and v
   bool output_bias = false;     // of o_proj

@@ -69,9 +69,11 @@ RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConf
       rope.attention_factor = of(*scale) / of(*all);
     }
     rope.mscale = scale.value_or(0), rope.mscale_all_dim = all.value_or(0);
+  } else if (kind == "dynamic") {
+    rope.scaling = RopeScaling::dynamic;
   } else {
-    section.fail("rope_type",
-                 "unknown kind '" + printable(kind) + "'; known: default, linear, llama3, yarn, longrope");
+    section.fail("rope_type", "unknown kind '" + printable(kind) +
+                                  "'; known: default, linear, llama3, yarn, longrope, dynamic");
   }
   return rope;
 }
@@ -132,19 +134,14 @@ void read_experts(const HfConfig& config, ModelConfig& model) {
   if (model.experts_per_token > model.experts)
     config.fail("num_experts_per_tok",
                 fmt::format("is {}, of {} experts", model.experts_per_token, model.experts));
-  if (config.whole("decoder_sparse_step").value_or(1) != 1)
-    config.fail("decoder_sparse_step", "layers without experts are not supported; expected 1");
-  if (const auto* dense = config.find("mlp_only_layers"); dense && !(dense->is_array() && dense->empty()))
-    config.fail("mlp_only_layers", "layers without experts are not supported; expected an empty list");
 }
 
-void refuse_bias(const HfConfig& config) {
-  if (config.truth("attention_bias", false))
-    config.fail("attention_bias", "a bias on o_proj is not supported");
+void read_attention_bias(const HfConfig& config, ModelConfig& model) {
+  model.attention_bias = model.output_bias = config.truth("attention_bias", false);
 }
 
 void read_biases(const HfConfig& config, ModelConfig& model) {
-  model.attention_bias = model.output_bias = config.truth("attention_bias", false);
+  read_attention_bias(config, model);
   model.mlp_bias = config.truth("mlp_bias", false);
 }
 

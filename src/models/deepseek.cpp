@@ -1,5 +1,6 @@
 #include "models/deepseek.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "models/read_config.h"
@@ -51,7 +52,8 @@ void read_rotation(const HfConfig& config, ModelConfig& model) {
 }
 
 void read_sparse(const HfConfig& config, ModelConfig& model) {
-  model.dense_layers = std::min(model.layers, config.whole("first_k_dense_replace").value_or(3));
+  const auto dense = config.whole("first_k_dense_replace").value_or(3);
+  for (int64_t i = 0; i < model.layers; ++i) model.dense_layers.push_back(i < dense);
   model.experts = size_or(config, "n_routed_experts", 256);
   model.experts_per_token = size_or(config, "num_experts_per_tok", 8);
   model.expert_intermediate = size_or(config, "moe_intermediate_size", 2048);
@@ -84,10 +86,8 @@ void read_sparse(const HfConfig& config, ModelConfig& model) {
 DeepseekLayer::DeepseekLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
     : input_layernorm(parts.norm({index, Role::attention_norm}, parts.config.hidden)),
       post_attention_layernorm(parts.norm({index, Role::mlp_norm}, parts.config.hidden)),
-      self_attn(parts, index, std::move(rotary)) {
-  if (index < parts.config.dense_layers) dense.emplace(parts, index, Activation::silu);
-  else sparse.emplace(parts, index);
-}
+      self_attn(parts, index, std::move(rotary)),
+      mlp(parts, index) {}
 
 Model::Halfway DeepseekLayer::attend(const Tensor& x, const Pass& pass) const {
   auto [h, normed] = add_rms_norm(keep_rows(x, pass), self_attn.forward(rms_norm(x, input_layernorm), pass),
@@ -97,7 +97,7 @@ Model::Halfway DeepseekLayer::attend(const Tensor& x, const Pass& pass) const {
 
 Tensor DeepseekLayer::forward(const Tensor& x, const Pass& pass) const {  // [N,E]
   const auto [h, normed] = attend(x, pass);
-  return h + (dense ? dense->forward(normed, pass) : sparse->forward(normed, pass));
+  return h + mlp.forward(normed, pass);
 }
 
 std::unique_ptr<Model> build_deepseek(const Parts& parts) {
@@ -126,7 +126,8 @@ OrderedJson deepseek_json(const ModelConfig& config) {
   json["qk_rope_head_dim"] = latent.rope_dim;
   json["v_head_dim"] = latent.value_dim;
   json["attention_bias"] = config.attention_bias;
-  json["first_k_dense_replace"] = config.dense_layers;
+  // They stand at the front, also of what a pruned model keeps.
+  json["first_k_dense_replace"] = std::ranges::count(config.dense_layers, true);
   json["moe_layer_freq"] = 1;
   json["n_routed_experts"] = config.experts;
   json["n_shared_experts"] = config.shared_experts;

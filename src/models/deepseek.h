@@ -12,29 +12,19 @@ class DeepseekLayer {
   DeepseekLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
   Model::Halfway attend(const Tensor& x, const Pass& pass) const;
-  const SparseMlp* experts() const { return sparse ? &*sparse : nullptr; }
-  template <class Visit> void linears(Visit&& visit) {
-    self_attn.linears(visit);
-    if (dense) dense->linears(visit);
-    if (sparse) sparse->linears(visit);
-  }
+  const SparseMlp* experts() const { return mlp.sparse ? &*mlp.sparse : nullptr; }
+  template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {
     visit(input_layernorm);
     self_attn.norms(visit);
     visit(post_attention_layernorm);
   }
-  template <class Visit> void vectors(Visit&& visit) {
-    self_attn.vectors(visit);
-    if (!sparse) return;
-    visit(sparse->gate.place, sparse->gate.weight.dense);
-    visit(TensorPlace{sparse->gate.place.layer, Role::router_bias}, sparse->rule.bias);
-  }
+  template <class Visit> void vectors(Visit&& visit) { self_attn.vectors(visit), mlp.vectors(visit); }
 
  private:
   Norm input_layernorm, post_attention_layernorm;
   LatentAttention self_attn;
-  std::optional<GatedMlp> dense;  // one of the two
-  std::optional<SparseMlp> sparse;
+  FeedForward mlp;
 };
 
 std::unique_ptr<Model> build_deepseek(const Parts& parts);

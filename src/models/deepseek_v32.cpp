@@ -22,8 +22,8 @@ void from_hf(const HfConfig& config, ModelConfig& model) {
     return config.names(key) ? config.required(key) : otherwise;
   };
   model.indexer = {size("index_n_heads", 64), size("index_head_dim", 128), size("index_topk", 2048)};
-  std::vector<std::string> parts(static_cast<size_t>(model.layers), "sparse");
-  std::fill_n(parts.begin(), model.dense_layers, "dense");
+  std::vector<std::string> parts;
+  for (int64_t i = 0; i < model.layers; ++i) parts.emplace_back(model.has_experts(i) ? "sparse" : "dense");
   require_all(config, "mlp_layer_types", parts);
   require_all(config, "layer_types",
               std::vector<std::string>(static_cast<size_t>(model.layers), "indexed_attention"));

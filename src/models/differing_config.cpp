@@ -82,7 +82,6 @@ std::optional<std::string> what_reads_back_otherwise(const ModelConfig& a, const
     whole("width of an expert", a.expert_intermediate, b.expert_intermediate);
     whole("weights of a token's experts summing to 1", a.renormalise, b.renormalise);
   }
-  whole("dense layers in front of those with experts", a.dense_layers, b.dense_layers);
   whole("shared experts", a.shared_experts, b.shared_experts);
   const auto grouped = [](const ModelConfig& of) { return of.grouped.value_or(GroupedRouting{0, 0, 0}); };
   whole("groups of experts", grouped(a).groups, grouped(b).groups);
@@ -112,7 +111,11 @@ std::optional<std::string> what_reads_back_otherwise(const ModelConfig& a, const
   if (found) return found;
   const auto written = windows(a), read = windows(b);
   for (size_t i = 0; i < written.size() && !found; ++i) {
-    if (written[i] != read[i])
+    const auto layer = static_cast<int64_t>(i);
+    if (a.has_experts(layer) != b.has_experts(layer))
+      found = fmt::format("experts of layer {}: {} were written, {} read back", i,
+                          a.has_experts(layer) ? "some" : "none", b.has_experts(layer) ? "some" : "none");
+    else if (written[i] != read[i])
       found = fmt::format("attention window of layer {}: {} was written, {} reads back (0 = none)", i,
                           written[i], read[i]);
     else if (!same_rotation(a, b, i))

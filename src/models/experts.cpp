@@ -55,4 +55,13 @@ Tensor SparseMlp::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
   return join(combine(results, routed), x, pass);  // [N,E]
 }
 
+FeedForward::FeedForward(const Parts& parts, int64_t layer) {
+  if (parts.config.has_experts(layer)) sparse.emplace(parts, layer);
+  else dense.emplace(parts, layer, Activation::silu);
+}
+
+Tensor FeedForward::forward(const Tensor& x, const Pass& pass) const {
+  return sparse ? sparse->forward(x, pass) : dense->forward(x, pass);
+}
+
 }  // namespace retort

@@ -31,4 +31,24 @@ struct SparseMlp {
   }
 };
 
+// The feed-forward part of a layer of a model where some layers have experts and some have none.
+struct FeedForward {
+  std::optional<GatedMlp> dense;  // one of the two
+  std::optional<SparseMlp> sparse;
+
+  FeedForward(const Parts& parts, int64_t layer);
+  Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  template <class Visit> void linears(Visit&& visit) {
+    if (dense) dense->linears(visit);
+    if (sparse) sparse->linears(visit);
+  }
+  // The router, and what is added to its scores.
+  template <class Visit> void vectors(Visit&& visit) {
+    if (!sparse) return;
+    const auto& place = sparse->gate.place;
+    visit(place, sparse->gate.weight.dense);
+    if (sparse->rule.bias.defined()) visit(TensorPlace{place.layer, Role::router_bias}, sparse->rule.bias);
+  }
+};
+
 }  // namespace retort

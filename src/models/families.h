@@ -41,8 +41,9 @@ struct Family {
   bool gguf_interleaved_heads = false;   // GGUF: rows of q and k, inside of each head
   bool gguf_norms_plus_one = false;      // GGUF: the norms' weights
   // What llama.cpp computes in `gguf`: kinds of rope scaling; heads that are not hidden / heads wide;
-  // windows.
-  bool gguf_llama3 = false, gguf_longrope = false, gguf_head_dim = true, gguf_windows = false;
+  // windows; a bias of o_proj.
+  bool gguf_llama3 = false, gguf_longrope = false, gguf_head_dim = true, gguf_windows = false,
+       gguf_output_bias = false;
 
   // Rotation, windows, experts and scales; sizes, activation and token ids are read for every family.
   void (*from_hf)(const HfConfig& config, ModelConfig& model) = nullptr;

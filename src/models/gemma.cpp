@@ -46,6 +46,7 @@ void add_hf_gemma(const ModelConfig& config, OrderedJson& json) {
   if (scalar == std::round(scalar)) json["query_pre_attn_scalar"] = static_cast<int64_t>(scalar);
   else json["query_pre_attn_scalar"] = scalar;
   const auto cap = [](double value) { return value > 0 ? OrderedJson(value) : OrderedJson(); };
+  if (config.attention_bias || config.output_bias) json["attention_bias"] = true;
   json["attn_logit_softcapping"] = cap(config.attention_soft_cap);
   json["final_logit_softcapping"] = cap(config.final_soft_cap);
 }

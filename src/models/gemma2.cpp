@@ -40,7 +40,7 @@ std::unique_ptr<Model> build(const Parts& parts) { return stack_of<Gemma2Layer>(
 constexpr int64_t kPeriod = 2, kLargestLayers = 46;
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_attention_bias(config, model);
   model.rope = read_rope(config, model);
   read_windows(config, model, read_window(config, model), [](int64_t i) { return i % kPeriod == 0; });
   read_gemma(config, model);

@@ -67,7 +67,7 @@ void read_ropes(const HfConfig& config, ModelConfig& model) {
 }
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_attention_bias(config, model);
   read_ropes(config, model);
   const auto pattern = config.whole("sliding_window_pattern").value_or(kPeriod);
   read_windows(config, model, read_window(config, model), [&](int64_t i) { return (i + 1) % pattern != 0; });
@@ -100,7 +100,7 @@ void to_gguf(const ModelConfig& config, GgufKeys& keys) {
 }
 
 std::string refusal(const ModelConfig& config) {
-  if (config.local_rope && config.local_rope->scaling != RopeScaling::none)
+  if (config.local_rope && config.local_rope->scales())
     return "GGUF has no key for rope scaling in the layers with a window";
   if (config.attention_soft_cap > 0)
     return "llama.cpp computes no Gemma 3 with a soft cap on attention (attn_logit_softcapping)";

@@ -91,8 +91,9 @@ void read_qwen_windows(const HfConfig& config, ModelConfig& model);
 
 // num_experts or num_local_experts, and how many see a token.
 void read_experts(const HfConfig& config, ModelConfig& model);
-void refuse_bias(const HfConfig& config);                      // of attention, o_proj among it
-void read_biases(const HfConfig& config, ModelConfig& model);  // Llama's attention_bias and mlp_bias
+// attention_bias of q, k, v and o; read_biases: Llama's mlp_bias too.
+void read_attention_bias(const HfConfig& config, ModelConfig& model);
+void read_biases(const HfConfig& config, ModelConfig& model);
 
 // config.json in its order: names and sizes; [experts]; the shape; the rotation; windows.
 OrderedJson hf_sizes(const ModelConfig& config);

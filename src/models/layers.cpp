@@ -35,6 +35,9 @@ Linear Parts::linear(const TensorPlace& place, int64_t out, int64_t in, bool bia
   if (bias && !layer.bias.defined())
     throw FormatError(
         fmt::format("{}.bias: missing, but the model's configuration asks for it", printable(name)));
+  if (!bias && layer.bias.defined())
+    throw FormatError(fmt::format(
+        "{}.bias: is in the file, but the model's configuration does not ask for it", printable(name)));
   if (layer.bias.defined() && (layer.bias.dim() != 1 || layer.bias.numel() != out))
     throw FormatError(
         fmt::format("{}.bias: {} values, expected {}", printable(name), layer.bias.numel(), out));

@@ -6,7 +6,6 @@ namespace retort {
 namespace {
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
   model.rope = read_rope(config, model);
   read_windows(config, model, read_window(config, model), nullptr);
 }
@@ -36,6 +35,7 @@ const Family kMistral = {
     .defaults = {.kv_heads = 8, .context = 131072, .sliding_window = 4096, .bos = 1, .eos = 2},
     .gguf_interleaved_heads = true,
     .gguf_llama3 = true,
+    .gguf_output_bias = true,
     .from_hf = from_hf,
     .to_hf = to_hf,
     .owns_gguf = owns_gguf,

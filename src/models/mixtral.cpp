@@ -22,7 +22,6 @@ struct MixtralLayer : PreNormLayer<SparseMlp> {
 std::unique_ptr<Model> build(const Parts& parts) { return stack_of<MixtralLayer>(parts, 0); }
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
   model.rope = read_rope(config, model);
   read_windows(config, model, read_window(config, model), nullptr);
   read_experts(config, model);
@@ -55,6 +54,7 @@ const Family kMixtral = {
     .names = kNames,
     .gguf_interleaved_heads = true,
     .gguf_llama3 = true,
+    .gguf_output_bias = true,
     .from_hf = from_hf,
     .to_hf = to_hf,
     .owns_gguf = owns_gguf,

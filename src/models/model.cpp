@@ -52,6 +52,13 @@ CacheShape cache_shape(const ModelConfig& config) {
   return {config.layers, config.kv_heads, config.head_dim, config.head_dim};
 }
 
+std::string beyond_context_is(const ModelConfig& config) {
+  if (config.indexer) return "this model's attention leaves tokens out (index_topk)";
+  return config.rotates_dynamically()
+             ? "this model's rotation is that of the longest text met so far (rope_type: dynamic)"
+             : "";
+}
+
 std::vector<NamedTensor> Model::vectors() {
   std::vector<NamedTensor> there;
   for (const auto& each : vectors_)

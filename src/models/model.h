@@ -102,6 +102,8 @@ std::unique_ptr<Model> build_model(const ModelConfig& config,
 // A model without numbers, for what its shapes alone tell: no pass can run.
 std::unique_ptr<Model> build_shape(const ModelConfig& config);
 CacheShape cache_shape(const ModelConfig& config);
+// Why texts of more tokens than the model's context are not computed, "this model's ..."; empty: they are.
+std::string beyond_context_is(const ModelConfig& config);
 
 // What came out of a model folder or a .gguf file.
 struct LoadedModel {

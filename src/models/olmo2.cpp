@@ -64,12 +64,12 @@ RopeConfig unscaled(const RopeConfig& rope) {
 }
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_attention_bias(config, model);
   model.rope = read_rope(config, model);
 }
 
 void from_hf_3(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_attention_bias(config, model);
   const double theta = config.number("rope_theta").value_or(family_of(model).defaults.theta);
   const auto parameters = config.section("rope_parameters");
   const auto full = parameters ? parameters->section("full_attention") : std::nullopt;
@@ -83,7 +83,7 @@ OrderedJson to_hf(const ModelConfig& config) {
   auto json = hf_sizes(config);
   add_hf_shape(config, json);
   add_hf_rope(config, json);
-  json["attention_bias"] = false;
+  json["attention_bias"] = config.attention_bias || config.output_bias;
   return json;
 }
 
@@ -93,7 +93,7 @@ OrderedJson to_hf_3(const ModelConfig& config) {
   json["rope_parameters"] = {
       {"full_attention", rope_json(with_llama3_parameters(config))},
       {"sliding_attention", rope_json(config.local_rope.value_or(unscaled(config.rope)))}};
-  json["attention_bias"] = false;
+  json["attention_bias"] = config.attention_bias || config.output_bias;
   add_hf_windows(config, true, json);
   if (config.sliding_layers.empty()) {  // without the list, transformers takes its own habit
     auto types = OrderedJson::array();
@@ -126,8 +126,7 @@ std::string refusal(const ModelConfig& config) {
 
 std::string refusal_3(const ModelConfig& config) {
   if (const auto reason = refusal(config); !reason.empty()) return reason;
-  if (config.local_rope &&
-      (config.local_rope->scaling != RopeScaling::none || config.local_rope->theta != config.rope.theta))
+  if (config.local_rope && (config.local_rope->scales() || config.local_rope->theta != config.rope.theta))
     return "GGUF has no key for another rotation in the layers with a window";
   for (int64_t i = 0; config.sliding_window > 0 && i < config.layers; ++i)
     if (slides(config, i) != slides_by_habit(i))

@@ -56,7 +56,6 @@ struct Phi3Layer {
 std::unique_ptr<Model> build(const Parts& parts) { return stack_of<Phi3Layer>(parts, 0); }
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
   model.rope = read_rope(config, model);
   read_windows(config, model, read_window(config, model), nullptr);
 }

@@ -29,6 +29,8 @@ template <class Mlp> struct PreNormLayer {
   }
   const Mlp* experts() const requires requires { mlp.experts; }
   { return &mlp; }
+  const auto* experts() const requires requires { mlp.sparse; }
+  { return mlp.sparse ? &*mlp.sparse : nullptr; }
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto [h, normed] = attend(x, pass);
     return h + mlp.forward(normed, pass);
@@ -40,6 +42,8 @@ template <class Mlp> struct PreNormLayer {
     if (self_attn.k_norm) visit(*self_attn.k_norm);
     visit(post_attention_layernorm);
   }
+  template <class Visit> void vectors(Visit&& visit) requires requires { mlp.vectors(visit); }
+  { mlp.vectors(visit); }
   Linear& router() requires requires { mlp.gate; }
   { return mlp.gate; }
 };

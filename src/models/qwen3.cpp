@@ -16,7 +16,7 @@ struct Qwen3Layer : PreNormLayer<GatedMlp> {
 std::unique_ptr<Model> build(const Parts& parts) { return stack_of<Qwen3Layer>(parts, 0); }
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
-  refuse_bias(config);
+  read_attention_bias(config, model);
   model.rope = read_rope(config, model);
   read_qwen_windows(config, model);
 }
@@ -25,7 +25,7 @@ OrderedJson to_hf(const ModelConfig& config) {
   auto json = hf_sizes(config);
   add_hf_shape(config, json);
   add_hf_rope(config, json);
-  json["attention_bias"] = config.attention_bias;
+  json["attention_bias"] = config.attention_bias || config.output_bias;
   add_hf_windows(config, false, json);
   return json;
 }

@@ -72,7 +72,8 @@ std::vector<float> rotary_frequencies(const RopeConfig& rope, int64_t head_dim, 
       f /= rope.frequency_divisors[i];
     } else {
       switch (rope.scaling) {
-        case RopeScaling::none: break;
+        case RopeScaling::none:
+        case RopeScaling::dynamic: break;
         case RopeScaling::linear: f /= rope.factor; break;
         case RopeScaling::llama3: f = llama3_scaled(rope, f); break;
         case RopeScaling::yarn: f = f / rope.factor * (1 - kept[i]) + f * kept[i]; break;
@@ -102,6 +103,12 @@ std::shared_ptr<const RotaryTable> Rotary::table(const Tensor& positions) const 
   const auto* position = positions.const_data_ptr<int64_t>();
   const int64_t length =
       positions.numel() == 0 ? 0 : *std::max_element(position, position + positions.numel()) + 1;
+  if (rope_.scaling == RopeScaling::dynamic && length > context_)
+    throw FormatError(fmt::format(
+        "a text has {} tokens: from token {} on this model's rotation is that of the longest text "
+        "met so far (rope_type: dynamic), which is not computed here; set data.row_tokens to {} or "
+        "less",
+        length, context_ + 1, context_));
   const std::lock_guard lock(mutex_);
   auto& known = tables_[is_long(rope_, length) ? 1 : 0];
   if (known && known->positions >= length) return known;

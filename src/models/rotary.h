@@ -24,7 +24,8 @@ double rotary_attention_factor(const RopeConfig& rope, int64_t context);
 class Rotary {
  public:
   Rotary(RopeConfig rope, int64_t head_dim, int64_t context);
-  // A table that covers all of `positions` (int64 [N]). Thread-safe.
+  // A table that covers all of `positions` (int64 [N]). FormatError for a position beyond the context where
+  // the scaling is dynamic. Thread-safe.
   std::shared_ptr<const RotaryTable> table(const Tensor& positions) const;
 
  private:

@@ -42,6 +42,7 @@ OrderedJson rope_json(const RopeConfig& rope) {
   switch (rope.scaling) {
     case RopeScaling::none: break;
     case RopeScaling::linear: json["rope_type"] = "linear", json["factor"] = rope.factor; break;
+    case RopeScaling::dynamic: json["rope_type"] = "dynamic", json["factor"] = rope.factor; break;
     case RopeScaling::llama3:
       json["rope_type"] = "llama3";
       json["factor"] = rope.factor;
@@ -171,7 +172,11 @@ std::string gguf_refusal(const ModelConfig& config) {
         config.hidden, config.heads, config.head_dim, family.gguf);
   if (rope.scaling == RopeScaling::yarn && !rope.truncate)
     return "GGUF has no key for yarn of unrounded bounds (truncate: false)";
-  return family.gguf_refusal ? family.gguf_refusal(config) : "";
+  if (family.gguf_refusal)
+    if (const auto reason = family.gguf_refusal(config); !reason.empty()) return reason;
+  if (config.output_bias && !family.gguf_output_bias)
+    return fmt::format("llama.cpp reads no bias of o_proj in its architecture {}", family.gguf);
+  return "";
 }
 
 std::vector<std::string> gguf_ignored(const ModelConfig& config) {
@@ -190,6 +195,12 @@ std::vector<std::string> gguf_ignored(const ModelConfig& config) {
         "llama.cpp does not read yarn's bounds from the file: start it with --yarn-beta-fast {:g} "
         "--yarn-beta-slow {:g}",
         rope.beta_fast, rope.beta_slow));
+  if (config.rotates_dynamically())
+    ignored.push_back(
+        fmt::format("GGUF has no key for rope scaling of kind dynamic: the file is this model in texts of up "
+                    "to {} tokens, "
+                    "its context; transformers would stretch the rotation of longer ones",
+                    config.context));
   return ignored;
 }
 

@@ -93,8 +93,8 @@ double mean_intermediate(const ModelConfig& config, double copies) {
   if (config.experts == 0) return dense;
   const auto sparse =
       (copies + static_cast<double>(config.shared_experts)) * static_cast<double>(config.expert_intermediate);
-  const auto share =
-      static_cast<double>(config.dense_layers) / static_cast<double>(std::max<int64_t>(1, config.layers));
+  const auto share = static_cast<double>(std::ranges::count(config.dense_layers, true)) /
+                     static_cast<double>(std::max<int64_t>(1, config.layers));
   return share * dense + (1 - share) * sparse;
 }
 
@@ -294,10 +294,10 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                         ? 2 * std::min(kLogitBytes, targets * static_cast<double>(config.vocabulary) * width)
                         : targets * static_cast<double>(config.hidden) * (4 + 3 * width);
   // Gradients of the weights themselves are products of transposed rows.
+  const bool all_sparse = config.experts > 0 && std::ranges::count(config.dense_layers, true) == 0;
   const auto transposed =
       recipe.adapter.kind == "full"
-          ? rows * width *
-                static_cast<double>(config.experts > 0 ? config.expert_intermediate : config.intermediate)
+          ? rows * width * static_cast<double>(all_sparse ? config.expert_intermediate : config.intermediate)
           : 0;
   // Every forest at work has gradients of its own; the first becomes the sum, which further ones wait for.
   // Those of matrices, the head's aside, go into the sum at once but for what one forest is ahead of another.

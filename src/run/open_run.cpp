@@ -148,7 +148,8 @@ void Run::look_at_everything() {
       std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports, folder_); });
   dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
   refuse_bad_samples(*dataset_, *model().tokenizer, chat());
-  if (model().model->config.indexer) refuse_beyond_dense(*dataset_, model().model->config.context);
+  const auto& config = model().model->config;
+  refuse_beyond_context(*dataset_, config.context, beyond_context_is(config));
   check_tasks(recipe().eval, recipe().data, static_cast<int64_t>(dataset_->held_out.size()));
   if (asks_held_out_prompts(recipe().eval))
     refuse_prompts_beyond_context(*dataset_, model().model->config.context);

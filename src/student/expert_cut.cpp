@@ -44,6 +44,7 @@ ExpertCut::ExpertCut(const PruneSpec& spec, const ModelConfig& config, const Imp
                      const std::vector<int64_t>& layers, const LinearsByPlace& linears)
     : experts_(config.experts), importance_(importance), linears_(linears) {
   for (const auto number : layers) {
+    if (!config.has_experts(number)) continue;
     auto& layer = layers_[number];
     std::string why = "named";
     if (spec.keep_experts.empty())
@@ -55,6 +56,9 @@ ExpertCut::ExpertCut(const PruneSpec& spec, const ModelConfig& config, const Imp
     lines.push_back(fmt::format("experts {} of {} in layer {}: {}; {}", layer.kept.size(), experts_, number,
                                 fmt::join(layer.kept, " "), why));
   }
+  if (layers_.empty())
+    throw RecipeError(fmt::format("prune.{}: none of the layers that are kept has experts",
+                                  spec.experts > 0 ? "experts" : "keep_experts"));
 }
 
 std::vector<std::vector<int64_t>> ExpertCut::kept() const {

@@ -81,8 +81,6 @@ class Cutter {
     Pruned pruned;
     auto config = config_;
     config.layers = static_cast<int64_t>(layers_.size());
-    config.dense_layers = std::count_if(layers_.begin(), layers_.end(),
-                                        [&](int64_t layer) { return layer < config_.dense_layers; });
     if (spec_.intermediate > 0) config.intermediate = spec_.intermediate;
     if (spec_.kv_heads > 0)
       config.heads = config.heads / config.kv_heads * spec_.kv_heads, config.kv_heads = spec_.kv_heads;
@@ -92,15 +90,12 @@ class Cutter {
       config.experts = static_cast<int64_t>(pruned.experts.front().size());
       config.experts_per_token = std::min(config.experts_per_token, config.experts);
     }
-    if (!config.unrotated_layers.empty()) {
-      config.unrotated_layers.clear();
-      for (const auto layer : layers_)
-        config.unrotated_layers.push_back(config_.unrotated_layers[static_cast<size_t>(layer)]);
-    }
-    if (!config.sliding_layers.empty()) {
-      config.sliding_layers.clear();
-      for (const auto layer : layers_)
-        config.sliding_layers.push_back(config_.sliding_layers[static_cast<size_t>(layer)]);
+    for (auto of_layers :
+         {&ModelConfig::dense_layers, &ModelConfig::unrotated_layers, &ModelConfig::sliding_layers}) {
+      const auto& all = config_.*of_layers;
+      if (all.empty()) continue;
+      (config.*of_layers).clear();
+      for (const auto layer : layers_) (config.*of_layers).push_back(all[static_cast<size_t>(layer)]);
     }
     if (spec_.vocabulary) rename_tokens(config);
     if (other_.tokenizer) name_ends(config);

@@ -90,7 +90,9 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufVocabulary& vocabulary,
   model.ignore_merges = pre->ignore_merges;
   model.nfc = pre->nfc;
   read_merges(vocabulary, model, file);
-  return std::make_unique<BpeTokenizer>(std::move(model), file);
+  auto tokenizer = std::make_unique<BpeTokenizer>(std::move(model), file);
+  tokenizer->add_bos = vocabulary.add_bos.value_or(pre->add_bos);
+  return tokenizer;
 }
 
 }  // namespace retort

@@ -69,6 +69,7 @@ struct Style {
   int numbers = 3;          // digits a piece
   uint16_t not_symbol = kSpace | kLetter | kNumber;
   bool slash = false;      // symbols may end in line ends and slashes
+  bool line_ends = true;   // symbols may end in line ends
   bool contracted = true;  // tekken has no contractions
 };
 
@@ -129,7 +130,8 @@ template <Style style> const char* modern(const char* at, const char* end) {
   const char* const symbols = *at == ' ' ? at + 1 : at;
   const char* stop = past_others(table, symbols, end, style.not_symbol);
   if (stop > symbols) {
-    while (stop < end && (*stop == '\r' || *stop == '\n' || (style.slash && *stop == '/'))) ++stop;
+    while (style.line_ends && stop < end && (*stop == '\r' || *stop == '\n' || (style.slash && *stop == '/')))
+      ++stop;
     return stop;
   }
   return spaces<true>(table, at, end);
@@ -224,6 +226,9 @@ constexpr KnownSplit kKnown[] = {
      modern<Style{.word = kLetter | kMark, .numbers = 1, .not_symbol = kSpace | kLetter | kMark | kNumber}>,
      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|)"
      R"(\s*[\r\n]+|\s+(?!\S)|\s+)"},
+    {Split::seed, "seed", modern<Style{.numbers = 1, .line_ends = false}>,
+     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|)"
+     R"(\s+(?!\S)|\s+)"},
     {Split::o200k, "o200k", modern<Style{.contractions = Style::after, .cased = true, .slash = true}>,
      R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|)"
      R"('ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|)"
@@ -264,13 +269,21 @@ const std::vector<PreTokenizer>& pre_tokenizers() {
   static const std::vector<PreTokenizer> table = {
       {"gpt-2", {Split::gpt2}, false, false},
       {"smollm", {Split::one_number, Split::gpt2}, false, false},
-      {"llama-bpe", {Split::llama3}, true, false},
+      {"llama-bpe", {Split::llama3}, true, false, true},
+      {"lfm2", {Split::llama3}, true, false, true},
+      {"glm4", {Split::llama3}, true, false},
+      {"dbrx", {Split::llama3}, false, false},
+      {"smaug-bpe", {Split::llama3}, false, false},
       {"qwen2", {Split::qwen2}, false, true},
       {"deepseek-r1-qwen", {Split::qwen2}, false, false},
       {"qwen35", {Split::qwen35}, false, true},
+      {"seed-coder", {Split::seed}, false, false},
       {"gpt-4o", {Split::o200k}, false, false},
-      {"tekken", {Split::tekken}, true, false},
+      {"llama4", {Split::o200k}, false, false},
+      {"tekken", {Split::tekken}, true, false, true},
       {"deepseek-v3", {Split::three_numbers, Split::cjk_kana, Split::deepseek_v3}, false, false},
+      {"hunyuan-dense", {Split::three_numbers, Split::cjk_kana, Split::deepseek_v3}, false, false},
+      {"joyai-llm", {Split::three_numbers, Split::cjk_kana, Split::deepseek_v3}, false, false},
   };
   return table;
 }

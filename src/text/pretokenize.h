@@ -16,6 +16,7 @@ enum class Split {
   llama3,
   qwen2,
   qwen35,  // qwen2 whose words hold marks
+  seed,    // qwen2 whose symbols hold no line ends (Seed-OSS)
   o200k,   // GPT-4o, Phi-4-mini
   tekken,
   deepseek_v3,  // the third pattern of DeepSeek V3
@@ -39,15 +40,18 @@ void each_piece(std::span<const Scanner> scanners, std::string_view text, const 
   }
 }
 
-// A family's pre-tokenizer under the name that GGUF's `tokenizer.ggml.pre` gives it.
+// A family's pre-tokenizer under the name that GGUF's `tokenizer.ggml.pre` gives it; several names may stand
+// for the same one.
 struct PreTokenizer {
   std::string_view name;
   std::vector<Split> splits;
   bool ignore_merges;  // a piece that is a token is that token, whatever the merges say
   bool nfc;
+  bool add_bos = false;  // what llama.cpp does where the file does not say it
 };
 const std::vector<PreTokenizer>& pre_tokenizers();
 const PreTokenizer* find_pre_tokenizer(std::string_view gguf_name);  // nullptr when unknown
+// The first of those that do the same.
 const PreTokenizer* find_pre_tokenizer(std::span<const Split> splits, bool ignore_merges, bool nfc);
 
 // The split whose published pattern is exactly `pattern`, for tokenizer.json and tekken files.

@@ -148,6 +148,8 @@ void expect_same_in_every_format(LoadedModel& loaded, const std::string& refused
 
 std::string gguf_cannot(const std::string& golden) {
   if (golden == "qwen3_moe_plain" || golden == "deepseek_v3_plain") return "norm_topk_prob: false";
+  if (golden == "qwen3_moe_dense") return "wants experts in every layer";
+  if (golden.ends_with("_bias") && golden != "llama_bias") return "no bias of o_proj";
   if (golden.starts_with("deepseek")) return "is not written as GGUF yet";
   if (golden == "gemma2") return "query_pre_attn_scalar 16 where this model has 24";
   return "";
@@ -167,7 +169,7 @@ TEST_P(Families, AreReadAsTheyWereWritten) { expect_same_in_every_format(loaded,
 TEST_P(Families, OfHalfTheLayersAreReadAsTheyWereWritten) {
   const PruneSpec spec{.layers = (loaded.model->config.layers + 1) / 2};
   auto pruned = prune(loaded, at::kFloat, spec, Samples(), 1);
-  const auto refused = GetParam() == "olmo3" ? "three of four layers" : gguf_cannot(GetParam());
+  const auto refused = GetParam().starts_with("olmo3") ? "three of four layers" : gguf_cannot(GetParam());
   expect_same_in_every_format(pruned.model, refused);
 }
 
@@ -177,6 +179,7 @@ TEST_P(Families, GemmasWindowsAreReadAsTheyWereWritten) {
   if (!GetParam().starts_with("gemma")) GTEST_SKIP() << "not a Gemma";
   auto config = loaded.model->config;
   config.attention_scale = 0;
+  if (config.output_bias) GTEST_SKIP() << "no GGUF file holds it";
   const auto layers = static_cast<size_t>(config.layers);
   std::vector<bool> last_full(layers, true), first_full(layers, true);
   last_full.back() = false, first_full.front() = false;

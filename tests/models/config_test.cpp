@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "data/temporary_folder.h"  // tests/data
 #include "models/families.h"
+#include "models/model.h"
 #include "models/read_config.h"
 #include "models/rotary.h"
 
@@ -122,6 +123,22 @@ TEST(ConfigJson, BiasesAreReadWhereTheFamilyHasThemAndRefusedElsewhere) {
     const auto config = read_back(read(json));
     EXPECT_TRUE(config.attention_bias && config.output_bias && config.mlp_bias) << family;
   }
+  for (const auto* family : {"qwen3", "qwen3_moe", "gemma2", "gemma3_text", "olmo2", "olmo3"}) {
+    auto json = smallest(family);
+    json["attention_bias"] = true;
+    const auto config = read_back(read(json));
+    EXPECT_TRUE(config.attention_bias && config.output_bias && !config.mlp_bias) << family;
+    auto plain = config;
+    plain.attention_bias = plain.output_bias = false;
+    if (!gguf_refusal(plain).empty()) continue;
+    EXPECT_NE(gguf_refusal(config).find("no bias of o_proj in its architecture"), std::string::npos)
+        << gguf_refusal(config);
+  }
+  for (const auto* family : {"mistral", "mixtral", "phi3"}) {  // transformers makes none of the key
+    auto json = smallest(family);
+    json["attention_bias"] = true;
+    EXPECT_FALSE(read(json).attention_bias || read(json).output_bias) << family;
+  }
   for (const auto* family : {"qwen2", "qwen3", "mistral", "olmo2"}) {
     auto json = smallest(family);
     json["mlp_bias"] = true;
@@ -220,6 +237,54 @@ TEST(ConfigJson, LongropeKeepsItsFactors) {
   EXPECT_EQ(config.rope.factor, 3);
   EXPECT_EQ(config.rope.attention_factor, 1.75);
   EXPECT_EQ(config.rope.original_context, 64);
+}
+
+// transformers' _compute_dynamic_ntk_parameters: a factor of 1 up to max_position_embeddings.
+TEST(ConfigJson, DynamicRopeIsThePlainRotationWithinTheContextAndRefusedBeyondIt) {
+  auto json = smallest("llama");
+  json["rope_scaling"] = {{"type", "dynamic"}, {"factor", 4.0}};
+  const auto config = read_back(read(json));
+  EXPECT_EQ(config.rope.scaling, RopeScaling::dynamic);
+  EXPECT_EQ(config.rope.factor, 4);
+  EXPECT_EQ(config.context, 2048);
+  const auto plain = read(smallest("llama"));
+  for (const auto length : {int64_t{1}, config.context})
+    EXPECT_EQ(rotary_frequencies(config.rope, 16, config.context, length),
+              rotary_frequencies(plain.rope, 16, config.context, length));
+  const Rotary rotary(config.rope, 16, config.context);
+  EXPECT_NO_THROW(rotary.table(at::tensor(std::vector<int64_t>{0, 2047})));
+  try {
+    rotary.table(at::tensor(std::vector<int64_t>{0, 2048}));
+    FAIL() << "nothing was refused";
+  } catch (const FormatError& error) {
+    EXPECT_STREQ(
+        error.what(),
+        "a text has 2049 tokens: from token 2049 on this model's rotation is that of the longest text "
+        "met so far (rope_type: dynamic), which is not computed here; set data.row_tokens to 2048 or "
+        "less");
+  }
+  EXPECT_EQ(gguf_refusal(config), "");
+  ASSERT_EQ(gguf_ignored(config).size(), 1u);
+  EXPECT_NE(gguf_ignored(config)[0].find("texts of up to 2048 tokens"), std::string::npos);
+  EXPECT_NE(beyond_context_is(config).find("rope_type: dynamic"), std::string::npos);
+  EXPECT_EQ(beyond_context_is(plain), "");
+}
+
+// Of the layers that see everything, of those with a window, or of both.
+TEST(ConfigJson, DynamicRopeOfOneKindOfLayersIsKept) {
+  for (const auto* family : {"gemma3_text", "olmo3"}) {
+    auto json = smallest(family);
+    json["rope_parameters"] = {
+        {"full_attention", {{"rope_type", "default"}, {"rope_theta", 1e6}}},
+        {"sliding_attention", {{"rope_type", "dynamic"}, {"factor", 2.0}, {"rope_theta", 1e6}}}};
+    json["tie_word_embeddings"] = family == std::string("gemma3_text");
+    const auto config = read_back(read(json));
+    EXPECT_EQ(config.rope.scaling, RopeScaling::none) << family;
+    EXPECT_EQ(config.local_rope->scaling, RopeScaling::dynamic) << family;
+    EXPECT_EQ(gguf_refusal(config), "") << family;
+    EXPECT_EQ(gguf_ignored(config).size(), 1u) << family;
+    EXPECT_NE(beyond_context_is(config), "") << family;
+  }
 }
 
 TEST(ConfigJson, RefusesAttentionInBothDirections) {

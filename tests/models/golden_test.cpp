@@ -228,8 +228,9 @@ TEST_P(Golden, NoRowMayBeAskedFor) {  // a pass that only fills a cache
 
 INSTANTIATE_TEST_SUITE_P(Families, Golden,
                          testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3",
-                                         "qwen3_moe", "qwen3_moe_plain", "mixtral", "llama_bias", "phi4_mini",
-                                         "smollm3", "granite", "olmo2", "olmo3", "deepseek_v3",
+                                         "qwen3_moe", "qwen3_moe_plain", "qwen3_moe_dense", "mixtral",
+                                         "llama_bias", "phi4_mini", "smollm3", "granite", "olmo2", "olmo3",
+                                         "qwen3_bias", "gemma3_bias", "olmo3_bias", "deepseek_v3",
                                          "deepseek_v3_plain", "deepseek_v32"),
                          [](const auto& family) { return std::string(family.param); });
 
@@ -406,7 +407,26 @@ TEST(SparseGolden, ConfigurationsAreWrittenAsTheyWereRead) {
   }
 }
 
-TEST(SparseGolden, RefusesConfigurationsWithDenseLayersAndWindows) {
+// Of four layers the second and the fourth are sparse by their step, the second is named as dense.
+TEST(SparseGolden, DenseLayersAndTheWindowAreReadAsTransformersDoes) {
+  const auto loaded = load_weights({.path = golden("qwen3_moe_dense").string()});
+  const auto& config = loaded.model->config;
+  EXPECT_EQ(config.dense_layers, (std::vector<bool>{true, true, true, false}));
+  EXPECT_EQ(config.sliding_window, 8);
+  EXPECT_TRUE(config.sliding_layers.empty());  // in all of them, whatever max_window_layers says
+  const auto written = Json::parse(hf_config_json(config).dump());
+  EXPECT_EQ(written["mlp_only_layers"], Json({0, 1, 2}));
+  EXPECT_EQ(what_reads_back_otherwise(config, config_from_hf(written, "config.json", false)), std::nullopt);
+  EXPECT_NE(gguf_refusal(config).find("wants experts in every layer of its architecture qwen3moe; layer 0"),
+            std::string::npos);
+  auto all_sparse = config;
+  all_sparse.dense_layers.clear();
+  EXPECT_EQ(gguf_refusal(all_sparse), "");
+  EXPECT_NE(what_reads_back_otherwise(config, all_sparse).value_or("").find("experts of layer 0"),
+            std::string::npos);
+}
+
+TEST(SparseGolden, RefusesNumbersOfExpertsThatCannotBe) {
   const auto refusal = [](const std::string& key, const Json& value) -> std::string {
     auto json = read_json(golden("qwen3_moe") / "config.json");
     json[key] = value;
@@ -415,11 +435,7 @@ TEST(SparseGolden, RefusesConfigurationsWithDenseLayersAndWindows) {
     } catch (const FormatError& error) { return error.what(); }
     return "";
   };
-  EXPECT_NE(refusal("mlp_only_layers", Json::array({0}))
-                .find("mlp_only_layers: layers without experts are not supported"),
-            std::string::npos);
-  EXPECT_NE(refusal("decoder_sparse_step", 2).find("decoder_sparse_step"), std::string::npos);
-  EXPECT_NE(refusal("use_sliding_window", true).find("use_sliding_window"), std::string::npos);
+  EXPECT_NE(refusal("decoder_sparse_step", 0).find("decoder_sparse_step"), std::string::npos);
   EXPECT_NE(refusal("num_experts_per_tok", 7).find("is 7, of 6 experts"), std::string::npos);
   EXPECT_NE(refusal("num_local_experts", 5000).find("more than 4096 experts"), std::string::npos);
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "base/error.h"
@@ -220,6 +221,23 @@ TEST(PruneExperts, KeepsThoseThatMatterByEitherRank) {
   EXPECT_EQ(cut(source, {.experts = 1}).model.model->config.experts_per_token, 1);  // of 2
   const auto both = cut(source, {.keep_layers = {1}, .experts = 2});  // the second layer's own experts
   EXPECT_EQ(both.experts, (std::vector<std::vector<int64_t>>{cut(source, {.experts = 2}).experts[1]}));
+}
+
+// Three of the four layers have no experts: the cut is of the fourth alone, and needs it.
+TEST(PruneExperts, OfSomeLayersLeaveTheOthersAlone) {
+  auto source = tiny("qwen3_moe_dense");
+  const auto pruned = cut(source, {.keep_layers = {0, 3}, .experts = 2});
+  const auto& config = pruned.model.model->config;
+  EXPECT_EQ(config.dense_layers, (std::vector<bool>{true, false}));
+  EXPECT_EQ(config.experts, 2);
+  ASSERT_EQ(pruned.experts.size(), 1u);
+  EXPECT_EQ(pruned.experts[0].size(), 2u);
+  EXPECT_EQ(std::ranges::count_if(pruned.kept, [](const auto& line) { return line.starts_with("experts"); }),
+            1);
+  EXPECT_EQ(cut(source, {.keep_layers = {0, 2}}).model.model->config.dense_layers,
+            (std::vector<bool>{true, true}));
+  EXPECT_EQ(refusal(source, {.keep_layers = {0, 1}, .experts = 2}),
+            "prune.experts: none of the layers that are kept has experts");
 }
 
 TEST(MergeExperts, AveragesByUseByHand) {

@@ -1,6 +1,7 @@
 // Ids of every family against its reference, on the same hard strings.
 #include <gtest/gtest.h>
 
+#include "text/export_tokenizer.h"
 #include "text/golden.h"
 #include "text/tokenizer.h"
 
@@ -50,8 +51,45 @@ TEST_P(TokenizerJson, IdsEqualTheReferenceOnAllHardStrings) {
   expect_golden_ids(*tokenizer, stored);
 }
 INSTANTIATE_TEST_SUITE_P(Families, TokenizerJson,
-                         testing::Values("gpt2", "llama3", "qwen2", "qwen35", "o200k", "tekken-json",
-                                         "deepseek-v3", "llama2", "phi3", "metaspace", "gemma"));
+                         testing::Values("gpt2", "llama3", "dbrx", "qwen2", "qwen35", "seed", "o200k",
+                                         "tekken-json", "deepseek-v3", "llama2", "phi3", "metaspace",
+                                         "gemma"));
+
+// Names of GGUF that stand for a pre-tokenizer with another name, or for the one whose vocabulary stands
+// here. tools/golden/tokenizer_ids.py asks llama.cpp for the ids of the same vocabulary under each name.
+TEST(GgufNames, OfAPreTokenizerGiveItsIdsAndAreWrittenBack) {
+  for (const auto& [name, vocabulary] : {std::pair{"lfm2", "llama3"},
+                                         {"glm4", "llama3"},
+                                         {"llama-bpe", "llama3"},
+                                         {"dbrx", "dbrx"},
+                                         {"smaug-bpe", "dbrx"},
+                                         {"llama4", "o200k"},
+                                         {"gpt-4o", "o200k"},
+                                         {"hunyuan-dense", "deepseek-v3"},
+                                         {"joyai-llm", "deepseek-v3"},
+                                         {"seed-coder", "seed"}}) {
+    SCOPED_TRACE(name);
+    const Json stored = golden(vocabulary);
+    auto metadata =
+        gguf_vocabulary(*tokenizer_from_json(stored.at("tokenizer_json").get<std::string>(), "", vocabulary));
+    metadata.pre = name;
+    const auto tokenizer = tokenizer_from_gguf(metadata, name);
+    expect_golden_ids(*tokenizer, stored);
+    EXPECT_EQ(gguf_vocabulary(*tokenizer).pre, name);
+  }
+}
+
+TEST(GgufNames, SayWhetherATextBeginsWithBosWhereTheFileDoesNot) {
+  auto metadata =
+      gguf_vocabulary(*tokenizer_from_json(golden("llama3").at("tokenizer_json").get<std::string>(), "", ""));
+  metadata.bos = 0, metadata.add_bos = std::nullopt;
+  for (const auto& [name, begins] : {std::pair{"llama-bpe", true}, {"lfm2", true}, {"glm4", false}}) {
+    metadata.pre = name;
+    EXPECT_EQ(tokenizer_from_gguf(metadata, name)->add_bos, begins) << name;
+  }
+  metadata.pre = "llama-bpe", metadata.add_bos = false;
+  EXPECT_FALSE(tokenizer_from_gguf(metadata, "")->add_bos);
+}
 
 TEST(SentencePieceLibrary, RunsUnigramModelsWithNormalizationRules) {
   const Json stored = golden("unigram");

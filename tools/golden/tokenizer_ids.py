@@ -185,6 +185,7 @@ QWEN35 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+SEED = QWEN2.replace(r"\p{N}|", r"\p{N}{1}|").replace(r"[^\s\p{L}\p{N}]+[\r\n]*", r"[^\s\p{L}\p{N}\r\n]+")
 TEKKEN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
@@ -365,7 +366,68 @@ def unigram() -> None:
 # Gemma's runs are user-defined pieces, with merges like any other
 RUNS = ["\n" * n for n in range(2, 8)] + ["▁" * n for n in range(2, 17)]
 CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+# GGUF's name of a pre-tokenizer, and the vocabulary stored here that it is asked with.
+NAMES = {
+    "llama-bpe": "llama3",
+    "lfm2": "llama3",
+    "glm4": "llama3",
+    "dbrx": "dbrx",
+    "smaug-bpe": "dbrx",
+    "gpt-4o": "o200k",
+    "llama4": "o200k",
+    "deepseek-v3": "deepseek-v3",
+    "hunyuan-dense": "deepseek-v3",
+    "joyai-llm": "deepseek-v3",
+    "seed-coder": "seed",
+}
+
+
+def names() -> None:
+    """Asks llama.cpp for the ids of the hard strings under each name; prints the strings where it gives others than tokenizers does."""
+    import tempfile
+
+    import gguf
+    import llama_cpp
+
+    for name, vocabulary in NAMES.items():
+        stored = json.loads(gzip.decompress((OUT / f"{vocabulary}.json.gz").read_bytes()))
+        tokenizer = json.loads(stored["tokenizer_json"])
+        ids = dict(tokenizer["model"]["vocab"])
+        kinds = {}
+        for added_token in tokenizer["added_tokens"]:
+            ids[added_token["content"]] = added_token["id"]
+            kinds[added_token["content"]] = 3 if added_token["special"] else 4
+        tokens = sorted(ids, key=ids.get)
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+            writer = gguf.GGUFWriter(file.name, "llama")
+            writer.add_tokenizer_model("gpt2")
+            writer.add_tokenizer_pre(name)
+            writer.add_token_list(tokens)
+            writer.add_token_types([kinds.get(token, 1) for token in tokens])
+            writer.add_token_merges(
+                [
+                    merge if isinstance(merge, str) else " ".join(merge)
+                    for merge in tokenizer["model"]["merges"]
+                ]
+            )
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+            llama = llama_cpp.Llama(file.name, vocab_only=True, verbose=False)
+            asked = [i for i, text in enumerate(TEXTS) if "\0" not in text]
+            others = [
+                i
+                for i in asked
+                if llama.tokenize(TEXTS[i].encode(), add_bos=False, special=False) != stored["as_text"][i]
+            ]
+        print(
+            f"{name}: llama.cpp gives other ids for {len(others)} of {len(asked)} strings: {[TEXTS[i][:24] for i in others[:6]]}"
+        )
+
+
 FAMILIES = {
+    "names": names,
     "smollm2": smollm2,
     "mistral-v1": mistral_v1,
     "mistral-v3": mistral_v3,
@@ -376,6 +438,10 @@ FAMILIES = {
         [LLAMA3],
         ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"],
         ignore_merges=True,
+    ),
+    "dbrx": lambda: byte_level("dbrx", [LLAMA3], CHATML),
+    "seed": lambda: byte_level(
+        "seed", [SEED], ["<seed:bos>", "<seed:eos>"], ["<seed:think>", "</seed:think>"]
     ),
     "qwen2": lambda: byte_level(
         "qwen2", [QWEN2], CHATML, ["<tool_call>", "</tool_call>", "<think>", "</think>"], nfc=True

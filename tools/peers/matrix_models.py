@@ -100,6 +100,13 @@ def experts(family):
     return {"num_experts_per_tok": 3, "num_local_experts" if family == "mixtral" else "num_experts": 5}
 
 
+def dense_layers(family):
+    """One sparse layer of four; a DeepSeek has its dense ones in every shape."""
+    if family != "qwen3_moe":
+        raise NoSuchModel
+    return {"num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [1]}
+
+
 def latent(**values):
     """Shapes that only latent attention has."""
 
@@ -146,6 +153,7 @@ SHAPES = {
     "rope-dynamic": rope(rope_type="dynamic", factor=4.0),
     "window": window,
     "experts": experts,
+    "dense-layers": dense_layers,
     "deepseek-yarn": latent(
         rope_parameters={
             "rope_type": "yarn",
@@ -173,7 +181,18 @@ SHAPES = {
 
 
 # Shapes of the matrices that adapters are put on: in the others all kinds of adapters meet the same matrices.
-OF_LAYERS = ("plain", "odd-heads", "gqa3", "gqa7", "wide-heads", "experts", "other-head", "f16", "pruned")
+OF_LAYERS = (
+    "plain",
+    "odd-heads",
+    "gqa3",
+    "gqa7",
+    "wide-heads",
+    "experts",
+    "dense-layers",
+    "other-head",
+    "f16",
+    "pruned",
+)
 
 
 def byte_level_tokenizer(extra):

@@ -383,7 +383,7 @@ NAMES = {
 
 
 def names() -> None:
-    """Asks llama.cpp for the ids of the hard strings under each name; prints the strings where it gives others than tokenizers does."""
+    """Asks llama.cpp for the ids of the hard strings under each name; prints those it gives other ids."""
     import tempfile
 
     import gguf
@@ -422,7 +422,8 @@ def names() -> None:
                 if llama.tokenize(TEXTS[i].encode(), add_bos=False, special=False) != stored["as_text"][i]
             ]
         print(
-            f"{name}: llama.cpp gives other ids for {len(others)} of {len(asked)} strings: {[TEXTS[i][:24] for i in others[:6]]}"
+            f"{name}: llama.cpp gives other ids for {len(others)} of {len(asked)} strings: "
+            f"{[TEXTS[i][:24] for i in others[:6]]}"
         )
 
 

@@ -2,7 +2,6 @@
 // shared.
 #include "distill/features.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -11,21 +10,16 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "distill/objective.h"
+#include "models/golden_llama.h"  // tests/models
 #include "ops/attend.h"
 
 namespace retort {
 namespace {
 
 std::shared_ptr<Model> tiny(uint64_t seed) {
-  std::shared_ptr<Model> model =
-      load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
-                    .weights = "f32"})
-          .model;
+  std::shared_ptr<Model> model = golden_llama().model;
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  for (auto* linear : model->linears()) {
-    const auto w = widen(linear->weight, at::kFloat);
-    linear->weight = dense_weight(w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.5);
-  }
+  for (auto* linear : model->linears()) linear->weight = dense_weight(noisy(linear->weight, generator, 0.5));
   return model;
 }
 

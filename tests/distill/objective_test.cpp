@@ -1,7 +1,6 @@
 // Objectives over a tiny model: gradients against LibTorch composed by hand, caches against the live teacher.
 #include "distill/objective.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -14,25 +13,18 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "data/temporary_folder.h"  // tests/data
+#include "models/golden_llama.h"    // tests/models
 #include "teacher/teach.h"
 #include "text/byte_tokenizer.h"  // tests/text
 
 namespace retort {
 namespace {
 
-std::unique_ptr<Model> tiny() {
-  return load_weights(
-             {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
-              .weights = "f32"})
-      .model;
-}
 // The tiny model with a head of its own, drawn from `seed`, with `padding` more rows that would win every
 // softmax.
 std::shared_ptr<Model> variant(uint64_t seed, int64_t padding = 0, bool trainable = false) {
-  std::shared_ptr<Model> model = tiny();
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  auto w = widen(model->head.linear.weight, at::kFloat).clone();
-  w = w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.7;
+  std::shared_ptr<Model> model = golden_llama(seed).model;
+  auto w = model->head.linear.weight.dense;
   if (padding > 0) w = at::cat({w, at::full({padding, w.size(1)}, 50.0, w.options())});
   model->head.linear.weight = dense_weight(w.set_requires_grad(trainable));
   return model;

@@ -1,6 +1,5 @@
 #include "distill/on_policy.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include "adapters/attach.h"
@@ -11,36 +10,21 @@
 #include "base/stop.h"
 #include "data/temporary_folder.h"  // tests/data
 #include "distill/quality.h"
-#include "text/byte_tokenizer.h"  // tests/text
+#include "forest/random_samples.h"  // tests/forest
+#include "models/golden_llama.h"    // tests/models
+#include "text/byte_tokenizer.h"    // tests/text
 #include "train/batches.h"
 #include "train/schedule.h"
 
 namespace retort {
 namespace {
 
-LoadedModel tiny() {
-  return load_weights(
-      {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
-       .weights = "f32"});
-}
-
 class OnPolicy : public testing::Test {
  protected:
   OnPolicy() {
-    teacher.loaded = tiny();
-    auto generator = at::make_generator<at::CPUGeneratorImpl>(3);
-    const auto w = widen(teacher.loaded.model->head.linear.weight, at::kFloat);
-    teacher.loaded.model->head.linear.weight =
-        dense_weight(w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.7);
-    teacher.vocabulary = w.size(0);
-    const Draws draws(1, "prompts");
-    for (uint64_t s = 0; s < 24; ++s) {
-      Sample sample;
-      for (uint64_t i = 0; i < 14; ++i)
-        sample.tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))),
-            sample.weights.push_back(i < 6 ? 0 : 1);
-      samples.push_back(sample);
-    }
+    teacher.loaded = golden_llama(3);
+    teacher.vocabulary = teacher.loaded.model->head.linear.weight.rows;
+    samples = random_samples(Draws(1, "prompts"), 24, 14, 6);
     train_spec.steps = 12;
     train_spec.threads = 1;
     train_spec.batch.samples = 6;
@@ -55,7 +39,7 @@ class OnPolicy : public testing::Test {
     LoadedModel student;
   };
   Trained run(const std::string& name, const TrainWatch& watch = {}) {
-    Trained done{{}, tiny()};
+    Trained done{{}, golden_llama()};
     AdapterSpec full;
     full.kind = "full";
     const auto leaves = attach(*done.student.model, full, 1);
@@ -111,7 +95,7 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
     EXPECT_GE(round.positions, 100);
     EXPECT_EQ(round.teacher_bytes, weights);
   }
-  const auto before = tiny();
+  const auto before = golden_llama();
   const Student asked{*teacher.loaded.model};
   const auto quality = measure_quality(&asked, {{*before.model}, {*done.student.model}},
                                        build_forests(samples, 100), tokenizer, teacher.vocabulary, 1);
@@ -119,7 +103,7 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
 }
 
 TEST_F(OnPolicy, AnAnswerFollowsAWholePromptAndIsWhatIsLearned) {
-  auto student = tiny();
+  auto student = golden_llama();
   const OnPolicyJob job{
       {*student.model, {}, samples, held_out, Objective(), at::kFloat, folder / "unused", {}},
       tokenizer,

@@ -1,25 +1,13 @@
 #include "distill/own_answers.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include "base/random.h"
+#include "models/golden_llama.h"  // tests/models
 #include "text/byte_tokenizer.h"  // tests/text
 
 namespace retort {
 namespace {
-
-std::unique_ptr<Model> tiny(uint64_t changed_by) {
-  auto model =
-      load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
-                    .weights = "f32"})
-          .model;
-  if (changed_by == 0) return model;
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(changed_by);
-  const auto w = widen(model->head.linear.weight, at::kFloat);
-  model->head.linear.weight = dense_weight(w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.5);
-  return model;
-}
 
 class OwnAnswersTest : public testing::Test {
  protected:
@@ -35,7 +23,7 @@ class OwnAnswersTest : public testing::Test {
     return own_answers({.max_tokens = 12}, {model}, prompts, {tokenizer, stops, {.threads = 2}, seed});
   }
 
-  const std::unique_ptr<Model> teacher = tiny(0), student = tiny(5);
+  const std::unique_ptr<Model> teacher = golden_llama().model, student = golden_llama(5, 0.5).model;
   const int64_t vocabulary = teacher->head.linear.weight.rows;
   const ByteTokenizer tokenizer{{}};
   std::vector<std::vector<int32_t>> prompts;

@@ -1,36 +1,20 @@
 #include "distill/quality.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "base/random.h"
-#include "text/byte_tokenizer.h"  // tests/text
+#include "forest/random_samples.h"  // tests/forest
+#include "models/golden_llama.h"    // tests/models
+#include "text/byte_tokenizer.h"    // tests/text
 
 namespace retort {
 namespace {
 
-std::unique_ptr<Model> variant(uint64_t seed) {
-  auto model =
-      load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
-                    .weights = "f32"})
-          .model;
-  if (seed == 0) return model;
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  const auto w = widen(model->head.linear.weight, at::kFloat);
-  model->head.linear.weight = dense_weight(w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.5);
-  return model;
-}
-
 TEST(Quality, EqualsTheDefinitions) {
-  const auto teacher = variant(0), student = variant(5);
-  std::vector<Sample> samples(3);
-  const Draws draws(2, "quality");
-  for (size_t s = 0; s < 3; ++s)
-    for (uint64_t i = 0; i < 15; ++i)
-      samples[s].tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))),
-          samples[s].weights.push_back(1);
+  const auto teacher = golden_llama().model, student = golden_llama(5, 0.5).model;
+  const auto samples = random_samples(Draws(2, "quality"), 3, 15);
   const auto forests = build_forests(samples, 20);  // three forests
   const auto vocabulary = teacher->head.linear.weight.rows;
   const Student asked{*teacher};

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "base/random.h"
+#include "forest/random_samples.h"  // tests/forest
 #include "formats/weight_file.h"
 #include "student/expert_cut.h"
 
@@ -20,15 +20,7 @@ LoadedModel tiny(const std::string& family = "llama") {
        .weights = "f32"});
   return loaded;
 }
-std::vector<Sample> some_samples() {
-  const Draws draws(4, "samples");
-  std::vector<Sample> samples(6);
-  for (size_t s = 0; s < samples.size(); ++s)
-    for (uint64_t i = 0; i < 20; ++i)
-      samples[s].tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))),
-          samples[s].weights.push_back(1);
-  return samples;
-}
+std::vector<Sample> some_samples() { return random_samples(Draws(4, "samples"), 6, 20); }
 Tensor hidden_of(const Model& model) {
   const at::NoGradGuard no_graph;
   return model.hidden(make_pass(build_forests(some_samples(), 1000)[0], at::kFloat));

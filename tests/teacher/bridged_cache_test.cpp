@@ -1,12 +1,13 @@
 #include "teacher/bridged_cache.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "base/files.h"
 #include "data/temporary_folder.h"  // tests/data
 #include "distill/objective.h"
+#include "forest/random_samples.h"  // tests/forest
+#include "models/golden_llama.h"    // tests/models
 #include "teacher/teach.h"
 #include "text/byte_tokenizer.h"  // tests/text
 
@@ -26,28 +27,11 @@ class Letters : public ByteTokenizer {
 class BridgedDistillation : public testing::Test {
  protected:
   BridgedDistillation() {
-    teacher = load_weights(
-                  {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
-                   .weights = "f32"})
-                  .model;
-    student = load_weights(
-                  {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
-                   .weights = "f32"})
-                  .model;
-    auto generator = at::make_generator<at::CPUGeneratorImpl>(3);
-    const auto w = widen(student->head.linear.weight, at::kFloat);
-    student->head.linear.weight =
-        dense_weight((w + at::randn(w.sizes(), generator, w.options()) * w.std() * 0.7).requires_grad_());
-    vocabulary = w.size(0);
-    const Draws draws(1, "samples");
-    for (uint64_t s = 0; s < 8; ++s) {
-      Sample sample;
-      for (uint64_t i = 0; i < 20; ++i)
-        sample.tokens.push_back(static_cast<int32_t>(3 + draws.below(s * 100 + i, 90))),
-            sample.weights.push_back(i < 6 ? 0 : 1);
-      sample.id = "f:" + std::to_string(s);
-      samples.push_back(sample);
-    }
+    teacher = golden_llama().model;
+    student = golden_llama(3).model;
+    student->head.linear.weight.dense.requires_grad_();
+    vocabulary = student->head.linear.weight.rows;
+    samples = random_samples(Draws(1, "samples"), 8, 20, 6);
   }
   std::shared_ptr<const TeacherCache> cache() {
     const auto made_from = cache_provenance({"w", "t", "c", "f32", 1}, samples, keep);

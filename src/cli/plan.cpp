@@ -23,7 +23,7 @@ constexpr double kAssumedDisk = 2e9;
 constexpr size_t kMeasuredBytes = size_t{256} << 20;
 
 struct PlanOptions {
-  std::string path, weights = "bf16", memory, disk;
+  std::string path, weights, memory, disk;
   double tokens = 1e6, price = 0, gflops = 0;
   int64_t length = 4096;
   AdapterSpec adapter;
@@ -81,6 +81,12 @@ ModelConfig config_at(const std::string& path) {
   return config_from_hf(json, file.string(), !json.value("tie_word_embeddings", false));
 }
 
+// As config.json says that the matrices are stored.
+std::optional<WeightType> stored_type(const ModelConfig& config) {
+  if (config.four_bit) return WeightType::packed4;
+  return config.fp8 ? WeightType::f8_e4m3 : WeightType::bf16;
+}
+
 std::string count_of(double number) {
   if (number >= 1e12) return fmt::format("{:.2f} T", number / 1e12);
   if (number >= 1e9) return fmt::format("{:.1f} G", number / 1e9);
@@ -94,11 +100,11 @@ std::string time_of(double seconds) {
 }
 
 Exit plan(const PlanOptions& options) {
-  const auto type = type_from_name(options.weights);
+  const auto config = config_at(options.path);
+  const auto type = options.weights.empty() ? stored_type(config) : type_from_name(options.weights);
   if (!type) throw RecipeError("--weights: unknown type '" + printable(options.weights) + "'");
   if (options.length < 1 || options.tokens < 1)
     throw RecipeError("--tokens and --length: expected at least 1");
-  const auto config = config_at(options.path);
   if (const auto reason = beyond_context_is(config); !reason.empty() && options.length > config.context)
     throw RecipeError(fmt::format(
         "--length: {} tokens; texts of this model are trained and read up to {} tokens: past them {}",
@@ -166,7 +172,8 @@ void add_plan(CLI::App& app, Action& action) {
   auto options = std::make_shared<PlanOptions>();
   command->add_option("path", options->path, "a config.json, or a model folder that holds one")->required();
   command->add_option("--weights", options->weights,
-                      "type that its matrices are stored in: bf16, q4_k, f8_e4m3 ...");
+                      "type that its matrices are stored in: bf16, q4_k, f8_e4m3 ...; without it, what "
+                      "config.json's quantization_config says, or bf16");
   command->add_option("--tokens", options->tokens, "tokens of all texts");
   command->add_option("--length", options->length, "tokens of one text");
   command->add_option("--memory", options->memory,

@@ -55,6 +55,16 @@ struct Fp8Config {
   bool power_of_two = false;  // scales are powers of two
 };
 
+// How matrices of 4-bit codes are stored, each in several tensors (four_bit.h).
+struct FourBitConfig {
+  enum class Method : uint8_t { bitsandbytes, gptq, awq };
+  Method method = Method::bitsandbytes;
+  int64_t group_size = 0;       // inputs that share a scale; 0: all. bitsandbytes says it with each matrix
+  bool zeros_less_one = false;  // GPTQ's first format: zero points are stored less one
+  bool any_order = false;  // GPTQ's desc_act: g_idx says which input is in which group, and must be there
+};
+const char* name_of(FourBitConfig::Method method);  // config.json's quant_method
+
 struct ModelConfig {
   std::string family;           // "llama": the name of a row of models/registry.cpp
   std::string hf_architecture;  // "LlamaForCausalLM"
@@ -68,8 +78,9 @@ struct ModelConfig {
   std::optional<GroupedRouting> grouped;
   std::optional<LatentConfig> latent;    // then head_dim is the width of a query and a key
   std::optional<IndexerConfig> indexer;  // then no text is longer than `context`, where attention is dense
-  std::optional<Fp8Config> fp8;          // of the files that it was read from
-  int64_t stated_context = 0;            // what config.json says where `context` is less; 0 = the same
+  std::optional<Fp8Config> fp8;          // of the files that it was read from; or
+  std::optional<FourBitConfig> four_bit;
+  int64_t stated_context = 0;  // what config.json says where `context` is less; 0 = the same
   bool has_experts(int64_t layer) const {
     const auto at = static_cast<size_t>(layer);
     return experts > 0 && !(at < dense_layers.size() && dense_layers[at]);

@@ -2,8 +2,8 @@
 // layer_types): what is alike in every family, and what families call for the rest.
 #include <cmath>
 
-#include "models/fp8_config.h"
 #include "models/hf_config.h"
+#include "models/quantization_config.h"
 #include "models/read_config.h"
 #include "models/rotary.h"
 
@@ -157,7 +157,7 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
                 fmt::format("'{}' is not a known family; known: {}", printable(kind), known_families()));
 
   ModelConfig model;
-  model.fp8 = read_fp8(config);
+  read_quantization(config, model);
   model.family = family->name;
   model.hf_architecture = family->hf_architecture;
   const auto& defaults = family->defaults;

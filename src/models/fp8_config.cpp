@@ -1,32 +1,12 @@
 // Three writers of such folders: DeepSeek and transformers ("fp8"), llm-compressor ("compressed-tensors") and
 // FBGEMM ("fbgemm_fp8"). In each a stored number is code times scale, and activations are rounded to 8 bits
 // where the model is served; here they are not.
-#include "models/fp8_config.h"
-
 #include <cmath>
-#include <set>
+
+#include "models/quantization_config.h"
 
 namespace retort {
 namespace {
-
-[[noreturn]] void refuse(const HfConfig& config, const std::string& key, const std::string& what) {
-  config.fail(key, what + "; use the original weights or a .gguf file");
-}
-
-void refuse_unknown(const HfConfig& section, const Json& json, const std::set<std::string>& known) {
-  for (const auto& [key, value] : json.items())
-    if (!known.contains(key) && !value.is_null())
-      refuse(section, key, "is not known here, and might change what the weights are");
-}
-
-void require_one_of(const HfConfig& section, const char* key, const std::set<std::string>& words,
-                    const std::string& otherwise) {
-  const auto found = section.text(key).value_or(otherwise);
-  if (words.contains(found)) return;
-  std::string known;
-  for (const auto& word : words) known += (known.empty() ? "'" : "', '") + word;
-  refuse(section, key, "found '" + printable(found) + "', expected " + known + "'");
-}
 
 void take_block(const HfConfig& section, const char* key, Fp8Config& fp8) {
   const auto sizes = section.numbers(key);
@@ -58,18 +38,18 @@ Fp8Config read_compressed(const HfConfig& section, const Json& json) {
   require_one_of(section, "quantization_status", {"compressed"}, "compressed");
   for (const char* more : {"sparsity_config", "transform_config"})
     if (const auto* value = section.find(more); value && !value->empty())
-      refuse(section, more, "is not known here, and changes what the weights are");
+      refuse_quantization(section, more, "is not known here, and changes what the weights are");
   const auto groups = section.section("config_groups");
   if (!groups || json["config_groups"].size() != 1)
-    refuse(section, "config_groups", "expected one group of layers");
+    refuse_quantization(section, "config_groups", "expected one group of layers");
   const auto name = json["config_groups"].begin().key();
   const auto group = *groups->section(name);
   const auto weights = group.section("weights");
-  if (!weights) refuse(group, "weights", "is missing");
-  if (weights->whole("num_bits").value_or(0) != 8) refuse(*weights, "num_bits", "expected 8");
+  if (!weights) refuse_quantization(group, "weights", "is missing");
+  if (weights->whole("num_bits").value_or(0) != 8) refuse_quantization(*weights, "num_bits", "expected 8");
   require_one_of(*weights, "type", {"float"}, "");
   require_one_of(*weights, "strategy", {"tensor", "channel", "block"}, "");
-  if (!weights->truth("symmetric", true)) refuse(*weights, "symmetric", "expected true");
+  if (!weights->truth("symmetric", true)) refuse_quantization(*weights, "symmetric", "expected true");
   Fp8Config fp8;
   take_block(*weights, "block_structure", fp8);
   return fp8;
@@ -77,19 +57,11 @@ Fp8Config read_compressed(const HfConfig& section, const Json& json) {
 
 }  // namespace
 
-std::optional<Fp8Config> read_fp8(const HfConfig& config) {
-  const auto section = config.section("quantization_config");
-  if (!section) return std::nullopt;
-  const auto& json = *config.find("quantization_config");
-  const auto method = section->text("quant_method").value_or("");
-  if (method == "fp8") return read_plain(*section, json);
-  if (method == "compressed-tensors") return read_compressed(*section, json);
-  if (method == "fbgemm_fp8") {
-    refuse_unknown(*section, json, {"quant_method", "activation_scale_ub", "modules_to_not_convert"});
-    return Fp8Config{};
-  }
-  refuse(*section, "quant_method",
-         "'" + printable(method) + "' is not read here; known: fp8, compressed-tensors, fbgemm_fp8");
+Fp8Config read_fp8(const HfConfig& section, const Json& json, const std::string& method) {
+  if (method == "fp8") return read_plain(section, json);
+  if (method == "compressed-tensors") return read_compressed(section, json);
+  refuse_unknown(section, json, {"quant_method", "activation_scale_ub", "modules_to_not_convert"});
+  return {};
 }
 
 }  // namespace retort

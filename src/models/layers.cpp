@@ -32,6 +32,13 @@ Linear Parts::linear(const TensorPlace& place, int64_t out, int64_t in, bool bia
   layer.name = name;
   layer.place = place;
   require_shape(name + ".weight", layer.weight.rows, layer.weight.columns, out, in);
+  // AutoGPTQ wrote a bias for layers that have none; transformers passes over it.
+  if (!bias && config.four_bit && layer.bias.defined()) {
+    if (at::count_nonzero(layer.bias).item<int64_t>() > 0)
+      throw FormatError(fmt::format("{}.bias: holds numbers, and the model's configuration asks for none",
+                                    printable(name)));
+    layer.bias = Tensor();
+  }
   if (bias && !layer.bias.defined())
     throw FormatError(
         fmt::format("{}.bias: missing, but the model's configuration asks for it", printable(name)));

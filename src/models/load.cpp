@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/machine_memory.h"
 #include "formats/weight_file.h"
+#include "models/four_bit.h"
 #include "models/layer_stream.h"
 #include "models/layers.h"
 #include "models/read_config.h"
@@ -52,27 +53,30 @@ class Source {
   // The same, its matrix left in the file.
   Linear linear_without(const TensorPlace& place) const {
     Linear layer;
-    const auto tensor = matrix_view(place);
-    layer.weight = absent_weight(held_type(place, tensor), tensor.shape[0], tensor.shape[1]);
+    const auto stored = matrix_at(place);
+    layer.weight = absent_weight(held_type(place, stored), stored.rows, stored.columns);
     layer.bias = bias_of(place);
     return layer;
   }
   BaseMatrix base_of(const TensorPlace& place, bool first) const {
     BaseMatrix base;
     base.weight = stored_matrix(place, first);
-    base.weight = convert_weight(base.weight, held_type(place, matrix_view(place)));
+    base.weight = convert_weight(base.weight, held_type(place, matrix_at(place)));
     drop_pages(base.weight, place);
     if (integers_) base.int8_scales = int8_row_scales(base.weight);
     return base;
   }
   void give_back(const TensorPlace& place) const {
-    const auto tensor = need(place);
-    tensor.file->release(tensor.data);
+    const auto stored = matrix_at(place);
+    if (stored.four_bit) release(*stored.four_bit);
+    else stored.tensor.file->release(stored.tensor.data);
   }
   uint64_t held_bytes(const TensorPlace& place) const {
-    const auto tensor = matrix_view(place);
-    const auto row = row_bytes(held_type(place, tensor), static_cast<uint64_t>(tensor.shape[1]));
-    return static_cast<uint64_t>(tensor.shape[0]) * row.value_or(0);
+    const auto stored = matrix_at(place);
+    const auto type = held_type(place, stored);
+    if (type == WeightType::packed4) return retort::held_bytes(*stored.four_bit);
+    const auto row = row_bytes(type, static_cast<uint64_t>(stored.columns));
+    return static_cast<uint64_t>(stored.rows) * row.value_or(0);
   }
   Weight matrix(const TensorPlace& place) const {
     auto weight = stored_matrix(place);
@@ -98,9 +102,26 @@ class Source {
   }
 
  private:
-  WeightType held_type(const TensorPlace& place, const TensorView& tensor) const {
-    if (!wanted_ || (is_block_quantized(*wanted_) && place.role == Role::head)) return tensor.type;
-    return fitting_type(*wanted_, tensor.shape[1]);
+  // A matrix where the file has it: as one tensor, or as codes with what belongs to them.
+  struct StoredMatrix {
+    WeightType type;
+    int64_t rows, columns;
+    TensorView tensor;  // of codes where it is four_bit
+    std::optional<FourBitMatrix> four_bit;
+  };
+  StoredMatrix matrix_at(const TensorPlace& place) const {
+    if (auto four_bit = four_bit_at(place))
+      return {WeightType::packed4, four_bit->rows, four_bit->columns, *four_bit->codes, four_bit};
+    const auto tensor = matrix_view(place);
+    return {tensor.type, tensor.shape[0], tensor.shape[1], tensor, std::nullopt};
+  }
+  std::optional<FourBitMatrix> four_bit_at(const TensorPlace& place) const {
+    if (!config_.four_bit || gguf_) return std::nullopt;
+    return find_four_bit(file_, *config_.four_bit, placed(place).name);
+  }
+  WeightType held_type(const TensorPlace& place, const StoredMatrix& stored) const {
+    if (!wanted_ || (is_block_quantized(*wanted_) && place.role == Role::head)) return stored.type;
+    return fitting_type(*wanted_, stored.columns);
   }
   Tensor bias_of(const TensorPlace& place) const {
     auto bias = place;
@@ -152,7 +173,7 @@ class Source {
   // Pages of the file that a copy was made from would count as this process's memory until somebody else
   // wants it.
   void drop_pages(const Weight& weight, const TensorPlace& place) const {
-    const auto tensor = need(place);
+    const auto tensor = matrix_at(place).tensor;
     const auto* held = weight.dense.defined() ? static_cast<const std::byte*>(weight.dense.const_data_ptr())
                                               : weight.blocks.data();
     if (held != tensor.data.data()) tensor.file->release(tensor.data);
@@ -170,6 +191,7 @@ class Source {
 
   // Its pages are read when this returns: by looking for what is not finite, or on purpose.
   Weight stored_matrix(const TensorPlace& place, bool first = true) const {
+    if (const auto four_bit = four_bit_at(place)) return read_four_bit(*four_bit);
     const auto tensor = matrix_view(place);
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
     if (first) require_finite(tensor);
@@ -268,7 +290,7 @@ std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const Source>& sour
 }
 
 // Whether the layers stay in the file, and what they may take then.
-std::optional<uint64_t> memory_of_layers(const ModelSpec& spec, const WeightFile& file) {
+std::optional<uint64_t> memory_of_layers(const ModelSpec& spec, const WeightFile& file, bool four_bit) {
   if (spec.schedule == "tokens") return std::nullopt;
   const auto given = byte_size(spec.memory);
   if (!spec.memory.empty() && !given)
@@ -280,7 +302,12 @@ std::optional<uint64_t> memory_of_layers(const ModelSpec& spec, const WeightFile
   for (const auto& tensor : file.tensors) {
     const auto row = tensor.shape.empty() ? 1 : static_cast<uint64_t>(tensor.shape.back());
     const auto bytes = wanted ? row_bytes(*wanted, row) : std::nullopt;
-    held += bytes ? *bytes * (static_cast<uint64_t>(tensor.elements()) / row) : tensor.data.size();
+    const auto stored =
+        bytes ? *bytes * (static_cast<uint64_t>(tensor.elements()) / row) : tensor.data.size();
+    // Words of 8 codes, and bytes of two, are as many numbers.
+    held += wanted && four_bit && tensor.type == WeightType::i32  ? 8 * stored
+            : wanted && four_bit && tensor.type == WeightType::u8 ? 2 * stored
+                                                                  : stored;
   }
   const bool fits = held <= given.value_or(available);
   return spec.schedule == "auto" && fits ? std::nullopt : std::optional(given.value_or(available / 2));
@@ -426,7 +453,9 @@ LoadedModel load_weights(const ModelSpec& spec) {
       loaded.left_out = keep_text_part(file);
       json = std::move(*text);
     }
-    config = config_from_hf(json, config_file.string(), file.find("lm_head.weight") != nullptr);
+    const bool packed_head = file.find("lm_head.qweight") != nullptr;
+    config = config_from_hf(json, config_file.string(), packed_head || file.find("lm_head.weight"));
+    if (packed_head) config.tied_head = false;
     read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));
     if (config.tied_head && head_differs(file)) config.tied_head = false;
     loaded.beyond = count_beyond(file, config.layers);
@@ -439,7 +468,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
   if (!loaded.chat_template_source.empty())
     loaded.chat = chat_template_by_source(loaded.chat_template_source);
   loaded.sha256 = hash_of(file);
-  const auto memory = memory_of_layers(spec, file);
+  const auto memory = memory_of_layers(spec, file, config.four_bit.has_value());
   const auto source = std::make_shared<const Source>(std::move(file), config, !folder, spec);
   try {
     loaded.model = build_model(

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "ops/gemm_kernel.h"
+#include "quant/packed4.h"
 #include "quant/scaled_f8.h"
 #include "quant/types.h"
 
@@ -21,8 +22,9 @@ struct GemmMatrix {
   int64_t rows = 0, columns = 0;
   int64_t row_bytes = 0;  // from one row to the next
   bool transposed = false;
-  float scale = 1;      // other than 1 for fp32 matrices alone: B = scale * W^T
-  ScaleGrid grid = {};  // of F8_E4M3 matrices
+  float scale = 1;         // other than 1 for fp32 matrices alone: B = scale * W^T
+  ScaleGrid grid = {};     // of F8_E4M3 matrices
+  CodeGroups groups = {};  // of matrices of 4-bit codes
 
   int64_t k() const { return transposed ? rows : columns; }
   int64_t n() const { return transposed ? columns : rows; }

@@ -56,6 +56,13 @@ void decode(const GemmKernel& kernel, const GemmMatrix& b, const Block& block, s
     return decode_scaled_f8_bf16(b.data, b.row_bytes, b.grid, row, rows, first, count,
                                  reinterpret_cast<uint16_t*>(out));
   }
+  if (b.groups.scales) {
+    if (kernel.operand == Operand::f32)
+      return decode_packed4(b.data, b.columns, b.groups, row, rows, first, count,
+                            reinterpret_cast<float*>(out));
+    return decode_packed4_bf16(b.data, b.columns, b.groups, row, rows, first, count,
+                               reinterpret_cast<uint16_t*>(out));
+  }
   const bool dense =
       b.row_bytes == static_cast<int64_t>(row_bytes(b.type, static_cast<uint64_t>(b.columns)).value());
   const auto at_once = dense ? rows : 1;  // a slice of a wider matrix goes row by row

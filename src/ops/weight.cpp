@@ -31,7 +31,24 @@ int64_t stride_of(const Weight& weight) {
 }  // namespace
 
 uint64_t Weight::stored_bytes() const {
-  return dense.defined() ? dense.nbytes() : blocks.size() + (scales.defined() ? scales.nbytes() : 0);
+  if (dense.defined()) return dense.nbytes();
+  uint64_t bytes = blocks.size() + (scales.defined() ? scales.nbytes() : 0);
+  if (code_scales)
+    for (const auto* tensor : {&code_scales->scales, &code_scales->zeros, &code_scales->group_of})
+      if (tensor->defined()) bytes += tensor->nbytes();
+  return bytes;
+}
+
+CodeGroups Weight::groups() const {
+  if (!code_scales) return {};
+  const auto& [scale, zeros, group_of, groups, group_columns, book, high_first] = *code_scales;
+  return {scale.const_data_ptr<float>(),
+          zeros.defined() ? zeros.const_data_ptr<uint8_t>() : nullptr,
+          group_of.defined() ? group_of.const_data_ptr<int32_t>() : nullptr,
+          groups,
+          group_columns,
+          book.data(),
+          high_first};
 }
 
 ScaleGrid Weight::grid() const {
@@ -41,7 +58,8 @@ ScaleGrid Weight::grid() const {
 
 GemmMatrix Weight::operand(bool transposed) const {
   require_present(*this);
-  if (!dense.defined()) return {type, blocks.data(), rows, columns, stride_of(*this), transposed, 1, grid()};
+  if (!dense.defined())
+    return {type, blocks.data(), rows, columns, stride_of(*this), transposed, 1, grid(), groups()};
   if (dense.stride(1) != 1 && columns > 1) throw std::logic_error("a weight's rows are dense");
   return {type,    static_cast<const std::byte*>(dense.const_data_ptr()),        rows,
           columns, dense.stride(0) * static_cast<int64_t>(dense.element_size()), transposed,
@@ -99,6 +117,26 @@ Weight scaled_f8_weight(int64_t rows, int64_t columns, std::span<const std::byte
   return weight;
 }
 
+Weight packed4_weight(int64_t rows, int64_t columns, std::span<const std::byte> codes,
+                      std::shared_ptr<const void> owner, CodeScales scales) {
+  const auto parts = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
+  const auto [groups, group_columns] = std::pair(scales.groups, scales.group_columns);
+  const auto number = groups > 0          ? rows * groups
+                      : group_columns > 0 ? parts(rows * columns, group_columns)
+                                          : 0;
+  const auto fits = [](const at::Tensor& tensor, at::ScalarType type, int64_t count) {
+    return tensor.scalar_type() == type && tensor.is_contiguous() && tensor.numel() == count;
+  };
+  if (group_columns < 2 || group_columns % 2 != 0 || !fits(scales.scales, at::kFloat, number) ||
+      (groups > 0 && !scales.group_of.defined() && parts(columns, group_columns) != groups) ||
+      (scales.zeros.defined() && !fits(scales.zeros, at::kByte, number)) ||
+      (scales.group_of.defined() && (groups < 1 || !fits(scales.group_of, at::kInt, columns))))
+    throw std::logic_error("packed4_weight: the scales are not those of the matrix");
+  auto weight = block_weight(WeightType::packed4, rows, columns, codes, std::move(owner));
+  weight.code_scales = std::make_shared<const CodeScales>(std::move(scales));
+  return weight;
+}
+
 void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Tensor& out) {
   require_present(weight);
   if (weight.dense.defined()) {
@@ -113,8 +151,15 @@ void widen_rows_into(const Weight& weight, int64_t first, int64_t count, at::Ten
     throw std::logic_error("weights are widened to f32 or bf16");
   auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
   const auto grid = weight.grid();
+  const auto groups = weight.groups();
   over_range(count, std::max<int64_t>(1, 65536 / columns), [&](int64_t begin, int64_t end) {
-    if (grid.scales && to_bf16)
+    if (groups.scales && to_bf16)
+      decode_packed4_bf16(weight.blocks.data(), columns, groups, first + begin, end - begin, 0, columns,
+                          reinterpret_cast<uint16_t*>(data) + begin * columns);
+    else if (groups.scales)
+      decode_packed4(weight.blocks.data(), columns, groups, first + begin, end - begin, 0, columns,
+                     reinterpret_cast<float*>(data) + begin * columns);
+    else if (grid.scales && to_bf16)
       decode_scaled_f8_bf16(weight.blocks.data(), stride, grid, first + begin, end - begin, 0, columns,
                             reinterpret_cast<uint16_t*>(data) + begin * columns);
     else if (grid.scales)

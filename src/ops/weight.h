@@ -11,6 +11,15 @@
 
 namespace retort {
 
+// The scales of a matrix of 4-bit codes, and how they belong to them (quant/packed4.h).
+struct CodeScales {
+  at::Tensor scales;                      // fp32, [rows, groups] or, where groups run on, one after the other
+  at::Tensor zeros, group_of;             // uint8, as many; int32 [columns]; or neither
+  int64_t groups = 0, group_columns = 2;  // of CodeGroups
+  std::span<const float, 16> book = kWholeCodes;
+  bool high_first = false;
+};
+
 struct Weight {  // [rows, columns] = [out, in]: y = x W^T
   WeightType type = WeightType::f32;
   int64_t rows = 0, columns = 0;
@@ -18,13 +27,16 @@ struct Weight {  // [rows, columns] = [out, in]: y = x W^T
   std::span<const std::byte> blocks;  // rows * row_bytes(type, columns) when the type is block-quantized
   std::shared_ptr<const void> owner;  // keeps `blocks` alive (a mapped file or a buffer)
   at::Tensor scales;                  // fp32 [grid]: of F8_E4M3, whose `blocks` are codes alone (scaled_f8.h)
-  int64_t scale_rows = 0, scale_columns = 0;  // of a block of it
+  int64_t scale_rows = 0, scale_columns = 0;      // of a block of it
+  std::shared_ptr<const CodeScales> code_scales;  // of packed4, whose `blocks` are codes alone
 
   // False for one that only says what its matrix is like: the numbers are where Linear::source has them.
   bool present() const { return dense.defined() || !blocks.empty(); }
   bool trainable() const { return dense.defined() && dense.requires_grad(); }
   uint64_t stored_bytes() const;
-  ScaleGrid grid() const;  // without scales where the type has none; valid while the weight lives
+  // Without scales where the type has none; valid while the weight lives.
+  ScaleGrid grid() const;
+  CodeGroups groups() const;
   GemmMatrix operand(
       bool transposed) const;  // of y = x W^T, or transposed of dx = dy W; valid while the weight lives
 };
@@ -38,6 +50,9 @@ Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<co
 Weight scaled_f8_weight(int64_t rows, int64_t columns, std::span<const std::byte> codes,
                         std::shared_ptr<const void> owner, at::Tensor scales, int64_t scale_rows,
                         int64_t scale_columns);
+// The same for codes of 4 bits; columns are an even number.
+Weight packed4_weight(int64_t rows, int64_t columns, std::span<const std::byte> codes,
+                      std::shared_ptr<const void> owner, CodeScales scales);
 // Re-encodes any weight as `type` (dense or quantized), row by row, without a full fp32 copy.
 Weight convert_weight(const Weight& weight, WeightType type);
 // The matrix as a dense tensor [rows, columns] of f32 or bf16 (a new tensor unless it is already that).

@@ -15,10 +15,19 @@ constexpr double kProgram = 150 << 20;            // plan/predict.cpp
 constexpr double kAdapterBytes = 4 + 4 + 8;       // fp32 weight, gradient, AdamW's two moments
 constexpr double kStates = 0.25, kWeights = 0.5;  // of model.memory, as models/load.cpp shares it
 
-double bytes_of(const Linear& layer, WeightType stored) {
+double bytes_of(const Linear& layer, const ModelConfig& config, WeightType stored) {
   const auto type = fitting_type(stored, layer.weight.columns);
-  return static_cast<double>(layer.weight.rows) *
-         static_cast<double>(row_bytes(type, static_cast<uint64_t>(layer.weight.columns)).value_or(0));
+  const auto rows = static_cast<double>(layer.weight.rows);
+  auto bytes =
+      rows * static_cast<double>(row_bytes(type, static_cast<uint64_t>(layer.weight.columns)).value_or(0));
+  if (type != WeightType::packed4) return bytes;
+  // A scale and a zero point for each group. bitsandbytes' matrices say their blocks themselves: mostly 64.
+  const bool said = config.four_bit && config.four_bit->method != FourBitConfig::Method::bitsandbytes;
+  const auto group = !said                             ? 64
+                     : config.four_bit->group_size > 0 ? config.four_bit->group_size
+                                                       : layer.weight.columns;
+  return bytes + rows * std::ceil(static_cast<double>(layer.weight.columns) / static_cast<double>(group)) *
+                     (said ? 5 : 4);
 }
 
 }  // namespace
@@ -31,7 +40,7 @@ ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter)
     const auto weights = static_cast<double>(layer->weight.rows) * static_cast<double>(layer->weight.columns);
     shape.parameters += weights;
     shape.active += weights * token_share(config, layer->place);
-    layers[layer->place.layer] += bytes_of(*layer, stored);
+    layers[layer->place.layer] += bytes_of(*layer, config, stored);
     if (is_target(config, *layer, adapter.targets))
       shape.trained_numbers +=
           static_cast<double>(adapter.rank) * static_cast<double>(layer->weight.rows + layer->weight.columns);

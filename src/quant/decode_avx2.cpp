@@ -172,6 +172,8 @@ const QuantPath kAvx2Path = {"avx2",
                              encode_nf4,
                              &kAvx2Search,
                              f8_rows<float>,
-                             f8_rows<uint16_t>};
+                             f8_rows<uint16_t>,
+                             packed4_lookup_lanes<Lanes256, float>,
+                             packed4_lookup_lanes<Lanes256, uint16_t>};
 
 }  // namespace retort

@@ -113,6 +113,25 @@ void decode_nf4_words_apart(const uint8_t* codes, const float* maxima, uint16_t*
   for (int64_t b = 0; b < blocks; ++b, codes += 32, out += 64) nf4_words(codes, maxima[b], values, out);
 }
 
+// Codes of 4 bits that share the 16 `values`. The permutation looks at the low five bits of a word, and the
+// table repeats after 16.
+void packed4_words(const uint8_t* codes, const float* values, bool high_first, uint16_t* out, int64_t count) {
+  const __m512i table = word_table(Lanes512{_mm512_loadu_ps(values)});
+  const auto thirty_two = [&](__m128i bytes) __attribute__((always_inline)) {
+    const __m512i pairs = _mm512_cvtepu8_epi32(bytes);
+    const __m512i index = high_first
+                              ? _mm512_or_si512(_mm512_srli_epi32(pairs, 4), _mm512_slli_epi32(pairs, 16))
+                              : _mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12));
+    return _mm512_permutexvar_epi16(index, table);
+  };
+  for (; count >= 32; count -= 32, codes += 16, out += 32)
+    _mm512_storeu_si512(out, thirty_two(bytes16(codes)));
+  if (count == 0) return;
+  const auto half = static_cast<unsigned>(count / 2);
+  const __m512i last = thirty_two(_mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << half) - 1), codes));
+  _mm512_mask_storeu_epi16(out, static_cast<__mmask32>((1ull << count) - 1), last);
+}
+
 DecodeToBf16 word_decoder_of(WeightType type) {
   switch (type) {
     case WeightType::q4_0: return decode_q4_0_words;
@@ -234,6 +253,8 @@ const QuantPath kAvx512Path = {"avx512",
                                encode_nf4,
                                &kAvx2Search,
                                f8_floats,
-                               f8_words};
+                               f8_words,
+                               packed4_lookup_lanes<Lanes512, float>,
+                               packed4_words};
 
 }  // namespace retort

@@ -239,5 +239,25 @@ template <class Lanes, class Out> auto decoder_of(WeightType type)
   }
 }
 
+// Neighbours in one byte, the first of them in the low or in the high nibble; what is left of a run of 32
+// goes through a buffer.
+template <class Lanes, class Out> void packed4_lookup_lanes(const uint8_t* codes, const float* values,
+                                                            bool high_first, Out* out, int64_t count) {
+  const auto table = Lanes::table(values);
+  const auto thirty_two = [&](__m128i pairs, Out * to) __attribute__((always_inline)) {
+    const __m128i low = low_nibbles(pairs), high = high_nibbles(pairs);
+    const __m128i even = high_first ? high : low, odd = high_first ? low : high;
+    Lanes::lookup(table, _mm_unpacklo_epi8(even, odd)).store(to);
+    Lanes::lookup(table, _mm_unpackhi_epi8(even, odd)).store(to + 16);
+  };
+  for (; count >= 32; count -= 32, codes += 16, out += 32) thirty_two(bytes16(codes), out);
+  if (count == 0) return;
+  uint8_t rest[16] = {};
+  Out decoded[32];
+  __builtin_memcpy(rest, codes, static_cast<size_t>(count / 2));
+  thirty_two(bytes16(rest), decoded);
+  __builtin_memcpy(out, decoded, static_cast<size_t>(count) * sizeof(Out));
+}
+
 }  // namespace
 }  // namespace retort

@@ -114,7 +114,8 @@ std::optional<int64_t> first_not_finite(WeightType type, std::span<const std::by
     case WeightType::f8_e4m3: return first_by_code(stored);
     case WeightType::nf4:
     case WeightType::nf4_dq:
-    case WeightType::int8_row: return std::nullopt;
+    case WeightType::int8_row:
+    case WeightType::packed4: return std::nullopt;
     default: return info.dequantize ? first_by_value(info, stored) : std::nullopt;
   }
 }

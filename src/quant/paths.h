@@ -32,6 +32,11 @@ struct QuantPath {
                       int64_t rows, int64_t count);
   void (*f8_to_bf16)(const uint8_t* in, int64_t in_stride, float scale, uint16_t* out, int64_t out_stride,
                      int64_t rows, int64_t count);
+  // Codes of 4 bits that share a group (packed4.h).
+  void (*packed4_to_float)(const uint8_t* codes, const float* values, bool high_first, float* out,
+                           int64_t count);
+  void (*packed4_to_bf16)(const uint8_t* codes, const float* values, bool high_first, uint16_t* out,
+                          int64_t count);
 };
 
 // Fastest first, by CPUID; empty where only the scalar definitions run.

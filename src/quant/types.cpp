@@ -9,6 +9,7 @@
 #include "quant/k_blocks.h"
 #include "quant/k_search.h"
 #include "quant/nf4.h"
+#include "quant/packed4.h"
 #include "quant/paths.h"
 #include "quant/small_floats.h"
 
@@ -108,6 +109,7 @@ constexpr TypeInfo kTypes[] = {
     {T::f8_e4m3, "F8_E4M3", -1, "F8_E4M3", 1, 1, decode_f8_e4m3, nullptr},
     {T::f8_e5m2, "F8_E5M2", -1, "F8_E5M2", 1, 1, decode_f8_e5m2, nullptr},
     {T::f8_e8m0, "F8_E8M0", -1, "F8_E8M0", 1, 1, decode_f8_e8m0, nullptr},
+    {T::packed4, "packed4", -1, "", 2, 1, decode_codes4, nullptr},
 };
 
 constexpr bool in_enum_order() {

@@ -56,6 +56,7 @@ enum class WeightType : uint8_t {
   f8_e4m3,
   f8_e5m2,
   f8_e8m0,  // safetensors
+  packed4,  // codes of 4 bits whose scales lie apart (packed4.h)
 };
 
 struct TypeInfo {

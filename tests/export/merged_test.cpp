@@ -37,6 +37,20 @@ TEST_P(Merged, WritesWholeNumbersAsSuch) {
   if (found != json.end()) { EXPECT_TRUE(found->is_number_integer()) << found->dump(); }
 }
 
+TEST(Merged, FoldersAtFourBitsAreWrittenWide) {
+  for (const auto* method : {"bitsandbytes", "gptq", "awq"}) {
+    const auto loaded = golden_model(std::string("four_bit/") + method);
+    EXPECT_FALSE(hf_config_json(loaded.model->config).contains("quantization_config"));
+    const auto* layer = loaded.model->linears().front();
+    ASSERT_EQ(layer->weight.type, WeightType::packed4);
+    for (const auto& tensor : merged_tensors(*loaded.model))
+      if (tensor.name == layer->name + ".weight") {
+        EXPECT_EQ(tensor.shape, (std::vector<int64_t>{layer->weight.rows, layer->weight.columns}));
+        EXPECT_TRUE(at::equal(tensor.rows(1, 5), widen_rows(layer->weight, 1, 5, at::kFloat))) << method;
+      }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Merged,
                          testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3",
                                          "qwen3_moe", "mixtral"),

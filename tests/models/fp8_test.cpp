@@ -221,7 +221,8 @@ TEST(Fp8, RefusesByNameWhatItDoesNotKnow) {
         << refusal(quantization);
   };
   EXPECT_EQ(refusal(Form().quantization), "");
-  says("quant_method", "awq", "'awq' is not read here; known: fp8, compressed-tensors, fbgemm_fp8");
+  says("quant_method", "hqq",
+       "'hqq' is not read here; known: fp8, compressed-tensors, fbgemm_fp8, bitsandbytes");
   says("fmt", "e5m2", "found 'e5m2', expected 'e4m3'");
   says("weight_block_size", {128}, "expected two positive whole numbers");
   says("zero_points", true, "is not known here, and might change what the weights are");

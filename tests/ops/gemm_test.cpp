@@ -159,6 +159,43 @@ TEST(Gemm, EveryStoredTypeIsDecodedByThePacker) {
     }
 }
 
+// The packer decodes parts of rows; with the scales of whole groups, the product has the bits of the widened
+// matrix's.
+TEST(Gemm, CodesWithScalesApartGiveTheBitsOfTheirValues) {
+  at::set_num_threads(1);
+  constexpr int64_t kRows = 200, kColumns = 1280;
+  std::vector<std::byte> codes(kRows * kColumns / 2);
+  for (size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::byte>(i * 37 + i / 253);
+  const auto scales = normals(kRows * kColumns / 64, "scales");
+  std::vector<uint8_t> zeros(scales.size());
+  for (size_t i = 0; i < zeros.size(); ++i) zeros[i] = static_cast<uint8_t>(i % 16);
+  std::vector<int32_t> order(kColumns);
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i * 7 % (kColumns / 64));
+  const CodeGroups in_order{scales.data(),      zeros.data(), nullptr, kColumns / 64, 64,
+                            kWholeCodes.data(), false},
+      any_order{scales.data(), zeros.data(), order.data(), kColumns / 64, 64, kWholeCodes.data(), false},
+      one_row{scales.data(), nullptr, nullptr, 0, 96, kFp4Values.data(), true};
+  for (const auto& groups : {in_order, any_order, one_row}) {
+    std::vector<float> values(kRows * kColumns);
+    decode_packed4(codes.data(), kColumns, groups, 0, kRows, 0, kColumns, values.data());
+    for (const auto* kernel : kernels_here())
+      for (const bool transposed : {false, true})
+        for (const int64_t m : {1, 13}) {
+          const auto n = transposed ? kColumns : kRows, k = transposed ? kRows : kColumns;
+          const auto a = normals(m * k, "a");
+          GemmMatrix packed{WeightType::packed4, codes.data(), kRows, kColumns, kColumns / 2, transposed};
+          packed.groups = groups;
+          const GemmRows rows{a.data(), k, Operand::f32};
+          const GemmTerm stored{rows, packed},
+              wide{rows, gemm_matrix(values.data(), kRows, kColumns, transposed)};
+          std::vector<float> found(static_cast<size_t>(m * n)), expected(found.size());
+          gemm(*kernel, {&stored, 1}, m, {found.data(), n, Operand::f32});
+          gemm(*kernel, {&wide, 1}, m, {expected.data(), n, Operand::f32});
+          EXPECT_EQ(found, expected) << kernel->name << " " << transposed << " " << m;
+        }
+  }
+}
+
 TEST(Gemm, LongSumsGoInPasses) {
   at::set_num_threads(1);
   for (const auto* kernel : kernels_here())

@@ -3,19 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include "formats/made_files.h"
+#include "formats/float_tensors.h"  // tests/formats
+#include "formats/made_files.h"     // tests/formats
 #include "formats/mlx_adapter.h"
 
 namespace retort {
 namespace {
-
-const std::vector<float> kNumbers(64, 0.5f);
-TensorSource floats(std::string name, std::vector<int64_t> shape) {
-  size_t count = 1;
-  for (const auto dim : shape) count *= static_cast<size_t>(dim);
-  return tensor_source(std::move(name), WeightType::f32, std::move(shape),
-                       std::as_bytes(std::span(kNumbers).first(count)));
-}
 
 constexpr const char* kMlx =
     R"({"fine_tune_type": "lora", "num_layers": 8, "model": "m", "lora_parameters": )"

@@ -252,7 +252,6 @@ def names() -> None:
 
 
 FAMILIES = {
-    "names": names,
     "smollm2": smollm2,
     "mistral-v1": mistral_v1,
     "mistral-v3": mistral_v3,
@@ -272,6 +271,7 @@ FAMILIES = {
     "gemma": lambda: spaces_marked("gemma", "", [added(text) for text in ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")]
                                    + [added(text, special=False) for text in RUNS], gemma=True, pieces=RUNS),
     "unigram": unigram,
+    "names": names,
 }
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ CLASSES = {"llama": "LlamaConfig", "mistral": "MistralConfig", "qwen2": "Qwen2Co
            "gemma2": "Gemma2Config", "gemma3": "Gemma3TextConfig", "phi3": "Phi3Config",
            "qwen3_moe": "Qwen3MoeConfig", "mixtral": "MixtralConfig", "smollm3": "SmolLM3Config",
            "granite": "GraniteConfig", "olmo2": "Olmo2Config", "olmo3": "Olmo3Config",
+           "glm4": "Glm4Config", "seed_oss": "SeedOssConfig", "ministral3": "Ministral3Config",
            "deepseek_v3": "DeepseekV3Config", "deepseek_v32": "DeepseekV32Config"}
 FAMILIES = list(CLASSES)
 DEEPSEEK = ("deepseek_v3", "deepseek_v32")
@@ -32,6 +33,10 @@ def rope(**values):
         if family in DEEPSEEK and "long_factor" in values:
             raise NoSuchModel
         scaled = {"rope_theta": 10000.0, **values}
+        if family == "glm4":   # half of a head is rotated
+            scaled |= {key: list[:4] for key, list in values.items() if key.endswith("_factor") and key in LONG}
+        if family == "ministral3":
+            scaled = {"original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.5, **scaled}
         if family == "olmo3":
             return {"rope_parameters": {"full_attention": scaled, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}}
         if family != "gemma3":
@@ -46,9 +51,15 @@ def window(family):
         return {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1}
     if family == "smollm3":
         return {"sliding_window": WINDOW, "use_sliding_window": True}
-    if family in ("granite", "olmo2") + DEEPSEEK:
+    if family in ("granite", "olmo2", "glm4", "seed_oss") + DEEPSEEK:
         raise NoSuchModel
     return {"sliding_window": WINDOW}
+
+
+def biases(family):
+    if family == "glm4":   # its queries have one in every other shape
+        return {"attention_bias": False}
+    return {"attention_bias": True} | ({"attention_out_bias": True, "mlp_bias": True} if family == "seed_oss" else {})
 
 
 def experts(family):
@@ -107,7 +118,7 @@ SHAPES = {
     "wide-values": latent(v_head_dim=24, qk_nope_head_dim=8),
     "whole-queries": latent(q_lora_rank=None),
     "all-dense": latent(first_k_dense_replace=2),
-    "biases": {"attention_bias": True},
+    "biases": biases,
     "other-head": {"_flip_tie": True},
     "f32": {"_dtype": "float32"},
     "f16": {"_dtype": "float16"},
@@ -204,6 +215,8 @@ def settings_of(family, shape):
                    "v_head_dim": 12, "moe_intermediate_size": 32, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 4,
                    "topk_group": 2, "first_k_dense_replace": 1}
         config.pop("head_dim"), config.pop("sliding_window")
+    if family == "ministral3":
+        config |= rope(rope_type="yarn", factor=4.0, mscale=1.0, mscale_all_dim=1.0)(family)
     if family == "deepseek_v32":
         config |= {"index_topk": 128, "index_n_heads": 2, "index_head_dim": 16}
     elif family in SPARSE and family not in DEEPSEEK:

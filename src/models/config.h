@@ -24,6 +24,8 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;          // yarn of DeepSeek: both make attention_factor; 0 = none
   std::vector<double> long_factor, short_factor;  // longrope
   std::vector<double> frequency_divisors;         // GGUF rope_freqs.weight, when the file holds it
+  // Ministral 3: a query at place p is multiplied with 1 + b ln(1 + floor(p / original_context)).
+  std::optional<double> query_beta;
   // Whether texts within the model's context are rotated otherwise than without scaling.
   bool scales() const { return scaling != RopeScaling::none && scaling != RopeScaling::dynamic; }
 };

@@ -43,7 +43,8 @@ RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConf
   else rope.original_context = section.whole(kOriginal).value_or(whole.whole(kOriginal).value_or(0));
   rope.attention_factor = section.number("attention_factor").value_or(0);
   constexpr auto kPartial = "partial_rotary_factor";  // transformers 4 has it beside the section
-  rope.partial = section.number(kPartial).value_or(whole.number(kPartial).value_or(1));
+  rope.partial =
+      section.number(kPartial).value_or(whole.number(kPartial).value_or(defaults.partial_rotation));
   require_rotation(section.number(kPartial) ? section : whole, rope, model);
   if (kind == "default") return rope;
   if (rope.original_context == 0 && kind != "linear") rope.original_context = model.context;
@@ -86,7 +87,7 @@ RopeConfig read_rope(const HfConfig& config, const ModelConfig& model) {
     return read_rope_section(*scaling, theta, config, model);
   RopeConfig rope;
   rope.theta = theta;
-  rope.partial = config.number("partial_rotary_factor").value_or(1);
+  rope.partial = config.number("partial_rotary_factor").value_or(family_of(model).defaults.partial_rotation);
   require_rotation(config, rope, model);
   return rope;
 }
@@ -214,6 +215,9 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
     return list;
   };
   model.eos = ids("eos_token_id", defaults.eos);
+  if (!config.names("eos_token_id"))
+    for (const auto id : defaults.more_eos)
+      if (id < model.vocabulary) model.eos.push_back(id);
   if (const auto bos = ids("bos_token_id", defaults.bos); !bos.empty()) model.bos = bos.front();
   if (!config.names("pad_token_id")) {
     if (defaults.pad && *defaults.pad < model.vocabulary) model.pad = defaults.pad;

@@ -97,6 +97,9 @@ std::optional<std::string> what_reads_back_otherwise(const ModelConfig& a, const
   whole("heads of the indexer", indexer(a).heads, indexer(b).heads);
   whole("width of an indexer's head", indexer(a).head_dim, indexer(b).head_dim);
   whole("tokens that the indexer leaves", indexer(a).top, indexer(b).top);
+  real("growth of queries along a text", a.rope.query_beta.value_or(0), b.rope.query_beta.value_or(0));
+  if (a.rope.query_beta.value_or(0) != 0)
+    whole("places until queries grow", a.rope.original_context, b.rope.original_context);
   whole("tied head", a.tied_head, b.tied_head);
   real("epsilon of the norms", a.norm_epsilon, b.norm_epsilon);
   real("scale of attention", scale_of(a), scale_of(b));

@@ -24,6 +24,8 @@ struct HfDefaults {
   bool tied_head = false;
   double query_pre_attn_scalar = 0, attention_soft_cap = 0, final_soft_cap = 0;  // Gemma
   std::optional<int32_t> bos = {}, eos = {}, pad = {};
+  std::span<const int32_t> more_eos = {};
+  double partial_rotation = 1;  // the share of a head that is rotated
 };
 
 // All that tells one family from another. What families share are functions that theirs call.
@@ -35,7 +37,7 @@ struct Family {
   const char* activation_key = "hidden_act";  // config.json
   const char* activation = "silu";
   HfDefaults defaults = {};
-  bool fused_projections = false;        // q, k, v are rows of one matrix, gate and up of another
+  bool fused_projections = false;        // q, k, v are rows of one matrix, or gate and up are
   bool partial_rotation = false;         // partial_rotary_factor is read
   std::span<const RoleName> names = {};  // of its tensors, where they are others than most have
   bool gguf_interleaved_heads = false;   // GGUF: rows of q and k, inside of each head
@@ -57,7 +59,7 @@ struct Family {
 };
 
 extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3, kPhi3, kQwen3Moe, kMixtral, kSmolLm3,
-    kGranite, kOlmo2, kOlmo3, kDeepseekV3, kDeepseekV32;
+    kGranite, kOlmo2, kOlmo3, kDeepseekV3, kDeepseekV32, kGlm4, kSeedOss, kMinistral3;
 
 const std::vector<Family>& families();
 const Family& family_of(const ModelConfig& config);  // FormatError when there is none of this name

@@ -103,11 +103,19 @@ Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Ro
       heads(parts.config.heads),
       kv_heads(parts.config.kv_heads) {
   const auto& config = parts.config;
+  query_beta = config.rope.query_beta.value_or(0), query_stretch = config.rope.original_context;
   const auto all = heads * config.head_dim, shared = kv_heads * config.head_dim;
   q_proj = parts.linear({layer, Role::q}, all, config.hidden, config.attention_bias);
   k_proj = parts.linear({layer, Role::k}, shared, config.hidden, config.attention_bias);
   v_proj = parts.linear({layer, Role::v}, shared, config.hidden, config.attention_bias);
   o_proj = parts.linear({layer, Role::o}, config.hidden, all, config.output_bias);
+}
+
+Tensor Attention::grown(const Tensor& q, const Tensor& positions) const {  // q [N,H,D]
+  if (query_beta == 0 || positions.numel() == 0 || positions.max().item<int64_t>() < query_stretch) return q;
+  const auto times = at::floor(positions.to(at::kFloat) / static_cast<double>(query_stretch));
+  const auto scale = 1 + query_beta * at::log(1 + times);
+  return q * scale.view({-1, 1, 1}).to(q.scalar_type());
 }
 
 Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
@@ -122,9 +130,10 @@ Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
   const auto v = split_heads(qkv[2], kv_heads);  // [N,K,D]
   if (rotary) {
     const auto table = rotary->table(pass.positions);
-    q = rotate(q, pass.positions, table);
-    k = rotate(k, pass.positions, table);
+    q = rotate(q, pass.positions, table, rotated);
+    k = rotate(k, pass.positions, table, rotated);
   }
+  q = grown(q, pass.positions);
   return linear(keep_rows(attend(q, k, v, rule, pass), pass), o_proj,
                 pass);  // [N,E], in the last layer of pass.rows
 }
@@ -140,6 +149,17 @@ GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how, int64_t wi
 Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {
   const auto gate_up = linear_group(x, {&gate_proj, &up_proj}, pass);  // two of [N,F]
   return linear(gated(gate_up[0], gate_up[1], activation), down_proj, pass);
+}
+
+FusedMlp::FusedMlp(const Parts& parts, int64_t layer) {
+  const auto& config = parts.config;
+  gate_up_proj = parts.linear({layer, Role::gate_up}, 2 * config.intermediate, config.hidden);
+  down_proj = parts.linear({layer, Role::down}, config.hidden, config.intermediate);
+}
+
+Tensor FusedMlp::forward(const Tensor& x, const Pass& pass) const {
+  const auto gate_up = linear(x, gate_up_proj, pass).chunk(2, 1);  // two of [N,F]
+  return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass);
 }
 
 }  // namespace retort

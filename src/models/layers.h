@@ -52,6 +52,9 @@ struct Attention {
   std::optional<Norm> q_norm, k_norm;    // before the rotation: over D (Qwen 3, Gemma 3), or over all heads
   bool norms_span_heads = false;         // at once (Olmo 2 and 3)
   std::shared_ptr<const Rotary> rotary;  // nullptr: this layer rotates none
+  RotatedPart rotated;
+  double query_beta = 0;      // queries grow along a text (RopeConfig::query_beta), by each
+  int64_t query_stretch = 0;  // so many places
   AttendRule rule;
   int64_t heads = 0, kv_heads = 0;
 
@@ -60,6 +63,18 @@ struct Attention {
   template <class Visit> void linears(Visit&& visit) {
     visit(q_proj), visit(k_proj), visit(v_proj), visit(o_proj);
   }
+
+ private:
+  Tensor grown(const Tensor& q, const Tensor& positions) const;
+};
+
+// Gate and up as rows of one matrix.
+struct FusedMlp {
+  Linear gate_up_proj, down_proj;
+
+  FusedMlp(const Parts& parts, int64_t layer);
+  Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  template <class Visit> void linears(Visit&& visit) { visit(gate_up_proj), visit(down_proj); }
 };
 
 // Which of a layer's feed-forward parts.

@@ -8,7 +8,8 @@ namespace {
 
 struct Phi3Layer {
   Norm input_layernorm, post_attention_layernorm;
-  Linear qkv_proj, o_proj, gate_up_proj, down_proj;
+  Linear qkv_proj, o_proj;
+  FusedMlp mlp;
   std::shared_ptr<const Rotary> rotary;
   AttendRule rule;
   int64_t heads, kv_heads, head_dim;
@@ -16,6 +17,7 @@ struct Phi3Layer {
   Phi3Layer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> shared_rotary)
       : input_layernorm(parts.norm({index, Role::attention_norm}, parts.config.hidden)),
         post_attention_layernorm(parts.norm({index, Role::mlp_norm}, parts.config.hidden)),
+        mlp(parts, index),
         rotary(std::move(shared_rotary)),
         rule(attend_rule(parts.config, index)),
         heads(parts.config.heads),
@@ -24,8 +26,6 @@ struct Phi3Layer {
     const auto& config = parts.config;
     qkv_proj = parts.linear({index, Role::qkv}, (heads + 2 * kv_heads) * head_dim, config.hidden);
     o_proj = parts.linear({index, Role::o}, config.hidden, heads * head_dim);
-    gate_up_proj = parts.linear({index, Role::gate_up}, 2 * config.intermediate, config.hidden);
-    down_proj = parts.linear({index, Role::down}, config.hidden, config.intermediate);
   }
 
   Tensor attention(const Tensor& x, const Pass& pass) const {
@@ -36,18 +36,12 @@ struct Phi3Layer {
     const auto k = rotate(split_heads(qkv[1], kv_heads), pass.positions, table);  // [N,K,D]
     return linear(keep_rows(attend(q, k, split_heads(qkv[2], kv_heads), rule, pass), pass), o_proj, pass);
   }
-  Tensor feed_forward(const Tensor& x, const Pass& pass) const {
-    const auto gate_up = linear(x, gate_up_proj, pass).chunk(2, 1);  // two of [N,F]
-    return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass);
-  }
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto [h, normed] = add_rms_norm(keep_rows(x, pass), attention(rms_norm(x, input_layernorm), pass),
                                           post_attention_layernorm);
-    return h + feed_forward(normed, pass);
+    return h + mlp.forward(normed, pass);
   }
-  template <class Visit> void linears(Visit&& visit) {
-    visit(qkv_proj), visit(o_proj), visit(gate_up_proj), visit(down_proj);
-  }
+  template <class Visit> void linears(Visit&& visit) { visit(qkv_proj), visit(o_proj), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {
     visit(input_layernorm), visit(post_attention_layernorm);
   }

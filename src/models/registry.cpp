@@ -4,9 +4,9 @@
 namespace retort {
 
 const std::vector<Family>& families() {
-  static const std::vector<Family> table = {kLlama,   kMistral, kQwen2,    kQwen3,      kGemma2,
-                                            kGemma3,  kPhi3,    kQwen3Moe, kMixtral,    kSmolLm3,
-                                            kGranite, kOlmo2,   kOlmo3,    kDeepseekV3, kDeepseekV32};
+  static const std::vector<Family> table = {
+      kLlama,   kMistral, kQwen2, kQwen3, kGemma2,     kGemma3,      kPhi3, kQwen3Moe, kMixtral,
+      kSmolLm3, kGranite, kOlmo2, kOlmo3, kDeepseekV3, kDeepseekV32, kGlm4, kSeedOss,  kMinistral3};
   return table;
 }
 

@@ -20,6 +20,7 @@ RopeConfig with_llama3_parameters(const ModelConfig& config) {
     RopeConfig guess;
     guess.theta = rope.theta;
     guess.partial = rope.partial;
+    guess.query_beta = rope.query_beta;
     guess.scaling = RopeScaling::llama3;
     guess.factor = factor;
     guess.low_frequency_factor = 1;
@@ -39,6 +40,10 @@ RopeConfig with_llama3_parameters(const ModelConfig& config) {
 OrderedJson rope_json(const RopeConfig& rope) {
   OrderedJson json = {{"rope_theta", rope.theta}, {"rope_type", "default"}};
   if (rope.partial != 1) json["partial_rotary_factor"] = rope.partial;
+  if (rope.query_beta) {
+    json["llama_4_scaling_beta"] = *rope.query_beta;
+    json["original_max_position_embeddings"] = rope.original_context;
+  }
   switch (rope.scaling) {
     case RopeScaling::none: break;
     case RopeScaling::linear: json["rope_type"] = "linear", json["factor"] = rope.factor; break;

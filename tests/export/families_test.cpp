@@ -169,7 +169,7 @@ TEST_P(Families, AreReadAsTheyWereWritten) { expect_same_in_every_format(loaded,
 TEST_P(Families, OfHalfTheLayersAreReadAsTheyWereWritten) {
   const PruneSpec spec{.layers = (loaded.model->config.layers + 1) / 2};
   auto pruned = prune(loaded, at::kFloat, spec, Samples(), 1);
-  const auto refused = GetParam().starts_with("olmo3") ? "three of four layers" : gguf_cannot(GetParam());
+  const auto refused = GetParam() == "olmo3" ? "three of four layers" : gguf_cannot(GetParam());
   expect_same_in_every_format(pruned.model, refused);
 }
 

@@ -60,6 +60,9 @@ TEST(ConfigJson, AbsentKeysAreTheFamilysOwnDefaults) {
       {"olmo3", 32, 16, 2048, 4096, 1e-5, 5e5, false, {}, {}, 1},
       {"deepseek_v3", 32, 192, 4096, 0, 1e-6, 1e4, false, 0, 1, {}},
       {"deepseek_v32", 32, 192, 2048, 0, 1e-6, 1e4, false, 0, 1, {}},  // where its attention is dense
+      {"glm4", 2, 128, 131072, 0, 1.5625e-7, 1e4, false, {}, {}, {}},  // its ids lie beyond this vocabulary
+      {"seed_oss", 8, 128, 524288, 0, 1e-6, 1e4, false, 0, 2, 1},
+      {"ministral3", 8, 128, 262144, 0, 1e-5, 1e6, false, 1, 2, 11},
   };
   ASSERT_EQ(families.size(), retort::families().size()) << "a family without a line in this table";
   for (const auto& want : families) {
@@ -145,6 +148,51 @@ TEST(ConfigJson, BiasesAreReadWhereTheFamilyHasThemAndRefusedElsewhere) {
     EXPECT_NE(refusal(json).find("mlp_bias: a " + std::string(family) + " has no biases"), std::string::npos)
         << refusal(json);
   }
+}
+
+TEST(ConfigJson, Glm4RotatesHalfOfAHeadAndSeedBiasesItsQueriesWhereNothingIsSaid) {
+  auto json = smallest("glm4");
+  const auto glm = read_back(read(json));
+  EXPECT_EQ(glm.rope.partial, 0.5);
+  EXPECT_TRUE(glm.attention_bias && !glm.output_bias);
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 1e4}, {"partial_rotary_factor", 1.0}};
+  EXPECT_EQ(read_back(read(json)).rope.partial, 1);
+  json["vocab_size"] = 151552;
+  EXPECT_EQ(read(json).eos, (std::vector<int32_t>{151329, 151336, 151338}));
+  json["eos_token_id"] = 7;
+  EXPECT_EQ(read(json).eos, (std::vector<int32_t>{7}));
+  auto seed = smallest("seed_oss");
+  EXPECT_TRUE(read(seed).attention_bias && !read(seed).output_bias && !read(seed).mlp_bias);
+  seed["attention_out_bias"] = true;
+  EXPECT_TRUE(read_back(read(seed)).output_bias);
+  EXPECT_NE(gguf_refusal(read(seed)).find("no bias of o_proj"), std::string::npos);
+  seed["mlp_bias"] = true;
+  EXPECT_TRUE(read_back(read(seed)).mlp_bias);
+  EXPECT_NE(gguf_refusal(read(seed)).find("no biases of feed-forward layers"), std::string::npos);
+}
+
+TEST(ConfigJson, MinistralsQueriesGrowByItsOriginalContext) {
+  auto json = smallest("ministral3");
+  const auto usual = read_back(read(json));
+  EXPECT_EQ(usual.rope.scaling, RopeScaling::yarn);
+  EXPECT_EQ(usual.rope.query_beta, 0.1);
+  EXPECT_EQ(usual.rope.original_context, 16384);
+  EXPECT_EQ(rotary_attention_factor(usual.rope, usual.context), 1);  // mscale over mscale_all_dim
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 1e6}, {"llama_4_scaling_beta", 0.25}};
+  EXPECT_NE(
+      refusal(json).find("original_max_position_embeddings: missing; llama_4_scaling_beta counts by it"),
+      std::string::npos)
+      << refusal(json);
+  json["rope_parameters"]["original_max_position_embeddings"] = 512;
+  const auto plain = read_back(read(json));
+  EXPECT_EQ(plain.rope.scaling, RopeScaling::none);
+  EXPECT_EQ(plain.rope.query_beta, 0.25);
+  EXPECT_EQ(plain.rope.original_context, 512);
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 1e6}};
+  const auto written =
+      hf_config_json(read(json));  // transformers multiplies with the key: it has to be there
+  EXPECT_EQ(written["rope_parameters"]["llama_4_scaling_beta"], 0.0);
+  EXPECT_EQ(written["rope_parameters"]["original_max_position_embeddings"], 262144);
 }
 
 TEST(ConfigJson, SmolLm3LeavesEveryFourthLayerWithoutRotation) {

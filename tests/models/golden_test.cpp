@@ -230,8 +230,8 @@ INSTANTIATE_TEST_SUITE_P(Families, Golden,
                          testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3",
                                          "qwen3_moe", "qwen3_moe_plain", "qwen3_moe_dense", "mixtral",
                                          "llama_bias", "phi4_mini", "smollm3", "granite", "olmo2", "olmo3",
-                                         "qwen3_bias", "gemma3_bias", "olmo3_bias", "deepseek_v3",
-                                         "deepseek_v3_plain", "deepseek_v32"),
+                                         "qwen3_bias", "gemma3_bias", "olmo3_bias", "glm4", "seed_oss",
+                                         "ministral3", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32"),
                          [](const auto& family) { return std::string(family.param); });
 
 // LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from

@@ -62,7 +62,7 @@ Tensor logits_of(const Model& model) {
 
 TEST(TextPart, OfEitherLayoutIsTheModelAlone) {
   const TemporaryFolder folder;
-  for (const auto* family : {"gemma3", "mistral"}) {
+  for (const auto* family : {"gemma3", "mistral", "ministral3"}) {
     const auto alone = load_weights({.path = golden(family).string(), .compute = "f32"});
     for (const auto& layout : kLayouts) {
       SCOPED_TRACE(std::string(family) + ", " + layout.name);

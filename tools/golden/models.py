@@ -180,10 +180,37 @@ MODELS = {
         attention_bias=True,
         sliding_window=8,
         tie_word_embeddings=False,
-        layer_types=["sliding_attention", "full_attention"],
         rope_parameters={
             "full_attention": {"rope_type": "default", "rope_theta": 500000.0},
             "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+        },
+    ),
+    "glm4": transformers.Glm4Config(
+        **{**COMMON, "num_key_value_heads": 2},
+        head_dim=16,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+    ),
+    "seed_oss": transformers.SeedOssConfig(
+        **COMMON,
+        head_dim=12,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000000.0},
+    ),
+    "ministral3": transformers.Ministral3Config(
+        **COMMON,
+        head_dim=12,
+        tie_word_embeddings=False,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 1000000.0,
+            "factor": 16.0,
+            "original_max_position_embeddings": 8,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.5,
         },
     ),
     "phi4_mini": transformers.Phi3Config(

@@ -428,7 +428,6 @@ def names() -> None:
 
 
 FAMILIES = {
-    "names": names,
     "smollm2": smollm2,
     "mistral-v1": mistral_v1,
     "mistral-v3": mistral_v3,
@@ -484,6 +483,7 @@ FAMILIES = {
         pieces=RUNS,
     ),
     "unigram": unigram,
+    "names": names,
 }
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ CLASSES = {
     "granite": "GraniteConfig",
     "olmo2": "Olmo2Config",
     "olmo3": "Olmo3Config",
+    "glm4": "Glm4Config",
+    "seed_oss": "SeedOssConfig",
+    "ministral3": "Ministral3Config",
     "deepseek_v3": "DeepseekV3Config",
     "deepseek_v32": "DeepseekV32Config",
 }
@@ -56,6 +59,12 @@ def rope(**values):
         if family in DEEPSEEK and "long_factor" in values:
             raise NoSuchModel
         scaled = {"rope_theta": 10000.0, **values}
+        if family == "glm4":  # half of a head is rotated
+            scaled |= {
+                key: list[:4] for key, list in values.items() if key.endswith("_factor") and key in LONG
+            }
+        if family == "ministral3":
+            scaled = {"original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.5, **scaled}
         if family == "olmo3":
             return {
                 "rope_parameters": {
@@ -80,9 +89,17 @@ def window(family):
         return {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1}
     if family == "smollm3":
         return {"sliding_window": WINDOW, "use_sliding_window": True}
-    if family in ("granite", "olmo2") + DEEPSEEK:
+    if family in ("granite", "olmo2", "glm4", "seed_oss") + DEEPSEEK:
         raise NoSuchModel
     return {"sliding_window": WINDOW}
+
+
+def biases(family):
+    if family == "glm4":  # its queries have one in every other shape
+        return {"attention_bias": False}
+    return {"attention_bias": True} | (
+        {"attention_out_bias": True, "mlp_bias": True} if family == "seed_oss" else {}
+    )
 
 
 def experts(family):
@@ -167,7 +184,7 @@ SHAPES = {
     "wide-values": latent(v_head_dim=24, qk_nope_head_dim=8),
     "whole-queries": latent(q_lora_rank=None),
     "all-dense": latent(first_k_dense_replace=2),
-    "biases": {"attention_bias": True},
+    "biases": biases,
     "other-head": {"_flip_tie": True},
     "f32": {"_dtype": "float32"},
     "f16": {"_dtype": "float16"},
@@ -339,6 +356,8 @@ def settings_of(family, shape):
             "first_k_dense_replace": 1,
         }
         config.pop("head_dim"), config.pop("sliding_window")
+    if family == "ministral3":
+        config |= rope(rope_type="yarn", factor=4.0, mscale=1.0, mscale_all_dim=1.0)(family)
     if family == "deepseek_v32":
         config |= {"index_topk": 128, "index_n_heads": 2, "index_head_dim": 16}
     elif family in SPARSE and family not in DEEPSEEK:

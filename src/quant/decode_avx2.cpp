@@ -46,6 +46,13 @@ struct Lanes256 {
   static Table table(const float* sixteen) {
     return {_mm256_loadu_ps(sixteen), _mm256_loadu_ps(sixteen + 8)};
   }
+  Table table() const { return {low, high}; }
+  static Lanes256 gather(const float* values, const int32_t* index) {
+    const auto eight = [&](const int32_t* at) __attribute__((always_inline)) {
+      return _mm256_i32gather_ps(values, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)), 4);
+    };
+    return {eight(index), eight(index + 8)};
+  }
   static __m256 eight_of(const Table& table,
                          __m256i codes) {  // bit 3 of a code, moved to the sign, picks the half of the table
     const __m256 picks_high = _mm256_castsi256_ps(_mm256_slli_epi32(codes, 28));
@@ -173,7 +180,9 @@ const QuantPath kAvx2Path = {"avx2",
                              &kAvx2Search,
                              f8_rows<float>,
                              f8_rows<uint16_t>,
-                             packed4_lookup_lanes<Lanes256, float>,
-                             packed4_lookup_lanes<Lanes256, uint16_t>};
+                             decode_code_groups_lanes<Lanes256, float>,
+                             decode_code_groups_lanes<Lanes256, uint16_t>,
+                             decode_scattered_lanes<Lanes256, float>,
+                             decode_scattered_lanes<Lanes256, uint16_t>};
 
 }  // namespace retort

@@ -31,6 +31,10 @@ struct Lanes512 {
         _mm512_castsi512_ps(_mm512_mask_mov_epi32(_mm512_castps_si512(_mm512_cvtph_ps(halves)), nan, nans))};
   }
   static Table table(const float* sixteen) { return {_mm512_loadu_ps(sixteen)}; }
+  Table table() const { return {v}; }
+  static Lanes512 gather(const float* values, const int32_t* index) {
+    return {_mm512_i32gather_ps(_mm512_loadu_si512(index), values, 4)};
+  }
   static Lanes512 lookup(const Table& table, __m128i codes) {
     return {_mm512_permutexvar_ps(_mm512_cvtepu8_epi32(codes), table.values)};
   }
@@ -113,23 +117,28 @@ void decode_nf4_words_apart(const uint8_t* codes, const float* maxima, uint16_t*
   for (int64_t b = 0; b < blocks; ++b, codes += 32, out += 64) nf4_words(codes, maxima[b], values, out);
 }
 
-// Codes of 4 bits that share the 16 `values`. The permutation looks at the low five bits of a word, and the
-// table repeats after 16.
-void packed4_words(const uint8_t* codes, const float* values, bool high_first, uint16_t* out, int64_t count) {
-  const __m512i table = word_table(Lanes512{_mm512_loadu_ps(values)});
-  const auto thirty_two = [&](__m128i bytes) __attribute__((always_inline)) {
-    const __m512i pairs = _mm512_cvtepu8_epi32(bytes);
-    const __m512i index = high_first
-                              ? _mm512_or_si512(_mm512_srli_epi32(pairs, 4), _mm512_slli_epi32(pairs, 16))
-                              : _mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12));
-    return _mm512_permutexvar_epi16(index, table);
-  };
-  for (; count >= 32; count -= 32, codes += 16, out += 32)
-    _mm512_storeu_si512(out, thirty_two(bytes16(codes)));
-  if (count == 0) return;
-  const auto half = static_cast<unsigned>(count / 2);
-  const __m512i last = thirty_two(_mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << half) - 1), codes));
-  _mm512_mask_storeu_epi16(out, static_cast<__mmask32>((1ull << count) - 1), last);
+// The permutation looks at the low five bits of a word, and the table repeats after 16.
+void code_group_words(const CodeRun& run, int64_t groups, int64_t columns, uint16_t* out) {
+  const Lanes512 book{_mm512_loadu_ps(run.book)};
+  const uint8_t* codes = run.codes;
+  for (int64_t g = 0; g < groups; ++g) {
+    const __m512i table = word_table(multiply(subtract(book, Lanes512::set1(run.zeros ? run.zeros[g] : 0)),
+                                              Lanes512::set1(run.scales[g])));
+    const auto thirty_two = [&](__m128i bytes) __attribute__((always_inline)) {
+      const __m512i pairs = _mm512_cvtepu8_epi32(bytes);
+      const __m512i index = run.high_first
+                                ? _mm512_or_si512(_mm512_srli_epi32(pairs, 4), _mm512_slli_epi32(pairs, 16))
+                                : _mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12));
+      return _mm512_permutexvar_epi16(index, table);
+    };
+    int64_t i = columns;
+    for (; i >= 32; i -= 32, codes += 16, out += 32) _mm512_storeu_si512(out, thirty_two(bytes16(codes)));
+    if (i == 0) continue;
+    const auto half = static_cast<unsigned>(i / 2);
+    const __m512i last = thirty_two(_mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << half) - 1), codes));
+    _mm512_mask_storeu_epi16(out, static_cast<__mmask32>((1ull << i) - 1), last);
+    codes += half, out += i;
+  }
 }
 
 DecodeToBf16 word_decoder_of(WeightType type) {
@@ -254,7 +263,9 @@ const QuantPath kAvx512Path = {"avx512",
                                &kAvx2Search,
                                f8_floats,
                                f8_words,
-                               packed4_lookup_lanes<Lanes512, float>,
-                               packed4_words};
+                               decode_code_groups_lanes<Lanes512, float>,
+                               code_group_words,
+                               decode_scattered_lanes<Lanes512, float>,
+                               decode_scattered_lanes<Lanes512, uint16_t>};
 
 }  // namespace retort

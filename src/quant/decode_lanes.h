@@ -239,24 +239,67 @@ template <class Lanes, class Out> auto decoder_of(WeightType type)
   }
 }
 
-// Neighbours in one byte, the first of them in the low or in the high nibble; what is left of a run of 32
-// goes through a buffer.
-template <class Lanes, class Out> void packed4_lookup_lanes(const uint8_t* codes, const float* values,
-                                                            bool high_first, Out* out, int64_t count) {
-  const auto table = Lanes::table(values);
-  const auto thirty_two = [&](__m128i pairs, Out * to) __attribute__((always_inline)) {
-    const __m128i low = low_nibbles(pairs), high = high_nibbles(pairs);
-    const __m128i even = high_first ? high : low, odd = high_first ? low : high;
-    Lanes::lookup(table, _mm_unpacklo_epi8(even, odd)).store(to);
-    Lanes::lookup(table, _mm_unpackhi_epi8(even, odd)).store(to + 16);
+// Neighbours in one byte, the first of them in the low or in the high nibble: 16 bytes to 32 codes in order.
+struct CodesInOrder {
+  __m128i first, second;
+};
+__attribute__((always_inline)) inline CodesInOrder codes_in_order(__m128i pairs, bool high_first) {
+  const __m128i low = low_nibbles(pairs), high = high_nibbles(pairs);
+  const __m128i even = high_first ? high : low, odd = high_first ? low : high;
+  return {_mm_unpacklo_epi8(even, odd), _mm_unpackhi_epi8(even, odd)};
+}
+
+// What is left of a group behind its last 32 goes through a buffer.
+template <class Lanes, class Out>
+void decode_code_groups_lanes(const CodeRun& run, int64_t groups, int64_t columns, Out* out) {
+  const auto book = Lanes::load(reinterpret_cast<const uint8_t*>(run.book));
+  const uint8_t* codes = run.codes;
+  for (int64_t g = 0; g < groups; ++g) {
+    const auto table =
+        multiply(subtract(book, Lanes::set1(run.zeros ? run.zeros[g] : 0)), Lanes::set1(run.scales[g]))
+            .table();
+    int64_t i = columns;
+    for (; i >= 32; i -= 32, codes += 16, out += 32) {
+      const auto [first, second] = codes_in_order(bytes16(codes), run.high_first);
+      Lanes::lookup(table, first).store(out);
+      Lanes::lookup(table, second).store(out + 16);
+    }
+    if (i == 0) continue;
+    uint8_t rest[16] = {};
+    Out decoded[32];
+    __builtin_memcpy(rest, codes, static_cast<size_t>(i / 2));
+    const auto [first, second] = codes_in_order(bytes16(rest), run.high_first);
+    Lanes::lookup(table, first).store(decoded);
+    Lanes::lookup(table, second).store(decoded + 16);
+    __builtin_memcpy(out, decoded, static_cast<size_t>(i) * sizeof(Out));
+    codes += i / 2, out += i;
+  }
+}
+
+template <class Lanes, class Out>
+void decode_scattered_lanes(const ScatteredRun& run, int64_t count, Out* out) {
+  const auto book = Lanes::load(reinterpret_cast<const uint8_t*>(run.book)).table();
+  const auto sixteen = [&](__m128i codes, const int32_t* group_of, Out* to) __attribute__((always_inline)) {
+    multiply(subtract(Lanes::lookup(book, codes), Lanes::gather(run.zeros, group_of)),
+             Lanes::gather(run.scales, group_of))
+        .store(to);
   };
-  for (; count >= 32; count -= 32, codes += 16, out += 32) thirty_two(bytes16(codes), out);
-  if (count == 0) return;
+  int64_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const auto [first, second] = codes_in_order(bytes16(run.codes + i / 2), run.high_first);
+    sixteen(first, run.group_of + i, out + i);
+    sixteen(second, run.group_of + i + 16, out + i + 16);
+  }
+  if (i == count) return;
   uint8_t rest[16] = {};
+  int32_t groups[32] = {};
   Out decoded[32];
-  __builtin_memcpy(rest, codes, static_cast<size_t>(count / 2));
-  thirty_two(bytes16(rest), decoded);
-  __builtin_memcpy(out, decoded, static_cast<size_t>(count) * sizeof(Out));
+  __builtin_memcpy(rest, run.codes + i / 2, static_cast<size_t>(count - i) / 2);
+  __builtin_memcpy(groups, run.group_of + i, static_cast<size_t>(count - i) * 4);
+  const auto [first, second] = codes_in_order(bytes16(rest), run.high_first);
+  sixteen(first, groups, decoded);
+  sixteen(second, groups + 16, decoded + 16);
+  __builtin_memcpy(out + i, decoded, static_cast<size_t>(count - i) * sizeof(Out));
 }
 
 }  // namespace

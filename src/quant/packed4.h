@@ -37,11 +37,29 @@ void decode_packed4_bf16(const std::byte* matrix, int64_t columns, const CodeGro
 void decode_nested_scales(const uint8_t* codes, int64_t count, const float* map, const float* maxima,
                           int64_t block, float offset, float* out);
 
-// `count` codes (an even number) that share a group, looked up in its 16 values: the definition, which
-// paths.h has faster.
-void packed4_lookup(const uint8_t* codes, const float* values, bool high_first, float* out, int64_t count);
-void packed4_lookup_bf16(const uint8_t* codes, const float* values, bool high_first, uint16_t* out,
-                         int64_t count);
+// The definitions, which paths.h has faster. Groups that follow each other, of `columns` codes each (an even
+// number); zeros may be null.
+struct CodeRun {
+  const uint8_t* codes;
+  const float* scales;
+  const uint8_t* zeros;
+  const float* book;
+  bool high_first;
+};
+void decode_code_groups(const CodeRun& run, int64_t groups, int64_t columns, float* out);
+void decode_code_groups_bf16(const CodeRun& run, int64_t groups, int64_t columns, uint16_t* out);
+// `count` codes (an even number) of a row whose columns are in groups of any order; the row's zero points are
+// numbers here.
+struct ScatteredRun {
+  const uint8_t* codes;
+  const float* scales;
+  const float* zeros;
+  const int32_t* group_of;
+  const float* book;
+  bool high_first;
+};
+void decode_scattered_codes(const ScatteredRun& run, int64_t count, float* out);
+void decode_scattered_codes_bf16(const ScatteredRun& run, int64_t count, uint16_t* out);
 
 // Codes alone, the first of two in the low nibble: what a matrix of this type holds without its scales.
 void decode_codes4(const std::byte* in, float* out, int64_t pairs);

@@ -5,6 +5,7 @@
 // choose the wrong copy.
 #pragma once
 #include "quant/k_search.h"
+#include "quant/packed4.h"
 #include "quant/types.h"
 
 #include <span>
@@ -32,11 +33,11 @@ struct QuantPath {
                       int64_t rows, int64_t count);
   void (*f8_to_bf16)(const uint8_t* in, int64_t in_stride, float scale, uint16_t* out, int64_t out_stride,
                      int64_t rows, int64_t count);
-  // Codes of 4 bits that share a group (packed4.h).
-  void (*packed4_to_float)(const uint8_t* codes, const float* values, bool high_first, float* out,
-                           int64_t count);
-  void (*packed4_to_bf16)(const uint8_t* codes, const float* values, bool high_first, uint16_t* out,
-                          int64_t count);
+  // Codes of 4 bits with scales apart (packed4.h).
+  void (*code_groups_to_float)(const CodeRun& run, int64_t groups, int64_t columns, float* out);
+  void (*code_groups_to_bf16)(const CodeRun& run, int64_t groups, int64_t columns, uint16_t* out);
+  void (*scattered_codes_to_float)(const ScatteredRun& run, int64_t count, float* out);
+  void (*scattered_codes_to_bf16)(const ScatteredRun& run, int64_t count, uint16_t* out);
 };
 
 // Fastest first, by CPUID; empty where only the scalar definitions run.

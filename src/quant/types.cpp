@@ -109,7 +109,7 @@ constexpr TypeInfo kTypes[] = {
     {T::f8_e4m3, "F8_E4M3", -1, "F8_E4M3", 1, 1, decode_f8_e4m3, nullptr},
     {T::f8_e5m2, "F8_E5M2", -1, "F8_E5M2", 1, 1, decode_f8_e5m2, nullptr},
     {T::f8_e8m0, "F8_E8M0", -1, "F8_E8M0", 1, 1, decode_f8_e8m0, nullptr},
-    {T::packed4, "packed4", -1, "", 2, 1, decode_codes4, nullptr},
+    {T::packed4, "4-bit", -1, "", 2, 1, decode_codes4, nullptr},
 };
 
 constexpr bool in_enum_order() {

@@ -1,6 +1,7 @@
 // Codes of 4 bits with scales apart: values by hand, and every path against the definition, bit for bit.
 #include "quant/packed4.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -79,30 +80,55 @@ TEST(Packed4, GroupsInAnyOrder) {
     for (size_t c = 0; c < 20; ++c) EXPECT_EQ(part[r * 20 + c], all[(r + 1) * 40 + 6 + c]);
 }
 
+void expect_same(const std::vector<float>& found, const std::vector<float>& expected, const auto& trace) {
+  for (size_t i = 0; i < expected.size(); ++i)
+    ASSERT_TRUE(std::isnan(expected[i])
+                    ? std::isnan(found[i])
+                    : std::bit_cast<uint32_t>(found[i]) == std::bit_cast<uint32_t>(expected[i]))
+        << trace << " element " << i << ": " << found[i] << " " << expected[i];
+}
+void expect_same(const std::vector<uint16_t>& found, const std::vector<uint16_t>& expected,
+                 const auto& trace) {
+  for (size_t i = 0; i < expected.size(); ++i)
+    ASSERT_TRUE(std::isnan(bf16_to_float(expected[i])) ? std::isnan(bf16_to_float(found[i]))
+                                                       : found[i] == expected[i])
+        << trace << " element " << i;
+}
+
 TEST(Packed4, EveryPathEqualsTheDefinitionToTheBit) {
   if (paths_on_this_machine().empty()) GTEST_SKIP() << "this machine has neither AVX2 nor AVX-512";
-  const auto codes = some_codes(200);
+  const auto codes = some_codes(500);
   const auto* bytes = reinterpret_cast<const uint8_t*>(codes.data()) + 1;
+  const std::vector<float> scales = {1.0f, -0.0173f, 1e-42f, 3e38f, std::nanf(""), 0.37f};
+  const std::vector<uint8_t> zeros = {0, 8, 16, 3, 255, 7};
+  const std::vector<float> zero_numbers(zeros.begin(), zeros.end());
+  std::vector<int32_t> group_of(260);
+  for (size_t i = 0; i < group_of.size(); ++i) group_of[i] = static_cast<int32_t>(i * 5 % 6);
   for (const auto* path : paths_on_this_machine())
-    for (const float scale : {1.0f, -0.0173f, 1e-42f, 3e38f, std::nanf("")})
+    for (const auto* book : {kNf4Values, kFp4Values.data(), kWholeCodes.data()})
       for (const bool high_first : {false, true})
-        for (const int64_t count : {2, 16, 30, 32, 34, 62, 64, 96, 128, 250}) {
-          float values[16];
-          for (int i = 0; i < 16; ++i) values[i] = nf4_value(i) * scale;
-          std::vector<float> expected(260, 77), found(260, 77);
-          std::vector<uint16_t> expected_words(260, 77), words(260, 77);
-          packed4_lookup(bytes, values, high_first, expected.data(), count);
-          packed4_lookup_bf16(bytes, values, high_first, expected_words.data(), count);
-          path->packed4_to_float(bytes, values, high_first, found.data(), count);
-          path->packed4_to_bf16(bytes, values, high_first, words.data(), count);
-          for (size_t i = 0; i < expected.size(); ++i) {
-            const bool none = std::isnan(expected[i]);
-            ASSERT_TRUE(none ? std::isnan(found[i])
-                             : std::bit_cast<uint32_t>(found[i]) == std::bit_cast<uint32_t>(expected[i]))
-                << path->name << " " << scale << " " << high_first << " " << count << " element " << i;
-            ASSERT_TRUE(none ? std::isnan(bf16_to_float(words[i])) : words[i] == expected_words[i])
-                << path->name << " " << scale << " " << high_first << " " << count << " element " << i;
+        for (const int64_t count : {2, 16, 30, 32, 34, 62, 64, 96, 128, 130}) {
+          const auto trace = fmt::format("{} {} {}", path->name, high_first, count);
+          const auto size = static_cast<size_t>(6 * count + 7);
+          for (const auto* some_zeros : {zeros.data(), static_cast<const uint8_t*>(nullptr)}) {
+            const CodeRun run{bytes, scales.data(), some_zeros, book, high_first};
+            std::vector<float> expected(size, 77), found(size, 77);
+            std::vector<uint16_t> expected_words(size, 77), words(size, 77);
+            decode_code_groups(run, 6, count, expected.data());
+            decode_code_groups_bf16(run, 6, count, expected_words.data());
+            path->code_groups_to_float(run, 6, count, found.data());
+            path->code_groups_to_bf16(run, 6, count, words.data());
+            expect_same(found, expected, trace), expect_same(words, expected_words, trace);
           }
+          const ScatteredRun run{bytes,           scales.data(), zero_numbers.data(),
+                                 group_of.data(), book,          high_first};
+          std::vector<float> expected(size, 77), found(size, 77);
+          std::vector<uint16_t> expected_words(size, 77), words(size, 77);
+          decode_scattered_codes(run, count, expected.data());
+          decode_scattered_codes_bf16(run, count, expected_words.data());
+          path->scattered_codes_to_float(run, count, found.data());
+          path->scattered_codes_to_bf16(run, count, words.data());
+          expect_same(found, expected, trace), expect_same(words, expected_words, trace);
         }
 }
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Matrices and tiny models at 4 bits as bitsandbytes, GPTQModel (GPTQ, AWQ) and AutoAWQ write and widen them.
 
-Writes tests/golden/models/four_bit/matrices.safetensors, each matrix with the numbers that its library gives, and a
-folder for each method, as people upload it, with the logits of transformers in fp32 over those numbers.
-bitsandbytes and transformers are the peers' (third_party/peers); GPTQModel and AutoAWQ are not among them: their
-sources (pip download --no-deps --no-binary :all: gptqmodel==7.7.0 autoawq==0.2.9) are unpacked somewhere, and what
-they import besides (pypcre logbar device-smi tokenicer threadpoolctl defuser torchao pillow) lies beside them:
-  TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 PYTHONPATH=SITE:gptqmodel-7.7.0 third_party/peers/bin/python tools/golden/four_bit.py autoawq-0.2.9
+Writes tests/golden/models/four_bit/matrices.safetensors, each matrix with the numbers that its library
+gives, and a folder for each method, as people upload it, with the logits of transformers in fp32 over
+those numbers. bitsandbytes and transformers are the peers' (third_party/peers); GPTQModel and AutoAWQ are
+not among them: their sources (pip download --no-deps --no-binary :all: gptqmodel==7.7.0 autoawq==0.2.9)
+are unpacked somewhere, and what they import besides lies beside them (pypcre logbar device-smi tokenicer
+threadpoolctl defuser torchao pillow):
+  TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 PYTHONPATH=SITE:gptqmodel-7.7.0 \\
+    third_party/peers/bin/python tools/golden/four_bit.py autoawq-0.2.9
 """
 import importlib.util
 import json
@@ -44,8 +46,8 @@ torch.manual_seed(SEED)
 
 
 def widened(codes, state):
-    """By bitsandbytes' portable code, which its CUDA kernels agree with. Its native CPU kernel reads wrong scales where a block
-    crosses rows (0.50.2: errors as large as the weights), and is the same everywhere else."""
+    """By bitsandbytes' portable code, which its CUDA kernels agree with. Its native CPU kernel reads wrong
+    scales where a block crosses rows (0.50.2: errors as large as the weights), and is the same elsewhere."""
     absmax = state.absmax
     if state.nested:
         absmax = dequantize_blockwise(state.absmax, state.state2) + state.offset

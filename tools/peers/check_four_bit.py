@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Trains on the tiny folders at 4 bits (bitsandbytes, GPTQ, AWQ) and opens what was exported with the programs that others use: the widened
-model and the merged folder in transformers, the adapter in PEFT on the widened model (the 16-bit original of a quantized folder), the GGUF
-file in llama.cpp. What the widened model must compute is in tests/golden/models/four_bit, by the libraries that wrote the folders.
+"""Trains on the tiny folders at 4 bits (bitsandbytes, GPTQ, AWQ) and opens what was exported with the
+programs that others use: the widened model and the merged folder in transformers, the adapter in PEFT on
+the widened model (the 16-bit original of a quantized folder), the GGUF file in llama.cpp. What the
+widened model must compute is in tests/golden/models/four_bit, by the libraries that wrote the folders.
 
     tools/peers/setup && tools/build release retort
     third_party/peers/bin/python tools/peers/check_four_bit.py [--retort build/release/retort]
@@ -122,7 +123,9 @@ data:
   template: plain
   held_out: {{count: 2}}
 adapter: {{kind: {kind}, rank: 4, alpha: 8, targets: [all]}}
-train: {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}}, optimizer: {{learning_rate: 1.0e-2}}}}
+train:
+  {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}},
+   optimizer: {{learning_rate: 1.0e-2}}}}
 eval: {{tasks: [{{kind: perplexity}}]}}
 export: {{adapter: true, merged: f32, gguf: [F32]}}
 run: {{folder: {run}}}

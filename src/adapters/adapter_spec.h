@@ -28,6 +28,8 @@ struct AdapterSpec {
   double dropout = 0;
   std::vector<std::string> targets = {"auto"};
   std::vector<std::string> modules_to_save;
+  std::vector<std::string> trainable_tokens = {};  // ids, or tokens as they are spelled
+  bool trainable_tokens_head = false;
   std::string from = {};
   std::vector<WeightedAdapter> merge = {};
 
@@ -48,9 +50,16 @@ struct AdapterSpec {
     field("dropout", dropout, between(0, 0.95), "share of the adapter's inputs zeroed while training");
     field("targets", targets, not_empty(),
           "linear layers to adapt, by the end of their weight name; all = every linear layer of the stack; "
-          "auto = all, but of a DeepSeek the projections of its attention alone");
+          "auto = all, but of a DeepSeek the projections of its attention alone; besides, by name: "
+          "embed_tokens, lm_head");
     field("modules_to_save", modules_to_save, any(),
           "layers trained whole besides the adapters and saved with them: lm_head, embed_tokens, a norm");
+    field("trainable_tokens", trainable_tokens, any(),
+          "tokens whose rows of the embedding are trained besides the adapters, all others staying as they "
+          "are: ids, or tokens as they are spelled (PEFT's trainable_token_indices); where the head is the "
+          "embedding it has these rows too");
+    field("trainable_tokens_head", trainable_tokens_head, any(),
+          "the same tokens' rows of a head that is another matrix than the embedding are trained too");
     field("from", from, any(),
           "the training starts from this adapter, a folder of PEFT, mlx-lm or retort; keys of this section "
           "that are left out are taken from it; empty: from a fresh one");

@@ -70,7 +70,7 @@ WeightType base_type(const LayerAdapters& adapters) {
 
 LayerAdapters adapters_on(const Model& model) {
   LayerAdapters all;
-  for (const auto* layer : model.linears())
+  for (const auto* layer : model.matrices())
     if (layer->adapter) all.emplace_back(layer, &*layer->adapter);
   return all;
 }

@@ -3,11 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
 #include "adapters/attach.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "formats/adapter_folder.h"
 #include "models/tensor_names.h"
 #include "models/text_part.h"
@@ -40,11 +42,6 @@ Linear& layer_named(const LayersByName& layers, const std::string& name, const s
   // Of a model without its head, where it was trained so, the name begins with "layers.".
   for (const auto& whole : {name, "model." + name})
     if (const auto found = layers.find(whole); found != layers.end()) return *found->second;
-  for (const char* end : {"lm_head", "embed_tokens"})
-    if (names_module(name, end))
-      corrupt(file, name,
-              "puts a low-rank adapter on the head or the embedding, which is not supported; these are read "
-              "where they are saved whole (modules_to_save)");
   std::vector<std::string> known;
   for (const auto& [other, layer] : layers) known.push_back(other);
   const auto near = nearest(name, known);
@@ -97,17 +94,123 @@ void compare_bases(FittedAdapter& fitted, const LoadedModel& loaded,
                   type_info(now).name, loaded.sha256.get().substr(0, 16)));
 }
 
+// PEFT keeps the base's matrix beside the adapter of an embedding or a head. Where it is this base's, but for
+// what a quantized file lost, it says nothing new.
+void require_same_matrix(const Linear& layer, const TensorView& tensor, const std::string& file) {
+  const auto& weight = layer.weight;
+  if (tensor.shape.size() == 2 && tensor.shape[0] != weight.rows && tensor.shape[1] == weight.columns)
+    corrupt(file, tensor.name,
+            fmt::format("has rows of {} tokens, this base has {}: the adapter was trained with tokens that "
+                        "were added to its base; add the same ones (model.add_tokens)",
+                        tensor.shape[0], weight.rows));
+  require_shape(file, tensor, {weight.rows, weight.columns});
+  const auto theirs = values_of(tensor);
+  double square = 0, apart = 0;
+  constexpr int64_t kRowsAtOnce = 1024;
+  for (int64_t first = 0; first < weight.rows; first += kRowsAtOnce) {
+    const auto count = std::min(kRowsAtOnce, weight.rows - first);
+    const auto ours = widen_rows(weight, first, count, at::kFloat).detach();
+    square += ours.square().sum(at::kDouble).item<double>();
+    apart += (theirs.narrow(0, first, count) - ours).square().sum(at::kDouble).item<double>();
+  }
+  const double most = is_block_quantized(weight.type) ? 0.5 : 0.02;  // of the matrix's size; 2 bits lose 0.3
+  if (apart > most * most * square)
+    corrupt(file, tensor.name,
+            fmt::format("is not this base's matrix (they are {:.2g} of its size apart); load the adapter on "
+                        "the base that it was trained on",
+                        std::sqrt(apart / square)));
+}
+
+std::vector<NewToken> added_tokens_in(const std::string& file,
+                                      const std::map<std::string, std::string>& metadata) {
+  const auto stored = entry(metadata, kAddedTokensKey);
+  std::vector<NewToken> tokens;
+  if (stored.empty()) return tokens;
+  const auto json = parse_json(stored, file);
+  const auto fail = [&] {
+    corrupt(file, kAddedTokensKey, "expected a list of tokens with text and special");
+  };
+  if (!json.is_array()) fail();
+  for (const auto& token : json) {
+    const auto text = token.is_object() ? token.find("text") : token.end();
+    const auto special = token.is_object() ? token.find("special") : token.end();
+    if (!token.is_object() || text == token.end() || special == token.end() || !text->is_string() ||
+        !special->is_boolean())
+      fail();
+    tokens.push_back({text->get<std::string>(), special->get<bool>()});
+  }
+  return tokens;
+}
+
+// Ids behind the last mean what they meant when the adapter was trained.
+void require_added_tokens(const std::string& file, const std::vector<NewToken>& tokens,
+                          const LoadedModel& loaded) {
+  if (tokens.empty() || tokens == loaded.added_tokens) return;
+  std::vector<std::string> names;
+  for (const auto& token : tokens) names.push_back(printable(token.text));
+  corrupt(file, kAddedTokensKey,
+          fmt::format("was trained with tokens that were added to its base, [{}]; add the same ones here "
+                      "(model.add_tokens, model.add_words)",
+                      fmt::join(names, ", ")));
+}
+
+FittedRows fit_rows(const PeftAdapter& peft, const Model& model, const std::string& file) {
+  FittedRows fitted;
+  for (const auto& [module, ids, tensor] : peft.rows) {
+    const auto name = plain_module(module);
+    const bool head = names_module(name, "lm_head");
+    if (!head && !names_module(name, model.embedding.name))
+      corrupt(file, tensor->name,
+              "has rows of tokens of a matrix that is neither the embedding nor the head");
+    if (head && model.config.tied_head)
+      corrupt(file, tensor->name,
+              "has rows of the head alone, and this base's head is its embedding; is it another model's "
+              "adapter?");
+    require_shape(file, *tensor, {static_cast<int64_t>(ids.size()), model.embedding.weight.columns});
+    auto sorted = ids;
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+      corrupt(file, tensor->name, "has two rows of one token (trainable_token_indices)");
+    if (sorted.back() >= model.embedding.weight.rows)
+      corrupt(
+          file, tensor->name,
+          fmt::format("has a row of token {}, and this base has {}: the adapter was trained with tokens that "
+                      "were added to its base; add the same ones (model.add_tokens)",
+                      sorted.back(), model.embedding.weight.rows));
+    if (!fitted.ids.empty() && sorted != fitted.ids)
+      corrupt(file, tensor->name, "has rows of other tokens than the other matrix, which is not supported");
+    const auto values = values_of(*tensor);
+    auto& rows = head ? fitted.of_head : fitted.values;
+    rows = at::empty_like(values);
+    for (size_t i = 0; i < ids.size(); ++i)
+      rows[std::lower_bound(sorted.begin(), sorted.end(), ids[i]) - sorted.begin()].copy_(
+          values[static_cast<int64_t>(i)]);
+    fitted.ids = std::move(sorted);
+  }
+  return fitted;
+}
+
 FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folder) {
   const auto peft = open_adapter_folder(folder);
   FittedAdapter fitted;
   fitted.file = peft.file->path.string();
   const auto& file = fitted.file;
+  require_added_tokens(file, added_tokens_in(file, peft.file->safetensors_metadata), loaded);
   const bool of_another = of_another_file(file, loaded, peft.file->safetensors_metadata);
   const at::NoGradGuard no_grad;
   LayersByName layers;
-  for (auto* layer : loaded.model->linears()) layers[layer->name] = layer;
+  for (auto* layer : loaded.model->matrices()) layers[layer->name] = layer;
+  for (const auto& [name, tensor] : peft.bases)
+    require_same_matrix(layer_named(layers, plain_module(name), file), *tensor, file);
   for (const auto& module : peft.modules) {
     auto& layer = layer_named(layers, plain_module(module.name), file);
+    if (module.looked_up != (layer.place.role == Role::embedding))
+      corrupt(file, module.name,
+              module.looked_up ? "has an embedding's adapter (lora_embedding_A), and is none"
+                               : "is an embedding, and has a linear layer's adapter (lora_A)");
+    if (module.looked_up && !module.transposed && loaded.model->config.tied_head)
+      corrupt(file, module.name,
+              "is mlx-lm's adapter of an embedding that is the head too: it changes both, which is not read");
     const auto rank = module.a->shape[module.transposed ? 1 : 0];
     const auto in = layer.weight.columns, out = layer.weight.rows;
     const auto shape = [&](int64_t rows, int64_t columns) {
@@ -123,6 +226,7 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
         &layer, low_rank(matrix(*module.a), matrix(*module.b), module.scaling, peft.config.lora_dropout));
     if (module.magnitude) fitted.layers.back().second.magnitude = values_of(*module.magnitude);
   }
+  fitted.rows = fit_rows(peft, *loaded.model, file);
   for (const auto& [name, tensor] : peft.saved)
     fitted.saved.emplace_back(plain_module(name), values_of(*tensor));
   if (of_another) compare_bases(fitted, loaded, peft.file->safetensors_metadata);
@@ -148,13 +252,23 @@ FittedAdapter fit_gguf(LoadedModel& loaded, const std::filesystem::path& path) {
   fitted.file = file;
   auto& adapters = fitted.layers;
   std::set<const TensorView*> used;
-  for (auto* layer : model.linears()) {
+  for (auto* layer : model.matrices()) {
     const auto gguf = gguf_tensor(model.config, layer->place);
+    const bool looked_up = layer->place.role == Role::embedding;
     const auto* a = weights.find(gguf.name + ".lora_a");
     const auto* b = weights.find(gguf.name + ".lora_b");
     if (!a && !b) continue;
     if (!a || !b) corrupt(file, gguf.name, fmt::format("lora_{} is missing", a ? "b" : "a"));
     used.insert({a, b});
+    if (looked_up) {  // A [V,rank] is looked up and multiplied with B [E,rank]
+      if (a->shape.size() != 2) corrupt(file, a->name, "expected a matrix");
+      const auto rank = a->shape[1];
+      require_shape(file, *a, {layer->weight.rows, rank});
+      require_shape(file, *b, {layer->weight.columns, rank});
+      adapters.emplace_back(layer, low_rank(values_of(*b).t().contiguous(), values_of(*a),
+                                            *alpha / static_cast<double>(rank), 0));
+      continue;
+    }
     const bool stacked = gguf.expert >= 0;  // of all of a layer's experts
     if (a->shape.size() != (stacked ? 3 : 2))
       corrupt(file, a->name, stacked ? "expected a matrix for each expert" : "expected a matrix");
@@ -214,8 +328,9 @@ void put_on(Model& model, FittedAdapter fitted) {
     adapter.a.requires_grad_(true);
     adapter.b.requires_grad_(true);
     if (adapter.magnitude.defined()) adapter.magnitude.requires_grad_(true);
-    layer->adapter = std::move(adapter);
+    put_adapter(model, *layer, std::move(adapter));
   }
+  if (!fitted.rows.ids.empty()) train_rows(model, fitted.rows.ids, fitted.rows.values, fitted.rows.of_head);
   const auto leaves = trainables(model);
   for (const auto& [name, values] : fitted.saved) {
     // Without a low-rank adapter beside it a leaf has the checkpoint's name.
@@ -230,6 +345,12 @@ void put_on(Model& model, FittedAdapter fitted) {
                           fmt::join(values.sizes(), ", "), fmt::join(leaf->tensor->sizes(), ", ")));
     leaf->tensor->copy_(values);
   }
+}
+
+std::vector<NewToken> tokens_added_for(const std::filesystem::path& path) {
+  if (path.extension() == ".gguf") return {};
+  const auto peft = open_adapter_folder(path);
+  return added_tokens_in(peft.file->path.string(), peft.file->safetensors_metadata);
 }
 
 FittedAdapter fit_adapter(LoadedModel& loaded, const std::filesystem::path& path) {

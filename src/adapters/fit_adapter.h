@@ -10,10 +10,17 @@
 
 namespace retort {
 
+// Rows that an adapter trained alone, of the embedding and, where that is another matrix, of the head.
+struct FittedRows {
+  std::vector<int64_t> ids;  // rising
+  Tensor values, of_head;    // [ids, hidden]; undefined: none
+};
+
 struct FittedAdapter {
   std::string file;
   std::vector<std::pair<Linear*, LowRank>> layers;
   std::vector<std::pair<std::string, Tensor>> saved;  // "lm_head.weight": layers that it holds whole
+  FittedRows rows = {};
   AdapterNotes notes;
 
   LayerAdapters pairs() const {
@@ -23,7 +30,11 @@ struct FittedAdapter {
   }
 };
 
-// FormatError as load_adapter() says.
+// Tokens that were added to the base of the adapter in this folder or file.
+std::vector<NewToken> tokens_added_for(const std::filesystem::path& path);
+
+// FormatError as load_adapter() says, and where tokens were added to the adapter's base that are not in this
+// one.
 FittedAdapter fit_adapter(LoadedModel& loaded, const std::filesystem::path& path);
 
 LowRank low_rank(Tensor a, Tensor b, double scaling, double dropout);

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "formats/adapter_folder.h"
+#include "models/add_tokens.h"
 #include "models/tensor_names.h"
 
 namespace retort {
@@ -38,6 +39,7 @@ FittedAdapter joined(std::vector<FittedAdapter> all, const std::vector<WeightedA
     };
     if (!all[i].saved.empty())
       cannot(fmt::format("holds a whole layer ({})", printable(all[i].saved.front().first)));
+    if (!all[i].rows.ids.empty()) cannot("holds rows of tokens that were trained alone");
     for (auto& [layer, adapter] : all[i].layers) {
       if (adapter.magnitude.defined()) cannot("is DoRA");
       adapter.scaling *= adapters[i].weight;
@@ -66,6 +68,7 @@ AdapterNotes load_adapters(LoadedModel& loaded, const std::vector<WeightedAdapte
   std::vector<FittedAdapter> all;
   for (const auto& adapter : adapters) {
     require_bare(*loaded.model, adapter.path);
+    if (loaded.added_tokens.empty() && loaded.tokenizer) add_tokens(loaded, tokens_added_for(adapter.path));
     all.push_back(fit_adapter(loaded, adapter.path));
   }
   const bool plain = all.size() == 1 && adapters[0].weight == 1;
@@ -99,7 +102,7 @@ AdapterNotes merge_into_base(LoadedModel& loaded, const std::vector<WeightedAdap
 AdapterSpec described_adapter(Model& model) {
   AdapterSpec spec{.kind = "none", .targets = {}, .modules_to_save = {}};
   std::map<std::pair<int64_t, double>, int64_t> kinds;  // rank and scaling: how often
-  for (const auto* layer : model.linears()) {
+  for (const auto* layer : std::as_const(model).matrices()) {
     if (!layer->adapter) continue;
     spec.kind = layer->adapter->magnitude.defined() ? "dora" : "lora";
     ++kinds[{layer->adapter->a.size(0), layer->adapter->scaling}];
@@ -113,10 +116,15 @@ AdapterSpec described_adapter(Model& model) {
     most = count, spec.rank = kind.first;
     spec.alpha = kind.second * static_cast<double>(kind.first);
   }
+  const auto& head = model.head.linear;
+  if (const auto& rows = model.embedding.rows ? model.embedding.rows : head.rows)
+    for (const auto id : rows->ids) spec.trainable_tokens.push_back(fmt::format("{}", id));
+  spec.trainable_tokens_head = head.rows && !model.config.tied_head;
+  if (!spec.trainable_tokens.empty() && spec.kind == "none") spec.kind = "lora";
   for (const auto& leaf : trainables(model)) {
     auto name = leaf.name;
     if (name.starts_with(kPeftPrefix)) name = name.substr(kPeftPrefix.size());
-    if (name.find(".lora_") == std::string::npos)
+    if (name.find(".lora_") == std::string::npos && name.find(".token_adapter.") == std::string::npos)
       spec.modules_to_save.push_back(name.substr(0, name.rfind('.')));
   }
   return spec;

@@ -16,12 +16,16 @@ namespace retort {
 inline constexpr const char* kBaseHashKey = "retort.base_sha256";
 inline constexpr const char* kBaseTypeKey = "retort.base_type";
 inline constexpr const char* kBaseProductKey = "retort.base_product";
+// Tokens that were added to the base, in their order: [{"text": "<|law|>", "special": true}]. The files of
+// the extended tokenizer lie beside the adapter.
+inline constexpr const char* kAddedTokensKey = "retort.added_tokens";
 
 // What is to be told about an adapter that was accepted.
 using AdapterNotes = std::vector<std::string>;
 
 // A folder of PEFT's or mlx-lm's layout, or a GGUF LoRA file (llama.cpp's --lora). Afterwards the model's
-// trainables are the adapter's. RecipeError when the model carries an adapter already; FormatError when the
+// trainables are the adapter's; tokens that were added to its base are added to this one, unless it has them
+// already (model.add_tokens). RecipeError when the model carries an adapter already; FormatError when the
 // adapter was trained on another base, or a layer or a shape does not fit. Where one of the two bases is a
 // quantized file, they may be the same model: a note. An adapter that these weights hold already is refused.
 AdapterNotes load_adapter(LoadedModel& loaded, const std::filesystem::path& path);

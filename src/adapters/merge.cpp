@@ -25,9 +25,9 @@ Tensor rounded(const Tensor& rows, WeightType stored) {
 
 }  // namespace
 
-Tensor merged_rows(const Linear& layer, int64_t first, int64_t count) {
-  const at::NoGradGuard no_grad;
-  const auto base = widen_rows(base_matrix(layer).weight, first, count, at::kFloat);
+namespace {
+
+Tensor with_adapter(const Linear& layer, const Tensor& base, int64_t first, int64_t count) {
   if (!layer.adapter) return base;
   const auto& [a, b, magnitude, scaling, dropout] = *layer.adapter;
   const auto merged = at::addmm(base, b.narrow(0, first, count), a, 1, scaling);
@@ -37,8 +37,22 @@ Tensor merged_rows(const Linear& layer, int64_t first, int64_t count) {
   return merged * size.unsqueeze(1);  // a row of zeros has no direction and stays
 }
 
+}  // namespace
+
+Tensor merged_rows(const Linear& layer, int64_t first, int64_t count) {
+  const at::NoGradGuard no_grad;
+  const auto base = widen_rows(base_matrix(layer).weight, first, count, at::kFloat);
+  auto merged = with_adapter(layer, base, first, count);
+  if (!layer.rows) return merged;
+  if (merged.is_alias_of(base)) merged = merged.clone();  // perhaps the base's own numbers
+  for (int64_t row = 0; row < count; ++row)
+    if (const auto trained = layer.rows->find(first + row); trained >= 0)
+      merged[row].copy_(layer.rows->values[trained]);
+  return merged;
+}
+
 double delta_error(const Linear& layer, WeightType stored) {
-  if (!layer.adapter) return 0;
+  if (!layer.adapter && !layer.rows) return 0;
   const at::NoGradGuard no_grad;
   double lost = 0, update = 0;
   for (int64_t first = 0; first < layer.weight.rows; first += kRowsAtOnce) {
@@ -60,8 +74,13 @@ void merge_adapters(LoadedModel& loaded, at::ScalarType stored) {
   const at::NoGradGuard no_grad;
   Sha256 hash;
   hash.add("merged ").add(loaded.sha256.get());
-  for (auto* layer : model.linears()) {
-    if (!layer->adapter) continue;
+  for (auto* layer : model.matrices()) {
+    if (!layer->adapter && !layer->rows) continue;
+    if (layer == &model.head.linear && model.config.tied_head) {  // of the rows that it shares
+      layer->weight = model.embedding.weight;
+      layer->rows.reset();
+      continue;
+    }
     const bool integers =
         layer->source ? base_matrix(*layer).int8_scales.defined() : layer->int8_scales.defined();
     auto merged = at::empty({layer->weight.rows, layer->weight.columns}, at::TensorOptions().dtype(stored));
@@ -75,6 +94,7 @@ void merge_adapters(LoadedModel& loaded, at::ScalarType stored) {
     layer->source = nullptr;
     if (integers) layer->int8_scales = int8_row_scales(layer->weight);
     layer->adapter.reset();
+    layer->rows.reset();
   }
   loaded.sha256 = hash.hex();
 }

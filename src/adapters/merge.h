@@ -1,5 +1,5 @@
-// W' = W + scaling B A (DoRA: m (W + scaling B A) / its row norms), added in fp32; whoever stores it rounds
-// once.
+// W' = W + scaling B A (DoRA: m (W + scaling B A) / its row norms), added in fp32, and rows that were trained
+// alone in their places; whoever stores it rounds once.
 #pragma once
 #include "models/model.h"
 

@@ -1,3 +1,5 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <set>
 
@@ -8,12 +10,10 @@
 namespace retort {
 namespace {
 
-bool adapts(const AdapterSpec& spec, const std::string& layer) {
-  const auto named = [&](const std::vector<std::string>& names) {
-    return std::any_of(names.begin(), names.end(),
-                       [&](const std::string& name) { return name == "all" || names_module(layer, name); });
-  };
-  return named(spec.targets) && !named(spec.modules_to_save);
+bool adapts(const ModelConfig& config, const AdapterSpec& spec, const Linear& layer) {
+  return is_target(config, layer, spec.targets) &&
+         std::none_of(spec.modules_to_save.begin(), spec.modules_to_save.end(),
+                      [&](const std::string& name) { return names_module(layer.name, name); });
 }
 
 // The layers that the spec names are those that the adapter has.
@@ -21,8 +21,8 @@ void require_same_layers(const Model& model, const AdapterSpec& spec, const Fitt
   std::set<std::string> has;
   for (const auto& [layer, adapter] : fitted.layers) has.insert(layer->name);
   const auto from = printable(spec.from);
-  for (const auto* layer : model.linears()) {
-    const bool wanted = adapts(spec, layer->name), there = has.contains(layer->name);
+  for (const auto* layer : model.matrices()) {
+    const bool wanted = adapts(model.config, spec, *layer), there = has.contains(layer->name);
     if (wanted && !there)
       throw RecipeError(
           fmt::format("adapter.targets: names {}, which {} does not adapt; leave the key out, and "
@@ -34,6 +34,15 @@ void require_same_layers(const Model& model, const AdapterSpec& spec, const Fitt
                       "and its layers are taken from the adapter",
                       from, layer->name));
   }
+  std::vector<std::string> rows;
+  for (const auto id : fitted.rows.ids) rows.push_back(fmt::format("{}", id));
+  const bool head = spec.trainable_tokens_head && !model.config.tied_head && !spec.trainable_tokens.empty();
+  if (rows != spec.trainable_tokens || head != fitted.rows.of_head.defined())
+    throw RecipeError(
+        fmt::format("adapter.trainable_tokens: {} trains rows of the tokens [{}]{}, the recipe names [{}]{}; "
+                    "leave the key out, and they are taken from the adapter",
+                    from, fmt::join(rows, ", "), fitted.rows.of_head.defined() ? " and the head's" : "",
+                    fmt::join(spec.trainable_tokens, ", "), head ? " and the head's" : ""));
   for (const auto& name : spec.modules_to_save)
     if (std::none_of(fitted.saved.begin(), fitted.saved.end(), [&](const auto& saved) {
           return names_module(saved.first.substr(0, saved.first.rfind('.')), name);
@@ -52,7 +61,7 @@ void require_same_layers(const Model& model, const AdapterSpec& spec, const Fitt
                       from, saved));
 }
 
-FittedAdapter fit_start(LoadedModel& loaded, const AdapterSpec& spec) {
+FittedAdapter fit_start(LoadedModel& loaded, const AdapterSpec& spec) {  // with_token_ids()
   require_fitting(*loaded.model, spec);
   auto fitted = fit_adapter(loaded, spec.from);
   require_same_layers(*loaded.model, spec, fitted);
@@ -64,16 +73,18 @@ FittedAdapter fit_start(LoadedModel& loaded, const AdapterSpec& spec) {
 
 std::vector<NamedTensor> start_adapter(LoadedModel& loaded, const AdapterSpec& spec, uint64_t seed,
                                        AdapterNotes* notes) {
-  if (spec.from.empty()) return attach(*loaded.model, spec, seed);
-  auto fitted = fit_start(loaded, spec);
+  const auto with_ids = with_token_ids(spec, loaded);
+  if (spec.from.empty()) return attach(*loaded.model, with_ids, seed);
+  auto fitted = fit_start(loaded, with_ids);
   if (notes) *notes = fitted.notes;
   put_on(*loaded.model, std::move(fitted));
   return trainables(*loaded.model);
 }
 
 AdapterNotes require_start(LoadedModel& loaded, const AdapterSpec& spec) {
-  if (spec.from.empty()) return require_fitting(*loaded.model, spec), AdapterNotes();
-  return fit_start(loaded, spec).notes;
+  const auto with_ids = with_token_ids(spec, loaded);
+  if (spec.from.empty()) return require_fitting(*loaded.model, with_ids), AdapterNotes();
+  return fit_start(loaded, with_ids).notes;
 }
 
 }  // namespace retort

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "adapters/attach.h"
 #include "base/json.h"
 #include "base/machine_memory.h"
 #include "base/terminal.h"
@@ -110,6 +111,7 @@ Exit check(const CheckOptions& options) {
   if (base.beyond > 0) say("left out", describe_beyond(base.beyond));
   for (const auto& adapter : recipe.adapter.merge)
     say("merged", fmt::format("{:g} x {}", adapter.weight, adapter.path));
+  recipe.adapter = with_token_ids(recipe.adapter, base);
   if (recipe.adapter.kind != "none")
     for (auto& note : require_start(base, recipe.adapter)) adapter_notes.push_back(std::move(note));
   if (!recipe.adapter.from.empty()) {
@@ -169,7 +171,7 @@ Exit check(const CheckOptions& options) {
                     input.examples > 0 ? fmt::format(", {} examples before each", input.examples) : ""));
 
   // `check` leaves the run's folder alone.
-  rehearse_exports(base, recipe.exports, std::filesystem::temp_directory_path());
+  rehearse_exports(base, recipe.exports, recipe.adapter, std::filesystem::temp_directory_path());
   if (!recipe.exports.gguf.empty())
     for (const auto& line : gguf_ignored(model.config)) say("note", "export.gguf: " + line);
 

@@ -129,7 +129,7 @@ Exit export_adapters(const AdapterExport& options) {
   if (options.chat_template != "auto")
     use_template(loaded,
                  choose_chat_template({options.chat_template, {}, "--template"}, "", *loaded.tokenizer));
-  rehearse_exports(loaded, exports, folder);
+  rehearse_exports(loaded, exports, {.kind = "none", .modules_to_save = {}}, folder);
 
   const auto spec = described_adapter(*loaded.model);
   const auto compute = compute_type(options.model);

@@ -21,7 +21,7 @@ struct PruneOptions {
 };
 
 int64_t parameters(const Model& model) {
-  int64_t sum = model.embedding.rows * model.embedding.columns;
+  int64_t sum = model.embedding.weight.rows * model.embedding.weight.columns;
   for (const auto* linear : model.linears()) sum += linear->weight.rows * linear->weight.columns;
   for (const auto& [name, tensor, place] : model.vectors()) sum += tensor->numel();
   return model.config.tied_head ? sum

@@ -35,7 +35,7 @@ int64_t planned_steps(const TrainSpec& spec, const TrainJob& job) {
 }
 
 uint64_t bytes_of(Model& model) {
-  uint64_t sum = model.embedding.stored_bytes();
+  uint64_t sum = model.embedding.weight.stored_bytes();
   for (const auto* linear : model.linears()) sum += linear->weight.stored_bytes();
   return model.config.tied_head ? sum : sum + model.head.linear.weight.stored_bytes();
 }

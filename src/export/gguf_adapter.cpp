@@ -1,5 +1,6 @@
 #include <cstring>
 #include <map>
+#include <utility>
 
 #include "adapters/attach.h"
 #include "base/error.h"
@@ -20,6 +21,13 @@ TensorSource float_tensor(std::string name, const Tensor& values) {
           }};
 }
 
+// Whether embedding and head are one matrix, of a head that an adapter untied as well.
+bool shares_matrix(const Model& model) {
+  const auto& one = model.embedding.weight;
+  const auto& other = model.head.linear.weight;
+  return one.dense.defined() ? one.dense.is_same(other.dense) : one.blocks.data() == other.blocks.data();
+}
+
 }  // namespace
 
 // llama.cpp scales by adapter.lora.alpha / rank and has no rsLoRA flag, so alpha is written as scaling *
@@ -34,15 +42,26 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
         "export.gguf_adapter: a GGUF adapter cannot hold adapter.modules_to_save; set export.gguf_adapter: "
         "false and deploy the merged model");
   auto& model = *loaded.model;
+  if (model.embedding.rows || model.head.linear.rows)
+    throw RecipeError(
+        "export.gguf_adapter: a GGUF adapter cannot hold adapter.trainable_tokens; set export.gguf_adapter: "
+        "false and deploy the merged model");
+  // In the file of a tied base one tensor is both, and llama.cpp would put the adapter of one on the other.
+  for (const auto* layer : {&model.embedding, &model.head.linear})
+    if (layer->adapter && shares_matrix(model))
+      throw RecipeError(fmt::format(
+          "export.gguf_adapter: {} is adapted, and the base's embedding and head are one tensor, on which a "
+          "GGUF adapter would change both; set export.gguf_adapter: false and deploy the merged model",
+          layer->name));
   std::vector<TensorSource> sources;
   const auto alpha_of = [](const Linear& layer) {
     return layer.adapter->scaling * static_cast<double>(layer.adapter->a.size(0));
   };
   double alpha = 0;
-  for (const auto* layer : model.linears())
+  for (const auto* layer : std::as_const(model).matrices())
     if (alpha == 0 && layer->adapter) alpha = alpha_of(*layer);
   std::map<std::string, std::pair<Tensors, Tensors>> experts;  // of all of a layer: A and B of each, in order
-  for (const auto* layer : model.linears()) {
+  for (const auto* layer : std::as_const(model).matrices()) {
     if (!layer->adapter) continue;
     const auto gguf = gguf_tensor(model.config, layer->place);
     const auto own = alpha_of(*layer);
@@ -52,6 +71,11 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
       auto& [as, bs] = experts[gguf.name];
       as.push_back(layer->adapter->a.detach());
       bs.push_back(b);
+      continue;
+    }
+    if (layer->place.role == Role::embedding) {  // llama.cpp looks A up and multiplies B with it
+      sources.push_back(float_tensor(gguf.name + ".lora_a", b));
+      sources.push_back(float_tensor(gguf.name + ".lora_b", layer->adapter->a.detach().t()));
       continue;
     }
     sources.push_back(float_tensor(gguf.name + ".lora_a", layer->adapter->a));

@@ -53,7 +53,7 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
     artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
   if (type == WeightType::f32) artefact.exact_within = exact_within(model.config);
   if (weights == Weights::left_out) return artefact;
-  for (const auto* layer : model.linears())
+  for (const auto* layer : std::as_const(model).matrices())
     artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));
   return artefact;
 }

@@ -40,12 +40,12 @@ MergedTensor vector_tensor(const Named<const Tensor>& vector) {
           }};
 }
 
-MergedTensor matrix_tensor(const ModelConfig& config, const TensorPlace& place, const Weight& weight) {
-  return {tensor_name(config, place),
-          {weight.rows, weight.columns},
-          place,
-          [weight](int64_t first, int64_t count) {
-            return widen_rows(weight, first, count, at::kFloat).detach().contiguous();
+MergedTensor matrix_tensor(const ModelConfig& config, const Linear& layer) {
+  return {tensor_name(config, layer.place),
+          {layer.weight.rows, layer.weight.columns},
+          layer.place,
+          [&layer](int64_t first, int64_t count) {
+            return merged_rows(layer, first, count).detach().contiguous();
           }};
 }
 
@@ -54,19 +54,11 @@ MergedTensor matrix_tensor(const ModelConfig& config, const TensorPlace& place, 
 std::vector<MergedTensor> merged_tensors(const Model& model) {
   const auto& config = model.config;
   std::vector<MergedTensor> tensors;
-  tensors.push_back(matrix_tensor(config, {.role = Role::embedding}, model.embedding));
-  for (const auto* layer : model.linears()) {
-    tensors.push_back({tensor_name(config, layer->place),
-                       {layer->weight.rows, layer->weight.columns},
-                       layer->place,
-                       [layer](int64_t first, int64_t count) {
-                         return merged_rows(*layer, first, count).detach().contiguous();
-                       }});
-  }
+  tensors.push_back(matrix_tensor(config, model.embedding));
+  for (const auto* layer : model.linears()) tensors.push_back(matrix_tensor(config, *layer));
   // Norms, routers and the biases of linear layers, each once.
   for (const auto& vector : model.vectors()) tensors.push_back(vector_tensor(vector));
-  if (!config.tied_head)
-    tensors.push_back(matrix_tensor(config, {.role = Role::head}, model.head.linear.weight));
+  if (!config.tied_head) tensors.push_back(matrix_tensor(config, model.head.linear));
   return tensors;
 }
 

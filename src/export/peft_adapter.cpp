@@ -8,10 +8,12 @@
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/json.h"
 #include "export/artefacts.h"
 #include "formats/peft_folder.h"
 #include "models/tensor_names.h"
 #include "models/text_part.h"
+#include "text/export_tokenizer.h"
 
 namespace retort {
 namespace {
@@ -40,6 +42,25 @@ std::string name_for_peft(const std::string& name, const LoadedModel& loaded) {
   return std::string(kPeftPrefix) + multimodal_module(name.substr(kPeftPrefix.size()));
 }
 
+struct NamedValues {
+  std::string name;
+  Tensor values;
+};
+
+// PEFT's embedding has the two matrices the other way round, under other names, as parameters of their own.
+NamedValues for_peft(const NamedTensor& trainable, const LoadedModel& loaded) {
+  auto name = trainable.name;
+  auto values = trainable.tensor->detach().to(at::kFloat);
+  if (const auto& embedded = loaded.model->embedding.adapter) {
+    const bool a = trainable.tensor == &embedded->a, b = trainable.tensor == &embedded->b;
+    if (a || b) {
+      name = peft_name(loaded.model->embedding.name, a ? "lora_embedding_B" : "lora_embedding_A");
+      values = values.t();
+    }
+  }
+  return {name_for_peft(name, loaded), values.contiguous()};
+}
+
 // Where so many decimals agree, it is the same number: what was divided by a rank is multiplied by it again.
 double rounded_alpha(double value) {
   const auto whole = std::round(value);
@@ -56,7 +77,7 @@ void add_patterns(PeftConfig& config, const LoadedModel& loaded) {
     bool expert;
   };
   std::vector<Exception> layers;
-  for (const auto* layer : std::as_const(*loaded.model).linears()) {
+  for (const auto* layer : std::as_const(*loaded.model).matrices()) {
     if (!layer->adapter) continue;
     const auto rank = layer->adapter->a.size(0);
     const auto root = config.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
@@ -89,6 +110,12 @@ void add_patterns(PeftConfig& config, const LoadedModel& loaded) {
 // Of the base that the adapter stands on: what it is known again by.
 std::map<std::string, std::string> base_metadata(const LoadedModel& loaded) {
   std::map<std::string, std::string> metadata = {{kBaseHashKey, loaded.sha256.get()}};
+  if (!loaded.added_tokens.empty()) {
+    auto tokens = Json::array();
+    for (const auto& [text, special] : loaded.added_tokens)
+      tokens.push_back({{"text", text}, {"special", special}});
+    metadata[kAddedTokensKey] = tokens.dump();
+  }
   const auto adapters = adapters_on(*loaded.model);
   if (adapters.empty()) return metadata;
   metadata[kBaseTypeKey] = type_info(base_type(adapters)).name;
@@ -135,7 +162,7 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   if (loaded.multimodal)
     for (auto& module : config.modules_to_save) module = multimodal_module(module);
   bool on_experts = false;
-  for (const auto* layer : loaded.model->linears()) {
+  for (const auto* layer : std::as_const(*loaded.model).matrices()) {
     if (!layer->adapter) continue;
     on_experts = on_experts || layer->place.expert >= 0;
     if (beside_experts(loaded.model->config, layer->place)) {
@@ -147,6 +174,11 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
         loaded.multimodal ? multimodal_module(layer->name) : field_name(loaded.model->config, layer->place);
     add_once(config.target_modules, last);
   }
+  const auto& embedding = loaded.model->embedding;
+  const auto& head = loaded.model->head.linear;
+  if (embedding.rows) config.trainable_tokens.emplace_back("embed_tokens", embedding.rows->ids);
+  if (head.rows && !loaded.model->config.tied_head)
+    config.trainable_tokens.emplace_back("lm_head", head.rows->ids);
   // PEFT joins the gates and ups of experts into adapters of twice the rank and doubles alpha, which rsLoRA's
   // root makes another scale: the same update as plain LoRA.
   if (config.use_rslora && on_experts) {
@@ -156,9 +188,8 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   add_patterns(config, loaded);
   std::vector<TensorSource> sources;
   for (const auto& trainable : trainables(*loaded.model)) {
-    const auto values = trainable.tensor->detach().to(at::kFloat).contiguous();
-    sources.push_back({name_for_peft(trainable.name, loaded), WeightType::f32, values.sizes().vec(),
-                       [values](const auto& sink) {
+    const auto [name, values] = for_peft(trainable, loaded);
+    sources.push_back({name, WeightType::f32, values.sizes().vec(), [values = values](const auto& sink) {
                          sink(std::as_bytes(std::span(values.template const_data_ptr<float>(),
                                                       static_cast<size_t>(values.numel()))));
                        }});
@@ -167,6 +198,10 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
     throw RecipeError("export.adapter: the model has no adapter to write; set export.adapter: false");
   AtomicFolder staged(folder);
   write_peft_folder(staged.path(), config, sources, base_metadata(loaded));
+  // Whoever opens the adapter enlarges the base to so many tokens first.
+  if (!loaded.added_tokens.empty())
+    write_tokenizer_folder(*loaded.tokenizer, staged.path(),
+                           {loaded.chat_template_source, loaded.other_templates, std::nullopt});
   staged.commit();
   return {"peft", spec.kind, folder, std::filesystem::file_size(folder / "adapter_model.safetensors"), {}, 0};
 }

@@ -5,10 +5,12 @@
 #include <cerrno>
 #include <cstring>
 
+#include "adapters/attach.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "export/artefacts.h"
 #include "models/differing_config.h"
+#include "models/read_config.h"
 
 namespace retort {
 namespace {
@@ -73,8 +75,30 @@ void rehearse(const std::string& what, const ModelConfig& config, const fs::path
 
 }  // namespace
 
-void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const fs::path& parent) {
+void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const AdapterSpec& adapter,
+                      const fs::path& parent) {
+  if (spec.gguf_adapter && adapter.low_rank() && !loaded.added_tokens.empty())
+    throw RecipeError(
+        "export.gguf_adapter: a GGUF adapter cannot hold the rows of added tokens (model.add_tokens); set it "
+        "to "
+        "false and deploy the merged model");
+  if (spec.gguf_adapter && unties(*loaded.model, adapter))
+    throw RecipeError(
+        "export.gguf_adapter: the base's embedding and head are one tensor, on which a GGUF adapter of one "
+        "of "
+        "them would change both; set it to false and deploy the merged model");
   if (spec.merged == "none" && spec.gguf.empty()) return;
+  if (!spec.gguf.empty() && unties(*loaded.model, adapter)) {
+    auto apart = loaded.model->config;
+    apart.tied_head = false;
+    try {
+      gguf_metadata(apart);
+    } catch (const Error& error) {
+      throw RecipeError(fmt::format(
+          "{} (the adapter section gives embedding and head a matrix each; they are one in the base)",
+          error.what()));
+    }
+  }
   const ScratchFolder scratch(parent);
   const auto& config = loaded.model->config;
   if (spec.merged != "none") {

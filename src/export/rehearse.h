@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "adapters/adapter_spec.h"
 #include "export/export_spec.h"
 #include "models/model.h"
 
@@ -16,6 +17,9 @@ constexpr std::string_view kRehearsal = ".rehearsal-";
 // the model's. RecipeError where a format cannot hold this model, naming the export and the reason; Failure
 // when PARENT cannot be written. Nothing stays, PARENT neither where it was not there, and no file of it is
 // in the process's lists of files read and written.
-void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const std::filesystem::path& parent);
+// `adapter` says what the model will be when it is trained: its head may be another matrix than its
+// embedding.
+void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const AdapterSpec& adapter,
+                      const std::filesystem::path& parent);
 
 }  // namespace retort

@@ -71,9 +71,17 @@ AdapterSummary summary_of(const PeftAdapter& adapter) {
     auto& all = summary.modules_to_save;
     if (std::find(all.begin(), all.end(), module) == all.end()) all.push_back(module);
   }
+  for (const auto& rows : adapter.rows) {
+    auto ids = rows.ids;
+    std::sort(ids.begin(), ids.end());
+    summary.trainable_tokens.clear();
+    for (const auto id : ids) summary.trainable_tokens.push_back(fmt::format("{}", id));
+    summary.trainable_tokens_head = summary.trainable_tokens_head || last_word(rows.name) == "lm_head";
+  }
   summary.layers = static_cast<int64_t>(adapter.modules.size());
   for (const auto& tensor : adapter.file->tensors)
     summary.elements += static_cast<int64_t>(tensor.elements());
+  for (const auto& base : adapter.bases) summary.elements -= static_cast<int64_t>(base.tensor->elements());
   return summary;
 }
 

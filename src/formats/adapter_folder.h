@@ -18,6 +18,8 @@ struct AdapterSummary {
   double alpha = 0, dropout = 0;
   std::vector<std::string> targets;  // names of layers; whole ones where only some of a name are adapted
   std::vector<std::string> modules_to_save;
+  std::vector<std::string> trainable_tokens = {};  // ids, rising
+  bool trainable_tokens_head = false;
   int64_t layers = 0;    // adapted ones
   int64_t elements = 0;  // numbers in all
 };

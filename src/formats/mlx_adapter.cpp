@@ -95,6 +95,11 @@ PeftAdapter open_mlx_adapter(const std::filesystem::path& folder) {
   for (auto& [name, module] : modules) {
     module.name = name;
     module.transposed = true;
+    // An embedding's lora_a is looked up: [tokens, r], and lora_b is [r, hidden].
+    if (name == "embed_tokens" || name.ends_with(".embed_tokens")) {
+      std::swap(module.a, module.b);
+      module.transposed = false, module.looked_up = true;
+    }
     module.scaling = config.scale;
     check_adapter_module(module, config.rank, config.dora, file);
     adapter.modules.push_back(std::move(module));

@@ -93,6 +93,16 @@ class ConfigReader {
     }
     return list;
   }
+  std::vector<int64_t> ids(const std::string& key, const OrderedJson& value) const {
+    if (!value.is_array() || value.empty()) refuse(key, "expected a list of token ids");
+    std::vector<int64_t> list;
+    for (const auto& item : value) {
+      if (!item.is_number_unsigned() || item.get<uint64_t>() > INT32_MAX)
+        refuse(key, "expected a list of token ids");
+      list.push_back(item.get<int64_t>());
+    }
+    return list;
+  }
   const OrderedJson& object(const std::string& key) const {
     static const OrderedJson kNone = OrderedJson::object();
     const auto* value = find(key);
@@ -127,6 +137,7 @@ constexpr std::string_view kKnown[] = {"peft_type",
                                        "modules_to_save",
                                        "rank_pattern",
                                        "alpha_pattern",
+                                       "trainable_token_indices",
                                        "bias",
                                        "init_lora_weights",
                                        "revision",
@@ -196,6 +207,11 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view file) {
   config.use_rslora = read.flag("use_rslora");
   config.use_dora = read.flag("use_dora");
   config.modules_to_save = read.words("modules_to_save");
+  if (const auto* tokens = read.find("trainable_token_indices"); tokens && tokens->is_object())
+    for (const auto& [key, value] : tokens->items())
+      config.trainable_tokens.emplace_back(key, read.ids("trainable_token_indices." + key, value));
+  else if (tokens)
+    config.trainable_tokens.emplace_back("embed_tokens", read.ids("trainable_token_indices", *tokens));
   for (const auto& [key, value] : read.object("rank_pattern").items())
     config.rank_pattern.emplace_back(key, read.rank("rank_pattern." + key, value));
   for (const auto& [key, value] : read.object("alpha_pattern").items())
@@ -251,6 +267,12 @@ std::string peft_config_text(const PeftConfig& config) {
   if (!config.base_model_name_or_path.empty())
     json["base_model_name_or_path"] = config.base_model_name_or_path;
   if (!config.target_pattern.empty()) json["target_modules"] = config.target_pattern;
+  // The embedding's alone are a list.
+  const auto& tokens = config.trainable_tokens;
+  if (tokens.size() == 1 && tokens[0].first == "embed_tokens")
+    json["trainable_token_indices"] = tokens[0].second;
+  else
+    for (const auto& [module, ids] : tokens) json["trainable_token_indices"][module] = ids;
   if (!config.modules_to_save.empty()) json["modules_to_save"] = config.modules_to_save;
   for (const auto& [key, rank] : config.rank_pattern) json["rank_pattern"][key] = rank;
   for (const auto& [key, alpha] : config.alpha_pattern) json["alpha_pattern"][key] = as_written(alpha);

@@ -22,7 +22,9 @@ std::optional<std::string> module_before(std::string_view key, std::string_view 
 // "lm_head.modules_to_save.default.weight"); its files do not, those of others do.
 std::string without_default(std::string_view key) {
   std::string plain(key);
-  for (const std::string_view part : {".lora_A", ".lora_B", ".lora_magnitude_vector", ".modules_to_save"}) {
+  for (const std::string_view part :
+       {".lora_A", ".lora_B", ".lora_embedding_A", ".lora_embedding_B", ".lora_magnitude_vector",
+        ".modules_to_save", ".trainable_tokens_delta"}) {
     const auto named = std::string(part) + ".default";
     const auto at = plain.find(named);
     if (at == std::string::npos || (at + named.size() < plain.size() && plain[at + named.size()] != '.'))
@@ -42,14 +44,32 @@ void require_dense(const TensorView& tensor, size_t dimensions, const std::strin
             fmt::format("has shape {}; expected {} dimensions", describe_shape(tensor.shape), dimensions));
 }
 
+// Which tokens' rows a module's tensor has.
+const std::vector<int64_t>& token_ids(const PeftConfig& config, const std::string& module,
+                                      const TensorView& tensor, const std::string& file) {
+  for (const auto& [name, ids] : config.trainable_tokens) {
+    if (module != name && !module.ends_with("." + name)) continue;
+    require_dense(tensor, 2, file);
+    if (tensor.shape[0] != static_cast<int64_t>(ids.size()))
+      corrupt(file, tensor.name,
+              fmt::format("has {} rows, and trainable_token_indices in {} names {} tokens", tensor.shape[0],
+                          kConfig, ids.size()));
+    return ids;
+  }
+  corrupt(file, tensor.name,
+          fmt::format("trainable_token_indices in {} says nothing of this module", kConfig));
+}
+
 }  // namespace
 
 void check_adapter_module(const PeftModule& module, int64_t rank, bool dora, const std::string& file) {
-  const char* a = module.transposed ? "lora_a" : "lora_A";
-  const char* b = module.transposed ? "lora_b" : "lora_B";
+  const char* a = module.looked_up ? "lora_embedding_B" : module.transposed ? "lora_a" : "lora_A";
+  const char* b = module.looked_up ? "lora_embedding_A" : module.transposed ? "lora_b" : "lora_B";
   const char* magnitude = module.transposed ? "m" : "lora_magnitude_vector";
   const char* setting = module.transposed ? "fine_tune_type: dora" : "use_dora";
   if (!module.a || !module.b) corrupt(file, module.name, fmt::format("{} is missing", module.a ? b : a));
+  if (module.looked_up && (dora || module.magnitude))
+    corrupt(file, module.name, "is an embedding adapted by DoRA, which is not supported");
   require_dense(*module.a, 2, file);
   require_dense(*module.b, 2, file);
   const size_t inner = module.transposed ? 1 : 0;
@@ -102,16 +122,24 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
     else if ((name = module_before(key, ".lora_magnitude_vector")) ||
              (name = module_before(key, ".lora_magnitude_vector.weight")))
       part = &PeftModule::magnitude;
+    const bool looked_up = !part && ((name = module_before(key, ".lora_embedding_A")) ||
+                                     (name = module_before(key, ".lora_embedding_B")));
+    if (looked_up) part = key.ends_with('A') ? &PeftModule::b : &PeftModule::a;
     if (part) {
       if (name->ends_with(".base_layer"))
         corrupt(file, tensor.name, "adapts a parameter of several experts, which is not supported");
       auto& module = modules[*name];
       if (module.*part) corrupt(file, tensor.name, "this part of the module stands twice");
       module.*part = &tensor;
+      if (looked_up) module.looked_up = module.transposed = true;
+    } else if ((name = module_before(key, ".token_adapter.trainable_tokens_delta"))) {
+      adapter.rows.push_back({*name, token_ids(adapter.config, *name, tensor, file), &tensor});
+    } else if ((name = module_before(key, ".base_layer.weight"))) {
+      adapter.bases.push_back({*name, &tensor});
     } else if (key.find(".lora_") != key.npos) {
       corrupt(file, tensor.name,
-              "this part of an adapter (an adapted embedding, a bias) is not supported; expected lora_A, "
-              "lora_B or lora_magnitude_vector");
+              "this part of an adapter (a bias) is not supported; expected lora_A, lora_B, lora_embedding_A, "
+              "lora_embedding_B or lora_magnitude_vector");
     } else {
       adapter.saved.push_back({key, &tensor});
     }
@@ -122,7 +150,8 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
     module.scaling = peft_scaling(adapter.config, name);
     adapter.modules.push_back(std::move(module));
   }
-  if (adapter.modules.empty() && adapter.saved.empty()) corrupt(file, "", "holds no tensors");
+  if (adapter.modules.empty() && adapter.saved.empty() && adapter.rows.empty())
+    corrupt(file, "", "holds no tensors");
   std::sort(adapter.saved.begin(), adapter.saved.end(),
             [](const auto& one, const auto& other) { return one.name < other.name; });
   return adapter;

@@ -19,6 +19,8 @@ struct PeftConfig {
   std::string target_pattern;                  // instead of names: a regular expression, or "all-linear"
   bool use_rslora = false, use_dora = false;
   std::vector<std::string> modules_to_save;  // trained in full: "lm_head"
+  // Rows that are trained alone, by the name of their matrix: "embed_tokens", "lm_head".
+  std::vector<std::pair<std::string, std::vector<int64_t>>> trainable_tokens = {};
   // Exceptions to r and lora_alpha; keys are regular expressions as PEFT matches them, the first that matches
   // counts.
   std::vector<std::pair<std::string, int64_t>> rank_pattern;
@@ -44,7 +46,10 @@ struct PeftModule {
   const TensorView* b = nullptr;          // [out, r]; [r, out] where transposed
   const TensorView* magnitude = nullptr;  // [out], DoRA only
   double scaling = 1;
-  bool transposed = false;  // mlx-lm's way (formats/mlx_adapter.h)
+  bool transposed = false;  // mlx-lm's way (formats/mlx_adapter.h), and that of an adapted embedding
+  // An embedding's, seen as the linear layer from hidden states to tokens: `a` is what PEFT calls
+  // lora_embedding_B [in, r], `b` its lora_embedding_A [r, out].
+  bool looked_up = false;
 };
 // A, B and DoRA's magnitude are there, dense, of agreeing shapes and of this rank. FormatError.
 void check_adapter_module(const PeftModule& module, int64_t rank, bool dora, const std::string& file);
@@ -55,19 +60,30 @@ struct PeftSaved {
   const TensorView* tensor = nullptr;
 };
 
+// Rows of a matrix that were trained alone, in the order of PeftConfig::trainable_tokens.
+struct PeftRows {
+  std::string name;  // of the module: "model.embed_tokens"
+  std::vector<int64_t> ids;
+  const TensorView* tensor = nullptr;  // [ids, hidden]
+};
+
 struct PeftAdapter {
   PeftConfig config;
   std::shared_ptr<const WeightFile> file;  // what the views point into
   std::vector<PeftModule> modules;         // sorted by name
   std::vector<PeftSaved> saved;            // sorted by name
+  std::vector<PeftRows> rows = {};         // sorted by name
+  std::vector<PeftSaved> bases = {};       // the base's own matrices of adapted modules, which PEFT keeps
+                                           // of an embedding and a head; by the module's name
 };
 
 // Checks that A, B and magnitude of every module are there, dense and of agreeing shapes. Names may lack the
 // prefix "base_model.model.", as other tools write them. adapter_model.bin (pickle) is refused.
 PeftAdapter open_peft_folder(const std::filesystem::path& folder);
 
-// "base_model.model." + module + "." + part; parts: "lora_A.weight", "lora_B.weight",
-// "lora_magnitude_vector", and "weight" for a module saved in full.
+// "base_model.model." + module + "." + part; parts: "lora_A.weight", "lora_B.weight", "lora_embedding_A",
+// "lora_embedding_B", "lora_magnitude_vector", "token_adapter.trainable_tokens_delta" for rows that are
+// trained alone, and "weight" for a module saved in full.
 std::string peft_name(std::string_view module, std::string_view part);
 
 // `tensors` carry peft_name()s; `metadata` is added to that of adapter_model.safetensors. The config is

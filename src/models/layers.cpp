@@ -77,12 +77,16 @@ Tensor Parts::vector(const TensorPlace& place, int64_t width) const {
   return values;
 }
 
-Weight Parts::embedding() const {
-  const TensorPlace place{.role = Role::embedding};
-  auto weight =
-      take_matrix_ ? take_matrix_(place) : absent_weight(WeightType::bf16, config.vocabulary, config.hidden);
-  require_shape(tensor_name(config, place), weight.rows, weight.columns, config.vocabulary, config.hidden);
-  return weight;
+Linear Parts::embedding() const {
+  Linear table;
+  table.place = {.role = Role::embedding};
+  table.name = module_name(config, table.place);
+  auto& weight = table.weight;
+  weight = take_matrix_ ? take_matrix_(table.place)
+                        : absent_weight(WeightType::bf16, config.vocabulary, config.hidden);
+  require_shape(tensor_name(config, table.place), weight.rows, weight.columns, config.vocabulary,
+                config.hidden);
+  return table;
 }
 
 std::shared_ptr<const Rotary> make_rotary(const ModelConfig& config) {

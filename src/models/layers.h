@@ -32,7 +32,7 @@ class Parts {
   Linear router(int64_t layer) const;  // fp32 in every file and precision
   Norm norm(const TensorPlace& place, int64_t width, double offset = 0) const;
   Tensor vector(const TensorPlace& place, int64_t width) const;  // fp32
-  Weight embedding() const;
+  Linear embedding() const;
 
   const ModelConfig& config;
 
@@ -105,7 +105,7 @@ template <class Layer> class Stack : public Model {
     if (config.tied_head) {
       head.linear.place = {.role = Role::head};
       head.linear.name = module_name(config, head.linear.place);
-      head.linear.weight = embedding;
+      head.linear.weight = embedding.weight;
     } else {
       head.linear = parts.linear({.role = Role::head}, config.vocabulary, config.hidden);
     }

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/machine_memory.h"
 #include "formats/weight_file.h"
+#include "models/add_tokens.h"
 #include "models/four_bit.h"
 #include "models/layer_stream.h"
 #include "models/layers.h"
@@ -499,6 +500,7 @@ LoadedModel load_model(const ModelSpec& spec) {
     loaded.tokenizer = with_rows(std::move(tokenizer), loaded.model->config);
   }
   if (!loaded.tokenizer) corrupt(spec.path, "tokenizer.ggml.model", "missing: the file has no tokenizer");
+  add_tokens(loaded, tokens_to_add(spec));
   loaded.chat = own_chat_template(loaded.chat_template_source, *loaded.tokenizer);
   return loaded;
 }

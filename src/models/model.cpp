@@ -59,6 +59,20 @@ std::string beyond_context_is(const ModelConfig& config) {
              : "";
 }
 
+std::vector<Linear*> Model::matrices() {
+  std::vector<Linear*> all{&embedding};
+  all.insert(all.end(), linears_.begin(), linears_.end());
+  all.push_back(&head.linear);
+  return all;
+}
+
+std::vector<const Linear*> Model::matrices() const {
+  std::vector<const Linear*> all{&embedding};
+  all.insert(all.end(), linears_.begin(), linears_.end());
+  all.push_back(&head.linear);
+  return all;
+}
+
 std::vector<NamedTensor> Model::vectors() {
   std::vector<NamedTensor> there;
   for (const auto& each : vectors_)

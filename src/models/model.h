@@ -16,6 +16,7 @@
 #include "ops/norm.h"
 #include "ops/pass.h"
 #include "text/chat.h"
+#include "text/extend_tokenizer.h"
 #include "text/tokenizer.h"
 
 namespace retort {
@@ -56,6 +57,10 @@ class Model {
   // Every linear layer inside the stack, in checkpoint order (the head is not among them).
   std::vector<Linear*> linears() { return linears_; }
   std::vector<const Linear*> linears() const { return {linears_.begin(), linears_.end()}; }
+  // The embedding, linears() and the head: what an adapter may be put on. A tied head is among them, with the
+  // embedding's matrix.
+  std::vector<Linear*> matrices();
+  std::vector<const Linear*> matrices() const;
   // Norms, biases and routers: what full fine-tuning trains besides the linears, the embedding and the head.
   // fp32, never quantized.
   std::vector<NamedTensor> vectors();
@@ -67,8 +72,8 @@ class Model {
   std::vector<const Linear*> linears_of(int64_t layer) const;
 
   ModelConfig config;
-  Weight embedding;  // [V,E]
-  Head head;         // head.linear.weight is the same Weight as `embedding` when config.tied_head
+  Linear embedding;  // [V,E], whose rows are looked up
+  Head head;         // head.linear.weight is the same Weight as embedding.weight when config.tied_head
 
  protected:
   // For the two lists above, in their order, once all layers are there. std::logic_error for a tensor whose
@@ -110,6 +115,7 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::string chat_template_source;    // jinja text, empty when the file has none
+  std::vector<NewToken> added_tokens;  // tokens that are not in its files (models/add_tokens.h)
   const ChatTemplate* chat = nullptr;  // of that text; nullptr: there is none, or it cannot be read
   std::vector<std::pair<std::string, std::string>> other_templates;  // named ones beside it: "tool_use"
   std::string generation_settings;  // JSON: what generation_config.json says besides ids; empty = nothing

@@ -1,6 +1,7 @@
 // The `model:` section of a recipe.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "spec/fields.h"
 
@@ -13,6 +14,7 @@ struct ModelSpec {
   std::string compute = "auto";   // auto, f32, bf16, int8
   std::string schedule = "auto";  // tokens: all layers for some tokens; layers: all tokens for a layer
   std::string memory = "";        // what a model that is read layer by layer may take
+  std::vector<std::string> add_tokens = {}, add_words = {};  // behind the tokenizer's last (add_tokens.h)
   // Without what changes no result.
   ModelSpec arithmetic() const {
     auto spec = *this;
@@ -40,6 +42,13 @@ struct ModelSpec {
     field("memory", memory, any(),
           "what the layers of the base and the texts between two layers may take, e.g. 16GiB; empty: half of "
           "what this machine has free");
+    field(
+        "add_tokens", add_tokens, any(),
+        "special tokens to add behind the last, by their text: ['<|law|>', '<|end_of_law|>']; a chat "
+        "template writes them, a text that spells them stays text. Their rows of embedding and head begin "
+        "as the mean of the old ones and are trained besides the adapters, as adapter.trainable_tokens are");
+    field("add_words", add_words, any(),
+          "the same for tokens that are found in every text, whoever wrote it, and are shown in answers");
   }
 };
 

@@ -94,6 +94,7 @@ template <class Chunk> void each_chunk(const Tensor& hidden, const Rows& rows, c
     auto x = hidden.detach().index_select(0, index_of(rows.row, first, count));
     if (recorded) x.requires_grad_();
     const at::AutoGradMode graph(recorded);
+    each.dropout_key = pass.dropout_key + first;  // rows of another chunk are dropped by other draws
     const auto z = linear(x, head.linear, each);
     const at::NoGradGuard no_graph;
     auto values = z.detach();

@@ -20,6 +20,7 @@ std::vector<Tensor> leaves_of(const Linear& layer) {
     take(layer.adapter->b);
     take(layer.adapter->magnitude);
   }
+  if (layer.rows) take(layer.rows->values);
   return leaves;
 }
 

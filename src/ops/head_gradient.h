@@ -9,7 +9,7 @@
 namespace retort {
 
 std::vector<Tensor> leaves_of(const Linear& layer);
-inline bool is_plain(const Linear& layer) { return !layer.adapter && !layer.bias.defined(); }
+inline bool is_plain(const Linear& layer) { return !layer.adapter && !layer.rows && !layer.bias.defined(); }
 
 // Rows whose logits, of `type`, one thread holds at a time: 32 MiB of them, 341 of 49,152 words in bf16.
 int64_t rows_at_once(const Weight& weight, at::ScalarType type);

@@ -59,6 +59,7 @@ template <class Chunk> HeadCost cost_of_chunks(const Tensor& hidden, std::span<c
     const at::AutoGradMode graph(graphed);
     auto x = hidden.detach().index_select(0, index_of(part));
     if (graphed) x.requires_grad_();
+    each.dropout_key = pass.dropout_key + first;  // rows of another chunk are dropped by other draws
     const auto z = linear(x, head.linear, each);
     {
       const at::NoGradGuard no_graph;

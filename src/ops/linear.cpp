@@ -1,5 +1,6 @@
 #include "ops/linear.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -273,6 +274,11 @@ OperationWork work_of(const std::vector<LayerPart>& parts, const Tensor& x) {
 
 }  // namespace
 
+int64_t TrainedRows::find(int64_t id) const {
+  const auto found = std::lower_bound(ids.begin(), ids.end(), id);
+  return found == ids.end() || *found != id ? -1 : found - ids.begin();
+}
+
 BaseMatrix base_matrix(const Linear& layer) {
   return layer.source ? layer.source->take(layer) : BaseMatrix{layer.weight, layer.int8_scales};
 }
@@ -337,8 +343,19 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
   });
 }
 
+namespace {
+
+// The results of trained rows in the place of the matrix's own, which get no gradient then.
+Tensor with_trained_rows(const Tensor& y, const Tensor& x, const TrainedRows& rows) {
+  const auto ids = at::tensor(rows.ids, at::TensorOptions(at::kLong));
+  return y.index_copy(1, ids, at::mm(x, rows.values.to(x.scalar_type()).t()));
+}
+
+}  // namespace
+
 Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass) {
-  return linear_group(x, {&layer}, pass)[0];
+  const auto y = linear_group(x, {&layer}, pass)[0];
+  return layer.rows ? with_trained_rows(y, x, *layer.rows) : y;
 }
 
 }  // namespace retort

@@ -21,6 +21,16 @@ struct LowRank {
   double dropout = 0;
 };
 
+// Rows of a matrix that are trained alone: each takes the place of the matrix's own (PEFT's
+// trainable_token_indices). The matrix below stays as it is.
+struct TrainedRows {
+  std::vector<int64_t> ids;  // rising
+  Tensor values;             // fp32 leaf [ids, in]
+
+  // Where the row stands in `values`; -1: it is the matrix's own.
+  int64_t find(int64_t id) const;
+};
+
 struct Linear;
 
 // The frozen matrix of a layer: what its products need of it.
@@ -46,6 +56,7 @@ struct Linear {
   std::optional<LowRank> adapter;
   TensorPlace place;
   std::shared_ptr<WeightSource> source = nullptr;  // of a weight that is not kept in memory
+  std::optional<TrainedRows> rows = {};            // of the embedding and the head alone
 };
 
 // The layer's own, or what its source has. Whoever needs numbers of a linear layer inside the stack asks
@@ -59,7 +70,7 @@ Tensor int8_row_scales(const Weight& weight);
 std::vector<Tensor> linear_group(const Tensor& x, const std::vector<const Linear*>& layers, const Pass& pass);
 
 // x [N,in] of pass.compute's type -> [N,out]. Frozen weights get no gradient; backward saves x (or x and x
-// A^T) only.
+// A^T) only. Trained rows are computed here alone: what has some is in no group.
 Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass);
 
 }  // namespace retort

@@ -151,7 +151,7 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
 // view of it.
 uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
   if (adapter.kind == "full") return 0;
-  uint64_t held = model.embedding.stored_bytes();
+  uint64_t held = model.embedding.weight.stored_bytes();
   if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
   for (const auto* layer : model.linears()) held += layer->weight.stored_bytes();
   if (const auto* stream = model.stream()) held += stream->budget().weights;
@@ -237,12 +237,14 @@ int64_t trainable_elements(const Model& model, const AdapterSpec& spec) {
       if (!vector.place.bias && !chooses_only(vector.place.role)) count += vector.tensor->numel();
     return count;
   }
-  for (const auto* layer : model.linears()) {
+  for (const auto* layer : model.matrices()) {
     const auto in = layer->weight.columns, out = layer->weight.rows;
-    if (named(layer->name, spec.modules_to_save)) count += in * out;
+    if (!stands_outside(*layer) && named(layer->name, spec.modules_to_save)) count += in * out;
     else if (is_target(config, *layer, spec.targets))
       count += spec.rank * (in + out) + (spec.kind == "dora" ? out : 0);
   }
+  count += static_cast<int64_t>(spec.trainable_tokens.size()) * config.hidden *
+           (spec.trainable_tokens_head && !config.tied_head ? 2 : 1);
   for (const auto& name : spec.modules_to_save)
     if (named("lm_head", {name}) || named("model.embed_tokens", {name})) count += matrix;
   return count;
@@ -287,7 +289,11 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                                                      (layers + 2) * boundary),
                                         static_cast<double>(work.most_rows) * (layers + 2) * boundary)
                              : 0;
-  const bool head_learns = recipe.adapter.kind == "full" || named("lm_head", recipe.adapter.modules_to_save);
+  const bool head_learns = recipe.adapter.kind == "full" ||
+                           named("lm_head", recipe.adapter.modules_to_save) ||
+                           is_target(config, model.head.linear, recipe.adapter.targets) ||
+                           (!recipe.adapter.trainable_tokens.empty() &&
+                            (config.tied_head || recipe.adapter.trainable_tokens_head));
   // A frozen head keeps rows of fp32 gradient; one that learns holds logits.
   const auto targets = static_cast<double>(work.most_targets);
   const auto head = head_learns
@@ -371,6 +377,9 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   double parameters = 0;
   for (const auto& tensor : merged_tensors(model))
     parameters += static_cast<double>(tensor.row_count() * tensor.row_length());
+  const auto& config = model.config;
+  const double head =
+      unties(model, recipe.adapter) ? static_cast<double>(config.vocabulary * config.hidden) : 0;
   // Kept ones, the one being written, and the best.
   const auto checkpoints =
       static_cast<double>(recipe.train.checkpoint.keep_last + 1 + (recipe.train.evaluate.keep_best ? 1 : 0));
@@ -378,10 +387,10 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   const auto& exports = recipe.exports;
   if (exports.adapter) disk += trainable * 4;
   if (exports.gguf_adapter) disk += trainable * 4;
-  if (exports.merged != "none") disk += parameters * (exports.merged == "f32" ? 4 : 2);
+  if (exports.merged != "none") disk += (parameters + head) * (exports.merged == "f32" ? 4 : 2);
   for (const auto& name : exports.gguf)
     if (const auto mixture = mixture_from_name(name))
-      disk += static_cast<double>(mixture_bytes(*mixture, model));
+      disk += static_cast<double>(mixture_bytes(*mixture, model)) * (1 + head / parameters);
   for (const auto* side : {&dataset.train, &dataset.held_out})
     for (size_t i = 0; i < side->size(); ++i) disk += static_cast<double>(side->tokens(i)) * kStoredBytes;
   return bytes_of(disk);

@@ -49,6 +49,10 @@ void take_from_adapter(AdapterSpec& spec, const YamlNode& root, std::vector<Prob
   if (!written("dropout")) spec.dropout = found.dropout;
   if (!written("targets")) spec.targets = found.targets;
   if (!written("modules_to_save")) spec.modules_to_save = found.modules_to_save;
+  if (!written("trainable_tokens")) {
+    spec.trainable_tokens = found.trainable_tokens;
+    if (!written("trainable_tokens_head")) spec.trainable_tokens_head = found.trainable_tokens_head;
+  }
 }
 
 }  // namespace retort

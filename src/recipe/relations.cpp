@@ -111,6 +111,9 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
   if (!recipe.adapter.modules_to_save.empty())
     add("gguf_adapter",
         "a GGUF adapter cannot hold adapter.modules_to_save; set it to false and deploy the merged model");
+  if (!recipe.adapter.trainable_tokens.empty())
+    add("gguf_adapter",
+        "a GGUF adapter cannot hold adapter.trainable_tokens; set it to false and deploy the merged model");
 }
 
 // An adapter that is trained beside merged ones stands on a base that no file holds.

@@ -7,7 +7,7 @@ namespace retort {
 namespace fs = std::filesystem;
 
 uint64_t parameters_of(const Model& model) {
-  auto count = static_cast<uint64_t>(model.embedding.rows * model.embedding.columns);
+  auto count = static_cast<uint64_t>(model.embedding.weight.rows * model.embedding.weight.columns);
   for (const auto* layer : model.linears())
     count += static_cast<uint64_t>(layer->weight.rows * layer->weight.columns);
   return count;

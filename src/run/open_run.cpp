@@ -144,8 +144,8 @@ void Run::look_at_everything() {
     for (const auto& note : require_start(model(), recipe().adapter)) say("note", note);
   require_usable_teacher(recipe(), model());
   // Beside the reading of the samples: it takes one thread for less time than they take.
-  auto rehearsal =
-      std::async(std::launch::async, [&] { rehearse_exports(model(), recipe().exports, folder_); });
+  auto rehearsal = std::async(
+      std::launch::async, [&] { rehearse_exports(model(), recipe().exports, recipe().adapter, folder_); });
   dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
   refuse_bad_samples(*dataset_, *model().tokenizer, chat());
   const auto& config = model().model->config;

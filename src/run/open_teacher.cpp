@@ -69,7 +69,7 @@ TeacherSize teacher_size(const Recipe& recipe, Model& student) {
   };
   auto& model = *loaded.model;
   const auto linear = elements(model);
-  uint64_t bytes = model.embedding.stored_bytes();
+  uint64_t bytes = model.embedding.weight.stored_bytes();
   if (!model.config.tied_head) bytes += model.head.linear.weight.stored_bytes();
   const auto& held = recipe.teacher->weights;
   if (const auto* stream = model.stream()) bytes += stream->budget().weights + stream->budget().states;

@@ -40,6 +40,7 @@ LoadedModel reopen(Run& run, const Export& one) {
   if (one.whole_model) {
     spec.path = path.string();
     spec.weights = "keep";
+    spec.add_tokens.clear(), spec.add_words.clear();  // they are the file's own now
     return load_model(spec);
   }
   auto base = load_model(spec);

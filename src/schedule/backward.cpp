@@ -6,6 +6,7 @@
 
 #include "base/stop.h"
 #include "models/layer_stream.h"
+#include "ops/head_gradient.h"
 #include "ops/workers.h"
 #include "schedule/experts.h"
 
@@ -50,21 +51,21 @@ class Walking {
         how_(how),
         count_(static_cast<int64_t>(walk.passes.size())),
         layer_leaves_(layer_leaves(walk.model)),
+        embedding_learns_(!retort::leaves_of(walk.model.embedding).empty()),
         outer_(walk.passes.size(), Tensors(walk.leaves.size())) {
     for (size_t i = 0; i < walk.leaves.size(); ++i)
       if (!among(layer_leaves_, walk.leaves[i]))
         outside_.leaves.push_back(walk.leaves[i]), outside_.places.push_back(i);
-    const bool embedding = model_.embedding.trainable();
-    first_ = embedding ? 0 : model_.config.layers;
+    first_ = embedding_learns_ ? 0 : model_.config.layers;
     for (int64_t i = model_.config.layers - 1; i >= 0; --i)
-      if (!layer_leaves_[static_cast<size_t>(i)].empty()) first_ = embedding ? 0 : i;
+      if (!layer_leaves_[static_cast<size_t>(i)].empty()) first_ = embedding_learns_ ? 0 : i;
   }
 
   std::vector<Tensors> run() {
     forward();
     losses();
     for (auto index = model_.config.layers - 1; index >= first_; --index) back(index);
-    if (model_.embedding.trainable()) embeddings();
+    if (embedding_learns_) embeddings();
     return std::move(outer_);
   }
 
@@ -102,7 +103,7 @@ class Walking {
   // The gradient of what leaves a layer becomes that of what enters it.
   void back(int64_t index) {
     if (index > first_) model_.stream()->expect(read_first(model_, index - 1));
-    const bool further = index > first_ || model_.embedding.trainable();
+    const bool further = index > first_ || embedding_learns_;
     if (const auto* mlp = model_.experts_of(index)) {
       back_through_experts(index, *mlp, further);
     } else {
@@ -249,6 +250,7 @@ class Walking {
   const Abreast how_;
   const int64_t count_;
   const std::vector<Leaves> layer_leaves_;
+  const bool embedding_learns_;
   std::vector<Tensors> outer_;
   Outside outside_;
   int64_t first_ = 0;             // the first layer that something is learned in or in front of

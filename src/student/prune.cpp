@@ -103,7 +103,7 @@ class Cutter {
     out.model = build_model(
         config, [&](const TensorPlace& place) { return linear(place); },
         [&](const TensorPlace& place) { return vector(place); },
-        [&](const TensorPlace&) { return token_rows(source_.model->embedding); });
+        [&](const TensorPlace&) { return token_rows(source_.model->embedding.weight); });
     out.tokenizer = other_.tokenizer   ? other_.tokenizer
                     : spec_.vocabulary ? tokens_.tokenizer
                                        : source_.tokenizer;

@@ -147,21 +147,5 @@ TEST_F(LoadAdapter, AnAdapterOfAQuantizedFileGoesOnItsOriginalWithANote) {
   EXPECT_EQ(load_adapter(blocks, folder / "dense").size(), 1u);
 }
 
-TEST_F(LoadAdapter, TheHeadAndTheEmbeddingAreRefusedByName) {
-  auto model = trained(spec_of("lora"));
-  PeftConfig config;
-  config.r = 2, config.target_modules = {"lm_head"};
-  const std::vector<float> zeros(192, 0);
-  const auto zero = [&](const std::string& part, std::vector<int64_t> shape) {
-    return tensor_source(peft_name("lm_head", part), WeightType::f32, std::move(shape),
-                         std::as_bytes(std::span(zeros).first(part == "lora_A.weight" ? 64 : 192)));
-  };
-  write_peft_folder(folder / "head", config,
-                    {zero("lora_A.weight", {2, 32}), zero("lora_B.weight", {96, 2})});
-  auto plain = base();
-  EXPECT_NE(refusal(plain, folder / "head").find("on the head or the embedding, which is not supported"),
-            std::string::npos);
-}
-
 }  // namespace
 }  // namespace retort

@@ -78,7 +78,7 @@ std::unique_ptr<Model> model_of(const ModelConfig& config, Model& weights) {
       if (each.place == place) return *each.tensor;
     throw std::out_of_range(tensor_name(config, place));
   };
-  return build_model(config, linear, vector, [&](const TensorPlace&) { return weights.embedding; });
+  return build_model(config, linear, vector, [&](const TensorPlace&) { return weights.embedding.weight; });
 }
 
 LoadedModel under(const ModelConfig& config, Model& weights) {

@@ -23,7 +23,7 @@ class Rehearsal : public testing::Test {
   }
   std::string refusal(const ExportSpec& spec) {
     try {
-      rehearse_exports(loaded, spec, parent);
+      rehearse_exports(loaded, spec, {.kind = "none", .modules_to_save = {}}, parent);
     } catch (const RecipeError& error) { return error.what(); }
     return "";
   }

@@ -116,9 +116,20 @@ TEST(PeftFolder, RefusesAnAdapterThatDoesNotAddUp) {
                    "use_dora is not set"));
   EXPECT_TRUE(
       says(attempt(small_config(), {a, b, floats(peft_name(q, "lora_B.bias"), {3})}), "is not supported"));
-  EXPECT_TRUE(says(
-      attempt(small_config(), {a, b, floats(peft_name("model.embed_tokens", "lora_embedding_A"), {2, 3})}),
-      "is not supported"));
+  const auto ea = floats(peft_name("model.embed_tokens", "lora_embedding_A"), {2, 3}),
+             eb = floats(peft_name("model.embed_tokens", "lora_embedding_B"), {4, 2});
+  EXPECT_TRUE(says(attempt(small_config(), {a, b, ea}), "model.embed_tokens: lora_embedding_B is missing"));
+  EXPECT_TRUE(says(attempt(small_config(), {a, b, eb}), "model.embed_tokens: lora_embedding_A is missing"));
+  write_peft_folder(folder.path, small_config(), {a, b, ea, eb});
+  EXPECT_EQ(open_peft_folder(folder.path).modules.size(), 2u);
+  const auto rows = floats(peft_name("model.embed_tokens", "token_adapter.trainable_tokens_delta"), {2, 4});
+  EXPECT_TRUE(says(attempt(small_config(), {a, b, rows}), "says nothing of this module"));
+  auto tokens = small_config();
+  tokens.trainable_tokens = {{"embed_tokens", {5, 3, 1}}};
+  EXPECT_TRUE(says(attempt(tokens, {a, b, rows}), "has 2 rows, and trainable_token_indices"));
+  tokens.trainable_tokens = {{"embed_tokens", {5, 3}}};
+  write_peft_folder(folder.path, tokens, {a, b, rows});
+  EXPECT_EQ(open_peft_folder(folder.path).rows.at(0).ids, (std::vector<int64_t>{5, 3}));
   EXPECT_TRUE(says(attempt(small_config(), {a, floats("model.q_proj.lora_A.weight", {2, 4}), b}),
                    "this part of the module stands twice"));
   EXPECT_TRUE(says(attempt(small_config(), {}), "holds no tensors"));

@@ -33,8 +33,8 @@ std::map<std::string, Tensor> train_all(Model& model) {
   }
   for (auto& [name, tensor, place] : model.vectors())
     if (!chooses_only(place.role)) leaves[name] = tensor->requires_grad_();
-  leaves["model.embed_tokens.weight"] = (model.embedding = leaf(model.embedding)).dense;
-  if (model.config.tied_head) model.head.linear.weight = model.embedding;
+  leaves["model.embed_tokens.weight"] = (model.embedding.weight = leaf(model.embedding.weight)).dense;
+  if (model.config.tied_head) model.head.linear.weight = model.embedding.weight;
   else leaves["lm_head.weight"] = (model.head.linear.weight = leaf(model.head.linear.weight)).dense;
   return leaves;
 }

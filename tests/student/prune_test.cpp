@@ -96,14 +96,14 @@ TEST(Prune, EmbeddingChannelsAreCutEverywhere) {
     w.narrow(dimension, channel, 1).zero_();
     weight = dense_weight(w);
   };
-  zero(model.embedding, 1);
+  zero(model.embedding.weight, 1);
   for (auto* linear : model.linears())
     if (linear->name.ends_with("o_proj") || linear->name.ends_with("down_proj")) zero(linear->weight, 0);
-  if (model.config.tied_head) model.head.linear.weight = model.embedding;
+  if (model.config.tied_head) model.head.linear.weight = model.embedding.weight;
   const auto pruned = cut(source, {.hidden = model.config.hidden - 1});
   const auto& small = *pruned.model.model;
   EXPECT_EQ(small.config.hidden, model.config.hidden - 1);
-  EXPECT_EQ(small.embedding.columns, model.config.hidden - 1);
+  EXPECT_EQ(small.embedding.weight.columns, model.config.hidden - 1);
   for (const auto& [name, tensor, place] : pruned.model.model->vectors())
     EXPECT_TRUE(!name.ends_with("layernorm.weight") || tensor->size(0) == model.config.hidden - 1) << name;
   // The first q_proj's row 0 without that column.

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Adapters on the embedding and the head, and embedding rows that are trained alone, by PEFT in fp32: the folders as PEFT saves them,
-logits, a loss and its gradients.
+"""Adapters on the embedding and the head, and embedding rows that are trained alone, by PEFT in fp32: the
+folders as PEFT saves them, logits, a loss and its gradients.
 
-Writes tests/golden/embedding_adapters/FAMILY_CASE/ and expected.safetensors ("FAMILY_CASE.logits", ".loss", ".d.NAME OF A TENSOR").
+Writes tests/golden/embedding_adapters/FAMILY_CASE/ and expected.safetensors ("FAMILY_CASE.logits", ".loss",
+".d.NAME OF A TENSOR").
 Run with the peers' Python: third_party/peers/bin/python tools/golden/embedding_adapters.py
 """
 import json

@@ -113,6 +113,27 @@ TEST(LayerMajor, StepsOfOtherAdaptersThreadsAndRoomsGiveTheSameBits) {
     }
 }
 
+// What is learned in front of the layers and behind them: of two matrices, and of one.
+TEST(LayerMajor, AdaptersAndRowsOfEmbeddingAndHeadGetTheSameBits) {
+  auto outside = lora();
+  outside.targets = {"embed_tokens", "lm_head", "o_proj"};
+  outside.dropout = 0.1;
+  auto embedding = lora();
+  embedding.targets = {"embed_tokens"};
+  auto rows = lora();
+  rows.trainable_tokens = {"7", "30", "41", "90"};
+  rows.trainable_tokens_head = true;
+  for (const auto* family : {"llama", "gemma3", "qwen3_moe"})
+    for (const auto& spec : {outside, embedding, rows}) {
+      TinyRun resident(spec, family), streamed(spec, family, small_room());
+      move_b(resident), move_b(streamed);
+      const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 2);
+      for (const auto compute : {at::kFloat, at::kBFloat16})
+        expect_equal(resident, sums_of(resident, plan, compute, 2), sums_of(streamed, plan, compute, 2),
+                     fmt::format("{} {} {}", family, spec.targets[0], spec.trainable_tokens.size()));
+    }
+}
+
 TEST(LayerMajor, AWholeTrainingEndsWithTheSameBytes) {
   for (const auto* family : {"llama", "qwen3_moe", "deepseek_v32"}) {
     const TemporaryFolder folder;

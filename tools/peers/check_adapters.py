@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Exports adapters without a run (`retort export --model --adapter`) and opens what was written with the
 programs that others use: the adapters with rank and alpha patterns and the weighted sum in PEFT, merged
-folders in transformers, GGUF files and the GGUF adapter in llama.cpp. All are compared with PEFT's own sum of
-the same adapters (add_weighted_adapter, "cat"), which retort has no part in.
+folders in transformers, GGUF files and the GGUF adapter in llama.cpp. All are compared with PEFT's own sum
+of the same adapters (add_weighted_adapter, "cat"), which retort has no part in. The same with PEFT's
+adapters of embedding, head and single tokens' rows, and with a run that adds tokens to its base: PEFT on the
+base that transformers enlarged, the merged folder and the GGUF file must compute one model.
 
     tools/peers/setup && tools/build release retort
     third_party/peers/bin/python tools/peers/check_adapters.py [--retort build/release/retort]
@@ -23,7 +25,7 @@ import llama_cpp
 import numpy as np
 import peft
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -51,9 +53,9 @@ def retort(*arguments):
         sys.exit(f"retort {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr}")
 
 
-def tiny_base(folder):
-    """The golden Llama with a token a byte: llama.cpp and retort want a tokenizer."""
-    shutil.copytree(GOLDEN / "models" / "llama", folder)
+def tiny_base(folder, family="llama"):
+    """A golden model with a token a byte: llama.cpp and retort want a tokenizer."""
+    shutil.copytree(GOLDEN / "models" / family, folder)
     vocabulary = {
         name: i
         for i, name in enumerate(
@@ -92,12 +94,12 @@ def base_model(folder):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
-def logits(model):
+def logits(model, tokens=TOKENS):
     with torch.no_grad():
-        return model(torch.tensor([TOKENS])).logits[0].numpy()
+        return model(torch.tensor([tokens])).logits[0].numpy()
 
 
-def llama_logits(file, adapter=None):
+def llama_logits(file, adapter=None, tokens=TOKENS):
     model = llama_cpp.Llama(
         str(file),
         n_ctx=64,
@@ -109,8 +111,8 @@ def llama_logits(file, adapter=None):
         type_v=llama_cpp.GGML_TYPE_F32,
         lora_path=str(adapter) if adapter else None,
     )
-    model.eval(TOKENS)
-    return np.array(model.scores[: len(TOKENS)])
+    model.eval(tokens)
+    return np.array(model.scores[: len(tokens)])
 
 
 def distance(ours, theirs):
@@ -169,6 +171,108 @@ with tempfile.TemporaryDirectory() as name:
             f"{what}: the adapter in llama.cpp",
             distance(llama_logits(plain / "model-F32.gguf", out / "adapter.gguf"), expected),
             1e-4,
+        )
+
+    for adapter in sorted((GOLDEN / "embedding_adapters").glob("*_*")):
+        family, case = adapter.name.split("_", 1)
+        base = scratch / f"base-{family}"
+        if not base.exists():
+            tiny_base(base, family)
+        expected = logits(peft.PeftModel.from_pretrained(base_model(base), adapter))
+        # Of a tied base one tensor of a GGUF file is both, and llama.cpp's Gemma has no other head.
+        untied = family == "gemma3" and not case.startswith("tokens")
+        in_gguf = [] if untied else ["--gguf", "F32"]
+        in_adapter = ["--gguf-adapter"] if adapter.name in ("llama_low_rank", "llama_embedding") else []
+        out = scratch / adapter.name
+        retort(
+            "export",
+            "--model",
+            base,
+            "--adapter",
+            adapter,
+            "-o",
+            out,
+            "--merged",
+            "f32",
+            "--peft",
+            *in_gguf,
+            *in_adapter,
+            "--threads",
+            1,
+        )
+        report(
+            f"{adapter.name}: the adapter in PEFT",
+            distance(logits(peft.PeftModel.from_pretrained(base_model(base), out / "adapter")), expected),
+            1e-5,
+        )
+        report(
+            f"{adapter.name}: the merged folder in transformers",
+            distance(logits(base_model(out / "merged")), expected),
+            1e-5,
+        )
+        if in_gguf:
+            report(
+                f"{adapter.name}: the file in llama.cpp",
+                distance(llama_logits(out / "model-F32.gguf"), expected),
+                1e-4,
+            )
+        if in_adapter:
+            report(
+                f"{adapter.name}: the adapter in llama.cpp",
+                distance(llama_logits(scratch / "plain/model-F32.gguf", out / "adapter.gguf"), expected),
+                1e-4,
+            )
+
+    # Tokens that the base lacks: of a tied base and of one whose head is another matrix.
+    for family in ("llama", "qwen2"):
+        base, out = scratch / f"added-{family}", scratch / f"run-{family}"
+        tiny_base(base, family)
+        texts = scratch / "samples.jsonl"
+        texts.write_text("".join(json.dumps({"text": f"{i}law{7 * i}is{i}"}) + "\n" for i in range(12)))
+        recipe = scratch / f"{family}.yaml"
+        recipe.write_text(
+            f"""model: {{path: {base}, compute: f32, add_tokens: ["<|law|>"], add_words: [law]}}
+data: {{sources: [{{path: {texts}}}], template: plain, loss: all, held_out: {{count: 3}}}}
+adapter: {{rank: 2, targets: [q_proj, down_proj]}}
+train: {{steps: 6, threads: 1, batch: {{samples: 4}}, optimizer: {{learning_rate: 0.05}}}}
+export: {{adapter: true, merged: f32, gguf: [F32]}}
+run: {{folder: {out}}}
+"""
+        )
+        retort("run", recipe)
+        tokenizer = AutoTokenizer.from_pretrained(out / "export/adapter")
+        special, word = tokenizer.convert_tokens_to_ids(["<|law|>", "law"])
+        tokens = [1, special, 42, word, 9, 80, word]
+        model = base_model(base)
+        model.resize_token_embeddings(len(tokenizer))
+        ours = logits(peft.PeftModel.from_pretrained(model, out / "export/adapter"), tokens)
+        merged = base_model(out / "export/merged")
+        report(
+            f"added tokens, {family}: the merged folder against the adapter in PEFT",
+            distance(logits(merged, tokens), ours),
+            1e-5,
+        )
+        report(
+            f"added tokens, {family}: the file in llama.cpp",
+            distance(llama_logits(out / "export/model-F32.gguf", tokens=tokens), ours),
+            1e-4,
+        )
+        rows = merged.get_input_embeddings().weight.detach()
+        old = base_model(base).get_input_embeddings().weight.detach()
+        same = (
+            float((rows[: len(old)] - old).abs().max()) == 0
+            and float((rows[word] - old.mean(0)).abs().max()) > 1e-3
+        )
+        ids = AutoTokenizer.from_pretrained(out / "export/merged").encode(
+            "a<|law|>law!", add_special_tokens=False
+        )
+        vocabulary = llama_cpp.Llama(str(out / "export/model-F32.gguf"), vocab_only=True, verbose=False)
+        theirs = vocabulary.tokenize(b"a<|law|>law!", add_bos=False, special=True)
+        report(f"added tokens, {family}: only their rows have moved", 0.0 if same else 1.0, 0)
+        report(
+            f"added tokens, {family}: ids {ids} in transformers, {theirs} in llama.cpp",
+            0.0 if ids == theirs and special in ids and word in ids else 1.0,
+            0,
         )
 
 print(f"{len(failures)} failures")

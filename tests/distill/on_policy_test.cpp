@@ -86,7 +86,7 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
   const auto done = run("a");
   ASSERT_EQ(done.result.rounds.size(), 3u);
   EXPECT_EQ(done.result.train.steps, 30);
-  uint64_t weights = teacher.loaded.model->embedding.stored_bytes() +
+  uint64_t weights = teacher.loaded.model->embedding.weight.stored_bytes() +
                      teacher.loaded.model->head.linear.weight.stored_bytes();
   for (const auto* linear : teacher.loaded.model->linears()) weights += linear->weight.stored_bytes();
   for (const auto& round : done.result.rounds) {

@@ -364,7 +364,7 @@ TEST(LoadedModel, AHeadThatDiffersFromTheEmbeddingIsNotTiedToIt) {
     const auto loaded = load_weights({.path = folder / "model"});
     EXPECT_EQ(loaded.model->config.tied_head, !other);
     const auto& weight = loaded.model->head.linear.weight.dense;
-    EXPECT_EQ(at::equal(weight, loaded.model->embedding.dense), !other);
+    EXPECT_EQ(at::equal(weight, loaded.model->embedding.weight.dense), !other);
     EXPECT_EQ(hf_config_json(loaded.model->config)["tie_word_embeddings"], !other);
   }
 }

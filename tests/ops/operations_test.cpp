@@ -463,13 +463,20 @@ TEST(CrossEntropy, NoTargetsIsZeroWithAZeroGradient) {
   EXPECT_EQ(torch::autograd::grad({loss.nats}, {hidden})[0].abs().max().item<double>(), 0);
 }
 
+Linear table_of(const Weight& weight) {
+  Linear table;
+  table.name = "embed_tokens", table.weight = weight;
+  return table;
+}
+
 TEST(Embed, LooksUpQuantizedRowsAndGivesGradientsToDenseOnes) {
   const auto forest = small_forest();
   const auto pass = make_pass(forest, at::kFloat);
   const auto quantized = convert_weight(dense_weight(random({19, 32}, 1)), WeightType::q8_0);
-  EXPECT_TRUE(embed(quantized, pass, 2).equal(widen(quantized, at::kFloat).index_select(0, pass.tokens) * 2));
+  EXPECT_TRUE(embed(table_of(quantized), pass, 2)
+                  .equal(widen(quantized, at::kFloat).index_select(0, pass.tokens) * 2));
   const auto dense = dense_weight(random({19, 32}, 1).requires_grad_());
-  const auto y = embed(dense, pass, 2), dy = random({forest.size(), 32}, 5);
+  const auto y = embed(table_of(dense), pass, 2), dy = random({forest.size(), 32}, 5);
   const auto ours = torch::autograd::grad({y}, {dense.dense}, {dy})[0];
   const auto reference =
       torch::autograd::grad({dense.dense.index_select(0, pass.tokens) * 2}, {dense.dense}, {dy})[0];
@@ -508,7 +515,8 @@ TEST(GradientSink, HasTheEmbeddingsGradientAsRows) {
   const auto dense = dense_weight(random({19, 32}, 1).requires_grad_());
   const auto dy = random({pass.size(), 32}, 5);
   const auto gradient_of = [&](const Pass& with) {
-    return torch::autograd::grad({embed(dense, with, 2)}, {dense.dense}, {dy}, std::nullopt, false, true)[0];
+    return torch::autograd::grad({embed(table_of(dense), with, 2)}, {dense.dense}, {dy}, std::nullopt, false,
+                                 true)[0];
   };
   const auto reference = gradient_of(pass);
   Kept sink({dense.dense}), another({});
@@ -584,12 +592,12 @@ TEST(GradientSink, HasAHeadsGradientAsFactorsWhereTheyAreSmaller) {
 
 TEST(Embed, NoiseIsKeyedAndBounded) {
   auto pass = make_pass(small_forest(), at::kFloat);
-  const auto dense = dense_weight(at::zeros({19, 32}));
+  const auto table = table_of(dense_weight(at::zeros({19, 32})));
   pass.embedding_noise = 5;
-  EXPECT_EQ(embed(dense, pass).abs().max().item<double>(), 0);  // not in training
+  EXPECT_EQ(embed(table, pass).abs().max().item<double>(), 0);  // not in training
   pass.training = true;
-  const auto noise = embed(dense, pass);
-  EXPECT_TRUE(embed(dense, pass).equal(noise));
+  const auto noise = embed(table, pass);
+  EXPECT_TRUE(embed(table, pass).equal(noise));
   const double bound = 5 / std::sqrt(14.0 * 32);  // the longest text has 14 tokens
   EXPECT_LE(noise.abs().max().item<double>(), bound);
   EXPECT_GT(noise.abs().max().item<double>(), 0.9 * bound);

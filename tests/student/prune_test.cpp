@@ -403,7 +403,8 @@ TEST(Prune, VocabularyKeepsTheRowsOfItsTokens) {
   samples[0].tokens = {4, 6, 9}, samples[0].weights = {0, 1, 1};
   const auto pruned = prune(source, at::kFloat, {.vocabulary = true}, samples, 1);
   EXPECT_EQ(pruned.model.model->config.vocabulary, pruned.model.tokenizer->size());
-  const auto before = source.model->embedding.dense, after = pruned.model.model->embedding.dense;
+  const auto before = source.model->embedding.weight.dense,
+             after = pruned.model.model->embedding.weight.dense;
   const auto find = [&](const char* text) {
     return static_cast<int64_t>(*pruned.model.tokenizer->find(text));
   };

@@ -164,9 +164,8 @@ std::string gguf_refusal(const ModelConfig& config) {
     return "this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp cannot "
            "compute";
   if ((rope.scaling == RopeScaling::llama3 || !rope.frequency_divisors.empty()) && !family.gguf_llama3)
-    return fmt::format(
-        "llama.cpp reads rope scaling of kind llama3 in its architecture llama alone, not in {}",
-        family.gguf);
+    return fmt::format("llama.cpp does not read rope scaling of kind llama3 in its architecture {}",
+                       family.gguf);
   if (rope.scaling == RopeScaling::longrope && !family.gguf_longrope)
     return fmt::format("llama.cpp does not read rope scaling of kind longrope in its architecture {}",
                        family.gguf);

@@ -34,9 +34,8 @@ TEST(Cli, PlanKnowsAModelByItsConfigAlone) {
                   "retort: --memory: '3' is no size; expected a number with a unit, like 16GiB");
   expect_one_line(
       retort("plan '" + (fs::path(RETORT_SOURCE_DIR) / "tests/golden/models/deepseek_v32").string() + "'"), 2,
-      "retort: --length: 4096 tokens; texts of this model are trained and read up to 512 tokens, where its "
-      "sparse "
-      "attention leaves nothing out");
+      "retort: --length: 4096 tokens; texts of this model are trained and read up to 512 tokens: past them "
+      "this model's attention leaves tokens out (index_topk)");
   expect_one_line(retort("plan no/such"), 2, "retort: no/such: cannot be opened: No such file or directory");
 }
 

@@ -78,7 +78,9 @@ TEST(EmbeddingRun, AddsTokensThatEveryExportKnows) {
                       model.string()));
       EXPECT_EQ(answer.exit, 0) << answer.err;
     }
-    const auto evaluated = retort(fmt::format("eval {} model.path={}", file, (out / "merged").string()));
+    const auto evaluated =
+        retort(fmt::format("eval {} model.path={} run.folder={}", file, (out / "merged").string(),
+                           (folder.path / "of-merged").string()));
     EXPECT_EQ(evaluated.exit, 0) << evaluated.err;
     // The adapter brings its tokens along.
     const auto answer = retort(fmt::format(

@@ -214,7 +214,8 @@ with tempfile.TemporaryDirectory() as name:
             report(
                 f"{adapter.name}: the file in llama.cpp",
                 distance(llama_logits(out / "model-F32.gguf"), expected),
-                1e-4,
+                # llama.cpp looks Gemma's GELU up in a table of 16-bit floats, as family_matrix.py says.
+                5e-3 if family == "gemma3" else 1e-4,
             )
         if in_adapter:
             report(

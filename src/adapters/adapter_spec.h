@@ -59,7 +59,8 @@ struct AdapterSpec {
           "are: ids, or tokens as they are spelled (PEFT's trainable_token_indices); where the head is the "
           "embedding it has these rows too");
     field("trainable_tokens_head", trainable_tokens_head, any(),
-          "the same tokens' rows of a head that is another matrix than the embedding are trained too");
+          "the same tokens' rows of a head that is another matrix than the embedding are trained too; always "
+          "so beside rows of model.add_tokens and model.add_words");
     field("from", from, any(),
           "the training starts from this adapter, a folder of PEFT, mlx-lm or retort; keys of this section "
           "that are left out are taken from it; empty: from a fresh one");

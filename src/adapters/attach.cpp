@@ -342,7 +342,12 @@ AdapterSpec with_token_ids(AdapterSpec spec, const LoadedModel& loaded) {
       refuse("is no token of this model; expected an id, or a token as the vocabulary spells it");
     const auto id = number ? std::stoll(token) : int64_t{*found};
     if (id >= config.vocabulary)
-      refuse(fmt::format("has no row in the embedding, which has {}", config.vocabulary));
+      refuse(fmt::format(
+          "has no row in the embedding, which has {}{}", config.vocabulary,
+          spec.from.empty() ? ""
+                            : fmt::format("; if it is a token that was added to the base of {}, add the same "
+                                          "ones here (model.add_tokens, model.add_words)",
+                                          printable(spec.from))));
     if (!ids.insert(id).second) refuse("stands there twice");
   }
   if (trains_added_rows(spec, loaded)) {

@@ -27,9 +27,9 @@ template <class Mlp> struct PreNormLayer {
                                     post_attention_layernorm);
     return {std::move(h), std::move(normed)};
   }
-  const Mlp* experts() const requires requires { mlp.experts; }
+  const SparseMlp* experts() const requires requires { mlp.experts; }
   { return &mlp; }
-  const auto* experts() const requires requires { mlp.sparse; }
+  const SparseMlp* experts() const requires requires { mlp.sparse; }
   { return mlp.sparse ? &*mlp.sparse : nullptr; }
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto [h, normed] = attend(x, pass);

@@ -116,6 +116,16 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
         "a GGUF adapter cannot hold adapter.trainable_tokens; set it to false and deploy the merged model");
 }
 
+// A switch that could change nothing.
+void check_trained_rows(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto& adapter = recipe.adapter;
+  const bool added = !recipe.model.add_tokens.empty() || !recipe.model.add_words.empty();
+  if (adapter.trainable_tokens_head && adapter.trainable_tokens.empty() && adapter.from.empty() && !added)
+    problems.push_back({Places(root).of("adapter", "trainable_tokens_head"),
+                        "adapter.trainable_tokens_head: means the tokens of adapter.trainable_tokens, which "
+                        "lists none; list some, or leave this out"});
+}
+
 // An adapter that is trained beside merged ones stands on a base that no file holds.
 void check_merge(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   if (recipe.adapter.merge.empty() || !recipe.adapter.low_rank()) return;
@@ -262,6 +272,7 @@ void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Pro
   check_gates(recipe, root, problems);
   check_exports(recipe, root, problems);
   check_merge(recipe, root, problems);
+  check_trained_rows(recipe, root, problems);
 }
 
 }  // namespace retort

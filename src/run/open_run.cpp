@@ -12,6 +12,7 @@
 #include <fstream>
 #include <future>
 
+#include "adapters/attach.h"
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "base/files.h"
@@ -161,8 +162,9 @@ void Run::refuse_without_memory() {
   if (!trains()) return;
   const auto compute = compute_type(recipe().model);
   auto planned = recipe();
+  planned.adapter = with_token_ids(planned.adapter, model());  // rows of added tokens are trained too
   if (!recipe().train.memory.empty()) {
-    memory_ = choose_for_memory(recipe(), *model().model, compute, *dataset_);
+    memory_ = choose_for_memory(planned, *model().model, compute, *dataset_);
     apply(*memory_, planned.train);
   }
   auto need =

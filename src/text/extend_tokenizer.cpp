@@ -40,7 +40,7 @@ std::unique_ptr<Tokenizer> extended_tokenizer(const Tokenizer& tokenizer, const 
   model.types.resize(first);
   if (!model.scores.empty()) model.scores.resize(first);
   for (const auto& [text, special] : tokens) {
-    const auto refuse = [&](const std::string& problem) {
+    const auto refuse = [&text = text, key](const std::string& problem) {
       throw RecipeError(fmt::format("{}: '{}' {}", key, printable(text), problem));
     };
     if (text.empty()) refuse("is empty; expected a token's text");

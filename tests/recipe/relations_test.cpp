@@ -68,6 +68,12 @@ TEST(Relations, TasksHaveNamesAndFiles) {
 
 TEST(Relations, ExportsFitTheAdapter) {
   EXPECT_EQ(error_of("export: {gguf_adapter: true}"), "accepted");
+  EXPECT_EQ(error_of("adapter: {trainable_tokens: ['7'], trainable_tokens_head: true}"), "accepted");
+
+  EXPECT_NE(
+      error_of("adapter: {trainable_tokens_head: true}")
+          .find("adapter.trainable_tokens_head: means the tokens of adapter.trainable_tokens, which lists"),
+      std::string::npos);
   EXPECT_NE(error_of("adapter: {kind: dora}\nexport: {gguf_adapter: true}")
                 .find("r.yaml:3:24: export.gguf_adapter"),
             std::string::npos);

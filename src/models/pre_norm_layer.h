@@ -27,10 +27,11 @@ template <class Mlp> struct PreNormLayer {
                                     post_attention_layernorm);
     return {std::move(h), std::move(normed)};
   }
-  const SparseMlp* experts() const requires requires { mlp.experts; }
-  { return &mlp; }
-  const SparseMlp* experts() const requires requires { mlp.sparse; }
-  { return mlp.sparse ? &*mlp.sparse : nullptr; }
+  const SparseMlp* experts() const requires(
+      requires { mlp.experts; } || requires { mlp.sparse; }) {
+    if constexpr (requires { mlp.sparse; }) return mlp.sparse ? &*mlp.sparse : nullptr;
+    else return &mlp;
+  }
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto [h, normed] = attend(x, pass);
     return h + mlp.forward(normed, pass);

@@ -11,112 +11,24 @@ base that transformers enlarged, the merged folder and the GGUF file must comput
 
 Exits 1 when something differs by more than it may.
 """
-import argparse
 import json
-import os
 import pathlib
-import shutil
-import subprocess
-import sys
 import tempfile
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-import llama_cpp
-import numpy as np
 import peft
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import tiny_models
+from tiny_models import GOLDEN, base_model, distance, end, llama_logits, report, retort, with_tokenizer
+from transformers import AutoTokenizer
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests" / "golden"
-parser = argparse.ArgumentParser()
-parser.add_argument("--retort", type=pathlib.Path, default=ROOT / "build/release/retort")
-options = parser.parse_args()
-quiet = llama_cpp.llama_log_callback(lambda *_: None)
-llama_cpp.llama_log_set(quiet, None)
 TOKENS = [1, 17, 42, 9, 80, 3, 61, 25]
-failures = []
-
-
-def report(what, value, most):
-    print(
-        f"{'ok  ' if value <= most else 'FAIL'} {what}: {value:.2e} of the largest logit, at most {most:g}",
-        flush=True,
-    )
-    if not value <= most:
-        failures.append(what)
-
-
-def retort(*arguments):
-    done = subprocess.run([options.retort, *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"retort {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr}")
 
 
 def tiny_base(folder, family="llama"):
-    """A golden model with a token a byte: llama.cpp and retort want a tokenizer."""
-    shutil.copytree(GOLDEN / "models" / family, folder)
-    vocabulary = {
-        name: i
-        for i, name in enumerate(
-            ["<pad>", "<s>", "</s>", "Ġ"] + [chr(c) for c in range(ord("!"), ord("!") + 91)] + ["!!"]
-        )
-    }
-    added = [
-        {
-            "id": i,
-            "content": name,
-            "special": True,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-        }
-        for i, name in enumerate(["<pad>", "<s>", "</s>"])
-    ]
-    (folder / "tokenizer.json").write_text(
-        json.dumps(
-            {
-                "version": "1.0",
-                "added_tokens": added,
-                "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-                "model": {"type": "BPE", "vocab": vocabulary, "merges": ["! !"]},
-            }
-        )
-    )
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"})
-    )
-    return folder
-
-
-def base_model(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return with_tokenizer(GOLDEN / "models" / family, folder)
 
 
 def logits(model, tokens=TOKENS):
-    with torch.no_grad():
-        return model(torch.tensor([tokens])).logits[0].numpy()
-
-
-def llama_logits(file, adapter=None, tokens=TOKENS):
-    model = llama_cpp.Llama(
-        str(file),
-        n_ctx=64,
-        n_batch=64,
-        logits_all=True,
-        verbose=False,
-        n_threads=1,
-        type_k=llama_cpp.GGML_TYPE_F32,
-        type_v=llama_cpp.GGML_TYPE_F32,
-        lora_path=str(adapter) if adapter else None,
-    )
-    model.eval(tokens)
-    return np.array(model.scores[: len(tokens)])
-
-
-def distance(ours, theirs):
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    return tiny_models.logits(model, tokens)
 
 
 with tempfile.TemporaryDirectory() as name:
@@ -162,14 +74,16 @@ with tempfile.TemporaryDirectory() as name:
             1e-5,
         )
         report(
-            f"{what}: the file in llama.cpp", distance(llama_logits(out / "model-F32.gguf"), expected), 1e-4
+            f"{what}: the file in llama.cpp",
+            distance(llama_logits(out / "model-F32.gguf", TOKENS), expected),
+            1e-4,
         )
         plain = scratch / "plain"
         if not plain.exists():
             retort("export", "--model", base, "-o", plain, "--gguf", "F32", "--no-compare")
         report(
             f"{what}: the adapter in llama.cpp",
-            distance(llama_logits(plain / "model-F32.gguf", out / "adapter.gguf"), expected),
+            distance(llama_logits(plain / "model-F32.gguf", TOKENS, out / "adapter.gguf"), expected),
             1e-4,
         )
 
@@ -213,14 +127,16 @@ with tempfile.TemporaryDirectory() as name:
         if in_gguf:
             report(
                 f"{adapter.name}: the file in llama.cpp",
-                distance(llama_logits(out / "model-F32.gguf"), expected),
+                distance(llama_logits(out / "model-F32.gguf", TOKENS), expected),
                 # llama.cpp looks Gemma's GELU up in a table of 16-bit floats, as family_matrix.py says.
                 5e-3 if family == "gemma3" else 1e-4,
             )
         if in_adapter:
             report(
                 f"{adapter.name}: the adapter in llama.cpp",
-                distance(llama_logits(scratch / "plain/model-F32.gguf", out / "adapter.gguf"), expected),
+                distance(
+                    llama_logits(scratch / "plain/model-F32.gguf", TOKENS, out / "adapter.gguf"), expected
+                ),
                 1e-4,
             )
 
@@ -255,7 +171,7 @@ run: {{folder: {out}}}
         )
         report(
             f"added tokens, {family}: the file in llama.cpp",
-            distance(llama_logits(out / "export/model-F32.gguf", tokens=tokens), ours),
+            distance(llama_logits(out / "export/model-F32.gguf", tokens), ours),
             1e-4,
         )
         rows = merged.get_input_embeddings().weight.detach()
@@ -276,5 +192,4 @@ run: {{folder: {out}}}
             0,
         )
 
-print(f"{len(failures)} failures")
-sys.exit(1 if failures else 0)
+end()

@@ -9,114 +9,25 @@ widened model must compute is in tests/golden/models/four_bit, by the libraries 
 
 Exits 1 when something differs by more than it may.
 """
-import argparse
 import json
-import os
 import pathlib
-import shutil
-import subprocess
-import sys
 import tempfile
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-import llama_cpp
-import numpy as np
 import peft
-import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from tiny_models import (
+    GOLDEN,
+    base_model,
+    distance,
+    end,
+    llama_logits,
+    logits,
+    report,
+    retort,
+    with_tokenizer,
+)
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests" / "golden" / "models" / "four_bit"
-parser = argparse.ArgumentParser()
-parser.add_argument("--retort", type=pathlib.Path, default=ROOT / "build/release/retort")
-options = parser.parse_args()
-quiet = llama_cpp.llama_log_callback(lambda *_: None)
-llama_cpp.llama_log_set(quiet, None)
-failures = []
-
-
-def report(what, value, most):
-    print(
-        f"{'ok  ' if value <= most else 'FAIL'} {what}: {value:.2e} of the largest logit, at most {most:g}",
-        flush=True,
-    )
-    if not value <= most:
-        failures.append(what)
-
-
-def retort(*arguments):
-    done = subprocess.run([options.retort, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        sys.exit(f"retort {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stderr}")
-    return done.stdout
-
-
-def with_tokenizer(source, folder):
-    """A token a byte: llama.cpp and retort want a tokenizer."""
-    shutil.copytree(source, folder)
-    vocabulary = {
-        name: i
-        for i, name in enumerate(
-            ["<pad>", "<s>", "</s>", "Ġ"] + [chr(c) for c in range(ord("!"), ord("!") + 91)] + ["!!"]
-        )
-    }
-    added = [
-        {
-            "id": i,
-            "content": name,
-            "special": True,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-        }
-        for i, name in enumerate(["<pad>", "<s>", "</s>"])
-    ]
-    (folder / "tokenizer.json").write_text(
-        json.dumps(
-            {
-                "version": "1.0",
-                "added_tokens": added,
-                "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-                "model": {"type": "BPE", "vocab": vocabulary, "merges": ["! !"]},
-            }
-        )
-    )
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"})
-    )
-    return folder
-
-
-def base_model(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-
-
-def logits(model, ids):
-    with torch.no_grad():
-        return model(torch.tensor([ids])).logits[0].numpy()
-
-
-def llama_logits(file, ids):
-    model = llama_cpp.Llama(
-        str(file),
-        n_ctx=64,
-        n_batch=64,
-        logits_all=True,
-        verbose=False,
-        n_threads=1,
-        type_k=llama_cpp.GGML_TYPE_F32,
-        type_v=llama_cpp.GGML_TYPE_F32,
-    )
-    model.eval(ids)
-    return np.array(model.scores[: len(ids)])
-
-
-def distance(ours, theirs):
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-
-
+FOLDERS = GOLDEN / "models/four_bit"
 RECIPE = """model: {{path: {base}, compute: f32, schedule: {schedule}}}
 data:
   sources: [{{path: {samples}, prompt: "{{q}}", completion: "{{a}}"}}]
@@ -152,9 +63,9 @@ with tempfile.TemporaryDirectory() as name:
         )
     )
     for method in ("bitsandbytes", "gptq", "awq"):
-        golden = load_file(GOLDEN / method / "golden.safetensors")
+        golden = load_file(FOLDERS / method / "golden.safetensors")
         ids = golden["ids"].tolist()
-        base = with_tokenizer(GOLDEN / method, scratch / method)
+        base = with_tokenizer(FOLDERS / method, scratch / method)
         wide = scratch / f"{method}-wide"
         retort("export", "--model", base, "-o", wide, "--merged", "f32", "--gguf", "F32", "--no-compare")
         assert "quantization_config" not in json.loads((wide / "merged/config.json").read_text())
@@ -191,5 +102,4 @@ with tempfile.TemporaryDirectory() as name:
                 1e-4,
             )
 
-print(f"{len(failures)} failures")
-sys.exit(1 if failures else 0)
+end()

@@ -15,6 +15,7 @@ import json
 import pathlib
 import tempfile
 
+import llama_cpp
 import peft
 import tiny_models
 from tiny_models import GOLDEN, base_model, distance, end, llama_logits, report, retort, with_tokenizer

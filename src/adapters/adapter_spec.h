@@ -56,8 +56,8 @@ struct AdapterSpec {
           "layers trained whole besides the adapters and saved with them: lm_head, embed_tokens, a norm");
     field("trainable_tokens", trainable_tokens, any(),
           "tokens whose rows of the embedding are trained besides the adapters, all others staying as they "
-          "are: ids, or tokens as they are spelled (PEFT's trainable_token_indices); where the head is the "
-          "embedding it has these rows too");
+          "are: ids, or tokens as they are spelled, those of digits alone by their id (PEFT's "
+          "trainable_token_indices); where the head is the embedding it has these rows too");
     field("trainable_tokens_head", trainable_tokens_head, any(),
           "the same tokens' rows of a head that is another matrix than the embedding are trained too; always "
           "so beside rows of model.add_tokens and model.add_words");

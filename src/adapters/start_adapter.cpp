@@ -17,7 +17,8 @@ bool adapts(const ModelConfig& config, const AdapterSpec& spec, const Linear& la
 }
 
 // The layers that the spec names are those that the adapter has.
-void require_same_layers(const Model& model, const AdapterSpec& spec, const FittedAdapter& fitted) {
+void require_same_layers(const LoadedModel& loaded, const AdapterSpec& spec, const FittedAdapter& fitted) {
+  const auto& model = *loaded.model;
   std::set<std::string> has;
   for (const auto& [layer, adapter] : fitted.layers) has.insert(layer->name);
   const auto from = printable(spec.from);
@@ -37,6 +38,11 @@ void require_same_layers(const Model& model, const AdapterSpec& spec, const Fitt
   std::vector<std::string> rows;
   for (const auto id : fitted.rows.ids) rows.push_back(fmt::format("{}", id));
   const bool head = spec.trainable_tokens_head && !model.config.tied_head && !spec.trainable_tokens.empty();
+  if (rows.empty() && !loaded.added_tokens.empty())
+    throw RecipeError(fmt::format(
+        "model.add_tokens: {} has no rows of the tokens that are added here; make it a part of the base "
+        "(adapter.merge) and start from a fresh adapter, or leave model.add_tokens and model.add_words out",
+        from));
   if (rows != spec.trainable_tokens || head != fitted.rows.of_head.defined())
     throw RecipeError(
         fmt::format("adapter.trainable_tokens: {} trains rows of the tokens [{}]{}, the recipe names [{}]{}; "
@@ -64,7 +70,7 @@ void require_same_layers(const Model& model, const AdapterSpec& spec, const Fitt
 FittedAdapter fit_start(LoadedModel& loaded, const AdapterSpec& spec) {  // with_token_ids()
   require_fitting(*loaded.model, spec);
   auto fitted = fit_adapter(loaded, spec.from);
-  require_same_layers(*loaded.model, spec, fitted);
+  require_same_layers(loaded, spec, fitted);
   for (auto& [layer, adapter] : fitted.layers) adapter.dropout = spec.dropout;
   return fitted;
 }

@@ -1,6 +1,5 @@
 // What a run writes for deployment.
 #pragma once
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,7 +15,7 @@ struct ExportSpec {
   std::vector<std::string> gguf = {"Q4_K_M"};  // one file each
   bool fallback = true;
   int64_t shard_mb = 4096;
-  int64_t compare_samples = 64;
+  int64_t compare_samples = 0;
 
   template <class Visitor> void fields(Visitor& field) {
     field("adapter", adapter, any(),
@@ -32,17 +31,11 @@ struct ExportSpec {
     field("fallback", fallback, any(),
           "let rows that no block of the type fits take llama.cpp's fallback type; false = refuse");
     field("shard_mb", shard_mb, at_least(16), "largest safetensors shard in MiB");
-    field("compare_samples", compare_samples, at_least(1),
-          "held-out samples over which each artefact is compared with the trained model; an adapter, whose "
-          "numbers are the trained ones, over 4 of them at most");
+    field("compare_samples", compare_samples, at_least(0),
+          "held-out samples over which each artefact is compared with the trained model; 0: as many as have "
+          "1,024 supervised tokens together, 8 at least and 64 at most; an adapter, whose numbers are the "
+          "trained ones, over 4 of them at most");
   }
 };
-
-// An adapter on its base is the arithmetic of the trained model: the first rows show a difference if there is
-// one.
-inline int64_t samples_to_compare(const ExportSpec& spec, bool whole_model) {
-  constexpr int64_t kOfAnAdapter = 4;
-  return whole_model ? spec.compare_samples : std::min(spec.compare_samples, kOfAnAdapter);
-}
 
 }  // namespace retort

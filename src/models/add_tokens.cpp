@@ -59,7 +59,7 @@ void add_tokens(LoadedModel& loaded, const std::vector<NewToken>& tokens) {
   auto& model = *loaded.model;
   const auto first = first_new_id(*loaded.tokenizer);
   const auto count = static_cast<int64_t>(tokens.size());
-  auto extended = extended_tokenizer(*loaded.tokenizer, tokens, "model.add_tokens");
+  auto extended = extended_tokenizer(*loaded.tokenizer, tokens);
   auto& head = model.head.linear;
   model.embedding.weight = with_mean_rows(model.embedding.weight, "the embedding", first, count);
   head.weight =
@@ -69,6 +69,9 @@ void add_tokens(LoadedModel& loaded, const std::vector<NewToken>& tokens) {
     auto bias = at::empty({head.weight.rows}, head.bias.options());
     bias.fill_(head.bias.narrow(0, 0, kept).mean());
     bias.narrow(0, 0, kept).copy_(head.bias.narrow(0, 0, kept));
+    const auto behind = head.bias.size(0) - first - count;
+    if (behind > 0)
+      bias.narrow(0, first + count, behind).copy_(head.bias.narrow(0, first + count, behind));
     head.bias = bias;
   }
   if (head.int8_scales.defined()) head.int8_scales = int8_row_scales(head.weight);

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/machine_memory.h"
 #include "eval/check_tasks.h"
+#include "export/compared_samples.h"
 #include "export/merged.h"
 #include "formats/adapter_folder.h"
 #include "models/experts.h"
@@ -448,7 +449,7 @@ double tokens_of(const Samples& samples, size_t first_ones) {
 double compared_rows(const Recipe& recipe, const Samples& held_out) {
   const auto& exports = recipe.exports;
   const auto rows = [&](bool whole) {
-    return tokens_of(held_out, static_cast<size_t>(samples_to_compare(exports, whole)));
+    return tokens_of(held_out, samples_to_compare(exports, whole, held_out));
   };
   const auto whole = exports.gguf.size() + (exports.merged != "none" ? 1 : 0);
   const auto adapters =

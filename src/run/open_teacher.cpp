@@ -30,6 +30,20 @@ FormatError not_imported(const Recipe& recipe, const std::string& found) {
       printable(teacher_cache_folder(recipe).string()), found, printable(recipe.teacher->distillkit)));
 }
 
+bool has_other_tokens(const DistillSpec& spec, const Tokenizer& teacher, const Tokenizer& student) {
+  return spec.alignment == "bytes" || (spec.alignment == "auto" && teacher.hash() != student.hash());
+}
+
+// A teacher of other tokens is asked in its own template.
+const ChatTemplate& template_of(const TeacherSpec& spec, const LoadedModel& teacher) {
+  return choose_chat_template({spec.chat_template, {}, "teacher.template"}, teacher.chat_template_source,
+                              *teacher.tokenizer);
+}
+
+constexpr auto kLiveOfOtherTokens =
+    "teacher.live: this teacher has another tokenizer; its probabilities are carried to the student's tokens "
+    "from a cache, set it to false";
+
 }  // namespace
 
 void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
@@ -53,6 +67,10 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
   const auto teacher = load_model(model_spec(*recipe.teacher));
   if (recipe.distill->alignment == "tokens" || recipe.distill->on_policy)
     require_same_tokens(*teacher.tokenizer, *student.tokenizer);
+  if (has_other_tokens(*recipe.distill, *teacher.tokenizer, *student.tokenizer)) {
+    template_of(*recipe.teacher, teacher);
+    if (recipe.teacher->live) throw RecipeError(kLiveOfOtherTokens);
+  }
   const Features names_layers_that_are_there(recipe.distill->features, student.model->config,
                                              teacher.model->config, 0);
 }
@@ -102,8 +120,7 @@ Teacher& TeacherOfRun::teacher() {
   teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_));
   const auto& tokenizer = *teacher_->loaded.tokenizer;
   if (distill_.alignment == "tokens") require_same_tokens(tokenizer, student_);
-  other_tokens_ =
-      distill_.alignment == "bytes" || (distill_.alignment == "auto" && tokenizer.hash() != student_.hash());
+  other_tokens_ = has_other_tokens(distill_, tokenizer, student_);
   return *teacher_;
 }
 
@@ -113,10 +130,7 @@ bool TeacherOfRun::other_tokens() {
 }
 
 const ChatTemplate& TeacherOfRun::chat() {
-  return other_tokens()
-             ? choose_chat_template({recipe_.teacher->chat_template, {}, "teacher.template"},
-                                    teacher().loaded.chat_template_source, *teacher().loaded.tokenizer)
-             : chat_;
+  return other_tokens() ? template_of(*recipe_.teacher, teacher().loaded) : chat_;
 }
 
 const Dataset& TeacherOfRun::dataset() {
@@ -256,10 +270,7 @@ std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
 
 TaughtObjective TeacherOfRun::objective(const ModelConfig& student) {
   if (recipe_.teacher->live) {
-    if (other_tokens())
-      throw RecipeError(
-          "teacher.live: this teacher has another tokenizer; its probabilities are carried to the student's "
-          "tokens from a cache, set it to false");
+    if (other_tokens()) throw RecipeError(kLiveOfOtherTokens);
     auto& asked = teacher();
     const std::shared_ptr<const Model> model = std::move(asked.loaded.model);
     auto live = LiveTeacher{model, asked.compute, asked.vocabulary};

@@ -6,6 +6,7 @@
 #include "base/files.h"
 #include "data/dataset.h"
 #include "eval/task_source.h"
+#include "export/compared_samples.h"
 #include "ops/workers.h"
 #include "report/fidelity.h"
 #include "run/export_list.h"
@@ -77,8 +78,7 @@ Comparison compare(Run& run, const Export& one) {
                               one.path.string(), chat.name, run.chat().name));
 
   const auto samples = dataset.held_out.list(
-      0, std::min(dataset.held_out.size(),
-                  static_cast<size_t>(samples_to_compare(recipe.exports, one.whole_model))));
+      0, samples_to_compare(recipe.exports, one.whole_model, dataset.held_out));
   Comparison values;
   if (!samples.empty()) {
     // fp32 on both sides: what is measured is the file, not the rounding of activations.
@@ -128,7 +128,8 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
       .add("model", run.model_inputs().sha256())
       .add("eval", print_spec(run.recipe().eval))
       .add("questions", task_files_hash(run.recipe().eval))
-      .add("compare_samples", std::to_string(samples_to_compare(run.recipe().exports, one.whole_model)));
+      .add("compare_samples", std::to_string(samples_to_compare(run.recipe().exports, one.whole_model,
+                                                                run.dataset().held_out)));
   const auto compared =
       run.ledger().run("compare " + one.name, comparison,
                        {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},

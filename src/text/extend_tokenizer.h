@@ -18,10 +18,10 @@ struct NewToken {
 int64_t first_new_id(const Tokenizer& tokenizer);
 
 // The tokenizer with these from first_new_id() on. They are found in the raw text before anything else is,
-// and merge with nothing. RecipeError naming `key` for a token that exists, stands twice, is empty or too
-// long, for a word that looks like a control token, and for a tokenizer that nothing can be added to (a
-// unigram model).
-std::unique_ptr<Tokenizer> extended_tokenizer(const Tokenizer& tokenizer, const std::vector<NewToken>& tokens,
-                                              std::string_view key);
+// and merge with nothing. RecipeError naming the recipe's key (model.add_tokens of special ones,
+// model.add_words of others) for a token that exists, stands twice, is white space or too long, for a word
+// that looks like a control token, and for a tokenizer that nothing can be added to (a unigram model).
+std::unique_ptr<Tokenizer> extended_tokenizer(const Tokenizer& tokenizer,
+                                              const std::vector<NewToken>& tokens);
 
 }  // namespace retort

@@ -1,5 +1,6 @@
 // Runs with a teacher, of the built program on SmolLM2 and a handful of samples of our own.
 #include "base/json.h"
+#include "export/tiny_models.h"  // tests/export
 #include "run_program.h"
 
 namespace retort {
@@ -140,6 +141,29 @@ TEST(SequenceLevel, RejectedAnswersAreCountedInCheckAndInTheReport) {
                              "data/samples/arithmetic-answers.jsonl: 60 of 60 records rejected"),
             std::string::npos)
       << nothing.err;
+}
+
+// Before the hours, not after them: `check` and the start of `run` ask for what the teacher's samples need.
+TEST(DistilledRun, ATeacherOfOtherTokensNeedsATemplate) {
+  if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  const Folder folder;
+  tiny_folder(folder.path / "teacher", "llama", tiny_tokenizer(96));
+  const auto file = folder.write(
+      "r.yaml", recipe(folder, fmt::format("teacher: {{path: {}, compute: f32}}\ndistill: {{}}\n",
+                                           (folder.path / "teacher").string())));
+  for (const auto* command : {"check --no-step ", "run "}) {
+    const auto refused = retort(command + file);
+    EXPECT_EQ(refused.exit, 2) << command;
+    EXPECT_NE(refused.err.find("teacher.template: the model brings no chat template; set teacher.template to "
+                               "one of "),
+              std::string::npos)
+        << refused.err;
+    const auto live = retort(command + file + " teacher.template=chatml teacher.live=true");
+    EXPECT_EQ(live.exit, 2) << command;
+    EXPECT_NE(live.err.find("teacher.live: this teacher has another tokenizer"), std::string::npos)
+        << live.err;
+  }
+  EXPECT_FALSE(fs::exists(folder.path / "run/trained.safetensors"));
 }
 
 // SmolLM2 (byte-level BPE) teaches two of its layers with Mistral's SentencePiece vocabulary.

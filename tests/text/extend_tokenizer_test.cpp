@@ -15,7 +15,7 @@ const std::vector<NewToken> kTokens = {{"<|law|>", true}, {"stat word", false}};
 
 std::string refusal(const Tokenizer& tokenizer, const std::vector<NewToken>& tokens) {
   try {
-    extended_tokenizer(tokenizer, tokens, "model.add_tokens");
+    extended_tokenizer(tokenizer, tokens);
   } catch (const RecipeError& error) { return error.what(); }
   return "accepted";
 }
@@ -24,7 +24,7 @@ TEST(ExtendedTokenizer, FindsTheNewTokensAndLeavesTheOldOnesAlone) {
   for (const char* name : {"llama2", "llama3", "qwen2", "gemma"}) {
     SCOPED_TRACE(name);
     const auto old = tokenizer_from_json(golden(name).at("tokenizer_json").get<std::string>(), "", name);
-    const auto more = extended_tokenizer(*old, kTokens, "model.add_tokens");
+    const auto more = extended_tokenizer(*old, kTokens);
     const auto id = static_cast<int32_t>(first_new_id(*old));
     EXPECT_EQ(more->size(), id + 2);
     for (const std::string& text : hard_strings())
@@ -39,6 +39,14 @@ TEST(ExtendedTokenizer, FindsTheNewTokensAndLeavesTheOldOnesAlone) {
     EXPECT_EQ(gguf->encode("a<|law|>b stat word", Specials::as_tokens), ids);
     EXPECT_EQ(first_new_id(*gguf), id + 2);  // the names of padding are no tokens
   }
+}
+
+TEST(ExtendedTokenizer, AWordThatEveryTextHasIsRefusedByItsOwnKey) {
+  const auto old = tokenizer_from_json(golden("qwen2").at("tokenizer_json").get<std::string>(), "", "qwen2");
+  EXPECT_EQ(refusal(*old, {{"<|law|>", true}, {" ", false}}),
+            "model.add_words: ' ' is white space, which would be cut out of every text; expected a word or a "
+            "mark");
+  EXPECT_EQ(refusal(*old, {{"", true}}), "model.add_tokens: '' is empty; expected a token's text");
 }
 
 TEST(ExtendedTokenizer, AUnigramModelIsRefused) {

@@ -334,8 +334,8 @@ void put_on(Model& model, FittedAdapter fitted) {
   const auto leaves = trainables(model);
   for (const auto& [name, values] : fitted.saved) {
     // Without a low-rank adapter beside it a leaf has the checkpoint's name.
-    const auto leaf = std::find_if(leaves.begin(), leaves.end(), [&](const NamedTensor& one) {
-      return one.name == name || one.name == std::string(kPeftPrefix) + name;
+    const auto leaf = std::find_if(leaves.begin(), leaves.end(), [&own = name](const NamedTensor& one) {
+      return one.name == own || one.name == std::string(kPeftPrefix) + own;
     });
     if (leaf == leaves.end())
       corrupt(file, name, "the base has no such weight; is it another model's adapter?");

@@ -58,9 +58,10 @@ void require_same_layers(const LoadedModel& loaded, const AdapterSpec& spec, con
                       "and its layers are taken from the adapter",
                       from, printable(name)));
   for (const auto& [saved, values] : fitted.saved)
-    if (std::none_of(spec.modules_to_save.begin(), spec.modules_to_save.end(), [&](const std::string& name) {
-          return names_module(saved.substr(0, saved.rfind('.')), name);
-        }))
+    if (std::none_of(spec.modules_to_save.begin(), spec.modules_to_save.end(),
+                     [module = saved.substr(0, saved.rfind('.'))](const std::string& name) {
+                       return names_module(module, name);
+                     }))
       throw RecipeError(
           fmt::format("adapter.modules_to_save: {} holds {}, which is not named here; leave the "
                       "key out, and its layers are taken from the adapter",

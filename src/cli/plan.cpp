@@ -23,7 +23,7 @@ constexpr double kAssumedDisk = 2e9;
 constexpr size_t kMeasuredBytes = size_t{256} << 20;
 
 struct PlanOptions {
-  std::string path, weights, memory, disk;
+  std::string path, weights, memory, scratch, disk;
   double tokens = 1e6, price = 0, gflops = 0;
   int64_t length = 4096;
   AdapterSpec adapter;
@@ -115,6 +115,7 @@ Exit plan(const PlanOptions& options) {
   const auto disk = disk_of(options);
   PlanMachine machine;
   machine.memory = size_or("--memory", options.memory, static_cast<double>(machine_memory().available) / 2);
+  machine.scratch = size_or("--scratch", options.scratch, 0);
   machine.disk = disk.speed;
   machine.products = options.gflops > 0 ? options.gflops * 1e9
                                         : gemm_speed(gemm_kernel(Operand::bf16)).product * 1e9 *
@@ -130,6 +131,7 @@ Exit plan(const PlanOptions& options) {
       out["uses"].push_back({{"use", row.use},
                              {"resident_bytes", row.memory},
                              {"tokens_a_pass", row.tokens_a_pass},
+                             {"scratch_bytes", row.scratch},
                              {"bytes_read", row.bytes_read},
                              {"flop", row.flop},
                              {"disk_seconds", row.disk_seconds},
@@ -149,11 +151,13 @@ Exit plan(const PlanOptions& options) {
   fmt::print("texts      {} tokens in texts of {}\n\n", count_of(options.tokens), options.length);
   Table table;
   table.head = {"layer by layer", "resident", "tokens a pass", "read", "disk", "products", "time"};
+  if (machine.scratch > 0) table.head.push_back("scratch");
   if (machine.hourly) table.head.push_back("price");
   for (const auto& row : rows) {
     table.rows.push_back({row.use, gigabytes(row.memory), fmt::format("{:.0f}", row.tokens_a_pass),
                           gigabytes(row.bytes_read), time_of(row.disk_seconds), time_of(row.product_seconds),
                           time_of(row.seconds())});
+    if (machine.scratch > 0) table.rows.back().push_back(gigabytes(row.scratch));
     if (machine.hourly)
       table.rows.back().push_back(fmt::format("{:.2f}", row.seconds() / 3600 * *machine.hourly));
   }
@@ -178,6 +182,8 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_option("--length", options->length, "tokens of one text");
   command->add_option("--memory", options->memory,
                       "what layers and texts may take, as model.memory; half of what is free");
+  command->add_option("--scratch", options->scratch,
+                      "room on the disk where texts wait between layers (model.scratch); none: in memory");
   command->add_option("--disk", options->disk, "bytes a second that the disk gives, e.g. 3GB");
   command->add_option("--gflops", options->gflops,
                       "10^9 operations a second of all threads, instead of this machine's");

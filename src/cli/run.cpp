@@ -22,6 +22,7 @@ Exit run(LoadedRecipe recipe, bool profile) {
   // What is trained is there: whatever fails from here on, the report is written with what there is.
   auto& failures = result.failures;
   attempt(run, "evaluate tuned", failures, [&] { result.tuned = evaluate_tuned(run, result.training); });
+  attempt(run, "experts", failures, [&] { result.experts = measure_experts(run, result.training); });
   result.exports = export_models(run, result.training, failures);
   attempt(run, "compare with teacher", failures,
           [&] { result.distill = compare_with_teacher(run, result.training, result.base, result.tuned); });

@@ -70,8 +70,7 @@ void add_tokens(LoadedModel& loaded, const std::vector<NewToken>& tokens) {
     bias.fill_(head.bias.narrow(0, 0, kept).mean());
     bias.narrow(0, 0, kept).copy_(head.bias.narrow(0, 0, kept));
     const auto behind = head.bias.size(0) - first - count;
-    if (behind > 0)
-      bias.narrow(0, first + count, behind).copy_(head.bias.narrow(0, first + count, behind));
+    if (behind > 0) bias.narrow(0, first + count, behind).copy_(head.bias.narrow(0, first + count, behind));
     head.bias = bias;
   }
   if (head.int8_scales.defined()) head.int8_scales = int8_row_scales(head.weight);

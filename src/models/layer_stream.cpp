@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/error.h"
+
 namespace retort {
 
 LayerStream::LayerStream(File file, Budget budget)
@@ -124,11 +126,16 @@ std::string describe(const LayerStream& stream) {
     return mebibytes >= 1024 ? fmt::format("{:.1f} GiB", mebibytes / 1024)
                              : fmt::format("{:.1f} MiB", mebibytes);
   };
-  return fmt::format(
-      "layer by layer: {} of matrices stay in the file and are read for all texts together, {} of them and "
-      "{} "
-      "between layers are in memory at a time (model.memory)",
-      size(budget.stored), size(budget.weights), size(budget.states));
+  const auto begin = fmt::format(
+      "layer by layer: {} of matrices stay in the file and are read for all texts together, {} of them",
+      size(budget.stored), size(budget.weights));
+  if (!budget.scratch.empty())
+    return fmt::format(
+        "{} are in memory at a time (model.memory); between layers texts wait in {} "
+        "(model.scratch)",
+        begin, printable(budget.scratch));
+  return fmt::format("{} and {} between layers are in memory at a time (model.memory)", begin,
+                     size(budget.states));
 }
 
 }  // namespace retort

@@ -277,7 +277,7 @@ class Source {
 // What a model that is read layer by layer may hold at a time: two layers, one at work and one on its way,
 // where half of the memory is enough for them.
 std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const Source>& source, const Model& model,
-                                       uint64_t memory) {
+                                       uint64_t memory, const std::string& scratch) {
   std::map<int64_t, uint64_t> layers;
   for (const auto* linear : model.linears()) layers[linear->place.layer] += source->held_bytes(linear->place);
   uint64_t largest = 0, stored = 0;
@@ -287,7 +287,7 @@ std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const Source>& sour
           [source](const TensorPlace& place, bool first) { return source->base_of(place, first); },
           [source](const TensorPlace& place) { source->give_back(place); },
           [source](const TensorPlace& place) { return source->held_bytes(place); }},
-      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4});
+      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, scratch});
 }
 
 // Whether the layers stay in the file, and what they may take then.
@@ -485,7 +485,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
     if (line.starts_with(printable(spec.path))) throw;
     throw FormatError(printable(spec.path) + ": " + line);
   }
-  if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory));
+  if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory, spec.scratch));
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;

@@ -14,11 +14,12 @@ struct ModelSpec {
   std::string compute = "auto";   // auto, f32, bf16, int8
   std::string schedule = "auto";  // tokens: all layers for some tokens; layers: all tokens for a layer
   std::string memory = "";        // what a model that is read layer by layer may take
+  std::string scratch = "";       // where texts wait between two layers
   std::vector<std::string> add_tokens = {}, add_words = {};  // behind the tokenizer's last (add_tokens.h)
   // Without what changes no result.
   ModelSpec arithmetic() const {
     auto spec = *this;
-    spec.schedule = "auto", spec.memory = "";
+    spec.schedule = "auto", spec.memory = "", spec.scratch = "";
     return spec;
   }
   template <class Visitor> void fields(Visitor& field) {
@@ -42,6 +43,10 @@ struct ModelSpec {
     field("memory", memory, any(),
           "what the layers of the base and the texts between two layers may take, e.g. 16GiB; empty: half of "
           "what this machine has free");
+    field("scratch", scratch, any(),
+          "folder where the texts of a model that is read layer by layer wait between two layers, so that "
+          "each layer is read once however many texts there are; empty: they wait in memory, and those that "
+          "do not fit read the layers again");
     field(
         "add_tokens", add_tokens, any(),
         "special tokens to add behind the last, by their text: ['<|law|>', '<|end_of_law|>']; a chat "

@@ -169,10 +169,8 @@ void multiply(const GemmSegment* segments, int64_t count, int64_t rows, const Ge
 template <int kStep, int... kLane>
 __attribute__((always_inline)) inline void exchange(Cells& a, Cells& b,
                                                     std::integer_sequence<int, kLane...>) {
-  const Cells low = {((kLane & kStep) ? kLanes + kLane - kStep : kLane)...},
-              high = {((kLane & kStep) ? kLanes + kLane : kLane + kStep)...};
-  const Cells c = __builtin_shuffle(a, b, low);
-  b = __builtin_shuffle(a, b, high);
+  const Cells c = __builtin_shufflevector(a, b, ((kLane & kStep) ? kLanes + kLane - kStep : kLane)...);
+  b = __builtin_shufflevector(a, b, ((kLane & kStep) ? kLanes + kLane : kLane + kStep)...);
   a = c;
 }
 

@@ -78,12 +78,19 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
                        double more_memory) {
     PlanRow plan;
     plan.use = use;
-    plan.tokens_a_pass = std::min(text.tokens, std::max(text.length, states / bytes_a_token));
+    const bool waits_on_disk = machine.scratch > 0;
+    const auto room = waits_on_disk ? machine.scratch : states;
+    plan.tokens_a_pass = std::min(text.tokens, std::max(text.length, room / bytes_a_token));
     const auto passes = std::ceil(text.tokens / plan.tokens_a_pass);
     plan.bytes_read = passes * reads * shape.layer_bytes + shape.outside_bytes;
     plan.flop = text.tokens * forward * forwards;
-    plan.memory = kProgram + shape.outside_bytes + weights + plan.tokens_a_pass * bytes_a_token + more_memory;
-    plan.disk_seconds = plan.bytes_read / machine.disk;
+    if (waits_on_disk) plan.scratch = plan.tokens_a_pass * bytes_a_token;
+    const auto in_memory = waits_on_disk ? std::min(plan.tokens_a_pass, 2 * text.length) : plan.tokens_a_pass;
+    plan.memory = kProgram + shape.outside_bytes + weights + in_memory * bytes_a_token + more_memory;
+    // Where a text waits it is written once a layer and read as often, if no page of it stays in memory.
+    const auto waiting =
+        waits_on_disk ? 2 * text.tokens * at_work * static_cast<double>(model.config.layers) * reads : 0;
+    plan.disk_seconds = (plan.bytes_read + waiting) / machine.disk;
     plan.product_seconds = plan.flop / machine.products;
     return plan;
   };

@@ -24,6 +24,7 @@ ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter)
 
 struct PlanMachine {
   double memory = 0;             // bytes for weights and texts between two layers (model.memory)
+  double scratch = 0;            // bytes of disk where texts wait instead (model.scratch); 0: in memory
   double disk = 0;               // bytes a second
   double products = 0;           // multiply-adds count two; a second, of all threads
   std::optional<double> hourly;  // price
@@ -37,6 +38,7 @@ struct PlanRow {
   std::string use;
   double memory = 0;         // resident bytes
   double tokens_a_pass = 0;  // that go through the model together
+  double scratch = 0;        // bytes of disk that they wait in
   double bytes_read = 0, flop = 0;
   double disk_seconds = 0, product_seconds = 0;
   double seconds() const {

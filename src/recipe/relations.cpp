@@ -231,23 +231,23 @@ void check_teacher(const Recipe& recipe, const Places& places, std::vector<Probl
                     served ? "a server's" : "DistillKit's"));
 }
 
-// `schedule` and `memory` of model or teacher.
-void check_schedule(const char* section, const std::string& schedule, const std::string& memory,
-                    const YamlNode& root, std::vector<Problem>& problems) {
-  if (memory.empty()) return;
-  const auto add = [&](const std::string& problem) {
-    problems.push_back({Places(root).of(section, "memory"), fmt::format("{}.memory: {}", section, problem)});
+// `schedule`, `memory` and `scratch` of model or teacher.
+template <class Spec> void check_schedule(const char* section, const Spec& spec, const YamlNode& root,
+                                          std::vector<Problem>& problems) {
+  const auto add = [&](const char* key, const std::string& problem) {
+    problems.push_back({Places(root).of(section, key), fmt::format("{}.{}: {}", section, key, problem)});
   };
-  if (!byte_size(memory))
-    add(fmt::format("expected a size such as 700MiB or 16GiB, found '{}'", printable(memory)));
-  else if (schedule == "tokens")
-    add("is for a model that is read layer by layer; leave it out, or set schedule to layers or auto");
+  constexpr auto kByLayers =
+      "is for a model that is read layer by layer; leave it out, or set schedule to layers or auto";
+  if (!spec.memory.empty() && !byte_size(spec.memory))
+    add("memory", fmt::format("expected a size such as 700MiB or 16GiB, found '{}'", printable(spec.memory)));
+  else if (!spec.memory.empty() && spec.schedule == "tokens") add("memory", kByLayers);
+  if (!spec.scratch.empty() && spec.schedule == "tokens") add("scratch", kByLayers);
 }
 
 void check_budget(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
-  check_schedule("model", recipe.model.schedule, recipe.model.memory, root, problems);
-  if (recipe.teacher)
-    check_schedule("teacher", recipe.teacher->schedule, recipe.teacher->memory, root, problems);
+  check_schedule("model", recipe.model, root, problems);
+  if (recipe.teacher) check_schedule("teacher", *recipe.teacher, root, problems);
   if (!recipe.train.memory.empty() && !byte_size(recipe.train.memory))
     problems.push_back({Places(root).of("train", "memory"),
                         fmt::format("train.memory: expected a size such as 700MiB or 1.5GiB, found '{}'",

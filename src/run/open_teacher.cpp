@@ -77,8 +77,10 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
 
 TeacherSize teacher_size(const Recipe& recipe, Model& student) {
   if (!recipe.distill || !recipe.teacher->at_hand()) return {};
-  const auto loaded = load_weights(
-      {.path = recipe.teacher->path, .schedule = recipe.teacher->schedule, .memory = recipe.teacher->memory});
+  const auto loaded = load_weights({.path = recipe.teacher->path,
+                                    .schedule = recipe.teacher->schedule,
+                                    .memory = recipe.teacher->memory,
+                                    .scratch = recipe.teacher->scratch});
   const auto elements = [](Model& model) {
     double count = 0;
     for (const auto* layer : model.linears())

@@ -258,6 +258,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   add_models(record, models, sizes_of(recipe, result.training));
   record.tables = class_tables(models);
   record.details = class_details(models);
+  if (!result.experts.layers.empty()) record.details.push_back(experts_table(result.experts.layers));
   if (auto differences = difference_table(run.folder(), models); !differences.rows.empty())
     record.tables.push_back(std::move(differences));
   if (run.trains()) {
@@ -281,6 +282,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   lines.insert(lines.end(), result.base.lines.begin(), result.base.lines.end());
   lines.push_back(result.training.line);
   lines.insert(lines.end(), result.tuned.lines.begin(), result.tuned.lines.end());
+  if (result.experts.line) lines.push_back(*result.experts.line);
   for (const auto& model : result.exports) lines.insert(lines.end(), model.lines.begin(), model.lines.end());
   lines.insert(lines.end(), result.distill.lines.begin(), result.distill.lines.end());
   if (!result.distill.models.empty()) {

@@ -13,6 +13,7 @@ struct RunResult {
   SamplesResult samples;
   ModelResult base, tuned;
   TrainingResult training;
+  ExpertsResult experts;
   std::vector<ModelResult> exports;
   DistillResult distill;
   std::vector<StageFailure> failures;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "eval/compare.h"
 #include "eval/evaluate.h"
+#include "eval/expert_use.h"
 #include "export/artefacts.h"
 #include "run/open_run.h"
 
@@ -93,6 +94,15 @@ struct Evaluated {
 ModelResult evaluate_model(Run& run, const Evaluated& what);
 ModelResult evaluate_base(Run& run);
 ModelResult evaluate_tuned(Run& run, const TrainingResult& training);
+
+// How the trained model uses its experts, over the first held-out samples; nothing for one that has none.
+struct ExpertsResult {
+  std::vector<ExpertUse> layers;
+  std::optional<StageLine> line;
+
+  template <class Visitor> void fields(Visitor& field) { field("layers", layers); }
+};
+ExpertsResult measure_experts(Run& run, const TrainingResult& training);
 
 // What went wrong in a stage after the training, which ends neither the run nor its report.
 struct StageFailure {

@@ -119,6 +119,24 @@ std::vector<Table> class_details(const std::vector<const ModelResult*>& models) 
   return tables;
 }
 
+Table experts_table(const std::vector<ExpertUse>& layers) {
+  Table table{
+      "Use of experts",
+      fmt::format("Over held-out samples, of the trained model; even use would give each expert {:.2f} % "
+                  "of a layer's choices. Every token meets the experts that were chosen for it: none is "
+                  "dropped. Gate entropy: 1 where the router finds all experts alike, 0 where it is sure.",
+                  100.0 / static_cast<double>(layers.front().experts)),
+      {"layer", "tokens", "busiest", "least busy", "idle", "gate entropy", "router bias"},
+      {}};
+  for (const auto& layer : layers)
+    table.rows.push_back(
+        {std::to_string(layer.layer), std::to_string(layer.tokens),
+         fmt::format("{:.2f} %", 100 * layer.largest), fmt::format("{:.2f} %", 100 * layer.smallest),
+         fmt::format("{} of {}", layer.idle, layer.experts), fmt::format("{:.3f}", layer.entropy),
+         layer.bias_from ? fmt::format("{:.3g} to {:.3g}", *layer.bias_from, *layer.bias_to) : "-"});
+  return table;
+}
+
 Table difference_table(const std::filesystem::path& run_folder,
                        const std::vector<const ModelResult*>& models) {
   Table table{

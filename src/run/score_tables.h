@@ -12,6 +12,9 @@ std::vector<Table> class_tables(const std::vector<const ModelResult*>& models);
 // The classes one by one and, of at most 30, which were taken for which.
 std::vector<Table> class_details(const std::vector<const ModelResult*>& models);
 
+// Layer by layer, at least one.
+Table experts_table(const std::vector<ExpertUse>& layers);
+
 // The tuned model against the base, and each export against the tuned one (or the base), sample by sample.
 // What cannot be told from chance is said to be inside the noise. No rows where nothing was measured twice.
 Table difference_table(const std::filesystem::path& run_folder,

@@ -131,7 +131,7 @@ std::string objective_inputs(const Recipe& recipe) {
   auto teacher = *recipe.teacher;
   teacher.cache.clear();  // where it is kept changes nothing
   teacher.threads = 0;
-  teacher.schedule = "auto", teacher.memory = "";
+  teacher.schedule = "auto", teacher.memory = "", teacher.scratch = "";
   teacher.distillkit.clear();
   if (!teacher.url.empty())
     teacher.server = {.model = teacher.server.model};  // how it was asked changes nothing

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/error.h"
 #include "eval/task_source.h"
 #include "run/run_stages.h"
@@ -55,6 +57,34 @@ ModelResult evaluate_tuned(Run& run, const TrainingResult& training) {
   auto inputs = run.model_inputs();
   inputs.add("training", training.inputs);
   return evaluate_model(run, {"tuned", inputs, [&] { return subject_of(run, run.trained()); }});
+}
+
+ExpertsResult measure_experts(Run& run, const TrainingResult& training) {
+  constexpr size_t kSamples = 64;
+  if (run.model().model->config.experts == 0 || run.dataset().held_out.empty()) return {};
+  auto inputs = run.model_inputs();
+  inputs.add("training", training.inputs).add("samples", run.sample_inputs().sha256());
+  const auto stage = run.ledger().run("experts", inputs, {}, [&] {
+    const auto& held_out = run.dataset().held_out;
+    auto subject = subject_of(run, run.trained());
+    subject.threads = run.recipe().eval.threads, subject.row_tokens = run.recipe().eval.row_tokens;
+    return ExpertsResult{measure_expert_use(subject, held_out.list(0, std::min(held_out.size(), kSamples))),
+                         {}};
+  });
+  auto result = stage.values;
+  if (result.layers.empty()) return result;
+  const auto& worst = *std::ranges::max_element(result.layers, {}, &ExpertUse::largest);
+  int64_t idle = 0;
+  for (const auto& layer : result.layers) idle += layer.idle;
+  result.line = {
+      "experts",
+      fmt::format("the busiest has {:.1f} % of its layer's choices (layer {}; even use is {:.1f} %), "
+                  "{} of {} met no held-out token; none is ever dropped",
+                  100 * worst.largest, worst.layer, 100.0 / static_cast<double>(worst.experts), idle,
+                  static_cast<int64_t>(result.layers.size()) * worst.experts),
+      stage.seconds, stage.skipped};
+  run.say(*result.line);
+  return result;
 }
 
 }  // namespace retort

@@ -77,8 +77,8 @@ Comparison compare(Run& run, const Export& one) {
     throw Failure(fmt::format("{}: its chat template reads back as {}, the base has {}; please report it",
                               one.path.string(), chat.name, run.chat().name));
 
-  const auto samples = dataset.held_out.list(
-      0, samples_to_compare(recipe.exports, one.whole_model, dataset.held_out));
+  const auto samples =
+      dataset.held_out.list(0, samples_to_compare(recipe.exports, one.whole_model, dataset.held_out));
   Comparison values;
   if (!samples.empty()) {
     // fp32 on both sides: what is measured is the file, not the rounding of activations.
@@ -128,8 +128,8 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
       .add("model", run.model_inputs().sha256())
       .add("eval", print_spec(run.recipe().eval))
       .add("questions", task_files_hash(run.recipe().eval))
-      .add("compare_samples", std::to_string(samples_to_compare(run.recipe().exports, one.whole_model,
-                                                                run.dataset().held_out)));
+      .add("compare_samples",
+           std::to_string(samples_to_compare(run.recipe().exports, one.whole_model, run.dataset().held_out)));
   const auto compared =
       run.ledger().run("compare " + one.name, comparison,
                        {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},

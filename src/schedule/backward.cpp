@@ -48,6 +48,7 @@ class Walking {
   Walking(const BackwardWalk& walk, const Abreast& how)
       : walk_(walk),
         model_(walk.model),
+        shelf_(walk.model.stream()->budget().scratch),
         how_(how),
         count_(static_cast<int64_t>(walk.passes.size())),
         layer_leaves_(layer_leaves(walk.model)),
@@ -73,12 +74,12 @@ class Walking {
   void forward() {
     Tensors states(walk_.passes.size());
     run_workers(how_.threads(count_), count_, [&](int64_t i) {
-      states[static_cast<size_t>(i)] = model_.embed(walk_.passes[static_cast<size_t>(i)]);
+      states[static_cast<size_t>(i)] = shelf_.put(model_.embed(walk_.passes[static_cast<size_t>(i)]));
     });
     for (int64_t index = 0; index < model_.config.layers; ++index) {
       between_.push_back(states);
       model_.stream()->expect(read_first(model_, index + 1));
-      through_layer(model_, index, walk_.passes, states, how_, walk_.doing);
+      through_layer(model_, index, walk_.passes, states, {how_, shelf_, walk_.doing});
       if (index + 1 < model_.config.layers) model_.stream()->let_go(model_.linears_of(index));
     }
     flowing_ = std::move(states);
@@ -95,7 +96,7 @@ class Walking {
       auto inputs = outside_.leaves;
       inputs.push_back(left);
       auto gradients = gradients_of(nats, inputs, {});
-      flowing = std::move(gradients.back());
+      flowing = shelf_.put(gradients.back());
       add_outside(at, gradients);
     });
   }
@@ -114,7 +115,8 @@ class Walking {
         auto inputs = leaves;
         if (further) inputs.push_back(entered.requires_grad_());
         auto gradients = gradients_of(model_.layer(index, entered, through(index, i)), inputs, flowing);
-        flowing = further ? std::move(gradients.back()) : Tensor();
+        flowing = further ? shelf_.put(gradients.back()) : Tensor();
+        rest(index, i);
         bring(i, leaves, gradients);
       });
     }
@@ -135,13 +137,15 @@ class Walking {
       const auto at = static_cast<size_t>(i);
       const auto pass = through(index, i);
       const auto half = model_.before_experts(index, entering(index, i), pass);
+      rest(index, i);
       if (half.normed.size(0) == 0) return;
       inputs[at] = {half.normed, mlp.routing(half.normed, pass)};
+      inputs[at].normed = shelf_.put(half.normed);
       if (!before) return;
-      of_normed[at] = at::zeros(half.normed.sizes(), at::TensorOptions(at::kFloat));
+      of_normed[at] = shelf_.zeros(half.normed.sizes(), at::kFloat);
       of_weights[at] = at::zeros_like(inputs[at].routing.weights);
     });
-    each_expert(model_, mlp, inputs, how_, Gradients::on, walk_.doing,
+    each_expert(model_, mlp, inputs, {how_, shelf_, walk_.doing, Gradients::on},
                 [&](int64_t i, const ExpertRows& part) {
                   back_through_expert(i, index, mlp, part, inputs, of_normed, of_weights);
                 });
@@ -175,7 +179,8 @@ class Walking {
       Tensors gradients(wanted.size());
       if (!values.empty())
         gradients = torch::autograd::grad(values, wanted, flows, std::nullopt, false, true);
-      flowing = further ? std::move(gradients.back()) : Tensor();
+      flowing = further ? shelf_.put(gradients.back()) : Tensor();
+      rest(index, i);
       bring(i, leaves, gradients);
     });
   }
@@ -195,11 +200,12 @@ class Walking {
     }
     const auto result = mlp.forward_expert(part, walk_.passes[at]);
     auto gradients = gradients_of(result, wanted, rows_of(flowing_[at], plan, part.expert));
+    shelf_.rest(flowing_[at]);
     bring(i, leaves, gradients);
     if (!before) return;
     const at::NoGradGuard no_graph;
     if (const auto& of_x = gradients[leaves.size()]; of_x.defined())
-      add_rows(of_normed[at], of_x, plan, part.expert);
+      add_rows(of_normed[at], of_x, plan, part.expert), shelf_.rest(of_normed[at]);
     if (const auto& of_weight = gradients[leaves.size() + 1]; of_weight.defined()) {
       const auto& slots = plan.slots[static_cast<size_t>(part.expert)];
       auto* out = of_weights[at].mutable_data_ptr<float>();
@@ -213,6 +219,9 @@ class Walking {
   }
   Tensor entering(int64_t index, int64_t i) const {
     return between_[static_cast<size_t>(index)][static_cast<size_t>(i)].detach();
+  }
+  void rest(int64_t index, int64_t i) const {
+    shelf_.rest(between_[static_cast<size_t>(index)][static_cast<size_t>(i)]);
   }
   void bring(int64_t i, const Tensors& leaves, Tensors& gradients) {
     for (size_t leaf = 0; leaf < leaves.size(); ++leaf)
@@ -247,6 +256,7 @@ class Walking {
 
   const BackwardWalk& walk_;
   const Model& model_;
+  Shelf shelf_;
   const Abreast how_;
   const int64_t count_;
   const std::vector<Leaves> layer_leaves_;

@@ -30,8 +30,7 @@ void add_rows(Tensor& sums, const Tensor& rows, const RoutePlan& plan, int64_t e
 }
 
 void each_expert(const Model& model, const SparseMlp& mlp, const std::vector<ExpertInput>& inputs,
-                 const Abreast& how, Gradients gradients, std::string_view doing,
-                 const std::function<void(int64_t text, const ExpertRows& part)>& work) {
+                 const Walk& walk, const std::function<void(int64_t text, const ExpertRows& part)>& work) {
   std::vector<std::vector<int64_t>> texts(mlp.experts.size());  // that have tokens of each expert
   for (size_t i = 0; i < inputs.size(); ++i)
     for (size_t e = 0; e < texts.size(); ++e)
@@ -46,9 +45,9 @@ void each_expert(const Model& model, const SparseMlp& mlp, const std::vector<Exp
   for (size_t e = 0; e < texts.size(); ++e) {
     const auto expert = static_cast<int64_t>(e), count = static_cast<int64_t>(texts[e].size());
     run_workers(
-        how.threads(count), count,
+        walk.how.threads(count), count,
         [&](int64_t i) {
-          leave_if_stopped(doing);
+          leave_if_stopped(walk.doing);
           const auto text = texts[e][static_cast<size_t>(i)];
           const auto& [normed, routing] = inputs[static_cast<size_t>(text)];
           const auto& plan = *routing.plan;
@@ -56,10 +55,11 @@ void each_expert(const Model& model, const SparseMlp& mlp, const std::vector<Exp
           const auto slots = index_of(slots_of(plan, expert), 1);
           const ExpertRows part{expert, rows_of(normed, plan, expert),
                                 routing.weights.detach().reshape(-1).index_select(0, slots)};
-          const at::AutoGradMode mode(gradients == Gradients::on);
+          walk.shelf.rest(normed);
+          const at::AutoGradMode mode(walk.gradients == Gradients::on);
           work(text, part);
         },
-        gradients);
+        walk.gradients);
     stream->let_go(mlp.linears_of(expert));
   }
 }

@@ -21,8 +21,7 @@ struct ExpertInput {
 // Calls work(text, part) for each expert and each text that has tokens of it, texts side by side, experts one
 // after the other. `part` has copies of the rows and the weights.
 void each_expert(const Model& model, const SparseMlp& mlp, const std::vector<ExpertInput>& inputs,
-                 const Abreast& how, Gradients gradients, std::string_view doing,
-                 const std::function<void(int64_t text, const ExpertRows& part)>& work);
+                 const Walk& walk, const std::function<void(int64_t text, const ExpertRows& part)>& work);
 
 // Adds rows of one expert [n,E] to its tokens' fp32 sums [N,E].
 void add_rows(Tensor& sums, const Tensor& rows, const RoutePlan& plan, int64_t expert);

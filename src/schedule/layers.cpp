@@ -21,31 +21,37 @@ Pass pass_through(const Model& model, int64_t index, const Pass& pass) {
 namespace {
 
 void through_experts(const Model& model, int64_t index, const SparseMlp& mlp, const std::vector<Pass>& passes,
-                     std::vector<Tensor>& states, const Abreast& how, std::string_view doing) {
+                     std::vector<Tensor>& states, const Walk& walk) {
+  const auto& how = walk.how;
+  auto& shelf = walk.shelf;
   const auto count = static_cast<int64_t>(passes.size());
   std::vector<ExpertInput> inputs(passes.size());
   std::vector<Tensor> sums(passes.size());
   run_workers(how.threads(count), count, [&](int64_t i) {
-    leave_if_stopped(doing);
+    leave_if_stopped(walk.doing);
     const auto at = static_cast<size_t>(i);
     const auto pass = pass_through(model, index, passes[at]);
     auto half = model.before_experts(index, states[at], pass);
-    states[at] = std::move(half.residual);
+    states[at] = shelf.put(half.residual);
     if (half.normed.size(0) == 0) return;
     inputs[at] = {half.normed, mlp.routing(half.normed, pass)};
-    sums[at] = at::zeros(half.normed.sizes(), at::TensorOptions(at::kFloat));
+    inputs[at].normed = shelf.put(half.normed);
+    sums[at] = shelf.zeros(half.normed.sizes(), at::kFloat);
   });
-  each_expert(model, mlp, inputs, how, Gradients::off, doing, [&](int64_t i, const ExpertRows& part) {
+  each_expert(model, mlp, inputs, walk, [&](int64_t i, const ExpertRows& part) {
     const auto at = static_cast<size_t>(i);
     const auto rows = mlp.forward_expert(part, passes[at]);
     add_rows(sums[at], rows, *inputs[at].routing.plan, part.expert);
+    shelf.rest(sums[at]);
   });
   run_workers(how.threads(count), count, [&](int64_t i) {
     const auto at = static_cast<size_t>(i);
+    auto left = states[at];
     if (sums[at].defined())
-      states[at] =
-          states[at] + mlp.join(sums[at].to(states[at].scalar_type()), inputs[at].normed, passes[at]);
-    if (passes[at].after_layer) passes[at].after_layer(index, states[at]);
+      left = left + mlp.join(sums[at].to(left.scalar_type()), inputs[at].normed, passes[at]);
+    if (passes[at].after_layer) passes[at].after_layer(index, left);
+    states[at] = walk.kept(i, left);
+    sums[at] = Tensor(), inputs[at] = {};
   });
 }
 
@@ -58,34 +64,65 @@ std::vector<const Linear*> read_first(const Model& model, int64_t index) {
 }
 
 void through_layer(const Model& model, int64_t index, const std::vector<Pass>& passes,
-                   std::vector<Tensor>& states, const Abreast& how, std::string_view doing) {
+                   std::vector<Tensor>& states, const Walk& walk) {
   if (const auto* mlp = model.experts_of(index))
-    return through_experts(model, index, *mlp, passes, states, how, doing);
+    return through_experts(model, index, *mlp, passes, states, walk);
   const auto count = static_cast<int64_t>(passes.size());
-  run_workers(how.threads(count), count, [&](int64_t i) {
-    leave_if_stopped(doing);
+  run_workers(walk.how.threads(count), count, [&](int64_t i) {
+    leave_if_stopped(walk.doing);
     const auto pass = pass_through(model, index, passes[static_cast<size_t>(i)]);
     auto& state = states[static_cast<size_t>(i)];
-    state = model.layer(index, state, pass);
-    if (pass.after_layer) pass.after_layer(index, state);
+    const auto left = model.layer(index, state, pass);
+    if (pass.after_layer) pass.after_layer(index, left);
+    state = walk.kept(i, left);
   });
 }
 
-std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>& passes, const Abreast& how,
-                                     std::string_view doing) {
+std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>& passes, const Walk& walk,
+                                     PassRecord* record) {
+  const auto& how = walk.how;
   const auto count = static_cast<int64_t>(passes.size());
   std::vector<Tensor> states(passes.size());
+  std::vector<int64_t> done(passes.size(), -1);  // layers
+  if (record) {
+    std::vector<int64_t> rows;
+    for (const auto& pass : passes) rows.push_back(pass.size());
+    record->begin(rows, model.config.hidden, passes[0].compute);
+  }
+  const auto keep = [&](size_t at, int64_t layers, const Tensor& state) {
+    done[at] = layers;
+    return record ? record->keep(at, layers, state) : walk.shelf.put(state);
+  };
   run_workers(how.threads(count), count, [&](int64_t i) {
-    states[static_cast<size_t>(i)] = model.embed(passes[static_cast<size_t>(i)]);
+    const auto at = static_cast<size_t>(i);
+    if (record && record->layers_done(at) >= 0)
+      done[at] = record->layers_done(at), states[at] = record->state(at);
+    else states[at] = keep(at, 0, model.embed(passes[at]));
   });
   for (int64_t index = 0; index < model.config.layers; ++index) {
+    std::vector<size_t> here;  // all of them, unless some had left this layer before
+    for (size_t i = 0; i < done.size(); ++i)
+      if (done[i] == index) here.push_back(i);
+    if (here.empty()) continue;
+    auto through = walk;
+    through.keep = [&](int64_t i, const Tensor& left) {
+      return keep(here[static_cast<size_t>(i)], index + 1, left);
+    };
     model.stream()->expect(read_first(model, index + 1));
-    through_layer(model, index, passes, states, how, doing);
+    if (here.size() == passes.size()) {
+      through_layer(model, index, passes, states, through);
+    } else {
+      std::vector<Pass> their_passes;
+      std::vector<Tensor> their_states;
+      for (const auto i : here) their_passes.push_back(passes[i]), their_states.push_back(states[i]);
+      through_layer(model, index, their_passes, their_states, through);
+      for (size_t i = 0; i < here.size(); ++i) states[here[i]] = std::move(their_states[i]);
+    }
     model.stream()->let_go(model.linears_of(index));
   }
   run_workers(how.threads(count), count, [&](int64_t i) {
     auto& state = states[static_cast<size_t>(i)];
-    state = model.finish(state, passes[static_cast<size_t>(i)]);
+    state = walk.shelf.put(model.finish(state, passes[static_cast<size_t>(i)]));
   });
   return states;
 }
@@ -99,6 +136,7 @@ double state_bytes_at_work(const Model& model, at::ScalarType compute) {
 
 size_t passes_that_fit(const Model& model, const std::vector<int64_t>& rows, size_t first,
                        at::ScalarType compute, double times) {
+  if (!model.stream()->budget().scratch.empty()) return rows.size();
   const auto row = static_cast<double>(model.config.hidden) * static_cast<double>(c10::elementSize(compute));
   const auto at_work = state_bytes_at_work(model, compute);
   double bytes = 0;

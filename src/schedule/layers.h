@@ -2,10 +2,14 @@
 // texts there are. The numbers are those of Model::hidden(), bit for bit: the same operations on the same
 // forests.
 #pragma once
+#include <functional>
 #include <string_view>
 #include <vector>
 
 #include "models/model.h"
+#include "ops/workers.h"
+#include "schedule/pass_record.h"
+#include "schedule/shelf.h"
 
 namespace retort {
 
@@ -21,14 +25,27 @@ Abreast abreast(int64_t threads, int64_t passes);
 // those that are asked for.
 Pass pass_through(const Model& model, int64_t index, const Pass& pass);
 
+// How texts walk through the layers.
+struct Walk {
+  Abreast how;
+  Shelf& shelf;  // where they wait between two layers
+  std::string_view doing;
+  Gradients gradients = Gradients::off;
+  // Keeps what a pass left a layer as, instead of the shelf.
+  std::function<Tensor(int64_t pass, const Tensor& left)> keep = {};
+
+  Tensor kept(int64_t pass, const Tensor& left) const { return keep ? keep(pass, left) : shelf.put(left); }
+};
+
 // What enters layer `index`, for each pass, becomes what leaves it [N,E]; without a graph. The layer's
 // matrices are let go where its experts come one by one.
 void through_layer(const Model& model, int64_t index, const std::vector<Pass>& passes,
-                   std::vector<Tensor>& states, const Abreast& how, std::string_view doing);
+                   std::vector<Tensor>& states, const Walk& walk);
 
-// Hidden states after the final norm of each pass, as Model::hidden() gives them; without a graph.
-std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>& passes, const Abreast& how,
-                                     std::string_view doing);
+// Hidden states after the final norm of each pass, as Model::hidden() gives them; without a graph. With a
+// record, passes go on from the layers that it knows them to have left.
+std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>& passes, const Walk& walk,
+                                     PassRecord* record = nullptr);
 
 // What a layer begins with: its matrices but those of experts.
 std::vector<const Linear*> read_first(const Model& model, int64_t index);
@@ -38,7 +55,7 @@ std::vector<const Linear*> read_first(const Model& model, int64_t index);
 double state_bytes_at_work(const Model& model, at::ScalarType compute);
 
 // The next passes, from `first` on, whose states between two layers fit the model's budget: at work, and kept
-// `times` over. At least one.
+// `times` over. At least one; all where they wait in a scratch folder.
 size_t passes_that_fit(const Model& model, const std::vector<int64_t>& rows, size_t first,
                        at::ScalarType compute, double times);
 

@@ -16,9 +16,9 @@ void read_each(const std::vector<Reader>& readers, const std::vector<int64_t>& t
     leave_if_stopped(doing);
     const auto text = texts[static_cast<size_t>(i)];
     Read read;
-    for (const auto& [model, pass] : readers) {
-      read.passes.push_back(pass(text));
-      read.hidden.push_back(model.hidden(read.passes.back()));
+    for (const auto& reader : readers) {
+      read.passes.push_back(reader.pass(text));
+      read.hidden.push_back(reader.model.hidden(read.passes.back()));
     }
     use(text, std::move(read));
   });
@@ -27,7 +27,13 @@ void read_each(const std::vector<Reader>& readers, const std::vector<int64_t>& t
 // Groups of texts whose states fit the budget of every reader that has one.
 void read_by_layers(const std::vector<Reader>& readers, const std::vector<int64_t>& texts, int64_t threads,
                     std::string_view doing, const Use& use) {
-  const auto how = abreast(threads, static_cast<int64_t>(texts.size()));
+  std::filesystem::path scratch;
+  for (const auto& reader : readers)
+    if (const auto* stream = reader.model.stream(); stream && !stream->budget().scratch.empty())
+      scratch = stream->budget().scratch;
+  Shelf shelf(scratch);
+  const Walk walk{abreast(threads, static_cast<int64_t>(texts.size())), shelf, doing};
+  const auto& how = walk.how;
   std::vector<Read> all(texts.size());
   std::vector<int64_t> rows;
   for (size_t i = 0; i < texts.size(); ++i) {
@@ -46,12 +52,12 @@ void read_by_layers(const std::vector<Reader>& readers, const std::vector<int64_
       for (size_t i = first; i < end; ++i) passes.push_back(all[i].passes[r]);
       std::vector<Tensor> hidden(passes.size());
       if (readers[r].model.stream()) {
-        hidden = hidden_by_layers(readers[r].model, passes, how, doing);
+        hidden = hidden_by_layers(readers[r].model, passes, walk, readers[r].record);
       } else {
         run_workers(how.threads(count), count, [&](int64_t i) {
           leave_if_stopped(doing);
           const auto at = static_cast<size_t>(i);
-          hidden[at] = readers[r].model.hidden(passes[at]);
+          hidden[at] = shelf.put(readers[r].model.hidden(passes[at]));
         });
       }
       for (size_t i = first; i < end; ++i) all[i].hidden.push_back(std::move(hidden[i - first]));

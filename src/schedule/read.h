@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/model.h"
+#include "schedule/pass_record.h"
 
 namespace retort {
 
@@ -13,6 +14,8 @@ namespace retort {
 struct Reader {
   const Model& model;
   std::function<Pass(int64_t text)> pass;  // called once a text; by several threads
+  // Of a model with a scratch folder: what lets a later process go on in the layer that this one was in.
+  PassRecord* record = nullptr;
 };
 // Of one text: hidden states after the final norm, and the pass, of each reader.
 struct Read {

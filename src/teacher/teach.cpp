@@ -31,7 +31,8 @@ ModelSpec model_spec(const TeacherSpec& spec) {
           .weights = spec.weights,
           .compute = spec.compute,
           .schedule = spec.schedule,
-          .memory = spec.memory};
+          .memory = spec.memory,
+          .scratch = spec.scratch};
 }
 
 Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache) {
@@ -131,7 +132,8 @@ void keep_rows_of(const TeachJob& job, const CachePlan& plan, Part& part, size_t
 }
 
 // All forests of these parts that have something to keep, read together.
-void ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts) {
+void ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
+                 PassRecord* record = nullptr) {
   std::vector<std::pair<size_t, size_t>> forests;  // part, forest
   std::vector<int64_t> texts;
   for (size_t p = 0; p < parts.size(); ++p)
@@ -144,7 +146,7 @@ void ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& 
     const auto [p, f] = forests[static_cast<size_t>(text)];
     return make_pass(parts[p].forests[f], job.compute);
   };
-  read_texts({{job.teacher, pass_of}}, texts, usable_threads(job.threads), kAsking,
+  read_texts({{job.teacher, pass_of, record}}, texts, usable_threads(job.threads), kAsking,
              [&](int64_t text, Read&& read) {
                const auto [p, f] = forests[static_cast<size_t>(text)];
                keep_rows_of(job, plan, parts[p], f, read);
@@ -161,9 +163,21 @@ std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::sp
     parts.emplace_back(job, plan, number);
     states += 2.0 * static_cast<double>(parts.back().tokens() * job.teacher.config.hidden) *
               static_cast<double>(c10::elementSize(job.compute));
-    if (!stream || states >= static_cast<double>(stream->budget().states)) break;
+    const bool waits_on_disk = stream && !stream->budget().scratch.empty();
+    if (!stream || (!waits_on_disk && states >= static_cast<double>(stream->budget().states))) break;
   }
   return parts;
+}
+
+// A teacher that is read layer by layer and has a scratch folder goes on in the layer where it was killed.
+std::unique_ptr<PassRecord> record_of(const TeachJob& job, const std::vector<Part>& parts) {
+  const auto* stream = job.teacher.stream();
+  if (!stream || stream->budget().scratch.empty()) return nullptr;
+  auto identity = fmt::format("{} rows, {} threads, {}", job.row_tokens, usable_threads(job.threads),
+                              at::toString(job.compute));
+  for (const auto& [name, value] : job.made_from) identity += fmt::format("\n{}={}", name, value);
+  for (const auto& part : parts) identity += fmt::format("\npart {}", part.number);
+  return std::make_unique<PassRecord>(stream->budget().scratch, identity);
 }
 
 }  // namespace
@@ -199,7 +213,8 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
   if (progress) progress(state);
   while (state.parts_done < mine.size()) {
     auto parts = next_parts(job, plan, std::span(mine).subspan(state.parts_done));
-    ask_teacher(job, plan, parts);
+    const auto record = record_of(job, parts);
+    ask_teacher(job, plan, parts, record.get());
     for (const auto& part : parts) {
       write_cache_part(job.folder, part.number, job.made_from, part.rows);
       state.tokens += part.tokens();
@@ -207,6 +222,7 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
       state.positions_done += plan.parts[part.number].positions;
       if (progress) progress(state);
     }
+    if (record) record->remove();
   }
   return state;
 }

@@ -40,7 +40,7 @@ struct TeacherSpec {
   std::optional<AnswersSpec> answers = {};
   std::string weights = "keep";
   std::string compute = "auto";
-  std::string schedule = "auto", memory = "";
+  std::string schedule = "auto", memory = "", scratch = "";
   std::string chat_template = "auto";
   std::string cache;
   bool live = false;
@@ -71,6 +71,7 @@ struct TeacherSpec {
     field("schedule", schedule, one_of({"auto", "tokens", "layers"}),
           "as model.schedule: layers reads a teacher that is larger than memory layer by layer");
     field("memory", memory, any(), "as model.memory");
+    field("scratch", scratch, any(), "as model.scratch");
     field("template", chat_template, not_empty(),
           "a teacher with another tokenizer: its chat template by name; auto: by the hash of its own");
     field("cache", cache, any(),

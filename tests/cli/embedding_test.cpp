@@ -117,12 +117,12 @@ TEST(EmbeddingRun, WhatCannotBeWrittenIsRefusedBeforeTraining) {
 
 TEST(EmbeddingRun, AnAdapterWithoutTheNewTokensIsNoStart) {
   const Folder folder;
-  const auto file = recipe(folder, "qwen2",
-                           "adapter: {rank: 2, targets: [q_proj]}\nexport: {merged: none, gguf: []}\n");
+  const auto file =
+      recipe(folder, "qwen2", "adapter: {rank: 2, targets: [q_proj]}\nexport: {merged: none, gguf: []}\n");
   ASSERT_EQ(retort("run " + file).exit, 0);
-  const auto on = retort(fmt::format("check {} run.folder={} adapter.from={} \"model.add_words=[law]\"", file,
-                                     (folder.path / "on").string(),
-                                     (folder.path / "run/export/adapter").string()));
+  const auto on =
+      retort(fmt::format("check {} run.folder={} adapter.from={} \"model.add_words=[law]\"", file,
+                         (folder.path / "on").string(), (folder.path / "run/export/adapter").string()));
   EXPECT_EQ(on.exit, 2);
   EXPECT_NE(on.err.find("has no rows of the tokens that are added here; make it a part of the base "
                         "(adapter.merge) and start from a fresh adapter"),

@@ -79,6 +79,8 @@ TEST_P(SparseRun, TrainsLoraOnExpertsAndExportsWhatItTrained) {
                   "adapter.modules_to_save to train it whole");
   const auto result = retort("run " + file);
   ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_NE(result.err.find("the busiest has "), std::string::npos) << result.err;
+  EXPECT_NE(read_text(folder.path / "run/report.html").find("Use of experts"), std::string::npos);
   const auto exports = folder.path / "run/export";
   auto trained = load_model({.path = base().string(), .weights = "f32", .compute = "f32"});
   const auto before = logits_of(trained);

@@ -15,8 +15,8 @@ Samples samples_of(size_t count, size_t tokens) {
 
 TEST(SamplesToCompare, AreAsManyAsHoldEnoughSupervisedTokens) {
   const ExportSpec spec;
-  EXPECT_EQ(samples_to_compare(spec, true, samples_of(100, 200)), 11u);    // 100 of each count: 1,100
-  EXPECT_EQ(samples_to_compare(spec, true, samples_of(100, 4000)), 8u);    // different texts, not one long one
+  EXPECT_EQ(samples_to_compare(spec, true, samples_of(100, 200)), 11u);  // 100 of each count: 1,100
+  EXPECT_EQ(samples_to_compare(spec, true, samples_of(100, 4000)), 8u);  // different texts, not one long one
   EXPECT_EQ(samples_to_compare(spec, true, samples_of(100, 10)), 64u);
   EXPECT_EQ(samples_to_compare(spec, true, samples_of(5, 10)), 5u);
   EXPECT_EQ(samples_to_compare(spec, true, Samples()), 0u);

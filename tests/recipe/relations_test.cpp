@@ -53,6 +53,9 @@ TEST(Relations, MemoryIsForModelsThatAreReadLayerByLayer) {
       error("schedule: tokens, memory: 16GiB").find("r.yaml:1:49: model.memory: is for a model that is read"),
       std::string::npos)
       << error("schedule: tokens, memory: 16GiB");
+  EXPECT_EQ(error("schedule: layers, scratch: /tmp"), "accepted");
+  EXPECT_NE(error("schedule: tokens, scratch: /tmp").find("model.scratch: is for a model that is read"),
+            std::string::npos);
 }
 
 TEST(Relations, TasksHaveNamesAndFiles) {

@@ -5,8 +5,10 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "data/temporary_folder.h"  // tests/data
 #include "models/layer_stream.h"
 #include "ops/workers.h"
+#include "schedule/layers.h"
 
 namespace retort {
 namespace {
@@ -27,11 +29,12 @@ std::vector<Forest> forests() {
 }
 
 LoadedModel load(const std::string& family, const std::string& schedule, const std::string& memory,
-                 const std::string& weights = "keep") {
+                 const std::string& weights = "keep", const std::string& scratch = "") {
   return load_weights({.path = golden_folder("models/" + family).string(),
                        .weights = weights,
                        .schedule = schedule,
-                       .memory = memory});
+                       .memory = memory,
+                       .scratch = scratch});
 }
 
 std::vector<Tensor> hidden_of(const Model& model, const std::vector<Forest>& texts, at::ScalarType compute,
@@ -70,6 +73,26 @@ TEST(ReadTexts, LayerMajorGivesTheBitsOfTokenMajor) {
             EXPECT_TRUE(at::equal(want[i], found[i])) << family << " " << memory << " text " << i;
         }
       }
+}
+
+// One group of texts, however little memory there is: each layer is read once.
+TEST(ReadTexts, TextsThatWaitInAScratchFolderGetTheSameBits) {
+  const auto texts = forests();
+  const TemporaryFolder folder;
+  const auto scratch = folder / "scratch";
+  for (const auto* family : {"llama", "gemma3", "mixtral", "qwen3_moe_dense", "deepseek_v32"})
+    for (const bool targets_only : {false, true})
+      for (const auto compute : {at::kFloat, at::kBFloat16}) {
+        const auto resident = load(family, "tokens", ""),
+                   streamed = load(family, "layers", "1B", "keep", scratch);
+        const auto want = hidden_of(*resident.model, texts, compute, targets_only, 2),
+                   found = hidden_of(*streamed.model, texts, compute, targets_only, 2);
+        for (size_t i = 0; i < texts.size(); ++i)
+          EXPECT_TRUE(at::equal(want[i], found[i])) << family << " text " << i;
+      }
+  EXPECT_TRUE(std::filesystem::is_empty(scratch));
+  const auto streamed = load("llama", "layers", "1B", "keep", scratch);
+  EXPECT_EQ(passes_that_fit(*streamed.model, {10, 10, 10}, 0, at::kFloat, 5), 3u);
 }
 
 // Whoever does not walk layers gets the same from a model whose layers are in its file.

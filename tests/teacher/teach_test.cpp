@@ -26,11 +26,11 @@ std::vector<Sample> samples() {
 
 // The bytes of all parts of a cache that a teacher was asked for.
 std::string cache_of(const std::string& family, const std::string& schedule, const std::string& memory,
-                     TeachProgress* progress = nullptr) {
+                     TeachProgress* progress = nullptr, const std::string& scratch = "") {
   const TemporaryFolder folder;
   ModelSpec spec;
   spec.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string();
-  spec.schedule = schedule, spec.memory = memory;
+  spec.schedule = schedule, spec.memory = memory, spec.scratch = scratch;
   const auto teacher = load_weights(spec);
   EXPECT_EQ(teacher.model->stream() != nullptr, schedule == "layers");
   const auto texts = samples();
@@ -69,6 +69,12 @@ TEST(Teach, ATeacherThatIsReadLayerByLayerSaysTheSameBytes) {
       EXPECT_EQ(in_file.parts_done, in_memory.parts_done);
       EXPECT_EQ(in_file.tokens, in_memory.tokens);
     }
+    const TemporaryFolder folder;
+    const auto scratch = folder / "scratch";
+    TeachProgress waiting;
+    EXPECT_TRUE(cache_of(family, "layers", "1B", &waiting, scratch) == want) << family;
+    EXPECT_EQ(waiting.parts_done, in_memory.parts_done);
+    EXPECT_TRUE(std::filesystem::is_empty(scratch)) << "what is kept in parts is not kept twice";
   }
 }
 

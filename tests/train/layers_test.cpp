@@ -14,10 +14,11 @@ namespace retort {
 namespace {
 
 // Room for one or two matrices of a tiny model, and for the states of a few texts: several groups.
-ModelSpec small_room(const std::string& memory = "24KiB") {
+ModelSpec small_room(const std::string& memory = "24KiB", const std::string& scratch = "") {
   ModelSpec spec;
   spec.schedule = "layers";
   spec.memory = memory;
+  spec.scratch = scratch;
   return spec;
 }
 
@@ -93,6 +94,7 @@ TEST(LayerMajor, StepsOfOtherAdaptersThreadsAndRoomsGiveTheSameBits) {
   experts.targets = {"down_proj"};
   auto dora = wide("dora", 0);
   dora.targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  const TemporaryFolder scratch;
   for (const auto* family : {"llama", "qwen3_moe"})
     for (const auto& spec : {attention, experts, dora, with(attention, {"embed_tokens", "lm_head"}),
                              with(attention, {"lm_head"}), with(experts, {"gate", "model.norm"}),
@@ -109,6 +111,11 @@ TEST(LayerMajor, StepsOfOtherAdaptersThreadsAndRoomsGiveTheSameBits) {
                      sums_of(streamed, plan, at::kFloat, threads),
                      fmt::format("{} {} {} threads {}", family, fmt::join(spec.modules_to_save, ","), threads,
                                  memory));
+        TinyRun waiting(spec, family, small_room(memory, scratch / "states"));  // all texts in one group
+        move_b(waiting);
+        expect_equal(resident, sums_of(resident, plan, at::kFloat, threads),
+                     sums_of(waiting, plan, at::kFloat, threads),
+                     fmt::format("{} {} in a scratch folder", family, fmt::join(spec.modules_to_save, ",")));
       }
     }
 }

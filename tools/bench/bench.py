@@ -73,6 +73,39 @@ def medians(runs, keys) -> dict:
     }
 
 
+class ControlGroup:
+    """Of memory, version 1 or 2; nothing where it cannot be made."""
+
+    def __init__(self, gibibytes):
+        self.folder = None
+        if not gibibytes:
+            return
+        for root, limit in (
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ):
+            folder = pathlib.Path(root, f"retort-bench-{os.getpid()}")
+            try:
+                folder.mkdir()
+                (folder / limit).write_text(str(int(gibibytes * 2**30)))
+                self.folder = folder
+                return
+            except OSError:
+                if folder.exists():
+                    folder.rmdir()
+        print(
+            "no control group could be made: the page cache may keep the file, and nothing is read from disk"
+        )
+
+    def run(self, command):
+        enter = f"echo $$ > {self.folder}/cgroup.procs && " if self.folder else ""
+        return json_line(["bash", "-c", enter + 'exec "$@"', "bench", *[str(word) for word in command]])
+
+    def close(self):
+        if self.folder:
+            self.folder.rmdir()
+
+
 def machine() -> dict:
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     value = lambda key: next((line.split(":")[1].strip() for line in lines if line.startswith(key)), "?")

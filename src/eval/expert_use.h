@@ -19,8 +19,9 @@ struct ExpertUse {
   }
 };
 
-// Over all tokens of these samples; empty for a model without experts. A sigmoid's scores are divided by
-// their sum for the entropy. Every token meets the experts that were chosen for it: none is ever dropped.
+// Over all tokens that these samples predict from; empty for a model without experts. A sigmoid's scores are
+// divided by their sum for the entropy. Every token meets the experts that were chosen for it: none is ever
+// dropped.
 std::vector<ExpertUse> measure_expert_use(const Subject& subject, const std::vector<Sample>& samples);
 
 }  // namespace retort

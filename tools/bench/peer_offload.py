@@ -1,4 +1,4 @@
-"""transformers with accelerate's disk offload reads texts of random tokens: a JSON line for tools/bench/offload.
+"""transformers with accelerate's disk offload reads random texts: a JSON line for tools/bench/offload.
 
 The FP8 files are widened to bf16 in an offload folder first, since there is no FP8 product on a CPU; that
 time is told apart and not counted. Hidden states alone are computed, with one row of logits."""

@@ -155,10 +155,9 @@ TEST(AddedTokens, WhatDoesNotFitIsRefusedInOneLine) {
   const auto adding = [&](const ModelSpec& spec) { return refusal_of([&] { load_model(spec); }); };
   EXPECT_EQ(adding({.path = path, .add_tokens = {"</s>"}}),
             "model.add_tokens: '</s>' is a token of this model already (id 2); leave it out");
-  EXPECT_EQ(adding({.path = path, .add_words = {"law", "law"}}),
-            "model.add_tokens: 'law' stands there twice");
+  EXPECT_EQ(adding({.path = path, .add_words = {"law", "law"}}), "model.add_words: 'law' stands there twice");
   EXPECT_EQ(adding({.path = path, .add_words = {""}}),
-            "model.add_tokens: '' is empty; expected a token's text");
+            "model.add_words: '' is empty; expected a token's text");
 
   EXPECT_NE(adding({.path = path, .add_words = {"<|a|>"}}).find("is spelled as control tokens are"),
             std::string::npos);

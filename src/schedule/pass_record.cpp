@@ -83,10 +83,12 @@ void PassRecord::map(uint64_t size) {
   if (!same && ::ftruncate(descriptor_, 0) != 0) error = errno;
   if (!error) error = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(size));
   if (error) {
-    ::ftruncate(descriptor_, 0);
-    throw_writing(fmt::format("{}: {} bytes for texts between two layers cannot be had",
-                              printable(file_.string()), size),
-                  error);
+    remove();
+    throw_writing(
+        fmt::format("{}: {} bytes for texts between two layers cannot be had (scratch takes a folder "
+                    "with more room)",
+                    printable(file_.string()), size),
+        error);
   }
   void* const begin = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, 0);
   if (begin == MAP_FAILED)

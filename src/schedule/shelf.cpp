@@ -106,9 +106,11 @@ class Shelf::File {
     do error = ::posix_fallocate(descriptor_, static_cast<off_t>(size_), static_cast<off_t>(size));
     while (error == EINTR);
     if (error)
-      throw_writing(fmt::format("{}: the scratch file, of {} bytes, cannot grow by {}",
-                                printable(folder_.string()), size_, size),
-                    error);
+      throw_writing(
+          fmt::format("{}: the scratch file, of {} bytes, cannot grow by {} (scratch takes a folder "
+                      "with more room)",
+                      printable(folder_.string()), size_, size),
+          error);
     void* const begin =
         ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, static_cast<off_t>(size_));
     if (begin == MAP_FAILED)

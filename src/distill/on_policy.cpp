@@ -127,11 +127,10 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
   how.temperature = spec.temperature;
   how.max_tokens = spec.max_tokens;
   how.seed = static_cast<int64_t>(seed);
-  GenerateSpec generating;
-  generating.threads = threads;
+  Writer writer{job.train.model, job.tokenizer, job.train.compute};
+  writer.how.threads = threads;
   const at::NoGradGuard no_graph;
-  const auto answers = generate(job.train.model, job.tokenizer, prompts, how, job.stops, job.train.compute,
-                                generating, nullptr, round * spec.prompts);
+  const auto answers = generate(writer, prompts, {how, job.stops}, nullptr, round * spec.prompts);
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto& asked = chosen[from_data + i];
     auto sample = answered(prompts[i], answers[i],

@@ -18,8 +18,8 @@ std::vector<Sample> own_answers(const OwnAnswersSpec& spec, const Student& stude
   sampling.max_tokens = spec.max_tokens;
   sampling.seed = static_cast<int64_t>(answering.seed);
   const at::NoGradGuard no_graph;
-  const auto answers = generate(student.model, answering.tokenizer, prompts, sampling, answering.stops,
-                                student.compute, answering.how);
+  const auto answers = generate({student.model, answering.tokenizer, student.compute, answering.how}, prompts,
+                                {sampling, answering.stops});
   // Which of the tokens that end an answer it was does not matter: what is compared there is the choice among
   // all.
   const auto end =

@@ -142,7 +142,7 @@ Exit export_adapters(const AdapterExport& options) {
     if (options.compare) {
       const auto opened = reopened(options, one);
       written.agreement =
-          compare_models(*loaded.model, at::kFloat, *opened.model, at::kFloat, texts, threads);
+          compare_models({*loaded.model, at::kFloat}, {*opened.model, at::kFloat}, texts, threads);
       require_exact(written, one);
     }
     fmt::print("{}\n", described(written));

@@ -37,11 +37,11 @@ std::vector<Forest> own_texts(const LoadedModel& loaded, at::ScalarType compute,
   SampleSpec sample;
   sample.temperature = 1;
   sample.max_tokens = std::min(kTokens, loaded.model->config.context - static_cast<int64_t>(begin.size()));
-  GenerateSpec how;
-  how.threads = threads;
+  Writer writer{*loaded.model, tokenizer, compute};
+  writer.how.threads = threads;
   const std::vector<std::vector<int32_t>> prompts(kTexts, begin);
   std::vector<Sample> samples;
-  for (const auto& answer : generate(*loaded.model, tokenizer, prompts, sample, {}, compute, how)) {
+  for (const auto& answer : generate(writer, prompts, {sample, {}})) {
     auto tokens = begin;
     tokens.insert(tokens.end(), answer.tokens.begin(), answer.tokens.end());
     samples.push_back({tokens, std::vector<float>(tokens.size(), 1), fmt::format("text {}", samples.size())});
@@ -142,7 +142,7 @@ Exit export_adapters(const AdapterExport& options) {
     if (options.compare) {
       const auto opened = reopened(options, one);
       written.agreement =
-          compare_models(*loaded.model, at::kFloat, *opened.model, at::kFloat, texts, threads);
+          compare_models({*loaded.model, at::kFloat}, {*opened.model, at::kFloat}, texts, threads);
       require_exact(written, one);
     }
     fmt::print("{}\n", described(written));

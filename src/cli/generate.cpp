@@ -83,9 +83,9 @@ const ChatTemplate* wanted_template(const GenerateOptions& options, const Loaded
 }
 
 // Writes answers in the prompts' order.
-class Writer {
+class AnswerPrinter {
  public:
-  Writer(const GenerateOptions& options, const std::vector<Prompt>& prompts)
+  AnswerPrinter(const GenerateOptions& options, const std::vector<Prompt>& prompts)
       : options_(options),
         prompts_(prompts),
         terminal_(isatty(STDOUT_FILENO)),
@@ -145,11 +145,10 @@ Exit generate_command(const GenerateOptions& options) {
   const auto prompts = options.chat ? std::vector<Prompt>() : all_prompts(options);
   auto loaded = load_model(options.model);
   load_adapters(loaded, options.adapters);
-  const auto compute = compute_type(options.model);
+  const Writer writer{*loaded.model, *loaded.tokenizer, compute_type(options.model), options.how};
   const auto* chat_template = wanted_template(options, loaded);
   if (options.chat) {
-    Conversation conversation(*loaded.model, *loaded.tokenizer, *chat_template, options.sample, compute,
-                              options.how.threads);
+    Conversation conversation(writer, *chat_template, options.sample);
     return chat(conversation, options.system);
   }
 
@@ -164,10 +163,11 @@ Exit generate_command(const GenerateOptions& options) {
     for (int64_t i = 0; i < options.answers; ++i) tokens.push_back(ids);
   }
 
-  const auto stops = options.ignore_ends
-                         ? StopRules{{}, options.sample.stop}
-                         : stop_rules(loaded.model->config, *loaded.tokenizer, chat_template, options.sample);
-  Writer writer(options, prompts);
+  const AnswerRules rules{options.sample, options.ignore_ends
+                                              ? StopRules{{}, options.sample.stop}
+                                              : stop_rules(loaded.model->config, *loaded.tokenizer,
+                                                           chat_template, options.sample)};
+  AnswerPrinter printer(options, prompts);
   // Prompts share their beginnings inside a part; a part is written when it is done.
   const auto part = static_cast<size_t>(8 * options.how.batch * usable_threads(options.how.threads));
   std::optional<Progress> progress;
@@ -184,10 +184,10 @@ Exit generate_command(const GenerateOptions& options) {
         tokens.begin() + static_cast<std::ptrdiff_t>(first),
         tokens.begin() + static_cast<std::ptrdiff_t>(std::min(tokens.size(), first + part)));
     OnText on_text;
-    if (writer.streams()) {
+    if (printer.streams()) {
       on_text = [&](int64_t, std::string_view fresh) {
-        writer.put(fresh);
-        writer.flush();
+        printer.put(fresh);
+        printer.flush();
         return true;
       };
     } else if (progress) {
@@ -196,14 +196,13 @@ Exit generate_command(const GenerateOptions& options) {
         return true;
       };
     }
-    const auto answers = generate(*loaded.model, *loaded.tokenizer, some, options.sample, stops, compute,
-                                  options.how, on_text, static_cast<int64_t>(first));
+    const auto answers = generate(writer, some, rules, on_text, static_cast<int64_t>(first));
     for (size_t i = 0; i < answers.size(); ++i) made += answers[i].tokens.size(), read += some[i].size();
     if (progress)
       progress->update(static_cast<int64_t>(first + answers.size()),
                        fmt::format("{:.0f} tokens/s", static_cast<double>(made) / seconds()));
-    if (writer.streams()) fmt::print("\n");
-    else writer.write(first, answers, some);
+    if (printer.streams()) fmt::print("\n");
+    else printer.write(first, answers, some);
   }
   if (progress) progress->finish(fmt::format("{:.0f} tokens/s", static_cast<double>(made) / seconds()));
   if (options.stats) {

@@ -58,7 +58,7 @@ Objective live_distillation(const DistillSpec& spec, LiveTeacher teacher) {
     }
     const double t = spec.temperature;
     auto nats = loss_over_logits(
-        hidden, rows.rows, model.head, pass, teacher.vocabulary, [&](LogitRows& chunk, bool gradient) {
+        hidden, rows.rows, {model.head, teacher.vocabulary}, pass, [&](LogitRows& chunk, bool gradient) {
           const auto log_of = [&](const Tensor& z) { return (t == 1 ? z : z / t).log_softmax(-1); };
           const auto log_p = log_of(logits(taught, chunk.rows, teacher.model->head, teacher_pass)
                                         .narrow(1, 0, teacher.vocabulary)),
@@ -161,6 +161,7 @@ struct Asked {
 Asked ask(const DistillSpec& spec, const KeptRows& kept, const SupervisedRows& rows,
           const std::vector<Context>& here, bool with_labels) {
   Asked asked;
+  asked.ids.temperature = spec.temperature;
   for (size_t i = 0; i < rows.rows.size(); ++i) {
     AskedRow row;
     row.kept = kept.find(here[static_cast<size_t>(rows.rows[i])]);
@@ -247,7 +248,7 @@ Objective kept_distillation(const DistillSpec& spec, KeptRows kept) {
     if (sampled && together && !by_disagreement)
       return {linear_part(asked, rows, hidden, model, pass), rows.total};
     auto nats = loss_over_ids(
-        hidden, asked.ids, model.head, pass, kept.vocabulary, spec.temperature,
+        hidden, asked.ids, {model.head, kept.vocabulary}, pass,
         [&](size_t i, std::span<const float> log_q, std::span<float> corrections) {
           const auto& row = asked.rows[asked.place[i]];
           IdLoss loss;

@@ -102,11 +102,11 @@ void add(OnPolicyResult& all, const RoundSummary& summary) {
 
 }  // namespace
 
-std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, int64_t round,
-                                      uint64_t seed, int64_t threads, OnPolicyRound* numbers) {
+std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, OnPolicyRound& round,
+                                      uint64_t seed, int64_t threads) {
   const auto& data = job.train.samples;
   const auto order = shuffled(static_cast<int64_t>(data.size()),
-                              Draws(seed, "on-policy prompts", static_cast<uint64_t>(round)));
+                              Draws(seed, "on-policy prompts", static_cast<uint64_t>(round.round)));
   std::vector<Sample> chosen;
   for (const auto index : order) {
     auto sample = data[static_cast<size_t>(index)];
@@ -127,18 +127,17 @@ std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJo
   how.temperature = spec.temperature;
   how.max_tokens = spec.max_tokens;
   how.seed = static_cast<int64_t>(seed);
-  GenerateSpec generating;
-  generating.threads = threads;
+  Writer writer{job.train.model, job.tokenizer, job.train.compute};
+  writer.how.threads = threads;
   const at::NoGradGuard no_graph;
-  const auto answers = generate(job.train.model, job.tokenizer, prompts, how, job.stops, job.train.compute,
-                                generating, nullptr, round * spec.prompts);
+  const auto answers = generate(writer, prompts, {how, job.stops}, nullptr, round.round * spec.prompts);
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto& asked = chosen[from_data + i];
     auto sample = answered(prompts[i], answers[i],
                            asked.weights.back() != 0 ? std::optional(asked.tokens.back()) : std::nullopt);
     sample.id = asked.id;
     if (sample.tokens.size() > prompts[i].size()) samples.push_back(std::move(sample));
-    if (numbers) ++numbers->answers, numbers->answer_tokens += static_cast<int64_t>(answers[i].tokens.size());
+    ++round.answers, round.answer_tokens += static_cast<int64_t>(answers[i].tokens.size());
   }
   return samples;
 }
@@ -149,9 +148,11 @@ void require_resumable_rounds(const TrainSpec& spec, const TrainJob& job) {
     require_same_rounds(first, summary_in(first).made_from, made_from(spec, job));
 }
 
-OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& distill,
-                               const TeacherSpec& teacher, const OnPolicyJob& job, const TrainWatch& watch,
+OnPolicyResult train_on_policy(const OnPolicySpecs& specs, const OnPolicyJob& job, const TrainWatch& watch,
                                const std::function<void(const OnPolicyRound&)>& on_round) {
+  const auto& train_spec = specs.train;
+  const auto& distill = specs.distill;
+  const auto& teacher = specs.teacher;
   const auto& spec = *distill.on_policy;
   OnPolicyResult all;
   const auto steps = planned_steps(train_spec, job.train);
@@ -173,8 +174,8 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
     }
     OnPolicyRound round{number, 0, 0, 0, 0, 0, 0, 0};
     auto start = Clock::now();
-    const auto samples = on_policy_samples(spec, job, number, static_cast<uint64_t>(train_spec.seed),
-                                           train_spec.threads, &round);
+    const auto samples =
+        on_policy_samples(spec, job, round, static_cast<uint64_t>(train_spec.seed), train_spec.threads);
     if (samples.empty())
       throw RecipeError(
           "distill.on_policy: no answer has a token; the student ends at once, train it on the data first");

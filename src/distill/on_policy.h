@@ -31,10 +31,16 @@ struct OnPolicyResult {
   std::vector<OnPolicyRound> rounds;
 };
 
+// How rounds are made; distill.on_policy is set.
+struct OnPolicySpecs {
+  const TrainSpec& train;
+  const DistillSpec& distill;
+  const TeacherSpec& teacher;
+};
+
 // Continues from the last finished round, and inside a round from its last checkpoint. Ends as train() does:
 // the trainables hold the final weights, and the folder has them.
-OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& distill,
-                               const TeacherSpec& teacher, const OnPolicyJob& job,
+OnPolicyResult train_on_policy(const OnPolicySpecs& specs, const OnPolicyJob& job,
                                const TrainWatch& watch = {},
                                const std::function<void(const OnPolicyRound&)>& on_round = nullptr);
 
@@ -42,9 +48,10 @@ OnPolicyResult train_on_policy(const TrainSpec& train_spec, const DistillSpec& d
 // changed.
 void require_resumable_rounds(const TrainSpec& spec, const TrainJob& job);
 
-// The samples of a round: prompts drawn by (seed, round), each with the data's answer or, for the rest, the
-// student's own. A sample's prompt is what stands before its first supervised token.
-std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, int64_t round,
-                                      uint64_t seed, int64_t threads, OnPolicyRound* numbers);
+// The samples of round.round: prompts drawn by (seed, its number), each with the data's answer or, for the
+// rest, the student's own, which are counted in `round`. A sample's prompt is what stands before its first
+// supervised token.
+std::vector<Sample> on_policy_samples(const OnPolicySpec& spec, const OnPolicyJob& job, OnPolicyRound& round,
+                                      uint64_t seed, int64_t threads);
 
 }  // namespace retort

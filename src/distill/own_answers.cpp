@@ -10,7 +10,7 @@ Sample answered(const std::vector<int32_t>& prompt, const Answer& answer, std::o
   return sample;
 }
 
-std::vector<Sample> own_answers(const OwnAnswersSpec& spec, const Student& student,
+std::vector<Sample> own_answers(const OwnAnswersSpec& spec, const ComputedModel& student,
                                 const std::vector<std::vector<int32_t>>& prompts,
                                 const Answering& answering) {
   SampleSpec sampling;
@@ -18,8 +18,8 @@ std::vector<Sample> own_answers(const OwnAnswersSpec& spec, const Student& stude
   sampling.max_tokens = spec.max_tokens;
   sampling.seed = static_cast<int64_t>(answering.seed);
   const at::NoGradGuard no_graph;
-  const auto answers = generate(student.model, answering.tokenizer, prompts, sampling, answering.stops,
-                                student.compute, answering.how);
+  const auto answers = generate({student.model, answering.tokenizer, student.compute, answering.how}, prompts,
+                                {sampling, answering.stops});
   // Which of the tokens that end an answer it was does not matter: what is compared there is the choice among
   // all.
   const auto end =
@@ -29,13 +29,12 @@ std::vector<Sample> own_answers(const OwnAnswersSpec& spec, const Student& stude
   return samples;
 }
 
-OwnAnswers measure_own_answers(const Student& teacher, const Student& student,
-                               const std::vector<Sample>& answers, const Tokenizer& tokenizer,
-                               int64_t vocabulary, int64_t threads) {
+OwnAnswers measure_own_answers(const ComputedModel& teacher, const ComputedModel& student,
+                               const std::vector<Sample>& answers, const Comparing& comparing) {
   std::vector<Forest> forests;  // one an answer: positions that two answers share count for both
   for (const auto& answer : answers)
     forests.push_back(build_forests({answer}, static_cast<int64_t>(answer.tokens.size())).front());
-  const auto quality = measure_quality(&teacher, {student}, forests, tokenizer, vocabulary, threads).front();
+  const auto quality = measure_quality(&teacher, {student}, forests, comparing).front();
   return {static_cast<int64_t>(answers.size()), quality.rows, quality.reverse_kl};
 }
 

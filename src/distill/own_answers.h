@@ -24,7 +24,7 @@ struct Answering {
       7;  // the same for every model that is compared: equal distributions then give equal answers
 };
 // One sample a prompt, sampled at temperature 1.
-std::vector<Sample> own_answers(const OwnAnswersSpec& spec, const Student& student,
+std::vector<Sample> own_answers(const OwnAnswersSpec& spec, const ComputedModel& student,
                                 const std::vector<std::vector<int32_t>>& prompts, const Answering& answering);
 
 struct OwnAnswers {
@@ -36,8 +36,7 @@ struct OwnAnswers {
     field("answers", answers), field("tokens", tokens), field("reverse_kl", reverse_kl);
   }
 };
-OwnAnswers measure_own_answers(const Student& teacher, const Student& student,
-                               const std::vector<Sample>& answers, const Tokenizer& tokenizer,
-                               int64_t vocabulary, int64_t threads);
+OwnAnswers measure_own_answers(const ComputedModel& teacher, const ComputedModel& student,
+                               const std::vector<Sample>& answers, const Comparing& comparing);
 
 }  // namespace retort

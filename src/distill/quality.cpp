@@ -45,10 +45,10 @@ double Quality::acceptance_length() const {
   return acceptance >= 1 ? kDraft + 1 : (1 - std::pow(acceptance, kDraft + 1)) / (1 - acceptance);
 }
 
-std::vector<Quality> measure_quality(const Student* teacher, const std::vector<Student>& students,
-                                     const std::vector<Forest>& forests, const Tokenizer& tokenizer,
-                                     int64_t vocabulary, int64_t threads) {
-  std::vector<Student> all = students;
+std::vector<Quality> measure_quality(const ComputedModel* teacher, const std::vector<ComputedModel>& students,
+                                     const std::vector<Forest>& forests, const Comparing& comparing) {
+  const auto vocabulary = comparing.vocabulary;
+  auto all = students;
   if (teacher) all.push_back(*teacher);
   std::vector<std::vector<Sums>> parts(forests.size(), std::vector<Sums>(all.size()));
   std::vector<Reader> readers;
@@ -70,7 +70,8 @@ std::vector<Quality> measure_quality(const Student* teacher, const std::vector<S
       for (const auto* target : here) {
         sums.weight += target->weight;
         sums.nats -= target->weight * log_q[target->label].item<double>();
-        sums.bytes += target->weight * static_cast<double>(tokenizer.token_bytes(target->label).size());
+        sums.bytes +=
+            target->weight * static_cast<double>(comparing.tokenizer.token_bytes(target->label).size());
         sums.count[bin] += target->weight;
         sums.confidence[bin] += target->weight * confidence;
         sums.right[bin] += choice == target->label ? target->weight : 0;
@@ -103,7 +104,7 @@ std::vector<Quality> measure_quality(const Student* teacher, const std::vector<S
       }
     }
   };
-  read_texts(readers, texts, usable_threads(threads), "comparing students with their teacher",
+  read_texts(readers, texts, usable_threads(comparing.threads), "comparing students with their teacher",
              measure_forest);
   std::vector<Quality> result;
   for (size_t m = 0; m < all.size(); ++m) {

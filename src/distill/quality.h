@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "forest/forest.h"
-#include "models/model.h"
+#include "models/computed_model.h"
 
 namespace retort {
 
@@ -40,16 +40,16 @@ struct Quality {
   static constexpr int kDraft = 4;
 };
 
-struct Student {
-  const Model& model;
-  at::ScalarType compute = at::kFloat;
+// What models are compared over.
+struct Comparing {
+  const Tokenizer& tokenizer;
+  int64_t vocabulary = 0;  // columns beyond it are cut off
+  int64_t threads = 0;     // 0 = all
 };
 
-// Teacher and students see each forest once; columns beyond `vocabulary` are cut off. The teacher is measured
-// against itself too, as the last entry: zero divergence, its own calibration and bits per byte. Without a
-// teacher (nullptr) nothing is compared.
-std::vector<Quality> measure_quality(const Student* teacher, const std::vector<Student>& students,
-                                     const std::vector<Forest>& forests, const Tokenizer& tokenizer,
-                                     int64_t vocabulary, int64_t threads);
+// Teacher and students see each forest once. The teacher is measured against itself too, as the last entry:
+// zero divergence, its own calibration and bits per byte. Without a teacher (nullptr) nothing is compared.
+std::vector<Quality> measure_quality(const ComputedModel* teacher, const std::vector<ComputedModel>& students,
+                                     const std::vector<Forest>& forests, const Comparing& comparing);
 
 }  // namespace retort

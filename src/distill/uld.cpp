@@ -79,7 +79,7 @@ Objective uld_distillation(const DistillSpec& spec, KeptRows kept) {
       taught.emplace_back(std::move(*row), rows.weight[i] * spec.weight * t * t);
     }
     auto nats = loss_over_logits(
-        hidden, asked, model.head, pass, kept.vocabulary, [&](LogitRows& chunk, bool gradient) {
+        hidden, asked, {model.head, kept.vocabulary}, pass, [&](LogitRows& chunk, bool gradient) {
           const auto q_all = (t == 1 ? chunk.logits : chunk.logits / t).softmax(-1);
           const auto width = static_cast<size_t>(kept.vocabulary);
           std::vector<float> slope(width);

@@ -25,8 +25,7 @@ TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& pro
     prompts.push_back(std::move(tokens));
   }
   const auto stops = stop_rules(subject.model.config, tokenizer, nullptr, greedy);
-  const auto answers =
-      generate(subject.model, tokenizer, prompts, greedy, stops, subject.compute, generate_spec(subject));
+  const auto answers = generate(writer_of(subject), prompts, {greedy, stops});
 
   TaskResult result{name, "code", {}, {}, static_cast<int64_t>(problems.size()), 0, 0};
   std::string lines;

@@ -46,8 +46,8 @@ CommonPrefix::CommonPrefix(const Subject& subject, std::span<const int32_t> toke
 }
 
 KvCache CommonPrefix::copy(const KvCache& from, int64_t rows) const {
-  return larger_cache(from, rows, capacity_, cache_shape(subject_.model.config), kv_type(subject_.kv),
-                      subject_.compute);
+  return larger_cache(from, rows, capacity_,
+                      {cache_shape(subject_.model.config), kv_type(subject_.kv), subject_.compute});
 }
 
 // The pass's texts continue the rows of the cache before `first_row`, from where on their own rows go.

@@ -1,6 +1,7 @@
 #include "eval/compare.h"
 
 #include <cmath>
+#include <map>
 
 #include "base/error.h"
 #include "ops/workers.h"
@@ -72,20 +73,21 @@ Sums compare_forest(const Model& reference, const Model& other, const Forest& fo
 double Agreement::reference_perplexity() const { return std::exp(reference_nats); }
 double Agreement::other_perplexity() const { return std::exp(other_nats); }
 
-Agreement compare_models(const Model& reference, at::ScalarType reference_compute, const Model& other,
-                         at::ScalarType other_compute, const std::vector<Forest>& forests, int64_t threads) {
+Agreement compare_models(const ComputedModel& reference, const ComputedModel& other,
+                         const std::vector<Forest>& forests, int64_t threads) {
   std::vector<Sums> parts(forests.size());
   std::vector<int64_t> texts;
   for (size_t i = 0; i < forests.size(); ++i)
     if (!forests[i].targets.empty()) texts.push_back(static_cast<int64_t>(i));
-  const auto reader = [&](const Model& model, at::ScalarType compute) {
-    return Reader{model,
-                  [&, compute](int64_t i) { return make_pass(forests[static_cast<size_t>(i)], compute); }};
+  const auto reader = [&](const ComputedModel& side) {
+    return Reader{side.model, [&, compute = side.compute](int64_t i) {
+                    return make_pass(forests[static_cast<size_t>(i)], compute);
+                  }};
   };
-  read_texts({reader(reference, reference_compute), reader(other, other_compute)}, texts,
-             usable_threads(threads), "comparing models", [&](int64_t i, Read&& read) {
+  read_texts({reader(reference), reader(other)}, texts, usable_threads(threads), "comparing models",
+             [&](int64_t i, Read&& read) {
                const auto at = static_cast<size_t>(i);
-               parts[at] = compare_forest(reference, other, forests[at], read);
+               parts[at] = compare_forest(reference.model, other.model, forests[at], read);
              });
   Agreement mean;
   double equal = 0, weight = 0;

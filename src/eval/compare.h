@@ -1,6 +1,7 @@
 // One model against another on the same forests: is the exported file the model that was trained?
 #pragma once
-#include "eval/subject.h"
+#include "forest/forest.h"
+#include "models/computed_model.h"
 
 namespace retort {
 
@@ -27,7 +28,7 @@ struct Agreement {
 // Logits exist for a few dozen rows at a time. Where one vocabulary is padded, both are cut to the smaller
 // size before the softmax. Both models must have the same tokenizer (compare Tokenizer::hash() first).
 // RecipeError without supervised tokens, Failure where a logit of either is not finite.
-Agreement compare_models(const Model& reference, at::ScalarType reference_compute, const Model& other,
-                         at::ScalarType other_compute, const std::vector<Forest>& forests, int64_t threads);
+Agreement compare_models(const ComputedModel& reference, const ComputedModel& other,
+                         const std::vector<Forest>& forests, int64_t threads);
 
 }  // namespace retort

@@ -30,8 +30,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
   std::vector<std::vector<int32_t>> prompts;
   for (const auto& question : questions) prompts.push_back(question.prompt);
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
-  const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute,
-                                generate_spec(subject));
+  const auto answers = generate(writer_of(subject), prompts, {greedy, stops});
 
   TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
   Classes classes;

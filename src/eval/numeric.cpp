@@ -46,8 +46,7 @@ TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem
     prompts.push_back(subject.chat ? chat_prompt(subject, asked, examples, problem)
                                    : plain_prompt(subject.tokenizer, examples, problem));
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
-  const auto answers = generate(subject.model, subject.tokenizer, prompts, greedy, stops, subject.compute,
-                                generate_spec(subject));
+  const auto answers = generate(writer_of(subject), prompts, {greedy, stops});
 
   TaskResult result{name, "numeric", {}, {}, static_cast<int64_t>(problems.size()), 0, 0};
   double right = 0, answered = 0;

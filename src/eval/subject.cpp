@@ -18,13 +18,13 @@ std::string spoken(const Subject& subject, const std::vector<int32_t>& prompt, c
   return without_thoughts(answer, ends_inside_thought(subject.tokenizer.decode(end)));
 }
 
-GenerateSpec generate_spec(const Subject& subject) {
+Writer writer_of(const Subject& subject) {
   GenerateSpec how;
   how.threads = subject.threads;
   how.batch = subject.batch;
   how.prefill_rows = subject.row_tokens;
   how.kv = subject.kv;
-  return how;
+  return {subject.model, subject.tokenizer, subject.compute, how};
 }
 
 std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples) {

@@ -33,6 +33,7 @@ const ChatTemplate& chat_of(const Subject& subject);
 // What a model said after `prompt`, without what it thought.
 std::string spoken(const Subject& subject, const std::vector<int32_t>& prompt, const std::string& answer);
 
-GenerateSpec generate_spec(const Subject& subject);
+// The subject as generate() takes it.
+Writer writer_of(const Subject& subject);
 
 }  // namespace retort

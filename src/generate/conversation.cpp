@@ -8,15 +8,10 @@
 
 namespace retort {
 
-Conversation::Conversation(const Model& model, const Tokenizer& tokenizer, const ChatTemplate& chat,
-                           SampleSpec sample, at::ScalarType compute, int64_t threads)
-    : model_(model),
-      tokenizer_(tokenizer),
+Conversation::Conversation(const Writer& writer, const ChatTemplate& chat, const SampleSpec& sample)
+    : writer_(writer),
       chat_(chat),
-      sample_(std::move(sample)),
-      stops_(stop_rules(model.config, tokenizer, &chat, sample_)),
-      compute_(compute),
-      threads_(usable_threads(threads)) {}
+      rules_{sample, stop_rules(writer.model.config, writer.tokenizer, &chat, sample)} {}
 
 void Conversation::reset(const std::string& system) {
   messages_.clear();
@@ -27,12 +22,12 @@ Answer Conversation::say(const std::string& user, const GrowingAnswer::Heard& he
   messages_.push_back({"user", user});
   Answer said;
   try {
-    const auto prompt = render_tokens(chat_, tokenizer_, messages_, true).tokens;
-    if (answer_room(model_.config, prompt.size(), sample_) < 1)
+    const auto prompt = render_tokens(chat_, writer_.tokenizer, messages_, true).tokens;
+    if (answer_room(writer_.model.config, prompt.size(), rules_.sample) < 1)
       throw RecipeError(fmt::format(
           "the conversation has {} tokens, which leaves no room in the model's context of {}; begin anew",
-          prompt.size(), model_.config.context));
-    run_workers(threads_, 1, [&](int64_t) { said = answer(prompt, heard); });
+          prompt.size(), writer_.model.config.context));
+    run_workers(usable_threads(writer_.how.threads), 1, [&](int64_t) { said = answer(prompt, heard); });
   } catch (...) {
     messages_.pop_back();
     throw;
@@ -52,7 +47,7 @@ Tensor Conversation::feed(const std::vector<int32_t>& prompt) {
                                          1);  // the last token is computed again: its hidden state is needed
   reused_ = kept;
   if (!forest_ || kept < 1) {
-    forest_ = std::make_unique<GrowingForest>(model_, compute_);
+    forest_ = std::make_unique<GrowingForest>(writer_.model, writer_.compute);
     cached_ = {prompt[0]};
     const auto hidden = forest_->enter({cached_}, 0);
     if (prompt.size() == 1) return hidden;
@@ -68,15 +63,15 @@ Tensor Conversation::feed(const std::vector<int32_t>& prompt) {
 Answer Conversation::answer(const std::vector<int32_t>& prompt, const GrowingAnswer::Heard& heard) {
   auto hidden = feed(prompt);
   Pass pass;
-  pass.compute = compute_;
-  GrowingAnswer growing(tokenizer_, sample_, stops_, answer_room(model_.config, prompt.size(), sample_),
-                        turns_, prompt);
+  pass.compute = writer_.compute;
+  const auto room = answer_room(writer_.model.config, prompt.size(), rules_.sample);
+  GrowingAnswer growing(writer_.tokenizer, rules_, room, turns_, prompt);
   for (;;) {
     if (stop_requested()) {
       growing.interrupt();
       break;
     }
-    auto scores = logits(hidden, std::vector<int32_t>{0}, model_.head, pass).contiguous();  // [1,V]
+    auto scores = logits(hidden, std::vector<int32_t>{0}, writer_.model.head, pass).contiguous();  // [1,V]
     const auto token =
         growing.take_next({scores.data_ptr<float>(), static_cast<size_t>(scores.size(1))}, heard);
     if (!token) break;

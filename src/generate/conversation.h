@@ -3,16 +3,15 @@
 #pragma once
 #include <memory>
 
-#include "generate/growing_answer.h"
+#include "generate/generate.h"
 #include "generate/growing_forest.h"
 
 namespace retort {
 
 class Conversation {
  public:
-  // All references must outlive the conversation. `threads`: 0 = all.
-  Conversation(const Model& model, const Tokenizer& tokenizer, const ChatTemplate& chat, SampleSpec sample,
-               at::ScalarType compute, int64_t threads = 0);
+  // All references must outlive the conversation. A conversation is one text: of `how` it takes the threads.
+  Conversation(const Writer& writer, const ChatTemplate& chat, const SampleSpec& sample);
 
   // The answer to the next message of the user; both join the conversation. A stop signal, or `heard` giving
   // false, ends the answer early (Finish::interrupted): what was said so far counts as the answer.
@@ -30,13 +29,9 @@ class Conversation {
   Answer answer(const std::vector<int32_t>& prompt, const GrowingAnswer::Heard& heard);
   Tensor feed(const std::vector<int32_t>& prompt);
 
-  const Model& model_;
-  const Tokenizer& tokenizer_;
+  const Writer writer_;
   const ChatTemplate& chat_;
-  SampleSpec sample_;
-  StopRules stops_;
-  at::ScalarType compute_;
-  int64_t threads_;
+  const AnswerRules rules_;
   std::vector<Message> messages_;
   std::unique_ptr<GrowingForest> forest_;  // one text
   std::vector<int32_t> cached_;            // its tokens

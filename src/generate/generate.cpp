@@ -12,14 +12,6 @@
 namespace retort {
 namespace {
 
-struct Batch {
-  const Model& model;
-  const OnText& on_text;
-  at::ScalarType compute;
-  int64_t prefill_rows;
-  KvType kv;
-};
-
 struct Growing {
   int64_t index;  // of the prompt, and of the answer
   std::vector<int32_t> prompt;
@@ -37,20 +29,21 @@ size_t common_tokens(const std::vector<int32_t>& a, const std::vector<int32_t>& 
       a.begin());
 }
 
-// Answers to a run of prompts in lexicographic order, at most `abreast` at a time. Where a quarter of them
+// Answers to a run of prompts in lexicographic order, at most how.batch at a time. Where a quarter of them
 // have ended, the next prompts take their places, beside the newest one, with which they share the most.
-void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, std::vector<Answer>& answers) {
-  GrowingForest forest(batch.model, batch.compute, batch.kv);
+void grow(const Writer& writer, std::vector<Growing>& growing, std::vector<Answer>& answers) {
+  GrowingForest forest(writer.model, writer.compute, kv_type(writer.how.kv));
   Pass pass;
-  pass.compute = batch.compute;
+  pass.compute = writer.compute;
+  const auto abreast = static_cast<size_t>(writer.how.batch);
 
   size_t entered = 0;
   std::vector<int32_t> live;  // texts of the forest, which are numbered like `growing`
   Tensor hidden;              // of their last tokens
   for (;;) {
     leave_if_stopped("generating");
-    const auto room = static_cast<size_t>(abreast) - live.size();
-    if (entered < growing.size() && (live.empty() || 4 * room >= static_cast<size_t>(abreast))) {
+    const auto room = abreast - live.size();
+    if (entered < growing.size() && (live.empty() || 4 * room >= abreast)) {
       std::vector<std::vector<int32_t>> prompts;
       int64_t most_tokens = 0;
       for (size_t i = entered; i < std::min(growing.size(), entered + room); ++i) {
@@ -65,7 +58,7 @@ void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, st
                           common_tokens(growing[static_cast<size_t>(newest)].prompt, prompts.back()));
         for (const auto& prompt : prompts) shared = std::min(shared, prompt.size() - 1);
       }
-      auto states = forest.enter(prompts, most_tokens - 1, batch.prefill_rows, newest,
+      auto states = forest.enter(prompts, most_tokens - 1, writer.how.prefill_rows, newest,
                                  static_cast<int64_t>(shared));  // the last token of an answer is never a row
       if (newest >= 0 && growing[static_cast<size_t>(newest)].ended) forest.leave(newest);
       entered += prompts.size();
@@ -74,7 +67,7 @@ void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, st
     if (live.empty()) return;
     std::vector<int32_t> rows(live.size());
     std::iota(rows.begin(), rows.end(), 0);
-    auto scores = logits(hidden, rows, batch.model.head, pass).contiguous();  // [live,V]
+    auto scores = logits(hidden, rows, writer.model.head, pass).contiguous();  // [live,V]
     const auto vocabulary = static_cast<size_t>(scores.size(1));
     std::optional<Span> choosing(std::in_place, Work{"choice of tokens", "decoding"});
     std::vector<int32_t> going, tokens;
@@ -99,33 +92,31 @@ void grow(const Batch& batch, std::vector<Growing>& growing, int64_t abreast, st
 
 }  // namespace
 
-std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer,
-                             const std::vector<std::vector<int32_t>>& prompts, const SampleSpec& sample,
-                             const StopRules& stops, at::ScalarType compute, const GenerateSpec& how,
-                             const OnText& on_text, int64_t first_answer) {
+std::vector<Answer> generate(const Writer& writer, const std::vector<std::vector<int32_t>>& prompts,
+                             const AnswerRules& rules, const OnText& on_text, int64_t first_answer) {
+  const auto& config = writer.model.config;
   for (size_t i = 0; i < prompts.size(); ++i) {
     if (prompts[i].empty())
       throw RecipeError(fmt::format("prompt {}: has no tokens; write some text, or use a template", i + 1));
-    if (answer_room(model.config, prompts[i].size(), sample) < 1)
+    if (answer_room(config, prompts[i].size(), rules.sample) < 1)
       throw RecipeError(fmt::format(
           "prompt {}: has {} tokens, which leaves no room in the model's context of {}; shorten it", i + 1,
-          prompts[i].size(), model.config.context));
+          prompts[i].size(), config.context));
   }
   // Neighbours in lexicographic order share the most, so a worker has a run of that order.
   std::vector<int64_t> order(prompts.size());
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return prompts[a] < prompts[b]; });
-  const auto count = static_cast<int64_t>(prompts.size()), threads = usable_threads(how.threads),
+  const auto count = static_cast<int64_t>(prompts.size()), threads = usable_threads(writer.how.threads),
              workers = std::min(threads, count);
 
   std::vector<Answer> answers(prompts.size());
   std::mutex speaking;
-  const Batch shared{model, on_text, compute, how.prefill_rows, kv_type(how.kv)};
   run_workers(threads, workers, [&](int64_t worker) {
     std::vector<Growing> growing;
     for (auto i = count * worker / workers; i < count * (worker + 1) / workers; ++i) {
       const auto index = order[i];
-      const auto room = answer_room(model.config, prompts[index].size(), sample);
+      const auto room = answer_room(config, prompts[index].size(), rules.sample);
       GrowingAnswer::Heard heard;
       if (on_text)
         heard = [&, index](std::string_view fresh) {
@@ -133,10 +124,10 @@ std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer,
           return on_text(index, fresh);
         };
       growing.push_back({index, prompts[index], room,
-                         GrowingAnswer(tokenizer, sample, stops, room, first_answer + index, prompts[index]),
+                         GrowingAnswer(writer.tokenizer, rules, room, first_answer + index, prompts[index]),
                          std::move(heard)});
     }
-    grow(shared, growing, how.batch, answers);
+    grow(writer, growing, answers);
   });
   return answers;
 }

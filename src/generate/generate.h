@@ -29,12 +29,19 @@ struct GenerateSpec {
   }
 };
 
+// What makes answers. Both references must outlive whoever is given it.
+struct Writer {
+  const Model& model;
+  const Tokenizer& tokenizer;
+  at::ScalarType compute = at::kFloat;
+  GenerateSpec how = {};
+};
+
 // One answer a prompt, in the prompts' order. `first_answer` numbers the first one for the keyed draws, so
 // that a part of a batch gives what the whole gives. A prompt that leaves no room in the model's context is a
 // RecipeError.
-std::vector<Answer> generate(const Model& model, const Tokenizer& tokenizer,
-                             const std::vector<std::vector<int32_t>>& prompts, const SampleSpec& sample,
-                             const StopRules& stops, at::ScalarType compute, const GenerateSpec& how = {},
-                             const OnText& on_text = nullptr, int64_t first_answer = 0);
+std::vector<Answer> generate(const Writer& writer, const std::vector<std::vector<int32_t>>& prompts,
+                             const AnswerRules& rules, const OnText& on_text = nullptr,
+                             int64_t first_answer = 0);
 
 }  // namespace retort

@@ -38,39 +38,38 @@ int64_t answer_room(const ModelConfig& config, size_t prompt_tokens, const Sampl
   return std::min(sample.max_tokens, config.context - static_cast<int64_t>(prompt_tokens));
 }
 
-GrowingAnswer::GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sample, const StopRules& stops,
-                             int64_t most_tokens, int64_t number, const std::vector<int32_t>& prompt)
+GrowingAnswer::GrowingAnswer(const Tokenizer& tokenizer, const AnswerRules& rules, int64_t most_tokens,
+                             int64_t number, const std::vector<int32_t>& prompt)
     : tokenizer_(tokenizer),
-      sample_(sample),
-      stops_(stops),
+      rules_(rules),
       most_tokens_(most_tokens),
       number_(number),
-      stream_(stops.texts) {
-  if (sample.repetition_penalty != 1) seen_.insert(prompt.begin(), prompt.end());
+      stream_(rules.stops.texts) {
+  if (rules.sample.repetition_penalty != 1) seen_.insert(prompt.begin(), prompt.end());
 }
 
 std::optional<int32_t> GrowingAnswer::take_next(std::span<float> logits, const Heard& heard) {
   logits = logits.first(std::min(logits.size(), static_cast<size_t>(tokenizer_.size())));
   for (const auto hole : tokenizer_.holes())
     if (static_cast<size_t>(hole) < logits.size()) logits[hole] = kNever;
-  const auto token = next_token(logits, sample_, seen_, number_, step_++);
+  const auto token = next_token(logits, rules_.sample, seen_, number_, step_++);
   if (complete_with(token, heard)) return std::nullopt;
   return token;
 }
 
 bool GrowingAnswer::complete_with(int32_t token, const Heard& heard) {
-  const auto& ends = stops_.tokens;
+  const auto& ends = rules_.stops.tokens;
   if (std::find(ends.begin(), ends.end(), token) != ends.end()) {
     answer_.finish = Finish::stop_token;
     return true;
   }
   answer_.tokens.push_back(token);
-  if (sample_.repetition_penalty != 1) seen_.insert(token);
+  if (rules_.sample.repetition_penalty != 1) seen_.insert(token);
   bool complete = stream_.push(tokenizer_.token_bytes(token));
   if (complete) answer_.finish = Finish::stop_text;
   if (!complete && static_cast<int64_t>(answer_.tokens.size()) == most_tokens_) {
     complete = true;
-    answer_.finish = most_tokens_ < sample_.max_tokens ? Finish::context : Finish::length;
+    answer_.finish = most_tokens_ < rules_.sample.max_tokens ? Finish::context : Finish::length;
   }
   if (heard && !complete) {
     if (const auto fresh = stream_.take(); !fresh.empty() && !heard(fresh)) {

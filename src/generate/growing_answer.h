@@ -23,6 +23,12 @@ struct StopRules {
 StopRules stop_rules(const ModelConfig& config, const Tokenizer& tokenizer, const ChatTemplate* chat,
                      const SampleSpec& spec);
 
+// How the tokens of an answer are chosen, and what ends it.
+struct AnswerRules {
+  SampleSpec sample;
+  StopRules stops;
+};
+
 enum class Finish { stop_token, stop_text, length, context, interrupted };
 std::string_view finish_name(Finish finish);
 
@@ -41,8 +47,8 @@ class GrowingAnswer {
   using Heard = std::function<bool(std::string_view fresh)>;
 
   // `number` keys the draws; all references must outlive the answer.
-  GrowingAnswer(const Tokenizer& tokenizer, const SampleSpec& sample, const StopRules& stops,
-                int64_t most_tokens, int64_t number, const std::vector<int32_t>& prompt);
+  GrowingAnswer(const Tokenizer& tokenizer, const AnswerRules& rules, int64_t most_tokens, int64_t number,
+                const std::vector<int32_t>& prompt);
 
   // Chooses the next token from the logits [V], which it changes, and takes it in: never an id that no token
   // has (rows of padding). The token, or nullopt when
@@ -56,8 +62,7 @@ class GrowingAnswer {
   bool complete_with(int32_t token, const Heard& heard);
 
   const Tokenizer& tokenizer_;
-  const SampleSpec& sample_;
-  const StopRules& stops_;
+  const AnswerRules& rules_;
   int64_t most_tokens_, number_, step_ = 0;
   TextStream stream_;
   std::unordered_set<int32_t> seen_;  // only with a repetition penalty

@@ -164,8 +164,8 @@ OperationWork work_of(size_t rows, const Head& head, const Tensor& hidden, int p
 HeadCost frozen_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets,
                      const Head& head, bool recorded) {
   const auto& weight = head.linear.weight;
-  const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), weight,
-                                head.linear.int8_scales, head.soft_cap, recorded);
+  const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets),
+                                {weight, head.linear.int8_scales, head.soft_cap}, recorded);
   HeadCost cost;
   const int64_t width = hidden.size(1);
   auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));  // row of the matrix at a label
@@ -190,7 +190,8 @@ HeadCost frozen_cost(const Tensor& hidden, const Rows& rows, std::span<const Tar
 }
 
 HeadCost learning_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets,
-                       const Head& head, const std::vector<Tensor>& leaves, const Pass& pass, bool recorded) {
+                       const Head& head, const Pass& pass, bool recorded) {
+  const auto leaves = leaves_of(head.linear);
   HeadCost cost;
   const auto asked_rows = static_cast<int64_t>(rows.row.size());
   const bool matrix_alone = is_plain(head.linear) && leaves.size() == 1;
@@ -242,7 +243,7 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
   auto nats = differentiable(
       work_of(rows.row.size(), head, hidden, products), inputs, [&](bool recorded) -> Computed {
         const auto cost = fused ? frozen_cost(hidden, rows, targets, head, recorded)
-                                : learning_cost(hidden, rows, targets, head, leaves, pass, recorded);
+                                : learning_cost(hidden, rows, targets, head, pass, recorded);
         const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
         return {value, [cost, leaves = leaves.size(), n = hidden.requires_grad() ? hidden.size(0) : 0,
                         index = index_of(rows.row, 0, rows.row.size()),
@@ -270,8 +271,8 @@ Scores score_targets(const Tensor& hidden, std::span<const Target> targets, cons
   };
   if (is_plain(head.linear)) {
     const Span span(work_of(rows.row.size(), head, hidden, 1).forward());
-    const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets), head.linear.weight, {},
-                                  head.soft_cap, false);
+    const auto swept = sweep_head(rows_at(hidden, rows), asked_of(rows, targets),
+                                  {head.linear.weight, {}, head.soft_cap}, false);
     for (size_t r = 0; r < rows.row.size(); ++r)
       put(r, swept.log_sum[r], swept.best[r], [&](size_t i) { return swept.logits[i]; });
     return scores;

@@ -41,8 +41,9 @@ template <class CostOf> Tensor joined(const Tensor& hidden, std::span<const int3
 // gradient of the logits in their place. The projection's own graph then carries it to the rows and to what
 // the head learns.
 template <class Chunk> HeadCost cost_of_chunks(const Tensor& hidden, std::span<const int32_t> rows,
-                                               const Head& head, const std::vector<Tensor>& leaves,
-                                               const Pass& pass, bool recorded, Chunk&& chunk) {
+                                               const Head& head, const Pass& pass, bool recorded,
+                                               Chunk&& chunk) {
+  const auto leaves = leaves_of(head.linear);
   HeadCost cost;
   const auto asked_rows = static_cast<int64_t>(rows.size());
   const bool matrix_alone = is_plain(head.linear) && leaves.size() == 1;
@@ -89,10 +90,10 @@ template <class Chunk> HeadCost cost_of_chunks(const Tensor& hidden, std::span<c
   return cost;
 }
 
-void require_rows(std::span<const int32_t> rows, int64_t n, int64_t vocabulary, const Head& head) {
+void require_rows(std::span<const int32_t> rows, int64_t n, const CutHead& cut) {
   for (const auto row : rows)
     if (row < 0 || row >= n) throw std::logic_error("a row outside the forest was asked for");
-  if (vocabulary <= 0 || vocabulary > head.linear.weight.rows)
+  if (cut.vocabulary <= 0 || cut.vocabulary > cut.head.linear.weight.rows)
     throw std::logic_error("the vocabulary asked for is not inside the head's");
 }
 
@@ -111,10 +112,11 @@ template <class Element> void cap_rows(Tensor& logits, double cap) {
 
 }  // namespace
 
-Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& head,
-                        const Pass& pass, int64_t vocabulary, const LogitLoss& loss) {
-  require_rows(rows, hidden.size(0), vocabulary, head);
-  const auto leaves = leaves_of(head.linear);
+Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, const CutHead& cut,
+                        const Pass& pass, const LogitLoss& loss) {
+  require_rows(rows, hidden.size(0), cut);
+  const auto& head = cut.head;
+  const auto vocabulary = cut.vocabulary;
   const auto chunk_loss = [&](size_t first, Tensor& z, bool recorded) {
     with_element(z.scalar_type(), [&](auto element) { cap_rows<decltype(element)>(z, head.soft_cap); });
     LogitRows chunk{rows.subspan(first, static_cast<size_t>(z.size(0))), first,
@@ -129,8 +131,8 @@ Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, con
     }
     return nats;
   };
-  return joined(hidden, rows, leaves, pass, [&](bool recorded) {
-    return cost_of_chunks(hidden, rows, head, leaves, pass, recorded, chunk_loss);
+  return joined(hidden, rows, leaves_of(head.linear), pass, [&](bool recorded) {
+    return cost_of_chunks(hidden, rows, head, pass, recorded, chunk_loss);
   });
 }
 
@@ -149,14 +151,17 @@ Weight first_rows(const Weight& weight, int64_t count) {
 
 // A head that learns nothing: one pass over the vocabulary, at the temperature. (cap * tanh(z / cap)) / T is
 // the head on x / T with cap / T.
-HeadCost swept_cost(const Tensor& hidden, const IdRows& rows, const Head& head, int64_t vocabulary,
-                    double temperature, const IdRowLoss& loss, bool recorded) {
+HeadCost swept_cost(const Tensor& hidden, const IdRows& rows, const CutHead& cut, const IdRowLoss& loss,
+                    bool recorded) {
+  const auto& head = cut.head;
+  const auto temperature = rows.temperature;
   const auto inverse = static_cast<float>(1 / temperature),
              cap = static_cast<float>(head.soft_cap / temperature);
   auto x = hidden.detach().index_select(0, index_of(rows.rows));
   if (temperature != 1) x = x * inverse;
-  const auto weight = first_rows(head.linear.weight, vocabulary);
-  const auto swept = sweep_head(x, {rows.offsets, rows.ids}, weight, head.linear.int8_scales, cap, recorded);
+  const auto weight = first_rows(head.linear.weight, cut.vocabulary);
+  const auto swept =
+      sweep_head(x, {rows.offsets, rows.ids}, {weight, head.linear.int8_scales, cap}, recorded);
   HeadCost cost;
   const int64_t width = hidden.size(1);
   auto word = at::empty({1, width}, at::TensorOptions(at::kFloat));  // row of the matrix at an id
@@ -185,9 +190,12 @@ HeadCost swept_cost(const Tensor& hidden, const IdRows& rows, const Head& head, 
 
 }  // namespace
 
-Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head, const Pass& pass,
-                     int64_t vocabulary, double temperature, const IdRowLoss& loss) {
-  require_rows(rows.rows, hidden.size(0), vocabulary, head);
+Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const CutHead& cut, const Pass& pass,
+                     const IdRowLoss& loss) {
+  require_rows(rows.rows, hidden.size(0), cut);
+  const auto& head = cut.head;
+  const auto vocabulary = cut.vocabulary;
+  const auto temperature = rows.temperature;
   if (rows.offsets.size() != rows.rows.size() + 1 || rows.offsets.back() != rows.ids.size())
     throw std::logic_error("ids do not belong to rows");
   for (const auto id : rows.ids)
@@ -196,7 +204,6 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head,
                               std::to_string(vocabulary));
   const auto cap = static_cast<float>(head.soft_cap / temperature),
              inverse = static_cast<float>(1 / temperature);
-  const auto leaves = leaves_of(head.linear);
   const auto chunk_loss = [&](size_t first, Tensor& z, bool recorded) {
     const int64_t count = z.size(0), width = z.size(1);
     std::vector<double> nats(static_cast<size_t>(count));
@@ -237,10 +244,10 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head,
     });
     return std::accumulate(nats.begin(), nats.end(), 0.0);
   };
-  return joined(hidden, rows.rows, leaves, pass, [&](bool recorded) {
+  return joined(hidden, rows.rows, leaves_of(head.linear), pass, [&](bool recorded) {
     const bool swept = is_plain(head.linear) && !(recorded && head.linear.weight.trainable());
-    return swept ? swept_cost(hidden, rows, head, vocabulary, temperature, loss, recorded)
-                 : cost_of_chunks(hidden, rows.rows, head, leaves, pass, recorded, chunk_loss);
+    return swept ? swept_cost(hidden, rows, cut, loss, recorded)
+                 : cost_of_chunks(hidden, rows.rows, head, pass, recorded, chunk_loss);
   });
 }
 

@@ -20,10 +20,16 @@ struct LogitRows {
 // Returns the chunk's nats. With `gradient`, rows.logits is to hold d nats / d logits afterwards.
 using LogitLoss = std::function<double(LogitRows& rows, bool gradient)>;
 
-// Sum of `loss` over all chunks, a scalar fp32 with a graph to `hidden` and to the head's trainables. Columns
-// from `vocabulary` on (padding of the matrix) are cut off before anything is computed and get no gradient.
-Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& head,
-                        const Pass& pass, int64_t vocabulary, const LogitLoss& loss);
+// A head whose columns from `vocabulary` on (padding of the matrix) are cut off before anything is computed;
+// they get no gradient.
+struct CutHead {
+  const Head& head;
+  int64_t vocabulary;
+};
+
+// Sum of `loss` over all chunks, a scalar fp32 with a graph to `hidden` and to the head's trainables.
+Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, const CutHead& cut,
+                        const Pass& pass, const LogitLoss& loss);
 
 // Every row asks for a few ids only (a cached teacher). offsets[i]..offsets[i + 1] are row i's ids; ids of a
 // row are distinct.
@@ -31,6 +37,7 @@ struct IdRows {
   std::vector<int32_t> rows;
   std::vector<int32_t> ids;
   std::vector<size_t> offsets = {0};
+  double temperature = 1;  // at which all are asked
 };
 // What a row costs, as a function of log q at its ids (q: the student over the vocabulary, at the
 // temperature). The gradient with respect to logits / temperature is softmax * q + corrections, the second at
@@ -41,7 +48,7 @@ struct IdLoss {
 };
 using IdRowLoss =
     std::function<IdLoss(size_t row, std::span<const float> log_q, std::span<float> corrections)>;
-Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const Head& head, const Pass& pass,
-                     int64_t vocabulary, double temperature, const IdRowLoss& loss);
+Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const CutHead& cut, const Pass& pass,
+                     const IdRowLoss& loss);
 
 }  // namespace retort

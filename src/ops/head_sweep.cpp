@@ -45,18 +45,17 @@ struct SweepPart {
 
 class Sweep {
  public:
-  Sweep(const Tensor& x, const AskedLabels& asked, const Weight& weight, const Tensor& int8_scales,
-        double soft_cap, bool gradient)
+  Sweep(const Tensor& x, const AskedLabels& asked, const SweptHead& head, bool gradient)
       : kernel_(gemm_kernel(x.scalar_type() == at::kFloat ? Operand::f32 : Operand::bf16)),
         x_(operands_of(kernel_, x)),
         rows_(x.size(0)),
         width_(x.size(1)),
         asked_(asked),
-        weight_(weight),
-        cap_(static_cast<float>(soft_cap)),
+        weight_(head.weight),
+        cap_(static_cast<float>(head.soft_cap)),
         gradient_(gradient) {
-    if (int8_scales.defined() && kernel_.lanes == 16 && width_ % 16 == 0)
-      scales_ = int8_scales.const_data_ptr<float>();
+    if (head.int8_scales.defined() && kernel_.lanes == 16 && width_ % 16 == 0)
+      scales_ = head.int8_scales.const_data_ptr<float>();
   }
 
   Swept run() {
@@ -94,6 +93,12 @@ class Sweep {
   struct Back {
     const std::byte* panels = nullptr;
     std::optional<Int8Panels> integers;
+  };
+  // Words [first, first + count) of the vocabulary, packed for both products.
+  struct Words {
+    int64_t first, count;
+    const std::byte* columns;
+    Back back;
   };
 
   // Rows [first, first + count) of the matrix in the operand type.
@@ -142,14 +147,15 @@ class Sweep {
           back.panels = panels;
         }
       }
+      const Words words{first, count, columns, std::move(back)};
       for (int64_t row = 0; row < part.rows; row += kRowTile)
-        tile(part, row, std::min(kRowTile, part.rows - row), first, count, columns, back);
+        tile(part, row, std::min(kRowTile, part.rows - row), words);
     }
   }
 
-  // Rows [row, row + rows) of the part and words [first, first + count).
-  void tile(SweepPart& part, int64_t row, int64_t rows, int64_t first, int64_t count,
-            const std::byte* columns, const Back& back) const {
+  // Rows [row, row + rows) of the part and these words.
+  void tile(SweepPart& part, int64_t row, int64_t rows, const Words& words) const {
+    const auto& [first, count, columns, back] = words;
     const auto stride = round_up(count, kernel_.pair);
     auto* z = reinterpret_cast<float*>(scratch_bytes(Scratch::logits, rows * count * 4));
     auto* p = scratch_bytes(Scratch::head_probabilities, rows * stride * bytes());
@@ -245,11 +251,10 @@ class Sweep {
 
 }  // namespace
 
-Swept sweep_head(const Tensor& x, const AskedLabels& asked, const Weight& weight, const Tensor& int8_scales,
-                 double soft_cap, bool gradient) {
+Swept sweep_head(const Tensor& x, const AskedLabels& asked, const SweptHead& head, bool gradient) {
   if (x.size(0) == 0)
     return {{}, {}, {}, gradient ? at::empty({0, x.size(1)}, at::TensorOptions(at::kFloat)) : Tensor()};
-  return Sweep(x, asked, weight, int8_scales, soft_cap, gradient).run();
+  return Sweep(x, asked, head, gradient).run();
 }
 
 }  // namespace retort

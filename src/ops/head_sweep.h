@@ -23,10 +23,15 @@ struct Swept {
                     // (z_v / cap)^2 with a cap
 };
 
-// x [R,E], fp32 or bf16; the head without bias and adapter. Rows, or with few of them parts of the
-// vocabulary, go to inner threads. With the weight's `int8_scales` (int8_row_scales(); or undefined),
+// A head without bias and adapter. With the weight's `int8_scales` (int8_row_scales(); or undefined),
 // `expected` comes from 8-bit integers; logits never do.
-Swept sweep_head(const Tensor& x, const AskedLabels& asked, const Weight& weight, const Tensor& int8_scales,
-                 double soft_cap, bool gradient);
+struct SweptHead {
+  const Weight& weight;
+  Tensor int8_scales;
+  double soft_cap = 0;
+};
+
+// x [R,E], fp32 or bf16. Rows, or with few of them parts of the vocabulary, go to inner threads.
+Swept sweep_head(const Tensor& x, const AskedLabels& asked, const SweptHead& head, bool gradient);
 
 }  // namespace retort

@@ -33,8 +33,8 @@ KvType kv_type(const std::string& name) {
   return name == "int8" ? KvType::int8 : KvType::as_computed;
 }
 
-KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheShape& shape,
-                     KvType type, at::ScalarType compute) {
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheFormat& format) {
+  const auto& shape = format.shape;
   KvCache cache;
   const auto grow = [&](const std::vector<Tensor>& old, std::vector<Tensor>& all, at::IntArrayRef sizes,
                         at::ScalarType scalar) {
@@ -45,13 +45,13 @@ KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, c
       all.push_back(std::move(larger));
     }
   };
-  const auto scalar = type == KvType::int8   ? at::kChar
-                      : type == KvType::bf16 ? at::kBFloat16
-                      : type == KvType::f32  ? at::kFloat
-                                             : compute;
+  const auto scalar = format.type == KvType::int8   ? at::kChar
+                      : format.type == KvType::bf16 ? at::kBFloat16
+                      : format.type == KvType::f32  ? at::kFloat
+                                                    : format.compute;
   grow(from.keys, cache.keys, {capacity, shape.heads, shape.key_dim}, scalar);
   if (shape.value_dim > 0) grow(from.values, cache.values, {capacity, shape.heads, shape.value_dim}, scalar);
-  if (type != KvType::int8) return cache;
+  if (format.type != KvType::int8) return cache;
   grow(from.key_scales, cache.key_scales, {capacity, shape.heads}, at::kFloat);
   if (shape.value_dim > 0) grow(from.value_scales, cache.value_scales, {capacity, shape.heads}, at::kFloat);
   return cache;

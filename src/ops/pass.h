@@ -30,9 +30,13 @@ struct KvCache {
       value_scales;  // 8 bits: fp32 [capacity, kv_heads], largest magnitude of a head's row / 127
 };
 
+struct CacheFormat {
+  CacheShape shape;
+  KvType type = KvType::as_computed;
+  at::ScalarType compute = at::kFloat;  // what as_computed is
+};
 // A cache of so many rows that holds what `from` (empty, or smaller) holds in its first `rows_kept` rows.
-KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheShape& shape,
-                     KvType type, at::ScalarType compute);
+KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheFormat& format);
 
 struct Pass {
   Tensor tokens, positions;  // int64 [N]

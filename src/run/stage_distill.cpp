@@ -165,7 +165,7 @@ TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& wat
                            teacher,
                            identity_of(*recipe.teacher, teacher, run.chat(), recipe.distill->temperature)};
   return train_on_policy(
-             recipe.train, *recipe.distill, *recipe.teacher, rounds, watch,
+             {recipe.train, *recipe.distill, *recipe.teacher}, rounds, watch,
              [&](const OnPolicyRound& round) {
                notes.push_back(fmt::format(
                    "round {}: {} answers of {} tokens in {:.0f} s, {} positions graded in {:.0f} s by one "
@@ -248,13 +248,13 @@ ComparedModels compare_now(Run& run, bool baseline) {
   const auto& tokenizer = *run.model().tokenizer;
   TeacherOfRun asked(recipe, tokenizer, run.chat(), run.dataset().train);
   const auto& loaded = asked.teacher();
-  const Student teacher{*loaded.loaded.model, loaded.compute};
-  std::vector<Student> measured;
+  const ComputedModel teacher{*loaded.loaded.model, loaded.compute};
+  std::vector<ComputedModel> measured;
   for (const auto& [name, student] : students) measured.push_back({*student.model, run.compute()});
-  const auto measure = [&](const Student* with, const std::vector<Student>& models, const Samples& samples,
-                           const Tokenizer& tokens) {
-    return measure_quality(with, models, build_forests(samples.list(), recipe.eval.row_tokens), tokens,
-                           tokens.size(), recipe.eval.threads);
+  const auto measure = [&](const ComputedModel* with, const std::vector<ComputedModel>& models,
+                           const Samples& samples, const Tokenizer& tokens) {
+    return measure_quality(with, models, build_forests(samples.list(), recipe.eval.row_tokens),
+                           {tokens, tokens.size(), recipe.eval.threads});
   };
   auto qualities =
       measure(asked.other_tokens() ? nullptr : &teacher, measured, run.dataset().held_out, tokenizer);
@@ -275,8 +275,8 @@ ComparedModels compare_now(Run& run, bool baseline) {
                             static_cast<uint64_t>(recipe.train.seed)};
   for (size_t i = 0; i < measured.size(); ++i) {
     const auto answers = own_answers(recipe.distill->own_answers, measured[i], prompts, answering);
-    compared.models[i].own = measure_own_answers(teacher, measured[i], answers, tokenizer,
-                                                 tokenizer.usable_ids(), recipe.eval.threads);
+    compared.models[i].own = measure_own_answers(teacher, measured[i], answers,
+                                                 {tokenizer, tokenizer.usable_ids(), recipe.eval.threads});
   }
   return compared;
 }

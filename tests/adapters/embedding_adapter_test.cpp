@@ -36,7 +36,7 @@ TEST(EmbeddingAdapters, EveryLossOfTheHeadHasTheGradientsOfCrossEntropy) {
     });
     const auto second = gradients_of(loaded, [&](const Tensor& hidden, const Text& text, const Pass& pass) {
       const std::span rows(text.rows.data(), text.targets.size());
-      return loss_over_logits(hidden, rows, head, pass, vocabulary, [&](LogitRows& chunk, bool gradient) {
+      return loss_over_logits(hidden, rows, {head, vocabulary}, pass, [&](LogitRows& chunk, bool gradient) {
         double nats = 0;
         const auto log_q = chunk.logits.log_softmax(-1);
         if (gradient) chunk.logits.copy_(log_q.exp());
@@ -55,7 +55,7 @@ TEST(EmbeddingAdapters, EveryLossOfTheHeadHasTheGradientsOfCrossEntropy) {
         asked.ids.push_back(target.label);
         asked.offsets.push_back(asked.ids.size());
       }
-      return loss_over_ids(hidden, asked, head, pass, vocabulary, 1,
+      return loss_over_ids(hidden, asked, {head, vocabulary}, pass,
                            [](size_t, std::span<const float> log_q, std::span<float> corrections) {
                              corrections[0] = -1;
                              return IdLoss{-static_cast<double>(log_q[0]), 1};

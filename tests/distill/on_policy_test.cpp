@@ -55,7 +55,7 @@ class OnPolicy : public testing::Test {
                           {},
                           teacher,
                           {"w", "t", "c", "f32", 1}};
-    done.result = train_on_policy(train_spec, distill, teacher_spec, job, watch);
+    done.result = train_on_policy({train_spec, distill, teacher_spec}, job, watch);
     return done;
   }
   Teacher teacher;
@@ -96,9 +96,9 @@ TEST_F(OnPolicy, RoundsAskTheTeacherOnceAndBringTheStudentNearer) {
     EXPECT_EQ(round.teacher_bytes, weights);
   }
   const auto before = golden_llama();
-  const Student asked{*teacher.loaded.model};
+  const ComputedModel asked{*teacher.loaded.model};
   const auto quality = measure_quality(&asked, {{*before.model}, {*done.student.model}},
-                                       build_forests(samples, 100), tokenizer, teacher.vocabulary, 1);
+                                       build_forests(samples, 100), {tokenizer, teacher.vocabulary, 1});
   EXPECT_LT(quality[1].reverse_kl, 0.8 * quality[0].reverse_kl);
 }
 
@@ -111,7 +111,8 @@ TEST_F(OnPolicy, AnAnswerFollowsAWholePromptAndIsWhatIsLearned) {
       teacher,
       {"w", "t", "c", "f32", 1}};
   const OnPolicySpec spec{.rounds = 1, .prompts = 12, .data_share = 0, .max_tokens = 10};
-  const auto asked = on_policy_samples(spec, job, 0, 1, 1, nullptr);
+  OnPolicyRound round;
+  const auto asked = on_policy_samples(spec, job, round, 1, 1);
   ASSERT_EQ(asked.size(), 12u);
   int of_the_data = 0;
   for (const auto& answer : asked) {
@@ -124,6 +125,7 @@ TEST_F(OnPolicy, AnAnswerFollowsAWholePromptAndIsWhatIsLearned) {
     of_the_data += std::any_of(samples.begin(), samples.end(),
                                [&](const Sample& sample) { return sample.tokens == answer.tokens; });
   }
+  EXPECT_EQ(round.answers, 12);
   EXPECT_EQ(of_the_data, 0);  // the student's words, not the data's
 }
 

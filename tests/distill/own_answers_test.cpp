@@ -32,7 +32,7 @@ class OwnAnswersTest : public testing::Test {
 TEST_F(OwnAnswersTest, EqualTheMeanOverAllTheirTokensFromFullLogits) {
   auto asked = answers(*student, 3);
   asked.push_back(asked.front());  // what is said twice counts twice
-  const auto measured = measure_own_answers({*teacher}, {*student}, asked, tokenizer, vocabulary, 2);
+  const auto measured = measure_own_answers({*teacher}, {*student}, asked, {tokenizer, vocabulary, 2});
 
   const at::NoGradGuard no_graph;
   double sum = 0;
@@ -60,7 +60,7 @@ TEST_F(OwnAnswersTest, EqualTheMeanOverAllTheirTokensFromFullLogits) {
 
 TEST_F(OwnAnswersTest, OfTheTeacherItselfDivergeNowhere) {
   const auto measured =
-      measure_own_answers({*teacher}, {*teacher}, answers(*teacher, 3), tokenizer, vocabulary, 1);
+      measure_own_answers({*teacher}, {*teacher}, answers(*teacher, 3), {tokenizer, vocabulary, 1});
   EXPECT_EQ(measured.tokens, 6 * 12);
   EXPECT_NEAR(measured.reverse_kl, 0, 1e-9);
 }

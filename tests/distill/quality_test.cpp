@@ -17,9 +17,9 @@ TEST(Quality, EqualsTheDefinitions) {
   const auto samples = random_samples(Draws(2, "quality"), 3, 15);
   const auto forests = build_forests(samples, 20);  // three forests
   const auto vocabulary = teacher->head.linear.weight.rows;
-  const Student asked{*teacher};
+  const ComputedModel asked{*teacher};
   const auto all =
-      measure_quality(&asked, {{*student}, {*teacher}}, forests, ByteTokenizer({}), vocabulary, 2);
+      measure_quality(&asked, {{*student}, {*teacher}}, forests, {ByteTokenizer({}), vocabulary, 2});
   ASSERT_EQ(all.size(), 3u);
 
   double forward = 0, reverse = 0, accepted = 0, top1 = 0, top5 = 0, nats = 0;

@@ -21,7 +21,7 @@ std::vector<Forest> one_forest() {
 
 TEST(Compare, AModelAgreesWithItself) {
   const auto one = golden_llama(), other = golden_llama();
-  const auto agreement = compare_models(*one.model, at::kFloat, *other.model, at::kFloat, one_forest(), 1);
+  const auto agreement = compare_models({*one.model}, {*other.model}, one_forest(), 1);
   EXPECT_EQ(agreement.rows, 4);
   EXPECT_EQ(agreement.kl_nats, 0);
   EXPECT_EQ(agreement.top1, 1);
@@ -36,7 +36,7 @@ TEST(Compare, WhatIsNoNumberAgreesWithNothing) {
     layer->weight.dense[0][0] = NAN;
     const auto &one = reference ? bad : good, &other = reference ? good : bad;
     try {
-      compare_models(*one.model, at::kFloat, *other.model, at::kFloat, one_forest(), 1);
+      compare_models({*one.model}, {*other.model}, one_forest(), 1);
       FAIL() << "agreed";
     } catch (const Failure& failure) {
       EXPECT_NE(

@@ -18,13 +18,16 @@ class SmolLM2Says : public WithSmolLM2<testing::Test> {
   std::vector<int32_t> prompt(const std::vector<Message>& messages) const {
     return render_tokens(*loaded->chat, *loaded->tokenizer, messages, true).tokens;
   }
+  Writer writer(const GenerateSpec& how = {}) const {
+    return {*loaded->model, *loaded->tokenizer, at::kFloat, how};
+  }
+  AnswerRules rules() const {
+    return {sample, stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample)};
+  }
   std::vector<Answer> alone(const std::vector<std::vector<int32_t>>& prompts) const {
-    return generate(*loaded->model, *loaded->tokenizer, prompts, sample,
-                    stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample), at::kFloat);
+    return generate(writer(), prompts, rules());
   }
-  Conversation conversation() const {
-    return Conversation(*loaded->model, *loaded->tokenizer, *loaded->chat, sample, at::kFloat);
-  }
+  Conversation conversation() const { return Conversation(writer(), *loaded->chat, sample); }
 
   SampleSpec sample;
 };
@@ -83,9 +86,7 @@ TEST_F(SmolLM2Says, ABatchSaysWhatEachPromptAloneSays) {
   prompts.push_back(prompt({{"system", "Be brief."}, {"user", "Hello"}}));
   const auto together = alone(prompts);
   // Two at a time on one thread: each takes the place of one that has ended.
-  const auto in_turn = generate(*loaded->model, *loaded->tokenizer, prompts, sample,
-                                stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample),
-                                at::kFloat, {.threads = 1, .batch = 2});
+  const auto in_turn = generate(writer({.threads = 1, .batch = 2}), prompts, rules());
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto expected = alone({prompts[i]})[0].tokens;
     EXPECT_EQ(together[i].tokens, expected) << i;
@@ -100,9 +101,7 @@ TEST_F(SmolLM2Says, DrawsDoNotDependOnTheBatch) {
   const auto one = prompt({{"user", "Invent a name."}});
   const auto all = alone({one, one, one});
   EXPECT_NE(all[0].tokens, all[1].tokens);
-  const auto part = generate(*loaded->model, *loaded->tokenizer, {one, one}, sample,
-                             stop_rules(loaded->model->config, *loaded->tokenizer, loaded->chat, sample),
-                             at::kFloat, {}, nullptr, 1);
+  const auto part = generate(writer(), {one, one}, rules(), nullptr, 1);
   EXPECT_EQ(part[0].tokens, all[1].tokens);
   EXPECT_EQ(part[1].tokens, all[2].tokens);
 }

@@ -23,16 +23,15 @@ TEST(GrowingAnswer, NeverTakesAnIdWithoutAToken) {
   const auto tokenizer = with_a_hole();
   ASSERT_EQ(tokenizer->size(), 6);
   EXPECT_EQ(tokenizer->holes(), std::vector<int32_t>{3});
-  const StopRules stops;
   const std::vector<float> made = {0, 0.5f, 3, 50, 1, 2, 40, 60};  // six tokens, two rows of padding
-  SampleSpec greedy;
-  GrowingAnswer answer(*tokenizer, greedy, stops, 100, 0, {});
+  const AnswerRules greedy;
+  GrowingAnswer answer(*tokenizer, greedy, 100, 0, {});
   auto logits = made;
   EXPECT_EQ(answer.take_next(logits, {}), 2);
-  SampleSpec drawn;
-  drawn.temperature = 20;
-  drawn.repetition_penalty = 1.1;
-  GrowingAnswer other(*tokenizer, drawn, stops, 1000, 0, {1, 3, 6});
+  AnswerRules drawn;
+  drawn.sample.temperature = 20;
+  drawn.sample.repetition_penalty = 1.1;
+  GrowingAnswer other(*tokenizer, drawn, 1000, 0, {1, 3, 6});
   for (int i = 0; i < 300; ++i) {
     logits = made;
     const auto token = other.take_next(logits, {});

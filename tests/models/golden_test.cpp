@@ -331,7 +331,7 @@ TEST(DeepseekGolden, RefusesWhatItDoesNotCompute) {
 TEST(DeepseekGolden, TheCompressedCacheGivesThePlainFormsNumbers) {
   ModelConfig real;
   real.layers = 61, real.latent = LatentConfig{1536, 512, 128, 64, 128};
-  const auto of_real = larger_cache({}, 0, 3, cache_shape(real), KvType::bf16, at::kFloat);
+  const auto of_real = larger_cache({}, 0, 3, {cache_shape(real), KvType::bf16, at::kFloat});
   EXPECT_EQ(of_real.keys.at(60).nbytes(), 3u * 1152);
   EXPECT_TRUE(of_real.values.empty());
   for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32"})
@@ -355,7 +355,7 @@ TEST(DeepseekGolden, TheCompressedCacheGivesThePlainFormsNumbers) {
            {std::pair{KvType::f32, 1e-5}, {KvType::bf16, 2e-2}, {KvType::int8, 5e-2}}) {
         auto pass = make_pass(forest, at::kFloat);
         const auto plain = model.hidden(pass), first = model.layer(0, model.embed(pass), pass);
-        auto cache = larger_cache({}, 0, 30, cache_shape(model.config), type, at::kFloat);
+        auto cache = larger_cache({}, 0, 30, {cache_shape(model.config), type, at::kFloat});
         pass.cache = &cache;
         for (int32_t i = 0; i < 30; ++i) pass.cache_rows.push_back(i);
         if (type == KvType::f32) { EXPECT_LT(distance(model.hidden(pass), plain), near) << family << dora; }

@@ -39,7 +39,7 @@ TEST(LossOverLogits, ValueAndGradientsEqualTheDefinition) {
     const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}, {}}, cap};
     const auto pass = pass_of(at::kFloat);
     const auto ours =
-        loss_over_logits(hidden, kAsked, head, pass, kVocabulary, [&](LogitRows& chunk, bool gradient) {
+        loss_over_logits(hidden, kAsked, {head, kVocabulary}, pass, [&](LogitRows& chunk, bool gradient) {
           EXPECT_EQ(chunk.logits.size(1), kVocabulary);
           const auto target =
               p.narrow(0, static_cast<int64_t>(chunk.first), chunk.logits.size(0)).to(at::kFloat);
@@ -59,10 +59,11 @@ TEST(LossOverLogits, ValueAndGradientsEqualTheDefinition) {
 }
 
 TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
-  const IdRows rows{kAsked, {0, 5, 20, 3, 3, 4, 20}, {0, 3, 4, 7, 7}};  // the last row asks for none
+  IdRows rows{kAsked, {0, 5, 20, 3, 3, 4, 20}, {0, 3, 4, 7, 7}};  // the last row asks for none
   const std::vector<float> a = {0.5f, 1.5f, 0.25f, 2, 0.125f, 1, 3};
   for (const double temperature : {1.0, 2.0})
     for (const double cap : {0.0, 2.5}) {
+      rows.temperature = temperature;
       auto hidden = random({kRows, kWidth}, 3).requires_grad_(),
            w = random({kMatrix, kWidth}, 4).requires_grad_();
       w.detach().narrow(0, kVocabulary, kMatrix - kVocabulary).fill_(100);
@@ -78,8 +79,7 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
         }
         return loss;
       };
-      const auto ours =
-          loss_over_ids(hidden, rows, head, pass_of(at::kFloat), kVocabulary, temperature, weighted);
+      const auto ours = loss_over_ids(hidden, rows, {head, kVocabulary}, pass_of(at::kFloat), weighted);
       const auto log_q = (reference_logits(hidden, w, cap) / temperature).log_softmax(-1);
       auto reference = at::zeros({}, at::TensorOptions(at::kDouble));
       for (size_t row = 0; row < rows.rows.size(); ++row)
@@ -94,8 +94,7 @@ TEST(LossOverIds, ValueAndGradientsEqualTheDefinition) {
 
       const Head frozen{Linear{"lm_head", dense_weight(w.detach()), {}, {}, {}, {}},
                         cap};  // goes through the sweep
-      const auto swept =
-          loss_over_ids(hidden, rows, frozen, pass_of(at::kFloat), kVocabulary, temperature, weighted);
+      const auto swept = loss_over_ids(hidden, rows, {frozen, kVocabulary}, pass_of(at::kFloat), weighted);
       EXPECT_NEAR(swept.item<double>() / reference.item<double>(), 1, 1e-6);
       EXPECT_LT(distance(torch::autograd::grad({swept * 0.5}, {hidden})[0], expected[0].to(at::kDouble)),
                 2e-6)
@@ -109,7 +108,7 @@ TEST(LossOverIds, RowsThatAreNotAskedForMayHoldAnything) {
   const IdRows rows{{1, 7}, {2, 3}, {0, 1, 2}};
   const auto run = [&](Tensor states) {
     states.requires_grad_();
-    const auto nats = loss_over_ids(states, rows, head, pass_of(at::kFloat), kVocabulary, 1,
+    const auto nats = loss_over_ids(states, rows, {head, kVocabulary}, pass_of(at::kFloat),
                                     [](size_t, std::span<const float> log_q, std::span<float> corrections) {
                                       corrections[0] = -1;
                                       return IdLoss{-log_q[0], 1};
@@ -126,7 +125,7 @@ TEST(LossOverIds, Bf16LogitsAreSummedInFp32) {
        w = random({kMatrix, kWidth}, 8).to(at::kBFloat16);
   const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}, {}}, 0};
   const IdRows rows{{0}, {2}, {0, 1}};
-  const auto ours = loss_over_ids(hidden, rows, head, pass_of(at::kBFloat16), kMatrix, 1,
+  const auto ours = loss_over_ids(hidden, rows, {head, kMatrix}, pass_of(at::kBFloat16),
                                   [](size_t, std::span<const float> log_q, std::span<float>) {
                                     return IdLoss{-log_q[0], 1};
                                   });

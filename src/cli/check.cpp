@@ -196,8 +196,8 @@ Exit check(const CheckOptions& options) {
   require_memory(memory, recipe);
   TimePrediction time;
   if (!options.no_step && recipe.adapter.kind != "none") {
-    time = predict_time(recipe, work, dataset, measure_row_seconds(recipe, model, compute, dataset), compute,
-                        teacher.share);
+    const auto seconds = measure_row_seconds(recipe, model, compute, dataset);
+    time = predict_time(recipe, work, dataset, {seconds, teacher.share}, compute);
     say("time", fmt::format("about {}, on this machine as busy as it is now", describe(time)));
   }
   if (options.json) {

@@ -41,6 +41,13 @@ struct Artefact {
 // back.
 enum class Weights { written, left_out };
 
+// How the weights of a whole model are written. A number of threads alone is one.
+struct Writing {
+  Writing(int64_t used_threads, Weights which = Weights::written) : threads(used_threads), weights(which) {}
+  int64_t threads;
+  Weights weights;
+};
+
 // Sums in another order are no other model. Of experts the last chosen one may change by them, where two are
 // as good as each other: seldom, but visibly.
 inline double exact_within(const ModelConfig& config) { return config.experts > 0 ? 1e-3 : 1e-5; }
@@ -48,11 +55,11 @@ inline double exact_within(const ModelConfig& config) { return config.experts > 
 // GGUF v3 with the tokenizer, the chat template, special tokens and general.* keys; types by llama.cpp's
 // mixture rules. fallback = false: FormatError naming the first tensor whose rows no block of its type fits.
 Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture,
-                          bool fallback, int64_t threads, Weights weights = Weights::written);
+                          bool fallback, const Writing& how);
 
 // config.json, generation_config.json, tokenizer files and safetensors shards of `type` (f32, f16, bf16).
 Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loaded, WeightType type,
-                         uint64_t shard_bytes, int64_t threads, Weights weights = Weights::written);
+                         uint64_t shard_bytes, const Writing& how);
 
 // PEFT's adapter_config.json and adapter_model.safetensors (fp32).
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,

@@ -127,7 +127,7 @@ std::vector<std::string> describe_fallbacks(
 }  // namespace
 
 Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded, const Mixture& mixture,
-                          bool fallback, int64_t threads, Weights weights) {
+                          bool fallback, const Writing& how) {
   auto& model = *loaded.model;
   const auto& config = model.config;
   Artefact artefact{"gguf", std::string(mixture.name), file, 0, {}, 0};
@@ -170,11 +170,11 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
                return encode_rows(stack.gguf.name, type,
                                   rows_in_gguf_order(tensor, stack.gguf, first, count).contiguous());
              };
-             encode_in_order(tensor.row_count(), rows_per_chunk(row_length), threads, encode, sink);
+             encode_in_order(tensor.row_count(), rows_per_chunk(row_length), how.threads, encode, sink);
            }
          }});
   }
-  if (weights == Weights::left_out)
+  if (how.weights == Weights::left_out)
     for (auto& source : sources) source.fill = nullptr;
   artefact.fallbacks = describe_fallbacks(fell_back, parameters);
   add_rope_tensors(config, sources);

@@ -10,7 +10,7 @@
 namespace retort {
 
 Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loaded, WeightType type,
-                         uint64_t shard_bytes, int64_t threads, Weights weights) {
+                         uint64_t shard_bytes, const Writing& how) {
   auto& model = *loaded.model;
   AtomicFolder staged(target);
   const auto& folder = staged.path();
@@ -22,11 +22,11 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
                          const auto encode = [&](int64_t first, int64_t count) {
                            return encode_rows(tensor.name, stored, tensor.rows(first, count));
                          };
-                         encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), threads,
+                         encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), how.threads,
                                          encode, sink);
                        }});
   }
-  if (weights == Weights::left_out)
+  if (how.weights == Weights::left_out)
     for (auto& source : sources) source.fill = nullptr;
   write_safetensors_folder(folder, sources, shard_bytes);
   const auto end = end_of_answer(loaded);
@@ -52,7 +52,7 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   for (const auto& entry : std::filesystem::directory_iterator(target))
     artefact.bytes += entry.is_regular_file() ? entry.file_size() : 0;
   if (type == WeightType::f32) artefact.exact_within = exact_within(model.config);
-  if (weights == Weights::left_out) return artefact;
+  if (how.weights == Weights::left_out) return artefact;
   for (const auto* layer : std::as_const(model).matrices())
     artefact.delta_error = std::max(artefact.delta_error, delta_error(*layer, type));
   return artefact;

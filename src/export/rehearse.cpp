@@ -104,14 +104,14 @@ void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const Adapter
   if (spec.merged != "none") {
     const auto folder = scratch.path() / "merged";
     rehearse("export.merged", config, folder, [&] {
-      write_hf_folder(folder, loaded, *type_from_name(spec.merged), uint64_t(spec.shard_mb) << 20, 1,
-                      Weights::left_out);
+      write_hf_folder(folder, loaded, *type_from_name(spec.merged), uint64_t(spec.shard_mb) << 20,
+                      {1, Weights::left_out});
     });
   }
   for (const auto& name : spec.gguf) {
     const auto file = scratch.path() / fmt::format("model-{}.gguf", name);
     rehearse("export.gguf " + name, config, file, [&] {
-      write_gguf_model(file, loaded, *mixture_from_name(name), spec.fallback, 1, Weights::left_out);
+      write_gguf_model(file, loaded, *mixture_from_name(name), spec.fallback, {1, Weights::left_out});
     });
   }
 }

@@ -83,8 +83,9 @@ Rows rows_of_prompt_logprobs(const Json& choice, const Sample& sample, int64_t t
   return rows;
 }
 
-EchoRows rows_of_echo(const Json& choice, const Sample& sample, const std::string& text, int64_t top,
-                      const TokenNames& names, const Tokenizer& tokenizer, const std::string& place) {
+EchoRows rows_of_echo(const Json& choice, const SentText& sent, int64_t top, const TokenNames& names,
+                      const std::string& place) {
+  const auto& sample = sent.sample;
   const auto* logprobs = member(choice, "logprobs");
   const auto* tokens = logprobs ? member(*logprobs, "tokens") : nullptr;
   const auto* own = logprobs ? member(*logprobs, "token_logprobs") : nullptr;
@@ -122,8 +123,8 @@ EchoRows rows_of_echo(const Json& choice, const Sample& sample, const std::strin
   for (size_t i = 0; i < sample.tokens.size(); ++i) {
     const auto id = sample.tokens[i];
     if (at >= tokens->size() || !names.may_be(name_at(at), id)) {
-      if (tokenizer.bos == id) continue;  // llama-cpp-python leaves BOS tokens out of the list
-      other_token(sample, i, at < tokens->size() ? name_at(at) : "the end", tokenizer);
+      if (names.tokenizer().bos == id) continue;  // llama-cpp-python leaves BOS tokens out of the list
+      other_token(sample, i, at < tokens->size() ? name_at(at) : "the end", names.tokenizer());
     }
     if (i == 0) found.leading = true;
     else found.rows[i - 1] = row_at(at, id);
@@ -140,7 +141,7 @@ EchoRows rows_of_echo(const Json& choice, const Sample& sample, const std::strin
               fmt::format("after {} the generated token is not the likeliest of its row: the server pairs "
                           "tokens with the wrong distributions; use one that gives prompt_logprobs",
                           printable(sample.id)));
-  } else if (whole && whole->is_string() && whole->get<std::string>().size() > text.size()) {
+  } else if (whole && whole->is_string() && whole->get<std::string>().size() > sent.text.size()) {
     corrupt(place, "logprobs",
             fmt::format("ends before the token that was generated after {}: the server pairs tokens with the "
                         "distributions after them (llama-cpp-python does, for texts without BOS)",
@@ -283,8 +284,8 @@ void OpenAiTeacher::check_pairing(const Sample& sample, int64_t top, bool leadin
         std::vector(beginning.tokens.begin() + (tokenizer_.add_bos && tokenizer_.bos == beginning.tokens[0]),
                     beginning.tokens.end()))
       continue;  // cut inside a word
-    const auto found = rows_of_echo(ask_echo({text}, top)[0], beginning, text, top, names_, tokenizer_,
-                                    client_.address(kCompletions));
+    const auto found =
+        rows_of_echo(ask_echo({text}, top)[0], {beginning, text}, top, names_, client_.address(kCompletions));
     if (found.checked && found.leading == leading) {
       pairing_is_right_[leading] = true;
       return;
@@ -302,8 +303,7 @@ void OpenAiTeacher::by_text(std::span<const Sample> samples, int64_t top,
   for (const auto& sample : samples) texts.push_back(text_of(sample));
   const auto choices = ask_echo(texts, top);
   for (size_t i = 0; i < samples.size(); ++i) {
-    auto found = rows_of_echo(choices[i], samples[i], texts[i], top, names_, tokenizer_,
-                              client_.address(kCompletions));
+    auto found = rows_of_echo(choices[i], {samples[i], texts[i]}, top, names_, client_.address(kCompletions));
     if (found.checked) pairing_is_right_[found.leading] = true;
     check_pairing(samples[i], top, found.leading);
     rows[i] = std::move(found.rows);

@@ -14,6 +14,11 @@ using Rows = std::vector<TopRow>;
 // when it is not that, RecipeError when its tokens are not the student's.
 Rows rows_of_prompt_logprobs(const Json& choice, const Sample& sample, int64_t top, const TokenNames& names,
                              const std::string& place);
+// A sample, and its text as the server was given it.
+struct SentText {
+  const Sample& sample;
+  std::string_view text;
+};
 // echo: "logprobs": {"tokens": [...], "top_logprobs": [{"TEXT": logprob}]}, with what was generated behind.
 // `checked`: whether the reply itself shows that each token stands beside the distribution before it (some
 // servers pair it with the one after it: a FormatError); `leading`: whether the sample's first token is
@@ -22,8 +27,8 @@ struct EchoRows {
   Rows rows;
   bool checked = false, leading = false;
 };
-EchoRows rows_of_echo(const Json& choice, const Sample& sample, const std::string& text, int64_t top,
-                      const TokenNames& names, const Tokenizer& tokenizer, const std::string& place);
+EchoRows rows_of_echo(const Json& choice, const SentText& sent, int64_t top, const TokenNames& names,
+                      const std::string& place);
 
 class OpenAiTeacher : public ServedTeacher {
  public:

@@ -23,6 +23,7 @@ class TokenNames {
   // SentencePiece: servers give "▁the" and "the" the same text, so that only ids tell them apart.
   bool texts_are_ambiguous() const { return ambiguous_; }
   bool knows(int32_t id) const { return id >= 0 && id < tokenizer_.size(); }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
   std::string text_of(int32_t id) const;  // its bytes; a control token's spelling
 
  private:

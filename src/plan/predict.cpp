@@ -421,7 +421,7 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
   const auto round = [&] {
     StepSums sums;
     const auto start = std::chrono::steady_clock::now();
-    add_gradients(model, next_token_objective(), plan, pass_of, tensors, threads, sums);
+    add_gradients({model, next_token_objective(), plan, pass_of, threads}, tensors, sums);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   round();  // page faults and buffers of the first time
@@ -460,7 +460,8 @@ double compared_rows(const Recipe& recipe, const Samples& held_out) {
 }  // namespace
 
 TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset,
-                            double row_seconds, at::ScalarType compute, double teacher_share) {
+                            const RowTime& row, at::ScalarType compute) {
+  const auto teacher_share = row.teacher_share;
   constexpr double kForwardShare = 0.4;  // of forward and backward
   constexpr double kDecodedRow = 4;  // a row of a decode step costs as much as so many rows of a full pass
   TimePrediction time;
@@ -472,10 +473,10 @@ TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dat
   }
   const double mean_answer =
       dataset.held_out.empty() ? 16 : answers / static_cast<double>(dataset.held_out.size());
-  const auto forward = row_seconds * kForwardShare;
+  const auto forward = row.seconds * kForwardShare;
   const auto evaluations =
       1 + (recipe.train.evaluate.every > 0 ? work.steps / recipe.train.evaluate.every + 1 : 0);
-  time.training = static_cast<double>(work.steps) * work.rows_per_step * row_seconds +
+  time.training = static_cast<double>(work.steps) * work.rows_per_step * row.seconds +
                   static_cast<double>(evaluations) * held_out_rows * forward;
 
   time.reopening = 2 * compared_rows(recipe, dataset.held_out) * forward * fp32_share(compute);

@@ -79,8 +79,11 @@ struct TimePrediction {
   double teacher = 0;    // what is asked of it, and the comparison with it at the end
   double reopening = 0;  // each export opened and compared with the trained model, in fp32
 };
-// `teacher_share`: what a row costs the teacher, as a share of what it costs the student; 0 without one.
+struct RowTime {
+  double seconds;            // of the student: measure_row_seconds()
+  double teacher_share = 0;  // what a row costs the teacher, as a share of it; 0 without one
+};
 TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dataset& dataset,
-                            double row_seconds, at::ScalarType compute, double teacher_share = 0);
+                            const RowTime& row, at::ScalarType compute);
 
 }  // namespace retort

@@ -349,7 +349,7 @@ std::string collect_answers(const Recipe& recipe, const Tokenizer& student) {
   };
   std::optional<Progress> progress;
   const auto done = sample_answers(
-      records, *spec.answers, spec.server.model, 4 * spec.server.concurrent, connected,
+      {connected, spec.server.model, records, *spec.answers, 4 * spec.server.concurrent},
       [&](const AnswersProgress& state) {
         if (!progress) progress.emplace("answers", state.answers, "answers", state.done);
         progress->update(state.done,

@@ -79,14 +79,14 @@ std::string text_of(const Json& line, const char* key) {
 
 }  // namespace
 
-AnswersProgress sample_answers(const std::vector<Record>& records, const AnswersSpec& spec,
-                               const std::string& model, int64_t at_a_time,
-                               const std::function<ServedTeacher&()>& teacher,
+AnswersProgress sample_answers(const AnswersJob& job,
                                const std::function<void(const AnswersProgress&)>& progress) {
+  const auto& records = job.records;
+  const auto& spec = job.spec;
   const auto settings = settings_of(spec);
   const Draws seeds(static_cast<uint64_t>(spec.seed), "answers");
   const auto count = static_cast<int64_t>(records.size()) * spec.per_prompt;
-  auto named = model;  // or as the file names it, or the server
+  auto named = job.model;  // or as the file names it, or the server
   const auto line_of = [&](int64_t index) {
     return planned_line(records[static_cast<size_t>(index / spec.per_prompt)], index % spec.per_prompt, named,
                         settings);
@@ -126,12 +126,12 @@ AnswersProgress sample_answers(const std::vector<Record>& records, const Answers
   while (state.done < count) {
     leave_if_stopped("asking the teacher for answers");
     std::vector<AnswerRequest> requests;
-    for (int64_t i = state.done; i < std::min(count, state.done + at_a_time); ++i)
+    for (int64_t i = state.done; i < std::min(count, state.done + job.at_a_time); ++i)
       requests.push_back({records[static_cast<size_t>(i / spec.per_prompt)].prompt(),
                           static_cast<int64_t>(seeds.below(static_cast<uint64_t>(i), uint64_t{1} << 31))});
-    auto& server = teacher();
+    auto& server = job.teacher();
     if (named.empty() && state.done == 0) named = server.model();
-    if (model.empty() && !named.empty() && named != server.model())
+    if (job.model.empty() && !named.empty() && named != server.model())
       throw RecipeError(
           fmt::format("{}: its answers are of the model '{}', the server's is '{}'; serve the first again, "
                       "or name another file in teacher.answers.file",

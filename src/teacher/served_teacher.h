@@ -8,15 +8,10 @@
 
 #include "forest/forest.h"
 #include "teacher/teacher_spec.h"
+#include "teacher/top_row.h"
 #include "text/chat.h"
 
 namespace retort {
-
-// What follows a context, as far as the server says it.
-struct TopRow {
-  std::vector<int32_t> ids;  // likeliest first
-  std::vector<float> log_p;  // of the whole vocabulary, natural logarithm
-};
 
 struct AnswerRequest {
   std::vector<Message> prompt;

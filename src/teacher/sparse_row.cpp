@@ -113,10 +113,11 @@ uint64_t BitReader::take(int bits) {
   return value;
 }
 
-void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, const Draws& draws,
-                uint64_t position, BitWriter& out) {
+double RowDraws::uniform(uint64_t index) const { return draws.uniform(position * kDrawsARow + index); }
+
+void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, const RowDraws& draws,
+                BitWriter& out) {
   const auto id_bits = bits_for(static_cast<int64_t>(p.size()) - 1);
-  const auto uniform = [&](uint64_t index) { return draws.uniform(position * kDrawsARow + index); };
   const auto head = largest(p, std::min<size_t>(static_cast<size_t>(keep.head), p.size()));
   // Sums of what is left from the small end: nothing cancels.
   double total = 0;
@@ -134,7 +135,7 @@ void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, 
   for (size_t j = 0;
        j < head.size() && !nothing_left && (j == 0 || keep.draws == 0 || left[j] > kEnough * total); ++j) {
     shares.push_back(rounded_share(p[static_cast<size_t>(head[j])], left[j + 1],
-                                   static_cast<int>(keep.precision), uniform(j + 2)));
+                                   static_cast<int>(keep.precision), draws.uniform(j + 2)));
     nothing_left = shares.back() == (uint64_t{1} << keep.precision) - 1;
   }
   const auto kept = shares.size();
@@ -147,7 +148,7 @@ void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, 
         static_cast<int64_t>(std::ceil(rest / total / kEveryDraw * static_cast<double>(keep.draws))), 1,
         keep.draws);
     const double step = rest / static_cast<double>(count);
-    double next = uniform(0) * step, sum = 0;
+    double next = draws.uniform(0) * step, sum = 0;
     int64_t done = 0;
     int32_t last = -1;
     for (size_t i = 0; i < p.size() && done < count; ++i) {
@@ -164,7 +165,7 @@ void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, 
     }
   }
 
-  put_sizes(kept, drawn.size(), entropy, uniform(1), keep, out);
+  put_sizes(kept, drawn.size(), entropy, draws.uniform(1), keep, out);
   for (size_t j = 0; j < kept; ++j) {
     out.put(static_cast<uint64_t>(head[j]), id_bits);
     out.put(shares[j], static_cast<int>(keep.precision));
@@ -176,16 +177,15 @@ void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, 
   }
 }
 
-void encode_top_row(std::span<const int32_t> ids, std::span<const float> log_p, int64_t vocabulary,
-                    const KeepSpec& keep, const Draws& draws, uint64_t position, BitWriter& out) {
-  const auto uniform = [&](uint64_t index) { return draws.uniform(position * kDrawsARow + index); };
-  const auto head = std::min(ids.size(), static_cast<size_t>(keep.head));
+void encode_top_row(const TopRow& row, int64_t vocabulary, const KeepSpec& keep, const RowDraws& draws,
+                    BitWriter& out) {
+  const auto head = std::min(row.ids.size(), static_cast<size_t>(keep.head));
   std::vector<double> p;
   double known = 0, entropy = 0;
   for (size_t j = 0; j < head; ++j) {
-    p.push_back(std::exp(static_cast<double>(log_p[j])));
+    p.push_back(std::exp(static_cast<double>(row.log_p[j])));
     known += p.back();
-    if (p.back() > 0) entropy -= p.back() * log_p[j];
+    if (p.back() > 0) entropy -= p.back() * row.log_p[j];
   }
   const double rest = static_cast<int64_t>(head) == vocabulary ? 0 : std::max(0.0, 1 - known);
   if (rest > 0) entropy -= rest * std::log(rest);
@@ -196,11 +196,12 @@ void encode_top_row(std::span<const int32_t> ids, std::span<const float> log_p, 
   while (shares.size() < head && (shares.empty() || shares.back() != last)) {
     const auto j = shares.size();
     shares.push_back(
-        p[j] > 0 ? rounded_share(p[j], left[j + 1], static_cast<int>(keep.precision), uniform(j + 2)) : 0);
+        p[j] > 0 ? rounded_share(p[j], left[j + 1], static_cast<int>(keep.precision), draws.uniform(j + 2))
+                 : 0);
   }
-  put_sizes(shares.size(), 0, entropy, uniform(1), keep, out);
+  put_sizes(shares.size(), 0, entropy, draws.uniform(1), keep, out);
   for (size_t j = 0; j < shares.size(); ++j) {
-    out.put(static_cast<uint64_t>(ids[j]), bits_for(vocabulary - 1));
+    out.put(static_cast<uint64_t>(row.ids[j]), bits_for(vocabulary - 1));
     out.put(shares[j], static_cast<int>(keep.precision));
   }
 }

@@ -17,6 +17,7 @@
 
 #include "base/random.h"
 #include "teacher/teacher_spec.h"
+#include "teacher/top_row.h"
 
 namespace retort {
 
@@ -54,13 +55,20 @@ class BitReader {
   uint64_t at_;
 };
 
-// p: probabilities of the whole vocabulary, fp32. `position` numbers the row for its draws.
-void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, const Draws& draws,
-                uint64_t position, BitWriter& out);
-// A row of which only the likeliest tokens are known, likeliest first: the head and one bucket for the rest;
-// keep.draws is 0. The entropy that is kept is that of the buckets.
-void encode_top_row(std::span<const int32_t> ids, std::span<const float> log_p, int64_t vocabulary,
-                    const KeepSpec& keep, const Draws& draws, uint64_t position, BitWriter& out);
+// A cache's draws, and the position whose row is encoded with its own of them.
+struct RowDraws {
+  Draws draws;
+  uint64_t position;
+  double uniform(uint64_t index) const;
+};
+
+// p: probabilities of the whole vocabulary, fp32.
+void encode_row(std::span<const float> p, double entropy, const KeepSpec& keep, const RowDraws& draws,
+                BitWriter& out);
+// A row of which only the likeliest tokens are known: the head and one bucket for the rest; keep.draws is 0.
+// The entropy that is kept is that of the buckets.
+void encode_top_row(const TopRow& row, int64_t vocabulary, const KeepSpec& keep, const RowDraws& draws,
+                    BitWriter& out);
 // FormatError for ids outside the vocabulary and counts beyond the rule.
 SparseRow decode_row(BitReader& in, const KeepSpec& keep, int64_t vocabulary, std::string_view file);
 

@@ -125,7 +125,7 @@ void keep_rows_of(const TeachJob& job, const CachePlan& plan, Part& part, size_t
             "or overflow in this arithmetic (teacher.compute: f32)",
             printable(part.samples[static_cast<size_t>(part.forests[f].targets.front().sample)].id)));
       const auto number = plan.parts[part.number].first_position + position;
-      encode_row(row, nats, job.keep, draws, static_cast<uint64_t>(number),
+      encode_row(row, nats, job.keep, {draws, static_cast<uint64_t>(number)},
                  part.rows[static_cast<size_t>(position)]);
     }
   }

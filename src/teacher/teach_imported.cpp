@@ -135,8 +135,7 @@ ImportProgress teach_imported(const ImportJob& job,
       const auto position = static_cast<size_t>(found->second);
       if (done[position]) continue;
       done[position] = true;
-      encode_top_row(text.rows[p].ids, text.rows[p].log_p, job.vocabulary, job.keep, draws,
-                     static_cast<uint64_t>(position), rows[position]);
+      encode_top_row(text.rows[p], job.vocabulary, job.keep, {draws, position}, rows[position]);
       ++state.teach.positions_done;
     }
     ++state.texts;

@@ -96,8 +96,8 @@ TeachProgress teach_served(const ServedTeachJob& job,
           if (wanted[s][i] < 0) continue;
           const auto& row = scored.at(s).at(i);
           check_row(row, asked[s], i + 1, job.vocabulary);
-          encode_top_row(row.ids, row.log_p, job.vocabulary, job.keep, draws,
-                         static_cast<uint64_t>(part.first_position + wanted[s][i]),
+          encode_top_row(row, job.vocabulary, job.keep,
+                         {draws, static_cast<uint64_t>(part.first_position + wanted[s][i])},
                          rows[static_cast<size_t>(wanted[s][i])]);
           ++state.positions_done;
         }

@@ -32,14 +32,18 @@ struct AnswersProgress {
   int64_t answers = 0, done = 0, finished = 0;  // planned; in the file; of those, ended by themselves
   int64_t asked = 0;                            // in this session
 };
+struct AnswersJob {
+  std::function<ServedTeacher&()> teacher;  // asked for when something is missing
+  std::string model;                        // empty: the server's only one, which has to stay the same
+  const std::vector<Record>& records;
+  const AnswersSpec& spec;
+  int64_t at_a_time = 16;
+};
 // Appends what is missing to spec.file, in the order of the records: {"prompt": [...], "completion",
 // "finish_reason", "reference" (the record's own answer), "source" (its place), "number", "teacher",
 // "settings"}. A line that a kill cut off is written again; a line that is not the planned one is a
-// RecipeError. An empty `model` is the server's only one, which has to stay the same. `teacher` is asked for
-// when something is missing.
-AnswersProgress sample_answers(const std::vector<Record>& records, const AnswersSpec& spec,
-                               const std::string& model, int64_t at_a_time,
-                               const std::function<ServedTeacher&()>& teacher,
+// RecipeError.
+AnswersProgress sample_answers(const AnswersJob& job,
                                const std::function<void(const AnswersProgress&)>& progress = nullptr);
 
 }  // namespace retort

@@ -59,21 +59,22 @@ size_t forests_that_fit(const Model& model, const StepPlan& plan, size_t first, 
 }
 
 // A stop in its middle leaves nothing: a layer's gradients of some forests are no sums.
-bool add_gradients_by_layers(const Model& model, const Objective& objective, const StepPlan& plan,
-                             const MakePass& make_pass, const std::vector<Tensor>& leaves, int64_t threads,
-                             StepSums& sums) {
+bool add_gradients_by_layers(const StepJob& job, const std::vector<Tensor>& leaves, StepSums& sums) {
+  const auto& model = job.model;
+  const auto& objective = job.objective;
+  const auto& plan = job.plan;
   require_walkable(objective);
-  const auto how = abreast(threads, static_cast<int64_t>(plan.forests.size()));
+  const auto how = abreast(job.threads, static_cast<int64_t>(plan.forests.size()));
   try {
     while (sums.forests < static_cast<int64_t>(plan.forests.size())) {
       const auto first = static_cast<size_t>(sums.forests);
-      OrderedSum sum(sums, leaves, threads);
+      OrderedSum sum(sums, leaves, job.threads);
       std::deque<OrderedSum::OfForest> brought;
       BackwardWalk walk{model, {}, leaves, {}, {}, kTraining};
       auto end = first + 1;
       for (size_t i = first; i < end; ++i) {
         const auto index = static_cast<int64_t>(i);
-        auto pass = make_pass(plan.forests[i], index);
+        auto pass = job.make_pass(plan.forests[i], index);
         objective.ask(plan.forests[i], pass);
         pass.gradients = &brought.emplace_back(sum, index);
         if (i == first) end = forests_that_fit(model, plan, first, pass.compute);
@@ -138,16 +139,13 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
   return plan;
 }
 
-bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan,
-                   const MakePass& make_pass, const std::vector<Tensor>& leaves, int64_t threads,
-                   StepSums& sums) {
-  if (model.stream())
-    return add_gradients_by_layers(model, objective, plan, make_pass, leaves, threads, sums);
-  const auto count = static_cast<int64_t>(plan.forests.size()), first = sums.forests;
-  OrderedSum sum(sums, leaves, threads);
+bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSums& sums) {
+  if (job.model.stream()) return add_gradients_by_layers(job, leaves, sums);
+  const auto count = static_cast<int64_t>(job.plan.forests.size()), first = sums.forests;
+  OrderedSum sum(sums, leaves, job.threads);
   if (first == count) return true;
   // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
-  const auto abreast = std::min(threads, count), inner = threads / abreast;
+  const auto abreast = std::min(job.threads, count), inner = job.threads / abreast;
   try {
     run_workers(
         std::min(abreast, count - first) * inner, count - first,
@@ -155,12 +153,12 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
           if (stop_requested()) return sum.end();
           try {
             const auto index = first + i;
-            const auto& forest = plan.forests[static_cast<size_t>(index)];
+            const auto& forest = job.plan.forests[static_cast<size_t>(index)];
             const Span span({"between operations", "forest"});
             OrderedSum::OfForest brought(sum, index);
-            auto pass = make_pass(forest, index);
+            auto pass = job.make_pass(forest, index);
             pass.gradients = &brought;
-            const auto loss = objective(model, forest, pass);
+            const auto loss = job.objective(job.model, forest, pass);
             std::vector<Tensor> gradients;
             if (loss.nats.defined() && loss.nats.requires_grad())
               gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
@@ -180,32 +178,34 @@ bool add_gradients(const Model& model, const Objective& objective, const StepPla
   return sums.forests == count;
 }
 
-std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan,
-                                const MakePass& make_pass, int64_t threads) {
-  std::vector<ForestLoss> parts(plan.forests.size());
+std::optional<double> mean_loss(const StepJob& job) {
+  const auto& model = job.model;
+  const auto& objective = job.objective;
+  const auto& forests = job.plan.forests;
+  std::vector<ForestLoss> parts(forests.size());
   const auto keep = [&](int64_t i, const LossSum& loss) {
     parts[static_cast<size_t>(i)] = {loss.nats.defined() ? loss.nats.item<double>() : 0, loss.weight};
   };
   constexpr auto kDoing = "evaluating the held-out samples";
   if (model.stream()) {
     require_walkable(objective);
-    std::vector<int64_t> all(plan.forests.size());
+    std::vector<int64_t> all(forests.size());
     std::iota(all.begin(), all.end(), int64_t{0});
     const auto pass_of = [&](int64_t i) {
-      const auto& forest = plan.forests[static_cast<size_t>(i)];
-      auto pass = make_pass(forest, i);
+      const auto& forest = forests[static_cast<size_t>(i)];
+      auto pass = job.make_pass(forest, i);
       objective.ask(forest, pass);
       return pass;
     };
-    read_texts({{model, pass_of}}, all, threads, kDoing, [&](int64_t i, Read&& read) {
-      keep(i, objective.loss(model, read.hidden[0], plan.forests[static_cast<size_t>(i)], read.passes[0]));
+    read_texts({{model, pass_of}}, all, job.threads, kDoing, [&](int64_t i, Read&& read) {
+      keep(i, objective.loss(model, read.hidden[0], forests[static_cast<size_t>(i)], read.passes[0]));
     });
   } else
-    run_workers(threads, static_cast<int64_t>(plan.forests.size()), [&](int64_t i) {
+    run_workers(job.threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
       leave_if_stopped(kDoing);
-      const auto& forest = plan.forests[static_cast<size_t>(i)];
+      const auto& forest = forests[static_cast<size_t>(i)];
       const Span span({"between operations", "forest"});
-      keep(i, objective(model, forest, make_pass(forest, i)));
+      keep(i, objective(model, forest, job.make_pass(forest, i)));
     });
   double nats = 0, weight = 0;
   for (const auto& part : parts) {

@@ -32,15 +32,21 @@ struct StepSums {
 // The pass of forest `index`: training or not, its dropout key.
 using MakePass = std::function<Pass(const Forest& forest, int64_t index)>;
 
+// What is computed of a step's forests, and by how many threads.
+struct StepJob {
+  const Model& model;
+  Objective objective;
+  const StepPlan& plan;
+  MakePass make_pass;
+  int64_t threads;
+};
+
 // Adds the forests from sums.forests on. Returns false when a stop was asked for before all were done: sums
 // then hold the first sums.forests of them, exactly. An exception leaves them empty.
-bool add_gradients(const Model& model, const Objective& objective, const StepPlan& plan,
-                   const MakePass& make_pass, const std::vector<Tensor>& leaves, int64_t threads,
-                   StepSums& sums);
+bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSums& sums);
 
 // The objective without gradients, in nats per weight; nullopt when nothing is supervised. Throws Stopped
 // when a stop is asked for.
-std::optional<double> mean_loss(const Model& model, const Objective& objective, const StepPlan& plan,
-                                const MakePass& make_pass, int64_t threads);
+std::optional<double> mean_loss(const StepJob& job);
 
 }  // namespace retort

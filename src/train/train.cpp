@@ -261,10 +261,8 @@ class Training {
     const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, threads_);
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
     // work.
-    if (!add_gradients(
-            job_.model, job_.objective, plan,
-            [&](const Forest& forest, int64_t index) { return training_pass(forest, index); }, leaves_,
-            threads_, sums_))
+    const auto pass_of = [&](const Forest& forest, int64_t index) { return training_pass(forest, index); };
+    if (!add_gradients({job_.model, job_.objective, plan, pass_of, threads_}, leaves_, sums_))
       leave_if_stopped("training");
     const auto sums = std::exchange(sums_, {});
 
@@ -342,9 +340,8 @@ class Training {
   void evaluate() {
     const Span span({"held-out loss", "stage"});
     auto& result = state_.result;
-    const auto loss = mean_loss(
-        job_.model, job_.objective, held_out_,
-        [&](const Forest& forest, int64_t) { return make_pass(forest, job_.compute); }, threads_);
+    const auto pass_of = [&](const Forest& forest, int64_t) { return make_pass(forest, job_.compute); };
+    const auto loss = mean_loss({job_.model, job_.objective, held_out_, pass_of, threads_});
     state_.evaluated = result.steps;
     if (!loss) return;
     (result.steps == 0 ? result.held_out_before : result.held_out_after) = *loss;

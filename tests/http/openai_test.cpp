@@ -135,7 +135,7 @@ TEST(OpenAiTeacher, AReplyThatShowsNothingIsCheckedWithABeginning) {
   const auto sample = text_sample("ab");
   const Json quiet = {{"text", "ab"},
                       {"logprobs", {{"tokens", {"a", "b"}}, {"top_logprobs", {nullptr, {{"b", -0.1}}}}}}};
-  const auto found = rows_of_echo(quiet, sample, "ab", 2, names, tokenizer, "server");
+  const auto found = rows_of_echo(quiet, {sample, "ab"}, 2, names, "server");
   EXPECT_FALSE(found.checked);
   EXPECT_TRUE(found.leading);
   Json wrong = quiet;
@@ -143,7 +143,7 @@ TEST(OpenAiTeacher, AReplyThatShowsNothingIsCheckedWithABeginning) {
   wrong["logprobs"]["tokens"].push_back("c");
   wrong["logprobs"]["top_logprobs"].push_back({{"x", -0.1}, {"c", -3.0}});
   EXPECT_NE(error_of([&] {
-              rows_of_echo(wrong, sample, "ab", 2, names, tokenizer, "server");
+              rows_of_echo(wrong, {sample, "ab"}, 2, names, "server");
             }).find("is not the likeliest of its row"),
             std::string::npos);
 }
@@ -154,7 +154,9 @@ TEST(OpenAiTeacher, OtherTokensAreNamed) {
   const auto sample = text_sample("abc");
   const Json merged = {{"text", "abc"},
                        {"logprobs", {{"tokens", {"a", "bc"}}, {"top_logprobs", {nullptr, {{"bc", -0.1}}}}}}};
-  EXPECT_EQ(error_of([&] { rows_of_echo(merged, sample, "abc", 2, names, tokenizer, "server"); }),
+  EXPECT_EQ(error_of([&] {
+              rows_of_echo(merged, {sample, "abc"}, 2, names, "server");
+            }),
             "2: teacher: the server cuts x.jsonl:1 into other tokens than the student: token 2 is 'bc' there "
             "and 'b' here; a teacher with other tokens can write answers instead (teacher.answers)");
   const auto entry = [](const char* id, const char* text) {
@@ -267,7 +269,7 @@ TEST(OpenAiTeacher, AControlTokenWithoutTextKeepsItsProbability) {
                         {{"tokens", {"a", ""}},
                          {"token_logprobs", {nullptr, -0.25}},
                          {"top_logprobs", {nullptr, {{"", -0.25}, {"b", -2.0}}}}}}};
-  const auto found = rows_of_echo(hidden, sample, "a<|im_end|>", 2, names, tokenizer, "server");
+  const auto found = rows_of_echo(hidden, {sample, "a<|im_end|>"}, 2, names, "server");
   EXPECT_EQ(found.rows[0].ids, (std::vector<int32_t>{257, 98}));
   EXPECT_EQ(found.rows[0].log_p, (std::vector<float>{-0.25f, -2.0f}));
 }

@@ -31,7 +31,7 @@ double entropy_of(const std::vector<float>& p) {
 SparseRow through_bits(const std::vector<float>& p, const KeepSpec& keep, uint64_t position,
                        uint64_t* bits = nullptr) {
   BitWriter out;
-  encode_row(p, entropy_of(p), keep, Draws(1, "test"), position, out);
+  encode_row(p, entropy_of(p), keep, {Draws(1, "test"), position}, out);
   if (bits) *bits = out.size();
   BitReader in("test", out.bytes());
   const auto row = decode_row(in, keep, static_cast<int64_t>(p.size()), "test");
@@ -144,7 +144,7 @@ TEST(SparseRow, DrawsAreKeyedByPosition) {
 TEST(SparseRow, RefusesBitsThatAreNoRow) {
   const auto p = zipf(500, 0.5, 9);
   BitWriter out;
-  encode_row(p, 1, {}, Draws(1, "test"), 0, out);
+  encode_row(p, 1, {}, {Draws(1, "test"), 0}, out);
   const auto problem = [&](std::vector<uint8_t> bytes, int64_t vocabulary) -> std::string {
     try {
       BitReader in("f", bytes);

@@ -176,10 +176,8 @@ TEST(EncodeTopRow, HandlesHeadsThatHoldEverything) {
   KeepSpec keep;
   keep.draws = 0;
   keep.head = 4;
-  const std::vector<int32_t> ids = {2, 0};
-  const std::vector<float> log_p = {std::log(0.75f), std::log(0.25f)};
   BitWriter out;
-  encode_top_row(ids, log_p, 3, keep, Draws(1, "x"), 0, out);
+  encode_top_row({{2, 0}, {std::log(0.75f), std::log(0.25f)}}, 3, keep, {Draws(1, "x"), 0}, out);
   BitReader in("memory", out.bytes());
   const auto row = decode_row(in, keep, 3, "memory");
   ASSERT_EQ(row.head, 2u);
@@ -201,8 +199,8 @@ class SampleAnswers : public testing::Test {
     spec.file = folder / "answers.jsonl";
     spec.per_prompt = 2;
   }
-  AnswersProgress run(Rule& teacher, int64_t at_a_time = 3) {
-    return sample_answers(records, spec, "rule", at_a_time, [&]() -> ServedTeacher& { return teacher; });
+  AnswersProgress run(Rule& teacher, int64_t at_a_time = 3, const std::string& model = "rule") {
+    return sample_answers({[&]() -> ServedTeacher& { return teacher; }, model, records, spec, at_a_time});
   }
   std::string problem() {
     Rule teacher;
@@ -238,9 +236,7 @@ TEST_F(SampleAnswers, AnUnnamedModelIsTheServersAndStaysIt) {
   Rule rule, law;
   rule.calls_left = 2;
   law.name = "law";
-  const auto unnamed = [&](Rule& teacher) {
-    return sample_answers(records, spec, "", 3, [&]() -> ServedTeacher& { return teacher; });
-  };
+  const auto unnamed = [&](Rule& teacher) { return run(teacher, 3, ""); };
   EXPECT_THROW(unnamed(rule), Failure);
   try {
     unnamed(law);

@@ -44,8 +44,8 @@ StepSums sums_of(const TinyRun& run, const StepPlan& plan, at::ScalarType comput
   std::vector<Tensor> leaves;
   for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
   StepSums sums;
-  EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass_in(compute), leaves,
-                            threads, sums));
+  EXPECT_TRUE(add_gradients({*run.loaded.model, next_token_objective(), plan, pass_in(compute), threads},
+                            leaves, sums));
   return sums;
 }
 
@@ -166,8 +166,8 @@ TEST(LayerMajor, AStopLeavesNothingOfTheStep) {
   for (const auto& leaf : streamed.leaves) leaves.push_back(*leaf.tensor);
   request_stop();
   StepSums sums;
-  EXPECT_FALSE(add_gradients(*streamed.loaded.model, next_token_objective(), plan, pass_in(at::kFloat),
-                             leaves, 2, sums));
+  EXPECT_FALSE(add_gradients({*streamed.loaded.model, next_token_objective(), plan, pass_in(at::kFloat), 2},
+                             leaves, sums));
   forget_stop();
   EXPECT_EQ(sums.forests, 0);
   EXPECT_TRUE(sums.gradients.empty());
@@ -182,7 +182,7 @@ TEST(LayerMajor, ALossThatRunsTheModelItselfIsRefusedByName) {
     return next_token_objective()(model, forest, pass);
   };
   StepSums sums;
-  EXPECT_THROW(add_gradients(*streamed.loaded.model, whole, plan, pass_in(at::kFloat), leaves, 1, sums),
+  EXPECT_THROW(add_gradients({*streamed.loaded.model, whole, plan, pass_in(at::kFloat), 1}, leaves, sums),
                RecipeError);
 }
 

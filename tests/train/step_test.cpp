@@ -15,7 +15,7 @@ StepSums sums_of(const TinyRun& run, const StepPlan& plan, int64_t threads) {
   for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
   StepSums sums;
   const auto pass = [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); };
-  EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass, leaves, threads, sums));
+  EXPECT_TRUE(add_gradients({*run.loaded.model, next_token_objective(), plan, pass, threads}, leaves, sums));
   return sums;
 }
 
@@ -166,11 +166,11 @@ TEST(Step, AStopLeavesTheExactSumsOfTheFirstForests) {
     return next_token_objective()(model, forest, each);
   };
   StepSums sums;
-  EXPECT_FALSE(add_gradients(*run.loaded.model, stopping, plan, pass, leaves, 2, sums));
+  EXPECT_FALSE(add_gradients({*run.loaded.model, stopping, plan, pass, 2}, leaves, sums));
   EXPECT_GT(sums.forests, 0);
   EXPECT_LT(sums.forests, static_cast<int64_t>(plan.forests.size()));
   forget_stop();
-  EXPECT_TRUE(add_gradients(*run.loaded.model, next_token_objective(), plan, pass, leaves, 2, sums));
+  EXPECT_TRUE(add_gradients({*run.loaded.model, next_token_objective(), plan, pass, 2}, leaves, sums));
   EXPECT_EQ(sums.nats, whole.nats);
   for (size_t i = 0; i < sums.gradients.size(); ++i)
     EXPECT_TRUE(at::equal(sums.gradients[i], whole.gradients[i])) << run.leaves[i].name;
@@ -188,11 +188,8 @@ TEST(Step, AnErrorInOneForestEndsTheStep) {
     return next_token_objective()(model, forest, each);
   };
   StepSums sums;
-  EXPECT_THROW(
-      add_gradients(
-          *run.loaded.model, failing, plan,
-          [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); }, leaves, 2, sums),
-      std::out_of_range);
+  const auto pass = [](const Forest& forest, int64_t) { return make_pass(forest, at::kFloat); };
+  EXPECT_THROW(add_gradients({*run.loaded.model, failing, plan, pass, 2}, leaves, sums), std::out_of_range);
 }
 
 }  // namespace retort

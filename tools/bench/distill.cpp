@@ -79,7 +79,7 @@ void measure_bytes() {
             static_cast<float>(std::pow(static_cast<double>((i * 7919) % vocabulary + 1), -exponent) / sum));
       const KeepSpec keep;
       std::vector<BitWriter> rows(static_cast<size_t>(keep.part_positions));
-      for (size_t i = 0; i < rows.size(); ++i) encode_row(p, 8, keep, Draws(1, "bench"), i, rows[i]);
+      for (size_t i = 0; i < rows.size(); ++i) encode_row(p, 8, keep, {Draws(1, "bench"), i}, rows[i]);
       const std::vector<Sample> samples(1, Sample{{1, 2}, {0, 1}, ""});
       write_cache_part(
           folder, 0,
@@ -123,7 +123,7 @@ void measure_keep(const std::string& path, const std::string& text) {
         for (const float value : p) squares += static_cast<double>(value) * value;
         for (uint64_t d = 0; d < kDraws; ++d) {
           BitWriter out;
-          encode_row(p, 1, keep, Draws(first + r, "keep"), d, out);
+          encode_row(p, 1, keep, {Draws(first + r, "keep"), d}, out);
           BitReader in("bench", out.bytes());
           const auto row = decode_row(in, keep, p_all.size(1), "bench");
           double off = squares;
@@ -167,7 +167,7 @@ void measure_bias(const std::string& path, const std::string& text) {
     auto sum = at::zeros({w.size(1)}, at::TensorOptions(at::kDouble)), squares = at::zeros_like(sum);
     for (size_t d = 0; d < kDraws; ++d) {
       BitWriter out;
-      encode_row(p, 1, keep, Draws(static_cast<uint64_t>(r), "bias"), d, out);
+      encode_row(p, 1, keep, {Draws(static_cast<uint64_t>(r), "bias"), d}, out);
       BitReader in("bench", out.bytes());
       const auto row = decode_row(in, keep, p_all.size(1), "bench");
       const std::vector<int64_t> ids(row.ids.begin(), row.ids.end());

@@ -110,10 +110,8 @@ int main(int count, char** arguments) try {
     const auto plan = plan_step(samples, all, how.batch.row_tokens, threads);
     const double began = now();
     read_before = disk_bytes();
-    loss = mean_loss(
-               *loaded.model, next_token_objective(), plan,
-               [&](const Forest& forest, int64_t) { return make_pass(forest, compute); }, threads)
-               .value_or(0);
+    const auto pass_of = [&](const Forest& forest, int64_t) { return make_pass(forest, compute); };
+    loss = mean_loss({*loaded.model, next_token_objective(), plan, pass_of, threads}).value_or(0);
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
     const auto* stream = loaded.model->stream();

@@ -47,7 +47,7 @@ Tensor Conversation::feed(const std::vector<int32_t>& prompt) {
                                          1);  // the last token is computed again: its hidden state is needed
   reused_ = kept;
   if (!forest_ || kept < 1) {
-    forest_ = std::make_unique<GrowingForest>(writer_.model, writer_.compute);
+    forest_ = std::make_unique<GrowingForest>(writer_.model, writer_.compute, kv_type(writer_.how.kv));
     cached_ = {prompt[0]};
     const auto hidden = forest_->enter({cached_}, 0);
     if (prompt.size() == 1) return hidden;
@@ -55,7 +55,8 @@ Tensor Conversation::feed(const std::vector<int32_t>& prompt) {
   }
   forest_->cut(0, kept);
   cached_.assign(prompt.begin(), prompt.begin() + kept);
-  const auto hidden = forest_->extend(0, std::span(prompt).subspan(static_cast<size_t>(kept)));
+  const auto hidden =
+      forest_->extend(0, std::span(prompt).subspan(static_cast<size_t>(kept)), writer_.how.prefill_rows);
   cached_ = prompt;
   return hidden;
 }

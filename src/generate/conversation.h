@@ -10,7 +10,7 @@ namespace retort {
 
 class Conversation {
  public:
-  // All references must outlive the conversation. A conversation is one text: of `how` it takes the threads.
+  // All references must outlive the conversation. It is one text: `how.batch` says nothing here.
   Conversation(const Writer& writer, const ChatTemplate& chat, const SampleSpec& sample);
 
   // The answer to the next message of the user; both join the conversation. A stop signal, or `heard` giving

@@ -50,6 +50,18 @@ TEST_F(SmolLM2Says, AConversationSaysWhatItsWholeTextSays) {
             alone({prompt({{"system", "You are a pirate."}, {"user", "Hello!"}})})[0].tokens);
 }
 
+// A cache of 8 bits changes what is drawn sooner or later, and in a conversation as in a batch.
+TEST_F(SmolLM2Says, AConversationKeepsItsCacheAsItIsTold) {
+  sample.temperature = 1.5, sample.max_tokens = 60;
+  const auto ask = prompt({{"user", "Tell me a story."}});
+  const auto of = [&](const std::string& kv) {
+    return generate(writer({.kv = kv}), {ask}, rules())[0].tokens;
+  };
+  Conversation talk(writer({.prefill_rows = 7, .kv = "int8"}), *loaded->chat, sample);
+  EXPECT_EQ(talk.say("Tell me a story.").tokens, of("int8"));
+  EXPECT_NE(of("int8"), of("f32"));
+}
+
 TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {
   auto talk = conversation();
   int pieces = 0;

@@ -28,7 +28,7 @@ constexpr uint32_t kAllowed[] = {
     SYS_sysinfo,        SYS_lseek,         SYS_fstat,        SYS_setitimer,
 };
 
-bool forbid_all_else() {
+std::vector<sock_filter> filter_of(bool with_signals) {
   std::vector<sock_filter> filter;
   const auto load = [&](uint32_t offset) { filter.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset)); };
   const auto back = [&](uint32_t action) { filter.push_back(BPF_STMT(BPF_RET | BPF_K, action)); };
@@ -37,10 +37,16 @@ bool forbid_all_else() {
   back(SECCOMP_RET_KILL_PROCESS);
   load(offsetof(seccomp_data, nr));
   for (const auto number : kAllowed) {
+    if (number == SYS_tgkill && !with_signals) continue;
     filter.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1));
     back(SECCOMP_RET_ALLOW);
   }
   back(SECCOMP_RET_ERRNO | EPERM);
+  return filter;
+}
+
+bool forbid_all_else() {
+  auto filter = filter_of(true);
   const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
   return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
@@ -73,6 +79,12 @@ int confine(int file, uint64_t memory_bytes, int cpu_seconds, int input) {
   if (cpu_seconds > 0) limit(RLIMIT_CPU, static_cast<uint64_t>(cpu_seconds), 1);
   if (const auto used = address_space_in_use(); used > 0) limit(RLIMIT_AS, used + memory_bytes);
   return forbid_all_else() ? 0 : errno;
+}
+
+std::vector<std::byte> confinement_filter() {
+  const auto filter = filter_of(false);
+  const auto* begin = reinterpret_cast<const std::byte*>(filter.data());
+  return {begin, begin + filter.size() * sizeof(sock_filter)};
 }
 
 }  // namespace retort

@@ -13,7 +13,9 @@
 #include "cli/recipe_option.h"
 #include "data/beyond_context.h"
 #include "data/check_samples.h"
+#include "data/near_duplicates.h"
 #include "data/overlap.h"
+#include "data/personal_data.h"
 #include "data/reject.h"
 #include "data/spelled_tokens.h"
 #include "data/token_store.h"
@@ -87,6 +89,25 @@ double epochs_of(const TrainSpec& spec, const RunWork& work, const Dataset& data
   return steps * work.plain_rows_per_step / rows;
 }
 
+// "" where no record is nearly another.
+std::string near_duplicates_line(const DataSpec& spec, const RecordSource& source, const RecordPlan& plan) {
+  const auto side = [&](int64_t row) { return plan.rows[static_cast<size_t>(row)].side; };
+  const auto found = find_near_duplicates(source, spec.near_duplicates.similarity, [&](int64_t row) {
+    return row < static_cast<int64_t>(plan.rows.size()) && side(row) != Side::none;
+  });
+  if (found.pairs.empty()) return "";
+  int64_t across = 0;
+  for (const auto& [row, earlier] : found.pairs) across += side(row) != side(earlier);
+  std::string places;
+  for (const auto& place : found.places) places += (places.empty() ? "" : ", ") + place;
+  return fmt::format(
+      "near-duplicates: {} records are nearly the same as an earlier one (at least {:g} of their runs of 5 "
+      "words), {} of them across the split: {}{}{}",
+      found.pairs.size(), spec.near_duplicates.similarity, across, places,
+      found.pairs.size() > found.places.size() ? " and others" : "",
+      spec.near_duplicates.remove ? "" : "; data.near_duplicates.remove: true leaves them out");
+}
+
 Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
@@ -150,9 +171,13 @@ Exit check(const CheckOptions& options) {
     fmt::print("\n{}\n", rendered_samples(dataset.train, *base.tokenizer,
                                           static_cast<size_t>(options.samples), colour));
     for (const auto& bad : plan.bad) say("bad", harmless(describe(bad)));
+    for (const auto& line : left_out_lines(plan)) say("left out", line);
     fmt::print("{}", describe_sources(recipe.data, plan, epochs_of(recipe.train, work, dataset)));
     if (const auto spelled = describe(find_spelled_tokens(files, plan, *base.tokenizer)); !spelled.empty())
       fmt::print("{}\n", spelled);
+    for (const auto& line :
+         {near_duplicates_line(recipe.data, files, plan), describe(find_personal_data(files, plan))})
+      if (!line.empty()) fmt::print("{}\n", harmless(line));
     fmt::print("{}\n", describe_samples(recipe.data, dataset,
                                         sample_statistics(dataset.train, recipe.train.batch.samples,
                                                           recipe.train.batch.row_tokens, recipe.train.seed),

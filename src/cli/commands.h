@@ -20,6 +20,7 @@ using Action = std::function<Exit()>;
 void add_run(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
+void add_samples(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_generate(CLI::App& app, Action& action);

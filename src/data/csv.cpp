@@ -10,8 +10,8 @@ namespace {
 // Reads one record from `at`; counts lines. Quoted fields may span lines.
 class CsvRows {
  public:
-  CsvRows(std::string_view content, std::string_view file, char delimiter)
-      : content_(content), file_(file), delimiter_(delimiter) {}
+  CsvRows(std::string_view content, std::string_view file, CsvForm form)
+      : content_(content), file_(file), delimiter_(form.delimiter), quotes_(form.quotes) {}
 
   bool next(std::vector<std::string>& fields) {
     fields.clear();
@@ -20,7 +20,7 @@ class CsvRows {
     const size_t row_begin = at_;
     while (true) {
       fields.emplace_back();
-      if (at_ < content_.size() && content_[at_] == '"') quoted(fields.back(), row_begin);
+      if (quotes_ && at_ < content_.size() && content_[at_] == '"') quoted(fields.back(), row_begin);
       else plain(fields.back());
       if (at_ - row_begin > kLongestLine)
         corrupt(place(), "", "record of more than " + bytes(kLongestLine) + "; is a closing quote missing?");
@@ -68,9 +68,11 @@ class CsvRows {
     const auto begin = at_;
     while (at_ < content_.size() && content_[at_] != delimiter_ && content_[at_] != '\n' &&
            content_[at_] != '\r') {
-      if (content_[at_] == '"')
-        corrupt(place(), "",
-                "quote inside a field that is not quoted; quote the whole field and write the quote twice");
+      if (quotes_ && content_[at_] == '"')
+        corrupt(
+            place(), "",
+            "quote inside a field that is not quoted; quote the whole field and write the quote twice, or, "
+            "where quotes are characters like others, set quotes: none of its source");
       ++at_;
     }
     field.assign(content_.substr(begin, at_ - begin));
@@ -79,6 +81,7 @@ class CsvRows {
   std::string_view content_;
   std::string file_;
   char delimiter_;
+  bool quotes_;
   size_t at_ = 0, line_ = 1, row_line_ = 1;
 };
 
@@ -110,9 +113,9 @@ Columns named(const std::vector<std::string>& names, std::vector<std::string>& f
   return columns;
 }
 
-// Fields of the first two rows, cut at `delimiter`; 0 for what cannot be read so.
-std::pair<size_t, size_t> fields_of(std::string_view content, char delimiter) {
-  CsvRows rows(content, "", delimiter);
+// Fields of the first two rows; 0 for what cannot be read so.
+std::pair<size_t, size_t> fields_of(std::string_view content, CsvForm form) {
+  CsvRows rows(content, "", form);
   std::vector<std::string> header, first;
   try {
     if (!rows.next(header) || !rows.next(first)) return {header.size(), 0};
@@ -122,13 +125,13 @@ std::pair<size_t, size_t> fields_of(std::string_view content, char delimiter) {
 
 }  // namespace
 
-char guessed_delimiter(std::string_view content, char usual) {
+char guessed_delimiter(std::string_view content, CsvForm usual) {
   content = without_bom(content);
-  char best = usual;
+  char best = usual.delimiter;
   auto [most, first] = fields_of(content, usual);
   if (most != first) most = 1;
   for (const char delimiter : {',', ';', '\t', '|'}) {
-    const auto [named_columns, fields] = fields_of(content, delimiter);
+    const auto [named_columns, fields] = fields_of(content, {delimiter, usual.quotes});
     if (named_columns != fields || named_columns <= most) continue;
     best = delimiter;
     most = named_columns;
@@ -136,9 +139,9 @@ char guessed_delimiter(std::string_view content, char usual) {
   return best;
 }
 
-void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take,
+void read_csv(std::string_view content, std::string_view file, CsvForm form, const TakeColumns& take,
               const std::function<void(size_t)>& passed, const TakeBad& bad) {
-  CsvRows rows(without_bom(content), file, delimiter);
+  CsvRows rows(without_bom(content), file, form);
   std::vector<std::string> names, fields;
   if (!rows.next(names)) corrupt(file, "", "is empty; expected a header row with column names");
   std::set<std::string> seen;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/reject_spec.h"
@@ -25,19 +26,24 @@ struct SourceSpec {
   bool skip_empty = false;
   std::string on_bad_record = "stop";
   std::optional<RejectSpec> reject = {};
+  std::string quotes = "double";
+  NamedValues roles, fields_of_records;
 
   template <class Visitor> void fields(Visitor& field) {
-    field("path", path, required(not_empty()), "file, or folder for licences and text");
+    field("path", path, required(not_empty()),
+          "file, folder of files of one format, or pattern such as data/train-*.jsonl");
     field(
         "format", format, one_of({"auto", "jsonl", "json", "csv", "text", "lines", "icd10cm", "licences"}),
         "how the file is read; auto goes by its ending (.jsonl .ndjson .json .csv .tsv .txt .xml, each also "
-        "with .gz). json: one array of records");
+        "with .gz or .zst). json: one array of records");
     field("kind", kind,
           one_of({"auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "columns"}),
           "what a record holds; auto looks at its first record. columns: 'prompt' and 'completion' below "
           "make the sample");
     field("prompt", prompt, any(),
-          "user text with {column} placeholders; {column:800} takes at most 800 bytes of it, {{ is a brace");
+          "user text with {column} placeholders; {column:800} takes at most 800 bytes of it, {{ is a brace. "
+          "Inside of a column: {answers.text}, {choices[0]}, {choices[*, ]} (all, with ', ' between), "
+          "{choices[A. ]} (all, on lettered lines)");
     field("completion", completion, any(), "answer with {column} placeholders");
     field("system", system, any(),
           "system text; with {column} placeholders where there are columns. Put before records that bring "
@@ -68,6 +74,15 @@ struct SourceSpec {
           "and names the first ten");
     field.section("reject", reject,
                   "records that are left out, for answers that a model generated; before limit and split");
+    field(
+        "quotes", quotes, one_of({"double", "none"}),
+        "none: quotes in a CSV or TSV file are characters like others; double: a field may stand in quotes");
+    field("roles", roles, any(),
+          "who speaks, by the file's own words: {patient: user, doctor: assistant}; expected of each is "
+          "system, user, assistant, tool, function or developer");
+    field("fields", fields_of_records, any(),
+          "where records and messages keep what is read, as {messages: dialogue.turns, role: speaker, "
+          "content: utterance}");
   }
 };
 
@@ -83,6 +98,56 @@ struct SplitSpec {
   }
 };
 
+// Which messages are learned. data.loss says it of whole conversations, this of their parts.
+struct TrainOnSpec {
+  std::vector<std::string> roles = {"assistant"};
+  std::string turns = "all";
+  std::string reasoning = "by_source";
+  bool tool_calls = true;
+
+  bool others() const {  // somebody else than the assistant
+    for (const auto& role : roles)
+      if (role != "assistant") return true;
+    return false;
+  }
+  bool learns(std::string_view role) const {
+    for (const auto& one : roles)
+      if (one == role) return true;
+    return false;
+  }
+  bool usual() const { return learns("assistant") && !others() && turns == "all" && tool_calls; }
+
+  template <class Visitor> void fields(Visitor& field) {
+    field(
+        "roles", roles,
+        [] {
+          auto rule = one_of({"assistant", "user", "system", "tool", "developer", "function"});
+          rule.not_empty = true;
+          return rule;
+        }(),
+        "whose messages are learned; of others than the assistant the words and the token that ends them");
+    field("turns", turns, one_of({"all", "last"}),
+          "all, or only the last answer of a conversation (as data.loss: last_answer)");
+    field("reasoning", reasoning, one_of({"by_source", "learn", "mask", "strip"}),
+          "what becomes of thoughts in sources whose own `reasoning` is refuse");
+    field("tool_calls", tool_calls, any(), "false: messages that call tools are read and not learned");
+  }
+};
+
+// Records that are nearly those of another.
+struct NearDuplicatesSpec {
+  double similarity = 0.8;
+  bool remove = false;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("similarity", similarity, between(0.5, 1),
+          "least share of common runs of 5 words (Jaccard) from which two records are nearly the same");
+    field("remove", remove, any(),
+          "leave out all but the first of them, before limit and split; records of sources with use: "
+          "held_out stay. `check` counts them either way");
+  }
+};
+
 struct DataSpec {
   std::vector<SourceSpec> sources;
   std::string chat_template = "auto";
@@ -95,6 +160,9 @@ struct DataSpec {
   std::string changed_answers = "own_sample";
   int64_t seed = 7;
   std::string cache;
+  TrainOnSpec train_on;
+  NearDuplicatesSpec near_duplicates;
+  std::string personal_data = "report";
 
   template <class Visitor> void fields(Visitor& field) {
     field.list("sources", sources, "where samples come from");
@@ -125,6 +193,11 @@ struct DataSpec {
     field("cache", cache, any(),
           "HDF5 file that keeps the tokens for the next run; training reads its samples out of it. Empty: "
           "none, they are held in memory");
+    field.section("train_on", train_on, "which messages are learned");
+    field.section("near_duplicates", near_duplicates, "records that are nearly the same as an earlier one");
+    field("personal_data", personal_data, one_of({"report", "leave_out"}),
+          "records that hold an e-mail address, a phone, bank, card or national number: report has `check` "
+          "count them; leave_out does not use them, on neither side");
   }
 
   WantedTemplate wanted_template() const { return {chat_template, template_arguments.entries}; }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "data/packed_samples.h"
+#include "data/train_on.h"
 #include "data/turns.h"
 #include "text/chat_pieces.h"
 #include "text/thoughts.h"
@@ -45,8 +46,8 @@ void weigh(const DataSpec& spec, const std::vector<Message>& messages, const Tok
   }
   for (size_t i = 0; i < sample.weights.size(); ++i) {
     const auto answer = rendered.answers[i];
-    const bool wanted =
-        spec.loss == "all" || (spec.loss == "last_answer" ? answer >= 0 && answer == last : answer >= 0);
+    const bool last_only = spec.loss == "last_answer" || spec.train_on.turns == "last";
+    const bool wanted = spec.loss == "all" || (answer >= 0 && (!last_only || answer == last));
     sample.weights[i] = wanted && (answer < 0 || i >= begins[static_cast<size_t>(answer)]) ? 1.0f : 0.0f;
   }
 }
@@ -173,7 +174,7 @@ Made made_of(const DataSpec& spec, const Record& record, const Tokenizer& tokeni
   Turns turns;
   std::vector<Sample> samples;
   try {
-    turns = turns_of(spec, record, chat);
+    turns = turns_of(spec, chosen_to_learn(spec.train_on, record), chat);
     for (const auto& part : turns.samples) samples.push_back(make_sample(spec, part, tokenizer, chat));
   } catch (const RecipeError& error) {
     if (spec.sources.at(static_cast<size_t>(record.source)).on_bad_record != "skip") throw;
@@ -241,6 +242,7 @@ Sample make_sample(const DataSpec& spec, const Record& record, const Tokenizer& 
   } else {
     try {
       weigh(spec, record.messages, tokenizer, render_tokens(chat, tokenizer, record.messages, false), sample);
+      if (spec.train_on.others()) learn_others(spec.train_on, record, tokenizer, chat, sample);
     } catch (const RecipeError& error) { throw RecipeError(record.place + ": " + error.what()); }
   }
   if (!sample.weights.empty()) sample.weights[0] = 0;  // nothing predicts the first token

@@ -1,7 +1,10 @@
 // Files that are read as something else than they are stored as: unpacked, or from another encoding.
 #include <zlib.h>
+#include <zstd.h>
+#include <zstd_errors.h>
 
 #include <array>
+#include <memory>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -62,6 +65,35 @@ class Inflater {
   z_stream stream_{};
 };
 
+constexpr int kLargestWindow = 27;  // 2^27 bytes: what the decoder may be made to hold
+
+std::string unpacked_zstd(std::string_view packed, std::string_view file) {
+  const std::unique_ptr<ZSTD_DStream, decltype(&ZSTD_freeDStream)> stream(ZSTD_createDStream(),
+                                                                          ZSTD_freeDStream);
+  if (!stream || ZSTD_isError(ZSTD_DCtx_setParameter(stream.get(), ZSTD_d_windowLogMax, kLargestWindow)))
+    throw Failure("zstd cannot be started");
+  std::string text;
+  std::array<char, size_t{1} << 16> some;
+  ZSTD_inBuffer in{packed.data(), packed.size(), 0};
+  size_t left = 0;  // 0: between two packed texts
+  while (in.pos < in.size || left != 0) {
+    ZSTD_outBuffer out{some.data(), some.size(), 0};
+    const auto before = in.pos;
+    left = ZSTD_decompressStream(stream.get(), &out, &in);
+    if (ZSTD_isError(left))
+      corrupt(file, "",
+              ZSTD_getErrorCode(left) == ZSTD_error_frameParameter_windowTooLarge
+                  ? "was packed with a window of more than 128 MiB; pack it again without --long"
+                  : "is no zstd file, or a damaged one");
+    if (text.size() + out.pos > kMostText) too_long(file);
+    text.append(some.data(), out.pos);
+    if (in.pos == before && out.pos == 0 && in.pos == in.size)
+      corrupt(file, "", "ends within its packed text; is the download complete?");
+    leave_if_stopped("unpacking samples");
+  }
+  return text;
+}
+
 // Bytes 0x80 to 0x9F of Windows-1252; 0: none.
 constexpr uint16_t kWindows1252[32] = {0x20AC, 0,      0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
                                        0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0,      0x017D, 0,
@@ -119,8 +151,10 @@ std::optional<std::string> text_of_file(std::string_view content, std::string_vi
   std::optional<std::string> text;
   if (file.ends_with(".gz")) {
     text = Inflater(file).all(content);
-    content = *text;
+  } else if (file.ends_with(".zst")) {
+    text = unpacked_zstd(content, file);
   }
+  if (text) content = *text;
   if (encoding == "cp1252" || encoding == "latin1") return of_bytes(content, file, encoding == "cp1252");
   if (encoding == "utf-16") return of_utf16(content, file);
   if (text) require_plain_text(*text, file);
@@ -130,6 +164,15 @@ std::optional<std::string> text_of_file(std::string_view content, std::string_vi
 void require_plain_text(std::string_view content, std::string_view file) {
   if (is_utf16(content))
     corrupt(file, "", "is written in UTF-16; set encoding: utf-16 of its source, or convert it to UTF-8");
+  constexpr std::pair<std::string_view, const char*> kOthers[] = {
+      {"\x1f\x8b", "is packed by gzip; name it with .gz behind its ending, or unpack it"},
+      {"\x28\xb5\x2f\xfd", "is packed by zstd; name it with .zst behind its ending, or unpack it"},
+      {"PK\x03\x04", "is a zip archive; unpack it and name the file that is meant"},
+      {"PAR1", "is a Parquet file, which is not read here; write it as .jsonl"},
+      {"ARROW1", "is an Arrow file, which is not read here; write it as .jsonl"},
+  };
+  for (const auto& [begin, what] : kOthers)
+    if (content.starts_with(begin)) corrupt(file, "", what);
 }
 
 }  // namespace retort

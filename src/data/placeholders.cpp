@@ -1,6 +1,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "data/json_path.h"
 #include "data/record.h"
 #include "text/chat_pieces.h"
 
@@ -16,6 +17,35 @@ std::string_view shortened(std::string_view value, size_t limit) {
   const auto space = value.substr(0, end).find_last_of(" \n\t");
   if (space != std::string_view::npos && space >= end - end / 4) end = space;
   return value.substr(0, end);
+}
+
+const std::string* find(std::string_view name, const Columns& columns) {
+  for (const auto& [column, text] : columns)
+    if (column == name) return &text;
+  return nullptr;
+}
+
+// "answers.text": of the longest beginning that is a column, what the rest names inside of it.
+std::string value_inside(std::string_view name, const Columns& columns, std::string_view key_path) {
+  for (auto end = name.find_last_of(".["); end != std::string_view::npos && end > 0;
+       end = name.find_last_of(".[", end - 1)) {
+    const auto* column = find(name.substr(0, end), columns);
+    if (!column) continue;
+    const auto [text, problem] = text_inside(*column, name.substr(end));
+    if (!problem.empty())
+      throw RecipeError(fmt::format("{}: {{{}}}: {}", key_path, printable(name), problem));
+    return text;
+  }
+  std::vector<std::string> names;
+  std::string listed;
+  for (const auto& [column, text] : columns) {
+    names.push_back(column);
+    listed += (listed.empty() ? "" : ", ") + column;
+  }
+  const auto near = nearest(name, names);
+  throw RecipeError(fmt::format("{}: the data has no column '{}'{}; columns are {}", key_path,
+                                printable(name), near.empty() ? "" : "; did you mean '" + near + "'?",
+                                printable(listed)));
 }
 
 }  // namespace
@@ -48,7 +78,11 @@ std::string fill_placeholders(std::string_view pattern, const Columns& columns, 
     if (close == std::string_view::npos)
       throw RecipeError(fmt::format("{}: '{{' without '}}'; write {{{{ for a brace", key_path));
     const auto inside = pattern.substr(i + 1, close - i - 1);
-    const auto colon = inside.rfind(':');
+    // "{a[*: ]}": a colon within brackets is part of the name.
+    const auto bracket = inside.rfind(']');
+    auto colon = inside.rfind(':');
+    if (colon != std::string_view::npos && bracket != std::string_view::npos && colon < bracket)
+      colon = std::string_view::npos;
     const auto name = inside.substr(0, colon);
     size_t limit = std::string_view::npos;
     if (colon != std::string_view::npos) {
@@ -58,19 +92,11 @@ std::string fill_placeholders(std::string_view pattern, const Columns& columns, 
         throw RecipeError(
             fmt::format("{}: expected a number of bytes in '{{{}}}'", key_path, printable(inside)));
     }
-    const std::string* value = nullptr;
-    std::vector<std::string> names;
-    std::string listed;
-    for (const auto& [column, text] : columns) {
-      names.push_back(column);
-      listed += (listed.empty() ? "" : ", ") + column;
-      if (column == name) value = &text;
-    }
+    std::string inner;
+    const std::string* value = find(name, columns);
     if (!value) {
-      const auto near = nearest(name, names);
-      throw RecipeError(fmt::format("{}: the data has no column '{}'{}; columns are {}", key_path,
-                                    printable(name), near.empty() ? "" : "; did you mean '" + near + "'?",
-                                    printable(listed)));
+      inner = value_inside(name, columns, key_path);
+      value = &inner;
     }
     if (used_empty && trimmed(*value).empty()) *used_empty = true;
     out += limit == std::string_view::npos ? std::string_view(*value) : shortened(*value, limit);

@@ -36,22 +36,28 @@ bool is_json_array(std::string_view content);
 void read_json_array(std::string_view content, std::string_view file,
                      const std::function<void(std::string_view record, std::string place)>& take);
 
-// The text of a file that cannot be read where it lies: unpacked (.gz), or in another encoding than UTF-8.
-// nullopt for all others. At most 1 GiB of text is made.
+// The text of a file that cannot be read where it lies: unpacked (.gz, .zst), or in another encoding than
+// UTF-8. nullopt for all others. At most 1 GiB of text is made.
 std::optional<std::string> text_of_file(std::string_view content, std::string_view file,
                                         std::string_view encoding);
-// FormatError that says which encoding to set, for a file that is UTF-16.
+// FormatError that says what to do, for a file that is UTF-16, packed under another name, or no text at all.
 void require_plain_text(std::string_view content, std::string_view file);
 
+struct CsvForm {
+  CsvForm(char between, bool with_quotes = true) : delimiter(between), quotes(with_quotes) {}
+  char delimiter;
+  bool quotes;  // a field may stand in quotes; else they are characters like others
+};
+
 // What divides the header and the first row of a CSV file into the same, largest number of fields, of , ; |
-// and tab; `usual` when several do or none.
-char guessed_delimiter(std::string_view content, char usual);
+// and tab; the usual one when several do or none.
+char guessed_delimiter(std::string_view content, CsvForm usual);
 
 // CSV (RFC 4180) with a header row; fields may be quoted, hold newlines and doubled quotes. Ragged rows,
 // stray or missing quotes, duplicate or empty column names, NUL and invalid UTF-8 are FormatErrors with the
 // line. `passed` hears how many bytes of the content are done with. With `bad` a broken row is told and the
 // reading goes on with the next line.
-void read_csv(std::string_view content, std::string_view file, char delimiter, const TakeColumns& take,
+void read_csv(std::string_view content, std::string_view file, CsvForm form, const TakeColumns& take,
               const std::function<void(size_t bytes)>& passed = nullptr, const TakeBad& bad = nullptr);
 
 // The ICD-10-CM tabular list of CDC/NCHS (XML). Columns: code, description, category (three characters),

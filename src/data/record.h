@@ -36,11 +36,13 @@ std::vector<Record> read_records(const DataSpec& spec, std::vector<RejectionCoun
 std::vector<Record> read_records(const SourceSpec& source, int32_t index,
                                  std::vector<RejectionCounts>* rejections = nullptr);
 
-// The files that a source reads, in order.
+// The files that a source reads, in order. RecipeError for a folder or a pattern that names files of several
+// formats, or those to train on together with those to test on.
 std::vector<std::string> source_files(const SourceSpec& source);
 
 // "text {name} {name:80}": throws RecipeError for an unknown column or a broken placeholder. `{name:80}` cuts
-// at a character and word boundary at or before 80 bytes.
+// at a character and word boundary at or before 80 bytes. A name may go on inside of a column that holds JSON
+// (json_path.h).
 // `used_empty` becomes true when a column that is used holds nothing but white space.
 std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path,
                               bool* used_empty = nullptr);

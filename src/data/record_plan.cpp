@@ -9,19 +9,23 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "data/dataset.h"
+#include "data/near_duplicates.h"
+#include "data/personal_data.h"
 
 namespace retort {
 namespace {
 
 struct Facts {
   int64_t row = 0;
-  ContentKey key;
+  ContentKey key = {};
   uint64_t group = 0;  // what the split goes by
   int32_t source = 0;
+  bool personal = false;
 };
 
-Facts facts_of(int64_t row, const Record& record) {
-  Facts facts{row, record_key(record), 0, record.source};
+Facts facts_of(const DataSpec& spec, int64_t row, const Record& record) {
+  Facts facts{row, record_key(record), 0, record.source,
+              spec.personal_data == "leave_out" && personal_data(record) != 0};
   facts.group = facts.key.high;
   if (!record.group.empty()) {
     Sha256 hash;
@@ -92,7 +96,7 @@ std::vector<Facts> gather(const DataSpec& spec, const RecordSource& source,
   source.pass(
       nullptr,
       [&](int64_t row, Record record) -> RecordSource::Later {
-        const auto facts = facts_of(row, record);
+        const auto facts = facts_of(spec, row, record);
         const bool judged = judges.reads(record.source);
         const auto kept = judged ? std::make_shared<const Record>(std::move(record)) : nullptr;
         return [&, facts, kept] {
@@ -112,6 +116,37 @@ std::vector<Facts> gather(const DataSpec& spec, const RecordSource& source,
   }
   judges.begin(spec.sources.size());
   return all;
+}
+
+void leave_out_personal(std::vector<Facts>& all, RecordPlan& plan) {
+  const auto end = std::remove_if(all.begin(), all.end(), [](const Facts& facts) { return facts.personal; });
+  plan.personal = all.end() - end;
+  all.erase(end, all.end());
+}
+
+void leave_out_near_duplicates(const DataSpec& spec, const RecordSource& source, std::vector<Facts>& all,
+                               RecordPlan& plan) {
+  if (!spec.near_duplicates.remove) return;
+  const auto of_row = [&](int64_t row) {  // rows are in order
+    return std::lower_bound(all.begin(), all.end(), row,
+                            [](const Facts& facts, int64_t wanted) { return facts.row < wanted; });
+  };
+  const auto is_kept = [&](int64_t row) {
+    return spec.sources[static_cast<size_t>(of_row(row)->source)].use == "held_out";
+  };
+  const auto found = find_near_duplicates(
+      source, spec.near_duplicates.similarity,
+      [&](int64_t row) {
+        const auto at = of_row(row);
+        return at != all.end() && at->row == row;
+      },
+      is_kept);
+  std::vector<int64_t> gone;
+  for (const auto& [row, earlier] : found.pairs)
+    if (!is_kept(row)) gone.push_back(row);
+  plan.near_duplicates = static_cast<int64_t>(gone.size());
+  std::erase_if(all,
+                [&](const Facts& facts) { return std::binary_search(gone.begin(), gone.end(), facts.row); });
 }
 
 // Keeps `limit` of each source's records, chosen by hash.
@@ -188,8 +223,7 @@ void count_groups(const std::vector<Facts>& all, const std::vector<bool>& held, 
   }
 }
 
-RecordPlan plan_of(const DataSpec& spec, const std::vector<Facts>& all, int64_t rows) {
-  RecordPlan plan;
+void plan_rows(const DataSpec& spec, const std::vector<Facts>& all, int64_t rows, RecordPlan& plan) {
   plan.rows.resize(static_cast<size_t>(rows));
   plan.records = static_cast<int64_t>(all.size());
   plan.duplicates = count_duplicates(all);
@@ -209,7 +243,6 @@ RecordPlan plan_of(const DataSpec& spec, const std::vector<Facts>& all, int64_t 
     else plan.repeats += row.copies - 1;
   }
   count_groups(all, held, plan);
-  return plan;
 }
 
 }  // namespace
@@ -231,13 +264,27 @@ std::string describe(const BadRecords& bad) {
   return text;
 }
 
+std::vector<std::string> left_out_lines(const RecordPlan& plan) {
+  std::vector<std::string> lines;
+  const auto add = [&](int64_t count, const char* what) {
+    if (count > 0)
+      lines.push_back(fmt::format("{} record{} left out that {}", count, count == 1 ? "" : "s", what));
+  };
+  add(plan.personal, "hold personal data (data.personal_data: leave_out)");
+  add(plan.near_duplicates, "are nearly the same as another (data.near_duplicates.remove)");
+  return lines;
+}
+
 RecordPlan plan_records(const DataSpec& spec, const RecordSource& source) {
   std::vector<RejectionCounts> rejections;
   std::vector<BadRecords> bad;
   int64_t rows = 0;
   auto all = gather(spec, source, rejections, bad, rows);
+  RecordPlan plan;
+  leave_out_personal(all, plan);
+  leave_out_near_duplicates(spec, source, all, plan);
   keep_some(spec, all);
-  auto plan = plan_of(spec, all, rows);
+  plan_rows(spec, all, rows, plan);
   plan.bad = std::move(bad);
   plan.rejections = std::move(rejections);
   return plan;
@@ -246,6 +293,8 @@ RecordPlan plan_records(const DataSpec& spec, const RecordSource& source) {
 RecordPlan plan_chosen(const DataSpec& spec, const RecordSource& source) {
   auto chosen = spec;
   for (auto& one : chosen.sources) one.reject.reset(), one.limit = 0;
+  chosen.near_duplicates.remove = false;
+  chosen.personal_data = "report";
   return plan_records(chosen, source);
 }
 

@@ -43,10 +43,14 @@ struct RecordPlan {
           held_out_groups = 0;  // of the records; a record without one is its own, equal ones share
   std::vector<RejectionCounts> rejections;  // one for each source with a reject section
   int64_t records = 0, duplicates = 0, repeats = 0, left_out = 0;  // see DatasetCounts
+  int64_t near_duplicates = 0, personal = 0;                       // records that these settings left out
 };
 
-// Rejects, keeps `limit` of each source, splits by hash, weighs. RecipeError when nothing is left of a
-// source.
+// "12 records left out that are nearly the same as another (data.near_duplicates)" and the like.
+std::vector<std::string> left_out_lines(const RecordPlan& plan);
+
+// Rejects, leaves out personal data and near duplicates where asked for, keeps `limit` of each source, splits
+// by hash, weighs. RecipeError when nothing is left of a source.
 RecordPlan plan_records(const DataSpec& spec, const RecordSource& source);
 
 // For records that were chosen before: nothing is rejected, and no limit counts.

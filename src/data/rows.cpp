@@ -1,7 +1,6 @@
 #include "data/rows.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -11,8 +10,6 @@
 
 namespace retort {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr size_t kReleasedAtOnce = size_t{4} << 20;  // bytes of a file
 
@@ -32,53 +29,18 @@ class Behind {
   size_t begin_ = 0;
 };
 
-// ".csv" of "x.csv" and of "x.csv.gz".
-std::string ending_of(const fs::path& path) {
-  return (path.extension() == ".gz" ? path.stem() : path).extension().string();
-}
-
-char delimiter_of(const SourceSpec& source, std::string_view content, const std::string& path) {
-  if (source.delimiter != "auto") return source.delimiter == "tab" ? '\t' : source.delimiter[0];
-  return guessed_delimiter(content, ending_of(path) == ".tsv" ? '\t' : ',');
+CsvForm form_of(const SourceSpec& source, std::string_view content, const std::string& path) {
+  const bool quotes = source.quotes == "double";
+  if (source.delimiter != "auto") return {source.delimiter == "tab" ? '\t' : source.delimiter[0], quotes};
+  return {guessed_delimiter(content, {ending_of(path) == ".tsv" ? '\t' : ',', quotes}), quotes};
 }
 
 }  // namespace
-
-std::string source_format(const SourceSpec& source) {
-  if (source.format != "auto") return source.format;
-  const auto ending = ending_of(source.path);
-  if (ending == ".jsonl" || ending == ".ndjson") return "jsonl";
-  if (ending == ".json") return "json";
-  if (ending == ".csv" || ending == ".tsv") return "csv";
-  if (ending == ".txt") return "text";
-  if (ending == ".xml") return "icd10cm";
-  throw RecipeError(
-      fmt::format("data.sources.format: '{}' does not say how it is read; set format to jsonl, json, csv, "
-                  "text, lines, icd10cm or licences",
-                  printable(source.path)));
-}
 
 size_t Row::bytes() const {
   size_t sum = raw.size() + text.size();
   for (const auto& [name, value] : columns) sum += name.size() + value.size();
   return sum;
-}
-
-std::vector<std::string> source_files(const SourceSpec& source) {
-  if (!fs::is_directory(source.path)) return {source.path};
-  const auto format = source.format == "auto" ? std::string() : source_format(source);
-  if (format != "licences" && format != "text")
-    throw RecipeError(
-        fmt::format("data.sources.path: {}: is a folder; only the formats licences and text read folders",
-                    printable(source.path)));
-  std::vector<std::string> files;
-  for (const auto& entry : fs::directory_iterator(source.path))
-    if (entry.is_regular_file() && entry.path().extension() == (format == "licences" ? ".LICENSE" : ".txt"))
-      files.push_back(entry.path().string());
-  std::sort(files.begin(), files.end());
-  if (files.empty())
-    corrupt(source.path, "", format == "licences" ? "holds no *.LICENSE file" : "holds no *.txt file");
-  return files;
 }
 
 void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take,
@@ -114,7 +76,7 @@ void read_rows(const SourceSpec& source, const std::function<void(Row row)>& tak
         corrupt(path, "", "holds no records; expected one JSON object a line");
       file_done();
     } else if (format == "csv") {
-      read_csv(content, path, delimiter_of(source, content, path), take_columns, passed, bad);
+      read_csv(content, path, form_of(source, content, path), take_columns, passed, bad);
     } else if (format == "icd10cm") {
       read_icd10cm(content, path, take_columns);
     } else if (format == "licences") {
@@ -128,7 +90,10 @@ void read_rows(const SourceSpec& source, const std::function<void(Row row)>& tak
 }
 
 RecordMaker::RecordMaker(const SourceSpec& source, int32_t index)
-    : source_(source), index_(index), where_(fmt::format("data.sources[{}]", index)) {
+    : source_(source),
+      index_(index),
+      where_(fmt::format("data.sources[{}]", index)),
+      reshape_(source, where_) {
   if (source.prompt.empty() != source.completion.empty())
     throw RecipeError(where_ + ": prompt and completion are set together or not at all");
   if (source.kind != "auto" && source.kind != "columns" && !source.prompt.empty())
@@ -136,6 +101,10 @@ RecordMaker::RecordMaker(const SourceSpec& source, int32_t index)
                       source.kind + "'");
   if (source.kind == "columns" && source.prompt.empty())
     throw RecipeError(where_ + ".prompt: kind 'columns' needs prompt and completion");
+  if (!source.prompt.empty() && !reshape_.empty())
+    throw RecipeError(where_ +
+                      ": roles and fields are for records of messages; prompt and completion name "
+                      "their columns themselves");
   if (!source.group.empty() && source.group != "prompt" && !has_placeholder(source.group))
     throw RecipeError(fmt::format(
         "{}.group: '{}' is the same text for every record, which puts all of them on one side; name a column "
@@ -150,10 +119,12 @@ void RecordMaker::settle(const Row& first) {
   kind_ = source_.kind;
   if (kind_ != "auto") return;
   if (first.kind == Row::Kind::json) {
-    kind_ = recognised_kind(parse_json_line(first.raw, first.place), first.place);
+    auto object = parse_json_line(first.raw, first.place);
+    if (!reshape_.empty()) object = parse_json(reshape_.record(first.raw, first.place), first.place);
+    kind_ = recognised_kind(object, first.place);
   } else {
     Json object = Json::object();
-    for (const auto& [name, value] : first.columns) object[name] = value;
+    for (const auto& [name, value] : reshape_.columns(first.columns, first.place)) object[name] = value;
     kind_ = recognised_kind(object, first.place);
   }
 }
@@ -167,9 +138,15 @@ Record RecordMaker::make(Row row) const {
 }
 
 Record RecordMaker::of_json(std::string_view line, std::string place) const {
-  const auto object = parse_json_line(line, place);
+  auto object = parse_json_line(line, place);
   if (!source_.prompt.empty()) return of_columns(json_columns(line), std::move(place));
   Record record = blank(uses_columns_ ? json_columns(line) : Columns(), std::move(place));
+  std::string reshaped;
+  if (!reshape_.empty()) {
+    reshaped = reshape_.record(line, record.place);
+    object = parse_json(reshaped, record.place);
+    line = reshaped;
+  }
   fill_from_json(object, line, kind_, source_.reasoning, record);
   return finished(std::move(record));
 }
@@ -181,7 +158,7 @@ Record RecordMaker::of_columns(Columns columns, std::string place) const {
                        {"assistant", filled(source_.completion, record, "completion")}};
   } else {  // the same kinds as JSON, by column names
     Json object = Json::object();
-    for (const auto& [name, value] : record.columns) object[name] = value;
+    for (const auto& [name, value] : reshape_.columns(record.columns, record.place)) object[name] = value;
     fill_from_json(object, object.dump(), kind_, source_.reasoning, record);
   }
   return finished(std::move(record));

@@ -2,6 +2,7 @@
 // come in order from one thread; what costs time (JSON, checks of the text, placeholders) happens when a row
 // becomes a record, on any thread.
 #pragma once
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "base/json.h"
 #include "data/readers.h"
 #include "data/record.h"
+#include "data/reshape.h"
 
 namespace retort {
 
@@ -31,8 +33,10 @@ struct Row {
   size_t bytes() const;  // of text that it holds or points at
 };
 
-// "jsonl", "csv", ...: what the source says, or what its path ends with; RecipeError when neither is known.
+// "jsonl", "csv", ...: what the source says, or what its files end with; RecipeError when neither is known.
 std::string source_format(const SourceSpec& source);
+// ".csv" of "x.csv" and of "x.csv.gz".
+std::string ending_of(const std::filesystem::path& path);
 
 // Calls `take` for each row of the source, in file order. FormatError for what a reader refuses, after all
 // rows before it. `file_done` is called at the end of each file: no row may point into it any more
@@ -64,6 +68,7 @@ class RecordMaker {
   const SourceSpec& source_;
   int32_t index_;
   std::string where_, kind_;
+  Reshape reshape_;
   bool uses_columns_ = false;
 };
 

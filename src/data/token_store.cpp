@@ -38,6 +38,9 @@ std::string source_value(const SourceSpec& source) {
                    {"encoding", source.encoding},
                    {"skip_empty", source.skip_empty},
                    {"on_bad_record", source.on_bad_record}};
+  if (source.quotes != "double") settings["quotes"] = source.quotes;
+  for (const auto* names : {&source.roles, &source.fields_of_records})
+    if (!names->entries.empty()) settings[names == &source.roles ? "roles" : "fields"] = names->entries;
   if (auto reject = source.reject) {
     AsJson visitor{settings["reject"]};
     reject->fields(visitor);
@@ -48,14 +51,19 @@ std::string source_value(const SourceSpec& source) {
 }  // namespace
 
 Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat) {
-  const Json settings = {{"row_tokens", spec.row_tokens},
-                         {"length", spec.length},
-                         {"keep", spec.keep},
-                         {"loss", spec.loss},
-                         {"changed_answers", spec.changed_answers},
-                         {"seed", spec.seed},
-                         {"held_out_fraction", spec.held_out.fraction},
-                         {"held_out_count", spec.held_out.count}};
+  Json settings = {{"row_tokens", spec.row_tokens},
+                   {"length", spec.length},
+                   {"keep", spec.keep},
+                   {"loss", spec.loss},
+                   {"changed_answers", spec.changed_answers},
+                   {"seed", spec.seed},
+                   {"held_out_fraction", spec.held_out.fraction},
+                   {"held_out_count", spec.held_out.count}};
+  // What is as usual is not named: stores that were made before these keys stay good.
+  const auto& learned = spec.train_on;
+  if (!learned.usual()) settings["train_on"] = {learned.roles, learned.turns, learned.tool_calls};
+  if (spec.near_duplicates.remove) settings["near_duplicates"] = spec.near_duplicates.similarity;
+  if (spec.personal_data != "report") settings["personal_data"] = spec.personal_data;
   Provenance made_from = {{"format", std::string(kFormat)},
                           {"template", std::string(chat.name)},
                           {"tokenizer", tokenizer.hash()},

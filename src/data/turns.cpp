@@ -63,7 +63,7 @@ class Conversation {
     for (size_t i = 0; i < messages.size(); ++i) {
       if (!is_answer(messages[i]) || messages[i].learned == Learned::nothing) continue;
       const bool last = i + 1 == messages.size();
-      if (spec_.loss == "last_answer" && !last) continue;
+      if ((spec_.loss == "last_answer" || spec_.train_on.turns == "last") && !last) continue;
       if (last || !one_by_one) {
         count_thought(messages[i], whole, i);
         any = true;
@@ -83,7 +83,7 @@ class Conversation {
       own_.push_back(std::move(part));
     }
     // Where every answer has a sample of its own, nothing of the whole is left to learn.
-    if (any || own_.empty()) found_.samples.push_back(std::move(record_));
+    if (any || own_.empty() || spec_.train_on.others()) found_.samples.push_back(std::move(record_));
     for (auto& part : own_) found_.samples.push_back(std::move(part));
     return std::move(found_);
   }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "eval/code.h"
 #include "eval/question_file.h"
 #include "eval/task_source.h"
 
@@ -40,13 +41,27 @@ std::vector<std::string> metric_names(const EvalTaskSpec& task) {
             "macro_f1",
             "weighted_f1",
             "majority",
-            "above_majority"};
+            "above_majority",
+            "contains",
+            "rouge_l",
+            "bleu",
+            "chrf"};
   if (task.kind == "multiple_choice") {
-    if (task.score == "text") return {"accuracy", "accuracy_norm", "accuracy_per_token"};
-    return {"accuracy"};
+    if (task.score == "text") return {"accuracy", "accuracy_norm", "accuracy_per_token", "calibration_error"};
+    return {"accuracy", "calibration_error"};
   }
   if (task.kind == "numeric") return {"accuracy", "answered"};
-  return {"ended", "completion_tokens"};  // code
+  std::vector<std::string> code;
+  if (task.execute)
+    for (const auto k : kPassAt)
+      if (k <= task.samples) code.push_back(fmt::format("pass_at_{}", k));
+  code.insert(code.end(), {"ended", "completion_tokens"});
+  return code;
+}
+
+bool is_tested(std::string_view metric) {
+  return metric == "exact_match" || metric == "accuracy" || metric == "pass_at_1" ||
+         metric == "nats_per_token" || metric == "perplexity";
 }
 
 bool asks_held_out_prompts(const EvalSpec& spec) {
@@ -75,6 +90,8 @@ std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, i
         throw RecipeError(fmt::format(
             "eval task '{}': no sample is held out; raise data.held_out or name a file (path)", name));
       if (task.limit > 0) input.count = std::min(input.count, task.limit);
+    } else if (task.kind != "code" && (task.execute || task.samples > 1)) {
+      throw RecipeError(fmt::format("eval task '{}': execute and samples are for kind code", name));
     } else if (task.path.empty()) {
       throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
     } else if (task.kind == "multiple_choice") {
@@ -82,7 +99,9 @@ std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, i
     } else if (task.kind == "numeric") {
       count_questions(task, read_numeric_problems, input);
     } else {
-      input.count = static_cast<int64_t>(read_code_problems(task.path, task.limit).size());
+      const auto problems = read_code_problems(task.path, task.limit);
+      if (task.execute) require_tests(problems, name);
+      input.count = static_cast<int64_t>(problems.size());
     }
     inputs.push_back(std::move(input));
   }
@@ -105,9 +124,17 @@ void check_gates(const std::vector<BoundSpec>& gates, const EvalSpec& spec) {
                                     : known.empty() ? "; eval.tasks is empty"
                                                     : "; the first that is measured is '" + known[0] + "'"));
     }
-    if (!gate.at_least && !gate.at_most && !gate.worse_than_base_by)
-      throw RecipeError(fmt::format("{}: '{}' has no bound; set at_least, at_most or worse_than_base_by",
-                                    place, printable(gate.metric)));
+    if (gate.unbounded())
+      throw RecipeError(
+          fmt::format("{}: '{}' has no bound; set at_least, at_most, worse_than_base_by or against_base",
+                      place, printable(gate.metric)));
+    if (gate.against_base == "any") continue;
+    const auto metric = gate.metric.substr(gate.metric.rfind('.') + 1);
+    if (of_exports || !is_tested(metric))
+      throw RecipeError(
+          fmt::format("{}.against_base: '{}' has no test sample by sample; exact_match, accuracy, pass_at_1, "
+                      "nats_per_token and perplexity have",
+                      place, printable(gate.metric)));
   }
 }
 

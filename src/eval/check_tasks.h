@@ -14,12 +14,15 @@ struct TaskInput {
 
 // The metrics of a task, as its result names them.
 std::vector<std::string> metric_names(const EvalTaskSpec& task);
+// Whether a metric is the mean of what each sample scores, so that two models can be compared sample by
+// sample.
+bool is_tested(std::string_view metric);
 
+// Whether a task has the model answer held-out prompts.
+bool asks_held_out_prompts(const EvalSpec& spec);
 // Reads every file that a task names, as evaluate() will. `held_out`: samples that `data` holds out.
 // RecipeError or FormatError for what evaluate() would refuse, for two tasks of one name, and for a name that
 // makes no file name.
-// Whether a task has the model answer held-out prompts.
-bool asks_held_out_prompts(const EvalSpec& spec);
 std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, int64_t held_out);
 
 // RecipeError for a gate on something that no task measures, or that bounds nothing.

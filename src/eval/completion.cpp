@@ -1,10 +1,14 @@
 #include "eval/completion.h"
 
+#include <cmath>
+
 #include "base/error.h"
 #include "data/dataset.h"
+#include "eval/calibration.h"
 #include "eval/classes.h"
 #include "eval/significance.h"
 #include "text/chat_pieces.h"
+#include "text/generation_scores.h"
 #include "text/text_match.h"
 #include "text/thoughts.h"
 
@@ -18,6 +22,29 @@ std::vector<Question> questions_of(const std::vector<Record>& records, const Sub
           {record.place, prompt_tokens(record, subject.tokenizer, chat_of(subject)), record.completion()});
   return questions;
 }
+
+namespace {
+
+// How far a model's own probability of its answers is from how often they are right.
+double calibration_of_answers(const Subject& subject, const std::vector<std::vector<int32_t>>& prompts,
+                              const std::vector<Answer>& answers, const TaskResult& result) {
+  std::vector<Sample> samples;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    Sample sample;
+    sample.tokens = prompts[i];
+    sample.tokens.insert(sample.tokens.end(), answers[i].tokens.begin(), answers[i].tokens.end());
+    sample.weights.assign(prompts[i].size(), 0.0f);
+    sample.weights.resize(sample.tokens.size(), 1.0f);
+    samples.push_back(std::move(sample));
+  }
+  const auto likely = likelihoods(subject, samples);
+  Calibration calibration;
+  for (size_t i = 0; i < answers.size(); ++i)
+    calibration.add(std::exp(likely[i].log_probability), result.samples[i].score == 1);
+  return calibration.error();
+}
+
+}  // namespace
 
 TaskResult completion_task(const Subject& subject, const std::vector<Question>& questions, int64_t max_tokens,
                            const std::string& name) {
@@ -34,6 +61,9 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
 
   TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
   Classes classes;
+  Bleu bleu;
+  Chrf chrf;
+  double contains = 0, rouge = 0;
   double exact = 0, normalised = 0, f1 = 0, letter = 0, line = 0, prefix = 0, ended = 0;
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto& answer = answers[i];
@@ -47,6 +77,10 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
     letter += first_letter_equal(expected, got);
     line += first_line_equal(expected, got);
     prefix += prefix_share(expected, got);
+    contains += holds_citations(expected, got);
+    rouge += rouge_l(expected, got);
+    bleu.add(expected, got);
+    chrf.add(expected, got);
     ended += answer.finish == Finish::stop_token || answer.finish == Finish::stop_text;
     result.tokens += static_cast<int64_t>(answer.tokens.size());
     result.samples.push_back({questions[i].id, questions[i].expected, answer.text, equal});
@@ -63,8 +97,15 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
                     {"macro_f1", classes.macro_f1()},
                     {"weighted_f1", classes.weighted_f1()},
                     {"majority", classes.majority()},
-                    {"above_majority", exact / count - classes.majority()}};
+                    {"above_majority", exact / count - classes.majority()},
+                    {"contains", contains / count},
+                    {"rouge_l", rouge / count},
+                    {"bleu", bleu.score()},
+                    {"chrf", chrf.score()}};
   result.classes = classes.table();
+  if (!result.classes.empty())
+    result.metrics.emplace_back("calibration_error",
+                                calibration_of_answers(subject, prompts, answers, result));
   result.intervals = {{"exact_match", share_interval(exact / count, questions.size())}};
   if (!result.classes.empty()) result.intervals.emplace_back("macro_f1", classes.macro_f1_interval());
   return result;

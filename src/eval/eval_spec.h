@@ -22,6 +22,9 @@ struct EvalTaskSpec {
   int64_t max_tokens = 64;
   std::string score = "letter";
   std::string ask = "auto", prompt, system;
+  bool execute = false;
+  int64_t samples = 1;
+  double temperature = 0.8;
 
   const std::string& label() const { return name.empty() ? kind : name; }
   template <class Visitor> void fields(Visitor& field) {
@@ -29,10 +32,11 @@ struct EvalTaskSpec {
           "perplexity: of the supervised tokens; completion: greedy answers against the expected ones; "
           "multiple_choice: by likelihood (arXiv:2009.03300); "
           "numeric: the final number or formula of a solution (arXiv:2103.03874); code: HumanEval problems "
-          "(arXiv:2107.03374), completions are written and never run");
+          "(arXiv:2107.03374)");
     field("name", name, any(), "how the report and the gates call it; empty: its kind");
     field("path", path, any(),
-          "question file (.csv or .jsonl), or samples for perplexity and completion: they are read as the "
+          "question file (as data.sources reads files, packed ones included), or samples for perplexity and "
+          "completion: they are read as the "
           "source of `data` with this format is, its columns and system text included; empty: the held-out "
           "samples of `data`");
     field.section("source", source,
@@ -54,6 +58,14 @@ struct EvalTaskSpec {
           "{options} (a lettered line each) or {A}, {B}, ...; empty: question, options and 'Answer:', or the "
           "problem and that the answer goes within \\boxed{}");
     field("system", system, any(), "multiple_choice and numeric, asked as chat: the system message");
+    field(
+        "execute", execute, any(),
+        "code: run every completion with its problem's tests, by python3 in a process without network, files "
+        "and other processes, with 10 seconds and 1 GiB; false: completions are written and not run");
+    field(
+        "samples", samples, between(1, 1000),
+        "code: completions drawn for each problem, from which pass@k is estimated without bias; 1 is greedy");
+    field("temperature", temperature, above(0), "code: of the draws, where samples is above 1");
   }
 };
 
@@ -85,7 +97,9 @@ struct BoundSpec {
   std::string model = "exported";
   std::optional<double> at_least, at_most;
   std::optional<double> worse_than_base_by;
+  std::string against_base = "any";
 
+  bool unbounded() const { return !at_least && !at_most && !worse_than_base_by && against_base == "any"; }
   template <class Visitor> void fields(Visitor& field) {
     field("metric", metric, required(not_empty()),
           "task.metric, as the report names it: completion.exact_match, perplexity.nats_per_token; "
@@ -96,6 +110,10 @@ struct BoundSpec {
     field("at_most", at_most, any(), "largest value that passes");
     field("worse_than_base_by", worse_than_base_by, at_least_zero(),
           "how much worse than the base model's value may be; 0 = not worse at all");
+    field(
+        "against_base", against_base, one_of({"any", "better", "not_worse"}),
+        "what the paired test over the samples must say (McNemar's, or for nats the bootstrap; 95 %): better "
+        "= significantly better than the base; not_worse = not significantly worse");
   }
 
  private:

@@ -1,5 +1,6 @@
 #include "eval/evaluate.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/error.h"
@@ -8,6 +9,7 @@
 #include "eval/multiple_choice.h"
 #include "eval/numeric.h"
 #include "eval/perplexity.h"
+#include "eval/significance.h"
 #include "eval/task_source.h"
 
 namespace retort {
@@ -74,7 +76,8 @@ TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subjec
                         task.max_tokens, name, asked);
   }
   if (task.kind == "code")
-    return code_task(subject, read_code_problems(task.path, task.limit), task.max_tokens,
+    return code_task(subject, read_code_problems(task.path, task.limit),
+                     {task.max_tokens, task.execute, task.samples, task.temperature},
                      folder / (name + ".samples.jsonl"), name);
   throw RecipeError(fmt::format("eval task '{}': unknown kind '{}'", name, task.kind));
 }
@@ -142,6 +145,29 @@ std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
     }
   }
   return failed;
+}
+
+AgainstBase against_base(const BoundSpec& gate, const std::vector<TaskResult>& base,
+                         const std::vector<TaskResult>& model) {
+  const auto dot = gate.metric.rfind('.');
+  const auto name = gate.metric.substr(0, dot);
+  const auto find = [&](const std::vector<TaskResult>& tasks) {
+    return std::find_if(tasks.begin(), tasks.end(),
+                        [&](const TaskResult& task) { return task.task == name; });
+  };
+  const auto before = find(base), after = find(model);
+  if (before == base.end() || after == model.end())
+    throw RecipeError(fmt::format("gate: '{}' was not measured on both models", gate.metric));
+  const auto found = paired_scores(*before, *after);
+  if (!found) return {false, "the two models were not asked the same samples"};
+  const bool fewer_is_better = larger_is_worse(gate.metric.substr(dot + 1));
+  const bool better = fewer_is_better ? found->second < found->first : found->second > found->first;
+  const auto how =
+      found->p ? fmt::format("p {:.4g}", *found->p)
+               : fmt::format("{:+.4g} to {:+.4g} with 95 %", found->interval.low, found->interval.high);
+  const bool differs = !found->inside_noise() && found->first != found->second;
+  if (gate.against_base == "better") return {differs && better, how};
+  return {!differs || better, how};
 }
 
 }  // namespace retort

@@ -36,4 +36,12 @@ std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
                                       const std::vector<TaskResult>& tuned,
                                       const std::vector<TaskResult>& exported);
 
+// What the paired test says of a gate with against_base; the results hold their samples.
+struct AgainstBase {
+  bool holds = false;
+  std::string how;  // "p 0.004", or the interval of the difference
+};
+AgainstBase against_base(const BoundSpec& gate, const std::vector<TaskResult>& base,
+                         const std::vector<TaskResult>& model);
+
 }  // namespace retort

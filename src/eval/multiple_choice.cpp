@@ -1,8 +1,10 @@
 #include "eval/multiple_choice.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
+#include "eval/calibration.h"
 #include "eval/significance.h"
 #include "text/chat_pieces.h"
 
@@ -121,6 +123,7 @@ TaskResult multiple_choice_task(const Subject& subject, const std::vector<Choice
   const auto likely = likelihoods(subject, samples);
   TaskResult result{name, "multiple_choice", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
   double plain = 0, by_character = 0, by_token = 0;
+  Calibration calibration;
   size_t first = 0;
   for (const auto& question : questions) {
     size_t best = 0, best_character = 0, best_token = 0;
@@ -138,6 +141,9 @@ TaskResult multiple_choice_task(const Subject& subject, const std::vector<Choice
       if (per_token(option) > per_token(best_token)) best_token = option;
     }
     plain += best == question.answer;
+    double all = 0;  // of what the options have together
+    for (size_t option = 0; option < options.size(); ++option) all += std::exp(total(option) - total(best));
+    calibration.add(1 / all, best == question.answer);
     by_character += best_character == question.answer;
     by_token += best_token == question.answer;
     const auto letter = [](size_t option) { return std::string(1, static_cast<char>('A' + option)); };
@@ -154,6 +160,7 @@ TaskResult multiple_choice_task(const Subject& subject, const std::vector<Choice
     result.metrics.emplace_back("accuracy_norm", by_character / count);
     result.metrics.emplace_back("accuracy_per_token", by_token / count);
   }
+  result.metrics.emplace_back("calibration_error", calibration.error());
   return result;
 }
 

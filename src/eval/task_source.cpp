@@ -11,7 +11,9 @@ namespace retort {
 namespace {
 
 bool read_alike(const SourceSpec& a, const SourceSpec& b) {
-  return a.kind == b.kind && a.prompt == b.prompt && a.completion == b.completion && a.system == b.system;
+  return a.kind == b.kind && a.prompt == b.prompt && a.completion == b.completion && a.system == b.system &&
+         a.reasoning == b.reasoning && a.quotes == b.quotes && a.roles.entries == b.roles.entries &&
+         a.fields_of_records.entries == b.fields_of_records.entries;
 }
 
 [[noreturn]] void refuse(const EvalTaskSpec& task, const std::string& text) {
@@ -50,6 +52,8 @@ DataSpec data_of(const EvalTaskSpec& task, const DataSpec& data) {
   own.sources = {task_source(task, data)};
   own.held_out = {0, 0};
   own.cache.clear();
+  own.near_duplicates.remove = false;  // what is asked is what the file holds
+  own.personal_data = "report";
   return own;
 }
 
@@ -74,6 +78,10 @@ SourceSpec task_source(const EvalTaskSpec& task, const DataSpec& data) {
     source.prompt = like->prompt;
     source.completion = like->completion;
     source.system = like->system;
+    source.reasoning = like->reasoning;
+    source.quotes = like->quotes;
+    source.roles = like->roles;
+    source.fields_of_records = like->fields_of_records;
   }
   return source;
 }

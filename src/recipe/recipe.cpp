@@ -11,6 +11,22 @@
 
 namespace retort {
 
+namespace {
+
+// What data.train_on says of thoughts, said of each source that leaves it open.
+void settle_reasoning(Recipe& recipe) {
+  const auto& wanted = recipe.data.train_on.reasoning;
+  if (wanted == "by_source") return;
+  const auto settle = [&](SourceSpec& source) {
+    if (source.reasoning == "refuse") source.reasoning = wanted;
+  };
+  for (auto& source : recipe.data.sources) settle(source);
+  for (auto& task : recipe.eval.tasks)
+    if (task.source) settle(*task.source);
+}
+
+}  // namespace
+
 LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
                           const std::vector<std::string>& overrides) {
   std::vector<Problem> problems;
@@ -24,6 +40,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
   SpecReader reader(root, paths, problems);
   loaded.recipe.fields(reader);
   reader.finish();
+  settle_reasoning(loaded.recipe);
   if (problems.empty()) take_from_adapter(loaded.recipe.adapter, root, problems);
   if (problems.empty())
     check_relations(loaded.recipe, root, problems);  // a misspelt key would show up there again

@@ -86,8 +86,10 @@ void check_gates(const Recipe& recipe, const YamlNode& root, std::vector<Problem
       add("model", "the comparison is between the tuned and the exported model; expected exported");
     if (task == kComparison && gate.worse_than_base_by)
       add("worse_than_base_by", "the base is not compared with itself; set at_most or at_least");
-    if (!gate.at_least && !gate.at_most && !gate.worse_than_base_by)
-      add("metric", "has no bound; set at_least, at_most or worse_than_base_by");
+    if (task == kComparison && gate.against_base != "any")
+      add("against_base", "the base is not compared with itself; set at_most or at_least");
+    if (gate.unbounded())
+      add("metric", "has no bound; set at_least, at_most, worse_than_base_by or against_base");
     if (gate.model == "exported" && !exports_a_model)
       add("model", "no model is exported; set export.merged or export.gguf, or expect it of the tuned model");
   }
@@ -114,6 +116,14 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
   if (!recipe.adapter.trainable_tokens.empty())
     add("gguf_adapter",
         "a GGUF adapter cannot hold adapter.trainable_tokens; set it to false and deploy the merged model");
+}
+
+// data.loss: all learns every token, whatever is chosen beside it.
+void check_train_on(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  if (recipe.data.loss != "all" || recipe.data.train_on.usual()) return;
+  problems.push_back({Places(root).of("data", "train_on"),
+                      "data.train_on: chooses messages, but data.loss is all and learns every token; set "
+                      "data.loss to completion"});
 }
 
 // A switch that could change nothing.
@@ -273,6 +283,7 @@ void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Pro
   check_exports(recipe, root, problems);
   check_merge(recipe, root, problems);
   check_trained_rows(recipe, root, problems);
+  check_train_on(recipe, root, problems);
 }
 
 }  // namespace retort

@@ -30,6 +30,8 @@ std::string bound_text(const BoundSpec& gate) {
   if (gate.at_least) add(fmt::format("at least {:g}", *gate.at_least));
   if (gate.at_most) add(fmt::format("at most {:g}", *gate.at_most));
   if (gate.worse_than_base_by) add(fmt::format("at most {:g} worse than the base", *gate.worse_than_base_by));
+  if (gate.against_base == "better") add("significantly better than the base");
+  if (gate.against_base == "not_worse") add("not significantly worse than the base");
   return text;
 }
 
@@ -149,27 +151,35 @@ uint64_t bytes_of(const fs::path& path) {
   return bytes;
 }
 
-std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result) {
+std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result,
+                                                     const fs::path& run_folder) {
   std::vector<std::pair<std::string, bool>> lines;
   const auto check = [&](const BoundSpec& gate, const std::string& model,
-                         const std::vector<TaskResult>& tasks) {
-    const auto failed = failed_gates({gate}, result.base.tasks, tasks, tasks);
+                         const std::vector<TaskResult>& tasks, const fs::path& answers) {
+    bool holds = failed_gates({gate}, result.base.tasks, tasks, tasks).empty();
+    std::string tested;
+    if (gate.against_base != "any") {
+      const auto found =
+          against_base(gate, read_tasks(run_folder / result.base.answers), read_tasks(run_folder / answers));
+      holds = holds && found.holds;
+      tested = fmt::format(" ({})", found.how);
+    }
     std::string text;
     const auto dot = gate.metric.rfind('.');
     for (const auto& task : tasks)
       if (const auto* value =
               task.task == gate.metric.substr(0, dot) ? task.metric(gate.metric.substr(dot + 1)) : nullptr)
-        text = fmt::format("{} of {} is {:.4g}; {}", gate.metric, model, *value, bound_text(gate));
-    lines.emplace_back(text, failed.empty());
+        text = fmt::format("{} of {} is {:.4g}; {}{}", gate.metric, model, *value, bound_text(gate), tested);
+    lines.emplace_back(text, holds);
   };
   for (const auto& gate : recipe.gate) {
     if (gate.model == "tuned") {
-      check(gate, "tuned", result.tuned.tasks);
+      check(gate, "tuned", result.tuned.tasks, result.tuned.answers);
       continue;
     }
     for (const auto& model : result.exports)
       if (model.artefact && (model.artefact->kind == "gguf" || model.artefact->kind == "safetensors"))
-        check(gate, model.name, with_comparison(model));
+        check(gate, model.name, with_comparison(model), model.answers);
   }
   for (const auto& model : result.exports) {
     if (model.equal_prompts != model.prompts)
@@ -259,6 +269,9 @@ RunRecord write_report(Run& run, const RunResult& result) {
   record.tables = class_tables(models);
   record.details = class_details(models);
   if (!result.experts.layers.empty()) record.details.push_back(experts_table(result.experts.layers));
+  if (auto by_source = source_table(run.folder(), models, run.recipe().data, run.dataset().held_out_records);
+      !by_source.rows.empty())
+    record.tables.push_back(std::move(by_source));
   if (auto differences = difference_table(run.folder(), models); !differences.rows.empty())
     record.tables.push_back(std::move(differences));
   if (run.trains()) {
@@ -292,7 +305,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   }
   for (const auto& line : lines)
     record.stages.push_back({line.name, fmt::format("{:.1f}", line.seconds), line.what});
-  record.gates = gate_lines(recipe, result);
+  record.gates = gate_lines(recipe, result, run.folder());
   record.notes = notes_of(run, result);
   record.recipe = run.loaded().resolved;
   record.recipe_sha256 = run.loaded().sha256;

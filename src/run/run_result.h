@@ -21,7 +21,8 @@ struct RunResult {
 
 // Each bound of the recipe for each model it is meant for, and what must hold of every export: its tokenizer
 // gives the base's ids, an adapter on its base is the trained model. A line, and whether it holds.
-std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result);
+std::vector<std::pair<std::string, bool>> gate_lines(const Recipe& recipe, const RunResult& result,
+                                                     const std::filesystem::path& run_folder);
 
 // What is nobody's fault but ours: files of fp32 that read back as another model than was trained. A run that
 // has any ends with a Failure, everything written.

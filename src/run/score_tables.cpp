@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -39,7 +40,7 @@ std::vector<std::string> majority_row(const TaskResult& task) {
   const auto share = static_cast<double>(first.expected) / static_cast<double>(samples);
   return {fmt::format("always '{}'", printable(first.name)), percent(share),
           fmt::format("{:.3f}", best / static_cast<double>(task.classes.size())),
-          fmt::format("{:.3f}", best * share)};
+          fmt::format("{:.3f}", best * share), "-"};
 }
 
 std::string meaning(const PairedScores& scores, bool better) {
@@ -72,12 +73,12 @@ std::vector<Table> class_tables(const std::vector<const ModelResult*>& models) {
     Table table{
         fmt::format("{}: {} classes", name, tasks[0].second->classes.size()),
         "95 % intervals in brackets; F1 over the expected answers, an answer that is none of them is wrong.",
-        {"model", "exact match", "macro F1", "weighted F1"},
+        {"model", "exact match", "macro F1", "weighted F1", "calibration error"},
         {majority_row(*tasks[0].second)},
         false};
     for (const auto& [model, task] : tasks)
       table.rows.push_back({model->name, share_of(*task, "exact_match"), number_of(*task, "macro_f1"),
-                            number_of(*task, "weighted_f1")});
+                            number_of(*task, "weighted_f1"), number_of(*task, "calibration_error")});
     tables.push_back(std::move(table));
   }
   return tables;
@@ -134,6 +135,60 @@ Table experts_table(const std::vector<ExpertUse>& layers) {
          fmt::format("{:.2f} %", 100 * layer.largest), fmt::format("{:.2f} %", 100 * layer.smallest),
          fmt::format("{} of {}", layer.idle, layer.experts), fmt::format("{:.3f}", layer.entropy),
          layer.bias_from ? fmt::format("{:.3g} to {:.3g}", *layer.bias_from, *layer.bias_to) : "-"});
+  return table;
+}
+
+Table source_table(const std::filesystem::path& run_folder, const std::vector<const ModelResult*>& models,
+                   const DataSpec& data, const std::vector<Record>& held_out) {
+  Table table{
+      "Held out, by source",
+      "The first score of each task over the held-out samples of one source; nats a token for perplexity.",
+      {"source", "task", "samples"},
+      {},
+      false};
+  std::map<std::string, int32_t, std::less<>> sources;
+  std::set<int32_t> seen;
+  for (const auto& record : held_out) sources[record.place] = record.source, seen.insert(record.source);
+  if (seen.size() < 2) return table;
+  std::map<std::pair<int32_t, std::string>, std::vector<std::string>> cells;  // by source and task
+  std::map<std::pair<int32_t, std::string>, size_t> counts;
+  size_t columns = 0;
+  for (const auto* model : models) {
+    const auto file = run_folder / model->answers;
+    if (model->answers.empty() || !std::filesystem::exists(file)) continue;
+    table.head.push_back(model->name);
+    ++columns;
+    for (const auto& task : read_tasks(file)) {
+      std::map<int32_t, std::pair<double, double>> sums;  // weighted score, weight
+      std::map<int32_t, size_t> samples;
+      bool all = !task.samples.empty();
+      for (const auto& sample : task.samples) {
+        const auto at = sources.find(sample.id);
+        if (at == sources.end()) {
+          all = false;  // the task has samples of its own
+          break;
+        }
+        auto& [score, weight] = sums[at->second];
+        score += sample.weight * sample.score, weight += sample.weight;
+        ++samples[at->second];
+      }
+      if (!all) continue;
+      for (const auto& [source, sum] : sums) {
+        auto& row = cells[{source, task.task}];
+        row.resize(columns, "-");
+        const auto mean = sum.first / sum.second;
+        row.back() = headline(task).share ? percent(mean) : fmt::format("{:.4f}", mean);
+        counts[{source, task.task}] = samples[source];
+      }
+    }
+  }
+  for (auto& [key, values] : cells) {
+    values.resize(columns, "-");
+    std::vector<std::string> row = {printable(data.sources.at(static_cast<size_t>(key.first)).path),
+                                    key.second, std::to_string(counts[key])};
+    row.insert(row.end(), values.begin(), values.end());
+    table.rows.push_back(std::move(row));
+  }
   return table;
 }
 

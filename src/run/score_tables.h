@@ -20,4 +20,8 @@ Table experts_table(const std::vector<ExpertUse>& layers);
 Table difference_table(const std::filesystem::path& run_folder,
                        const std::vector<const ModelResult*>& models);
 
+// What each source's held-out samples score, model by model; without rows where there is one source.
+Table source_table(const std::filesystem::path& run_folder, const std::vector<const ModelResult*>& models,
+                   const DataSpec& data, const std::vector<Record>& held_out);
+
 }  // namespace retort

@@ -14,6 +14,7 @@ std::vector<std::string> notes_of(const DataSpec& spec, const DatasetCounts& cou
   std::vector<std::string> notes;
   for (const auto& source : plan.rejections) notes.push_back(describe(source));
   for (const auto& source : plan.bad) notes.push_back(describe(source));
+  for (auto& line : left_out_lines(plan)) notes.push_back(std::move(line));
   if (counts.bad > 0)
     notes.push_back(
         fmt::format("{} of {} records are refused by the template and were left out "

@@ -33,6 +33,7 @@ std::vector<TaskResult> read_tasks(const std::filesystem::path& file) {
 Headline headline(const TaskResult& task) {
   if (task.kind == "perplexity") return {"perplexity", "perplexity", false};
   if (task.kind == "completion") return {"exact_match", "exact match", true};
+  if (task.kind == "code" && task.metric("pass_at_1")) return {"pass_at_1", "pass@1", true};
   if (task.kind == "code") return {"ended", "ended", true};
   return {"accuracy", "accuracy", true};
 }

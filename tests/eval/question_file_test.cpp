@@ -77,6 +77,65 @@ TEST(ChoiceQuestions, RefusesWhatIsNoQuestionNamingTheLine) {
   EXPECT_NE(problem_of("h.csv", "question,A,B,C,D,answer\nq,1,2,3,4,F\n"), "accepted");
 }
 
+TEST(ChoiceQuestions, ReadsMedQaMedMcqaAndHellaSwag) {
+  const auto medqa = read_choice_questions(
+      file_with("medqa.jsonl",
+                R"({"question":"q","options":{"A":"x","B":"y","C":"z"},"answer":"y","answer_idx":"B"})"
+                "\n"
+                R"({"question":"q","options":["x","y","z"],"answer":"C","answer_index":2})"),
+      0);
+  ASSERT_EQ(medqa.size(), 2u);
+  EXPECT_EQ(medqa[0].options, (std::vector<std::string>{"x", "y", "z"}));
+  EXPECT_EQ(medqa[0].answer, 1u);
+  EXPECT_EQ(medqa[1].answer, 2u);
+  EXPECT_NE(problem_of("medqa2.jsonl",
+                       R"({"question":"q","options":{"A":"x","B":"y"},"answer":"x","answer_idx":"B"})")
+                .find("another option than answer_idx names"),
+            std::string::npos);
+
+  const auto cop = [](const char* values) {
+    std::string lines;
+    for (const char* c = values; *c; ++c)
+      lines += std::string(R"({"question":"q","opa":"w","opb":"x","opc":"y","opd":"z","cop":)") + *c + "}\n";
+    return lines;
+  };
+  EXPECT_EQ(read_choice_questions(file_with("mc0.jsonl", cop("1203")), 0)[0].answer, 1u);  // counts from 0
+  EXPECT_EQ(read_choice_questions(file_with("mc1.jsonl", cop("1234")), 1)[0].answer,
+            0u);  // the fourth says from 1
+  EXPECT_NE(problem_of("mc2.jsonl", cop("1213")).find("from 0 or from 1"), std::string::npos);
+  EXPECT_NE(problem_of("mc3.jsonl", cop("0124")).find("counts from 0 in some"), std::string::npos);
+
+  // lm-evaluation-harness: preprocess(activity_label + ": " + ctx_a + " " + ctx_b.capitalize()).
+  const auto swag = read_choice_questions(
+      file_with(
+          "swag.jsonl",
+          R"({"activity_label":"Roof shingle removal","ctx_a":"A man sits on a roof. [header] Ask",)"
+          R"("ctx_b":"he","endings":["is [step] using wrap.","is [title] ripping tiles."],"label":"1"})"),
+      0);
+  EXPECT_EQ(swag[0].text, "Roof shingle removal: A man sits on a roof. Ask He");
+  EXPECT_EQ(swag[0].options, (std::vector<std::string>{"is using wrap.", "is. ripping tiles."}));
+  EXPECT_EQ(swag[0].answer, 1u);
+  EXPECT_NE(problem_of("swag2.jsonl",
+                       R"({"activity_label":"a","ctx_a":"b","ctx_b":"c","endings":["x","y"],"label":""})")
+                .find("take those for validation"),
+            std::string::npos);
+}
+
+TEST(ChoiceQuestions, FilesAreReadAsSourcesAre) {
+  EXPECT_EQ(
+      read_choice_questions(file_with("a.json", R"([{"question":"q","choices":["x","y"],"answer":1}])"), 0)[0]
+          .answer,
+      1u);
+  EXPECT_EQ(read_choice_questions(file_with("t.tsv", "question\tA\tB\tanswer\nq\tx\ty\tB\n"), 0)[0].answer,
+            1u);
+  EXPECT_EQ(read_choice_questions(file_with("s.csv", "question;A;B;answer\nq, r;x;y;A\n"), 0)[0].text,
+            "q, r");
+  // A first question that holds the words is no header.
+  const auto rows = read_choice_questions(file_with("n.csv", "Which question has an answer?,1,2,3,4,B\n"), 0);
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].text, "Which question has an answer?");
+}
+
 TEST(NumericProblems, ReadMathAndGsmKeys) {
   const auto problems =
       read_numeric_problems(file_with("n.jsonl", R"({"problem": "p", "solution": "\\boxed{3}", "level": "1"})"

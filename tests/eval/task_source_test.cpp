@@ -44,6 +44,28 @@ TEST_F(TaskSource, APathIsReadAsTrainingReadsItsFiles) {
   EXPECT_EQ(records[0].completion(), "R50");
 }
 
+// A held-out file in the data's own words was refused, or read otherwise than what was trained on.
+TEST_F(TaskSource, APathIsReadWithTheFieldsRolesAndThoughtsOfTraining) {
+  const std::string line =
+      R"({"turns":[{"role":"patient","content":"q"},{"role":"doctor","content":"a","thinking":"t"}]})";
+  auto& source = data.sources[0];
+  source = {};
+  source.path = folder.write("train.jsonl", line);
+  source.fields_of_records = {{{"messages", "\"turns\""}}};
+  source.roles = {{{"patient", "\"user\""}, {"doctor", "\"assistant\""}}};
+  source.reasoning = "strip";
+  data.near_duplicates.remove = true;
+  task.path = folder.write("test.jsonl", line + "\n" + line);
+  const auto records = task_records(task, data);
+  ASSERT_EQ(records.size(), 2u);  // a question that is asked twice counts twice
+  EXPECT_EQ(records[0].messages[0].role, "user");
+  EXPECT_EQ(records[0].completion(), "a");
+  auto other = data.sources[0];
+  other.roles = {{{"patient", "\"system\""}, {"doctor", "\"assistant\""}}};
+  data.sources.push_back(other);
+  EXPECT_NE(refusal().find("in more than one way"), std::string::npos) << refusal();
+}
+
 // The same record gives the same tokens and weights on both sides, whatever data.loss says.
 TEST_F(TaskSource, SamplesEqualThoseOfTraining) {
   const auto tokenizer = chat_tokenizer();

@@ -172,7 +172,8 @@ TEST(CheckGates, ComparisonsOfExportsNeedNoTask) {
   EXPECT_EQ(refusal([&] { check_gates({gate}, {}); }), "");
   gate.at_most.reset();
   EXPECT_EQ(refusal([&] { check_gates({gate}, {}); }),
-            "gate[0]: 'comparison.kl_nats' has no bound; set at_least, at_most or worse_than_base_by");
+            "gate[0]: 'comparison.kl_nats' has no bound; set at_least, at_most, worse_than_base_by or "
+            "against_base");
 }
 
 TEST(CheckGates, NameWhatIsMeasured) {
@@ -188,7 +189,8 @@ TEST(CheckGates, NameWhatIsMeasured) {
   EXPECT_EQ(refusal([&] { check_gates({gate}, spec); }), "");
   gate.at_least.reset();
   EXPECT_EQ(refusal([&] { check_gates({gate}, spec); }),
-            "gate[0]: 'multiple_choice.accuracy' has no bound; set at_least, at_most or worse_than_base_by");
+            "gate[0]: 'multiple_choice.accuracy' has no bound; set at_least, at_most, worse_than_base_by or "
+            "against_base");
   EXPECT_EQ(refusal([&] { check_gates({gate}, {}); }),
             "gate[0].metric: no task measures 'multiple_choice.accuracy'; eval.tasks is empty");
 }

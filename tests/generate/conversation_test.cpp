@@ -50,16 +50,14 @@ TEST_F(SmolLM2Says, AConversationSaysWhatItsWholeTextSays) {
             alone({prompt({{"system", "You are a pirate."}, {"user", "Hello!"}})})[0].tokens);
 }
 
-// A cache of 8 bits changes what is drawn sooner or later, and in a conversation as in a batch.
+// A cache of 8 bits changes what is drawn sooner or later.
 TEST_F(SmolLM2Says, AConversationKeepsItsCacheAsItIsTold) {
   sample.temperature = 1.5, sample.max_tokens = 60;
-  const auto ask = prompt({{"user", "Tell me a story."}});
-  const auto of = [&](const std::string& kv) {
-    return generate(writer({.kv = kv}), {ask}, rules())[0].tokens;
+  const auto says = [&](const std::string& kv) {
+    return Conversation(writer({.kv = kv}), *loaded->chat, sample).say("Tell me a story.").tokens;
   };
-  Conversation talk(writer({.prefill_rows = 7, .kv = "int8"}), *loaded->chat, sample);
-  EXPECT_EQ(talk.say("Tell me a story.").tokens, of("int8"));
-  EXPECT_NE(of("int8"), of("f32"));
+  EXPECT_EQ(says("f32"), says("auto"));
+  EXPECT_NE(says("f32"), says("int8"));
 }
 
 TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {

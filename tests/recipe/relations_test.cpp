@@ -110,4 +110,37 @@ TEST(Relations, DistillationFitsItsTeacher) {
          "distill.features: rounds are graded into a cache");
 }
 
+TEST(Relations, ChosenMessagesAndEveryTokenDoNotGoTogether) {
+  EXPECT_EQ(error_of("data: {train_on: {turns: last}}"), "accepted");
+  EXPECT_EQ(error_of("data: {loss: all, train_on: {reasoning: strip}}"), "accepted");
+  for (const char* chosen : {"turns: last", "tool_calls: false", "roles: [user, assistant]", "roles: [user]"})
+    EXPECT_NE(error_of(std::string("data: {loss: all, train_on: {") + chosen + "}}")
+                  .find("data.train_on: chooses messages, but data.loss is all"),
+              std::string::npos)
+        << chosen;
+  EXPECT_NE(error_of("data: {train_on: {roles: []}}").find("roles"), std::string::npos);
+  EXPECT_NE(error_of("data: {train_on: {roles: [human]}}").find("roles"), std::string::npos);
+}
+
+TEST(Relations, TrainOnSaysOfThoughtsWhatSourcesLeaveOpen) {
+  const auto recipe = parse_recipe(
+                          "model: {path: a.gguf}\n"
+                          "data: {train_on: {reasoning: mask}, sources: [{path: a.jsonl}, {path: b.jsonl, "
+                          "reasoning: learn}]}\n"
+                          "eval: {tasks: [{kind: completion, source: {path: c.jsonl}}]}\n",
+                          "r.yaml")
+                          .recipe;
+  EXPECT_EQ(recipe.data.sources[0].reasoning, "mask");
+  EXPECT_EQ(recipe.data.sources[1].reasoning, "learn");
+  EXPECT_EQ(recipe.eval.tasks[0].source->reasoning, "mask");
+}
+
+TEST(Relations, GatesMayAskTheTestAlone) {
+  const std::string tasks = "eval: {tasks: [{kind: completion}]}\n";
+  EXPECT_EQ(error_of(tasks + "gate: [{metric: completion.exact_match, against_base: better}]"), "accepted");
+  EXPECT_NE(error_of(tasks + "gate: [{metric: comparison.top1, against_base: better}]")
+                .find("gate[0].against_base: the base is not compared with itself"),
+            std::string::npos);
+}
+
 }  // namespace retort

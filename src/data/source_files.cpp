@@ -1,0 +1,166 @@
+// Which files a source is, and how they are read.
+#include <glob.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
+#include "data/rows.h"
+
+namespace retort {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormats = "jsonl, json, csv, text, lines, icd10cm or licences";
+
+// "" where the ending does not say it.
+std::string format_of(const fs::path& file) {
+  const auto ending = ending_of(file);
+  if (ending == ".jsonl" || ending == ".ndjson") return "jsonl";
+  if (ending == ".json") return "json";
+  if (ending == ".csv" || ending == ".tsv") return "csv";
+  if (ending == ".txt") return "text";
+  if (ending == ".xml") return "icd10cm";
+  return "";
+}
+
+bool is_pattern(const std::string& path) {
+  return path.find_first_of("*?[") != std::string::npos && !fs::exists(path);
+}
+
+std::vector<std::string> matching(const std::string& pattern) {
+  glob_t found{};
+  const int result = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
+  std::vector<std::string> files;
+  for (size_t i = 0; result == 0 && i < found.gl_pathc; ++i)
+    if (fs::is_regular_file(found.gl_pathv[i])) files.emplace_back(found.gl_pathv[i]);
+  ::globfree(&found);
+  if (files.empty())
+    throw RecipeError(fmt::format("data.sources.path: no file matches '{}'", printable(pattern)));
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// The one format of all these files.
+std::string common_format(const std::vector<std::string>& files, const std::string& path) {
+  std::string format;
+  const std::string* first = nullptr;
+  for (const auto& file : files) {
+    const auto own = format_of(file);
+    if (own.empty())
+      throw RecipeError(fmt::format("data.sources.format: '{}' does not say how it is read; set format to {}",
+                                    printable(file), kFormats));
+    if (first && own != format)
+      throw RecipeError(
+          fmt::format("data.sources.path: {}: names files of several formats, {} and {}; set format, or name "
+                      "those that are meant with a pattern such as {}/*.{}",
+                      printable(path), printable(*first), printable(file),
+                      printable(fs::path(path).parent_path().string()), format));
+    format = own, first = &file;
+  }
+  return format;
+}
+
+// Is this one to train on, or one to test on?
+enum class Part { neither, train, test };
+Part part_of(const fs::path& file) {
+  const auto name = file.filename().string();
+  constexpr std::string_view kTest[] = {"test", "validation", "valid", "val", "dev", "eval", "heldout"};
+  for (size_t begin = 0; begin < name.size();) {
+    size_t end = begin;
+    while (end < name.size() && std::isalpha(static_cast<unsigned char>(name[end]))) ++end;
+    std::string word = name.substr(begin, end - begin);
+    std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (word == "train" || word == "training") return Part::train;
+    if (std::find(std::begin(kTest), std::end(kTest), word) != std::end(kTest)) return Part::test;
+    begin = end + 1;
+  }
+  return Part::neither;
+}
+
+// Parts to test on among those to train on would be learned without a word.
+void require_one_part(const std::vector<std::string>& files, const std::string& path) {
+  const std::string* seen[3] = {};
+  for (const auto& file : files) seen[static_cast<size_t>(part_of(file))] = &file;
+  const auto *train = seen[static_cast<size_t>(Part::train)], *test = seen[static_cast<size_t>(Part::test)];
+  if (train && test)
+    throw RecipeError(fmt::format(
+        "data.sources.path: {}: names files to train on and files to test on, {} and {}; name those that are "
+        "meant with a pattern, and the others as a source with use: held_out",
+        printable(path), printable(*train), printable(*test)));
+}
+
+bool wanted_in_folder(const fs::path& file, const std::string& format) {
+  const auto own = format_of(file);
+  if (file.filename().string().starts_with('.')) return false;
+  if (format == "auto") return own == "jsonl" || own == "json" || own == "csv";
+  return own == (format == "lines" ? "text" : format);
+}
+
+// Files of a folder, not of those below it.
+std::vector<std::string> files_in(const SourceSpec& source) {
+  const auto& format = source.format;
+  std::vector<std::string> files;
+  std::string other;
+  const bool old = format == "licences" || format == "text";
+  for (const auto& entry : fs::directory_iterator(source.path)) {
+    const auto& path = entry.path();
+    if (!entry.is_regular_file()) continue;
+    if (old ? path.extension() == (format == "licences" ? ".LICENSE" : ".txt")
+            : wanted_in_folder(path, format))
+      files.push_back(path.string());
+    else if (path.extension() == ".parquet" || path.extension() == ".arrow" || path.extension() == ".txt")
+      other = path.string();
+  }
+  std::sort(files.begin(), files.end());
+  if (old) {
+    if (files.empty())
+      corrupt(source.path, "", format == "licences" ? "holds no *.LICENSE file" : "holds no *.txt file");
+    return files;
+  }
+  for (const auto& entry : fs::recursive_directory_iterator(source.path))
+    if (entry.path().parent_path() != fs::path(source.path) && entry.is_regular_file() &&
+        entry.path().parent_path().string().find("/.") == std::string::npos &&
+        wanted_in_folder(entry.path(), format))
+      throw RecipeError(fmt::format(
+          "data.sources.path: {}: files of folders below are not read, and {} is one; name those that are "
+          "meant with a pattern such as {}/*/*.jsonl",
+          printable(source.path), printable(entry.path().string()), printable(source.path)));
+  if (files.empty())
+    throw RecipeError(fmt::format(
+        "data.sources.path: {}: is a folder without .jsonl, .json or .csv files{}", printable(source.path),
+        other.empty()             ? ""
+        : other.ends_with(".txt") ? "; set format to text or lines to read .txt files"
+                                  : "; Parquet and Arrow files are not read here: write them as .jsonl"));
+  return files;
+}
+
+}  // namespace
+
+std::string ending_of(const fs::path& path) {
+  const bool packed = path.extension() == ".gz" || path.extension() == ".zst";
+  return (packed ? path.stem() : path).extension().string();
+}
+
+std::string source_format(const SourceSpec& source) {
+  if (source.format != "auto") return source.format;
+  if (fs::is_directory(source.path) || is_pattern(source.path))
+    return common_format(source_files(source), source.path);
+  const auto format = format_of(source.path);
+  if (format.empty())
+    throw RecipeError(fmt::format("data.sources.format: '{}' does not say how it is read; set format to {}",
+                                  printable(source.path), kFormats));
+  return format;
+}
+
+std::vector<std::string> source_files(const SourceSpec& source) {
+  const bool folder = fs::is_directory(source.path);
+  if (!folder && !is_pattern(source.path)) return {source.path};
+  auto files = folder ? files_in(source) : matching(source.path);
+  if (source.format == "auto") common_format(files, source.path);
+  if (source.format != "licences") require_one_part(files, source.path);
+  return files;
+}
+
+}  // namespace retort

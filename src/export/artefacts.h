@@ -23,6 +23,8 @@ struct Artefact {
       0;  // largest share of an adapter's update that rounding to this type lost; 0 without adapters
   std::vector<std::string> ignored =
       {};  // what the file says and the program that it is for does not compute
+  // Matrices of which rounding leaves less than half of the update, with the share that is left.
+  std::vector<std::string> vanished = {};
   // Nats a token that a file of fp32 may be from the trained model; nullopt where the type rounds.
   std::optional<double> exact_within = {};
 
@@ -33,6 +35,7 @@ struct Artefact {
     field("fallbacks", fallbacks);
     field("delta_error", delta_error);
     field.rare("ignored", ignored);
+    field.rare("vanished", vanished);
     field.rare("exact_within", exact_within);
   }
 };
@@ -60,6 +63,16 @@ Artefact write_gguf_model(const std::filesystem::path& file, LoadedModel& loaded
 // config.json, generation_config.json, tokenizer files and safetensors shards of `type` (f32, f16, bf16).
 Artefact write_hf_folder(const std::filesystem::path& folder, LoadedModel& loaded, WeightType type,
                          uint64_t shard_bytes, const Writing& how);
+
+// The base's folder again: shards of the same names with the same bytes, but for the tensors whose numbers
+// the training changed; those are rounded to the type that they have there, and F8_E4M3 gets new scales by
+// the rule of the base (largest magnitude of a block / 448; powers of two where the base's are). RecipeError
+// where the base is no such folder, or the trained model has tensors that it lacks.
+Artefact write_kept_folder(const std::filesystem::path& folder, LoadedModel& loaded, const Writing& writing);
+
+// What a folder of a merged model has besides weights and config.json: tokenizer, templates, generation
+// settings.
+void write_folder_settings(const std::filesystem::path& folder, LoadedModel& loaded);
 
 // PEFT's adapter_config.json and adapter_model.safetensors (fp32).
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,

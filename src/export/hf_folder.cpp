@@ -9,6 +9,24 @@
 
 namespace retort {
 
+void write_folder_settings(const std::filesystem::path& folder, LoadedModel& loaded) {
+  const auto& model = *loaded.model;
+  const auto end = end_of_answer(loaded);
+  const bool ends_texts = end && !model.config.eos.empty() && model.config.eos.front() == *end;
+  write_tokenizer_folder(
+      *loaded.tokenizer, folder,
+      {loaded.chat_template_source, loaded.other_templates, ends_texts ? end : std::nullopt});
+  Json generation = {{"_from_model_config", true}};
+  if (!loaded.generation_settings.empty())
+    generation = parse_json(loaded.generation_settings, "generation_config.json");
+  if (model.config.bos) generation["bos_token_id"] = *model.config.bos;
+  if (!model.config.eos.empty())
+    generation["eos_token_id"] =
+        model.config.eos.size() == 1 ? Json(model.config.eos.front()) : Json(model.config.eos);
+  if (model.config.pad) generation["pad_token_id"] = *model.config.pad;
+  write_text(folder / "generation_config.json", generation.dump(2) + "\n");
+}
+
 Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loaded, WeightType type,
                          uint64_t shard_bytes, const Writing& how) {
   auto& model = *loaded.model;
@@ -29,20 +47,7 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   if (how.weights == Weights::left_out)
     for (auto& source : sources) source.fill = nullptr;
   write_safetensors_folder(folder, sources, shard_bytes);
-  const auto end = end_of_answer(loaded);
-  const bool ends_texts = end && !model.config.eos.empty() && model.config.eos.front() == *end;
-  write_tokenizer_folder(
-      *loaded.tokenizer, folder,
-      {loaded.chat_template_source, loaded.other_templates, ends_texts ? end : std::nullopt});
-  Json generation = {{"_from_model_config", true}};
-  if (!loaded.generation_settings.empty())
-    generation = parse_json(loaded.generation_settings, "generation_config.json");
-  if (model.config.bos) generation["bos_token_id"] = *model.config.bos;
-  if (!model.config.eos.empty())
-    generation["eos_token_id"] =
-        model.config.eos.size() == 1 ? Json(model.config.eos.front()) : Json(model.config.eos);
-  if (model.config.pad) generation["pad_token_id"] = *model.config.pad;
-  write_text(folder / "generation_config.json", generation.dump(2) + "\n");
+  write_folder_settings(folder, loaded);
   auto config = hf_config_json(model.config);
   config["dtype"] = type == WeightType::f32 ? "float32" : type == WeightType::f16 ? "float16" : "bfloat16";
   write_text(folder / "config.json", config.dump(2) + "\n");

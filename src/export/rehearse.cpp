@@ -103,9 +103,15 @@ void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const Adapter
   const auto& config = loaded.model->config;
   if (spec.merged != "none") {
     const auto folder = scratch.path() / "merged";
+    if (spec.merged == "keep" && unties(*loaded.model, adapter))
+      throw RecipeError(
+          "export.merged: keep: the base's embedding and head are one matrix, and the adapter section gives "
+          "each its own; set bf16");
     rehearse("export.merged", config, folder, [&] {
-      write_hf_folder(folder, loaded, *type_from_name(spec.merged), uint64_t(spec.shard_mb) << 20,
-                      {1, Weights::left_out});
+      if (spec.merged == "keep") write_kept_folder(folder, loaded, {1, Weights::left_out});
+      else
+        write_hf_folder(folder, loaded, *type_from_name(spec.merged), uint64_t(spec.shard_mb) << 20,
+                        {1, Weights::left_out});
     });
   }
   for (const auto& name : spec.gguf) {

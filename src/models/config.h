@@ -59,13 +59,16 @@ struct Fp8Config {
 
 // How matrices of 4-bit codes are stored, each in several tensors (four_bit.h).
 struct FourBitConfig {
-  enum class Method : uint8_t { bitsandbytes, gptq, awq };
+  // Of floats, E2M1: compressed-tensors' with scales of E8M0 and of E4M3, and ModelOpt's of E4M3.
+  enum class Method : uint8_t { bitsandbytes, gptq, awq, mxfp4, nvfp4, modelopt };
   Method method = Method::bitsandbytes;
   int64_t group_size = 0;       // inputs that share a scale; 0: all. bitsandbytes says it with each matrix
   bool zeros_less_one = false;  // GPTQ's first format: zero points are stored less one
   bool any_order = false;  // GPTQ's desc_act: g_idx says which input is in which group, and must be there
 };
-const char* name_of(FourBitConfig::Method method);  // config.json's quant_method
+// config.json's quant_method, or its format where compressed-tensors has several
+const char* name_of(FourBitConfig::Method method);
+inline bool is_e2m1(FourBitConfig::Method method) { return method >= FourBitConfig::Method::mxfp4; }
 
 struct ModelConfig {
   std::string family;           // "llama": the name of a row of models/registry.cpp

@@ -98,6 +98,7 @@ void require_book(const TensorView& map, std::span<const float, 16> book) {
 }
 
 std::span<const float, 16> book_of(const FourBitMatrix& matrix) {
+  if (is_e2m1(matrix.config.method)) return kE2m1Values;
   if (matrix.config.method != Method::bitsandbytes) return kWholeCodes;
   return matrix.fp4 ? std::span<const float, 16>(kFp4Values) : std::span<const float, 16>(kNf4Values);
 }
@@ -308,15 +309,83 @@ Weight read_words(const FourBitMatrix& matrix) {
   return packed4_weight(matrix.rows, matrix.columns, codes, buffer, std::move(scales));
 }
 
+// --- MXFP4 and NVFP4: E2M1 codes, two in a byte, the first in its low nibble ---
+
+std::optional<FourBitMatrix> find_e2m1(const WeightFile& file, const FourBitConfig& config,
+                                       const std::string& name) {
+  const auto module = name.substr(0, name.size() - std::string_view(".weight").size());
+  const bool modelopt = config.method == Method::modelopt;
+  FourBitMatrix matrix{config};
+  const auto* plain = file.find(name);
+  matrix.codes = modelopt ? plain : file.find(module + ".weight_packed");
+  const auto* scales = file.find(module + ".weight_scale");
+  if (!matrix.codes || matrix.codes->type != WeightType::u8) {
+    if (scales)
+      fail(*scales, fmt::format("no tensor {} has its codes as U8; is the download complete?",
+                                printable(modelopt ? name : module + ".weight_packed")));
+    return std::nullopt;
+  }
+  if (!modelopt && plain) fail(*matrix.codes, "the matrix stands twice, under " + printable(name) + " too");
+  for (const char* more : {".weight_zero_point", ".pre_quant_scale", ".weight_g_idx"})
+    if (const auto* tensor = file.find(module + more))
+      fail(*tensor, "is not known here, and changes what the weights are");
+  const auto& shape = matrix.codes->shape;
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[1] > int64_t{1} << 30)
+    fail(*matrix.codes, "expected a matrix of bytes");
+  matrix.rows = shape[0], matrix.columns = 2 * shape[1];
+  if (matrix.columns % config.group_size != 0)
+    fail(*matrix.codes,
+         fmt::format("{} inputs are no whole number of blocks of {}", matrix.columns, config.group_size));
+  matrix.scales = &need(file, module + ".weight_scale");
+  // PyTorch writes E8M0 as bytes where its writer knew no such type.
+  const auto type = config.method == Method::mxfp4
+                        ? matrix.scales->type == WeightType::u8 ? WeightType::u8 : WeightType::f8_e8m0
+                        : WeightType::f8_e4m3;
+  require_shape(*matrix.scales, type, {matrix.rows, matrix.groups()});
+  if (config.method == Method::mxfp4) return matrix;
+  matrix.global_scale = &need(file, module + (modelopt ? ".weight_scale_2" : ".weight_global_scale"));
+  if (matrix.global_scale->type != WeightType::f32 || matrix.global_scale->elements() != 1)
+    fail(*matrix.global_scale, "expected one number of F32");
+  return matrix;
+}
+
+// The block's scale as its library computes it, in fp32: E4M3 over compressed-tensors' global scale, or times
+// ModelOpt's.
+Weight read_e2m1(const FourBitMatrix& matrix) {
+  const auto global = matrix.global_scale ? floats_of(*matrix.global_scale)[0] : 1.0F;
+  if (!std::isfinite(global) || global <= 0)
+    fail(*matrix.global_scale, fmt::format("is {}; expected a positive number", global));
+  CodeScales scales;
+  scales.scales = at::empty({matrix.scales->elements()}, at::TensorOptions(at::kFloat));
+  auto* out = scales.scales.mutable_data_ptr<float>();
+  const auto& stored = *matrix.scales;
+  const auto type = matrix.config.method == Method::mxfp4 ? WeightType::f8_e8m0 : stored.type;
+  dequantize_rows(type, stored.data.data(), out, 1, stored.elements());
+  for (int64_t i = 0; i < stored.elements(); ++i) {
+    if (matrix.config.method == Method::nvfp4) out[i] /= global;
+    if (matrix.config.method == Method::modelopt) out[i] *= global;
+    if (!std::isfinite(kE2m1Values[7] * out[i]))
+      fail(stored, fmt::format("scale {} makes numbers that are not finite; is the file whole?", i));
+  }
+  scales.groups = matrix.groups();
+  scales.group_columns = matrix.group_columns();
+  scales.book = book_of(matrix);
+  matrix.codes->file->fetch(matrix.codes->data);
+  return packed4_weight(matrix.rows, matrix.columns, matrix.codes->data, matrix.codes->file,
+                        std::move(scales));
+}
+
 }  // namespace
 
 std::optional<FourBitMatrix> find_four_bit(const WeightFile& file, const FourBitConfig& config,
                                            const std::string& name) {
+  if (is_e2m1(config.method)) return find_e2m1(file, config, name);
   return config.method == Method::bitsandbytes ? find_bitsandbytes(file, config, name)
                                                : find_words(file, config, name);
 }
 
 Weight read_four_bit(const FourBitMatrix& matrix) {
+  if (is_e2m1(matrix.config.method)) return read_e2m1(matrix);
   return matrix.config.method == Method::bitsandbytes ? read_bitsandbytes(matrix) : read_words(matrix);
 }
 

@@ -1,5 +1,6 @@
-// Matrices of 4-bit codes in a folder: bitsandbytes' NF4 and FP4, GPTQ and AWQ. Each is several tensors, and
-// becomes one Weight of packed4 (quant/packed4.h) whose numbers are exactly those of the format in fp32.
+// Matrices of 4-bit codes in a folder: bitsandbytes' NF4 and FP4, GPTQ, AWQ, MXFP4 and NVFP4. Each is several
+// tensors, and becomes one Weight of packed4 (quant/packed4.h) whose numbers are exactly those of the format
+// in fp32.
 #pragma once
 #include "formats/weight_file.h"
 #include "models/config.h"
@@ -22,6 +23,7 @@ struct FourBitMatrix {
   const TensorView* nested_scales = nullptr;
   const TensorView* nested_map = nullptr;
   float nested_offset = 0;
+  const TensorView* global_scale = nullptr;  // NVFP4: one number for the matrix
 
   int64_t group_columns() const { return config.group_size > 0 ? config.group_size : columns; }
   int64_t groups() const { return (columns + group_columns() - 1) / group_columns(); }
@@ -31,7 +33,8 @@ struct FourBitMatrix {
 // of codes, or sizes that do not agree.
 std::optional<FourBitMatrix> find_four_bit(const WeightFile& file, const FourBitConfig& config,
                                            const std::string& name);
-// bitsandbytes' codes stay where they are in the file; those of the others are a copy, in rows.
+// Codes of bitsandbytes, MXFP4 and NVFP4 stay where they are in the file; those of GPTQ and AWQ are a copy,
+// in rows.
 Weight read_four_bit(const FourBitMatrix& matrix);
 uint64_t held_bytes(const FourBitMatrix& matrix);  // of read_four_bit's result, codes in the file among them
 void release(const FourBitMatrix& matrix);         // its pages of the file

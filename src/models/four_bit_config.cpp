@@ -149,6 +149,9 @@ const char* name_of(FourBitConfig::Method method) {
   switch (method) {
     case Method::gptq: return "gptq";
     case Method::awq: return "awq";
+    case Method::mxfp4: return "mxfp4-pack-quantized";
+    case Method::nvfp4: return "nvfp4-pack-quantized";
+    case Method::modelopt: return "modelopt";
     default: return "bitsandbytes";
   }
 }

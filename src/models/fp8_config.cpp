@@ -34,7 +34,20 @@ Fp8Config read_compressed(const HfConfig& section, const Json& json) {
   refuse_unknown(section, json,
                  {"quant_method", "config_groups", "format", "global_compression_ratio", "ignore",
                   "quantization_status", "version", "sparsity_config", "transform_config"});
-  require_one_of(section, "format", {"float-quantized"}, "");
+  require_one_of(
+      section, "format",
+      {"float-quantized", name_of(FourBitConfig::Method::mxfp4), name_of(FourBitConfig::Method::nvfp4)}, "");
+  const auto weights = compressed_weights(section, json);
+  if (weights.whole("num_bits").value_or(0) != 8) refuse_quantization(weights, "num_bits", "expected 8");
+  require_one_of(weights, "strategy", {"tensor", "channel", "block"}, "");
+  Fp8Config fp8;
+  take_block(weights, "block_structure", fp8);
+  return fp8;
+}
+
+}  // namespace
+
+HfConfig compressed_weights(const HfConfig& section, const Json& json) {
   require_one_of(section, "quantization_status", {"compressed"}, "compressed");
   for (const char* more : {"sparsity_config", "transform_config"})
     if (const auto* value = section.find(more); value && !value->empty())
@@ -43,19 +56,14 @@ Fp8Config read_compressed(const HfConfig& section, const Json& json) {
   if (!groups || json["config_groups"].size() != 1)
     refuse_quantization(section, "config_groups", "expected one group of layers");
   const auto name = json["config_groups"].begin().key();
-  const auto group = *groups->section(name);
-  const auto weights = group.section("weights");
-  if (!weights) refuse_quantization(group, "weights", "is missing");
-  if (weights->whole("num_bits").value_or(0) != 8) refuse_quantization(*weights, "num_bits", "expected 8");
+  const auto group = groups->section(name);
+  if (!group) refuse_quantization(*groups, name, "expected a section");
+  const auto weights = group->section("weights");
+  if (!weights) refuse_quantization(*group, "weights", "is missing");
   require_one_of(*weights, "type", {"float"}, "");
-  require_one_of(*weights, "strategy", {"tensor", "channel", "block"}, "");
   if (!weights->truth("symmetric", true)) refuse_quantization(*weights, "symmetric", "expected true");
-  Fp8Config fp8;
-  take_block(*weights, "block_structure", fp8);
-  return fp8;
+  return *weights;
 }
-
-}  // namespace
 
 Fp8Config read_fp8(const HfConfig& section, const Json& json, const std::string& method) {
   if (method == "fp8") return read_plain(section, json);

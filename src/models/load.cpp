@@ -12,6 +12,7 @@
 #include "formats/weight_file.h"
 #include "models/add_tokens.h"
 #include "models/four_bit.h"
+#include "models/fp8_matrix.h"
 #include "models/layer_stream.h"
 #include "models/layers.h"
 #include "models/read_config.h"
@@ -218,7 +219,7 @@ class Source {
         fail(place, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
       return block_weight(tensor.type, rows, columns, tensor.data, tensor.file);
     }
-    if (tensor.type == WeightType::f8_e4m3 && config_.fp8) return scaled_view(tensor, rows, columns, place);
+    if (tensor.type == WeightType::f8_e4m3 && config_.fp8) return read_scaled_f8(file_, *config_.fp8, tensor);
     const auto scalar = tensor.type == WeightType::f32    ? at::kFloat
                         : tensor.type == WeightType::bf16 ? at::kBFloat16
                                                           : at::kHalf;
@@ -234,37 +235,6 @@ class Source {
     auto copy = at::empty({rows, columns}, at::TensorOptions(scalar));
     std::memcpy(copy.mutable_data_ptr(), data, tensor.data.size());
     return dense_weight(copy);
-  }
-
-  // The scales may lie in another shard, in any of the types that writers keep them in; they are a copy.
-  Weight scaled_view(const TensorView& tensor, int64_t rows, int64_t columns,
-                     const TensorPlace& place) const {
-    const TensorView* scale = nullptr;
-    for (const char* suffix : {"_scale_inv", "_scale"})
-      if (!scale) scale = file_.find(tensor.name + suffix);
-    if (!scale)
-      fail(place, "is F8_E4M3, and no tensor " + tensor.name +
-                      "_scale_inv has its scales; is the download complete?");
-    if (type_info(scale->type).block_elements != 1 || scale->elements() == 0)
-      corrupt(scale->file->name(), scale->name, "expected scales of a dense type");
-    if (const auto found = first_not_finite(scale->type, scale->data))
-      corrupt(scale->file->name(), scale->name,
-              fmt::format("scale {} is not finite; is the file whole?", *found));
-    auto [block_rows, block_columns, power_of_two] = *config_.fp8;
-    if (block_rows == 0) block_rows = scale->elements() == 1 ? rows : 1, block_columns = columns;
-    const auto parts = [](int64_t count, int64_t block) { return (count + block - 1) / block; };
-    const auto grid_rows = parts(rows, block_rows), grid_columns = parts(columns, block_columns);
-    const auto& shape = scale->shape;
-    const bool grid = shape == std::vector{grid_rows, grid_columns};
-    const bool line = grid_columns == 1 && scale->elements() == grid_rows;
-    if (!grid && !line)
-      corrupt(scale->file->name(), scale->name,
-              fmt::format("has shape [{}]; a matrix [{}, {}] in blocks of [{}, {}] has [{}, {}] scales",
-                          fmt::join(shape, ", "), rows, columns, block_rows, block_columns, grid_rows,
-                          grid_columns));
-    auto values = at::empty({grid_rows, grid_columns}, at::TensorOptions(at::kFloat));
-    dequantize_rows(scale->type, scale->data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
-    return scaled_f8_weight(rows, columns, tensor.data, tensor.file, values, block_rows, block_columns);
   }
 
   const WeightFile file_;
@@ -454,7 +424,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
       loaded.left_out = keep_text_part(file);
       json = std::move(*text);
     }
-    const bool packed_head = file.find("lm_head.qweight") != nullptr;
+    const bool packed_head = file.find("lm_head.qweight") || file.find("lm_head.weight_packed");
     config = config_from_hf(json, config_file.string(), packed_head || file.find("lm_head.weight"));
     if (packed_head) config.tied_head = false;
     read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));

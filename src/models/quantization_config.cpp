@@ -30,12 +30,19 @@ void read_quantization(const HfConfig& config, ModelConfig& model) {
   using Method = FourBitConfig::Method;
   for (const auto four_bit : {Method::bitsandbytes, Method::gptq, Method::awq})
     if (method == name_of(four_bit)) model.four_bit = read_four_bit(*section, json, four_bit);
+  if (method == "compressed-tensors" || method == "modelopt")
+    model.four_bit = read_e2m1(*section, json, method);
   if (model.four_bit) return;
+  if (method == "mxfp4")
+    refuse_quantization(
+        *section, "quant_method",
+        "'mxfp4' is the layout of gpt-oss (one tensor of blocks for all experts of a layer), a "
+        "family that is not read here");
   if (method != "fp8" && method != "compressed-tensors" && method != "fbgemm_fp8")
     refuse_quantization(*section, "quant_method",
                         "'" + printable(method) +
                             "' is not read here; known: fp8, compressed-tensors, fbgemm_fp8, bitsandbytes, "
-                            "gptq, awq");
+                            "gptq, awq, modelopt");
   model.fp8 = read_fp8(*section, json, method);
 }
 

@@ -12,6 +12,10 @@ namespace retort {
 void read_quantization(const HfConfig& config, ModelConfig& model);
 
 Fp8Config read_fp8(const HfConfig& section, const Json& json, const std::string& method);
+// The one group of layers of compressed-tensors; what is known of the sections around it is checked.
+HfConfig compressed_weights(const HfConfig& section, const Json& json);
+// MXFP4 and NVFP4; nullopt: another format of compressed-tensors.
+std::optional<FourBitConfig> read_e2m1(const HfConfig& section, const Json& json, const std::string& method);
 FourBitConfig read_four_bit(const HfConfig& section, const Json& json, FourBitConfig::Method method);
 
 [[noreturn]] void refuse_quantization(const HfConfig& section, const std::string& key,

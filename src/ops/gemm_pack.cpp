@@ -25,6 +25,15 @@ void prefetch_rows(const std::byte* first, int64_t row_bytes, int64_t rows, int6
       __builtin_prefetch(first + r * row_bytes + std::min(at, bytes - 1));
 }
 
+// The front of what is decoded after the columns before `k` of these rows of F8_E4M3: of more of them, or of
+// the rows below. The decoder fetches the rest ahead of itself.
+void prefetch_next_f8(const GemmMatrix& b, const Block& rows, int64_t k) {
+  const bool below = k >= rows.columns;
+  const auto row = below ? rows.row + rows.rows : rows.row, first = below ? 0 : k;
+  prefetch_rows(b.data + row * b.row_bytes + rows.column + first, b.row_bytes,
+                std::min(rows.rows, b.rows - row), std::min(kF8Ahead, rows.columns - first));
+}
+
 }  // namespace
 
 void convert(const void* from, Operand type, void* to, Operand wanted, int64_t count) {
@@ -96,10 +105,13 @@ void pack_piece(const GemmKernel& kernel, const GemmMatrix& b, const Block& piec
           const auto elements = std::min(at_once, k_count - k);
           const auto* from =
               direct ? b.data + (column + c + v) * b.row_bytes + (k_first + k) * bytes : decoded;
-          if (direct)
+          if (direct) {
             prefetch_rows(from + kernel.lanes * b.row_bytes, b.row_bytes,
                           std::min(kernel.lanes, b.rows - column - c - v - kernel.lanes), elements * bytes);
-          else decode(kernel, b, {column + c + v, rows, k_first + k, elements}, decoded);
+          } else {
+            if (b.grid.scales) prefetch_next_f8(b, {column + c + v, rows, k_first, k_count}, k + elements);
+            decode(kernel, b, {column + c + v, rows, k_first + k, elements}, decoded);
+          }
           kernel.pack_rows(from, direct ? b.row_bytes : elements * bytes, rows, elements,
                            panel + v * 4 + k / kernel.pair * width, width);
         }

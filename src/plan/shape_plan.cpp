@@ -27,7 +27,7 @@ double bytes_of(const Linear& layer, const ModelConfig& config, WeightType store
                      : config.four_bit->group_size > 0 ? config.four_bit->group_size
                                                        : layer.weight.columns;
   return bytes + rows * std::ceil(static_cast<double>(layer.weight.columns) / static_cast<double>(group)) *
-                     (said ? 5 : 4);
+                     (said && !is_e2m1(config.four_bit->method) ? 5 : 4);
 }
 
 }  // namespace

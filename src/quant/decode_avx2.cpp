@@ -117,8 +117,8 @@ Lanes256 sixteen_f8(__m128i codes, const Lanes256::Table& powers, const Lanes256
   return values;
 }
 
-template <class Out> void f8_rows(const uint8_t* in, int64_t in_stride, float scale, Out* out,
-                                  int64_t out_stride, int64_t rows, int64_t count) {
+template <class Out> void f8_lanes(const uint8_t* in, int64_t in_stride, float scale, Out* out,
+                                   int64_t out_stride, int64_t rows, int64_t count) {
   const auto powers = Lanes256::table(kF8Powers);
   const auto factor = Lanes256::set1(scale);
   for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
@@ -131,6 +131,99 @@ template <class Out> void f8_rows(const uint8_t* in, int64_t in_stride, float sc
     sixteen_f8(bytes16(rest), powers, factor).store(decoded);
     __builtin_memcpy(out + i, decoded, static_cast<size_t>(count - i) * sizeof(Out));
   }
+}
+
+// The bfloat16 of a code times a scale, where none of them is subnormal or too large: the rounded product
+// with another exponent has the same mantissa, so that there are 8 of them and the 7 subnormal codes'. Low
+// and high bytes of the words apart, in both halves of a vector; e is added to a word's exponent.
+struct F8Mantissas {
+  __m256i low, high;
+
+  explicit F8Mantissas(float scale) {
+    alignas(32) uint8_t bytes[2][32];
+    const auto values = multiply(Lanes256::load(reinterpret_cast<const uint8_t*>(kF8E4m3Magnitudes.data())),
+                                 Lanes256::set1(scale));
+    uint16_t words[16];  // of the codes 0 to 15, whose exponents are 0 and 1
+    values.store(words);
+    for (int i = 0; i < 32; ++i) {
+      const int word = i % 16 < 8 ? words[i % 16 + 8] - (1 << 7) : words[i % 16 - 8];
+      bytes[0][i] = static_cast<uint8_t>(word), bytes[1][i] = static_cast<uint8_t>(word >> 8);
+    }
+    low = _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes[0]));
+    high = _mm256_load_si256(reinterpret_cast<const __m256i*>(bytes[1]));
+  }
+  static bool holds(float scale) {
+    const float size = scale < 0 ? -scale : scale;
+    return size >= 0x1p-110f && size <= 0x1p110f;
+  }
+  // 32 codes to two vectors of 16 words: of the lower eight codes in each half, and of the upper eight.
+  __attribute__((always_inline)) void decode(__m256i codes, __m256i* lower, __m256i* upper) const {
+    const auto all = [](int byte) { return _mm256_set1_epi8(static_cast<char>(byte)); };
+    const __m256i exponents = _mm256_and_si256(codes, all(0x78));
+    const __m256i subnormal = _mm256_cmpeq_epi8(exponents, _mm256_setzero_si256());
+    const __m256i index =
+        _mm256_or_si256(_mm256_and_si256(codes, all(7)), _mm256_and_si256(subnormal, all(8)));
+    // A code that is no number becomes 0xFFFF, which saturates.
+    const __m256i none = _mm256_cmpeq_epi8(_mm256_or_si256(codes, all(0x80)), all(0xFF));
+    const __m256i lows = _mm256_or_si256(_mm256_shuffle_epi8(low, index), none);
+    const __m256i highs = _mm256_or_si256(
+        _mm256_xor_si256(_mm256_shuffle_epi8(high, index), _mm256_and_si256(codes, all(0x80))), none);
+    const __m256i zero = _mm256_setzero_si256();
+    *lower = _mm256_adds_epu16(_mm256_unpacklo_epi8(lows, highs),
+                               _mm256_slli_epi16(_mm256_unpacklo_epi8(exponents, zero), 4));
+    *upper = _mm256_adds_epu16(_mm256_unpackhi_epi8(lows, highs),
+                               _mm256_slli_epi16(_mm256_unpackhi_epi8(exponents, zero), 4));
+  }
+};
+
+// Calls thirty_two(codes, out) for the codes of each row; the last ones of a row go through a buffer.
+template <class Out, class Each>
+__attribute__((always_inline)) inline void each_row_of_f8(const uint8_t* in, int64_t in_stride, Out* out,
+                                                          int64_t out_stride, int64_t rows, int64_t count,
+                                                          Each&& thirty_two) {
+  const auto load = [](const uint8_t* from) __attribute__((always_inline)) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  };
+  for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
+    int64_t i = 0;
+    for (; i + 32 <= count; i += 32) thirty_two(load(in + i), out + i);
+    if (i == count) continue;
+    uint8_t rest[32] = {};
+    Out decoded[32];
+    __builtin_memcpy(rest, in + i, static_cast<size_t>(count - i));
+    thirty_two(load(rest), decoded);
+    __builtin_memcpy(out + i, decoded, static_cast<size_t>(count - i) * sizeof(Out));
+  }
+}
+
+void f8_words(const uint8_t* in, int64_t in_stride, float scale, uint16_t* out, int64_t out_stride,
+              int64_t rows, int64_t count) {
+  if (!F8Mantissas::holds(scale)) return f8_lanes(in, in_stride, scale, out, out_stride, rows, count);
+  const F8Mantissas mantissas(scale);
+  each_row_of_f8(in, in_stride, out, out_stride, rows, count, [&](__m256i codes, uint16_t* to) {
+    __m256i first, second;
+    mantissas.decode(_mm256_permute4x64_epi64(codes, 0xD8), &first, &second);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), first);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), second);
+  });
+}
+
+// An unscaled value is exact in bfloat16; its product with the scale is the one rounding.
+void f8_floats(const uint8_t* in, int64_t in_stride, float scale, float* out, int64_t out_stride,
+               int64_t rows, int64_t count) {
+  const F8Mantissas mantissas(1);
+  const __m256 factor = _mm256_set1_ps(scale);
+  const __m256i zero = _mm256_setzero_si256(), even_then_odd = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+  each_row_of_f8(in, in_stride, out, out_stride, rows, count, [&](__m256i codes, float* to) {
+    __m256i words[2];
+    mantissas.decode(_mm256_permutevar8x32_epi32(codes, even_then_odd), &words[0], &words[1]);
+    for (int i = 0; i < 2; ++i, to += 16) {
+      const __m256 low = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, words[i])),
+                   high = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, words[i]));
+      _mm256_storeu_ps(to, _mm256_mul_ps(low, factor));
+      _mm256_storeu_ps(to + 8, _mm256_mul_ps(high, factor));
+    }
+  });
 }
 
 float largest_of(__m256 v) {
@@ -178,8 +271,8 @@ const QuantPath kAvx2Path = {"avx2",
                              decode_nf4_apart<Lanes256, uint16_t>,
                              encode_nf4,
                              &kAvx2Search,
-                             f8_rows<float>,
-                             f8_rows<uint16_t>,
+                             f8_floats,
+                             f8_words,
                              decode_code_groups_lanes<Lanes256, float>,
                              decode_code_groups_lanes<Lanes256, uint16_t>,
                              decode_scattered_lanes<Lanes256, float>,

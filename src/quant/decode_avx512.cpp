@@ -181,7 +181,7 @@ struct F8Words {
   }
 };
 
-// Calls sixty_four(codes, out) for the codes of each row; the last ones of a row go through a buffer.
+// Calls sixty_four(codes, out, mask) for the codes of each row; `mask` says which of them are of the row.
 template <class Out, class Each>
 __attribute__((always_inline)) inline void each_row_of_f8(const uint8_t* in, int64_t in_stride, Out* out,
                                                           int64_t out_stride, int64_t rows, int64_t count,
@@ -189,23 +189,22 @@ __attribute__((always_inline)) inline void each_row_of_f8(const uint8_t* in, int
   const __mmask64 last = count % 64 == 0 ? 0 : _bzhi_u64(~0ull, static_cast<unsigned>(count % 64));
   for (int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
     int64_t i = 0;
-    for (; i + 64 <= count; i += 64) sixty_four(_mm512_loadu_si512(in + i), out + i);
-    if (!last) continue;
-    Out rest[64];
-    sixty_four(_mm512_maskz_loadu_epi8(last, in + i), rest);
-    __builtin_memcpy(out + i, rest, static_cast<size_t>(count - i) * sizeof(Out));
+    for (; i + 64 <= count; i += 64) sixty_four(_mm512_loadu_si512(in + i), out + i, ~__mmask64{0});
+    if (last) sixty_four(_mm512_maskz_loadu_epi8(last, in + i), out + i, last);
   }
 }
 
 void f8_words(const uint8_t* in, int64_t in_stride, float scale, uint16_t* out, int64_t out_stride,
               int64_t rows, int64_t count) {
   const F8Words words(scale);
-  each_row_of_f8(in, in_stride, out, out_stride, rows, count, [&](__m512i codes, uint16_t* to) {
-    __m512i first, second;
-    words.decode(codes, &first, &second);
-    _mm512_storeu_si512(to, first);
-    _mm512_storeu_si512(to + 32, second);
-  });
+  each_row_of_f8(
+      in, in_stride, out, out_stride, rows,
+      count, [&](__m512i codes, uint16_t * to, __mmask64 mask) __attribute__((always_inline)) {
+        __m512i first, second;
+        words.decode(codes, &first, &second);
+        _mm512_mask_storeu_epi16(to, static_cast<__mmask32>(mask), first);
+        _mm512_mask_storeu_epi16(to + 32, static_cast<__mmask32>(mask >> 32), second);
+      });
 }
 
 // An unscaled value is exact in bfloat16; its product with the scale is the one rounding.
@@ -213,18 +212,20 @@ void f8_floats(const uint8_t* in, int64_t in_stride, float scale, float* out, in
                int64_t rows, int64_t count) {
   const F8Words words(1);
   const __m512 factor = _mm512_set1_ps(scale);
-  const auto widened = [&](__m256i sixteen, float* to) {
-    const __m512 values = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(sixteen), 16));
-    _mm512_storeu_ps(to, _mm512_mul_ps(values, factor));
-  };
-  each_row_of_f8(in, in_stride, out, out_stride, rows, count, [&](__m512i codes, float* to) {
-    __m512i first, second;
-    words.decode(codes, &first, &second);
-    widened(_mm512_castsi512_si256(first), to);
-    widened(_mm512_extracti64x4_epi64(first, 1), to + 16);
-    widened(_mm512_castsi512_si256(second), to + 32);
-    widened(_mm512_extracti64x4_epi64(second, 1), to + 48);
-  });
+  each_row_of_f8(
+      in, in_stride, out, out_stride, rows,
+      count, [&](__m512i codes, float* to, __mmask64 mask) __attribute__((always_inline)) {
+        __m512i both[2];
+        words.decode(codes, &both[0], &both[1]);
+        const auto widened = [&](__m256i sixteen, int at) __attribute__((always_inline)) {
+          const __m512 values = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(sixteen), 16));
+          _mm512_mask_storeu_ps(to + at, static_cast<__mmask16>(mask >> at), _mm512_mul_ps(values, factor));
+        };
+        widened(_mm512_castsi512_si256(both[0]), 0);
+        widened(_mm512_extracti64x4_epi64(both[0], 1), 16);
+        widened(_mm512_castsi512_si256(both[1]), 32);
+        widened(_mm512_extracti64x4_epi64(both[1], 1), 48);
+      });
 }
 
 void encode_nf4(const float* in, uint8_t* codes, int64_t stride, float* maxima, int64_t blocks) {

@@ -24,6 +24,9 @@ inline constexpr std::array<float, 16> kWholeCodes = {0, 1, 2, 3, 4, 5, 6, 7, 8,
 inline constexpr std::array<float, 16> kFp4Values = {
     0.0f,  0.0625f / 12,  8.0f / 12,  12.0f / 12,  4.0f / 12,  6.0f / 12,  2.0f / 12,  3.0f / 12,
     -0.0f, -0.0625f / 12, -8.0f / 12, -12.0f / 12, -4.0f / 12, -6.0f / 12, -2.0f / 12, -3.0f / 12};
+// E2M1 (OCP microscaling formats 1.0, section 5.3.3): sign, two bits of exponent, one of mantissa.
+inline constexpr std::array<float, 16> kE2m1Values = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                                      -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
 
 // Rows [row, row + rows), columns [first, first + count) of a matrix that is `columns` wide, to rows of
 // `count`, with the fastest path of this machine; to bfloat16 rounded to nearest even. first, count and

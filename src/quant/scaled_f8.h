@@ -31,6 +31,10 @@ constexpr std::array<float, 128> f8_e4m3_magnitudes() {
 }
 inline constexpr std::array<float, 128> kF8E4m3Magnitudes = f8_e4m3_magnitudes();
 
+// How many columns are fetched from memory ahead of those that are decoded: parts of many rows are no stream
+// that the hardware would see.
+inline constexpr int64_t kF8Ahead = 256;
+
 // Rows [row, row + rows), columns [first, first + count) of a matrix whose rows lie `row_bytes` apart, to
 // rows of `count`, with the fastest path of this machine; to bfloat16 rounded to nearest even.
 void decode_scaled_f8(const std::byte* matrix, int64_t row_bytes, const ScaleGrid& grid, int64_t row,

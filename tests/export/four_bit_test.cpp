@@ -1,5 +1,5 @@
-// Adapters on folders of bitsandbytes, GPTQ and AWQ: they learn what they would on the widened weights, and
-// go out in every form.
+// Adapters on folders of bitsandbytes, GPTQ, AWQ, MXFP4 and NVFP4: they learn what they would on the widened
+// weights, and go out in every form.
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -94,12 +94,11 @@ TEST_P(FourBitExport, MergedFolderAndGgufAndAdapterComputeTheSame) {
   EXPECT_LT(distance(logits_of(original), expected), 1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(, FourBitExport,
-                         testing::Combine(testing::Values("bitsandbytes", "gptq", "awq"),
-                                          testing::Values("lora", "rslora", "dora")),
-                         [](const auto& test) {
-                           return std::string(std::get<0>(test.param)) + "_" + std::get<1>(test.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    , FourBitExport,
+    testing::Combine(testing::Values("bitsandbytes", "gptq", "awq", "mxfp4", "nvfp4", "modelopt"),
+                     testing::Values("lora", "rslora", "dora")),
+    [](const auto& test) { return std::string(std::get<0>(test.param)) + "_" + std::get<1>(test.param); });
 
 }  // namespace
 }  // namespace retort

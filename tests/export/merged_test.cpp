@@ -38,7 +38,7 @@ TEST_P(Merged, WritesWholeNumbersAsSuch) {
 }
 
 TEST(Merged, FoldersAtFourBitsAreWrittenWide) {
-  for (const auto* method : {"bitsandbytes", "gptq", "awq"}) {
+  for (const auto* method : {"bitsandbytes", "gptq", "awq", "mxfp4", "nvfp4", "modelopt"}) {
     const auto loaded = golden_model(std::string("four_bit/") + method);
     EXPECT_FALSE(hf_config_json(loaded.model->config).contains("quantization_config"));
     const auto* layer = loaded.model->linears().front();

@@ -1,5 +1,5 @@
-// Folders of bitsandbytes, GPTQ and AWQ: the numbers that their libraries give (tools/golden/four_bit.py),
-// bit for bit, and the logits of transformers over them.
+// Folders of bitsandbytes, GPTQ, AWQ, MXFP4 and NVFP4: the numbers that their libraries give
+// (tools/golden/four_bit.py, e2m1.py), bit for bit, and the logits of transformers over them.
 #include "models/four_bit.h"
 
 #include <gtest/gtest.h>
@@ -91,6 +91,50 @@ TensorSource source(const std::string& name, WeightType type, std::vector<int64_
           }};
 }
 
+TEST(FourBit, NumbersOfE2m1AreThoseOfTheLibrariesToTheBit) {
+  const auto file = open_safetensors(kGolden / "e2m1.safetensors");
+  for (const auto& config : {FourBitConfig{Method::mxfp4, 32}, {Method::nvfp4, 16}, {Method::modelopt, 16}}) {
+    const std::string kind = config.method == Method::mxfp4   ? "mxfp4"
+                             : config.method == Method::nvfp4 ? "nvfp4"
+                                                              : "modelopt";
+    for (const auto& name : {kind, kind + "_wide"}) {
+      SCOPED_TRACE(name);
+      const auto matrix = find_four_bit(file, config, name + ".weight");
+      ASSERT_TRUE(matrix.has_value());
+      const auto weight = read_four_bit(*matrix);
+      EXPECT_EQ(weight.blocks.data(), matrix->codes->data.data());  // a view of the file
+      EXPECT_EQ(weight.stored_bytes(), held_bytes(*matrix));
+      const auto values = widen(weight, at::kFloat), expected = stored_tensor(file, name + ".expected");
+      EXPECT_TRUE(at::equal(values.view(at::kInt), expected.view(at::kInt)));  // -0 is not 0
+      EXPECT_TRUE(at::equal(widen(weight, at::kBFloat16), values.to(at::kBFloat16)));
+    }
+  }
+}
+
+// One block of 32: every code, its value in the column of its number; scales 2^-2, and 0.5 / 4 and 1.5 / 4.
+TEST(FourBit, E2m1ByHand) {
+  const TemporaryFolder folder;
+  std::string codes;
+  for (uint8_t i = 0; i < 16; ++i) codes += static_cast<char>(i | (15 - i) << 4);
+  write_safetensors(folder / "e2m1.safetensors",
+                    {source("m.weight_packed", WeightType::u8, {1, 16}, codes),
+                     source("m.weight_scale", WeightType::u8, {1, 1}, "\x7D"),
+                     source("n.weight_packed", WeightType::u8, {1, 16}, codes),
+                     source("n.weight_scale", WeightType::f8_e4m3, {1, 2}, "\x30\x3C"),
+                     source("n.weight_global_scale", WeightType::f32, {1}, word(0x40800000))},
+                    {});
+  const auto file = open_safetensors(folder / "e2m1.safetensors");
+  const auto mx = widen(read_four_bit(*find_four_bit(file, {Method::mxfp4, 32}, "m.weight")), at::kFloat),
+             nv = widen(read_four_bit(*find_four_bit(file, {Method::nvfp4, 16}, "n.weight")), at::kFloat);
+  constexpr float kMagnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  for (int i = 0; i < 32; ++i) {
+    const int code = i % 2 == 0 ? i / 2 : 15 - i / 2;
+    const float value = (code & 8 ? -1.0f : 1.0f) * kMagnitudes[code & 7];
+    EXPECT_EQ(mx[0][i].item<float>(), value * 0.25f) << i;
+    EXPECT_EQ(nv[0][i].item<float>(), value * (i < 16 ? 0.125f : 0.375f)) << i;
+  }
+}
+
 // One group of eight inputs and eight outputs, whose codes are input + output; zero points 0, 1, ... 7.
 TEST(FourBit, WordsByHand) {
   const TemporaryFolder folder;
@@ -167,7 +211,8 @@ TEST_P(FourBitFolder, MatricesStayAtFourBits) {
   EXPECT_TRUE(loaded.model->head.linear.weight.dense.defined());
 }
 
-INSTANTIATE_TEST_SUITE_P(, FourBitFolder, testing::Values("bitsandbytes", "gptq", "awq"));
+INSTANTIATE_TEST_SUITE_P(, FourBitFolder,
+                         testing::Values("bitsandbytes", "gptq", "awq", "mxfp4", "nvfp4", "modelopt"));
 
 std::string refusal_of(const std::function<void()>& act) {
   try {
@@ -208,6 +253,37 @@ TEST(FourBit, KeysOfTheConfigAreHonouredOrRefusedByName) {
   says("awq", "backend", "llm-awq", "'llm-awq' packs weights in an order");
   says("awq", "zero_point", false, "is false");
   says("awq", "desc_act", true, "expected false");
+
+  for (const auto* method : {"mxfp4", "nvfp4", "modelopt"})
+    says(method, "rotation", "hadamard", "is not known here");
+  for (const auto* method : {"mxfp4", "nvfp4"}) {
+    says(method, "quantization_status", "frozen", "found 'frozen', expected 'compressed'");
+    says(method, "transform_config", {{"hadamard", true}}, "is not known here");
+    says(method, "format", "int-quantized",
+         "found 'int-quantized', expected 'float-quantized', 'mxfp4-pack-");
+    const auto weights = [&](const std::string& key, const Json& value) {
+      auto groups = read_json(kGolden / method / "config.json")["quantization_config"]["config_groups"];
+      groups["group_0"]["weights"][key] = value;
+      return refusal_of([&] { read(method, {{"config_groups", groups}}); });
+    };
+    const auto within = [&](const std::string& key, const Json& value, const std::string& words) {
+      const auto line = weights(key, value);
+      EXPECT_NE(line.find("quantization_config.config_groups.group_0.weights." + key + ": " + words),
+                std::string::npos)
+          << method << ": " << line;
+    };
+    within("num_bits", 8, "expected 4");
+    within("type", "int", "found 'int', expected 'float'");
+    within("group_size", 64, method == std::string("mxfp4") ? "expected 32" : "expected 16");
+    within("symmetric", false, "expected true");
+    within("strategy", "channel", "found 'channel'");
+    within("actorder", "group", "is not known here");
+    EXPECT_EQ(weights("observer", "mse"), "");
+  }
+  says("modelopt", "quant_algo", "W4A16_AWQ", "found 'W4A16_AWQ', expected 'NVFP4', 'W4A16_NVFP4'");
+  says("modelopt", "quant_algo", "MIXED_PRECISION", "found 'MIXED_PRECISION'");
+  says("modelopt", "quant_method", "mxfp4", "'mxfp4' is the layout of gpt-oss");
+  EXPECT_EQ(read("modelopt", {{"kv_cache_scheme", {{"num_bits", 8}}}}).four_bit->method, Method::modelopt);
 
   EXPECT_FALSE(read("gptq", {{"checkpoint_format", "gptq_v2"}}).four_bit->zeros_less_one);
   EXPECT_TRUE(read("gptq", {{"checkpoint_format", nullptr}}).four_bit->zeros_less_one);
@@ -293,6 +369,31 @@ TEST(FourBit, HostileFoldersAreOneLine) {
     refused(method, "qzeros", shortened, "has shape [1, 8]; the matrix needs [2, 8]");
     refused(method, "scales", shortened, "groups of 16 has [2, 64]");
     refused(method, "scales", infinite, "is not finite");
+  }
+  const auto byte = [](int value) {
+    return [=](std::string&, TensorSource&, std::string& bytes) { bytes[1] = static_cast<char>(value); };
+  };
+  refused("mxfp4", "weight_packed", drop, "up_proj.weight_packed has its codes as U8");
+  refused("mxfp4", "weight_packed", shortened, "has shape [64, 1]; the matrix needs [63, 1]");
+  refused("mxfp4", "weight_scale", drop, "missing from the file");
+  refused("mxfp4", "weight_scale", shortened, "has shape [63, 1]; the matrix needs [64, 1]");
+  refused("mxfp4", "weight_scale", byte(255), "scale 1 makes numbers that are not finite");
+  refused("mxfp4", "weight_scale", byte(254), "scale 1 makes numbers that are not finite");
+  refused(
+      "mxfp4", "weight_scale",
+      [](std::string& name, TensorSource&, std::string&) { name.replace(name.size() - 5, 5, "zero_point"); },
+      "is not known here, and changes what the weights are");
+  for (const std::string method : {"nvfp4", "modelopt"}) {
+    const std::string codes = method == "nvfp4" ? "weight_packed" : "weight",
+                      over_all = method == "nvfp4" ? "weight_global_scale" : "weight_scale_2";
+    refused(method, codes, drop, "has its codes as U8; is the download complete?");
+    refused(method, codes, shortened, "has shape [64, 2]; the matrix needs [63, 2]");
+    refused(method, "weight_scale", byte(0x7F), "scale 1 makes numbers that are not finite");
+    refused(method, over_all, drop, "missing from the file");
+    for (const uint32_t bad : {0x7FC00000U, 0x80000000U, 0xBF800000U})
+      refused(
+          method, over_all, [&](std::string&, TensorSource&, std::string& bytes) { bytes = word(bad); },
+          "expected a positive number");
   }
   refused("gptq", "g_idx", drop, "missing from the file");
   refused("gptq", "g_idx", shortened, "the matrix needs [32]");

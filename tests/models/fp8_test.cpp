@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data/temporary_folder.h"  // tests/data
+#include "models/fp8_folder.h"      // tests/models
 #include "models/model.h"
 #include "models/read_config.h"
 #include "ops/tensors.h"  // tests/ops
@@ -15,114 +16,6 @@ namespace retort {
 namespace {
 
 const auto kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models";
-
-uint8_t nearest_code(float value) {
-  uint8_t best = 0;
-  for (int code = 0; code < 127; ++code)
-    if (std::abs(kF8E4m3Magnitudes[static_cast<size_t>(code)] - std::abs(value)) <
-        std::abs(kF8E4m3Magnitudes[best] - std::abs(value)))
-      best = static_cast<uint8_t>(code);
-  return value < 0 ? best | 128 : best;
-}
-
-struct Written {
-  std::vector<uint8_t> codes;
-  std::vector<float> scales, decoded;
-  std::vector<int64_t> grid;
-};
-
-// `block` 0: one scale; -1: one a row.
-Written encode(const Tensor& matrix, int64_t block, bool power_of_two) {
-  const auto rows = matrix.size(0), columns = matrix.size(1);
-  const auto block_rows = block > 0    ? block
-                          : block == 0 ? rows
-                                       : 1,
-             block_columns = block > 0 ? block : columns;
-  const auto parts = [](int64_t count, int64_t size) { return (count + size - 1) / size; };
-  Written written;
-  written.grid = {parts(rows, block_rows), parts(columns, block_columns)};
-  written.codes.resize(static_cast<size_t>(rows * columns)), written.decoded.resize(written.codes.size());
-  const auto* values = matrix.const_data_ptr<float>();
-  for (int64_t r = 0; r < rows; r += block_rows)
-    for (int64_t c = 0; c < columns; c += block_columns) {
-      const auto part = matrix.narrow(0, r, std::min(block_rows, rows - r))
-                            .narrow(1, c, std::min(block_columns, columns - c));
-      auto scale = part.abs().max().item<float>() / 448;
-      if (power_of_two) scale = std::exp2(std::ceil(std::log2(scale)));
-      else scale = bf16_to_float(float_to_bf16(scale));
-      written.scales.push_back(scale);
-      for (int64_t i = r; i < std::min(rows, r + block_rows); ++i)
-        for (int64_t j = c; j < std::min(columns, c + block_columns); ++j) {
-          const auto at = static_cast<size_t>(i * columns + j);
-          written.codes[at] = nearest_code(values[at] / scale);
-          written.decoded[at] = f8_e4m3_to_float(written.codes[at]) * scale;
-        }
-    }
-  return written;
-}
-
-struct Pair {
-  TemporaryFolder folder;
-  std::string fp8() const { return folder / "fp8"; }
-  std::string plain() const { return folder / "plain"; }
-};
-
-struct Form {
-  int64_t block = 16;
-  WeightType scale_type = WeightType::f32;
-  Json quantization = {{"quant_method", "fp8"},
-                       {"fmt", "e4m3"},
-                       {"activation_scheme", "dynamic"},
-                       {"weight_block_size", {16, 16}}};
-  std::string suffix = "_scale_inv";
-};
-
-// A golden model with its attention, feed-forward and expert matrices in F8_E4M3, in many small shards, and
-// the same model of decoded values in fp32.
-void write(const Pair& pair, const std::string& family, const Form& form) {
-  const auto original = open_safetensors_folder(kGolden / family);
-  std::vector<TensorSource> fp8, plain;
-  const auto add = [](std::vector<TensorSource>& to, const std::string& name, WeightType type,
-                      std::vector<int64_t> shape, auto values) {
-    to.push_back({name, type, std::move(shape),
-                  [values](const auto& sink) { sink(std::as_bytes(std::span(values))); }});
-  };
-  for (const auto& tensor : original.tensors) {
-    auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
-    dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
-    const std::vector<float> list(values.const_data_ptr<float>(),
-                                  values.const_data_ptr<float>() + values.numel());
-    const auto& name = tensor.name;
-    const bool converted = name.ends_with("_proj.weight") || name.ends_with("_mqa.weight") ||
-                           name.ends_with(".wk.weight") || name.ends_with(".wq_b.weight");
-    if (!converted || name.find("weights_proj") != std::string::npos) {
-      for (auto* to : {&fp8, &plain}) add(*to, name, WeightType::f32, tensor.shape, list);
-      continue;
-    }
-    const auto written = encode(values, form.block, form.scale_type == WeightType::f8_e8m0);
-    add(plain, name, WeightType::f32, tensor.shape, written.decoded);
-    add(fp8, name, WeightType::f8_e4m3, tensor.shape, written.codes);
-    const auto scale_name = name + form.suffix;
-    if (form.scale_type == WeightType::f32) {
-      add(fp8, scale_name, WeightType::f32, written.grid, written.scales);
-    } else if (form.scale_type == WeightType::bf16) {
-      std::vector<uint16_t> words;
-      for (const auto scale : written.scales) words.push_back(float_to_bf16(scale));
-      add(fp8, scale_name, WeightType::bf16, written.grid, words);
-    } else {
-      std::vector<uint8_t> exponents;
-      for (const auto scale : written.scales)
-        exponents.push_back(static_cast<uint8_t>(127 + std::ilogb(scale)));
-      add(fp8, scale_name, WeightType::f8_e8m0, written.grid, exponents);
-    }
-  }
-  auto config = read_json(kGolden / family / "config.json");
-  write_safetensors_folder(pair.plain(), plain, 1 << 30);
-  write_text(std::filesystem::path(pair.plain()) / "config.json", config.dump());
-  write_safetensors_folder(pair.fp8(), fp8, 9000);  // weights and scales in different shards
-  config["quantization_config"] = form.quantization;
-  write_text(std::filesystem::path(pair.fp8()) / "config.json", config.dump());
-}
 
 Tensor logits_of(const std::string& path, at::ScalarType compute) {
   const auto loaded = load_weights({.path = path});
@@ -135,9 +28,9 @@ Tensor logits_of(const std::string& path, at::ScalarType compute) {
   return logits(loaded.model->hidden(pass), rows, loaded.model->head, pass);
 }
 
-void expect_equal(const std::string& family, const Form& form) {
-  const Pair pair;
-  write(pair, family, form);
+void expect_equal(const std::string& family, const Fp8Form& form) {
+  const Fp8Pair pair;
+  write_fp8_pair(pair, family, form);
   for (const auto& entry : std::filesystem::directory_iterator(pair.fp8()))
     ASSERT_NE(entry.path().filename().string(), "model.safetensors") << "one shard alone";
   EXPECT_TRUE(at::equal(logits_of(pair.fp8(), at::kFloat), logits_of(pair.plain(), at::kFloat)));
@@ -152,7 +45,7 @@ TEST(Fp8, BlocksOfScalesEqualTheirDecodedValues) {  // 28 rows of kv_a_proj_with
 }
 
 TEST(Fp8, AScaleForEachRowAndOneForAll) {
-  Form rows{.block = -1};
+  Fp8Form rows{.block = -1};
   rows.quantization = {
       {"quant_method", "compressed-tensors"},
       {"format", "float-quantized"},
@@ -164,14 +57,14 @@ TEST(Fp8, AScaleForEachRowAndOneForAll) {
           {"input_activations", {{"num_bits", 8}, {"type", "float"}, {"dynamic", true}}}}}}}};
   rows.suffix = "_scale";
   expect_equal("llama", rows);
-  Form all{.block = 0};
+  Fp8Form all{.block = 0};
   all.quantization.erase("weight_block_size");
   expect_equal("llama", all);
 }
 
 TEST(Fp8, TheCopyOfADecodedMatrixIsThatOfItsValues) {
-  const Pair pair;
-  write(pair, "deepseek_v3", {});
+  const Fp8Pair pair;
+  write_fp8_pair(pair, "deepseek_v3", {});
   const auto kept = load_weights({.path = pair.fp8()}),
              wide = load_weights({.path = pair.fp8(), .weights = "bf16"}),
              plain = load_weights({.path = pair.plain(), .weights = "bf16"});
@@ -214,13 +107,13 @@ TEST(Fp8, RefusesByNameWhatItDoesNotKnow) {
     return "";
   };
   const auto says = [&](const std::string& key, const Json& value, const std::string& words) {
-    auto quantization = Form().quantization;
+    auto quantization = Fp8Form().quantization;
     quantization[key] = value;
     EXPECT_NE(refusal(quantization).find("config.json: quantization_config." + key + ": " + words),
               std::string::npos)
         << refusal(quantization);
   };
-  EXPECT_EQ(refusal(Form().quantization), "");
+  EXPECT_EQ(refusal(Fp8Form().quantization), "");
   says("quant_method", "hqq",
        "'hqq' is not read here; known: fp8, compressed-tensors, fbgemm_fp8, bitsandbytes");
   says("fmt", "e5m2", "found 'e5m2', expected 'e4m3'");
@@ -230,8 +123,8 @@ TEST(Fp8, RefusesByNameWhatItDoesNotKnow) {
 }
 
 TEST(Fp8, ScalesOfAnotherShapeOrNoneAreNamed) {
-  const Pair pair;
-  write(pair, "deepseek_v3", {});
+  const Fp8Pair pair;
+  write_fp8_pair(pair, "deepseek_v3", {});
   const auto load = [&](const Json& quantization) -> std::string {
     const auto file = std::filesystem::path(pair.fp8()) / "config.json";
     auto config = read_json(file);
@@ -242,15 +135,15 @@ TEST(Fp8, ScalesOfAnotherShapeOrNoneAreNamed) {
     } catch (const FormatError& error) { return error.what(); }
     return "";
   };
-  auto other = Form().quantization;
+  auto other = Fp8Form().quantization;
   other["weight_block_size"] = {16, 8};
   EXPECT_NE(load(other).find("has shape [2, 2]; a matrix [24, 32] in blocks of [16, 8] has [2, 4] scales"),
             std::string::npos)
       << load(other);
-  Form unnamed;
+  Fp8Form unnamed;
   unnamed.suffix = "_scales";
-  const Pair without;
-  write(without, "deepseek_v3", unnamed);
+  const Fp8Pair without;
+  write_fp8_pair(without, "deepseek_v3", unnamed);
   try {
     load_weights({.path = without.fp8()});
     FAIL() << "nothing was refused";

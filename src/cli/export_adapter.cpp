@@ -111,6 +111,9 @@ Exit export_adapters(const AdapterExport& options) {
   if (exports.merged == "none" && exports.gguf.empty() && !exports.adapter && !exports.gguf_adapter)
     throw RecipeError(
         "nothing to write: name --merged TYPE, --gguf TYPE, --gguf-adapter or --peft, or several of them");
+  if (exports.merged == "keep" && options.model.weights != "keep")
+    throw RecipeError(fmt::format("--merged keep writes the base's own matrices; --weights {} holds others",
+                                  options.model.weights));
   if (adapters.empty() && (exports.adapter || exports.gguf_adapter))
     throw RecipeError("--peft and --gguf-adapter write an adapter; name one with --adapter");
   if (fs::exists(folder) && !(fs::is_directory(folder) && fs::is_empty(folder)))

@@ -11,7 +11,7 @@ namespace retort {
 struct ExportSpec {
   bool adapter = true;                         // PEFT folder
   bool gguf_adapter = false;                   // GGUF LoRA
-  std::string merged = "bf16";                 // safetensors folder: none, f32, f16, bf16
+  std::string merged = "bf16";                 // safetensors folder: none, f32, f16, bf16, keep
   std::vector<std::string> gguf = {"Q4_K_M"};  // one file each
   bool fallback = true;
   int64_t shard_mb = 4096;
@@ -22,8 +22,11 @@ struct ExportSpec {
           "write the adapter as a PEFT folder (adapter_config.json, adapter_model.safetensors)");
     field("gguf_adapter", gguf_adapter, any(),
           "write the adapter as a GGUF LoRA file for llama.cpp's --lora");
-    field("merged", merged, one_of({"none", "f32", "f16", "bf16"}),
-          "write the merged model as a safetensors folder of this type; none = do not");
+    field(
+        "merged", merged, one_of({"none", "f32", "f16", "bf16", "keep"}),
+        "write the merged model as a safetensors folder of this type; keep = the base's own files, in which "
+        "only what was trained is written anew, in the type that it has there (F8_E4M3 with new scales); "
+        "none = do not");
     field("gguf", gguf,
           one_of({"F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q3_K_L",
                   "Q3_K_M", "Q3_K_S", "Q2_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL"}),

@@ -388,7 +388,9 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
   const auto& exports = recipe.exports;
   if (exports.adapter) disk += trainable * 4;
   if (exports.gguf_adapter) disk += trainable * 4;
-  if (exports.merged != "none") disk += (parameters + head) * (exports.merged == "f32" ? 4 : 2);
+  if (exports.merged == "keep") {
+    for (const auto& tensor : model.matrices()) disk += static_cast<double>(tensor->weight.stored_bytes());
+  } else if (exports.merged != "none") disk += (parameters + head) * (exports.merged == "f32" ? 4 : 2);
   for (const auto& name : exports.gguf)
     if (const auto mixture = mixture_from_name(name))
       disk += static_cast<double>(mixture_bytes(*mixture, model)) * (1 + head / parameters);

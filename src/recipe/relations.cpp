@@ -103,6 +103,11 @@ void check_exports(const Recipe& recipe, const YamlNode& root, std::vector<Probl
   std::set<std::string> seen;
   for (const auto& type : recipe.exports.gguf)
     if (!seen.insert(type).second) add("gguf", fmt::format("'{}' is listed twice", type));
+  if (recipe.exports.merged == "keep" && recipe.model.weights != "keep")
+    add("merged",
+        fmt::format("keep writes the base's own matrices, and model.weights: {} trains on others; set "
+                    "model.weights: keep, or export bf16",
+                    recipe.model.weights));
   if (!recipe.exports.gguf_adapter) return;
   if (!recipe.adapter.low_rank())
     add("gguf_adapter",

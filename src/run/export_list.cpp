@@ -32,14 +32,18 @@ std::vector<Export> exports_of(const ExportSpec& spec, const AdapterSpec& adapte
   }
   if (spec.merged != "none") {
     const auto path = folder / "merged";
-    const auto type = *type_from_name(spec.merged);
+    const bool keep = spec.merged == "keep";
+    const auto type = keep ? WeightType::f32 : *type_from_name(spec.merged);
     list.push_back({"merged",
                     path,
                     {path},
-                    fmt::format("{} shards of {} MiB", spec.merged, spec.shard_mb),
+                    keep ? "keep" : fmt::format("{} shards of {} MiB", spec.merged, spec.shard_mb),
                     true,
-                    type == WeightType::f32 ? 4u : 2u,
-                    [spec, type, threads](LoadedModel& trained, const fs::path& target) {
+                    keep ? 1u  // at least; the writer asks for what the base's files take
+                    : type == WeightType::f32 ? 4u
+                                              : 2u,
+                    [spec, keep, type, threads](LoadedModel& trained, const fs::path& target) {
+                      if (keep) return write_kept_folder(target, trained, threads);
                       return write_hf_folder(target, trained, type,
                                              static_cast<uint64_t>(spec.shard_mb) << 20, threads);
                     }});

@@ -7,6 +7,7 @@ namespace retort {
 
 namespace {
 
+constexpr size_t kNamed = 5;
 constexpr double kNotable = 0.05;  // share of the training's change of a layer
 
 bool is_adapter(const Artefact& artefact) {
@@ -44,7 +45,13 @@ std::string cause(const Artefact& artefact, const ModelSpec& base) {
 std::string describe_rounding(const Artefact& artefact) {
   const auto error = artefact.delta_error;
   if (!(error > kNotable)) return "";
-  const std::string help = "export.merged: f32, or the adapter, keep what was trained.";
+  std::string help = "export.merged: f32, or the adapter, keep what was trained.";
+  if (const auto& names = artefact.vanished; !names.empty()) {
+    std::string some;
+    for (size_t i = 0; i < std::min(kNamed, names.size()); ++i) some += (i > 0 ? ", " : "") + names[i];
+    if (names.size() > kNamed) some += fmt::format(" and {} more", names.size() - kNamed);
+    help = fmt::format("Most of the update vanished in {} of its matrices: {}. {}", names.size(), some, help);
+  }
   if (error >= 1)
     return fmt::format(
         "The training changed one layer by less than {} can tell apart: rounding moves the weights of that "

@@ -80,6 +80,17 @@ TEST(Relations, ExportsFitTheAdapter) {
   EXPECT_NE(error_of("adapter: {kind: dora}\nexport: {gguf_adapter: true}")
                 .find("r.yaml:3:24: export.gguf_adapter"),
             std::string::npos);
+  EXPECT_EQ(error_of("export: {merged: keep}"), "accepted");
+  try {
+    parse_recipe("model: {path: a, weights: nf4}\nexport: {merged: keep}", "r.yaml");
+    ADD_FAILURE() << "nothing was refused";
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what())
+                  .find("r.yaml:2:18: export.merged: keep writes the base's own matrices, and "
+                        "model.weights: nf4 trains on others"),
+              std::string::npos)
+        << error.what();
+  }
   EXPECT_NE(error_of("export: {gguf: [Q8_0, Q8_0]}").find("export.gguf: 'Q8_0' is listed twice"),
             std::string::npos);
 }

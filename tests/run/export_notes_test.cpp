@@ -46,6 +46,15 @@ TEST(ExportNotes, RoundingThatIsLargerThanTheTrainingIsASentence) {
       "Rounding to BF16 moves the weights of one layer by 23 % of what the training moved them, less in "
       "the others. export.merged: f32, or the adapter, keep what was trained.");
   EXPECT_EQ(describe_rounding(artefact("safetensors", "BF16", 0.01)), "");
+  auto f8 = artefact("safetensors", "F8_E4M3", 0.97);
+  for (int i = 0; i < 7; ++i) f8.vanished.push_back(fmt::format("m{} (3 % of its update is left)", i));
+  const auto line = describe_rounding(f8);
+  EXPECT_NE(line.find("less in the others. Most of the update vanished in 7 of its matrices: m0 (3 % of its "
+                      "update is left), m1 "),
+            std::string::npos)
+      << line;
+  EXPECT_NE(line.find("m4 (3 % of its update is left) and 2 more. export.merged: f32"), std::string::npos)
+      << line;
 }
 
 TEST(StageFailures, WhatRetortWroteIsNoBadInput) {

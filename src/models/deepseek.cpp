@@ -119,7 +119,6 @@ OrderedJson deepseek_json(const ModelConfig& config) {
   auto json = hf_sizes(config);
   add_hf_shape(config, json);
   json["head_dim"] = latent.rope_dim;  // as transformers computes it: what the rotation is as wide as
-  if (config.stated_context > 0) json["max_position_embeddings"] = config.stated_context;
   json["q_lora_rank"] = latent.q_rank > 0 ? OrderedJson(latent.q_rank) : OrderedJson();
   json["kv_lora_rank"] = latent.kv_rank;
   json["qk_nope_head_dim"] = latent.nope_dim;

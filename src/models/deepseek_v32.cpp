@@ -1,5 +1,5 @@
 // DeepSeek V3.2 (arXiv:2512.02556): V3 whose attention looks at the index_topk tokens that an indexer
-// chooses. Up to so many tokens that is all of them, and the indexer is carried along without being asked.
+// chooses. Up to so many tokens that is all of them, and the indexer is not asked.
 #include "models/deepseek.h"
 #include "models/gguf_config.h"
 
@@ -27,8 +27,10 @@ void from_hf(const HfConfig& config, ModelConfig& model) {
   require_all(config, "mlp_layer_types", parts);
   require_all(config, "layer_types",
               std::vector<std::string>(static_cast<size_t>(model.layers), "indexed_attention"));
-  if (model.indexer->top < model.context)
-    model.stated_context = model.context, model.context = model.indexer->top;
+  if (model.indexer->head_dim < model.latent->rope_dim)
+    config.fail("index_head_dim", fmt::format("is {}, less than the {} numbers of it that are rotated",
+                                              model.indexer->head_dim, model.latent->rope_dim));
+  if (model.indexer->head_dim % 2 != 0) config.fail("index_head_dim", "expected an even width");
 }
 
 OrderedJson to_hf(const ModelConfig& config) {

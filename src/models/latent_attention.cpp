@@ -7,8 +7,6 @@
 namespace retort {
 namespace {
 
-constexpr double kLatentEpsilon = 1e-6;  // of the norms inside, whatever rms_norm_eps says
-
 Norm latent_norm(const Parts& parts, const TensorPlace& place, int64_t width) {
   auto norm = parts.norm(place, width);
   norm.epsilon = kLatentEpsilon;

@@ -5,6 +5,8 @@
 
 namespace retort {
 
+constexpr double kLatentEpsilon = 1e-6;  // of the norms inside, whatever rms_norm_eps says
+
 // N tokens, E hidden, H heads; widths n (a head's own part), r (the rotated part), v (values), L (the
 // latent).
 struct LatentAttention {

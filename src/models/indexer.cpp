@@ -1,5 +1,7 @@
 #include "models/indexer.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <cmath>
 
 namespace retort {
@@ -21,23 +23,36 @@ Indexer::Indexer(const Parts& parts, int64_t index) : config(parts.config.indexe
   k_norm_bias = parts.vector(norm, config.head_dim);
 }
 
-std::shared_ptr<const ChosenKeys> Indexer::choose(const Tensor& x, const Tensor& narrow,
-                                                  const std::shared_ptr<const RotaryTable>& table,
-                                                  const Pass& pass) const {
-  const bool chooses = leaves_keys_out(pass, config.top);
-  if (!chooses && !pass.cache) return nullptr;
-  const at::NoGradGuard no_graph;
+IndexChoice Indexer::choose(const Tensor& x_input, const Tensor& narrow_input,
+                            const std::shared_ptr<const RotaryTable>& table, bool alone,
+                            const Pass& pass) const {
+  const bool trained = pass.training && (wq_b.adapter || wk.adapter || weights_proj.adapter);
+  const bool chooses = leaves_keys_out(pass, config.top) && !(trained && alone);
+  const bool learns = trained && at::GradMode::is_enabled();
+  if (!chooses && !learns && !pass.cache) return {};
+  const at::AutoGradMode graph(learns);
+  const auto x = x_input.detach(), narrow = narrow_input.detach();
   const auto normed = at::layer_norm(linear(x, wk, pass).to(at::kFloat), {config.head_dim}, k_norm_weight,
                                      k_norm_bias, kEpsilon);
-  const auto k = rotate(normed.to(x.scalar_type()).unsqueeze(1), pass.positions, table);  // [N,1,D]
-  store_index_keys(k, layer, pass);
-  if (!chooses) return nullptr;
-  const auto q = rotate(split_heads(linear(narrow, wq_b, pass), config.heads), pass.positions, table);
+  IndexChoice choice;
+  choice.k = rotate(normed.to(x.scalar_type()).unsqueeze(1), pass.positions, table);  // [N,1,D]
+  store_index_keys(choice.k, layer, pass);
+  if (!chooses && !learns) return {};
+  choice.q = rotate(split_heads(linear(narrow, wq_b, pass), config.heads), pass.positions, table);
   auto wide = pass;  // these decide the sums' order: the reference has them in fp32
   wide.compute = at::kFloat;
-  const auto weights = linear(x.to(at::kFloat), weights_proj, wide) /
-                       std::sqrt(static_cast<double>(config.heads * config.head_dim));
-  return choose_keys(q, k, weights, config.top, layer, pass);
+  choice.weights = linear(x.to(at::kFloat), weights_proj, wide) /
+                   std::sqrt(static_cast<double>(config.heads * config.head_dim));
+  if (chooses) choice.chosen = choose_keys(choice.q, choice.k, choice.weights, config.top, layer, pass);
+  return choice;
+}
+
+Tensor Indexer::teach(const Tensor& result, const IndexChoice& choice, const Attended& attended,
+                      const Pass& pass) const {
+  if (!choice.learns()) return result;
+  const auto loss = index_loss(choice.q, choice.k, choice.weights, attended, choice.chosen, pass);
+  learned->add(loss.item<double>(), result.size(0));
+  return with_loss(result, loss);
 }
 
 }  // namespace retort

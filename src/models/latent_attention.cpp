@@ -54,14 +54,14 @@ Tensor LatentAttention::forward(const Tensor& x, const Pass& pass) const {  // x
   const auto [q_rank, kv_rank, n, r, v, interleaved] = widths;
   const auto table = rotary->table(pass.positions);
   Tensor q, latent;
-  Chosen chosen;
+  IndexChoice choice;
   if (q_proj) {
     const auto both = linear_group(x, {&*q_proj, &kv_a_proj_with_mqa}, pass);
     q = both[0], latent = both[1];
   } else {
     const auto both = linear_group(x, {&*q_a_proj, &kv_a_proj_with_mqa}, pass);
     const auto narrow = rms_norm(both[0], *q_a_layernorm);
-    if (indexer) chosen = indexer->choose(x, narrow, table, pass);
+    if (indexer) choice = indexer->choose(x, narrow, table, !adapted(), pass);
     q = linear(narrow, *q_b_proj, pass), latent = both[1];
   }
   q = rotate(split_heads(q, heads), pass.positions, table, {n, interleaved});  // [N,H,n+r]
@@ -71,22 +71,33 @@ Tensor LatentAttention::forward(const Tensor& x, const Pass& pass) const {  // x
   // Chosen keys are gathered for each query, which is cheap where a key is one for all heads. Dropout in
   // front of kv_b_proj's adapter, and whoever hears the heads' keys, need them one by one.
   const bool drops = pass.training && kv_b_proj.adapter && kv_b_proj.adapter->dropout > 0;
-  const bool by_latents = pass.cache || (chosen && !drops && !pass.before_attend);
+  const bool by_latents = pass.cache || (choice.chosen && !drops && !pass.before_attend);
   const auto attended =
-      by_latents ? absorbed(q, c, shared, chosen, pass) : plain(q, c, shared, chosen, pass);  // [N,H*v]
+      by_latents ? absorbed(q, c, shared, choice, pass) : plain(q, c, shared, choice, pass);  // [N,H*v]
   return linear(keep_rows(attended, pass), o_proj, pass);
 }
 
-Tensor LatentAttention::plain(const Tensor& q, const Tensor& c, const Tensor& shared, const Chosen& chosen,
-                              const Pass& pass) const {
+bool LatentAttention::adapted() const {
+  return (q_proj && q_proj->adapter) || (q_a_proj && q_a_proj->adapter) || (q_b_proj && q_b_proj->adapter) ||
+         kv_a_proj_with_mqa.adapter || kv_b_proj.adapter || o_proj.adapter;
+}
+
+Tensor LatentAttention::taught(const Tensor& result, const IndexChoice& choice, const Tensor& q,
+                               const Tensor& k, const Pass& pass) const {
+  return choice.learns() ? indexer->teach(result, choice, {q.detach(), k.detach(), rule.scale}, pass)
+                         : result;
+}
+
+Tensor LatentAttention::plain(const Tensor& q, const Tensor& c, const Tensor& shared,
+                              const IndexChoice& choice, const Pass& pass) const {
   const auto own = split_heads(linear(c, kv_b_proj, pass), heads);  // [N,H,n+v]
   const auto k =
       at::cat({own.narrow(2, 0, widths.nope_dim), shared.expand({c.size(0), heads, widths.rope_dim})},
               2);  // [N,H,n+r]
   const auto values = own.narrow(2, widths.nope_dim, widths.value_dim);
-  if (!chosen) return attend(q, k, values, rule, pass);
+  if (!choice.chosen) return taught(attend(q, k, values, rule, pass), choice, q, k, pass);
   if (pass.before_attend) pass.before_attend(rule, q, k);
-  return attend_chosen(q, k, values, widths.value_dim, chosen, rule, pass);
+  return taught(attend_chosen(q, k, values, widths.value_dim, choice.chosen, rule, pass), choice, q, k, pass);
 }
 
 // The layer as one matrix [H,n+v,L], its adapter included: what it makes of the unit vectors, so that
@@ -102,8 +113,8 @@ Tensor LatentAttention::matrix_of_heads(const Pass& pass) const {
 
 // q_h . (W_h c) = (W_h^T q_h) . c: what a cache keeps of a token is c and its rotated key, for all heads, and
 // each head's query is taken to where c is. The sum over tokens of p c comes back through W's other rows.
-Tensor LatentAttention::absorbed(const Tensor& q, const Tensor& c, const Tensor& shared, const Chosen& chosen,
-                                 const Pass& pass) const {
+Tensor LatentAttention::absorbed(const Tensor& q, const Tensor& c, const Tensor& shared,
+                                 const IndexChoice& choice, const Pass& pass) const {
   const auto [q_rank, latent, n, r, v, interleaved] = widths;
   if (pass.observe) pass.observe(kv_b_proj, c);
   const auto w = matrix_of_heads(pass);  // [H,n+v,L]
@@ -111,9 +122,9 @@ Tensor LatentAttention::absorbed(const Tensor& q, const Tensor& c, const Tensor&
   const auto own = by_head(at::bmm(by_head(q.narrow(2, 0, n)), w.narrow(1, 0, n)));  // [N,H,L]
   const auto taken = at::cat({own, q.narrow(2, n, r)}, 2);                           // [N,H,L+r]
   const auto key = at::cat({c.unsqueeze(1), shared}, 2);                             // [N,1,L+r]
-  const auto sums = (chosen ? attend_chosen(taken, key, {}, latent, chosen, rule, pass)
-                            : attend(taken, key, key.narrow(2, 0, latent), rule, pass))
-                        .view({c.size(0), heads, latent});
+  const auto result = choice.chosen ? attend_chosen(taken, key, {}, latent, choice.chosen, rule, pass)
+                                    : attend(taken, key, key.narrow(2, 0, latent), rule, pass);
+  const auto sums = taught(result, choice, taken, key, pass).view({c.size(0), heads, latent});
   return by_head(at::bmm(by_head(sums), w.narrow(1, n, v).transpose(1, 2))).reshape({c.size(0), heads * v});
 }
 

@@ -40,13 +40,15 @@ struct LatentAttention {
   }
 
  private:
-  using Chosen = std::shared_ptr<const ChosenKeys>;  // nullptr: each query attends to all that it sees
   // Heads' values [N, H v] of queries [N,H,n+r], of latents c [N,L] and their rotated keys [N,1,r]: made from
   // keys and values of every head, or on the latents themselves.
-  Tensor plain(const Tensor& q, const Tensor& c, const Tensor& shared, const Chosen& chosen,
+  Tensor plain(const Tensor& q, const Tensor& c, const Tensor& shared, const IndexChoice& choice,
                const Pass& pass) const;
-  Tensor absorbed(const Tensor& q, const Tensor& c, const Tensor& shared, const Chosen& chosen,
+  Tensor absorbed(const Tensor& q, const Tensor& c, const Tensor& shared, const IndexChoice& choice,
                   const Pass& pass) const;
+  bool adapted() const;
+  Tensor taught(const Tensor& result, const IndexChoice& choice, const Tensor& q, const Tensor& k,
+                const Pass& pass) const;
   Tensor matrix_of_heads(const Pass& pass) const;
 };
 

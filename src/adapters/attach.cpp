@@ -107,6 +107,10 @@ bool names_module(const std::string& layer, const std::string& target) {
 
 bool is_target(const ModelConfig& config, const Linear& layer, const std::vector<std::string>& targets) {
   const auto role = layer.place.role;
+  // It takes no part in what a loss is computed from: it is trained where a target asks for it by this name,
+  // by a loss of its own (ops/index_loss.h).
+  if (role == Role::index_q || role == Role::index_k || role == Role::index_weights)
+    return std::ranges::find(targets, "indexer") != targets.end();
   if (chooses_only(role)) return false;
   // What is tuned of a DeepSeek by habit: adapters of all its experts would be 6.6 G numbers at rank 16.
   const bool usual = !config.latent || role == Role::q || role == Role::q_a || role == Role::q_b ||
@@ -203,8 +207,10 @@ void refuse_choosers(const Model& model, const std::string& key, const std::stri
   const auto refuse = [&](const TensorPlace& place, const std::string& module) {
     if (chooses_only(place.role) && names_module(module, name))
       throw RecipeError(fmt::format(
-          "{}: '{}' takes no part in what a loss is computed from, it only chooses {}; leave it out", key,
-          printable(name), place.role == Role::router_bias ? "experts" : "what attention looks at"));
+          "{}: '{}' takes no part in what a loss is computed from, it only chooses {}; {}", key,
+          printable(name), place.role == Role::router_bias ? "experts" : "what attention looks at",
+          place.role == Role::router_bias ? "leave it out"
+                                          : "leave it out, or name 'indexer' in adapter.targets"));
   };
   for (const auto* layer : model.linears()) refuse(layer->place, layer->name);
   for (const auto& vector : model.vectors()) refuse(vector.place, module_name(model.config, vector.place));
@@ -266,7 +272,7 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
       throw RecipeError("adapter.targets: '" + printable(target) +
                         "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save "
                         "to train it whole");
-    if (target == "all" || target == "auto") continue;
+    if (target == "all" || target == "auto" || (target == "indexer" && model.config.indexer)) continue;
     refuse_choosers(model, "adapter.targets", target);
     const bool found = std::any_of(matrices.begin(), matrices.end(),
                                    [&](const Linear* layer) { return names_module(layer->name, target); });

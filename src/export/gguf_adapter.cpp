@@ -28,6 +28,12 @@ bool shares_matrix(const Model& model) {
   return one.dense.defined() ? one.dense.is_same(other.dense) : one.blocks.data() == other.blocks.data();
 }
 
+// Those of latent attention that llama.cpp multiplies without looking for an adapter, o_proj aside.
+bool attends(Role role) {
+  return role == Role::q || role == Role::q_a || role == Role::q_b || role == Role::kv_a ||
+         role == Role::kv_b || chooses_only(role);
+}
+
 }  // namespace
 
 // llama.cpp scales by adapter.lora.alpha / rank and has no rsLoRA flag, so alpha is written as scaling *
@@ -53,6 +59,13 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
           "export.gguf_adapter: {} is adapted, and the base's embedding and head are one tensor, on which a "
           "GGUF adapter would change both; set export.gguf_adapter: false and deploy the merged model",
           layer->name));
+  if (model.config.latent)
+    for (const auto* layer : std::as_const(model).linears())
+      if (layer->adapter && attends(layer->place.role))
+        throw RecipeError(fmt::format(
+            "export.gguf_adapter: {} is adapted, and llama.cpp puts no adapter on the projections of latent "
+            "attention; set export.gguf_adapter: false and deploy the merged model",
+            layer->name));
   std::vector<TensorSource> sources;
   const auto alpha_of = [](const Linear& layer) {
     return layer.adapter->scaling * static_cast<double>(layer.adapter->a.size(0));

@@ -6,6 +6,7 @@
 #include "export/artefacts.h"
 #include "export/merged.h"
 #include "formats/weight_file.h"
+#include "models/gguf_heads.h"
 #include "models/read_config.h"
 #include "models/tensor_names.h"
 #include "text/export_tokenizer.h"
@@ -82,10 +83,36 @@ struct FileTensor {
   std::vector<MergedTensor> parts;
 };
 
+// Latent attention's keys and values of each head, as parts of two tensors: of keys the columns are rows.
+void add_heads(const ModelConfig& config, const GgufHeads& names, const MergedTensor& whole,
+               std::vector<FileTensor>& stacks) {
+  const auto n = config.latent->nope_dim, v = config.latent->value_dim, latent = config.latent->kv_rank;
+  FileTensor keys, values;
+  keys.gguf.name = names.keys, values.gguf.name = names.values;
+  keys.gguf.expert = values.gguf.expert = 0;  // one of several
+  for (int64_t head = 0; head < config.heads; ++head) {
+    const auto begin = head * (n + v);
+    auto key = whole, value = whole;
+    key.shape = {latent, n}, value.shape = {v, latent};
+    key.rows = [rows = whole.rows, begin, n](int64_t first, int64_t count) {
+      return rows(begin, n).narrow(1, first, count).t().contiguous();
+    };
+    value.rows = [rows = whole.rows, begin, n](int64_t first, int64_t count) {
+      return rows(begin + n + first, count);
+    };
+    keys.parts.push_back(std::move(key)), values.parts.push_back(std::move(value));
+  }
+  stacks.push_back(std::move(keys)), stacks.push_back(std::move(values));
+}
+
 std::vector<FileTensor> gguf_stacks(const Model& model) {
   std::vector<FileTensor> stacks;
   std::map<std::string, size_t> places;
   for (auto& tensor : merged_tensors(model)) {
+    if (const auto heads = gguf_heads(model.config, tensor.place)) {
+      add_heads(model.config, *heads, tensor, stacks);
+      continue;
+    }
     auto gguf = gguf_tensor(model.config, tensor.place);
     const auto [place, is_new] = places.try_emplace(gguf.name, stacks.size());
     if (is_new) stacks.push_back({std::move(gguf), {}});

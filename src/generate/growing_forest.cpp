@@ -112,7 +112,7 @@ void GrowingForest::give_up_rows() {
         kept.begin() - 1;
     return first[static_cast<size_t>(at)] + row - kept[static_cast<size_t>(at)].begin;
   };
-  for (auto* side : {&cache_.keys, &cache_.values, &cache_.key_scales, &cache_.value_scales})
+  for (auto* side : cache_.sides())
     for (auto& stored : *side)
       for (size_t i = 0; i < kept.size(); ++i) {  // downwards, in order; a range may overlap where it goes
         const auto count = kept[i].end - kept[i].begin;

@@ -81,11 +81,10 @@ struct ModelConfig {
   std::vector<bool> dense_layers;   // which layers have one feed-forward part all the same; empty = none
   int64_t shared_experts = 0;       // what sees every token beside them is as wide as so many
   std::optional<GroupedRouting> grouped;
-  std::optional<LatentConfig> latent;    // then head_dim is the width of a query and a key
-  std::optional<IndexerConfig> indexer;  // then no text is longer than `context`, where attention is dense
-  std::optional<Fp8Config> fp8;          // of the files that it was read from; or
+  std::optional<LatentConfig> latent;  // then head_dim is the width of a query and a key
+  std::optional<IndexerConfig> indexer;
+  std::optional<Fp8Config> fp8;  // of the files that it was read from; or
   std::optional<FourBitConfig> four_bit;
-  int64_t stated_context = 0;  // what config.json says where `context` is less; 0 = the same
   bool has_experts(int64_t layer) const {
     const auto at = static_cast<size_t>(layer);
     return experts > 0 && !(at < dense_layers.size() && dense_layers[at]);

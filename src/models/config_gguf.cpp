@@ -58,6 +58,23 @@ const Family& family_in(const WeightFile& file) {
   return *rest;
 }
 
+// Of heads that have keys and values of their own.
+void read_gguf_heads(const GgufMetadata& data, const Family& family, ModelConfig& config) {
+  config.kv_heads = data.whole(".attention.head_count_kv").value_or(config.heads);
+  config.head_dim = data.whole(".attention.key_length").value_or(config.hidden / config.heads);
+  if (config.kv_heads == 0 || config.heads % config.kv_heads != 0)
+    data.fail(".attention.head_count_kv", "does not divide the number of heads");
+  if (config.head_dim == 0 || config.head_dim % 2 != 0)
+    data.fail(".attention.key_length", "expected an even head width");
+  const auto rotated = data.whole(".rope.dimension_count").value_or(config.head_dim);
+  if (rotated != config.head_dim && !family.partial_rotation)
+    data.fail(".rope.dimension_count",
+              fmt::format("a {} rotates whole heads; expected {}", family.name, config.head_dim));
+  if (rotated == 0 || rotated > config.head_dim || rotated % 2 != 0)
+    data.fail(".rope.dimension_count", fmt::format("expected an even number from 2 to {}", config.head_dim));
+  config.rope.partial = static_cast<double>(rotated) / static_cast<double>(config.head_dim);
+}
+
 }  // namespace
 
 void read_gguf_experts(const GgufMetadata& data, ModelConfig& config) {
@@ -89,8 +106,6 @@ ModelConfig config_from_gguf(const WeightFile& file) {
   config.layers = data.required(".block_count");
   config.hidden = data.required(".embedding_length");
   config.heads = data.required(".attention.head_count");
-  config.kv_heads = data.whole(".attention.head_count_kv").value_or(config.heads);
-  config.head_dim = data.whole(".attention.key_length").value_or(config.hidden / config.heads);
   config.intermediate = data.required(".feed_forward_length");
   config.context = data.required(".context_length");
   config.norm_epsilon = data.number(".attention.layer_norm_rms_epsilon").value_or(1e-5);
@@ -98,17 +113,10 @@ ModelConfig config_from_gguf(const WeightFile& file) {
   if (config.rope.original_context == 0 && config.rope.scaling == RopeScaling::yarn)
     config.rope.original_context = config.context;  // as llama.cpp
   if (config.layers > 1000) data.fail(".block_count", "more than 1000 layers");
-  if (config.kv_heads == 0 || config.heads % config.kv_heads != 0)
-    data.fail(".attention.head_count_kv", "does not divide the number of heads");
-  if (config.head_dim == 0 || config.head_dim % 2 != 0)
-    data.fail(".attention.key_length", "expected an even head width");
-  const auto rotated = data.whole(".rope.dimension_count").value_or(config.head_dim);
-  if (rotated != config.head_dim && !family.partial_rotation)
-    data.fail(".rope.dimension_count",
-              fmt::format("a {} rotates whole heads; expected {}", family.name, config.head_dim));
-  if (rotated == 0 || rotated > config.head_dim || rotated % 2 != 0)
-    data.fail(".rope.dimension_count", fmt::format("expected an even number from 2 to {}", config.head_dim));
-  config.rope.partial = static_cast<double>(rotated) / static_cast<double>(config.head_dim);
+  // Heads of latent attention have no keys of their own; its families read their widths.
+  constexpr auto kLatent = ".attention.kv_lora_rank";
+  const bool latent = data.whole(kLatent).has_value();
+  if (!latent) read_gguf_heads(data, family, config);
 
   const auto* tokens = file.find("token_embd.weight");
   if (!tokens || tokens->shape.size() != 2)
@@ -122,6 +130,7 @@ ModelConfig config_from_gguf(const WeightFile& file) {
   config.attention_scale = data.number(".attention.scale").value_or(0);
   read_gguf_window_list(data, config);
   if (family.from_gguf) family.from_gguf(data, config);
+  if (latent && !config.latent) data.fail(kLatent, "latent attention is not known of this architecture");
   if (config.experts == 0 && data.whole(".expert_count").value_or(0) > 0)
     data.fail(".expert_count", "models with experts are not read in this architecture");
   const auto id = [&](const char* key) -> std::optional<int32_t> {

@@ -45,10 +45,7 @@ void read_rotation(const HfConfig& config, ModelConfig& model) {
   const auto& rope = model.rope;
   if (rope.scaling == RopeScaling::longrope)
     config.fail("rope_scaling", "longrope is not known of this family; expected yarn or none");
-  double magnitude = 1;  // YaRN's temperature, of both sides of the product
-  if (rope.scaling == RopeScaling::yarn && rope.mscale_all_dim != 0 && rope.factor > 1)
-    magnitude = 0.1 * rope.mscale_all_dim * std::log(rope.factor) + 1;
-  model.attention_scale = magnitude * magnitude / std::sqrt(static_cast<double>(model.head_dim));
+  model.attention_scale = latent_scale(rope, model.head_dim);
 }
 
 void read_sparse(const HfConfig& config, ModelConfig& model) {
@@ -82,6 +79,13 @@ void read_sparse(const HfConfig& config, ModelConfig& model) {
 }
 
 }  // namespace
+
+double latent_scale(const RopeConfig& rope, int64_t head_dim) {
+  double magnitude = 1;
+  if (rope.scaling == RopeScaling::yarn && rope.mscale_all_dim != 0 && rope.factor > 1)
+    magnitude = 0.1 * rope.mscale_all_dim * std::log(rope.factor) + 1;
+  return magnitude * magnitude / std::sqrt(static_cast<double>(head_dim));
+}
 
 DeepseekLayer::DeepseekLayer(const Parts& parts, int64_t index, std::shared_ptr<const Rotary> rotary)
     : input_layernorm(parts.norm({index, Role::attention_norm}, parts.config.hidden)),
@@ -119,7 +123,6 @@ OrderedJson deepseek_json(const ModelConfig& config) {
   auto json = hf_sizes(config);
   add_hf_shape(config, json);
   json["head_dim"] = latent.rope_dim;  // as transformers computes it: what the rotation is as wide as
-  if (config.stated_context > 0) json["max_position_embeddings"] = config.stated_context;
   json["q_lora_rank"] = latent.q_rank > 0 ? OrderedJson(latent.q_rank) : OrderedJson();
   json["kv_lora_rank"] = latent.kv_rank;
   json["qk_nope_head_dim"] = latent.nope_dim;
@@ -142,10 +145,6 @@ OrderedJson deepseek_json(const ModelConfig& config) {
   json["num_nextn_predict_layers"] = 0;  // layers that predict further tokens are left out of what is written
   add_hf_rope(config, json);
   return json;
-}
-
-std::string no_deepseek_gguf(const ModelConfig& config) {
-  return fmt::format("a {} is not written as GGUF yet", family_of(config).model_type);
 }
 
 }  // namespace retort

@@ -1,6 +1,5 @@
 // DeepSeek V3, R1 and V3.1 (arXiv:2412.19437).
 #include "models/deepseek.h"
-#include "models/gguf_config.h"
 
 namespace retort {
 namespace {
@@ -9,12 +8,6 @@ OrderedJson to_hf(const ModelConfig& config) {
   auto json = deepseek_json(config);
   json["rope_interleave"] = config.latent->interleaved;
   return json;
-}
-
-// Asked before anything of the file is read.
-bool owns_gguf(const GgufMetadata& data) {
-  data.fail("general.architecture",
-            "files of DeepSeek are not read yet; use the folder with config.json and *.safetensors");
 }
 
 }  // namespace
@@ -27,8 +20,9 @@ const Family kDeepseekV3 = {
     .defaults = {.vocabulary = 129280, .heads = 128, .context = 4096, .bos = 0, .eos = 1},
     .from_hf = read_deepseek,
     .to_hf = to_hf,
-    .owns_gguf = owns_gguf,
-    .gguf_refusal = no_deepseek_gguf,
+    .from_gguf = read_deepseek_gguf,
+    .to_gguf = write_deepseek_gguf,
+    .gguf_refusal = deepseek_gguf_refusal,
     .build = build_deepseek};
 
 }  // namespace retort

@@ -1,7 +1,6 @@
 // DeepSeek V3.2 (arXiv:2512.02556): V3 whose attention looks at the index_topk tokens that an indexer
-// chooses. Up to so many tokens that is all of them, and the indexer is carried along without being asked.
+// chooses. Up to so many tokens that is all of them, and the indexer is not asked.
 #include "models/deepseek.h"
-#include "models/gguf_config.h"
 
 namespace retort {
 namespace {
@@ -27,8 +26,10 @@ void from_hf(const HfConfig& config, ModelConfig& model) {
   require_all(config, "mlp_layer_types", parts);
   require_all(config, "layer_types",
               std::vector<std::string>(static_cast<size_t>(model.layers), "indexed_attention"));
-  if (model.indexer->top < model.context)
-    model.stated_context = model.context, model.context = model.indexer->top;
+  if (model.indexer->head_dim < model.latent->rope_dim)
+    config.fail("index_head_dim", fmt::format("is {}, less than the {} numbers of it that are rotated",
+                                              model.indexer->head_dim, model.latent->rope_dim));
+  if (model.indexer->head_dim % 2 != 0) config.fail("index_head_dim", "expected an even width");
 }
 
 OrderedJson to_hf(const ModelConfig& config) {
@@ -39,10 +40,18 @@ OrderedJson to_hf(const ModelConfig& config) {
   return json;
 }
 
-// Asked before anything of the file is read.
-bool owns_gguf(const GgufMetadata& data) {
-  data.fail("general.architecture",
-            "files of DeepSeek are not read yet; use the folder with config.json and *.safetensors");
+void from_gguf(const GgufMetadata& data, ModelConfig& config) {
+  read_deepseek_gguf(data, config);
+  config.indexer = {data.required(".attention.indexer.head_count"),
+                    data.required(".attention.indexer.key_length"),
+                    data.required(".attention.indexer.top_k")};
+  if (config.latent->q_rank == 0)
+    data.fail(".attention.q_lora_rank", "the indexer reads it; expected a positive number");
+  if (config.indexer->head_dim < config.latent->rope_dim || config.indexer->head_dim % 2 != 0)
+    data.fail(
+        ".attention.indexer.key_length",
+        fmt::format("is {}, of which {} numbers are rotated; expected an even width of at least so many",
+                    config.indexer->head_dim, config.latent->rope_dim));
 }
 
 }  // namespace
@@ -55,8 +64,9 @@ const Family kDeepseekV32 = {
     .defaults = {.vocabulary = 129280, .heads = 128, .context = 163840, .bos = 0, .eos = 1},
     .from_hf = from_hf,
     .to_hf = to_hf,
-    .owns_gguf = owns_gguf,
-    .gguf_refusal = no_deepseek_gguf,
+    .from_gguf = from_gguf,
+    .to_gguf = write_deepseek_gguf,
+    .gguf_refusal = deepseek_gguf_refusal,
     .build = build_deepseek};
 
 }  // namespace retort

@@ -1,11 +1,11 @@
 #include "models/latent_attention.h"
 
-#include "base/error.h"
+#include <array>
+
+#include "ops/attend_chosen.h"
 
 namespace retort {
 namespace {
-
-constexpr double kLatentEpsilon = 1e-6;  // of the norms inside, whatever rms_norm_eps says
 
 Norm latent_norm(const Parts& parts, const TensorPlace& place, int64_t width) {
   auto norm = parts.norm(place, width);
@@ -47,68 +47,84 @@ LatentAttention::LatentAttention(const Parts& parts, int64_t layer,
   kv_a_layernorm = latent_norm(parts, {layer, Role::kv_a_norm}, widths.kv_rank);
   kv_b_proj = parts.linear({layer, Role::kv_b}, heads * (widths.nope_dim + widths.value_dim), widths.kv_rank);
   o_proj = parts.linear({layer, Role::o}, hidden, heads * widths.value_dim, config.output_bias);
-  if (!config.indexer) return;
-  const auto& index = *config.indexer;
-  indexer.push_back(parts.linear({layer, Role::index_q}, index.heads * index.head_dim, widths.q_rank));
-  indexer.push_back(parts.linear({layer, Role::index_k}, index.head_dim, hidden));
-  indexer.push_back(parts.linear({layer, Role::index_weights}, index.heads, hidden));
-  TensorPlace norm{layer, Role::index_k_norm};
-  k_norm_weight = parts.vector(norm, index.head_dim);
-  norm.bias = true;
-  k_norm_bias = parts.vector(norm, index.head_dim);
-  longest = index.top;
-}
-
-void LatentAttention::refuse_longer(const Pass& pass) const {
-  for (const auto& block : pass.blocks)
-    if (longest > 0 && block.key_count() > longest)
-      throw FormatError(fmt::format(
-          "a text has {} tokens: from token {} on this model's attention leaves tokens out (index_topk), "
-          "which is not computed here; set data.row_tokens to {} or less",
-          block.key_count(), longest + 1, longest));
+  if (config.indexer) indexer.emplace(parts, layer);
 }
 
 Tensor LatentAttention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
-  refuse_longer(pass);
   const auto [q_rank, kv_rank, n, r, v, interleaved] = widths;
+  const auto table = rotary->table(pass.positions);
   Tensor q, latent;
+  IndexChoice choice;
   if (q_proj) {
     const auto both = linear_group(x, {&*q_proj, &kv_a_proj_with_mqa}, pass);
     q = both[0], latent = both[1];
   } else {
     const auto both = linear_group(x, {&*q_a_proj, &kv_a_proj_with_mqa}, pass);
-    q = linear(rms_norm(both[0], *q_a_layernorm), *q_b_proj, pass), latent = both[1];
+    const auto narrow = rms_norm(both[0], *q_a_layernorm);
+    if (indexer) choice = indexer->choose(x, narrow, table, !adapted(), pass);
+    q = linear(narrow, *q_b_proj, pass), latent = both[1];
   }
-  const auto table = rotary->table(pass.positions);
   q = rotate(split_heads(q, heads), pass.positions, table, {n, interleaved});  // [N,H,n+r]
   const auto c = rms_norm(latent.narrow(1, 0, kv_rank), kv_a_layernorm);       // [N,L]
   const auto shared =
       rotate(latent.narrow(1, kv_rank, r).unsqueeze(1), pass.positions, table, {0, interleaved});  // [N,1,r]
-  const auto attended = pass.cache ? absorbed(q, c, shared, pass) : plain(q, c, shared, pass);     // [N,H*v]
+  // Chosen keys are gathered for each query, which is cheap where a key is one for all heads. Dropout in
+  // front of kv_b_proj's adapter, and whoever hears the heads' keys, need them one by one.
+  const bool drops = pass.training && kv_b_proj.adapter && kv_b_proj.adapter->dropout > 0;
+  const bool by_latents = pass.cache || (choice.chosen && !drops && !pass.before_attend);
+  const auto attended =
+      by_latents ? absorbed(q, c, shared, choice, pass) : plain(q, c, shared, choice, pass);  // [N,H*v]
   return linear(keep_rows(attended, pass), o_proj, pass);
 }
 
+bool LatentAttention::adapted() const {
+  return (q_proj && q_proj->adapter) || (q_a_proj && q_a_proj->adapter) || (q_b_proj && q_b_proj->adapter) ||
+         kv_a_proj_with_mqa.adapter || kv_b_proj.adapter || o_proj.adapter;
+}
+
+Tensor LatentAttention::taught(const Tensor& result, const IndexChoice& choice, const Tensor& q,
+                               const Tensor& k, const Pass& pass) const {
+  return choice.learns() ? indexer->teach(result, choice, {q.detach(), k.detach(), rule.scale}, pass)
+                         : result;
+}
+
 Tensor LatentAttention::plain(const Tensor& q, const Tensor& c, const Tensor& shared,
-                              const Pass& pass) const {
+                              const IndexChoice& choice, const Pass& pass) const {
   const auto own = split_heads(linear(c, kv_b_proj, pass), heads);  // [N,H,n+v]
   const auto k =
       at::cat({own.narrow(2, 0, widths.nope_dim), shared.expand({c.size(0), heads, widths.rope_dim})},
               2);  // [N,H,n+r]
-  return attend(q, k, own.narrow(2, widths.nope_dim, widths.value_dim), rule, pass);
+  const auto values = own.narrow(2, widths.nope_dim, widths.value_dim);
+  if (!choice.chosen) return taught(attend(q, k, values, rule, pass), choice, q, k, pass);
+  if (pass.before_attend) pass.before_attend(rule, q, k);
+  return taught(attend_chosen(q, k, values, widths.value_dim, choice.chosen, rule, pass), choice, q, k, pass);
+}
+
+// The layer as one matrix [H,n+v,L], its adapter included: what it makes of the unit vectors, so that
+// whatever is trained of it gets its gradient as elsewhere.
+Tensor LatentAttention::matrix_of_heads(const Pass& pass) const {
+  const std::array<int64_t, 3> shape{heads, widths.nope_dim + widths.value_dim, widths.kv_rank};
+  if (pass.cache) return effective_weight(kv_b_proj, pass.compute).view(shape);
+  auto quiet = pass;
+  quiet.observe = nullptr;
+  const auto units = at::eye(widths.kv_rank, at::TensorOptions(pass.compute));
+  return linear(units, kv_b_proj, quiet).t().reshape(shape);
 }
 
 // q_h . (W_h c) = (W_h^T q_h) . c: what a cache keeps of a token is c and its rotated key, for all heads, and
 // each head's query is taken to where c is. The sum over tokens of p c comes back through W's other rows.
 Tensor LatentAttention::absorbed(const Tensor& q, const Tensor& c, const Tensor& shared,
-                                 const Pass& pass) const {
+                                 const IndexChoice& choice, const Pass& pass) const {
   const auto [q_rank, latent, n, r, v, interleaved] = widths;
   if (pass.observe) pass.observe(kv_b_proj, c);
-  const auto w = effective_weight(kv_b_proj, pass.compute).view({heads, n + v, latent});  // [H,n+v,L]
+  const auto w = matrix_of_heads(pass);  // [H,n+v,L]
   const auto by_head = [](const Tensor& x) { return x.transpose(0, 1); };
   const auto own = by_head(at::bmm(by_head(q.narrow(2, 0, n)), w.narrow(1, 0, n)));  // [N,H,L]
   const auto taken = at::cat({own, q.narrow(2, n, r)}, 2);                           // [N,H,L+r]
   const auto key = at::cat({c.unsqueeze(1), shared}, 2);                             // [N,1,L+r]
-  const auto sums = attend(taken, key, key.narrow(2, 0, latent), rule, pass).view({c.size(0), heads, latent});
+  const auto result = choice.chosen ? attend_chosen(taken, key, {}, latent, choice.chosen, rule, pass)
+                                    : attend(taken, key, key.narrow(2, 0, latent), rule, pass);
+  const auto sums = taught(result, choice, taken, key, pass).view({c.size(0), heads, latent});
   return by_head(at::bmm(by_head(sums), w.narrow(1, n, v).transpose(1, 2))).reshape({c.size(0), heads * v});
 }
 

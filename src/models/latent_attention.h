@@ -1,9 +1,11 @@
 // Multi-head latent attention (arXiv:2405.04434, section 2.1): queries, and keys with values, each pass
 // through one narrow vector a token; a key has a part of its head and a rotated part that all heads share.
 #pragma once
-#include "models/layers.h"
+#include "models/indexer.h"
 
 namespace retort {
+
+constexpr double kLatentEpsilon = 1e-6;  // of the norms inside, whatever rms_norm_eps says
 
 // N tokens, E hidden, H heads; widths n (a head's own part), r (the rotated part), v (values), L (the
 // latent).
@@ -15,10 +17,7 @@ struct LatentAttention {
   Norm kv_a_layernorm;
   Linear kv_b_proj;  // [H (n + v), L]
   Linear o_proj;     // [E, H v]
-  // The indexer of sparse attention is carried along: within `longest` tokens it leaves nothing out.
-  std::vector<Linear> indexer;
-  Tensor k_norm_weight, k_norm_bias;
-  int64_t longest = 0;  // 0 = any
+  std::optional<Indexer> indexer;
   LatentConfig widths;
   std::shared_ptr<const Rotary> rotary;
   AttendRule rule;
@@ -30,26 +29,27 @@ struct LatentAttention {
     if (q_proj) visit(*q_proj);
     if (q_a_proj) visit(*q_a_proj), visit(*q_b_proj);
     visit(kv_a_proj_with_mqa), visit(kv_b_proj), visit(o_proj);
-    for (auto& part : indexer) visit(part);
+    if (indexer) indexer->linears(visit);
   }
   template <class Visit> void norms(Visit&& visit) {
     if (q_a_layernorm) visit(*q_a_layernorm);
     visit(kv_a_layernorm);
   }
   template <class Visit> void vectors(Visit&& visit) {
-    TensorPlace place{rule.layer, Role::index_k_norm};
-    if (!k_norm_weight.defined()) return;
-    visit(place, k_norm_weight);
-    place.bias = true;
-    visit(place, k_norm_bias);
+    if (indexer) indexer->vectors(visit);
   }
 
  private:
-  void refuse_longer(const Pass& pass) const;
   // Heads' values [N, H v] of queries [N,H,n+r], of latents c [N,L] and their rotated keys [N,1,r]: made from
   // keys and values of every head, or on the latents themselves.
-  Tensor plain(const Tensor& q, const Tensor& c, const Tensor& shared, const Pass& pass) const;
-  Tensor absorbed(const Tensor& q, const Tensor& c, const Tensor& shared, const Pass& pass) const;
+  Tensor plain(const Tensor& q, const Tensor& c, const Tensor& shared, const IndexChoice& choice,
+               const Pass& pass) const;
+  Tensor absorbed(const Tensor& q, const Tensor& c, const Tensor& shared, const IndexChoice& choice,
+                  const Pass& pass) const;
+  bool adapted() const;
+  Tensor taught(const Tensor& result, const IndexChoice& choice, const Tensor& q, const Tensor& k,
+                const Pass& pass) const;
+  Tensor matrix_of_heads(const Pass& pass) const;
 };
 
 }  // namespace retort

@@ -13,6 +13,7 @@
 #include "models/add_tokens.h"
 #include "models/four_bit.h"
 #include "models/fp8_matrix.h"
+#include "models/gguf_heads.h"
 #include "models/layer_stream.h"
 #include "models/layers.h"
 #include "models/read_config.h"
@@ -69,6 +70,7 @@ class Source {
     return base;
   }
   void give_back(const TensorPlace& place) const {
+    if (const auto heads = heads_at(place)) return give_back(*heads);
     const auto stored = matrix_at(place);
     if (stored.four_bit) release(*stored.four_bit);
     else stored.tensor.file->release(stored.tensor.data);
@@ -104,6 +106,13 @@ class Source {
   }
 
  private:
+  // Keys and values of latent attention's heads, as two tensors.
+  struct StoredHeads {
+    TensorView keys, values;  // [heads, L, n] and [heads, v, L]
+  };
+  static void give_back(const StoredHeads& heads) {
+    for (const auto& each : {heads.keys, heads.values}) each.file->release(each.data);
+  }
   // A matrix where the file has it: as one tensor, or as codes with what belongs to them.
   struct StoredMatrix {
     WeightType type;
@@ -114,12 +123,53 @@ class Source {
   StoredMatrix matrix_at(const TensorPlace& place) const {
     if (auto four_bit = four_bit_at(place))
       return {WeightType::packed4, four_bit->rows, four_bit->columns, *four_bit->codes, four_bit};
+    if (const auto heads = heads_at(place)) {
+      const auto& latent = *config_.latent;
+      const auto type = heads->keys.type == heads->values.type && !is_block_quantized(heads->keys.type)
+                            ? heads->keys.type
+                            : WeightType::f32;
+      return {type, config_.heads * (latent.nope_dim + latent.value_dim), latent.kv_rank, heads->values,
+              std::nullopt};
+    }
     const auto tensor = matrix_view(place);
     return {tensor.type, tensor.shape[0], tensor.shape[1], tensor, std::nullopt};
   }
   std::optional<FourBitMatrix> four_bit_at(const TensorPlace& place) const {
     if (!config_.four_bit || gguf_) return std::nullopt;
     return find_four_bit(file_, *config_.four_bit, placed(place).name);
+  }
+  std::optional<StoredHeads> heads_at(const TensorPlace& place) const {
+    const auto names = gguf_ ? gguf_heads(config_, place) : std::nullopt;
+    if (!names || file_.find(placed(place).name)) return std::nullopt;
+    const auto& latent = *config_.latent;
+    const auto need_shape = [&](const std::string& name, const std::vector<int64_t>& shape) {
+      const auto* tensor = file_.find(name);
+      if (!tensor)
+        corrupt(file_.path.string(), name,
+                "missing from the file; is the download complete and of this architecture?");
+      if (tensor->shape != shape)
+        corrupt(file_.path.string(), name,
+                fmt::format("shape is [{}], the model's configuration asks for [{}]",
+                            fmt::join(tensor->shape, ", "), fmt::join(shape, ", ")));
+      return *tensor;
+    };
+    return StoredHeads{need_shape(names->keys, {config_.heads, latent.kv_rank, latent.nope_dim}),
+                       need_shape(names->values, {config_.heads, latent.value_dim, latent.kv_rank})};
+  }
+  // Rows of each head: its keys', turned back, and its values'.
+  Weight joined(const StoredHeads& heads, at::ScalarType type) const {
+    const auto decoded = [&](const TensorView& tensor) {
+      if (is_block_quantized(tensor.type) && !type_info(tensor.type).dequantize)
+        corrupt(tensor.file->name(), tensor.name,
+                fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
+      require_finite(tensor);
+      auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
+      dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(),
+                      tensor.shape[0] * tensor.shape[1], tensor.shape[2]);
+      return values.to(type);
+    };
+    const auto all = at::cat({decoded(heads.keys).transpose(1, 2), decoded(heads.values)}, 1);
+    return dense_weight(all.reshape({-1, all.size(2)}).contiguous());
   }
   WeightType held_type(const TensorPlace& place, const StoredMatrix& stored) const {
     if (!wanted_ || (is_block_quantized(*wanted_) && place.role == Role::head)) return stored.type;
@@ -143,6 +193,8 @@ class Source {
   const TensorView* find(const TensorPlace& place) const { return file_.find(placed(place).name); }
   TensorView need(const TensorPlace& place) const {
     const auto* tensor = find(place);
+    if (!tensor && gguf_ && place.expert >= 0 && (place.role == Role::gate || place.role == Role::up))
+      return half_of_gate_up(place);
     if (!tensor) fail(place, "missing from the file; is the download complete and of this architecture?");
     const auto expert = placed(place).expert;
     if (expert < 0) return *tensor;
@@ -155,6 +207,21 @@ class Source {
     const auto size = tensor->data.size() / static_cast<size_t>(config_.experts);
     one.data = tensor->data.subspan(size * static_cast<size_t>(expert), size);
     return one;
+  }
+  TensorView half_of_gate_up(const TensorPlace& place) const {
+    const auto* both = file_.find(gguf_gate_up(place));
+    if (!both) fail(place, "missing from the file; is the download complete and of this architecture?");
+    const std::vector<int64_t> shape{config_.experts, 2 * config_.expert_intermediate, config_.hidden};
+    if (both->shape != shape)
+      corrupt(file_.path.string(), both->name,
+              fmt::format("shape is [{}], the model's configuration asks for [{}]",
+                          fmt::join(both->shape, ", "), fmt::join(shape, ", ")));
+    auto half = *both;
+    half.shape = {config_.expert_intermediate, config_.hidden};
+    const auto size = both->data.size() / static_cast<size_t>(2 * config_.experts);
+    half.data =
+        both->data.subspan(size * static_cast<size_t>(2 * place.expert + (place.role == Role::up)), size);
+    return half;
   }
   [[noreturn]] void fail(const TensorPlace& place, const std::string& problem) const {
     corrupt(file_.path.string(), placed(place).name, problem);
@@ -175,6 +242,7 @@ class Source {
   // Pages of the file that a copy was made from would count as this process's memory until somebody else
   // wants it.
   void drop_pages(const Weight& weight, const TensorPlace& place) const {
+    if (const auto heads = heads_at(place)) return give_back(*heads);
     const auto tensor = matrix_at(place).tensor;
     const auto* held = weight.dense.defined() ? static_cast<const std::byte*>(weight.dense.const_data_ptr())
                                               : weight.blocks.data();
@@ -194,6 +262,12 @@ class Source {
   // Its pages are read when this returns: by looking for what is not finite, or on purpose.
   Weight stored_matrix(const TensorPlace& place, bool first = true) const {
     if (const auto four_bit = four_bit_at(place)) return read_four_bit(*four_bit);
+    if (const auto heads = heads_at(place)) {
+      const auto type = matrix_at(place).type;
+      return joined(*heads, type == WeightType::bf16  ? at::kBFloat16
+                            : type == WeightType::f16 ? at::kHalf
+                                                      : at::kFloat);
+    }
     const auto tensor = matrix_view(place);
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
     if (first) require_finite(tensor);

@@ -48,12 +48,12 @@ std::vector<const Linear*> Model::linears_of(int64_t layer) const {
 
 CacheShape cache_shape(const ModelConfig& config) {
   if (config.latent)  // what all heads are made from, and the key that they share
-    return {config.layers, 1, config.latent->kv_rank + config.latent->rope_dim, 0};
+    return {config.layers, 1, config.latent->kv_rank + config.latent->rope_dim, 0,
+            config.indexer ? config.indexer->head_dim : 0};
   return {config.layers, config.kv_heads, config.head_dim, config.head_dim};
 }
 
 std::string beyond_context_is(const ModelConfig& config) {
-  if (config.indexer) return "this model's attention leaves tokens out (index_topk)";
   return config.rotates_dynamically()
              ? "this model's rotation is that of the longest text met so far (rope_type: dynamic)"
              : "";

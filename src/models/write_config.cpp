@@ -5,6 +5,7 @@
 
 #include "models/gguf_config.h"
 #include "models/hf_config.h"
+#include "models/latent_attention.h"
 #include "models/read_config.h"
 #include "models/rotary.h"
 
@@ -160,7 +161,7 @@ bool has_windows(const ModelConfig& config) {
 std::string gguf_refusal(const ModelConfig& config) {
   const auto& rope = config.rope;
   const auto& family = family_of(config);
-  if (config.experts > 0 && !config.renormalise)
+  if (config.experts > 0 && !config.renormalise && !config.grouped)
     return "this model's expert weights do not sum to 1 (norm_topk_prob: false), which llama.cpp cannot "
            "compute";
   if ((rope.scaling == RopeScaling::llama3 || !rope.frequency_divisors.empty()) && !family.gguf_llama3)
@@ -199,6 +200,11 @@ std::vector<std::string> gguf_ignored(const ModelConfig& config) {
         "llama.cpp does not read yarn's bounds from the file: start it with --yarn-beta-fast {:g} "
         "--yarn-beta-slow {:g}",
         rope.beta_fast, rope.beta_slow));
+  if (config.latent && config.norm_epsilon != kLatentEpsilon)
+    ignored.push_back(fmt::format(
+        "llama.cpp takes rms_norm_eps, {:g}, in the norms inside latent attention too, where this model has "
+        "{:g}",
+        config.norm_epsilon, kLatentEpsilon));
   if (config.rotates_dynamically())
     ignored.push_back(
         fmt::format("GGUF has no key for rope scaling of kind dynamic: the file is this model in texts of up "

@@ -5,11 +5,8 @@
 #include <limits>
 #include <stdexcept>
 
-#include "ops/attend_keys.h"
-#include "ops/differentiable.h"
-#include "ops/gemm.h"
+#include "ops/attend_parts.h"
 #include "ops/row_loops.h"
-#include "ops/scratch.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -21,8 +18,6 @@ constexpr int64_t kStrip = 48;         // of them, with their scores in cache: w
 constexpr int64_t kKeyStep = 16;       // what is not seen is left out in steps of so many keys
 constexpr int64_t kDirectColumns = 8;  // so few (decoding) are not worth copying keys for
 static_assert(kChunkKeys % kKeyStep == 0 && kTileColumns % kStrip == 0);
-
-int64_t round_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
 
 struct Shape {
   int64_t heads, kv_heads, width, values, group;  // widths of a key and a value; group = heads / kv_heads
@@ -95,27 +90,6 @@ template <class Part> void each_slice(size_t count, Part&& part) {
   over_range(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
     for (auto i = begin; i < end; ++i) part(static_cast<size_t>(i));
   });
-}
-
-template <class T> T* scratch(Scratch use, int64_t count) {
-  return reinterpret_cast<T*>(scratch_bytes(use, count * static_cast<int64_t>(sizeof(T))));
-}
-
-Operand operand_of(float) { return Operand::f32; }
-Operand operand_of(uint16_t) { return Operand::bf16; }
-template <class Number> GemmRows rows_of(const Number* data, int64_t stride) {
-  return {data, stride, operand_of(Number{})};
-}
-// Dense or wider rows as a right operand: B = W^T, or with `transposed` B = W.
-template <class Number>
-GemmMatrix matrix_of(const Number* data, int64_t rows, int64_t columns, int64_t stride, bool transposed) {
-  const auto type = std::is_same_v<Number, float> ? WeightType::f32 : WeightType::bf16;
-  return {type,    reinterpret_cast<const std::byte*>(data),      rows,
-          columns, stride * static_cast<int64_t>(sizeof(Number)), transposed,
-          1};
-}
-template <class Number> const Number* numbers(const std::byte* bytes) {
-  return reinterpret_cast<const Number*>(bytes);
 }
 
 // Columns of one key/value head of x [N, heads * width], as operands [padded columns, width].
@@ -470,39 +444,6 @@ OperationWork work_of(const Tensor& q, const Tensor& k, const Shape& shape,
                bytes = (bytes_of(q) + bytes_of(k)) *
                        (1 + static_cast<double>(shape.values) / static_cast<double>(shape.width));
   return {"attend", keys + values, bytes, 3 * keys + 2 * values, 2 * bytes};
-}
-
-// Rows [N, heads, width] into the cache's rows `where`; in 8 bits each head of a row has its own scale.
-void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache, Tensor* scales) {
-  if (!scales) {
-    const auto index =
-        at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
-    cache.index_copy_(0, index, rows.to(cache.scalar_type()));
-    return;
-  }
-  const Stored from(rows);
-  auto* codes = cache.mutable_data_ptr<int8_t>();
-  auto* scale = scales->mutable_data_ptr<float>();
-  std::vector<float> room(static_cast<size_t>(from.width));
-  for (size_t i = 0; i < where.size(); ++i)
-    for (int64_t head = 0; head < from.heads; ++head) {
-      const auto* values = from.row(static_cast<int64_t>(i), head, room.data());
-      const auto place = where[i] * from.heads + head;
-      float largest = 0;
-      for (int64_t j = 0; j < from.width; ++j) largest = std::max(largest, std::abs(values[j]));
-      scale[place] = largest / 127;
-      const auto inverse = largest > 0 ? 127 / largest : 0.0f;
-      for (int64_t j = 0; j < from.width; ++j)
-        codes[place * from.width + j] = static_cast<int8_t>(std::lrint(values[j] * inverse));
-    }
-}
-
-// Calls with(operand element, kernel): fp32 activations meet fp32 kernels; bf16 ones what is faster on this
-// machine.
-template <class With> void with_kernel(at::ScalarType type, With&& with) {
-  const auto& kernel = gemm_kernel(type == at::kFloat ? Operand::f32 : Operand::bf16);
-  if (kernel.operand == Operand::f32) with(float{}, kernel);
-  else with(uint16_t{}, kernel);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "ops/attend_keys.h"
 
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -55,6 +56,30 @@ const float* Stored::row(int64_t row, int64_t head, float* room) const {
     row_loops().scores.codes_to_float(reinterpret_cast<const int8_t*>(from), scales[row * heads + head], room,
                                       width);
   return room;
+}
+
+void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache, Tensor* scales) {
+  if (!scales) {
+    const auto index =
+        at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
+    cache.index_copy_(0, index, rows.to(cache.scalar_type()));
+    return;
+  }
+  const Stored from(rows);
+  auto* codes = cache.mutable_data_ptr<int8_t>();
+  auto* scale = scales->mutable_data_ptr<float>();
+  std::vector<float> room(static_cast<size_t>(from.width));
+  for (size_t i = 0; i < where.size(); ++i)
+    for (int64_t head = 0; head < from.heads; ++head) {
+      const auto* values = from.row(static_cast<int64_t>(i), head, room.data());
+      const auto place = where[i] * from.heads + head;
+      float largest = 0;
+      for (int64_t j = 0; j < from.width; ++j) largest = std::max(largest, std::abs(values[j]));
+      scale[place] = largest / 127;
+      const auto inverse = largest > 0 ? 127 / largest : 0.0f;
+      for (int64_t j = 0; j < from.width; ++j)
+        codes[place * from.width + j] = static_cast<int8_t>(std::lrint(values[j] * inverse));
+    }
 }
 
 void Stored::copy_row(int64_t row, int64_t head, Operand operand, void* out, float* room) const {

@@ -63,6 +63,9 @@ struct Stored {
   void copy_row(int64_t row, int64_t head, Operand operand, void* out, float* room) const;
 };
 
+// Rows [N, heads, width] into the cache's rows `where`; in 8 bits each head of a row has its own scale.
+void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache, Tensor* scales);
+
 // How keys or values of one head are laid out: [keys, width], and [width, kChunkKeys] with zeros up to whole
 // cells.
 enum class Layout { rows = 1, transposed = 2, both = 3 };

@@ -51,9 +51,11 @@ KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, c
                                                     : format.compute;
   grow(from.keys, cache.keys, {capacity, shape.heads, shape.key_dim}, scalar);
   if (shape.value_dim > 0) grow(from.values, cache.values, {capacity, shape.heads, shape.value_dim}, scalar);
+  if (shape.index_dim > 0) grow(from.index_keys, cache.index_keys, {capacity, 1, shape.index_dim}, scalar);
   if (format.type != KvType::int8) return cache;
   grow(from.key_scales, cache.key_scales, {capacity, shape.heads}, at::kFloat);
   if (shape.value_dim > 0) grow(from.value_scales, cache.value_scales, {capacity, shape.heads}, at::kFloat);
+  if (shape.index_dim > 0) grow(from.index_scales, cache.index_scales, {capacity, 1}, at::kFloat);
   return cache;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -19,6 +20,8 @@ class GradientSink;  // ops/gradient_sink.h
 // What a cache holds of a token in each layer.
 struct CacheShape {
   int64_t layers = 0, heads = 0, key_dim = 0, value_dim = 0;  // no values: they are the front of the keys
+  int64_t index_dim = 0;                                      // of an indexer's key; 0: there is none
+  int64_t numbers() const { return heads * (key_dim + value_dim) + index_dim; }
 };
 
 // Keys and values of earlier tokens, per layer [capacity, heads, width], held in fp32, bf16 or 8 bits.
@@ -28,6 +31,8 @@ struct KvCache {
   std::vector<Tensor> keys, values;
   std::vector<Tensor> key_scales,
       value_scales;  // 8 bits: fp32 [capacity, kv_heads], largest magnitude of a head's row / 127
+  std::vector<Tensor> index_keys, index_scales;  // the same of an indexer's keys [capacity, 1, width]
+  auto sides() { return std::array{&keys, &values, &key_scales, &value_scales, &index_keys, &index_scales}; }
 };
 
 struct CacheFormat {

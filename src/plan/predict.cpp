@@ -99,13 +99,22 @@ double mean_intermediate(const ModelConfig& config, double copies) {
   return share * dense + (1 - share) * sparse;
 }
 
-RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
+// Of attention: q, k, v and its result, of one row.
+double attention_numbers(const ModelConfig& config, int64_t longest) {
+  if (!config.indexer || longest <= config.indexer->top)
+    return static_cast<double>((config.heads + config.kv_heads) * (config.head_dim + value_width(config)));
+  // Where tokens are left out it is computed on the latents; the rows that were chosen are 4 bytes each.
+  const auto& latent = config.latent.value();
+  return static_cast<double>((config.heads + 1) * (latent.kv_rank + latent.rope_dim) +
+                             config.heads * (latent.kv_rank + config.head_dim + value_width(config)) +
+                             config.indexer->top);
+}
+
+RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t longest) {
   const auto& config = model.config;
   const auto hidden = static_cast<double>(config.hidden),
              query = static_cast<double>(config.heads * config.head_dim),
              keys = static_cast<double>(config.kv_heads * config.head_dim),
-             values = static_cast<double>(config.kv_heads * value_width(config)),
-             result = static_cast<double>(config.heads * value_width(config)),
              copies = static_cast<double>(config.experts_per_token),  // of a row that goes to several experts
       intermediate = mean_intermediate(config, copies);
   double all = 0;                               // of all layers
@@ -138,9 +147,8 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec) {
     if (inputs.insert(input).second) all += in;
   }
   RowNumbers numbers;
-  numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) + query + keys + values +
-                  result               // attention: q, k, v and its result
-                  + 2 * intermediate;  // the gated activation: gate and up
+  numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) +
+                  attention_numbers(config, longest) + 2 * intermediate;  // the gated activation: gate and up
   // Forward and backward alike: the residual sum, one more row, gradients of the feed-forward layer; the rows
   // of all experts, before and after.
   numbers.passing = 3 * hidden + 3 * intermediate + 2 * copies * hidden;
@@ -215,6 +223,7 @@ RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
   // with it.
   work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, first.longest - work.most_rows);
   work.most_rows = std::max(work.most_rows, first.longest);
+  work.longest = first.longest;
   work.rows_per_step =
       static_cast<double>(saving.forest_rows) / static_cast<double>(std::max<int64_t>(1, looked_at));
   work.plain_rows_per_step =
@@ -278,7 +287,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   for (size_t i = 0; i < dataset.held_out.size(); ++i)
     need.samples += kSampleBytes + tokens(dataset.held_out, i) * (packed + kHeldOutBytes);
 
-  const auto numbers = row_numbers(model, recipe.adapter);
+  const auto numbers = row_numbers(model, recipe.adapter, work.longest);
   const auto layer = width * numbers.saved + 4.0 * static_cast<double>(config.heads);
   const auto boundary = width * static_cast<double>(config.hidden);
   // Layer-major keeps what stands between layers of a group of texts, which the budget cuts, and one layer's
@@ -335,7 +344,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                         : kept == KvType::f32  ? 4
                                                : width;
     const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers *
-                       static_cast<double>(shape.heads * (shape.key_dim + shape.value_dim)) * number;
+                       static_cast<double>(shape.numbers()) * number;
     const auto scores = texts * static_cast<double>(config.vocabulary) * 8;
     need.generation =
         std::max(need.generation,

@@ -17,6 +17,7 @@ struct RunWork {
   int64_t threads = 0;       // forests computed at the same time at most
   int64_t most_forests = 0;  // of one step
   int64_t most_rows = 0;     // of one forest
+  int64_t longest = 0;       // rows of the longest sample
   int64_t rows_at_once = 0;  // that the threads keep memory for
   int64_t most_targets = 0;  // supervised rows of one forest
   double rows_per_step = 0;  // after prefix sharing

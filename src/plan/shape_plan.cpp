@@ -64,7 +64,22 @@ ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter)
   }
   const auto values = config.latent ? config.latent->value_dim : config.head_dim;
   shape.flop_a_key = 2 * static_cast<double>(config.layers * config.heads * (config.head_dim + values));
+  if (!config.indexer || !config.latent) return shape;
+  const auto of_layers = 2 * static_cast<double>(config.layers);
+  shape.chosen = static_cast<double>(config.indexer->top);
+  shape.flop_a_chosen_key =
+      of_layers * static_cast<double>(config.heads * (2 * config.latent->kv_rank + config.latent->rope_dim));
+  shape.flop_an_index_key = of_layers * static_cast<double>(config.indexer->heads * config.indexer->head_dim);
   return shape;
+}
+
+double attention_flop(const ModelShape& shape, double length) {
+  const auto top = shape.chosen;
+  if (top == 0 || length <= top) return shape.flop_a_key * length / 2;
+  // The first `top` tokens attend to half as many on the average, each further one to `top`; the indexer
+  // looks at all that those see.
+  return shape.flop_a_chosen_key * top * (length - top / 2) / length +
+         shape.flop_an_index_key * (length * length - top * top) / (2 * length);
 }
 
 std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, const PlanMachine& machine,
@@ -73,7 +88,7 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
              weights = std::min(2 * shape.largest_layer, machine.memory * kWeights);
   const auto between = static_cast<double>(model.config.hidden) * 2;  // a token's state in bf16
   const auto at_work = state_bytes_at_work(model, at::kBFloat16);
-  const auto forward = shape.linear_flop + shape.flop_a_key * text.length / 2;
+  const auto forward = shape.linear_flop + attention_flop(shape, text.length);
   const auto row = [&](const char* use, double bytes_a_token, double reads, double forwards,
                        double more_memory) {
     PlanRow plan;

@@ -14,11 +14,16 @@ struct ModelShape {
   double parameters = 0, active = 0;  // of the whole model, and those that a token meets
   double layer_bytes = 0;             // as they are stored
   double largest_layer = 0;
-  double outside_bytes = 0;    // embedding, head, norms and routers: these stay in memory
-  double linear_flop = 0;      // of a token, forward, the head's included
-  double flop_a_key = 0;       // of a token, for each token that it attends to
+  double outside_bytes = 0;  // embedding, head, norms and routers: these stay in memory
+  double linear_flop = 0;    // of a token, forward, the head's included
+  double flop_a_key = 0;     // of a token, for each token that it attends to
+  // Where an indexer leaves tokens out: how many it leaves; of a token, for each that it attends to then, and
+  // for each that the indexer looks at.
+  double chosen = 0, flop_a_chosen_key = 0, flop_an_index_key = 0;
   double trained_numbers = 0;  // of the adapter
 };
+// Of a token of a text of so many, on the average.
+double attention_flop(const ModelShape& shape, double length);
 // `stored`: of the layers' matrices, where a row allows it (fitting_type()); embedding and head are BF16.
 ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter);
 

@@ -36,6 +36,7 @@ TEST(Targets, OfADeepseekTheProjectionsOfItsAttentionByDefault) {
   all.insert({"gate_proj", "up_proj", "down_proj"});
   EXPECT_EQ(adapted("deepseek_v32", {"all"}), all);  // and none of the indexer's
   EXPECT_EQ(adapted("llama", AdapterSpec().targets), adapted("llama", {"all"}));
+  EXPECT_EQ(adapted("deepseek_v32", {"indexer"}), (std::set<std::string>{"wq_b", "wk", "weights_proj"}));
 }
 
 TEST(Targets, WhatOnlyChoosesIsRefusedByName) {
@@ -51,7 +52,7 @@ TEST(Targets, WhatOnlyChoosesIsRefusedByName) {
   EXPECT_EQ(
       refusal(spec),
       "adapter.targets: 'wq_b' takes no part in what a loss is computed from, it only chooses what attention "
-      "looks at; leave it out");
+      "looks at; leave it out, or name 'indexer' in adapter.targets");
   spec.targets = {"auto"};
   spec.modules_to_save = {"e_score_correction_bias"};
   EXPECT_EQ(

@@ -159,7 +159,6 @@ TEST_P(Golden, ForestEqualsSeparateRows) {
 
 TEST_P(Golden, TokenByTokenWithACacheEqualsOnePass) {
   auto& model = *loaded.model;
-  const auto& config = model.config;
   const auto row = record["rows"][2].get<std::vector<int32_t>>();
   Forest forest;
   forest.add_segment(row);
@@ -167,12 +166,7 @@ TEST_P(Golden, TokenByTokenWithACacheEqualsOnePass) {
   const auto pass = make_pass(forest, at::kFloat);
   const std::vector<int32_t> last{29};
   const auto whole = logits(model.hidden(pass), last, model.head, pass);
-  KvCache cache;
-  for (int64_t i = 0; i < config.layers; ++i) {
-    const auto shape = cache_shape(config);
-    cache.keys.push_back(at::zeros({64, shape.heads, shape.key_dim}));
-    if (shape.value_dim > 0) cache.values.push_back(at::zeros({64, shape.heads, shape.value_dim}));
-  }
+  auto cache = larger_cache({}, 0, 64, {cache_shape(model.config), KvType::f32, at::kFloat});
   Tensor stepped;
   for (int32_t done = 0; done < 30;) {  // ten tokens at once, then one by one; cache rows start at 5
     const int32_t count = done == 0 ? 10 : 1;
@@ -231,7 +225,8 @@ INSTANTIATE_TEST_SUITE_P(Families, Golden,
                                          "qwen3_moe", "qwen3_moe_plain", "qwen3_moe_dense", "mixtral",
                                          "llama_bias", "phi4_mini", "smollm3", "granite", "olmo2", "olmo3",
                                          "qwen3_bias", "gemma3_bias", "olmo3_bias", "glm4", "seed_oss",
-                                         "ministral3", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32"),
+                                         "ministral3", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32",
+                                         "deepseek_v32_sparse"),
                          [](const auto& family) { return std::string(family.param); });
 
 // LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from
@@ -277,16 +272,16 @@ TEST(SparseGolden, LoraOnADeepseekEqualsTheChainRule) {
   expect_lora_equals_the_chain_rule("deepseek_v3", 5 + 3 * 9);
   expect_lora_equals_the_chain_rule("deepseek_v3_plain", 4 + 3 * 7);
   expect_lora_equals_the_chain_rule("deepseek_v32", 5 + 3 * 7);
+  expect_lora_equals_the_chain_rule("deepseek_v32_sparse", 5 + 3 * 9);
 }
 
 TEST(DeepseekGolden, ConfigurationsAreWrittenAsTheyWereRead) {
-  for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32"}) {
+  for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32", "deepseek_v32_sparse"}) {
     const auto config = load_weights({.path = golden(family).string()}).model->config;
     const auto written = hf_config_json(config);
     const auto again = config_from_hf(Json::parse(written.dump()), "config.json", true);
     EXPECT_EQ(what_reads_back_otherwise(config, again), std::nullopt) << family;
     EXPECT_EQ(hf_config_json(again), written) << family;
-    EXPECT_THROW(gguf_metadata(config), FormatError);
     const auto original = read_json(golden(family) / "config.json");
     for (const auto& [key, value] : written.items()) {
       const bool own = key == "architectures" || key == "rope_theta" || key == "rope_scaling" ||
@@ -364,21 +359,60 @@ TEST(DeepseekGolden, TheCompressedCacheGivesThePlainFormsNumbers) {
     }
 }
 
-// Past index_topk tokens the attention of V3.2 is sparse, which would be another model in silence.
-TEST(DeepseekGolden, ATextBeyondDenseAttentionIsRefused) {
-  auto loaded = load_weights({.path = golden("deepseek_v32").string()});
-  EXPECT_EQ(loaded.model->config.context, 512);
-  Forest forest;
-  forest.add_segment(std::vector<int32_t>(513, 7));
-  const at::NoGradGuard no_graph;
-  try {
-    loaded.model->hidden(make_pass(forest, at::kFloat));
-    FAIL() << "nothing was refused";
-  } catch (const FormatError& error) {
-    EXPECT_STREQ(error.what(),
-                 "a text has 513 tokens: from token 513 on this model's attention leaves tokens out "
-                 "(index_topk), which is not computed here; set data.row_tokens to 512 or less");
+// Within index_topk tokens nothing is left out: the same bits whatever the indexer would say. A token more,
+// and its numbers are others.
+TEST(DeepseekGolden, WithinTheChosenNumberAttentionIsDense) {
+  auto loaded = load_weights({.path = golden("deepseek_v32_sparse").string()});
+  auto& model = *loaded.model;
+  const auto top = model.config.indexer->top;
+  EXPECT_EQ(model.config.context, 1024);
+  const auto states = [&](int64_t length) {
+    Forest forest;
+    const auto row = read_json(golden("deepseek_v32_sparse") / "golden.json")["long_row"];
+    forest.add_segment({row.begin(), row.begin() + length});
+    const at::NoGradGuard no_graph;
+    return model.hidden(make_pass(forest, at::kFloat));
+  };
+  const auto within = states(top), beyond = states(2 * top);
+  for (auto* linear : model.linears())
+    if (linear->place.role == Role::index_weights)
+      linear->weight = dense_weight(-widen(linear->weight, at::kFloat));
+  EXPECT_TRUE(at::equal(states(top), within));
+  const auto others = states(2 * top);
+  EXPECT_LT(distance(others.narrow(0, 0, top), beyond.narrow(0, 0, top)), 1e-6);
+  EXPECT_GT(distance(others[top], beyond[top]), 1e-3);
+}
+
+// Dropout in front of kv_b_proj's adapter needs the heads' keys one by one; with none dropped the numbers and
+// the gradients are those of the form on the latents.
+TEST(DeepseekGolden, SparseAttentionIsTheSameInBothForms) {
+  auto loaded = load_weights({.path = golden("deepseek_v32_sparse").string()});
+  auto& model = *loaded.model;
+  std::vector<Tensor> leaves;
+  for (auto* linear : model.linears()) {
+    if (linear->place.role != Role::kv_b && linear->place.role != Role::q_b) continue;
+    linear->adapter = LowRank{
+        0.3 * random({2, linear->weight.columns}, 1), 0.3 * random({linear->weight.rows, 2}, 2), {}, 0.5, 0};
+    for (auto* leaf : {&linear->adapter->a, &linear->adapter->b}) leaves.push_back(leaf->requires_grad_());
   }
+  Forest forest;
+  forest.add_segment(
+      read_json(golden("deepseek_v32_sparse") / "golden.json")["rows"][2].get<std::vector<int32_t>>());
+  auto pass = make_pass(forest, at::kFloat);
+  const auto weights = random({30, model.config.hidden}, 3);
+  const auto run = [&] {
+    const auto hidden = model.hidden(pass);
+    return std::pair(hidden.detach(), gradients_of((hidden * weights).sum(), leaves));
+  };
+  const auto [latents, latent_gradients] = run();
+  pass.before_attend = [](const AttendRule&, const Tensor& q, const Tensor& k) {
+    EXPECT_EQ(k.sizes(), q.sizes());
+  };
+  const auto [heads, head_gradients] = run();
+  EXPECT_FALSE(at::equal(latents, heads));  // they are two computations
+  EXPECT_LT(distance(heads, latents), 1e-5);
+  for (size_t i = 0; i < leaves.size(); ++i)
+    EXPECT_LT(distance(head_gradients[i], latent_gradients[i]), 2e-5) << i;
 }
 
 TEST(SparseGolden, AnExpertSeesItsShareOfTheTokens) {  // 2 of 4 in mixtral, 2 of 6 in qwen3_moe

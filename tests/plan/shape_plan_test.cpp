@@ -25,9 +25,9 @@ constexpr auto kLlama8B = R"({"model_type": "llama", "vocab_size": 128256, "hidd
 }  // namespace
 
 TEST(ShapePlan, AShapeIsThatOfTheFile) {
-  for (const auto* family :
-       {"llama", "llama_bias", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo2", "olmo3", "phi3",
-        "phi4_mini", "smollm3", "granite", "mixtral", "qwen3_moe", "deepseek_v3", "deepseek_v32"}) {
+  for (const auto* family : {"llama", "llama_bias", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo2",
+                             "olmo3", "phi3", "phi4_mini", "smollm3", "granite", "mixtral", "qwen3_moe",
+                             "deepseek_v3", "deepseek_v32", "deepseek_v32_sparse"}) {
     ModelSpec spec;
     spec.path = golden(family).string();
     spec.schedule = "layers", spec.memory = "1MiB";
@@ -77,6 +77,24 @@ TEST(ShapePlan, DeepseekV3HasItsPublishedNumbers) {
   // A layer of 256 experts of 3 x 7168 x 2048, and one that every token sees; attention in five matrices.
   EXPECT_EQ(shape.largest_layer,
             257.0 * 3 * 7168 * 2048 + 7168.0 * (1536 + 576 + 16384) + 1536.0 * 24576 + 512.0 * 32768);
+}
+
+// A head's product with a latent of 4 + 2 numbers and its sum over 4; an indexer of 3 heads of 2. By hand.
+TEST(ShapePlan, SparseAttentionGrowsByTheChosenKeysAndTheIndexer) {
+  auto config = config_from_hf(read_json(golden("deepseek_v32") / "config.json"), "config.json", true);
+  config.layers = 5, config.heads = 7, config.head_dim = 4;
+  config.dense_layers.assign(5, true);
+  config.latent = LatentConfig{6, 4, 2, 2, 2};
+  config.indexer = IndexerConfig{3, 2, 100};
+  const auto model = build_shape(config);
+  const auto shape = shape_of(*model, WeightType::bf16, {});
+  EXPECT_EQ(attention_flop(shape, 100), 2.0 * 5 * 7 * (4 + 2) * 50);
+  // Of 200 tokens 100 attend to 50 on the average and 100 to 100; the indexer looks at 150 for each of those.
+  EXPECT_EQ(attention_flop(shape, 200), 2.0 * 5 * (7 * (4 + 2 + 4) * 75 + 3 * 2 * 75));
+  const auto chosen = [&](double length) {
+    return length * attention_flop(shape, length) - 2.0 * 5 * 3 * 2 * (length * length - 1e4) / 2;
+  };
+  EXPECT_NEAR(chosen(3000) - chosen(2000), chosen(2000) - chosen(1000), 1e-3);  // linear past the chosen
 }
 
 TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {

@@ -57,10 +57,26 @@ std::vector<Tensor> hidden_of(const Model& model, const std::vector<Forest>& tex
 TEST(ReadTexts, LayerMajorGivesTheBitsOfTokenMajor) {
   const auto texts = forests();
   ASSERT_GT(texts.size(), 2u);
-  for (const auto* family :
-       {"llama", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo3", "phi4_mini", "smollm3", "granite",
-        "glm4", "ministral3", "mixtral", "qwen3_moe", "qwen3_moe_plain", "qwen3_moe_dense", "deepseek_v3",
-        "deepseek_v3_plain", "deepseek_v32"})
+  for (const auto* family : {"llama",
+                             "gemma2",
+                             "gemma3",
+                             "qwen2",
+                             "qwen3",
+                             "mistral",
+                             "olmo3",
+                             "phi4_mini",
+                             "smollm3",
+                             "granite",
+                             "glm4",
+                             "ministral3",
+                             "mixtral",
+                             "qwen3_moe",
+                             "qwen3_moe_plain",
+                             "qwen3_moe_dense",
+                             "deepseek_v3",
+                             "deepseek_v3_plain",
+                             "deepseek_v32",
+                             "deepseek_v32_sparse"})
     for (const auto* memory : {"1B", "40KiB", "1GiB"})
       for (const bool targets_only : {false, true}) {
         const auto resident = load(family, "tokens", ""), streamed = load(family, "layers", memory);

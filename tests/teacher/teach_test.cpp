@@ -59,7 +59,7 @@ std::string cache_of(const std::string& family, const std::string& schedule, con
 }  // namespace
 
 TEST(Teach, ATeacherThatIsReadLayerByLayerSaysTheSameBytes) {
-  for (const auto* family : {"llama", "qwen3_moe", "deepseek_v32"}) {
+  for (const auto* family : {"llama", "qwen3_moe", "deepseek_v32_sparse"}) {
     TeachProgress in_memory;
     const auto want = cache_of(family, "tokens", "", &in_memory);
     EXPECT_GT(in_memory.parts, 3u);

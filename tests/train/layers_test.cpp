@@ -69,7 +69,7 @@ void expect_equal(const TinyRun& run, const StepSums& one, const StepSums& other
 TEST(LayerMajor, StepsGiveTheBitsOfTokenMajor) {
   for (const auto* family :
        {"llama", "llama_bias", "gemma2", "gemma3", "qwen3", "olmo2", "phi3", "smollm3", "granite", "mixtral",
-        "qwen3_moe", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32"})
+        "qwen3_moe", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32", "deepseek_v32_sparse"})
     for (const auto compute : {at::kFloat, at::kBFloat16}) {
       const auto spec = wide("lora", 0.1);
       TinyRun resident(spec, family), streamed(spec, family, small_room());
@@ -142,7 +142,7 @@ TEST(LayerMajor, AdaptersAndRowsOfEmbeddingAndHeadGetTheSameBits) {
 }
 
 TEST(LayerMajor, AWholeTrainingEndsWithTheSameBytes) {
-  for (const auto* family : {"llama", "qwen3_moe", "deepseek_v32"}) {
+  for (const auto* family : {"llama", "qwen3_moe", "deepseek_v32", "deepseek_v32_sparse"}) {
     const TemporaryFolder folder;
     TrainSpec spec;
     spec.steps = 4;

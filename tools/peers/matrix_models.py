@@ -136,6 +136,13 @@ def latent(**values):
     return change
 
 
+def sparse_attention(family):
+    """Texts of which attention leaves tokens out."""
+    if family != "deepseek_v32":
+        raise NoSuchModel
+    return {"index_topk": 24}
+
+
 def tokenizer_model(family):
     # transformers 5 puts the space of others elsewhere than SentencePiece does
     if not family.startswith("gemma"):
@@ -184,6 +191,7 @@ SHAPES = {
     "wide-values": latent(v_head_dim=24, qk_nope_head_dim=8),
     "whole-queries": latent(q_lora_rank=None),
     "all-dense": latent(first_k_dense_replace=2),
+    "sparse-attention": sparse_attention,
     "biases": biases,
     "other-head": {"_flip_tie": True},
     "f32": {"_dtype": "float32"},
@@ -354,12 +362,15 @@ def settings_of(family, shape):
             "n_group": 4,
             "topk_group": 2,
             "first_k_dense_replace": 1,
+            # llama.cpp has it in the norms inside of attention too, where transformers has this one
+            "rms_norm_eps": 1e-6,
         }
         config.pop("head_dim"), config.pop("sliding_window")
     if family == "ministral3":
         config |= rope(rope_type="yarn", factor=4.0, mscale=1.0, mscale_all_dim=1.0)(family)
     if family == "deepseek_v32":
-        config |= {"index_topk": 128, "index_n_heads": 2, "index_head_dim": 16}
+        # llama.cpp turns its heads by a Hadamard matrix, of which the smallest has 64 rows
+        config |= {"index_topk": 128, "index_n_heads": 8, "index_head_dim": 64}
     elif family in SPARSE and family not in DEEPSEEK:
         config |= {"num_experts_per_tok": 2, "num_local_experts" if family == "mixtral" else "num_experts": 4}
     if family == "qwen3_moe":

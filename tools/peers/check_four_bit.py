@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains on the tiny folders at 4 bits (bitsandbytes, GPTQ, AWQ) and opens what was exported with the
+"""Trains on the tiny folders at 4 bits (bitsandbytes, GPTQ, AWQ, MXFP4, NVFP4) and opens what was exported with the
 programs that others use: the widened model and the merged folder in transformers, the adapter in PEFT on
 the widened model (the 16-bit original of a quantized folder), the GGUF file in llama.cpp. What the
 widened model must compute is in tests/golden/models/four_bit, by the libraries that wrote the folders.
@@ -62,7 +62,10 @@ with tempfile.TemporaryDirectory() as name:
             )
         )
     )
-    for method in ("bitsandbytes", "gptq", "awq"):
+    every = (("lora", "tokens"), ("rslora", "layers, memory: 1MiB"), ("dora", "tokens"))
+    methods = dict.fromkeys(("bitsandbytes", "gptq", "awq"), every)
+    methods |= dict.fromkeys(("mxfp4", "nvfp4", "modelopt"), every[1:2])
+    for method, kinds in methods.items():
         golden = load_file(FOLDERS / method / "golden.safetensors")
         ids = golden["ids"].tolist()
         base = with_tokenizer(FOLDERS / method, scratch / method)
@@ -79,7 +82,7 @@ with tempfile.TemporaryDirectory() as name:
             distance(llama_logits(wide / "model-F32.gguf", ids), golden["logits"].numpy()),
             1e-4,
         )
-        for kind, schedule in (("lora", "tokens"), ("rslora", "layers, memory: 1MiB"), ("dora", "tokens")):
+        for kind, schedule in kinds:
             run = scratch / f"{method}-{kind}"
             recipe = scratch / f"{method}-{kind}.yaml"
             recipe.write_text(

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Trains on a tiny folder of F8_E4M3 and merges back into it (export.merged: keep). What the merged shards say is
-read with a plain torch dequantization, with retort (widened to F32, opened in transformers) and with
+"""Trains on a tiny folder of F8_E4M3 and merges back into it (export.merged: keep). What the merged shards
+say is read with a plain torch dequantization, with retort (widened to F32, opened in transformers) and with
 transformers' own FP8 integration, which widens to bf16 on a CPU.
 
     tools/peers/setup && tools/build release retort
@@ -101,7 +101,7 @@ with tempfile.TemporaryDirectory() as name:
             if key.endswith("_scale_inv"):
                 blocks = dequantized(merged)[key.removesuffix("_scale_inv")]
                 blocks = blocks.view(blocks.shape[0] // BLOCK, BLOCK, -1, BLOCK)
-                # the largest code of a block is 448 where its scale is exact, and above 224 where it is rounded up
+                # The largest code is 448 where the scale is exact, above 224 where it is rounded up.
                 largest = blocks.abs().amax((1, 3)) / after[key]
                 assert ((largest == 448) | (powers & (largest > 220))).all(), (key, largest)
         wide = dequantized(merged)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains on the tiny folders at 4 bits (bitsandbytes, GPTQ, AWQ, MXFP4, NVFP4) and opens what was exported
-with the programs that others use: the widened model and the merged folder in transformers, the adapter in PEFT on
-the widened model (the 16-bit original of a quantized folder), the GGUF file in llama.cpp. What the
+with the programs that others use: the widened model and the merged folder in transformers, the adapter in
+PEFT on the widened model (the 16-bit original of a quantized folder), the GGUF file in llama.cpp. What the
 widened model must compute is in tests/golden/models/four_bit, by the libraries that wrote the folders.
 
     tools/peers/setup && tools/build release retort

@@ -6,8 +6,8 @@ Writes tests/golden/models/four_bit/e2m1.safetensors, each matrix with its numbe
 mxfp4, nvfp4 and modelopt with the logits of transformers in fp32 over such numbers. compressed-tensors is not
 among the peers: it is installed somewhere (pip install --no-deps --target SITE compressed-tensors==0.20.0
 loguru). It hands matrices out in bf16; that rounding of the numbers here is compared with it, and
-transformers opens its folders with it. ModelOpt needs CUDA's tools to be imported: its rule is written out below
-(modelopt/torch/quantization/qtensor/nvfp4_tensor.py, 0.47.0).
+transformers opens its folders with it. ModelOpt needs CUDA's tools to be imported: its rule is written out
+below (modelopt/torch/quantization/qtensor/nvfp4_tensor.py, 0.47.0).
 
     PYTHONPATH=SITE third_party/peers/bin/python tools/golden/e2m1.py
 """

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Matrices and tiny models of 4-bit floats, MXFP4 and NVFP4, as compressed-tensors writes and widens them, and
-as ModelOpt does.
+"""Matrices and tiny models of 4-bit floats, MXFP4 and NVFP4, as compressed-tensors writes and widens them,
+and as ModelOpt does.
 
 Writes tests/golden/models/four_bit/e2m1.safetensors, each matrix with its numbers in fp32, and the folders
 mxfp4, nvfp4 and modelopt with the logits of transformers in fp32 over such numbers. compressed-tensors is not

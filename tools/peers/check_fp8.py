@@ -103,7 +103,8 @@ with tempfile.TemporaryDirectory() as name:
                 blocks = blocks.view(blocks.shape[0] // BLOCK, BLOCK, -1, BLOCK)
                 # The largest code is 448 where the scale is exact, above 224 where it is rounded up.
                 largest = blocks.abs().amax((1, 3)) / after[key]
-                assert ((largest == 448) | (powers & (largest > 220))).all(), (key, largest)
+                exact = (largest - 448).abs() < 0.01  # a division and a product of fp32
+                assert (exact | (powers & (largest > 220))).all(), (key, largest)
         wide = dequantized(merged)
         model = base_model(GOLDEN / "models/llama")
         model.load_state_dict(wide, strict=False)

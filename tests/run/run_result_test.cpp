@@ -10,7 +10,8 @@ namespace {
 ModelResult exported(const std::string& name, std::optional<double> exact_within, double kl) {
   ModelResult model;
   model.name = name;
-  model.artefact = Artefact{"gguf", "F32", name, 1, {}, 0, {}, exact_within};
+  model.artefact = Artefact{"gguf", "F32", name, 1, {}, 0};
+  model.artefact->exact_within = exact_within;
   model.agreement = Agreement{.rows = 10, .kl_nats = kl, .top1 = 1};
   return model;
 }

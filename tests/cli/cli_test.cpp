@@ -166,9 +166,25 @@ TEST(Cli, OurCodeReferencesNoSockets) {
   ASSERT_NE(imported_symbols().find(" U "), std::string::npos);
   for (const char* name :
        {" socket@", " connect@", " bind@", " listen@", " accept@", " sendto@", " recvfrom@", " getaddrinfo@",
-        " gethostbyname@", " dlopen@", " system@", " popen@", " execve@", " execvp@"}) {
+        " gethostbyname@", " dlopen@", " system@", " popen@", " posix_spawn@", " execvp@"}) {
     EXPECT_EQ(imported_symbols().find(name), std::string::npos) << name;
   }
+}
+
+// What a model wrote as a program is run where a recipe asks for it (eval.tasks.execute), by python3 in a
+// confined child. Nothing else starts another program.
+TEST(Cli, OneFileStartsAnotherProgram) {
+  std::vector<std::string> found;
+  const auto source = std::filesystem::path(RETORT_SOURCE_DIR) / "src";
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(source)) {
+    if (!entry.is_regular_file()) continue;
+    const auto text = read_text(entry.path());
+    for (const char* call :
+         {"execve(", "execv(", "execl(", "execle(", "execvpe(", "fexecve(", "posix_spawn("})
+      if (text.find(call) != std::string::npos)
+        found.push_back(std::filesystem::relative(entry.path(), source).string());
+  }
+  EXPECT_EQ(found, std::vector<std::string>{"eval/run_code.cpp"});
 }
 
 // A pickle is a program. Nothing here reads one: no torch::load, torch::jit, unpickler or Python (mangled

@@ -147,7 +147,7 @@ class Sweep {
           back.panels = panels;
         }
       }
-      const Words words{first, count, columns, std::move(back)};
+      const Words words{first, count, columns, back};
       for (int64_t row = 0; row < part.rows; row += kRowTile)
         tile(part, row, std::min(kRowTile, part.rows - row), words);
     }

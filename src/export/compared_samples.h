@@ -5,10 +5,8 @@
 
 namespace retort {
 
-// How many of the first held-out samples. The mean KL of 1,024 tokens is known to some 6 % (its deviation
-// from token to token is about twice its mean), which tells a good file from a bad one; more would cost as
-// much time again for each digit. An adapter on its base is the arithmetic of the trained model: the first
-// rows show a difference if there is one.
+// How many of the first held-out samples: enough supervised tokens to tell a good file from a bad one. An
+// adapter on its base is the arithmetic of the trained model: the first rows show a difference if there is one.
 size_t samples_to_compare(const ExportSpec& spec, bool whole_model, const Samples& held_out);
 
 }  // namespace retort

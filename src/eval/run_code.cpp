@@ -25,7 +25,9 @@ namespace {
 
 // Reads a word, the filter and the program from its file 4, imports, confines itself, runs the program, and
 // writes how that went to its file 3: "c" when it is confined, then "p" and the word, or "f", the word and
-// the name of the exception. A program that writes there itself does not know the word.
+// the name of the exception. A program that writes there by itself does not know the word; one that is
+// written to cheat finds it in its caller's frame, as in every harness that runs tests inside of the
+// program's process.
 constexpr const char* kBoot = R"PY(
 import os, sys
 def main():

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "data/problem_of.h"
 #include "data/rows.h"
 #include "data/temporary_folder.h"
 
@@ -36,17 +37,8 @@ class SourceFolders : public ::testing::Test {
       out += record.messages[0].content + "=" + record.messages[1].content + "|";
     return out;
   }
-  static std::string problem(const SourceSpec& spec) {
-    try {
-      read_records(spec, 0);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code, Exit::bad_input);
-      return error.what();
-    }
-    return "";
-  }
   void refused(const SourceSpec& spec, const std::string& expected) {
-    const auto found = problem(spec);
+    const auto found = problem_of(spec);
     EXPECT_NE(found.find(expected), std::string::npos) << found;
   }
   static std::string zstd(const std::string& text) {
@@ -104,7 +96,7 @@ TEST_F(SourceFolders, ZstdIsReadAndBombsAreNot) {
   refused(file("n.jsonl.zst", line(1)), "is no zstd file");
   auto damaged = whole;
   damaged[6] ^= 0x40;
-  EXPECT_NE(problem(file("d.jsonl.zst", damaged)), "");
+  EXPECT_NE(problem_of(file("d.jsonl.zst", damaged)), "");
   const auto block = zstd(std::string(size_t{128} << 20, ' '));
   std::string bomb;
   for (int i = 0; i < 10; ++i) bomb += block;

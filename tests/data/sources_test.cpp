@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "data/check_samples.h"
 #include "data/dataset.h"
+#include "data/problem_of.h"
 #include "data/rows.h"
 #include "data/spelled_tokens.h"
 #include "data/temporary_folder.h"
@@ -28,15 +29,6 @@ class Sources : public ::testing::Test {
       out += record.messages.empty() ? record.text + "|"
                                      : record.messages[0].content + "=" + record.messages[1].content + "|";
     return out;
-  }
-  static std::string problem(const SourceSpec& spec) {
-    try {
-      read_records(spec, 0);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code, Exit::bad_input);
-      return error.what();
-    }
-    return "";
   }
   static std::string packed(const std::string& text) {
     std::string out(text.size() + 1000, '\0');
@@ -63,14 +55,14 @@ TEST_F(Sources, TheDelimiterIsWhatDividesHeaderAndFirstRowAlike) {
   EXPECT_EQ(shown(table("d.csv", "q;a;\"x,y\"\n1;\"2\n;\";3\n")), "1=2\n;|");
   auto fixed = table("f.csv", "a;b,q,a\n1,2,3\n");
   fixed.delimiter = ";";
-  EXPECT_NE(problem(fixed).find("the header names 2 columns"), std::string::npos) << problem(fixed);
+  EXPECT_NE(problem_of(fixed).find("the header names 2 columns"), std::string::npos) << problem_of(fixed);
   auto tab = table("u.csv", "q\ta\n1\t2\n");
   tab.delimiter = "tab";
   EXPECT_EQ(shown(tab), "1=2|");
 }
 
 TEST_F(Sources, AHeaderThatIsShorterThanItsRowsIsDescribedAsItIs) {
-  const auto found = problem(table("h.csv", "q,a\n1,2,3\n"));
+  const auto found = problem_of(table("h.csv", "q,a\n1,2,3\n"));
   EXPECT_NE(found.find("h.csv:2: 3 fields; the header names 2 columns and is shorter than this row"),
             std::string::npos)
       << found;
@@ -80,17 +72,18 @@ TEST_F(Sources, OtherEncodingsAreReadAndSuggested) {
   auto spec = table("w.csv",
                     "q;a\nM\xFCller \x93"
                     "a\x94;5 \x80\n");
-  EXPECT_NE(problem(spec).find("w.csv:2: q: invalid UTF-8 at byte 1; it looks like Windows-1252: convert the "
-                               "file to UTF-8, or, of a data source, set encoding: cp1252"),
-            std::string::npos)
-      << problem(spec);
+  EXPECT_NE(
+      problem_of(spec).find("w.csv:2: q: invalid UTF-8 at byte 1; it looks like Windows-1252: convert the "
+                            "file to UTF-8, or, of a data source, set encoding: cp1252"),
+      std::string::npos)
+      << problem_of(spec);
   spec.encoding = "cp1252";
   EXPECT_EQ(shown(spec), "M\u00fcller \u201ca\u201d=5 \u20ac|");
   spec.encoding = "latin1";
   EXPECT_NE(shown(spec).find("M\u00fcller"), std::string::npos);
   spec = table("n.csv", "q;a\n\x81;1\n");
   spec.encoding = "cp1252";
-  EXPECT_NE(problem(spec).find("0x81 is no character of cp1252"), std::string::npos) << problem(spec);
+  EXPECT_NE(problem_of(spec).find("0x81 is no character of cp1252"), std::string::npos) << problem_of(spec);
   const auto wide = [](const std::u16string& text, bool big) {
     std::string out;
     for (const auto c : text) {
@@ -103,8 +96,8 @@ TEST_F(Sources, OtherEncodingsAreReadAndSuggested) {
   const std::u16string text = u"\uFEFFq\ta\n\u00fc\U0001F600\t2\n";
   for (const bool big : {false, true}) {
     spec = table("x.tsv", wide(text, big));
-    EXPECT_NE(problem(spec).find("is written in UTF-16; set encoding: utf-16"), std::string::npos)
-        << problem(spec);
+    EXPECT_NE(problem_of(spec).find("is written in UTF-16; set encoding: utf-16"), std::string::npos)
+        << problem_of(spec);
     spec.encoding = "utf-16";
     EXPECT_EQ(shown(spec), "\u00fc\U0001F600=2|");
   }
@@ -112,7 +105,7 @@ TEST_F(Sources, OtherEncodingsAreReadAndSuggested) {
                                                              "\n\x00",
                                                              4));
   spec.encoding = "utf-16";
-  EXPECT_NE(problem(spec).find("half a character"), std::string::npos);
+  EXPECT_NE(problem_of(spec).find("half a character"), std::string::npos);
 }
 
 TEST_F(Sources, AJsonArrayIsItsRecordsWithTheirLines) {
@@ -134,7 +127,7 @@ TEST_F(Sources, AJsonArrayIsItsRecordsWithTheirLines) {
       {"[" + std::string(100000, '[') + std::string(100001, ']'), "nested deeper than 64"},
   };
   for (const auto& [content, expected] : cases) {
-    const auto found = problem(table("x.json", content));
+    const auto found = problem_of(table("x.json", content));
     EXPECT_NE(found.find(expected), std::string::npos) << content.substr(0, 80) << ": " << found;
   }
 }
@@ -146,16 +139,16 @@ TEST_F(Sources, PackedFilesAreReadAndBombsAreNot) {
   EXPECT_EQ(shown(table("x.csv.gz", packed("q;a\n1;2\n"))), "1=2|");
   const auto whole = packed(lines);
   EXPECT_NE(
-      problem(table("c.jsonl.gz", whole.substr(0, whole.size() - 3))).find("ends within its packed text"),
+      problem_of(table("c.jsonl.gz", whole.substr(0, whole.size() - 3))).find("ends within its packed text"),
       std::string::npos);
-  EXPECT_NE(problem(table("n.jsonl.gz", lines)).find("is no gzip file"), std::string::npos);
+  EXPECT_NE(problem_of(table("n.jsonl.gz", lines)).find("is no gzip file"), std::string::npos);
   auto damaged = whole;
   damaged[damaged.size() - 6] ^= 1;  // the check sum
-  EXPECT_NE(problem(table("d.jsonl.gz", damaged)).find("damaged"), std::string::npos);
+  EXPECT_NE(problem_of(table("d.jsonl.gz", damaged)).find("damaged"), std::string::npos);
   const auto block = packed(std::string(size_t{64} << 20, ' '));
   std::string bomb;
   for (int i = 0; i < 20; ++i) bomb += block;
-  EXPECT_NE(problem(table("b.jsonl.gz", bomb)).find("becomes more than"), std::string::npos);
+  EXPECT_NE(problem_of(table("b.jsonl.gz", bomb)).find("becomes more than"), std::string::npos);
 }
 
 TEST_F(Sources, BadRecordsAreSkippedCountedAndTheFirstTenNamed) {
@@ -165,7 +158,7 @@ TEST_F(Sources, BadRecordsAreSkippedCountedAndTheFirstTenNamed) {
   DataSpec spec;
   spec.sources = {table("x.jsonl", lines)};
   spec.sources[0].path = folder.write("x.jsonl", "{broken\n" + lines);
-  EXPECT_NE(problem(spec.sources[0]).find("x.jsonl:1: "), std::string::npos);
+  EXPECT_NE(problem_of(spec.sources[0]).find("x.jsonl:1: "), std::string::npos);
   spec.sources[0].on_bad_record = "skip";
   const SourceFiles files(spec.sources, 2);
   const auto plan = plan_records(spec, files);
@@ -216,8 +209,8 @@ TEST_F(Sources, BadRowsOfATableAndConversationsThatTheTemplateRefusesAreSkippedT
 TEST_F(Sources, EmptyFieldsAreLeftOutAndCounted) {
   auto csv = table("x.csv", "q,a,note\n1,2,n\n,2,n\n1,,n\n5,6, \n");
   csv.prompt = "{q} ({note})";
-  EXPECT_NE(problem(csv).find("x.csv:4: assistant: this message is empty"), std::string::npos)
-      << problem(csv);
+  EXPECT_NE(problem_of(csv).find("x.csv:4: assistant: this message is empty"), std::string::npos)
+      << problem_of(csv);
   csv.skip_empty = true;
   EXPECT_EQ(shown(csv), "1 (n)=2|");
   DataSpec spec;
@@ -238,9 +231,9 @@ TEST_F(Sources, AGroupWithoutAColumnIsRefusedAndPromptGroupsByWhatIsAsked) {
   spec.sources = {table("x.jsonl", lines)};
   spec.held_out.fraction = 0.3;
   spec.sources[0].group = "q";
-  EXPECT_NE(problem(spec.sources[0]).find("data.sources[0].group: 'q' is the same text for every record"),
+  EXPECT_NE(problem_of(spec.sources[0]).find("data.sources[0].group: 'q' is the same text for every record"),
             std::string::npos);
-  EXPECT_NE(problem(spec.sources[0]).find("{q}"), std::string::npos);
+  EXPECT_NE(problem_of(spec.sources[0]).find("{q}"), std::string::npos);
 
   spec.sources[0].group = "";
   const SourceFiles files(spec.sources);

@@ -12,6 +12,7 @@
 #include "ops/gemm.h"
 #include "ops/scratch.h"
 #include "ops/weight.h"
+#include "random_f8.h"
 #include "timing.h"
 
 namespace {
@@ -28,17 +29,6 @@ template <class Work> double seconds_each(const std::vector<Weight>& weights, in
                       static_cast<double>(weights.size()));
   }
   return median(std::move(seconds));
-}
-
-// F8_E4M3 with a scale for each block of 128 by 128, of codes that are numbers.
-Weight random_f8(int64_t rows, int64_t columns) {
-  auto codes = at::randint(0, 127, {rows, columns}, at::TensorOptions(at::kByte)) +
-               128 * at::randint(0, 2, {rows, columns}, at::TensorOptions(at::kByte));
-  auto held = std::make_shared<at::Tensor>(codes.to(at::kByte).contiguous());
-  const std::span bytes(static_cast<const std::byte*>(held->const_data_ptr()),
-                        static_cast<size_t>(held->numel()));
-  return scaled_f8_weight(rows, columns, bytes, held,
-                          at::rand({(rows + 127) / 128, (columns + 127) / 128}) * 1e-3, 128, 128);
 }
 
 // GB/s of codes that one thread decodes, of matrices in memory and of one in cache.

@@ -14,6 +14,7 @@
 #include "ops/memory.h"
 #include "ops/weight.h"
 #include "quant/paths.h"
+#include "random_f8.h"
 #include "timing.h"
 
 namespace {
@@ -21,18 +22,6 @@ namespace {
 using namespace retort;
 
 constexpr int64_t kBlock = 128;
-
-// Codes that are numbers.
-Weight random_f8(int64_t rows, int64_t columns) {
-  auto codes = at::randint(0, 127, {rows, columns}, at::TensorOptions(at::kByte)) +
-               128 * at::randint(0, 2, {rows, columns}, at::TensorOptions(at::kByte));
-  auto held = std::make_shared<at::Tensor>(codes.to(at::kByte).contiguous());
-  const std::span bytes(static_cast<const std::byte*>(held->const_data_ptr()),
-                        static_cast<size_t>(held->numel()));
-  return scaled_f8_weight(rows, columns, bytes, held,
-                          at::rand({(rows + kBlock - 1) / kBlock, (columns + kBlock - 1) / kBlock}) * 1e-3,
-                          kBlock, kBlock);
-}
 
 // Times of some works that are done in turns, so that what else the machine does hits all of them alike.
 template <class Works> std::vector<std::vector<double>> in_turns(int64_t rounds, const Works& works) {

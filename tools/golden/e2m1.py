@@ -13,7 +13,6 @@ below (modelopt/torch/quantization/qtensor/nvfp4_tensor.py, 0.47.0).
 """
 import json
 import pathlib
-import shutil
 
 import compressed_tensors
 import torch
@@ -23,6 +22,7 @@ from compressed_tensors.compressors.nvfp4.base import NVFP4PackedCompressor
 from compressed_tensors.quantization import QuantizationConfig, QuantizationScheme
 from compressed_tensors.quantization.quant_scheme import MXFP4A16, NVFP4A16
 from safetensors.torch import save_file
+from tiny_llama import TinyLlama
 
 SEED = 11
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "models" / "four_bit"
@@ -97,32 +97,7 @@ versions = {
 save_file(tensors, ROOT / "e2m1.safetensors", metadata=versions)
 
 # --- whole models ---
-config = transformers.LlamaConfig(
-    vocab_size=96,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    intermediate_size=64,
-    max_position_embeddings=1024,
-    rms_norm_eps=1e-5,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-    initializer_range=0.2,
-    tie_word_embeddings=False,
-    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-)
-model = transformers.LlamaForCausalLM(config).eval()
-for parameter in model.parameters():
-    parameter.data = parameter.data.bfloat16().float()
-ids = torch.randint(3, 96, (1, 24))
-plain = {name: value.clone() for name, value in model.state_dict().items()}
-linears = [
-    name
-    for name, module in model.named_modules()
-    if isinstance(module, torch.nn.Linear) and name != "lm_head"
-]
+tiny = TinyLlama(torch.Tensor.bfloat16)
 
 
 def compressed(scheme, name):
@@ -153,30 +128,10 @@ sections = {
 }
 
 
-def logits_of(weights):
-    model.load_state_dict({name: value.float() for name, value in weights.items()})
-    with torch.no_grad():
-        return model(ids).logits[0]
-
-
 for kind, make in KINDS.items():
     folder = ROOT / kind
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    stored, wide = {}, dict(plain)
-    for name, value in plain.items():
-        layer = name.removesuffix(".weight")
-        if layer not in linears:
-            stored[name] = value.bfloat16()
-            continue
-        parts, wide[name] = make(value)
-        stored |= {layer + key: part.contiguous() for key, part in parts.items()}
     section = json.loads(json.dumps(sections[kind], default=str))
-    text = config.to_dict() | {"architectures": ["LlamaForCausalLM"], "quantization_config": section}
-    (folder / "config.json").write_text(json.dumps(text, indent=1, sort_keys=True))
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    expected = logits_of(wide)
-    save_file({"ids": ids[0].int(), "logits": expected}, folder / "golden.safetensors", metadata=versions)
+    wide = tiny.write(folder, section, make, versions)
     try:
         opened = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
@@ -184,7 +139,7 @@ for kind, make in KINDS.items():
             quantization_config=transformers.CompressedTensorsConfig(dequantize=True),
         )
         found = {name: value.float() for name, value in opened.state_dict().items()}
-        same = all(torch.equal(found[name], wide[name].bfloat16().float()) for name in plain)
+        same = all(torch.equal(found[name], wide[name].bfloat16().float()) for name in tiny.plain)
         print(f"{kind}: transformers opens it, its numbers in bf16 are {'' if same else 'not '}these")
     except Exception as error:  # what it says is the finding
         print(f"{kind}: transformers does not open it: {type(error).__name__}: {str(error)[:200]}")

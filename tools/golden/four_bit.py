@@ -11,7 +11,6 @@ threadpoolctl defuser torchao pillow):
     third_party/peers/bin/python tools/golden/four_bit.py autoawq-0.2.9
 """
 import importlib.util
-import json
 import pathlib
 import shutil
 import sys
@@ -34,6 +33,7 @@ from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
 from gptqmodel.quantization.awq.utils.packing_utils import dequantize_gemm
 from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module, convert_gptq_v2_to_v1_format_module
 from safetensors.torch import load_file, save_file
+from tiny_llama import TinyLlama
 
 SEED = 7
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "models" / "four_bit"
@@ -201,60 +201,11 @@ ROOT.mkdir(parents=True, exist_ok=True)
 save_file(tensors, ROOT / "matrices.safetensors", metadata=versions)
 
 # --- whole models ---
-config = transformers.LlamaConfig(
-    vocab_size=96,
-    hidden_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    intermediate_size=64,
-    max_position_embeddings=1024,
-    rms_norm_eps=1e-5,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-    initializer_range=0.2,
-    tie_word_embeddings=False,
-    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-)
-model = transformers.LlamaForCausalLM(config).eval()
-for parameter in model.parameters():
-    parameter.data = parameter.data.half().float()
-ids = torch.randint(3, 96, (1, 24))
-plain = {name: value.clone() for name, value in model.state_dict().items()}
-linears = [
-    name
-    for name, module in model.named_modules()
-    if isinstance(module, torch.nn.Linear) and name != "lm_head"
-]
-
-
-def logits_of(weights):
-    model.load_state_dict({name: value.float() for name, value in weights.items()})
-    with torch.no_grad():
-        return model(ids).logits[0]
+tiny = TinyLlama(torch.Tensor.half)
 
 
 def write(method, section, make):
-    """A folder with every linear layer but the head replaced by what `make(weight)` gives."""
-    folder = ROOT / method
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    stored, wide = {}, dict(plain)
-    for name, value in plain.items():
-        layer = name.removesuffix(".weight")
-        if layer not in linears:
-            stored[name] = value.half()
-            continue
-        parts, numbers, _ = make(value)
-        stored |= {layer + key: part.contiguous() for key, part in parts.items()}
-        wide[name] = numbers
-    json_config = config.to_dict() | {"architectures": ["LlamaForCausalLM"], "quantization_config": section}
-    (folder / "config.json").write_text(json.dumps(json_config, indent=1, sort_keys=True))
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    save_file(
-        {"ids": ids[0].int(), "logits": logits_of(wide)}, folder / "golden.safetensors", metadata=versions
-    )
+    tiny.write(ROOT / method, section, lambda weight: make(weight)[:2], versions)
 
 
 order = {value: torch.randperm(value) for value in (32, 64)}
@@ -292,8 +243,8 @@ write(
 folder = ROOT / "bitsandbytes"
 shutil.rmtree(folder, ignore_errors=True)
 with tempfile.TemporaryDirectory() as original:
-    model.load_state_dict(plain)
-    model.save_pretrained(original)
+    tiny.model.load_state_dict(tiny.plain)
+    tiny.model.save_pretrained(original)
     options = transformers.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -305,13 +256,14 @@ with tempfile.TemporaryDirectory() as original:
     )
     quantized.save_pretrained(folder)
 stored = load_file(folder / "model.safetensors")
-wide = dict(plain)
-for layer in linears:
+wide = dict(tiny.plain)
+for layer in tiny.linears:
     name = layer + ".weight"
     read = QuantState.from_dict(
         {key[len(name) + 1 :]: value for key, value in stored.items() if key.startswith(name + ".")},
         torch.device("cpu"),
     )
     wide[name] = widened(stored[name], read)
-save_file({"ids": ids[0].int(), "logits": logits_of(wide)}, folder / "golden.safetensors", metadata=versions)
+golden = {"ids": tiny.ids[0].int(), "logits": tiny.logits_of(wide)}
+save_file(golden, folder / "golden.safetensors", metadata=versions)
 (folder / "generation_config.json").unlink(missing_ok=True)

@@ -101,9 +101,11 @@ std::string near_duplicates_line(const DataSpec& spec, const RecordSource& sourc
   std::string places;
   for (const auto& place : found.places) places += (places.empty() ? "" : ", ") + place;
   return fmt::format(
-      "near-duplicates: {} records are nearly the same as an earlier one (at least {:g} of their runs of 5 "
-      "words), {} of them across the split: {}{}{}",
-      found.pairs.size(), spec.near_duplicates.similarity, across, places,
+      "near-duplicates: {} nearly the same as an earlier one (at least {:g} of the runs of 5 words), {} "
+      "across "
+      "the split: {}{}{}",
+      found.pairs.size() == 1 ? "1 record is" : fmt::format("{} records are", found.pairs.size()),
+      spec.near_duplicates.similarity, across, places,
       found.pairs.size() > found.places.size() ? " and others" : "",
       spec.near_duplicates.remove ? "" : "; data.near_duplicates.remove: true leaves them out");
 }

@@ -97,6 +97,27 @@ TEST(ShapePlan, SparseAttentionGrowsByTheChosenKeysAndTheIndexer) {
   EXPECT_NEAR(chosen(3000) - chosen(2000), chosen(2000) - chosen(1000), 1e-3);  // linear past the chosen
 }
 
+// Where texts wait on disk, all of them go through a layer together: one reading of the layers, two in
+// training.
+TEST(ShapePlan, TextsThatWaitOnDiskReadTheLayersOnce) {
+  const auto model = build_shape(config_of(kLlama8B));
+  const auto shape = shape_of(*model, WeightType::bf16, {});
+  PlanMachine machine{.memory = 1e9, .disk = 1e9, .products = 1e12, .hourly = {}};
+  const PlanText text{.tokens = 1e6, .length = 2000};
+  const auto in_memory = plan_rows(*model, shape, machine, text);
+  machine.scratch = 1e12;
+  const auto on_disk = plan_rows(*model, shape, machine, text);
+  EXPECT_GT(in_memory[0].bytes_read, 10 * shape.layer_bytes);
+  EXPECT_EQ(in_memory[0].scratch, 0);
+  EXPECT_EQ(on_disk[0].bytes_read, shape.layer_bytes + shape.outside_bytes);
+  EXPECT_EQ(on_disk[1].bytes_read, 2 * shape.layer_bytes + shape.outside_bytes);
+  // What enters and leaves a layer, 4096 numbers of two bytes each; in training what enters each of 32
+  // besides.
+  EXPECT_EQ(on_disk[0].scratch, 1e6 * 2 * 4096 * 2);
+  EXPECT_EQ(on_disk[1].scratch, 1e6 * (2 + 32) * 4096 * 2);
+  EXPECT_LT(on_disk[0].memory, in_memory[0].memory);
+}
+
 TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {
   const auto model = build_shape(config_of(kLlama8B));
   const auto shape = shape_of(*model, WeightType::bf16, {});

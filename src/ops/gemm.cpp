@@ -94,13 +94,18 @@ template <class Part> void share_out(int64_t pieces, int64_t total, int64_t unit
 constexpr int64_t kFewRows = 12;               // up to here, reading the blocks beats packing them
 constexpr int64_t kWeightsApiece = 64 * 1024;  // a few microseconds of work: less is not worth sharing
 
+const FewRowsKernel* few_rows_reader() {
+  static const FewRowsKernel* const reader = few_rows_avx512();
+  return reader;
+}
+
 // The product of generation, where the first term's matrix can be read as it is stored; false where it
 // cannot. Its other terms, an adapter's, are added in fp32.
 bool few_rows(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, int64_t n,
               const GemmOutput& out) {
-  static const FewRowsKernel* const reader = few_rows_avx512();
   const auto& b = terms[0].b;
-  if (!reader || m > kFewRows || b.transposed || !reader->supports(b.type)) return false;
+  if (b.transposed || m > few_rows_limit(b.type)) return false;
+  const auto* const reader = few_rows_reader();
   const auto blocks = (b.columns / 32 + 15) / 16 * 16;  // whole vectors of scales
   auto* memory = scratch_bytes(Scratch::sliced, m * blocks * (96 + 8));
   const auto part = [&](int64_t offset) { return memory + m * blocks * offset; };
@@ -158,6 +163,11 @@ GemmMatrix gemm_matrix(const float* data, int64_t rows, int64_t columns, bool tr
 GemmMatrix gemm_matrix_bf16(const uint16_t* data, int64_t rows, int64_t columns, bool transposed) {
   return {
       WeightType::bf16, reinterpret_cast<const std::byte*>(data), rows, columns, columns * 2, transposed, 1};
+}
+
+int64_t few_rows_limit(WeightType type) {
+  const auto* const reader = few_rows_reader();
+  return reader && reader->supports(type) ? kFewRows : 0;
 }
 
 void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, const GemmOutput& out) {

@@ -64,6 +64,10 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
 void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows b, int64_t nb, int64_t k,
                      const GemmOutput& out);
 
+// Products of at most so many rows with a matrix of this type sum in another order (few_rows.h) than those of
+// more, none of whose rows depends on the others; 0: there is no such difference.
+int64_t few_rows_limit(WeightType type);
+
 // The pieces, for operations that fuse something between packing and storing (attention, the head with its
 // loss). Panels of B's columns [first, first + count); panel p begins at panels + p * panel_bytes(kernel, k,
 // kernel.width), and the last one is narrower where count is not a multiple of kernel.width. `panels` is

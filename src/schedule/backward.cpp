@@ -145,10 +145,10 @@ class Walking {
       of_normed[at] = shelf_.zeros(half.normed.sizes(), at::kFloat);
       of_weights[at] = at::zeros_like(inputs[at].routing.weights);
     });
-    each_expert(model_, mlp, inputs, {how_, shelf_, walk_.doing, Gradients::on},
-                [&](int64_t i, const ExpertRows& part) {
-                  back_through_expert(i, index, mlp, part, inputs, of_normed, of_weights);
-                });
+    const SparseLayer layer{model_, mlp, walk_.passes, inputs};
+    ExpertGradients of_inputs{of_normed, of_weights};
+    each_expert(layer, {how_, shelf_, walk_.doing, Gradients::on},
+                [&](const ExpertBatch& batch) { back_through_expert(index, layer, batch, of_inputs); });
     each([&](int64_t i, Tensor& flowing) {
       if (!flowing.defined()) return;
       const auto at = static_cast<size_t>(i);
@@ -185,32 +185,44 @@ class Walking {
     });
   }
 
-  void back_through_expert(int64_t i, int64_t index, const SparseMlp& mlp, ExpertRows part,
-                           const std::vector<ExpertInput>& inputs, std::vector<Tensor>& of_normed,
-                           std::vector<Tensor>& of_weights) {
-    const auto at = static_cast<size_t>(i);
-    const auto& plan = *inputs[at].routing.plan;
-    const auto leaves = leaves_of(layer_leaves_[static_cast<size_t>(index)], part.expert);
-    const bool before = of_normed[at].defined();
+  // Of what the experts read, for each text.
+  struct ExpertGradients {
+    std::vector<Tensor>&of_normed, &of_weights;
+  };
+
+  // Leaves of an expert are of a batch of one text.
+  void back_through_expert(int64_t index, const SparseLayer& layer, const ExpertBatch& batch,
+                           ExpertGradients& of_inputs) {
+    const auto first = batch.texts[0].text;
+    const auto leaves = leaves_of(layer_leaves_[static_cast<size_t>(index)], batch.rows.expert);
+    const bool before = of_inputs.of_normed[static_cast<size_t>(first)].defined();
     if (leaves.empty() && !before) return;
     auto wanted = leaves;
+    auto part = batch.rows;
     if (before) {
       wanted.push_back(part.x.requires_grad_());
       wanted.push_back(part.weights.requires_grad_());
     }
-    const auto result = mlp.forward_expert(part, walk_.passes[at]);
-    auto gradients = gradients_of(result, wanted, rows_of(flowing_[at], plan, part.expert));
-    shelf_.rest(flowing_[at]);
-    bring(i, leaves, gradients);
+    const auto result = layer.mlp.forward_expert(part, batch.pass(layer));
+    auto gradients = gradients_of(result, wanted, rows_of(flowing_, batch));
+    for (const auto& tokens : batch.texts) shelf_.rest(flowing_[static_cast<size_t>(tokens.text)]);
+    bring(first, leaves, gradients);
     if (!before) return;
     const at::NoGradGuard no_graph;
-    if (const auto& of_x = gradients[leaves.size()]; of_x.defined())
-      add_rows(of_normed[at], of_x, plan, part.expert), shelf_.rest(of_normed[at]);
-    if (const auto& of_weight = gradients[leaves.size() + 1]; of_weight.defined()) {
-      const auto& slots = plan.slots[static_cast<size_t>(part.expert)];
-      auto* out = of_weights[at].mutable_data_ptr<float>();
-      for (size_t slot = 0; slot < slots.size(); ++slot)
-        out[slots[slot]] = of_weight.const_data_ptr<float>()[slot];
+    const auto &of_x = gradients[leaves.size()], &of_weight = gradients[leaves.size() + 1];
+    int64_t row = 0;
+    for (const auto& tokens : batch.texts) {
+      const auto at = static_cast<size_t>(tokens.text);
+      if (of_x.defined()) {
+        add_rows(of_inputs.of_normed[at], of_x.narrow(0, row, tokens.size()), tokens);
+        shelf_.rest(of_inputs.of_normed[at]);
+      }
+      if (of_weight.defined()) {
+        auto* out = of_inputs.of_weights[at].mutable_data_ptr<float>();
+        const auto* in = of_weight.const_data_ptr<float>() + row;
+        for (const auto slot : tokens.slots) out[slot] = *in++;
+      }
+      row += tokens.size();
     }
   }
 

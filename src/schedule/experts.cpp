@@ -4,63 +4,144 @@
 
 #include "base/stop.h"
 #include "models/layer_stream.h"
+#include "ops/gemm.h"
 
 namespace retort {
 namespace {
 
-const std::vector<int32_t>& slots_of(const RoutePlan& plan, int64_t expert) {
-  return plan.slots[static_cast<size_t>(expert)];
-}
+constexpr int64_t kTogether =
+    512;                        // rows of a product: from here on a matrix's decoding costs next to nothing
+constexpr int64_t kLeast = 64;  // that are worth a thread of their own
 
-Tensor index_of(const std::vector<int32_t>& slots, int64_t divisor) {
+Tensor index_of(std::span<const int32_t> slots, int64_t divisor) {
   auto index = at::empty({static_cast<int64_t>(slots.size())}, at::TensorOptions(at::kLong));
   auto* out = index.mutable_data_ptr<int64_t>();
   for (const auto slot : slots) *out++ = slot / divisor;
   return index;
 }
 
+// All of one expert's tokens, text by text.
+std::vector<ExpertTokens> tokens_of(const SparseLayer& layer, size_t expert) {
+  std::vector<ExpertTokens> texts;
+  for (size_t i = 0; i < layer.inputs.size(); ++i) {
+    const auto* plan = layer.inputs[i].routing.plan.get();
+    if (plan && !plan->slots[expert].empty())
+      texts.push_back({static_cast<int64_t>(i), plan->each, plan->slots[expert]});
+  }
+  return texts;
+}
+
+// Whether nothing is said or drawn by the text that a row is of.
+bool texts_are_alike(const SparseLayer& layer, int64_t expert) {
+  const auto linears = layer.mlp.linears_of(expert);
+  return std::none_of(linears.begin(), linears.end(),
+                      [](const Linear* linear) { return linear->adapter.has_value(); }) &&
+         std::none_of(layer.passes.begin(), layer.passes.end(),
+                      [](const Pass& pass) { return pass.observe != nullptr; });
+}
+
+// Of fewer rows than this some product of the expert sums in another order.
+int64_t least_rows(const SparseLayer& layer, int64_t expert) {
+  int64_t least = 0;
+  for (const auto* linear : layer.mlp.linears_of(expert))
+    least = std::max(least, few_rows_limit(base_matrix(*linear).weight.type));
+  return least + 1;
+}
+
+using Batches = std::vector<std::vector<ExpertTokens>>;
+
+// Texts one behind the other, cut into batches of nearly equal size; a text may go on in the next.
+void cut(const std::vector<ExpertTokens>& texts, int64_t threads, int64_t least, Batches& batches) {
+  int64_t rows = 0;
+  for (const auto& text : texts) rows += text.size();
+  if (rows == 0) return;
+  const auto pieces =
+      std::max((rows + kTogether - 1) / kTogether, std::min(threads, rows / std::max(kLeast, least)));
+  int64_t begun = 0, room = 0;
+  for (auto text : texts)
+    while (!text.slots.empty()) {
+      if (room == 0) {
+        room = rows * (begun + 1) / pieces - rows * begun / pieces;
+        batches.emplace_back();
+        ++begun;
+      }
+      const auto some = std::min(room, text.size());
+      batches.back().push_back({text.text, text.each, text.slots.first(static_cast<size_t>(some))});
+      text.slots = text.slots.subspan(static_cast<size_t>(some));
+      room -= some;
+    }
+}
+
+Batches batches_of(const SparseLayer& layer, int64_t expert, int64_t threads) {
+  const auto texts = tokens_of(layer, static_cast<size_t>(expert));
+  Batches batches;
+  if (texts.empty()) return batches;
+  if (!texts_are_alike(layer, expert)) {
+    for (const auto& text : texts) batches.push_back({text});
+    return batches;
+  }
+  const auto least = least_rows(layer, expert);
+  std::vector<ExpertTokens> enough;
+  for (const auto& text : texts)
+    if (text.size() < least) batches.push_back({text});
+    else enough.push_back(text);
+  cut(enough, threads, least, batches);
+  return batches;
+}
+
+Tensor one_behind_the_other(const std::vector<Tensor>& parts) {
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 0);
+}
+
 }  // namespace
 
-Tensor rows_of(const Tensor& x, const RoutePlan& plan, int64_t expert) {
-  return x.index_select(0, index_of(slots_of(plan, expert), plan.each));
+Tensor rows_of(const std::vector<Tensor>& of_texts, const ExpertBatch& batch) {
+  std::vector<Tensor> parts;
+  for (const auto& tokens : batch.texts)
+    parts.push_back(
+        of_texts[static_cast<size_t>(tokens.text)].index_select(0, index_of(tokens.slots, tokens.each)));
+  return one_behind_the_other(parts);
 }
 
-void add_rows(Tensor& sums, const Tensor& rows, const RoutePlan& plan, int64_t expert) {
-  sums.index_add_(0, index_of(slots_of(plan, expert), plan.each), rows.to(at::kFloat));
+void add_rows(Tensor& sums, const Tensor& rows, const ExpertTokens& tokens) {
+  sums.index_add_(0, index_of(tokens.slots, tokens.each), rows.to(at::kFloat));
 }
 
-void each_expert(const Model& model, const SparseMlp& mlp, const std::vector<ExpertInput>& inputs,
-                 const Walk& walk, const std::function<void(int64_t text, const ExpertRows& part)>& work) {
-  std::vector<std::vector<int64_t>> texts(mlp.experts.size());  // that have tokens of each expert
-  for (size_t i = 0; i < inputs.size(); ++i)
-    for (size_t e = 0; e < texts.size(); ++e)
-      if (inputs[i].routing.plan && !inputs[i].routing.plan->slots[e].empty())
-        texts[e].push_back(static_cast<int64_t>(i));
+void each_expert(const SparseLayer& layer, const Walk& walk,
+                 const std::function<void(const ExpertBatch& batch)>& work) {
   std::vector<const Linear*> next;
-  for (size_t e = 0; e < texts.size(); ++e)
-    if (!texts[e].empty())
-      for (const auto* linear : mlp.linears_of(static_cast<int64_t>(e))) next.push_back(linear);
-  auto* stream = model.stream();
+  const auto experts = static_cast<int64_t>(layer.mlp.experts.size());
+  for (int64_t e = 0; e < experts; ++e)
+    if (!tokens_of(layer, static_cast<size_t>(e)).empty())
+      for (const auto* linear : layer.mlp.linears_of(e)) next.push_back(linear);
+  auto* stream = layer.model.stream();
   stream->expect(next);
-  for (size_t e = 0; e < texts.size(); ++e) {
-    const auto expert = static_cast<int64_t>(e), count = static_cast<int64_t>(texts[e].size());
+  std::vector<Tensor> normed;
+  for (const auto& input : layer.inputs) normed.push_back(input.normed);
+  for (int64_t e = 0; e < experts; ++e) {
+    const auto batches = batches_of(layer, e, walk.how.passes * walk.how.inner);
+    const auto count = static_cast<int64_t>(batches.size());
     run_workers(
         walk.how.threads(count), count,
         [&](int64_t i) {
           leave_if_stopped(walk.doing);
-          const auto text = texts[e][static_cast<size_t>(i)];
-          const auto& [normed, routing] = inputs[static_cast<size_t>(text)];
-          const auto& plan = *routing.plan;
-          const at::NoGradGuard no_graph;
-          const auto slots = index_of(slots_of(plan, expert), 1);
-          const ExpertRows part{expert, rows_of(normed, plan, expert),
-                                routing.weights.detach().reshape(-1).index_select(0, slots)};
-          walk.shelf.rest(normed);
-          const at::AutoGradMode mode(walk.gradients == Gradients::on);
-          work(text, part);
+          ExpertBatch batch{{e, {}, {}}, batches[static_cast<size_t>(i)]};
+          {
+            const at::NoGradGuard no_graph;
+            batch.rows.x = rows_of(normed, batch);
+            std::vector<Tensor> weights;
+            for (const auto& tokens : batch.texts) {
+              const auto& [of_text, routing] = layer.inputs[static_cast<size_t>(tokens.text)];
+              weights.push_back(
+                  routing.weights.detach().reshape(-1).index_select(0, index_of(tokens.slots, 1)));
+              walk.shelf.rest(of_text);
+            }
+            batch.rows.weights = one_behind_the_other(weights);
+          }
+          work(batch);
         },
         walk.gradients);
-    stream->let_go(mlp.linears_of(expert));
+    stream->let_go(layer.mlp.linears_of(e));
   }
 }
 

@@ -3,6 +3,7 @@
 // combine() and rows_by_expert().
 #pragma once
 #include <functional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -18,14 +19,40 @@ struct ExpertInput {
   Routing routing;
 };
 
-// Calls work(text, part) for each expert and each text that has tokens of it, texts side by side, experts one
-// after the other. `part` has copies of the rows and the weights.
-void each_expert(const Model& model, const SparseMlp& mlp, const std::vector<ExpertInput>& inputs,
-                 const Walk& walk, const std::function<void(int64_t text, const ExpertRows& part)>& work);
+struct SparseLayer {
+  const Model& model;
+  const SparseMlp& mlp;
+  const std::vector<Pass>& passes;
+  const std::vector<ExpertInput>& inputs;  // of each pass
+};
+
+// Some tokens of one text that an expert has: slots of the text's RoutePlan.
+struct ExpertTokens {
+  int64_t text = 0, each = 1;  // each: choices of a token
+  std::span<const int32_t> slots;
+
+  int64_t size() const { return static_cast<int64_t>(slots.size()); }
+};
+// What an expert computes in one product: tokens of one text, or of several one behind the other.
+struct ExpertBatch {
+  ExpertRows rows;  // copies of the rows and the weights
+  std::vector<ExpertTokens> texts;
+
+  const Pass& pass(const SparseLayer& layer) const {
+    return layer.passes[static_cast<size_t>(texts[0].text)];
+  }
+};
+
+// Calls work(batch) for each expert that has tokens, batches side by side, experts one after the other. An
+// expert without adapters gets the tokens of several texts together, where that gives the same bits: a
+// product decodes the expert's matrices once for all of them, and threads have equal shares. An expert that
+// learns, or that somebody observes, gets each text's alone, all at once.
+void each_expert(const SparseLayer& layer, const Walk& walk,
+                 const std::function<void(const ExpertBatch& batch)>& work);
 
 // Adds rows of one expert [n,E] to its tokens' fp32 sums [N,E].
-void add_rows(Tensor& sums, const Tensor& rows, const RoutePlan& plan, int64_t expert);
-// The rows of [N,E] that an expert has: [n,E].
-Tensor rows_of(const Tensor& x, const RoutePlan& plan, int64_t expert);
+void add_rows(Tensor& sums, const Tensor& rows, const ExpertTokens& tokens);
+// The rows [n,E] that a batch has of all texts' [N,E].
+Tensor rows_of(const std::vector<Tensor>& of_texts, const ExpertBatch& batch);
 
 }  // namespace retort

@@ -38,11 +38,16 @@ void through_experts(const Model& model, int64_t index, const SparseMlp& mlp, co
     inputs[at].normed = shelf.put(half.normed);
     sums[at] = shelf.zeros(half.normed.sizes(), at::kFloat);
   });
-  each_expert(model, mlp, inputs, walk, [&](int64_t i, const ExpertRows& part) {
-    const auto at = static_cast<size_t>(i);
-    const auto rows = mlp.forward_expert(part, passes[at]);
-    add_rows(sums[at], rows, *inputs[at].routing.plan, part.expert);
-    shelf.rest(sums[at]);
+  const SparseLayer layer{model, mlp, passes, inputs};
+  each_expert(layer, walk, [&](const ExpertBatch& batch) {
+    const auto rows = mlp.forward_expert(batch.rows, batch.pass(layer));
+    int64_t first = 0;
+    for (const auto& tokens : batch.texts) {
+      auto& sum = sums[static_cast<size_t>(tokens.text)];
+      add_rows(sum, rows.narrow(0, first, tokens.size()), tokens);
+      shelf.rest(sum);
+      first += tokens.size();
+    }
   });
   run_workers(how.threads(count), count, [&](int64_t i) {
     const auto at = static_cast<size_t>(i);

@@ -120,6 +120,25 @@ TEST(LayerMajor, StepsOfOtherAdaptersThreadsAndRoomsGiveTheSameBits) {
     }
 }
 
+// Experts without adapters get the tokens of several texts in one product, forward and backward.
+TEST(LayerMajor, FrozenExpertsThatSeveralTextsShareGiveTheSameBits) {
+  auto attention = lora();
+  attention.dropout = 0.1;
+  for (const auto* family : {"mixtral", "deepseek_v3", "deepseek_v32_sparse"})
+    for (const auto* weights : {"keep", "q8_0"})
+      for (const auto compute : {at::kFloat, at::kBFloat16})
+        for (const int64_t threads : {2, 5}) {
+          ModelSpec held, in_file = small_room("1MiB");
+          held.weights = in_file.weights = weights;
+          TinyRun resident(attention, family, held), streamed(attention, family, in_file);
+          move_b(resident), move_b(streamed);
+          const auto plan = plan_step(made_up_samples(32, 6), first(32), 120, threads);
+          expect_equal(resident, sums_of(resident, plan, compute, threads),
+                       sums_of(streamed, plan, compute, threads),
+                       fmt::format("{} {} {} threads", family, weights, threads));
+        }
+}
+
 // What is learned in front of the layers and behind them: of two matrices, and of one.
 TEST(LayerMajor, AdaptersAndRowsOfEmbeddingAndHeadGetTheSameBits) {
   auto outside = lora();

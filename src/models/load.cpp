@@ -259,7 +259,7 @@ class Source {
     return index;
   }
 
-  // Its pages are read when this returns: by looking for what is not finite, or on purpose.
+  // Its pages are read when this returns.
   Weight stored_matrix(const TensorPlace& place, bool first = true) const {
     if (const auto four_bit = four_bit_at(place)) return read_four_bit(*four_bit);
     if (const auto heads = heads_at(place)) {
@@ -270,8 +270,8 @@ class Source {
     }
     const auto tensor = matrix_view(place);
     const auto rows = tensor.shape[0], columns = tensor.shape[1];
+    tensor.file->fetch(tensor.data);
     if (first) require_finite(tensor);
-    else tensor.file->fetch(tensor.data);
     const auto heads = placed(place).permuted_heads;
     auto weight = view(tensor, rows, columns, place);
     if (heads == 0) return weight;

@@ -39,14 +39,22 @@ template <class Bits> std::optional<int64_t> first_from(Bits infinity, std::span
   return std::nullopt;
 }
 
-// Of F8_E4M3 one code of each sign is no number.
+// Of F8_E4M3 one code of each sign is no number: the largest. Without their signs eight codes at a time have
+// one added; only that one carries into the sign's place.
 std::optional<int64_t> first_by_code(std::span<const std::byte> stored) {
+  constexpr uint64_t kEach = 0x0101010101010101;
   const auto is_none = [](std::byte code) { return (code & std::byte{0x7F}) == std::byte{0x7F}; };
   for (size_t first = 0; first < stored.size(); first += kAtOnce) {
     const auto part = stored.subspan(first, std::min<size_t>(kAtOnce, stored.size() - first));
-    unsigned found = 0;
-    for (const auto code : part) found |= is_none(code) ? 1u : 0u;
-    if (found == 0) continue;
+    uint64_t carried = 0;
+    size_t at = 0;
+    for (; at + 8 <= part.size(); at += 8) {
+      uint64_t codes;
+      std::memcpy(&codes, part.data() + at, sizeof codes);
+      carried |= (codes & (0x7F * kEach)) + kEach;
+    }
+    const bool rest = std::any_of(part.begin() + static_cast<std::ptrdiff_t>(at), part.end(), is_none);
+    if ((carried & (0x80 * kEach)) == 0 && !rest) continue;
     return static_cast<int64_t>(first) + (std::find_if(part.begin(), part.end(), is_none) - part.begin());
   }
   return std::nullopt;

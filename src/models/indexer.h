@@ -1,33 +1,10 @@
 // The lightning indexer of DeepSeek V3.2 (arXiv:2512.02556, section 2.1): which tokens a token attends to.
 // Small heads of its own, with one key a token for all of them.
 #pragma once
-#include <mutex>
-
 #include "models/layers.h"
 #include "ops/index_loss.h"
 
 namespace retort {
-
-// What the indexer's loss came to in training passes since somebody last asked.
-class IndexLearned {
- public:
-  struct Sum {
-    double nats = 0;
-    int64_t rows = 0;
-  };
-  void add(double nats, int64_t rows) {
-    const std::lock_guard lock(mutex_);
-    sum_.nats += nats, sum_.rows += rows;
-  }
-  Sum take() {
-    const std::lock_guard lock(mutex_);
-    return std::exchange(sum_, {});
-  }
-
- private:
-  std::mutex mutex_;
-  Sum sum_;
-};
 
 // What attention asks of the indexer for the tokens of a pass.
 struct IndexChoice {

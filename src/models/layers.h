@@ -126,6 +126,12 @@ template <class Layer> class Stack : public Model {
     if constexpr (kSparse) return layers.at(static_cast<size_t>(index)).experts();
     else return Model::experts_of(index);
   }
+  IndexLearned* index_learned(int64_t index) const override {
+    const auto& layer = layers.at(static_cast<size_t>(index));
+    if constexpr (requires { layer.indexer(); })
+      return layer.indexer() ? layer.indexer()->learned.get() : nullptr;
+    else return nullptr;
+  }
   Halfway before_experts(int64_t index, const Tensor& x, const Pass& pass) const override {
     if constexpr (kSparse) return layers.at(static_cast<size_t>(index)).attend(x, pass);
     else return Model::before_experts(index, x, pass);

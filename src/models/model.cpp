@@ -29,6 +29,8 @@ std::vector<std::vector<LayerLeaf>> layer_leaves(const Model& model) {
 }
 
 const SparseMlp* Model::experts_of(int64_t) const { return nullptr; }
+
+IndexLearned* Model::index_learned(int64_t) const { return nullptr; }
 Model::Halfway Model::before_experts(int64_t layer, const Tensor&, const Pass&) const {
   throw std::logic_error(fmt::format("layer {} is not sparse", layer));
 }

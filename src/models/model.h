@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/later.h"
@@ -31,6 +33,27 @@ template <class T> struct Named {
 };
 using NamedTensor = Named<Tensor>;
 
+// What the losses of indexers (models/indexer.h) came to in training passes since somebody last asked.
+class IndexLearned {
+ public:
+  struct Sum {
+    double nats = 0;
+    int64_t rows = 0;
+  };
+  void add(double nats, int64_t rows) {
+    const std::lock_guard lock(mutex_);
+    sum_.nats += nats, sum_.rows += rows;
+  }
+  Sum take() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(sum_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  Sum sum_;
+};
+
 class Model {
  public:
   explicit Model(ModelConfig model_config) : config(std::move(model_config)) {}
@@ -48,6 +71,8 @@ class Model {
     Tensor residual, normed;  // [N,E]
   };
   virtual const SparseMlp* experts_of(int64_t layer) const;  // nullptr: not such a layer
+  // What a layer's indexer learned since somebody last asked; nothing where it has none.
+  virtual IndexLearned* index_learned(int64_t layer) const;
   virtual Halfway before_experts(int64_t layer, const Tensor& x, const Pass& pass) const;
 
   // All of it: hidden states after the final norm [N,E], or [pass.rows,E] where only those are asked for.

@@ -53,11 +53,14 @@ std::vector<Chart> charts_of(const std::filesystem::path& folder) {
   Chart losses{"Loss", "nats per supervised token", {loss, trained}, true};
   auto held_out = series_of(metrics, "held_out_loss", "held out");
   if (!held_out.points.empty()) losses.series.push_back(std::move(held_out));
-  return {losses,
-          {"Learning rate", "", {series_of(metrics, "learning_rate", "")}, true},
-          {"Gradient norm", "before clipping", {series_of(metrics, "gradient_norm", "")}, true},
-          {"Speed", "tokens/s", {series_of(speed, "tokens_per_second", "")}, true},
-          {"Memory", "GiB resident", {series_of(speed, "resident_bytes", "", 1 / kGiB)}, true}};
+  std::vector<Chart> charts{losses};
+  if (auto indexer = series_of(speed, "indexer_kl", ""); !indexer.points.empty())
+    charts.push_back({"Indexer", "nats a token between attention and indexer", {std::move(indexer)}, true});
+  charts.push_back({"Learning rate", "", {series_of(metrics, "learning_rate", "")}, true});
+  charts.push_back({"Gradient norm", "before clipping", {series_of(metrics, "gradient_norm", "")}, true});
+  charts.push_back({"Speed", "tokens/s", {series_of(speed, "tokens_per_second", "")}, true});
+  charts.push_back({"Memory", "GiB resident", {series_of(speed, "resident_bytes", "", 1 / kGiB)}, true});
+  return charts;
 }
 
 // The first column's score and the held-out loss before and after, what training took.

@@ -55,11 +55,12 @@ void RunLog::step(const StepRecord& record) {
                   {"rows", static_cast<double>(record.rows)}};
   if (record.skipped) scalars.emplace_back("skipped", 1);
   waiting_.push_back({false, record.step, std::move(scalars)});
-  waiting_.push_back({true,
-                      record.step,
-                      {{"seconds", record.seconds},
-                       {"tokens_per_second", static_cast<double>(record.tokens) / record.seconds},
-                       {"resident_bytes", static_cast<double>(record.resident_bytes)}}});
+  // Sums of threads in whatever order, and of a step that goes on after a stop only the rest.
+  Scalars measured{{"seconds", record.seconds},
+                   {"tokens_per_second", static_cast<double>(record.tokens) / record.seconds},
+                   {"resident_bytes", static_cast<double>(record.resident_bytes)}};
+  if (record.indexer_kl) measured.emplace_back("indexer_kl", *record.indexer_kl);
+  waiting_.push_back({true, record.step, std::move(measured)});
   write_or_wait();
 }
 

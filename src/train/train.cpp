@@ -43,6 +43,17 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+std::optional<double> indexer_kl(const Model& model) {
+  IndexLearned::Sum all;
+  for (int64_t layer = 0; layer < model.config.layers; ++layer)
+    if (auto* learned = model.index_learned(layer)) {
+      const auto sum = learned->take();
+      all.nats += sum.nats, all.rows += sum.rows;
+    }
+  if (all.rows == 0) return std::nullopt;
+  return all.nats / static_cast<double>(all.rows);
+}
+
 uint64_t resident_bytes() {
   uint64_t all = 0, resident = 0;
   if (auto* file = std::fopen("/proc/self/statm", "re")) {
@@ -303,6 +314,7 @@ class Training {
     result.tokens += record.tokens;
     result.rows += record.rows;
     result.supervised += record.supervised;
+    record.indexer_kl = indexer_kl(job_.model);
     record.seconds = seconds_since(start);
     record.resident_bytes = resident_bytes();
     log_->step(record);

@@ -30,6 +30,9 @@ struct StepRecord {
   double seconds = 0;
   uint64_t resident_bytes = 0;
   bool skipped = false;  // not finite: weights unchanged
+  // Where an indexer learns: nats a token between what attention pays and what the indexer pays, mean over
+  // layers and the tokens of this process's part of the step.
+  std::optional<double> indexer_kl = {};
 };
 
 // What the caller hears while training; any of them may be empty.

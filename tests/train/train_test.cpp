@@ -61,6 +61,34 @@ TEST(Train, DoraLearnsBesideRowsOfZeros) {
   for (const auto& leaf : run.leaves) EXPECT_TRUE(leaf.tensor->isfinite().all().item<bool>()) << leaf.name;
 }
 
+// Each step says how far the indexer is from what attention pays, in memory and layer by layer.
+TEST(Train, AnIndexerThatLearnsSaysHowFarItIs) {
+  const TemporaryFolder folder;
+  auto adapter = lora();
+  adapter.targets = {"indexer"};
+  std::vector<double> told[2];
+  for (const bool streamed : {false, true}) {
+    ModelSpec model;
+    if (streamed) model.schedule = "layers", model.memory = "24KiB";
+    TinyRun run(adapter, "deepseek_v32", model);
+    auto spec = tiny_spec();
+    spec.steps = 12;
+    const std::string name = streamed ? "streamed" : "resident";
+    train(spec, run.job(folder / name));
+    for (const auto& [step, scalars] : read_metrics(std::filesystem::path(folder / name) / "speed.jsonl"))
+      for (const auto& [key, value] : scalars)
+        if (key == "indexer_kl") told[streamed].push_back(value);
+    ASSERT_EQ(told[streamed].size(), 12u);
+    EXPECT_LT(told[streamed].back(), 0.8 * told[streamed].front());
+  }
+  for (size_t step = 0; step < 12; ++step) EXPECT_NEAR(told[0][step], told[1][step], 1e-5);
+  TinyRun without;
+  auto spec = tiny_spec();
+  spec.steps = 1;
+  train(spec, without.job(folder / "llama"));
+  EXPECT_EQ(read_text(folder / "llama/speed.jsonl").find("indexer_kl"), std::string::npos);
+}
+
 TEST(Train, TwoRunsOfOneRecipeEndWithTheSameBytes) {
   const TemporaryFolder folder;
   auto spec = tiny_spec();

@@ -11,6 +11,7 @@
 #include "models/read_config.h"
 #include "models/text_part.h"
 #include "ops/workers.h"
+#include "plan/known_models.h"
 #include "plan/shape_plan.h"
 #include "report/progress.h"
 #include "report/run_record.h"
@@ -76,7 +77,8 @@ Disk disk_of(const PlanOptions& options) {
 ModelConfig config_at(const std::string& path) {
   const auto file = std::filesystem::is_directory(path) ? std::filesystem::path(path) / "config.json"
                                                         : std::filesystem::path(path);
-  auto json = read_json(file);
+  const auto known = std::filesystem::exists(path) ? std::nullopt : known_config(path);
+  auto json = known ? *known : read_json(file);
   if (auto text = text_config(json, file.string())) json = std::move(*text);
   return config_from_hf(json, file.string(), !json.value("tie_word_embeddings", false));
 }
@@ -117,11 +119,13 @@ Exit plan(const PlanOptions& options) {
   machine.memory = size_or("--memory", options.memory, static_cast<double>(machine_memory().available) / 2);
   machine.scratch = size_or("--scratch", options.scratch, 0);
   machine.disk = disk.speed;
+  machine.threads = threads;
   machine.products = options.gflops > 0 ? options.gflops * 1e9
                                         : gemm_speed(gemm_kernel(Operand::bf16)).product * 1e9 *
                                               static_cast<double>(threads);
   if (options.price > 0) machine.hourly = options.price;
-  const auto rows = plan_rows(*model, shape, machine, {options.tokens, static_cast<double>(options.length)});
+  const auto rows = plan_rows(*model, shape, machine, {options.tokens, static_cast<double>(options.length)},
+                              options.adapter);
   if (options.json) {
     Json out = {{"parameters", shape.parameters},   {"active", shape.active},
                 {"layer_bytes", shape.layer_bytes}, {"outside_bytes", shape.outside_bytes},
@@ -174,7 +178,11 @@ void add_plan(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand(
       "plan", "Memory, disk and time of a model that is read layer by layer, from its config.json alone");
   auto options = std::make_shared<PlanOptions>();
-  command->add_option("path", options->path, "a config.json, or a model folder that holds one")->required();
+  command
+      ->add_option(
+          "path", options->path,
+          "a config.json, a model folder that holds one, or a name that is known: " + known_model_names())
+      ->required();
   command->add_option("--weights", options->weights,
                       "type that its matrices are stored in: bf16, q4_k, f8_e4m3 ...; without it, what "
                       "config.json's quantization_config says, or bf16");

@@ -50,14 +50,6 @@ bool named(const std::string& layer, const std::vector<std::string>& names) {
 
 uint64_t bytes_of(double value) { return static_cast<uint64_t>(std::max(0.0, value)); }
 
-// What one row of one layer keeps for backward, and what is at work besides while the layer is, in numbers of
-// the activation type. Read off the operations (differentiable.h: what a backward captures) and checked
-// against the peak of real runs by tools/bench/memory_prediction; whoever changes what an operation saves
-// changes this.
-struct RowNumbers {
-  double saved = 0, passing = 0;
-};
-
 // Which role stands for all that read what this layer reads.
 Role first_reader(const Linear& layer) {
   switch (layer.place.role) {
@@ -110,6 +102,38 @@ double attention_numbers(const ModelConfig& config, int64_t longest) {
                              config.indexer->top);
 }
 
+// Views into the file count as the pages they touch; pages that copies were made from are given back
+// (models/load.cpp). Weights that are trained are fp32 leaves instead, and the file is closed with the last
+// view of it.
+uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
+  if (adapter.kind == "full") return 0;
+  uint64_t held = model.embedding.weight.stored_bytes();
+  if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
+  for (const auto* layer : model.linears()) held += layer->weight.stored_bytes();
+  if (const auto* stream = model.stream()) held += stream->budget().weights;
+  return held;
+}
+
+uint64_t mixture_bytes(const Mixture& mixture, const Model& model) {
+  const auto& config = model.config;
+  const MixtureModel shape{"llama",         config.layers,  config.heads,
+                           config.kv_heads, config.experts, config.tied_head};
+  double bytes = 0;
+  for (const auto& tensor : merged_tensors(model)) {
+    // The rules ask for GGUF's names; the main type stands for those that differ by name only.
+    const auto type = tensor.shape.size() < 2 || tensor.place.role == Role::router
+                          ? WeightType::f32
+                          : choose_type(mixture, shape, {"blk.0.attn_q.weight", tensor.shape});
+    bytes += static_cast<double>(tensor.row_count()) *
+             static_cast<double>(row_bytes(type, static_cast<uint64_t>(tensor.row_length())).value_or(0));
+  }
+  return bytes_of(bytes);
+}
+
+}  // namespace
+
+// Read off the operations (differentiable.h: what a backward captures) and checked against the peak of real
+// runs by tools/bench/memory_prediction; whoever changes what an operation saves changes this.
 RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t longest) {
   const auto& config = model.config;
   const auto hidden = static_cast<double>(config.hidden),
@@ -154,36 +178,6 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t long
   numbers.passing = 3 * hidden + 3 * intermediate + 2 * copies * hidden;
   return numbers;
 }
-
-// Views into the file count as the pages they touch; pages that copies were made from are given back
-// (models/load.cpp). Weights that are trained are fp32 leaves instead, and the file is closed with the last
-// view of it.
-uint64_t weight_bytes(const Model& model, const AdapterSpec& adapter) {
-  if (adapter.kind == "full") return 0;
-  uint64_t held = model.embedding.weight.stored_bytes();
-  if (!model.config.tied_head) held += model.head.linear.weight.stored_bytes();
-  for (const auto* layer : model.linears()) held += layer->weight.stored_bytes();
-  if (const auto* stream = model.stream()) held += stream->budget().weights;
-  return held;
-}
-
-uint64_t mixture_bytes(const Mixture& mixture, const Model& model) {
-  const auto& config = model.config;
-  const MixtureModel shape{"llama",         config.layers,  config.heads,
-                           config.kv_heads, config.experts, config.tied_head};
-  double bytes = 0;
-  for (const auto& tensor : merged_tensors(model)) {
-    // The rules ask for GGUF's names; the main type stands for those that differ by name only.
-    const auto type = tensor.shape.size() < 2 || tensor.place.role == Role::router
-                          ? WeightType::f32
-                          : choose_type(mixture, shape, {"blk.0.attn_q.weight", tensor.shape});
-    bytes += static_cast<double>(tensor.row_count()) *
-             static_cast<double>(row_bytes(type, static_cast<uint64_t>(tensor.row_length())).value_or(0));
-  }
-  return bytes_of(bytes);
-}
-
-}  // namespace
 
 FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
   FirstSteps first;

@@ -38,6 +38,13 @@ inline RunWork run_work(const TrainSpec& spec, const Samples& samples) {
   return run_work(spec, first_steps(spec, samples));
 }
 
+// Numbers of the compute type for one row of a pass: what a layer keeps for backward, and what comes and goes
+// while a layer is computed.
+struct RowNumbers {
+  double saved = 0, passing = 0;
+};
+RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t longest);
+
 struct MemoryPrediction {
   uint64_t program = 0;        // code, LibTorch, allocator, what every run has
   uint64_t weights = 0;        // the base as it is held, and the file's pages it was made from

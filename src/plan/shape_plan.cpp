@@ -6,6 +6,7 @@
 
 #include "adapters/attach.h"
 #include "models/experts.h"
+#include "plan/predict.h"
 #include "schedule/layers.h"
 
 namespace retort {
@@ -83,11 +84,14 @@ double attention_flop(const ModelShape& shape, double length) {
 }
 
 std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, const PlanMachine& machine,
-                               const PlanText& text) {
+                               const PlanText& text, const AdapterSpec& adapter) {
   const auto states = machine.memory * kStates,
              weights = std::min(2 * shape.largest_layer, machine.memory * kWeights);
   const auto between = static_cast<double>(model.config.hidden) * 2;  // a token's state in bf16
   const auto at_work = state_bytes_at_work(model, at::kBFloat16);
+  const auto numbers = row_numbers(model, adapter, static_cast<int64_t>(text.length));
+  const auto of_threads =
+      2 * static_cast<double>(machine.threads) * text.length;  // bytes of a number of a row
   const auto forward = shape.linear_flop + attention_flop(shape, text.length);
   const auto row = [&](const char* use, double bytes_a_token, double reads, double forwards,
                        double more_memory) {
@@ -110,9 +114,9 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
     return plan;
   };
   // Training reads the layers forward and backward, and computes each twice and its gradient once.
-  return {row("teach or score", at_work, 1, 1, 0),
+  return {row("teach or score", at_work, 1, 1, of_threads * numbers.passing),
           row("LoRA, a pass over the texts", at_work + static_cast<double>(model.config.layers) * between, 2,
-              3, shape.trained_numbers * kAdapterBytes)};
+              3, shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved))};
 }
 
 }  // namespace retort

@@ -32,6 +32,7 @@ struct PlanMachine {
   double scratch = 0;            // bytes of disk where texts wait instead (model.scratch); 0: in memory
   double disk = 0;               // bytes a second
   double products = 0;           // multiply-adds count two; a second, of all threads
+  int64_t threads = 1;           // each has a text at work
   std::optional<double> hourly;  // price
 };
 struct PlanText {
@@ -52,6 +53,6 @@ struct PlanRow {
 };
 // Teaching or scoring, and a pass of LoRA training, over all tokens.
 std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, const PlanMachine& machine,
-                               const PlanText& text);
+                               const PlanText& text, const AdapterSpec& adapter);
 
 }  // namespace retort

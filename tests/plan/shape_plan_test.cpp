@@ -4,6 +4,8 @@
 
 #include "models/layer_stream.h"
 #include "models/read_config.h"
+#include "plan/known_models.h"
+#include "plan/predict.h"
 
 namespace retort {
 namespace {
@@ -63,12 +65,7 @@ TEST(ShapePlan, Llama8BHasItsPublishedNumbers) {
 }
 
 TEST(ShapePlan, DeepseekV3HasItsPublishedNumbers) {
-  const auto config = config_of(R"({"model_type": "deepseek_v3", "vocab_size": 129280, "hidden_size": 7168,
-    "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128, "q_lora_rank": 1536,
-    "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
-    "intermediate_size": 18432, "moe_intermediate_size": 2048, "n_routed_experts": 256, "n_shared_experts": 1,
-    "num_experts_per_tok": 8, "n_group": 8, "topk_group": 4, "first_k_dense_replace": 3, "rms_norm_eps": 1e-6,
-    "max_position_embeddings": 163840, "rope_theta": 10000, "tie_word_embeddings": false})");
+  const auto config = config_from_hf(known_config("deepseek-v3").value(), "config.json", true);
   const auto model = build_shape(config);
   const auto shape = shape_of(*model, WeightType::f8_e4m3, {});
   // 684,489,845,504 in the published files, of which the MTP layer has 13,463,426,304.
@@ -77,6 +74,20 @@ TEST(ShapePlan, DeepseekV3HasItsPublishedNumbers) {
   // A layer of 256 experts of 3 x 7168 x 2048, and one that every token sees; attention in five matrices.
   EXPECT_EQ(shape.largest_layer,
             257.0 * 3 * 7168 * 2048 + 7168.0 * (1536 + 576 + 16384) + 1536.0 * 24576 + 512.0 * 32768);
+}
+
+// Past index_topk tokens the same model costs what its indexer leaves.
+TEST(ShapePlan, DeepseekV32IsV3WithAnIndexer) {
+  const auto v3 = build_shape(config_from_hf(known_config("deepseek-v3").value(), "config.json", true)),
+             v32 = build_shape(config_from_hf(known_config("deepseek-v3.2").value(), "config.json", true));
+  const auto shape = shape_of(*v32, WeightType::f8_e4m3, {}), before = shape_of(*v3, WeightType::f8_e4m3, {});
+  // 64 heads of 128 from the query's latent, one key and 64 weights from the state, in 61 layers; a norm's
+  // weight and bias of the key.
+  EXPECT_EQ(shape.parameters - before.parameters,
+            61.0 * (1536 * 64 * 128 + 7168 * 128 + 7168 * 64 + 2 * 128));
+  EXPECT_EQ(attention_flop(shape, 2048), attention_flop(before, 2048));
+  EXPECT_LT(attention_flop(shape, 65536), attention_flop(before, 65536) / 4);
+  EXPECT_FALSE(known_config("deepseek-v4"));
 }
 
 // A head's product with a latent of 4 + 2 numbers and its sum over 4; an indexer of 3 heads of 2. By hand.
@@ -104,9 +115,9 @@ TEST(ShapePlan, TextsThatWaitOnDiskReadTheLayersOnce) {
   const auto shape = shape_of(*model, WeightType::bf16, {});
   PlanMachine machine{.memory = 1e9, .disk = 1e9, .products = 1e12, .hourly = {}};
   const PlanText text{.tokens = 1e6, .length = 2000};
-  const auto in_memory = plan_rows(*model, shape, machine, text);
+  const auto in_memory = plan_rows(*model, shape, machine, text, {});
   machine.scratch = 1e12;
-  const auto on_disk = plan_rows(*model, shape, machine, text);
+  const auto on_disk = plan_rows(*model, shape, machine, text, {});
   EXPECT_GT(in_memory[0].bytes_read, 10 * shape.layer_bytes);
   EXPECT_EQ(in_memory[0].scratch, 0);
   EXPECT_EQ(on_disk[0].bytes_read, shape.layer_bytes + shape.outside_bytes);
@@ -116,13 +127,19 @@ TEST(ShapePlan, TextsThatWaitOnDiskReadTheLayersOnce) {
   EXPECT_EQ(on_disk[0].scratch, 1e6 * 2 * 4096 * 2);
   EXPECT_EQ(on_disk[1].scratch, 1e6 * (2 + 32) * 4096 * 2);
   EXPECT_LT(on_disk[0].memory, in_memory[0].memory);
+  // Each further thread has a text at work, and in training what a layer keeps of it for backward.
+  const auto numbers = row_numbers(*model, {}, 2000);
+  machine.threads = 5;
+  const auto of_five = plan_rows(*model, shape, machine, text, {});
+  EXPECT_NEAR(of_five[0].memory - on_disk[0].memory, 4 * 2000 * 2 * numbers.passing, 1);
+  EXPECT_NEAR(of_five[1].memory - on_disk[1].memory, 4 * 2000 * 2 * (numbers.passing + numbers.saved), 1);
 }
 
 TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {
   const auto model = build_shape(config_of(kLlama8B));
   const auto shape = shape_of(*model, WeightType::bf16, {});
   const PlanMachine machine{.memory = 4e9, .disk = 1e9, .products = 1e12, .hourly = {}};
-  const auto rows = plan_rows(*model, shape, machine, {.tokens = 1e6, .length = 2000});
+  const auto rows = plan_rows(*model, shape, machine, {.tokens = 1e6, .length = 2000}, {});
   ASSERT_EQ(rows.size(), 2u);
   // A GB of states: 16 KiB a token, so 61,035 tokens a pass and 17 passes.
   EXPECT_NEAR(rows[0].tokens_a_pass, 61035, 1);

@@ -12,7 +12,10 @@
 namespace retort {
 namespace {
 
-constexpr double kProgram = 150 << 20;            // plan/predict.cpp
+constexpr double kProgram = 150 << 20;  // plan/predict.cpp
+// Of the products that the machine's registers allow: what whole passes reach on two cores, reading from disk
+// beside (tools/bench/large).
+constexpr double kReached = 0.55;
 constexpr double kAdapterBytes = 4 + 4 + 8;       // fp32 weight, gradient, AdamW's two moments
 constexpr double kStates = 0.25, kWeights = 0.5;  // of model.memory, as models/load.cpp shares it
 
@@ -42,6 +45,8 @@ ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter)
     shape.parameters += weights;
     shape.active += weights * token_share(config, layer->place);
     layers[layer->place.layer] += bytes_of(*layer, config, stored);
+    if (config.has_experts(layer->place.layer) && layer->place.expert < 0)
+      shape.before_experts_flop += 2 * weights;
     if (is_target(config, *layer, adapter.targets))
       shape.trained_numbers +=
           static_cast<double>(adapter.rank) * static_cast<double>(layer->weight.rows + layer->weight.columns);
@@ -93,7 +98,7 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
   const auto of_threads =
       2 * static_cast<double>(machine.threads) * text.length;  // bytes of a number of a row
   const auto forward = shape.linear_flop + attention_flop(shape, text.length);
-  const auto row = [&](const char* use, double bytes_a_token, double reads, double forwards,
+  const auto row = [&](const char* use, double bytes_a_token, double reads, double flop_a_token,
                        double more_memory) {
     PlanRow plan;
     plan.use = use;
@@ -102,7 +107,7 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
     plan.tokens_a_pass = std::min(text.tokens, std::max(text.length, room / bytes_a_token));
     const auto passes = std::ceil(text.tokens / plan.tokens_a_pass);
     plan.bytes_read = passes * reads * shape.layer_bytes + shape.outside_bytes;
-    plan.flop = text.tokens * forward * forwards;
+    plan.flop = text.tokens * flop_a_token;
     if (waits_on_disk) plan.scratch = plan.tokens_a_pass * bytes_a_token;
     const auto in_memory = waits_on_disk ? std::min(plan.tokens_a_pass, 2 * text.length) : plan.tokens_a_pass;
     plan.memory = kProgram + shape.outside_bytes + weights + in_memory * bytes_a_token + more_memory;
@@ -110,13 +115,14 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
     const auto waiting =
         waits_on_disk ? 2 * text.tokens * at_work * static_cast<double>(model.config.layers) * reads : 0;
     plan.disk_seconds = (plan.bytes_read + waiting) / machine.disk;
-    plan.product_seconds = plan.flop / machine.products;
+    plan.product_seconds = plan.flop / (kReached * machine.products);
     return plan;
   };
   // Training reads the layers forward and backward, and computes each twice and its gradient once.
-  return {row("teach or score", at_work, 1, 1, of_threads * numbers.passing),
+  return {row("teach or score", at_work, 1, forward, of_threads * numbers.passing),
           row("LoRA, a pass over the texts", at_work + static_cast<double>(model.config.layers) * between, 2,
-              3, shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved))};
+              3 * forward + shape.before_experts_flop,
+              shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved))};
 }
 
 }  // namespace retort

@@ -17,6 +17,9 @@ struct ModelShape {
   double outside_bytes = 0;  // embedding, head, norms and routers: these stay in memory
   double linear_flop = 0;    // of a token, forward, the head's included
   double flop_a_key = 0;     // of a token, for each token that it attends to
+  // Of a token, forward, in layers with experts: what stands in front of those, which backward computes
+  // twice.
+  double before_experts_flop = 0;
   // Where an indexer leaves tokens out: how many it leaves; of a token, for each that it attends to then, and
   // for each that the indexer looks at.
   double chosen = 0, flop_a_chosen_key = 0, flop_an_index_key = 0;

@@ -71,6 +71,9 @@ TEST(ShapePlan, DeepseekV3HasItsPublishedNumbers) {
   // 684,489,845,504 in the published files, of which the MTP layer has 13,463,426,304.
   EXPECT_EQ(shape.parameters, 671026419200.0);
   EXPECT_NEAR(shape.active, 37.55e9, 0.01e9);  // "37B activated"; the embedding counts here
+  // Attention in five matrices and the shared expert, in 58 layers.
+  EXPECT_EQ(shape.before_experts_flop,
+            2 * 58 * (3.0 * 7168 * 2048 + 7168.0 * (1536 + 576 + 16384) + 1536.0 * 24576 + 512.0 * 32768));
   // A layer of 256 experts of 3 x 7168 x 2048, and one that every token sees; attention in five matrices.
   EXPECT_EQ(shape.largest_layer,
             257.0 * 3 * 7168 * 2048 + 7168.0 * (1536 + 576 + 16384) + 1536.0 * 24576 + 512.0 * 32768);
@@ -145,9 +148,11 @@ TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {
   EXPECT_NEAR(rows[0].tokens_a_pass, 61035, 1);
   EXPECT_NEAR(rows[0].bytes_read, 17 * shape.layer_bytes + shape.outside_bytes, 1);
   EXPECT_NEAR(rows[0].disk_seconds, rows[0].bytes_read / 1e9, 1e-6);
-  EXPECT_NEAR(rows[0].product_seconds, 1e6 * (shape.linear_flop + 32 * 4096 * 4.0 * 1000) / 1e12, 1e-6);
+  EXPECT_NEAR(rows[0].product_seconds, 1e6 * (shape.linear_flop + 32 * 4096 * 4.0 * 1000) / (0.55 * 1e12),
+              1e-6);
   EXPECT_EQ(rows[0].seconds(), std::max(rows[0].disk_seconds, rows[0].product_seconds));
   EXPECT_EQ(rows[1].flop, 3 * rows[0].flop);
+  EXPECT_EQ(shape.before_experts_flop, 0);
   EXPECT_LT(rows[1].tokens_a_pass, rows[0].tokens_a_pass);
 }
 

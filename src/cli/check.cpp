@@ -24,6 +24,7 @@
 #include "formats/adapter_folder.h"
 #include "models/experts.h"
 #include "models/layer_stream.h"
+#include "models/own_templates.h"
 #include "models/read_config.h"
 #include "models/text_part.h"
 #include "plan/fit_memory.h"
@@ -118,7 +119,7 @@ Exit check(const CheckOptions& options) {
   auto base = load_student(recipe, &adapter_notes);
   auto& model = *base.model;
   const auto& chat =
-      choose_chat_template(recipe.data.wanted_template(), base.chat_template_source, *base.tokenizer);
+      choose_chat_template(recipe.data.wanted_template(), own_templates(base), *base.tokenizer);
   const auto compute = compute_type(recipe.model);
   const auto say = [&](const std::string& name, const std::string& text) {
     if (!options.json) fmt::print("{:<12} {}\n", name, text);

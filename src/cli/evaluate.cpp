@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "data/token_store.h"
+#include "models/own_templates.h"
 #include "run/run_result.h"
 #include "run/score_tables.h"
 
@@ -85,7 +86,7 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   auto model = load_model(recipe.model);
   load_adapters(model, options.adapters);
   const auto& chat =
-      choose_chat_template(recipe.data.wanted_template(), model.chat_template_source, *model.tokenizer);
+      choose_chat_template(recipe.data.wanted_template(), own_templates(model), *model.tokenizer);
   const auto dataset = build_dataset(recipe.data, *model.tokenizer, chat);
   const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model)};
   const auto folder =

@@ -17,6 +17,7 @@
 #include "cli/spec_options.h"
 #include "generate/generate.h"
 #include "generate/prompts.h"
+#include "models/own_templates.h"
 #include "ops/workers.h"
 #include "report/progress.h"
 
@@ -75,7 +76,7 @@ std::vector<Prompt> all_prompts(const GenerateOptions& options) {
 
 const ChatTemplate* wanted_template(const GenerateOptions& options, const LoadedModel& loaded) {
   if (!options.raw)
-    return &choose_chat_template({options.chat_template, {}, "--template"}, loaded.chat_template_source,
+    return &choose_chat_template({options.chat_template, {}, "--template"}, own_templates(loaded),
                                  *loaded.tokenizer);
   if (options.chat_template != "auto" || !options.system.empty())
     throw RecipeError("--raw: the prompt is the whole text; --template and --system do not go with it");

@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "data/token_store.h"
+#include "models/own_templates.h"
 #include "run/open_teacher.h"
 #include "run/stage_distill.h"
 
@@ -41,7 +42,7 @@ Exit import_by_recipe(const ImportOptions& options) {
         "{}: teacher.distillkit: missing; expected the folder that DistillKit wrote", loaded.file));
   const auto student = load_for_tokens(recipe);
   const auto& chat =
-      choose_chat_template(recipe.data.wanted_template(), student.chat_template_source, *student.tokenizer);
+      choose_chat_template(recipe.data.wanted_template(), own_templates(student), *student.tokenizer);
   const auto dataset = load_dataset(recipe.data, *student.tokenizer, chat, nullptr, recipe.train.threads);
   TeacherOfRun teacher(recipe, *student.tokenizer, chat, dataset.train);
   const StudentTokens tokens{student.tokenizer->usable_ids(), student.model->config.vocabulary};

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "data/token_store.h"
 #include "export/artefacts.h"
+#include "models/own_templates.h"
 #include "ops/workers.h"
 #include "recipe/recipe.h"
 #include "student/prune.h"
@@ -40,7 +41,7 @@ Exit prune_by_recipe(const PruneOptions& options) {
   auto source = load_model(recipe.model);
   source.sha256.begin();
   const auto& chat =
-      choose_chat_template(recipe.data.wanted_template(), source.chat_template_source, *source.tokenizer);
+      choose_chat_template(recipe.data.wanted_template(), own_templates(source), *source.tokenizer);
   const auto dataset = load_dataset(recipe.data, *source.tokenizer, chat, nullptr, recipe.train.threads);
   const auto threads = usable_threads(recipe.train.threads);
   auto pruned = prune(source, compute_type(recipe.model), *recipe.prune, dataset.train, threads);

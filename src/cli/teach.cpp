@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "data/token_store.h"
+#include "models/own_templates.h"
 #include "run/open_teacher.h"
 #include "run/stage_distill.h"
 
@@ -35,7 +36,7 @@ Exit teach_by_recipe(const TeachOptions& options) {
     return Exit::done;
   }
   const auto& chat =
-      choose_chat_template(recipe.data.wanted_template(), student.chat_template_source, *student.tokenizer);
+      choose_chat_template(recipe.data.wanted_template(), own_templates(student), *student.tokenizer);
   const auto dataset = load_dataset(recipe.data, *student.tokenizer, chat, nullptr, recipe.train.threads);
   TeacherOfRun teacher(recipe, *student.tokenizer, chat, dataset.train);
   const auto cache = teacher.complete(shard - 1, shards);

@@ -167,8 +167,8 @@ struct DataSpec {
   template <class Visitor> void fields(Visitor& field) {
     field.list("sources", sources, "where samples come from");
     field("template", chat_template, not_empty(),
-          "auto: the model's own chat template; else the name of a built-in one, a file that holds one in "
-          "Jinja, or its text. Exports carry it");
+          "auto: the model's own chat template; else the name of one of several that it brings or of a "
+          "built-in one, a file that holds one in Jinja, or its text. Exports carry it");
     field("template_arguments", template_arguments, any(),
           "switches of the template, as {enable_thinking: false}; exports carry them too");
     field.section("held_out", held_out, "what is kept for evaluation");

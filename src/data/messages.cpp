@@ -66,7 +66,8 @@ std::string role_of(const Entry& entry) {
       name == "function_call" || name == "tool_call")
     return "assistant";
   if (name == "tool" || name == "observation" || name == "tool_response") return "tool";
-  if (name == "function" || name == "ipython" || name == "developer") return name;
+  if (name == "function" || name == "ipython" || name == "developer" || name == "latest_reminder")
+    return name;
   entry.refuse(fmt::format("{} '{}'", key, name),
                "unknown role; expected system, user (human), assistant (gpt, model), tool or developer");
 }

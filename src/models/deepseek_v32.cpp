@@ -61,6 +61,7 @@ const Family kDeepseekV32 = {
     .model_type = "deepseek_v32",
     .hf_architecture = "DeepseekV32ForCausalLM",
     .gguf = "deepseek32",
+    .chat_template = "deepseek-v3.2",
     .defaults = {.vocabulary = 129280, .heads = 128, .context = 163840, .bos = 0, .eos = 1},
     .from_hf = from_hf,
     .to_hf = to_hf,

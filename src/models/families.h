@@ -36,6 +36,7 @@ struct Family {
   const char* gguf = "";                      // general.architecture; several families may share one
   const char* activation_key = "hidden_act";  // config.json
   const char* activation = "silu";
+  const char* chat_template = "";  // the built-in one of models that bring an encoder of their own instead
   HfDefaults defaults = {};
   bool fused_projections = false;        // q, k, v are rows of one matrix, or gate and up are
   bool partial_rotation = false;         // partial_rotary_factor is read

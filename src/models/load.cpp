@@ -16,6 +16,7 @@
 #include "models/gguf_heads.h"
 #include "models/layer_stream.h"
 #include "models/layers.h"
+#include "models/own_templates.h"
 #include "models/read_config.h"
 #include "models/tensor_names.h"
 #include "models/text_part.h"
@@ -545,7 +546,7 @@ LoadedModel load_model(const ModelSpec& spec) {
   }
   if (!loaded.tokenizer) corrupt(spec.path, "tokenizer.ggml.model", "missing: the file has no tokenizer");
   add_tokens(loaded, tokens_to_add(spec));
-  loaded.chat = own_chat_template(loaded.chat_template_source, *loaded.tokenizer);
+  loaded.chat = own_chat_template(own_templates(loaded), *loaded.tokenizer);
   return loaded;
 }
 
@@ -564,6 +565,7 @@ void use_template(LoadedModel& loaded, const ChatTemplate& chat) {
         chat.source.empty() ? std::string(chat_template_source(chat.name, tokenizer.add_bos && tokenizer.bos))
                             : chat.source;
     loaded.other_templates.clear();  // of the old one's kind
+    if (!chat.tools_source.empty()) loaded.other_templates = {{"tool_use", chat.tools_source}};
   }
   auto& ends = loaded.model->config.eos;
   const auto end = chat.stops.empty() ? loaded.tokenizer->eos : end_of_answer(loaded);

@@ -26,6 +26,7 @@
 #include "formats/adapter_folder.h"
 #include "formats/weight_file.h"
 #include "models/layer_stream.h"
+#include "models/own_templates.h"
 #include "ops/workers.h"
 #include "report/progress.h"
 #include "spec/print.h"
@@ -234,8 +235,7 @@ LoadedModel& Run::model() {
 }
 
 const ChatTemplate& Run::chat() {
-  return choose_chat_template(recipe().data.wanted_template(), model().chat_template_source,
-                              *model().tokenizer);
+  return choose_chat_template(recipe().data.wanted_template(), own_templates(model()), *model().tokenizer);
 }
 
 DataSpec Run::data_spec() const {

@@ -6,6 +6,7 @@
 #include "data/dataset.h"
 #include "distill/uld.h"
 #include "models/layer_stream.h"
+#include "models/own_templates.h"
 #include "report/progress.h"
 #include "teacher/bridged_cache.h"
 
@@ -36,7 +37,7 @@ bool has_other_tokens(const DistillSpec& spec, const Tokenizer& teacher, const T
 
 // A teacher of other tokens is asked in its own template.
 const ChatTemplate& template_of(const TeacherSpec& spec, const LoadedModel& teacher) {
-  return choose_chat_template({spec.chat_template, {}, "teacher.template"}, teacher.chat_template_source,
+  return choose_chat_template({spec.chat_template, {}, "teacher.template"}, own_templates(teacher),
                               *teacher.tokenizer);
 }
 

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "data/dataset.h"
 #include "distill/on_policy.h"
+#include "models/own_templates.h"
 #include "ops/workers.h"
 #include "report/metrics.h"
 #include "report/progress.h"
@@ -116,7 +117,7 @@ LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes) {
   Samples samples;
   if (spec.measures())
     samples = build_dataset(recipe.data, *source.tokenizer,
-                            choose_chat_template(recipe.data.wanted_template(), source.chat_template_source,
+                            choose_chat_template(recipe.data.wanted_template(), own_templates(source),
                                                  *source.tokenizer))
                   .train;
   return prune(source, at::kFloat, spec, samples, usable_threads(recipe.train.threads)).model;

@@ -7,6 +7,7 @@
 #include "data/dataset.h"
 #include "eval/task_source.h"
 #include "export/compared_samples.h"
+#include "models/own_templates.h"
 #include "ops/workers.h"
 #include "report/fidelity.h"
 #include "run/export_list.h"
@@ -71,8 +72,7 @@ Comparison compare(Run& run, const Export& one) {
   auto opened = reopen(run, one);
   // Of a whole model what its file says, as for any other reader; an adapter is asked as the recipe says.
   const bool own = one.whole_model && !opened.chat_template_source.empty();
-  const auto& chat =
-      own ? choose_chat_template({}, opened.chat_template_source, *opened.tokenizer) : run.chat();
+  const auto& chat = own ? choose_chat_template({}, own_templates(opened), *opened.tokenizer) : run.chat();
   if (chat.name != run.chat().name)
     throw Failure(fmt::format("{}: its chat template reads back as {}, the base has {}; please report it",
                               one.path.string(), chat.name, run.chat().name));

@@ -41,8 +41,9 @@ inline constexpr std::string_view kEndOfText = "\x03";
 struct Piece {
   std::string text;
   bool control = false;
-  int32_t answer = -1;  // index of the assistant message that this piece is the reply of (content and its end
-                        // token), or -1
+  int32_t answer = -1;    // index of the assistant message that this piece is the reply of (content and its
+                          // end token), or -1
+  bool if_known = false;  // a control piece that is plain text where the tokenizer has no such token
 };
 
 struct ChatTemplate {
@@ -55,6 +56,7 @@ struct ChatTemplate {
   // The token texts that end a turn: generation stops there. Empty: the tokenizer's EOS.
   std::vector<std::string> stops;
   std::string source = {};  // the Jinja text that is rendered, for exports; empty where only a name is known
+  std::string tools_source = {};  // the one that is rendered where a record brings tools, if it is another
   // Renders all that turns.h and render_tokens() will ask of these conversations, for this thread, at once.
   std::function<void(std::span<const std::vector<Message>* const> conversations)> prepare = nullptr;
 };
@@ -73,20 +75,31 @@ const ChatTemplate* chat_template_of_ours(std::string_view jinja_source);
 
 // What a recipe says of the template.
 struct WantedTemplate {
-  std::string name = "auto";  // or a built-in template's name, a file, or a Jinja text
+  std::string name = "auto";  // or the name of one of the model's or of a built-in one, a file, a Jinja text
   std::vector<std::pair<std::string, std::string>> arguments = {};  // switches: name, value as JSON
   std::string key = "data.template";                                // where it says so
 };
 
-// The template that is meant: for "auto" the model's own text. A built-in renderer is used for a text that it
-// equals, the interpreter (template_engine.h) for all others, and for tools and what else the built-in ones
-// do not write. It lives as long as the program. RecipeError that says what to set when there is none.
-const ChatTemplate& choose_chat_template(const WantedTemplate& wanted, std::string_view jinja_source,
+// What a model brings.
+struct OwnTemplates {
+  std::string_view text;  // in Jinja, the "default" one; or the name of a built-in template; or empty
+  std::span<const std::pair<std::string, std::string>> named = {};  // others: name, text in Jinja
+};
+
+// The template that is meant: for "auto" the model's own text, and its "tool_use" for records with tools, as
+// transformers does. A built-in renderer is used for a text that it equals, the interpreter
+// (template_engine.h) for all others, and for tools and what else the built-in ones do not write. It lives as
+// long as the program. RecipeError that says what to set when there is none.
+const ChatTemplate& choose_chat_template(const WantedTemplate& wanted, const OwnTemplates& own,
+                                         const Tokenizer& tokenizer);
+const ChatTemplate& choose_chat_template(const WantedTemplate& wanted, std::string_view own_text,
                                          const Tokenizer& tokenizer);
 // The same for "auto", and nullptr where there is no text or it cannot be read.
-const ChatTemplate* own_chat_template(std::string_view jinja_source, const Tokenizer& tokenizer);
-// RecipeError for a name that choose_chat_template() would refuse whatever the model is.
+const ChatTemplate* own_chat_template(const OwnTemplates& own, const Tokenizer& tokenizer);
+// RecipeError for a name that is misspelt whatever the model is.
 void require_template_name(const WantedTemplate& wanted);
+// Whether a tokenizer has the control tokens of a prompt.
+bool has_tokens_of(const ChatTemplate& chat, const Tokenizer& tokenizer);
 
 // A conversation as ids. answers[i] is -1 or the index of the assistant message that token i belongs to.
 struct RenderedTokens {

@@ -11,6 +11,7 @@ namespace retort {
 class PieceList {
  public:
   PieceList& control(std::string_view token, int32_t answer = -1);
+  PieceList& control_if_known(std::string_view token, int32_t answer = -1);
   PieceList& text(std::string_view text,
                   int32_t answer = -1);  // joined with plain text of the same answer before it
   std::vector<Piece> take() { return std::move(pieces_); }
@@ -49,6 +50,10 @@ Pieces render_gemma3(const Messages& messages, bool add_reply_header);
 Pieces render_phi3(const Messages& messages, bool add_reply_header);
 Pieces render_deepseek_v3(const Messages& messages, bool add_reply_header);
 Pieces render_deepseek_r1(const Messages& messages, bool add_reply_header);
+Pieces render_deepseek_v32(const Messages& messages, bool add_reply_header);
+Pieces render_deepseek_v32_thinking(const Messages& messages, bool add_reply_header);
+Pieces render_deepseek_v4(const Messages& messages, bool add_reply_header);
+Pieces render_deepseek_v4_thinking(const Messages& messages, bool add_reply_header);
 Pieces render_plain(const Messages& messages, bool add_reply_header);
 Pieces render_alpaca(const Messages& messages, bool add_reply_header);
 

@@ -82,6 +82,11 @@ PieceList& PieceList::control(std::string_view token, int32_t answer) {
   return *this;
 }
 
+PieceList& PieceList::control_if_known(std::string_view token, int32_t answer) {
+  pieces_.push_back({std::string(token), true, answer, true});
+  return *this;
+}
+
 PieceList& PieceList::text(std::string_view text, int32_t answer) {
   if (text.empty()) return *this;
   if (!pieces_.empty() && !pieces_.back().control && pieces_.back().answer == answer)
@@ -143,7 +148,7 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
   };
   std::vector<ChatPart> run;
   for (const auto& piece : pieces) {
-    if (!piece.control) {
+    if (!piece.control || (piece.if_known && !tokenizer.find(piece.text))) {
       if (!run.empty() && run.back().answer == piece.answer) run.back().text += piece.text;
       else run.push_back({piece.text, piece.answer});
       continue;

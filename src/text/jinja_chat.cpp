@@ -1,10 +1,12 @@
 #include "text/jinja_chat.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -73,11 +75,16 @@ Flat flat(const Rendering& rendering) {
     if (part.given) {
       whole.text += part.text;
     } else {
-      for (const char c : part.text) {
-        if (c == kAnswerBegins) whole.generated.emplace_back(whole.text.size(), whole.text.size());
-        else if (c == kAnswerEnds && !whole.generated.empty())
-          whole.generated.back().second = whole.text.size();
-        else whole.text += c;
+      constexpr char kMarks[] = {kAnswerBegins, kAnswerEnds, '\0'};
+      for (size_t at = 0; at < part.text.size();) {
+        const auto mark = std::min(part.text.find_first_of(kMarks, at), part.text.size());
+        whole.text.append(part.text, at, mark - at);
+        at = mark + 1;
+        if (mark == part.text.size()) break;
+        if (part.text[mark] == kAnswerBegins)
+          whole.generated.emplace_back(whole.text.size(), whole.text.size());
+        else if (!whole.generated.empty()) whole.generated.back().second = whole.text.size();
+        else whole.text += part.text[mark];
       }
     }
     whole.ends.emplace_back(whole.text.size(), part.given);
@@ -122,15 +129,29 @@ std::vector<std::pair<std::string, std::string>> named_tokens(const Tokenizer& t
   return tokens;
 }
 
-// What was rendered for this thread and may be asked for again: by template, conversation and header.
-struct Kept {
-  std::unordered_map<std::string, Rendering> renderings;
-  size_t bytes = 0;
-  void forget() { renderings.clear(), bytes = 0; }
+// The first messages of a conversation, with a reply's header or without.
+struct KeptRendering {
+  std::shared_ptr<const RenderJob> job;
+  RenderJob::Wanted wanted;
+  Flat flat;
+  std::string problem;
 };
-Kept& kept() {
-  thread_local Kept renderings;
-  return renderings;
+
+// What a template rendered for this thread and may be asked for again.
+struct Kept {
+  std::unordered_multimap<size_t, KeptRendering> renderings;  // by a hash of the messages
+  std::unordered_set<std::string> written;                    // members that require_written() let pass
+  size_t bytes = 0;
+  void forget() { renderings.clear(), written.clear(), bytes = 0; }
+};
+Kept& kept_of(uint64_t chat) {
+  thread_local std::unordered_map<uint64_t, Kept> all;  // templates live as long as the program
+  return all[chat];
+}
+
+uint64_t next_serial() {
+  static std::atomic<uint64_t> last = 0;
+  return ++last;
 }
 
 struct Span {
@@ -153,7 +174,6 @@ class JinjaChat {
   JinjaChat(std::string source, KnownTokens tokens)
       : engine_(std::move(source), tokens.named),
         thought_field_(field_of_thoughts(engine_.source())),
-        serial_(sha256(engine_.source()) + fmt::format("{}", static_cast<const void*>(this))),
         controls_(std::move(tokens.controls)),
         thoughts_(std::move(tokens.thoughts)) {
     find_end();
@@ -175,7 +195,7 @@ class JinjaChat {
       if (bytes > kMostPrepared) break;  // the others are rendered when they are asked for
       jobs.push_back(std::move(job));
     }
-    keep(jobs);
+    keep(std::move(jobs));
   }
 
   std::vector<Piece> render(const std::vector<Message>& messages, bool reply_header) const {
@@ -186,10 +206,13 @@ class JinjaChat {
   }
 
  private:
+  Kept& kept() const { return kept_of(serial_); }
+
+  // Of what is kept; it stays until the next render() or prepare() of this thread.
   struct Rendered {
-    Flat whole;
+    const Flat& whole;
     // Of each answer: the text up to it with its header, and with it.
-    std::vector<std::pair<Flat, Flat>> answers;
+    std::vector<std::pair<const Flat*, const Flat*>> answers;
   };
 
   RenderJob job_of(const std::vector<Message>& messages, bool reply_header) const {
@@ -206,45 +229,74 @@ class JinjaChat {
     return job;
   }
 
-  std::string key_of(const RenderJob& job, RenderJob::Wanted wanted) const {
-    std::string key = serial_ + (wanted.reply_header ? "h" : "-") + job.beside;
-    for (uint32_t i = 0; i < wanted.messages; ++i) key += "\n" + job.messages[i];
-    return key;
+  // Of the first 0, 1, 2, ... messages.
+  static std::vector<size_t> hashes_of(const RenderJob& job) {
+    const std::hash<std::string_view> hash;
+    std::vector<size_t> hashes = {hash(job.beside)};
+    for (const auto& message : job.messages)
+      hashes.push_back((hashes.back() ^ hash(message)) * size_t{0x9E3779B97F4A7C15} + 1);
+    return hashes;
   }
 
-  void keep(const std::vector<RenderJob>& jobs) const {
+  void keep(std::vector<RenderJob> jobs) const {
     auto found = engine_.render(jobs);
-    for (size_t j = 0; j < jobs.size(); ++j)
+    auto& all = kept();
+    for (size_t j = 0; j < jobs.size(); ++j) {
+      const auto job = std::make_shared<const RenderJob>(std::move(jobs[j]));
+      const auto hashes = hashes_of(*job);
+      all.bytes += job->beside.size();
+      for (const auto& message : job->messages) all.bytes += message.size();
       for (size_t w = 0; w < found[j].size(); ++w) {
-        auto key = key_of(jobs[j], jobs[j].wanted[w]);
-        kept().bytes += key.size();
-        for (const auto& part : found[j][w].parts) kept().bytes += part.text.size();
-        kept().renderings.insert_or_assign(std::move(key), std::move(found[j][w]));
+        const auto wanted = job->wanted[w];
+        auto text = flat(found[j][w]);
+        all.bytes += text.text.size();
+        all.renderings.emplace(hashes[wanted.messages],
+                               KeptRendering{job, wanted, std::move(text), std::move(found[j][w].problem)});
       }
+    }
   }
 
-  const Rendering* find(const RenderJob& job, RenderJob::Wanted wanted) const {
-    const auto found = kept().renderings.find(key_of(job, wanted));
-    return found == kept().renderings.end() ? nullptr : &found->second;
+  const KeptRendering* find(const RenderJob& job, size_t hash, RenderJob::Wanted wanted) const {
+    const auto [begin, end] = kept().renderings.equal_range(hash);
+    for (auto one = begin; one != end; ++one) {
+      const auto& there = *one->second.job;
+      const auto count = static_cast<std::ptrdiff_t>(wanted.messages);
+      if (one->second.wanted.messages == wanted.messages &&
+          one->second.wanted.reply_header == wanted.reply_header && there.beside == job.beside &&
+          std::equal(job.messages.begin(), job.messages.begin() + count, there.messages.begin()))
+        return &one->second;
+    }
+    return nullptr;
   }
 
   Rendered all_of(const std::vector<Message>& messages, bool reply_header) const {
     if (kept().bytes > kMostPrepared) kept().forget();
     const auto job = job_of(messages, reply_header);
-    const bool there = std::all_of(job.wanted.begin(), job.wanted.end(),
-                                   [&](const auto& wanted) { return find(job, wanted) != nullptr; });
-    if (!there) keep({job});
-    const auto get = [&](uint32_t count, bool header) {
-      const auto* rendering = find(job, {count, header});
-      if (!rendering->problem.empty()) refuse(messages, count, header, rendering->problem);
-      return flat(*rendering);
+    const auto hashes = hashes_of(job);
+    std::vector<const KeptRendering*> found;
+    const auto find_all = [&] {
+      found.clear();
+      for (const auto& wanted : job.wanted)
+        if (const auto* one = find(job, hashes[wanted.messages], wanted)) found.push_back(one);
+      return found.size() == job.wanted.size();
+    };
+    if (!find_all()) {
+      keep({job});
+      find_all();
+    }
+    auto next = found.begin();
+    const auto take = [&]() -> const Flat& {
+      const auto& one = **next++;
+      if (!one.problem.empty()) refuse(messages, one.wanted.messages, one.wanted.reply_header, one.problem);
+      return one.flat;
     };
     const auto count = static_cast<uint32_t>(messages.size());
-    Rendered rendered{get(count, reply_header), {}};
+    Rendered rendered{take(), {}};
     for (uint32_t i = 0; i < count; ++i)
-      if (is_answer(messages[i]))
-        rendered.answers.emplace_back(get(i, true),
-                                      i + 1 == count && !reply_header ? rendered.whole : get(i + 1, false));
+      if (is_answer(messages[i])) {
+        const auto& header = take();
+        rendered.answers.emplace_back(&header, i + 1 == count && !reply_header ? &rendered.whole : &take());
+      }
     return rendered;
   }
 
@@ -266,8 +318,8 @@ class JinjaChat {
 
   // A field that the template does not even name would be lost without a word.
   void require_written(const std::vector<Message>& messages) const {
-    const auto require = [&](std::string_view members, const std::string& where, auto matters) {
-      if (members.empty()) return;
+    const auto require = [&](const std::string& members, const std::string& where, auto matters) {
+      if (members.empty() || kept().written.contains(where + members)) return;
       const auto object = parse_json("{" + std::string(members) + "}", where);
       for (const auto& [name, value] : object.items())
         if (!value.is_null() && matters(name))
@@ -275,6 +327,8 @@ class JinjaChat {
               fmt::format("{}{}: the chat template does not write it; leave it out of the "
                           "record, or set data.template to one that does",
                           where, printable(name)));
+      kept().written.insert(where + members);
+      kept().bytes += members.size();
     };
     for (size_t i = 0; i < messages.size(); ++i) {
       const auto& message = messages[i];
@@ -371,10 +425,10 @@ class JinjaChat {
       if (blocks) {
         found.push_back({whole.generated[a].first, whole.generated[a].second, answer});
       } else {
-        const auto begin = begin_of_answer(header, answered, i);
-        const auto end = end_of_answer(answered, begin);
+        const auto begin = begin_of_answer(*header, *answered, i);
+        const auto end = end_of_answer(*answered, begin);
         // Later turns may have changed it: then it is nobody's answer here (turns.h makes it a sample).
-        if (whole.text.compare(0, end, answered.text, 0, end) == 0) found.push_back({begin, end, answer});
+        if (whole.text.compare(0, end, answered->text, 0, end) == 0) found.push_back({begin, end, answer});
         else if (!reply_header && i + 1 == messages.size())
           found.push_back({begin, whole.text.size(), answer});
       }
@@ -453,7 +507,7 @@ class JinjaChat {
     for (const auto& span : owned) {
       const auto part = std::lower_bound(whole.ends.begin(), whole.ends.end(), span.begin,
                                          [](const auto& one, size_t at) { return one.first < at; });
-      const auto* header = a < rendered.answers.size() ? &rendered.answers[a++].first : nullptr;
+      const auto* header = a < rendered.answers.size() ? rendered.answers[a++].first : nullptr;
       if (!header || part == whole.ends.end() || !part->second || header->text.size() > span.begin) continue;
       const auto from = part == whole.ends.begin() ? 0 : std::prev(part)->first;
       for (const auto& control : controls_in(*header))
@@ -502,7 +556,7 @@ class JinjaChat {
 
   TemplateEngine engine_;
   std::string_view thought_field_;
-  std::string serial_;
+  uint64_t serial_ = next_serial();
   AddedTokenFinder controls_, thoughts_;
   std::string end_;          // the token that ends an answer
   std::string written_end_;  // the same where the template leaves it to the next turn
@@ -536,6 +590,14 @@ ChatTemplate jinja_chat_template(std::string source, const Tokenizer& tokenizer,
       if (plain_words(messages)) return built_in->render(messages, header);
       std::call_once(lazy->once, [&] { lazy->chat.emplace(source, *tokens); });
       return lazy->chat->render(messages, header);
+    };
+    chat.prepare = [lazy, source, tokens](std::span<const std::vector<Message>* const> conversations) {
+      std::vector<const std::vector<Message>*> others;
+      for (const auto* messages : conversations)
+        if (!plain_words(*messages)) others.push_back(messages);
+      if (others.empty()) return;
+      std::call_once(lazy->once, [&] { lazy->chat.emplace(source, *tokens); });
+      lazy->chat->prepare(others);
     };
     return chat;
   }

@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <unordered_map>
 
 #include "text/template_engine.h"
 
@@ -28,10 +29,18 @@ struct SpelledNumber : jinja::value_float_t {
 // which templates make control tokens of.
 class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
  public:
+  explicit ValueBuilder(bool frozen) : frozen_(frozen) {}
   jinja::value root = nullptr;
 
-  bool null() override { return place(jinja::mk_val<jinja::value_none>()); }
-  bool boolean(bool value) override { return place(jinja::mk_val<jinja::value_bool>(value)); }
+  bool null() override {
+    static const jinja::value none = jinja::mk_val<jinja::value_none>();
+    return place(none);
+  }
+  bool boolean(bool value) override {
+    static const jinja::value yes = jinja::mk_val<jinja::value_bool>(true),
+                              no = jinja::mk_val<jinja::value_bool>(false);
+    return place(value ? yes : no);
+  }
   bool number_integer(number_integer_t value) override {
     return place(jinja::mk_val<jinja::value_int>(value));
   }
@@ -65,14 +74,27 @@ class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
   bool place(jinja::value value) {
     if (open_.empty()) {
       root = std::move(value);
-    } else if (auto* list = dynamic_cast<jinja::value_array_t*>(open_.back().get())) {
-      list->push_back(value);
+    } else if (auto* list = jinja::cast_val<jinja::value_array>(open_.back())) {
+      list->push_back(std::move(value));
     } else {
-      auto name = jinja::mk_val<jinja::value_string>(key_);
-      if (open_.size() > 1) name->mark_input();  // names of members of a message are the format's own
-      open_.back()->insert(name, value);
+      open_.back()->insert(name_of_member(), value);
     }
     return true;
+  }
+  // Few names are in most records; nothing changes a text in place. Names of members of a message are the
+  // format's own.
+  const jinja::value& name_of_member() {
+    constexpr size_t kMostNames = 4096;
+    static std::unordered_map<std::string, jinja::value> outer, inner;
+    auto& names = open_.size() > 1 ? inner : outer;
+    if (names.size() > kMostNames) names.clear();
+    auto& name = names[key_];
+    if (!name) {
+      auto made = jinja::mk_val<jinja::value_string>(key_);
+      if (open_.size() > 1) made->mark_input();
+      name = std::move(made);
+    }
+    return name;
   }
   bool open(jinja::value container) {
     place(container);
@@ -80,15 +102,17 @@ class ValueBuilder : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool close() {
+    open_.back()->frozen = frozen_;
     open_.pop_back();
     return true;
   }
+  bool frozen_;
   std::vector<jinja::value> open_;
   std::string key_;
 };
 
-jinja::value value_of(std::string_view json) {
-  ValueBuilder builder;
+jinja::value value_of(std::string_view json, bool frozen) {
+  ValueBuilder builder(frozen);
   nlohmann::json::sax_parse(json.begin(), json.end(), &builder);
   return builder.root;
 }
@@ -166,7 +190,8 @@ constexpr std::time_t kDay = 1721995200;
 class Template {
  public:
   Template(std::string_view source, const std::vector<std::pair<std::string, std::string>>& tokens)
-      : tokens_(tokens) {
+      : tokens_(tokens),
+        changes_values_(source.find("append") != source.npos || source.find("pop") != source.npos) {
     try {
       jinja::lexer lexer;
       program_.emplace(jinja::parse_from_tokens(lexer.tokenize(std::string(source))));
@@ -180,6 +205,16 @@ class Template {
     std::vector<jinja::value> messages;
     jinja::value beside;
   };
+
+  jinja::value read(std::string_view json) const { return value_of(json, !changes_values_); }
+  // Tools are often those of the record before.
+  jinja::value read_beside(std::string_view json) {
+    if (!beside_ || changes_values_ || json != last_beside_) {
+      last_beside_ = json;
+      beside_ = read("{" + last_beside_ + "}");
+    }
+    return beside_;
+  }
 
   // Appends the answer.
   void render(const Conversation& conversation, uint32_t count, bool reply_header, std::string& out) const {
@@ -198,7 +233,7 @@ class Template {
       for (const auto& [name, spelling] : tokens_)
         context.set_val(name, jinja::mk_val<jinja::value_string>(spelling));
       for (const auto& [name, value] : conversation.beside->as_ordered_object()) context.set_val(name, value);
-      const auto parts = jinja::runtime::gather_string_parts(jinja::runtime(context).execute(*program_));
+      const auto parts = jinja::runtime(context).render(*program_);
       out += 'r';
       uint64_t bytes = 0;
       for (const auto& part : parts->val_str.parts) {
@@ -225,7 +260,9 @@ class Template {
   std::vector<std::pair<std::string, std::string>> tokens_;
   std::optional<jinja::program> program_;
   std::shared_ptr<std::string> source_;
-  std::string problem_;
+  std::string problem_, last_beside_;
+  jinja::value beside_ = nullptr;
+  bool changes_values_;  // it may write into what it was given, which then is nobody else's
 };
 
 }  // namespace
@@ -233,7 +270,7 @@ class Template {
 void serve_template(std::string_view source, const std::vector<std::pair<std::string, std::string>>& tokens,
                     int seconds, TemplateProgress& progress) {
   limit_time(seconds);
-  const Template chat(source, tokens);
+  Template chat(source, tokens);
   std::string bytes, out;
   uint64_t size = 0;
   while (read_all(reinterpret_cast<char*>(&size), sizeof size)) {
@@ -244,8 +281,8 @@ void serve_template(std::string_view source, const std::vector<std::pair<std::st
     for (auto jobs = request.number(); jobs > 0; --jobs) {
       Template::Conversation conversation;
       for (auto count = request.number(); count > 0; --count)
-        conversation.messages.push_back(value_of(request.text()));
-      conversation.beside = value_of("{" + std::string(request.text()) + "}");
+        conversation.messages.push_back(chat.read(request.text()));
+      conversation.beside = chat.read_beside(request.text());
       for (auto wanted = request.number(); wanted > 0; --wanted) {
         ++progress.begun;
         limit_time(seconds);

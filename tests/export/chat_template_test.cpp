@@ -8,6 +8,7 @@
 #include "export/artefacts.h"
 #include "export/tiny_models.h"  // tests/export
 #include "formats/weight_file.h"
+#include "models/own_templates.h"
 
 namespace retort {
 namespace {
@@ -95,6 +96,29 @@ TEST(ExportedTemplate, IsNotAnothersWhereItsTextIsUnknown) {
   EXPECT_EQ(loaded.model->config.eos.front(), 95);
 }
 
+// V3.2 brings no text: its encoding is the model's own where the tokenizer has its tokens and no file says
+// otherwise.
+TEST(ExportedTemplate, OfAModelThatBringsAnEncoderIsTheBuiltInOne) {
+  const TemporaryFolder folder;
+  auto tokenizer = tiny_tokenizer(90);
+  for (const char* name :
+       {"<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "</think>"})
+    tokenizer["added_tokens"].push_back(
+        {{"id", 87 + tokenizer["added_tokens"].size()}, {"content", name}, {"special", true}});
+  const auto path = tiny_folder(folder / "v32", "deepseek_v32", tokenizer);
+  auto loaded = load_model({.path = path.string(), .compute = "f32"});
+  ASSERT_NE(loaded.chat, nullptr);
+  EXPECT_EQ(loaded.chat->name, "deepseek-v3.2");
+  EXPECT_EQ(own_templates(loaded).text, "deepseek-v3.2");
+  EXPECT_EQ(loaded.chat_template_source, "");  // nothing that others could read
+  EXPECT_EQ(end_of_answer(loaded), 91);
+  write_text(path / "chat_template.jinja", "{{ messages[0].content }}");
+  EXPECT_TRUE(load_model({.path = path.string()}).chat->name.starts_with("jinja-"));
+  const auto other = load_model({.path = tiny_folder(folder / "bare", "deepseek_v32", tiny_tokenizer(90))});
+  EXPECT_EQ(other.chat, nullptr);
+  EXPECT_EQ(own_templates(other).text, "");
+}
+
 TEST(ExportedTemplate, OthersByNameAreCarried) {
   const TemporaryFolder folder;
   const std::string chatml(chat_template_source("chatml", false));
@@ -111,6 +135,14 @@ TEST(ExportedTemplate, OthersByNameAreCarried) {
   const auto again = load_model({.path = folder / "model.gguf"});
   EXPECT_EQ(again.chat_template_source, chatml);
   EXPECT_EQ(again.other_templates, others);
+
+  // With switches another text takes the default's place, and theirs goes with it.
+  auto switched = load_model({.path = folder / "tiny"});
+  const auto& chat = choose_chat_template({"auto", {{"add_generation_prompt", "true"}}},
+                                          own_templates(switched), *switched.tokenizer);
+  use_template(switched, chat);
+  EXPECT_EQ(switched.other_templates,
+            (std::vector<std::pair<std::string, std::string>>{{"tool_use", chat.tools_source}}));
 
   fs::create_directories(folder / "tiny/additional_chat_templates");
   write_text(folder / "tiny/additional_chat_templates/rag.jinja", "{# rag #}");

@@ -4,6 +4,7 @@
 #include "data/dataset.h"
 #include "import/written_folder.h"  // tests/import
 #include "models/model.h"
+#include "models/own_templates.h"
 #include "teacher/contexts.h"
 
 namespace retort {
@@ -49,8 +50,8 @@ class ImportProgram : public testing::Test {
     spec.sources.resize(1);
     spec.sources[0].path = samples;
     spec.held_out.count = 4;
-    const auto dataset = build_dataset(
-        spec, *loaded.tokenizer, choose_chat_template({}, loaded.chat_template_source, *loaded.tokenizer));
+    const auto dataset = build_dataset(spec, *loaded.tokenizer,
+                                       choose_chat_template({}, own_templates(loaded), *loaded.tokenizer));
     std::vector<WrittenText> texts;
     for (size_t s = leave_out; s < dataset.train.size(); ++s) {
       const auto tokens = dataset.train[s].tokens;

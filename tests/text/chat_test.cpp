@@ -141,7 +141,7 @@ TEST(RenderTokens, PromptWithReplyHeaderIsAPrefixOfTheWhole) {
   ByteTokenizer tokenizer(specials);
   tokenizer.eos = 257;
   for (const auto& chat : chat_templates()) {
-    const bool thinks = chat.name == "deepseek-r1" || chat.name == "qwen3-thinking";
+    const bool thinks = chat.name == "deepseek-r1" || chat.name.ends_with("-thinking");
     const std::vector<Message> whole = {{"user", "q"},
                                         {"assistant", thinks ? "<think>\nhm\n</think>\n\na" : "a"}};
     const auto prompt = render_tokens(chat, tokenizer, {whole[0]}, true);

@@ -169,5 +169,59 @@ TEST(ChooseChatTemplate, SwitchesAreSetInTheTextThatExportsCarry) {
   EXPECT_EQ(shown(chat.render({own}, false)), "minex");  // what a record says goes before
 }
 
+// Which one is taken is transformers' choice (tools/peers/check_templates.py compares them).
+TEST(JinjaChat, AModelsTemplateForToolsIsTakenWhereARecordHasSome) {
+  const auto tokenizer = chat_tokenizer();
+  const std::string turns = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}";
+  const std::vector<std::pair<std::string, std::string>> named = {
+      {"tool_use", "<s>{{ tools | tojson }}" + turns}, {"rag", "rag{{ mood }}:" + turns}};
+  const std::string plain = "plain:" + turns;
+  const OwnTemplates own{plain, named};
+  std::vector<Message> messages = {{"user", "a"}, {"assistant", "b"}}, with_tools = messages;
+  with_tools[0].beside = R"("tools":[{"name":"f"}])";
+  const auto text = [&](const WantedTemplate& wanted, const std::vector<Message>& of) {
+    return shown(choose_chat_template(wanted, own, tokenizer).render(of, false));
+  };
+  EXPECT_EQ(text({}, messages), "plain:a{<|im_end|>}1:b{<|im_end|>}");
+  EXPECT_EQ(text({}, with_tools), "{<s>}[{\"name\": \"f\"}]a{<|im_end|>}1:b{<|im_end|>}");
+  EXPECT_EQ(text({"tool_use"}, messages), "{<s>}nulla{<|im_end|>}1:b{<|im_end|>}");
+  EXPECT_EQ(text({"rag", {{"mood", "\"!\""}}}, messages), "rag!:a{<|im_end|>}1:b{<|im_end|>}");
+  EXPECT_EQ(text({"default"}, messages), text({}, messages));
+  const auto& both = choose_chat_template({}, own, tokenizer);
+  EXPECT_EQ(both.source, plain);
+  EXPECT_EQ(both.tools_source, named[0].second);
+  const std::vector<const std::vector<Message>*> batch = {&messages, &with_tools};
+  both.prepare(batch);
+  EXPECT_EQ(shown(both.render(with_tools, false)), text({}, with_tools));
+  for (const auto& [wanted, said] :
+       {std::pair{"ragg", "did you mean 'rag'"}, {"x", "tool_use, rag of the model"}})
+    try {
+      choose_chat_template({wanted}, own, tokenizer);
+      FAIL() << wanted;
+    } catch (const RecipeError& error) {
+      EXPECT_NE(std::string(error.what()).find(said), std::string::npos) << error.what();
+    }
+  try {
+    choose_chat_template({}, OwnTemplates{"", named}, tokenizer);
+    FAIL();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("tool_use, rag"), std::string::npos) << error.what();
+  }
+}
+
+TEST(ChooseTemplate, AnEncoderOfItsOwnIsABuiltInTemplateWithASwitch) {
+  const ByteTokenizer tokenizer({"<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "</think>"});
+  const auto name = [&](const WantedTemplate& wanted) {
+    return choose_chat_template(wanted, "deepseek-v3.2", tokenizer).name;
+  };
+  EXPECT_EQ(name({}), "deepseek-v3.2");
+  EXPECT_EQ(name({"auto", {{"enable_thinking", "true"}}}), "deepseek-v3.2-thinking");
+  EXPECT_EQ(name({"deepseek-v4-thinking", {{"thinking", "false"}}}), "deepseek-v4");
+  EXPECT_THROW(name({"auto", {{"mood", "true"}}}), RecipeError);
+  EXPECT_THROW(name({"chatml", {{"enable_thinking", "true"}}}), RecipeError);
+  EXPECT_TRUE(has_tokens_of(*find_chat_template("deepseek-v3.2"), tokenizer));
+  EXPECT_FALSE(has_tokens_of(*find_chat_template("deepseek-v3.2"), chat_tokenizer()));
+}
+
 }  // namespace
 }  // namespace retort

@@ -136,5 +136,20 @@ TEST(TemplateEngine, NothingOfAConversationStaysForTheNext) {
   EXPECT_EQ(text_of(rendered(engine)), "1none");
 }
 
+// Values are shared between the renderings of a conversation, and tools with the record behind; a template
+// that may change them gets its own.
+TEST(TemplateEngine, WhatIsGivenIsNotChanged) {
+  const std::string tools = R"("tools":[{"name":"f","x":[1.50,{"y":"\u00e9"}]}])";
+  const TemplateEngine json("{{ tools | tojson }}{{ tools[0].x | tojson }}", {});
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(text_of(rendered(json, {kHello}, tools)),
+              "[[{\"name\": \"f\", \"x\": [1.50, {\"y\": \"é\"}]}][1.50, {\"y\": \"é\"}]]");
+  const TemplateEngine grows("{% set _ = tools[0].x.append(2) %}{{ tools[0].x | length }}", {});
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(text_of(rendered(grows, {kHello}, tools)), "3");
+  for (const char* source : {"{% set tools[0].x = 1 %}", "{% set t = tools[0] %}{% set t.x = 1 %}{{ t.x }}",
+                             "{{ tools[0].x['app' ~ 'end'](1) }}"})
+    EXPECT_NE(rendered(TemplateEngine(source, {}), {kHello}, tools).problem, "") << source;
+}
+
 }  // namespace
 }  // namespace retort

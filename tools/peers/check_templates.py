@@ -11,6 +11,8 @@ import subprocess
 import sys
 
 import jinja2.sandbox
+import tokenizers
+from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -158,6 +160,58 @@ def compiled(source, growing):
     return environment.from_string(source)
 
 
+def check_named() -> list:
+    """A model of three templates: which one transformers takes, and what that writes, is what is written
+    here."""
+    folder = ROOT / "third_party/jinja/templates"
+    chatml = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    named = {
+        "default": chatml + "{# plain #}",
+        "tool_use": (folder / "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use.jinja").read_text(
+            encoding="utf-8"
+        ),
+        "rag": "{{ bos_token }}rag: " + chatml,
+    }
+    jobs = [
+        {"template": name, "what": what, "messages": messages, "beside": beside, "header": header}
+        for group, beside in ((PLAIN, {}), (TOOLS, {"tools": [TOOL, PLAIN_TOOL]}))
+        for what, messages in group.items()
+        if messages[-1]["role"] == "assistant" and messages[0]["role"] != "developer"
+        for name in ("auto", *named)
+        for header in (False,)
+    ]
+    done = subprocess.run(
+        [ROOT / "build/release/tools/peers/render_template"],
+        input=(json.dumps({"named": named, "tokens": TOKENS, "jobs": jobs}) + "\n").encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer(tokenizers.models.BPE()), **TOKENS
+    )
+    tokenizer.chat_template = named
+    wrong, equal = [], 0
+    for job, ours in zip(jobs, json.loads(done.stdout)):
+        try:
+            wanted = tokenizer.apply_chat_template(
+                job["messages"],
+                tools=job["beside"].get("tools"),
+                chat_template=None if job["template"] == "auto" else job["template"],
+                tokenize=False,
+            )
+        except Exception:  # whatever a template makes Python say
+            wanted = None
+        # Refused here: what a template would leave out without a word.
+        equal += ours.get("text") == wanted
+        if "text" in ours and ours["text"] != wanted:
+            wrong.append(("named templates", f"{job['template']}: {job['what']}"))
+    print(f"named templates: {equal} of {len(jobs)} equal, {len(wrong)} wrong, others refused here")
+    return wrong
+
+
 def main():
     shown = sys.argv[2] if len(sys.argv) > 2 else None
     every = list(jobs())
@@ -173,7 +227,7 @@ def main():
         check=True,
     )
     counts = {"equal": 0, "refused by both": 0, "refused here": 0, "rendered here alone": 0, "wrong": 0}
-    whole, wrong = 0, []
+    whole, wrong = 0, check_named()
     for file, line in zip(files, done.stdout.decode().splitlines()):
         source = file.read_text(encoding="utf-8")
         of_file = dict.fromkeys(counts, 0)

@@ -23,7 +23,8 @@ set(RETORT_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 
 function(retort_library name)
   cmake_parse_arguments(arg "TORCH" "" "DEPENDS;SOURCES;AVX2;AVX512;CUDA;LINK" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES} ${arg_AVX2} ${arg_AVX512})
-  target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  target_include_directories(${name} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<INSTALL_INTERFACE:include/retort>)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} ${arg_LINK})
   set_source_files_properties(${arg_AVX2} PROPERTIES
     COMPILE_OPTIONS "${RETORT_AVX2_FLAGS}" SKIP_PRECOMPILE_HEADERS ON)

@@ -1,7 +1,10 @@
 #include "base/hash.h"
 
+// The function itself: OpenSSL's EVP reads configuration files and, where it is linked statically, brings
+// code that opens connections.
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include <fmt/format.h>
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -40,21 +43,17 @@ KnownHashes& known() {
 
 }  // namespace
 
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  if (!context_ || EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr) != 1)
-    throw Failure("SHA-256 is not available in this OpenSSL");
-}
-Sha256::~Sha256() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_)); }
+Sha256::Sha256() : context_(new SHA256_CTX) { SHA256_Init(static_cast<SHA256_CTX*>(context_)); }
+Sha256::~Sha256() { delete static_cast<SHA256_CTX*>(context_); }
 
 Sha256& Sha256::add(std::span<const std::byte> data) {
-  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), data.data(), data.size());
+  SHA256_Update(static_cast<SHA256_CTX*>(context_), data.data(), data.size());
   return *this;
 }
 
 std::array<uint8_t, 32> Sha256::digest() {
   std::array<uint8_t, 32> all = {};
-  unsigned int length = 0;
-  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), all.data(), &length);
+  SHA256_Final(all.data(), static_cast<SHA256_CTX*>(context_));
   return all;
 }
 

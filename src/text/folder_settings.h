@@ -29,4 +29,8 @@ FolderSettings read_folder_settings(const std::filesystem::path& folder);
 std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_bytes, std::string_view file,
                                                         const FolderSettings& settings);
 
+// Moonshot's tiktoken.model, whose folder says the rest; FormatError where its code is another's.
+std::unique_ptr<Tokenizer> tokenizer_from_tiktoken(std::string_view ranks, std::string_view file,
+                                                   const std::filesystem::path& folder);
+
 }  // namespace retort

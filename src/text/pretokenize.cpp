@@ -2,10 +2,27 @@
 
 #include <algorithm>
 
+#include "text/deepseek_llm.h"
 #include "text/unicode.h"
 
 namespace retort {
 namespace {
+
+// Script Han, of Unicode 16; in the order of how often they are asked.
+bool is_han(uint32_t c) {
+  if (c < 0x2E80) return false;
+  struct Range {
+    uint32_t first, last;
+  };
+  constexpr Range kRanges[] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x3005, 0x3005},   {0x3007, 0x3007},
+                               {0x3021, 0x3029},   {0x3038, 0x303B},   {0xF900, 0xFA6D},   {0xFA70, 0xFAD9},
+                               {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x16FE2, 0x16FE3},
+                               {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739}, {0x2B740, 0x2B81D},
+                               {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+                               {0x30000, 0x3134A}, {0x31350, 0x323AF}};
+  return std::ranges::any_of(kRanges,
+                             [c](const Range& range) { return c >= range.first && c <= range.last; });
+}
 
 struct Look {
   uint16_t classes;
@@ -71,32 +88,51 @@ struct Style {
   bool slash = false;      // symbols may end in line ends and slashes
   bool line_ends = true;   // symbols may end in line ends
   bool contracted = true;  // tekken has no contractions
+  bool han = false;        // Han characters are in no word, and words of their own
 };
 
 // The cased patterns' word from `at`. The published alternatives are, with U = {Lu Lt Lm Lo M} and W = {Ll Lm
 // Lo M}, U*W+ then U+W*; the first backs off to the last character of the U run that is also in W.
 constexpr uint16_t kCasedFirst = kUpper | kModifier | kOtherLetter | kMark,
                    kCasedRest = kLower | kModifier | kOtherLetter | kMark;
+template <bool han> Look look_cased(const CharacterTable& table, const char* at, const char* end) {
+  auto found = look(table, at, end);
+  if (han && found.length > 1 && is_han(decode_utf8(at).code_point)) found.classes = 0;
+  return found;
+}
+template <bool han> const char* past_cased(const CharacterTable& table, const char* at, const char* end) {
+  for (Look next = look_cased<han>(table, at, end); (next.classes & kCasedRest) != 0;
+       next = look_cased<han>(table, at, end))
+    at += next.length;
+  return at;
+}
+template <bool han>
 const char* cased_word_first(const CharacterTable& table, const char* at, const char* end) {
   const char* shared = nullptr;
-  for (Look next = look(table, at, end); (next.classes & kCasedFirst) != 0; next = look(table, at, end)) {
+  for (Look next = look_cased<han>(table, at, end); (next.classes & kCasedFirst) != 0;
+       next = look_cased<han>(table, at, end)) {
     at += next.length;
     if ((next.classes & kCasedRest) != 0) shared = at;
   }
-  const char* const stop = past(table, at, end, kCasedRest);
+  const char* const stop = past_cased<han>(table, at, end);
   return stop > at ? stop : shared;
 }
+template <bool han>
 const char* cased_word_second(const CharacterTable& table, const char* at, const char* end) {
-  const char* const stop = past(table, at, end, kCasedFirst);
-  return stop > at ? past(table, stop, end, kCasedRest) : nullptr;
+  const char* stop = at;
+  for (Look next = look_cased<han>(table, stop, end); (next.classes & kCasedFirst) != 0;
+       next = look_cased<han>(table, stop, end))
+    stop += next.length;
+  return stop > at ? past_cased<han>(table, stop, end) : nullptr;
 }
 // With and without the leading character, in the order in which a backtracking matcher tries them.
+template <bool han>
 const char* cased_word(const CharacterTable& table, const char* at, const char* end, Look first) {
   const bool may_lead = (first.classes & (kNewline | kLetter | kNumber)) == 0;
-  const char* stop = may_lead ? cased_word_first(table, at + first.length, end) : nullptr;
-  if (stop == nullptr) stop = cased_word_first(table, at, end);
-  if (stop == nullptr && may_lead) stop = cased_word_second(table, at + first.length, end);
-  if (stop == nullptr) stop = cased_word_second(table, at, end);
+  const char* stop = may_lead ? cased_word_first<han>(table, at + first.length, end) : nullptr;
+  if (stop == nullptr) stop = cased_word_first<han>(table, at, end);
+  if (stop == nullptr && may_lead) stop = cased_word_second<han>(table, at + first.length, end);
+  if (stop == nullptr) stop = cased_word_second<han>(table, at, end);
   return stop;
 }
 
@@ -107,7 +143,13 @@ template <Style style> const char* modern(const char* at, const char* end) {
     if (const char* stop = contraction(at, end, true)) return stop;
   }
   if constexpr (style.cased) {
-    if (const char* stop = cased_word(table, at, end, first)) {
+    if constexpr (style.han) {
+      const auto han = [&](const char* c) { return c < end && is_han(decode_utf8(c).code_point); };
+      const char* stop = at;
+      while (han(stop)) stop += utf8_length(*stop);
+      if (stop > at) return stop;
+    }
+    if (const char* stop = cased_word<style.han>(table, at, end, first)) {
       if constexpr (style.contracted) {
         if (const char* longer = contraction(stop, end, true)) return longer;
       }
@@ -214,6 +256,11 @@ constexpr KnownSplit kKnown[] = {
     {Split::one_number, "one number", numbers<1>, R"(\p{N})"},
     {Split::three_numbers, "three numbers", numbers<3>, R"(\p{N}{1,3})"},
     {Split::cjk_kana, "CJK and kana", cjk_kana, "[一-龥\u3040-ゟ゠-ヿ]+"},
+    {Split::line_end, "line ends", line_end, kLineEndPattern},
+    {Split::cased_letters, "cased letters", cased_letters, kCasedLettersPattern},
+    {Split::ascii_symbols, "ASCII symbols", ascii_symbols, kAsciiSymbolsPattern},
+    {Split::trailing_spaces, "trailing spaces", trailing_spaces, kTrailingSpacesPattern},
+    {Split::cjk, "CJK", cjk, kCjkPattern},
     {Split::gpt2, "gpt2", gpt2,
      R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"},
     {Split::llama3, "llama3", modern<Style{}>,
@@ -240,6 +287,11 @@ constexpr KnownSplit kKnown[] = {
     {Split::deepseek_v3, "deepseek-v3", deepseek_v3,
      R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|)"
      R"( ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+    {Split::kimi, "kimi", modern<Style{.contractions = Style::after, .cased = true, .han = true}>,
+     R"([\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M})"
+     R"(&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&)"
+     R"([^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}|)"
+     R"( ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
 };
 
 }  // namespace
@@ -283,6 +335,12 @@ const std::vector<PreTokenizer>& pre_tokenizers() {
       {"tekken", {Split::tekken}, true, false, true},
       {"deepseek-v3", {Split::three_numbers, Split::cjk_kana, Split::deepseek_v3}, false, false},
       {"hunyuan-dense", {Split::three_numbers, Split::cjk_kana, Split::deepseek_v3}, false, false},
+      {"deepseek-llm",
+       {Split::line_end, Split::cased_letters, Split::ascii_symbols, Split::trailing_spaces, Split::cjk,
+        Split::one_number},
+       false,
+       false},
+      {"kimi-k2", {Split::kimi}, true, false},
       {"joyai-llm", {Split::three_numbers, Split::cjk_kana, Split::deepseek_v3}, false, false},
   };
   return table;

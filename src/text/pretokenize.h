@@ -12,6 +12,11 @@ enum class Split {
   one_number,     // \p{N}, each on its own; the rest in runs
   three_numbers,  // \p{N}{1,3}; the rest in runs
   cjk_kana,       // runs of U+4E00-9FA5 and kana (DeepSeek); the rest in runs
+  line_end,       // five of DeepSeek V2 (deepseek_llm.h)
+  cased_letters,
+  ascii_symbols,
+  trailing_spaces,
+  cjk,
   gpt2,
   llama3,
   qwen2,
@@ -20,6 +25,7 @@ enum class Split {
   o200k,   // GPT-4o, Phi-4-mini
   tekken,
   deepseek_v3,  // the third pattern of DeepSeek V3
+  kimi,         // o200k whose words hold no Han characters, which are words of their own
 };
 
 // The end of the piece that starts at `at` (at < end). Valid UTF-8 only.

@@ -38,8 +38,13 @@ std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder) {
     const MappedFile file(path);
     return tokenizer_from_tekken(file.text(), file.name());
   }
-  throw FormatError(
-      fmt::format("{}: no tokenizer found; expected tokenizer.json, tokenizer.model or tekken.json", folder));
+  if (const auto path = root / "tiktoken.model"; std::filesystem::exists(path)) {
+    const MappedFile file(path);
+    return tokenizer_from_tiktoken(file.text(), file.name(), root);
+  }
+  throw FormatError(fmt::format(
+      "{}: no tokenizer found; expected tokenizer.json, tokenizer.model, tekken.json or tiktoken.model",
+      folder));
 }
 
 }  // namespace retort

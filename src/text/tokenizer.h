@@ -66,8 +66,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view tokenizer_json,
                                                std::string_view tokenizer_config_json, std::string_view file);
 std::unique_ptr<Tokenizer> tokenizer_from_sentencepiece(std::string_view model_bytes, std::string_view file);
 std::unique_ptr<Tokenizer> tokenizer_from_tekken(std::string_view tekken_json, std::string_view file);
-// Looks in a model folder: tokenizer.json, tokenizer.model, tekken.json, in this order. FormatError when
-// there is none.
+// Looks in a model folder: tokenizer.json, tokenizer.model, tekken.json, tiktoken.model, in this order.
+// FormatError when there is none.
 std::unique_ptr<Tokenizer> tokenizer_from_folder(const std::string& folder);
 
 // For export: any byte-pair tokenizer as GGUF metadata. RecipeError when GGUF has no words for it (a

@@ -78,7 +78,8 @@ TEST_P(Export, GgufMetadataGivesTheSameIds) {
 INSTANTIATE_TEST_SUITE_P(Families, Export,
                          testing::Values("smollm2", "mistral-v1", "mistral-v3", "tekken", "gpt2", "llama3",
                                          "dbrx", "qwen2", "qwen35", "seed", "o200k", "tekken-json",
-                                         "deepseek-v3", "llama2", "phi3", "metaspace", "gemma"));
+                                         "deepseek-llm", "kimi-json", "deepseek-v3", "llama2", "phi3",
+                                         "metaspace", "gemma"));
 
 TEST(ExportTokenizer, TypesFollowTheAddedTokens) {
   const auto tokenizer = family("qwen2");

@@ -1,6 +1,9 @@
 // Ids of every family against its reference, on the same hard strings.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include "base/error.h"
+#include "base/files.h"
 #include "text/export_tokenizer.h"
 #include "text/golden.h"
 #include "text/tokenizer.h"
@@ -52,8 +55,65 @@ TEST_P(TokenizerJson, IdsEqualTheReferenceOnAllHardStrings) {
 }
 INSTANTIATE_TEST_SUITE_P(Families, TokenizerJson,
                          testing::Values("gpt2", "llama3", "dbrx", "qwen2", "qwen35", "seed", "o200k",
-                                         "tekken-json", "deepseek-v3", "llama2", "phi3", "metaspace",
-                                         "gemma"));
+                                         "tekken-json", "deepseek-v3", "deepseek-llm", "kimi-json", "llama2",
+                                         "phi3", "metaspace", "gemma"));
+
+// Moonshot's tiktoken.model: ids of tiktoken, and the same of the tokenizer.json that is written for it.
+class KimiFolder : public testing::Test {
+ protected:
+  KimiFolder() : stored(golden("kimi")) {
+    std::filesystem::create_directories(folder);
+    write_text(folder / "tiktoken.model", stored.at("tiktoken_model").get<std::string>());
+    write_config(stored.at("tokenizer_config"));
+  }
+  ~KimiFolder() override { std::filesystem::remove_all(folder); }
+  void write_config(const Json& config) { write_text(folder / "tokenizer_config.json", config.dump()); }
+  std::string problem() {
+    try {
+      tokenizer_from_folder(folder.string());
+    } catch (const FormatError& error) { return error.what(); }
+    return "accepted";
+  }
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / ("retort-kimi-" + std::to_string(::getpid()));
+  const Json stored;
+};
+
+TEST_F(KimiFolder, IdsEqualTiktokensOnAllHardStrings) {
+  const auto tokenizer = tokenizer_from_folder(folder.string());
+  expect_golden_ids(*tokenizer, stored);
+  const auto written = tokenizer_from_json(tokenizer_json(*tokenizer), "", "written");
+  expect_golden_ids(*written, stored);
+  expect_golden_ids(*tokenizer_from_gguf(gguf_vocabulary(*tokenizer), "file"), stored);
+  EXPECT_EQ(gguf_vocabulary(*tokenizer).pre, "kimi-k2");
+  const auto end = tokenizer->find("[EOS]");
+  EXPECT_EQ(tokenizer->eos, end);
+  EXPECT_EQ(tokenizer->find("[BOS]"), tokenizer->bos);
+  EXPECT_TRUE(tokenizer->is_special(*end));
+  const auto reserved = tokenizer->find("<|reserved_token_" + std::to_string(*end + 3) + "|>");
+  EXPECT_EQ(reserved, *end + 3);
+  EXPECT_EQ(tokenizer->size(), *tokenizer->bos + 256);
+}
+
+TEST_F(KimiFolder, CodeOfOthersIsRefusedByName) {
+  auto config = stored.at("tokenizer_config");
+  config["auto_map"]["AutoTokenizer"] = Json::array({"tokenization_other.TikTokenTokenizer", nullptr});
+  write_config(config);
+  EXPECT_NE(
+      problem().find("is read by the code 'tokenization_other.TikTokenTokenizer', whose pattern is not"),
+      std::string::npos)
+      << problem();
+  config = stored.at("tokenizer_config");
+  config["added_tokens_decoder"]["3"] = {{"content", "<odd>"}, {"special", true}};
+  write_config(config);
+  EXPECT_NE(problem().find("'<odd>' has the id 3, which is none of the control tokens'"), std::string::npos);
+  write_text(folder / "tiktoken.model", "aGVsbG8= 1\n");
+  EXPECT_NE(problem().find("line 1: does not end with its place as the rank"), std::string::npos);
+  write_text(folder / "tiktoken.model", "aGVsbG8 0\n");
+  EXPECT_NE(problem().find("line 1: does not begin with the base64 of a token"), std::string::npos);
+  std::filesystem::remove(folder / "tokenizer_config.json");
+  EXPECT_NE(problem().find("stands without tokenizer_config.json"), std::string::npos);
+}
 
 // Names of GGUF that stand for a pre-tokenizer with another name, or for the one whose vocabulary stands
 // here. tools/golden/tokenizer_ids.py asks llama.cpp for the ids of the same vocabulary under each name.
@@ -67,6 +127,8 @@ TEST(GgufNames, OfAPreTokenizerGiveItsIdsAndAreWrittenBack) {
                                          {"gpt-4o", "o200k"},
                                          {"hunyuan-dense", "deepseek-v3"},
                                          {"joyai-llm", "deepseek-v3"},
+                                         {"deepseek-llm", "deepseek-llm"},
+                                         {"kimi-k2", "kimi-json"},
                                          {"seed-coder", "seed"}}) {
     SCOPED_TRACE(name);
     const Json stored = golden(vocabulary);

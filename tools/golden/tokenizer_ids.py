@@ -204,6 +204,85 @@ DEEPSEEK = [
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
     "| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
 ]
+DEEPSEEK_LLM = [
+    "[\r\n]",
+    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ"
+    r"ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛ"
+    r"Ꜣ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+    r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+    r"\s+$",
+    "[一-龥ࠀ-一가-퟿]+",
+]
+KIMI = (
+    r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*"
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+"
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def kimi() -> None:
+    """tiktoken.model of ranks that are trained here, with the control tokens behind them."""
+    import base64
+
+    import tiktoken
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(KIMI), behavior="isolated", invert=False),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trained.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=1200, initial_alphabet=alphabet, show_progress=False)
+    )
+    spelled = sorted(trained.get_vocab().items(), key=lambda item: item[1])
+    # GPT-2's alphabet
+    printable = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
+    bytes_of = {chr(b): b for b in printable}
+    bytes_of |= {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in printable)}
+    ranks = {bytes(bytes_of[c] for c in token): rank for token, rank in spelled}
+    assert sorted(ranks.values()) == list(range(len(ranks)))
+    named = {
+        "[BOS]": 0,
+        "[EOS]": 1,
+        "<|im_end|>": 2,
+        "<|im_user|>": 3,
+        "<|tool_call_begin|>": 11,
+        "[PAD]": 255,
+    }
+    first = len(ranks)
+    specials = {f"<|reserved_token_{first + i}|>": first + i for i in range(256) if i not in named.values()}
+    specials |= {text: first + i for text, i in named.items()}
+    encoding = tiktoken.Encoding("kimi", pat_str=KIMI, mergeable_ranks=ranks, special_tokens=specials)
+    config = {
+        "tokenizer_class": "TikTokenTokenizer",
+        "auto_map": {"AutoTokenizer": ["tokenization_kimi.TikTokenTokenizer", None]},
+        "added_tokens_decoder": {
+            str(first + i): {"content": text, "special": text != "<|tool_call_begin|>"}
+            for text, i in named.items()
+        },
+        "bos_token": "[BOS]",
+        "eos_token": "[EOS]",
+        "pad_token": "[PAD]",
+    }
+    write(
+        "kimi",
+        {
+            "reference": "tiktoken; ranks trained on a few lines",
+            "versions": versions("tiktoken"),
+            "tiktoken_model": "".join(
+                f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items()
+            ),
+            "tokenizer_config": config,
+            "as_text": [encoding.encode_ordinary(text) for text in TEXTS],
+            "as_tokens": [encoding.encode(text, allowed_special="all") for text in TEXTS],
+        },
+    )
 
 
 def save_trained(name: str, tokenizer, note: str) -> None:
@@ -229,6 +308,7 @@ def byte_level(
     ignore_merges: bool = False,
     use_regex: bool = False,
     normalized: bool = False,
+    digits: bool = False,
 ) -> None:
     from tokenizers import (
         AddedToken,
@@ -245,6 +325,8 @@ def byte_level(
     if nfc:
         tokenizer.normalizer = normalizers.NFC()
     splits = [pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False) for pattern in patterns]
+    if digits:
+        splits.append(pre_tokenizers.Digits(individual_digits=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         splits + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)]
     )
@@ -379,6 +461,8 @@ NAMES = {
     "hunyuan-dense": "deepseek-v3",
     "joyai-llm": "deepseek-v3",
     "seed-coder": "seed",
+    "deepseek-llm": "deepseek-llm",
+    "kimi-k2": "kimi-json",
 }
 
 
@@ -457,6 +541,17 @@ FAMILIES = {
         ["<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"],
         ["<think>", "</think>"],
         normalized=True,
+    ),
+    "deepseek-llm": lambda: byte_level(
+        "deepseek-llm",
+        DEEPSEEK_LLM,
+        ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"],
+        ["User:", "Assistant:"],
+        digits=True,
+    ),
+    "kimi": kimi,
+    "kimi-json": lambda: byte_level(
+        "kimi-json", [KIMI], ["[BOS]", "[EOS]", "<|im_end|>", "<|im_user|>"], ignore_merges=True
     ),
     "llama2": lambda: spaces_marked("llama2", "prepend", [added("<unk>"), added("<s>"), added("</s>")]),
     "phi3": lambda: spaces_marked(

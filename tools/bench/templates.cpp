@@ -2,7 +2,7 @@
 // what it took, as JSON.
 // templates_bench TEMPLATE RECORDS THREADS text|pieces [ROUNDS]: RECORDS has a line each,
 // {"messages": [...], "tools": [...]}. text: the interpreter's text of each record, once, which goes to the
-// file RECORDS.texts (a NUL behind each). pieces: what training asks for, with what is learned of each answer.
+// file RECORDS.texts (a NUL behind each). pieces: what training asks for, with what is learned of an answer.
 #include <fmt/format.h>
 
 #include <algorithm>

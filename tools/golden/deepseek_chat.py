@@ -2,10 +2,10 @@
 """Goldens for tests/data/deepseek_records_test.cpp: conversations as DeepSeek's own encoders write them.
 
 V3.2 and V4 bring an encoder in Python and its cases in their model repositories (encoding/, MIT); vLLM's
-sdist carries both. The published cases of one screen are stored as they are, their text is asserted to be what
-the encoder writes; the two long ones of V3.2 (pages found by a search) go to a file of their own, if one is
-named, for a run of the test with RETORT_LONG_CASES. The other conversations are our own. Each has the text of
-the whole and, for every answer, that of its prompt.
+sdist carries both. The published cases of one screen are stored as they are, their text is asserted to be
+what the encoder writes; the two long ones of V3.2 (pages found by a search) go to a file of their own, if
+one is named, for a run of the test with RETORT_LONG_CASES. The other conversations are our own. Each has
+the text of the whole and, for every answer, that of its prompt.
 Run: pip download --no-deps --no-binary :all: --no-clean vllm   # keeps its folder, whatever the build says
      third_party/peers/bin/python tools/golden/deepseek_chat.py THAT_FOLDER [LONG_CASES.json]
 """

@@ -33,8 +33,8 @@ target_include_directories(jinja_engine SYSTEM PUBLIC
 target_link_libraries(jinja_engine PRIVATE nlohmann_json::nlohmann_json)
 target_compile_options(jinja_engine PRIVATE -w)
 
-# Parquet comes from the pyarrow wheel (tools/setup parquet), for retort-import alone: without it that program
-# is not configured.
+# Parquet and Arrow come from the pyarrow wheel (tools/setup), for retort-tables and retort-import alone:
+# without it those programs are not configured, and retort says so to whoever has such a file.
 set(retort_arrow_root ${RETORT_ARROW})
 if(NOT retort_arrow_root)
   set(retort_arrow_root ${PROJECT_SOURCE_DIR}/third_party/arrow)
@@ -51,5 +51,6 @@ if(retort_parquet AND retort_arrow)
   target_link_options(libparquet INTERFACE -Wl,--disable-new-dtags -Wl,-rpath,${retort_arrow_root}/pyarrow)
 else()
   message(STATUS
-    "retort-import is not built: ${retort_arrow_root} holds no Parquet library (tools/setup parquet)")
+    "retort-tables and retort-import are not built: ${retort_arrow_root} holds no Parquet library "
+    "(tools/setup parquet)")
 endif()

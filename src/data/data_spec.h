@@ -14,7 +14,7 @@ namespace retort {
 
 // One place samples come from.
 struct SourceSpec {
-  std::string path;
+  std::string path, split;
   std::string format = "auto";
   std::string kind = "auto";
   std::string prompt, completion, system, group;  // texts with {column} placeholders
@@ -31,11 +31,17 @@ struct SourceSpec {
 
   template <class Visitor> void fields(Visitor& field) {
     field("path", path, required(not_empty()),
-          "file, folder of files of one format, or pattern such as data/train-*.jsonl");
+          "file, folder of files of one format, pattern such as data/train-*.jsonl, or a folder that Hugging "
+          "Face's datasets saved");
     field(
-        "format", format, one_of({"auto", "jsonl", "json", "csv", "text", "lines", "icd10cm", "licences"}),
+        "split", split, any(),
+        "of a folder that datasets saved with several splits, or whose files are named for their splits: the "
+        "one that is read");
+    field(
+        "format", format,
+        one_of({"auto", "jsonl", "json", "csv", "parquet", "arrow", "text", "lines", "icd10cm", "licences"}),
         "how the file is read; auto goes by its ending (.jsonl .ndjson .json .csv .tsv .txt .xml, each also "
-        "with .gz or .zst). json: one array of records");
+        "with .gz or .zst; .parquet .arrow .feather). json: one array of records");
     field("kind", kind,
           one_of({"auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "columns"}),
           "what a record holds; auto looks at its first record. columns: 'prompt' and 'completion' below "

@@ -168,8 +168,8 @@ void require_plain_text(std::string_view content, std::string_view file) {
       {"\x1f\x8b", "is packed by gzip; name it with .gz behind its ending, or unpack it"},
       {"\x28\xb5\x2f\xfd", "is packed by zstd; name it with .zst behind its ending, or unpack it"},
       {"PK\x03\x04", "is a zip archive; unpack it and name the file that is meant"},
-      {"PAR1", "is a Parquet file, which is not read here; write it as .jsonl"},
-      {"ARROW1", "is an Arrow file, which is not read here; write it as .jsonl"},
+      {"PAR1", "is a Parquet file; name it with .parquet as its ending, or set format: parquet"},
+      {"ARROW1", "is an Arrow file; name it with .arrow as its ending, or set format: arrow"},
   };
   for (const auto& [begin, what] : kOthers)
     if (content.starts_with(begin)) corrupt(file, "", what);

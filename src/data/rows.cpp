@@ -35,6 +35,16 @@ CsvForm form_of(const SourceSpec& source, std::string_view content, const std::s
   return {guessed_delimiter(content, {ending_of(path) == ".tsv" ? '\t' : ',', quotes}), quotes};
 }
 
+bool is_table_format(const std::string& format) { return format == "parquet" || format == "arrow"; }
+
+void require_utf8(const SourceSpec& source, const std::string& path) {
+  if (source.encoding == "utf-8") return;
+  throw RecipeError(
+      fmt::format("data.sources.encoding: {}: texts of Parquet and Arrow files are UTF-8; leave "
+                  "encoding out",
+                  printable(path)));
+}
+
 }  // namespace
 
 size_t Row::bytes() const {
@@ -52,6 +62,14 @@ void read_rows(const SourceSpec& source, const std::function<void(Row row)>& tak
   };
   for (const auto& path : files) {
     const auto file = std::make_shared<const MappedFile>(path);
+    if (is_table_format(format)) {
+      require_utf8(source, path);
+      read_table_rows(*file, [&](std::string_view line, std::string place, auto held) {
+        take({Row::Kind::json, line, nullptr, {}, {}, std::move(place), std::move(held)});
+      });
+      file->require_unchanged();
+      continue;
+    }
     const auto made = text_of_file(file->text(), path, source.encoding);  // what is not read where it lies
     const auto in_place = made ? nullptr : file;
     const auto content = made ? std::string_view(*made) : file->text();

@@ -29,8 +29,9 @@ struct Row {
   std::shared_ptr<const MappedFile> file;  // what `raw` lies in, when that is the file itself
   Columns columns;
   std::string text;
-  std::string place;     // "file:line"
-  size_t bytes() const;  // of text that it holds or points at
+  std::string place;                             // "file:line"
+  std::shared_ptr<const std::string> held = {};  // what `raw` lies in, of a Parquet or Arrow file
+  size_t bytes() const;                          // of text that it holds or points at
 };
 
 // "jsonl", "csv", ...: what the source says, or what its files end with; RecipeError when neither is known.
@@ -43,6 +44,12 @@ std::string ending_of(const std::filesystem::path& path);
 // afterwards. `bad`, where it is set, hears of rows that a reader would refuse, and the reading goes on.
 void read_rows(const SourceSpec& source, const std::function<void(Row row)>& take,
                const std::function<void()>& file_done, const TakeBad& bad = nullptr);
+
+// The rows of a Parquet or Arrow file as JSON, "file:row" their places. `held`: what `line` lies in.
+// FormatError for a damaged file, Failure where retort-tables is not built.
+using TakeTableRow =
+    std::function<void(std::string_view line, std::string place, std::shared_ptr<const std::string> held)>;
+void read_table_rows(const MappedFile& file, const TakeTableRow& take);
 
 // One source's rows to records: messages or a text, columns, place, group. Nothing is rejected or chosen
 // here.

@@ -6,13 +6,14 @@
 
 #include "base/error.h"
 #include "data/rows.h"
+#include "data/saved_dataset.h"
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFormats = "jsonl, json, csv, text, lines, icd10cm or licences";
+constexpr const char* kFormats = "jsonl, json, csv, parquet, arrow, text, lines, icd10cm or licences";
 
 // "" where the ending does not say it.
 std::string format_of(const fs::path& file) {
@@ -20,6 +21,8 @@ std::string format_of(const fs::path& file) {
   if (ending == ".jsonl" || ending == ".ndjson") return "jsonl";
   if (ending == ".json") return "json";
   if (ending == ".csv" || ending == ".tsv") return "csv";
+  if (ending == ".parquet" || ending == ".pq") return "parquet";
+  if (ending == ".arrow" || ending == ".arrows" || ending == ".feather" || ending == ".ipc") return "arrow";
   if (ending == ".txt") return "text";
   if (ending == ".xml") return "icd10cm";
   return "";
@@ -91,10 +94,26 @@ void require_one_part(const std::vector<std::string>& files, const std::string& 
         printable(path), printable(*train), printable(*test)));
 }
 
+// Files that are named for the split: train.jsonl, train-00000-of-00002.parquet, cases-train.arrow.
+std::vector<std::string> of_split(std::vector<std::string> files, const SourceSpec& source) {
+  const auto belongs = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; };
+  std::erase_if(files, [&](const std::string& file) {
+    const auto name = fs::path(file).filename().string();
+    for (auto at = name.find(source.split); at != name.npos; at = name.find(source.split, at + 1))
+      if ((at == 0 || !belongs(name[at - 1])) && !belongs(name[at + source.split.size()])) return false;
+    return true;
+  });
+  if (files.empty())
+    throw RecipeError(fmt::format("data.sources.split: {} holds no file that is named for the split '{}'",
+                                  printable(source.path), printable(source.split)));
+  return files;
+}
+
 bool wanted_in_folder(const fs::path& file, const std::string& format) {
   const auto own = format_of(file);
   if (file.filename().string().starts_with('.')) return false;
-  if (format == "auto") return own == "jsonl" || own == "json" || own == "csv";
+  if (format == "auto")
+    return own == "jsonl" || own == "json" || own == "csv" || own == "parquet" || own == "arrow";
   return own == (format == "lines" ? "text" : format);
 }
 
@@ -110,8 +129,7 @@ std::vector<std::string> files_in(const SourceSpec& source) {
     if (old ? path.extension() == (format == "licences" ? ".LICENSE" : ".txt")
             : wanted_in_folder(path, format))
       files.push_back(path.string());
-    else if (path.extension() == ".parquet" || path.extension() == ".arrow" || path.extension() == ".txt")
-      other = path.string();
+    else if (path.extension() == ".txt") other = path.string();
   }
   std::sort(files.begin(), files.end());
   if (old) {
@@ -129,10 +147,8 @@ std::vector<std::string> files_in(const SourceSpec& source) {
           printable(source.path), printable(entry.path().string()), printable(source.path)));
   if (files.empty())
     throw RecipeError(fmt::format(
-        "data.sources.path: {}: is a folder without .jsonl, .json or .csv files{}", printable(source.path),
-        other.empty()             ? ""
-        : other.ends_with(".txt") ? "; set format to text or lines to read .txt files"
-                                  : "; Parquet and Arrow files are not read here: write them as .jsonl"));
+        "data.sources.path: {}: is a folder without .jsonl, .json, .csv, .parquet or .arrow files{}",
+        printable(source.path), other.empty() ? "" : "; set format to text or lines to read .txt files"));
   return files;
 }
 
@@ -156,8 +172,22 @@ std::string source_format(const SourceSpec& source) {
 
 std::vector<std::string> source_files(const SourceSpec& source) {
   const bool folder = fs::is_directory(source.path);
+  if (folder && is_saved_dataset(source.path)) {
+    if (source.format != "auto" && source.format != "arrow")
+      throw RecipeError(
+          fmt::format("data.sources.format: {} was saved by `datasets`, whose files are Arrow's; "
+                      "leave format out",
+                      printable(source.path)));
+    return saved_dataset_files(source.path, source.split);
+  }
+  if (!folder && !source.split.empty())
+    throw RecipeError(
+        fmt::format("data.sources.split: {} is no folder; a split is chosen in a folder that "
+                    "`datasets` saved, or whose files are named for their splits",
+                    printable(source.path)));
   if (!folder && !is_pattern(source.path)) return {source.path};
   auto files = folder ? files_in(source) : matching(source.path);
+  if (!source.split.empty()) files = of_split(std::move(files), source);
   if (source.format == "auto") common_format(files, source.path);
   if (source.format != "licences") require_one_part(files, source.path);
   return files;

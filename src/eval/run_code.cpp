@@ -2,9 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,11 +9,11 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
-#include <mutex>
 #include <random>
 
 #include "base/confine.h"
 #include "base/error.h"
+#include "base/start_program.h"
 #include "base/stop.h"
 #include "ops/workers.h"
 
@@ -68,58 +65,20 @@ main()
 )PY";
 
 std::string python() {
-  std::vector<std::string> folders = {"/usr/bin", "/usr/local/bin"};
-  const std::string path = std::getenv("PATH") ? std::getenv("PATH") : "";
-  for (size_t begin = 0; begin < path.size();) {
-    const auto end = std::min(path.find(':', begin), path.size());
-    folders.push_back(path.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  for (const auto& folder : folders)
-    if (const auto file = folder + "/python3"; ::access(file.c_str(), X_OK) == 0) return file;
+  for (const auto* name : {"/usr/bin/python3", "/usr/local/bin/python3", "python3"})
+    if (const auto file = find_program(name); !file.empty()) return file;
   throw Failure("eval.tasks.execute: python3 is not installed here; install it, or set execute to false");
 }
 
-void limit(int resource, uint64_t value, uint64_t beyond = 0) {
-  const rlimit bound{value, value + beyond};
-  ::setrlimit(static_cast<__rlimit_resource_t>(resource), &bound);
+pid_t start_python(const std::string& interpreter, int verdict, int source, const CodeLimits& limits) {
+  return start_program(interpreter, {.arguments = {"python3", "-I", "-S", "-B", "-c", kBoot},
+                                     .files = {-1, -1, -1, verdict, source},
+                                     .environment = {{"PYTHONHASHSEED=0", "LC_ALL=C.UTF-8"}},
+                                     .folder = "/",
+                                     .cpu_seconds = limits.cpu_seconds,
+                                     .memory_bytes = limits.memory_bytes,
+                                     .writes_files = false});
 }
-
-// Between fork and exec: nothing that allocates.
-[[noreturn]] void become_python(const char* program, int verdict, int source, const CodeLimits& limits) {
-  ::setsid();
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) std::signal(signal, SIG_DFL);
-  const int nothing = ::open("/dev/null", O_RDWR);
-  const int kept = ::fcntl(source, F_DUPFD, 16), told = ::fcntl(verdict, F_DUPFD, 16);
-  for (int file = 0; file < 3; ++file) ::dup2(nothing, file);
-  ::dup2(told, 3), ::dup2(kept, 4);
-  ::syscall(SYS_close_range, 5u, ~0u, 0u);
-  if (::chdir("/") != 0) ::_exit(1);
-  limit(RLIMIT_CORE, 0);
-  limit(RLIMIT_FSIZE, 0);
-  limit(RLIMIT_CPU, static_cast<uint64_t>(limits.cpu_seconds), 1);
-  limit(RLIMIT_AS, limits.memory_bytes);
-  const char* arguments[] = {"python3", "-I", "-S", "-B", "-c", kBoot, nullptr};
-  const char* environment[] = {"PYTHONHASHSEED=0", "LC_ALL=C.UTF-8", nullptr};
-  ::execve(program, const_cast<char**>(arguments), const_cast<char**>(environment));
-  ::_exit(127);
-}
-
-struct Pipe {
-  int ends[2];
-  Pipe() {
-    if (::pipe2(ends, O_CLOEXEC) != 0)
-      throw Failure(std::string("cannot make a pipe: ") + std::strerror(errno));
-  }
-  ~Pipe() { close(0), close(1); }
-  Pipe(const Pipe&) = delete;
-  Pipe& operator=(const Pipe&) = delete;
-  void close(int end) {
-    if (ends[end] >= 0) ::close(ends[end]);
-    ends[end] = -1;
-  }
-};
 
 // 16 bytes that nobody can guess.
 std::string secret() {
@@ -154,11 +113,11 @@ Heard talk(Pipe& source, int from, const std::string& input, std::chrono::steady
       heard.late = true;
       return heard;
     }
-    pollfd files[] = {{from, POLLIN, 0}, {source.ends[1], POLLOUT, 0}};  // -1 is passed over
+    pollfd files[] = {{from, POLLIN, 0}, {source.end(1), POLLOUT, 0}};  // -1 is passed over
     if (::poll(files, 2, static_cast<int>(std::min<int64_t>(left.count(), 100))) < 0 && errno != EINTR)
       return heard;
-    if (source.ends[1] >= 0 && files[1].revents & (POLLOUT | POLLERR)) {
-      const auto wrote = ::write(source.ends[1], input.data() + given,
+    if (source.end(1) >= 0 && files[1].revents & (POLLOUT | POLLERR)) {
+      const auto wrote = ::write(source.end(1), input.data() + given,
                                  std::min<size_t>(input.size() - given, size_t{1} << 16));
       if (wrote < 0 && errno != EINTR && errno != EAGAIN) given = input.size();  // it died
       if (wrote > 0) given += static_cast<size_t>(wrote);
@@ -176,12 +135,10 @@ ProgramRun run_one(const std::string& interpreter, const std::string& program, c
   Pipe source, verdict;
   const auto word = secret(), input = input_of(word, program);
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(limits.seconds);
-  const pid_t child = ::fork();
-  if (child < 0) throw Failure(std::string("cannot start a process to run code in: ") + std::strerror(errno));
-  if (child == 0) become_python(interpreter.c_str(), verdict.ends[1], source.ends[0], limits);
+  const pid_t child = start_python(interpreter, verdict.end(1), source.end(0), limits);
   source.close(0), verdict.close(1);
-  ::fcntl(source.ends[1], F_SETFL, O_NONBLOCK);
-  const auto heard = talk(source, verdict.ends[0], input, end);
+  ::fcntl(source.end(1), F_SETFL, O_NONBLOCK);
+  const auto heard = talk(source, verdict.end(0), input, end);
   ::kill(child, SIGKILL);
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
@@ -207,8 +164,6 @@ std::vector<ProgramRun> run_python(const std::vector<std::string>& programs, con
                                    int64_t threads) {
   std::vector<ProgramRun> runs(programs.size());
   if (programs.empty()) return runs;
-  static std::once_flag once;
-  std::call_once(once, [] { std::signal(SIGPIPE, SIG_IGN); });
   const auto interpreter = python();
   run_workers(usable_threads(threads), static_cast<int64_t>(programs.size()), [&](int64_t i) {
     leave_if_stopped("running code");

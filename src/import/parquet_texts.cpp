@@ -3,74 +3,17 @@
 #include <arrow/api.h>
 #include <arrow/io/memory.h>
 #include <parquet/arrow/reader.h>
-#include <parquet/exception.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "tables/arrow_calls.h"
 
 namespace retort {
 namespace {
 
-// Refuses what a small file that stands for a huge list would ask for.
-class BoundedPool : public arrow::MemoryPool {
- public:
-  explicit BoundedPool(int64_t limit) : limit_(limit) {}
-  using arrow::MemoryPool::Allocate;
-  using arrow::MemoryPool::Free;
-  using arrow::MemoryPool::Reallocate;
-  arrow::Status Allocate(int64_t size, int64_t alignment, uint8_t** out) override {
-    ARROW_RETURN_NOT_OK(room_for(size));
-    ARROW_RETURN_NOT_OK(pool_->Allocate(size, alignment, out));
-    used_ += size;
-    return arrow::Status::OK();
-  }
-  arrow::Status Reallocate(int64_t old_size, int64_t new_size, int64_t alignment, uint8_t** memory) override {
-    ARROW_RETURN_NOT_OK(room_for(new_size - old_size));
-    ARROW_RETURN_NOT_OK(pool_->Reallocate(old_size, new_size, alignment, memory));
-    used_ += new_size - old_size;
-    return arrow::Status::OK();
-  }
-  void Free(uint8_t* memory, int64_t size, int64_t alignment) override {
-    pool_->Free(memory, size, alignment);
-    used_ -= size;
-  }
-  int64_t bytes_allocated() const override { return used_; }
-  int64_t total_bytes_allocated() const override { return pool_->total_bytes_allocated(); }
-  int64_t num_allocations() const override { return pool_->num_allocations(); }
-  int64_t max_memory() const override { return pool_->max_memory(); }
-  std::string backend_name() const override { return pool_->backend_name(); }
-
- private:
-  arrow::Status room_for(int64_t size) const {
-    if (size <= limit_ - used_) return arrow::Status::OK();
-    return arrow::Status::OutOfMemory("one row asks for more than ", bytes(static_cast<uint64_t>(limit_)));
-  }
-  arrow::MemoryPool* pool_ = arrow::system_memory_pool();
-  int64_t limit_;
-  std::atomic<int64_t> used_ = 0;
-};
-
-std::string first_line(std::string_view text) { return printable(text.substr(0, text.find('\n'))); }
-
-// Calls what may fail in either of Arrow's two ways.
-template <class Call> auto sound(const std::string& file, const Call& call) {
-  arrow::Status status;
-  try {
-    auto result = call();
-    if (result.ok()) return std::move(result).ValueUnsafe();
-    status = result.status();
-  } catch (const parquet::ParquetException& error) {
-    status = arrow::Status::Invalid(error.what());
-  } catch (const std::length_error& error) {
-    status = arrow::Status::Invalid(error.what());
-  } catch (const std::out_of_range& error) { status = arrow::Status::Invalid(error.what()); }
-  corrupt(
-      file, "",
-      fmt::format("is no sound Parquet file ({}); is the download complete?", first_line(status.message())));
-}
+constexpr auto kKind = "Parquet";
 
 std::shared_ptr<arrow::DataType> type_of(Element element) {
   return element == Element::u8    ? arrow::uint8()
@@ -103,18 +46,18 @@ struct ParquetTexts::Reader {
     arrow_properties.set_pre_buffer(false);
     const auto source = std::make_shared<arrow::io::BufferReader>(std::make_shared<arrow::Buffer>(
         reinterpret_cast<const uint8_t*>(file.bytes().data()), static_cast<int64_t>(file.bytes().size())));
-    reader = sound(file.name(), [&]() -> arrow::Result<std::unique_ptr<parquet::arrow::FileReader>> {
+    reader = sound(file.name(), kKind, [&]() -> arrow::Result<std::unique_ptr<parquet::arrow::FileReader>> {
       parquet::arrow::FileReaderBuilder builder;
       ARROW_RETURN_NOT_OK(builder.Open(source, properties));
       return builder.memory_pool(&pool)->properties(arrow_properties)->Build();
     });
-    const auto schema = sound(file.name(), [&]() -> arrow::Result<std::shared_ptr<arrow::Schema>> {
+    const auto schema = sound(file.name(), kKind, [&]() -> arrow::Result<std::shared_ptr<arrow::Schema>> {
       std::shared_ptr<arrow::Schema> found;
       ARROW_RETURN_NOT_OK(reader->GetSchema(&found));
       return found;
     });
     check_schema(*schema, wanted);
-    batches = sound(file.name(), [&] { return reader->GetRecordBatchReader(); });
+    batches = sound(file.name(), kKind, [&] { return reader->GetRecordBatchReader(); });
   }
 
   void check_schema(const arrow::Schema& schema, const std::vector<NestedColumn>& wanted) {
@@ -149,7 +92,7 @@ struct ParquetTexts::Reader {
   }
 
   bool next() {
-    batch = sound(file.name(), [&]() -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
+    batch = sound(file.name(), kKind, [&]() -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
       std::shared_ptr<arrow::RecordBatch> read;
       ARROW_RETURN_NOT_OK(batches->ReadNext(&read));
       if (read) ARROW_RETURN_NOT_OK(read->ValidateFull());

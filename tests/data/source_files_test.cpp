@@ -80,8 +80,9 @@ TEST_F(SourceFolders, WhatCannotBeMeantTogetherIsRefused) {
   EXPECT_EQ(shown(source(split + "/train-*")), "1=x|");
   refused(source(parts("below", {{"a.jsonl", line(1)}, {"more/b.jsonl", line(2)}})),
           "files of folders below are not read");
-  refused(source(parts("none", {{"a.md", "x"}})), "is a folder without .jsonl, .json or .csv files");
-  refused(source(parts("parquet", {{"a.parquet", "PAR1"}})), "Parquet and Arrow files are not read here");
+  refused(source(parts("none", {{"a.md", "x"}})),
+          "is a folder without .jsonl, .json, .csv, .parquet or .arrow files");
+  refused(source(parts("parquet", {{"a.parquet", "PAR1"}, {"b.jsonl", "{}"}})), "files of several formats");
   refused(source(parts("texts", {{"a.txt", "x"}})), "set format to text or lines");
 }
 
@@ -110,7 +111,7 @@ TEST_F(SourceFolders, ZstdIsReadAndBombsAreNot) {
 TEST_F(SourceFolders, PackedFilesUnderAnotherNameAreNamed) {
   refused(source(folder.write("x.jsonl", zstd(line(1)))), "is packed by zstd; name it with .zst");
   refused(source(folder.write("y.jsonl", "\x1f\x8b\x08")), "is packed by gzip; name it with .gz");
-  refused(source(folder.write("z.csv", "PAR1....")), "is a Parquet file");
+  refused(source(folder.write("z.csv", "PAR1....")), "is a Parquet file; name it with .parquet");
 }
 
 TEST_F(SourceFolders, QuotesMayBeCharactersLikeOthers) {

@@ -1,8 +1,8 @@
 # cmake --install BUILD --prefix FOLDER: the program, and the libraries of src/ with their headers, which
 #   find_package(retort)
 #   target_link_libraries(mine retort::formats)
-# finds there. LibTorch stays where it is: RETORT_LIBTORCH of the other project names another place. The targets
-# that `tools/build release retort` makes are all that is needed.
+# finds there. LibTorch stays where it is: RETORT_LIBTORCH of the other project names another place. The
+# targets that `tools/build release retort` makes are all that is needed.
 include(GNUInstallDirs)
 get_property(retort_installed GLOBAL PROPERTY RETORT_TESTED)
 list(REMOVE_ITEM retort_installed http import)   # they are for retort-online and retort-import alone

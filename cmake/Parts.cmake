@@ -1,5 +1,5 @@
-# What the libraries of src/ link. Included by the build, and by retort-config.cmake for whoever links them from
-# elsewhere.
+# What the libraries of src/ link. Included by the build, and by retort-config.cmake for whoever links them
+# from elsewhere.
 # LibTorch comes from the torch wheel (tools/setup): libtorch_cpu and libc10 only, as imported targets.
 # libtorch_cpu needs libcudart and libcupti at load time even on a machine without a GPU; its own RPATH
 # finds them in ../../nvidia/cu13/lib, which tools/setup fills from the two small NVIDIA wheels.

@@ -18,6 +18,8 @@ namespace retort {
 using Action = std::function<Exit()>;
 
 void add_run(CLI::App& app, Action& action);
+void add_demo(CLI::App& app, Action& action);
+void add_init(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_samples(CLI::App& app, Action& action);

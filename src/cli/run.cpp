@@ -4,14 +4,13 @@
 
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
+#include "cli/run_recipe.h"
 #include "run/profile_report.h"
 #include "run/run_result.h"
 
 namespace retort {
 
-namespace {
-
-Exit run(LoadedRecipe recipe, bool profile) {
+Exit run_recipe(LoadedRecipe recipe, bool profile) {
   if (profile) start_profile();
   Run run(std::move(recipe));
   RunResult result;
@@ -47,8 +46,6 @@ Exit run(LoadedRecipe recipe, bool profile) {
   return exit_of(failures, holds ? Exit::done : Exit::gate_failed);
 }
 
-}  // namespace
-
 void add_run(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand(
       "run", "Train, evaluate and export by a recipe; continues what an earlier run of it left");
@@ -57,7 +54,7 @@ void add_run(CLI::App& app, Action& action) {
   command->add_flag("--profile", *profile,
                     "write a Chrome trace (profile.json) and tell what each operation costs, against the "
                     "machine's measured peak");
-  command->callback([=, &action] { action = [=] { return run(options->load(), *profile); }; });
+  command->callback([=, &action] { action = [=] { return run_recipe(options->load(), *profile); }; });
 }
 
 }  // namespace retort

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "eval/code.h"
 #include "eval/question_file.h"
+#include "eval/scored_by.h"
 #include "eval/task_source.h"
 
 namespace retort {
@@ -25,9 +26,8 @@ template <class Read> void count_questions(const EvalTaskSpec& task, Read read, 
                                   task.few_shot, printable(task.examples), input.examples));
 }
 
-}  // namespace
-
-std::vector<std::string> metric_names(const EvalTaskSpec& task) {
+// Those that retort measures itself.
+std::vector<std::string> own_metric_names(const EvalTaskSpec& task) {
   if (task.kind == "perplexity") return {"nats_per_token", "perplexity", "token_accuracy", "bits_per_byte"};
   if (task.kind == "completion")
     return {"exact_match",
@@ -59,6 +59,25 @@ std::vector<std::string> metric_names(const EvalTaskSpec& task) {
   return code;
 }
 
+}  // namespace
+
+std::vector<std::string> metric_names(const EvalTaskSpec& task) {
+  auto names = own_metric_names(task);
+  if (task.scored_by) names.insert(names.end(), task.scored_by->scores.begin(), task.scored_by->scores.end());
+  return names;
+}
+
+std::vector<std::string> scores_of_program(const TaskResult& result) {
+  if (result.kind != "completion") return {};
+  EvalTaskSpec task;
+  auto own = own_metric_names(task);
+  own.emplace_back("calibration_error");  // where answers are classes
+  std::vector<std::string> names;
+  for (const auto& [name, value] : result.metrics)
+    if (std::find(own.begin(), own.end(), name) == own.end()) names.push_back(name);
+  return names;
+}
+
 bool is_tested(std::string_view metric) {
   return metric == "exact_match" || metric == "accuracy" || metric == "pass_at_1" ||
          metric == "nats_per_token" || metric == "perplexity";
@@ -83,6 +102,13 @@ std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, i
                                     printable(name)));
     TaskInput input{name, task.kind, task.source ? task.source->path : task.path, 0, 0};
     if (task.source) task_source(task, data);  // refuses what does not fit
+    if (task.scored_by && task.kind != "completion")
+      throw RecipeError(fmt::format("eval task '{}': scored_by is for kind completion", name));
+    if (task.scored_by) {
+      auto own = own_metric_names(task);
+      own.emplace_back("calibration_error");
+      check_scored_by(*task.scored_by, name, own);
+    }
     const bool samples = task.kind == "perplexity" || task.kind == "completion";
     if (samples) {
       input.count = has_own_records(task) ? static_cast<int64_t>(task_records(task, data).size()) : held_out;

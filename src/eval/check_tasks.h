@@ -2,6 +2,7 @@
 // be measured.
 #pragma once
 #include "eval/eval_spec.h"
+#include "eval/result.h"
 
 namespace retort {
 
@@ -14,6 +15,8 @@ struct TaskInput {
 
 // The metrics of a task, as its result names them.
 std::vector<std::string> metric_names(const EvalTaskSpec& task);
+// The metrics of a result that the user's program gave (EvalTaskSpec::scored_by).
+std::vector<std::string> scores_of_program(const TaskResult& result);
 // Whether a metric is the mean of what each sample scores, so that two models can be compared sample by
 // sample.
 bool is_tested(std::string_view metric);

@@ -11,6 +11,23 @@
 
 namespace retort {
 
+// The user's own program that scores answers.
+struct ScoredBySpec {
+  std::vector<std::string> command, scores;
+  int64_t seconds = 600;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("command", command, required(not_empty()),
+          "program and arguments, as [python3, score.py]. It is started once for each model, reads one JSON "
+          "object a line and writes one line of scores for each: docs/scores.md. It is not confined");
+    field("scores", scores, required(not_empty()),
+          "the names of its scores, each a metric of the task with an interval, which gates may name; larger "
+          "is "
+          "better");
+    field("seconds", seconds, between(1, 1 << 20), "how long it may take, for all answers together");
+  }
+};
+
 struct EvalTaskSpec {
   std::string kind = "completion";
   std::string name;
@@ -25,6 +42,7 @@ struct EvalTaskSpec {
   bool execute = false;
   int64_t samples = 1;
   double temperature = 0.8;
+  std::optional<ScoredBySpec> scored_by = {};
 
   const std::string& label() const { return name.empty() ? kind : name; }
   template <class Visitor> void fields(Visitor& field) {
@@ -66,6 +84,7 @@ struct EvalTaskSpec {
         "samples", samples, between(1, 1000),
         "code: completions drawn for each problem, from which pass@k is estimated without bias; 1 is greedy");
     field("temperature", temperature, above(0), "code: of the draws, where samples is above 1");
+    field.section("scored_by", scored_by, "completion: a program of yours that scores the answers");
   }
 };
 

@@ -9,6 +9,7 @@
 #include "eval/multiple_choice.h"
 #include "eval/numeric.h"
 #include "eval/perplexity.h"
+#include "eval/scored_by.h"
 #include "eval/significance.h"
 #include "eval/task_source.h"
 
@@ -45,6 +46,34 @@ Subject asked_subject(const EvalTaskSpec& task, const Subject& subject) {
           subject.batch,   subject.kv};
 }
 
+// What the user's program is told of an answer. Questions stand in the order of the records that have one.
+OrderedJson told(const Record& record, const std::string& answer, const std::string& whole) {
+  OrderedJson messages = OrderedJson::array(), columns = OrderedJson::object();
+  for (const auto& message : record.prompt())
+    messages.push_back({{"role", message.role}, {"content", message.content}});
+  for (const auto& [name, value] : record.columns) columns[name] = value;
+  return {{"id", record.place}, {"messages", messages}, {"columns", columns}, {"wanted", record.completion()},
+          {"answer", answer},   {"whole_answer", whole}};
+}
+
+TaskResult run_completion(const EvalTaskSpec& task, const std::vector<Record>& records,
+                          const Subject& subject, const std::filesystem::path& folder) {
+  const auto questions = first_of(questions_of(records, subject), task.limit);
+  auto result = completion_task(subject, questions, task.max_tokens, task.label());
+  if (!task.scored_by) return result;
+  std::vector<OrderedJson> answers;
+  for (const auto& record : records) {
+    const auto i = answers.size();
+    if (i == questions.size()) break;
+    if (record.messages.empty()) continue;
+    const auto& whole = result.samples[i].got;
+    answers.push_back(told(record, spoken(subject, questions[i].prompt, whole), whole));
+  }
+  add_scores_of_program(*task.scored_by, answers, task.label(), folder / (task.label() + ".scores.jsonl"),
+                        result);
+  return result;
+}
+
 TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subject& subject,
                     const HeldOut& held_out, const std::filesystem::path& folder) {
   const auto& name = task.label();
@@ -56,9 +85,8 @@ TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subjec
                            name);
   }
   if (task.kind == "completion") {
-    const auto& records = has_own_records(task) ? task_records(task, data) : held_out.records;
-    return completion_task(subject, first_of(questions_of(records, subject), task.limit), task.max_tokens,
-                           name);
+    if (!has_own_records(task)) return run_completion(task, held_out.records, subject, folder);
+    return run_completion(task, task_records(task, data), subject, folder);
   }
   if (task.source) task_source(task, data);  // refuses it
   if (task.path.empty())

@@ -1,5 +1,6 @@
 #include "eval/task_source.h"
 
+#include <filesystem>
 #include <optional>
 
 #include "base/error.h"
@@ -109,10 +110,20 @@ std::string task_files_hash(const EvalSpec& spec) {
   Sha256 hash;
   const auto add = [&](const std::string& file) { hash.add(file + "\n" + sha256_file(file) + "\n"); };
   for (const auto& task : spec.tasks) {
-    if (!task.path.empty()) add(task.path);
-    if (task.few_shot > 0 && !task.examples.empty()) add(task.examples);
+    const auto add_files = [&](const std::string& path) {
+      SourceSpec source;
+      source.path = path;
+      for (const auto& file : source_files(source)) add(file);
+    };
+    if (!task.path.empty()) add_files(task.path);
+    if (task.few_shot > 0 && !task.examples.empty()) add_files(task.examples);
     if (task.source)
       for (const auto& file : source_files(*task.source)) add(file);
+    if (task.scored_by)  // with the files that it names: [python3, score.py]
+      for (const auto& word : task.scored_by->command) {
+        hash.add(word + "\n");
+        if (std::filesystem::is_regular_file(word)) add(word);
+      }
   }
   return hash.hex();
 }

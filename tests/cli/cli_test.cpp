@@ -172,7 +172,8 @@ TEST(Cli, OurCodeReferencesNoSockets) {
 }
 
 // retort starts retort-tables for Parquet and Arrow files, python3 in a confined child for what a model wrote
-// and a recipe asks to run (eval.tasks.execute).
+// and a recipe asks to run (eval.tasks.execute), and the user's own program where a recipe names one
+// (eval.tasks.scored_by).
 TEST(Cli, OneFileStartsAnotherProgram) {
   std::vector<std::string> found;
   const auto source = std::filesystem::path(RETORT_SOURCE_DIR) / "src";

@@ -139,5 +139,22 @@ TEST_F(TaskSource, AnEditedFileIsAnotherInput) {
   EXPECT_NE(task_files_hash(spec), after);
 }
 
+TEST_F(TaskSource, AFolderOfQuestionsAndAnEditedScorerAreInputsToo) {
+  EvalSpec spec;
+  spec.tasks = {task};
+  std::filesystem::create_directories(folder / "parts");
+  folder.write("parts/a.csv", "note,code\nfever,R50\n");
+  spec.tasks[0].path = folder / "parts";
+  const auto before = task_files_hash(spec);
+  folder.write("parts/b.csv", "note,code\ncough,R05\n");
+  const auto after = task_files_hash(spec);
+  EXPECT_NE(after, before);
+  spec.tasks[0].scored_by = ScoredBySpec{{"python3", folder.write("score.py", "1")}, {"s"}};
+  const auto scored = task_files_hash(spec);
+  EXPECT_NE(scored, after);
+  folder.write("score.py", "2");
+  EXPECT_NE(task_files_hash(spec), scored);
+}
+
 }  // namespace
 }  // namespace retort

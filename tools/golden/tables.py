@@ -115,10 +115,11 @@ def spelled(value, kind=None) -> str:
 def write_tables() -> None:
     every = table()
     pa.parquet.write_table(every, OUT / "snappy.parquet")
+    encodings = {"whole": "DELTA_BINARY_PACKED", "text": "DELTA_LENGTH_BYTE_ARRAY"}
+    pages = {"data_page_version": "2.0", "row_group_size": 3, "use_dictionary": False}
     pa.parquet.write_table(
-        every, OUT / "pages2.parquet", data_page_version="2.0", compression="zstd", row_group_size=3,
-        use_dictionary=False, column_encoding={"whole": "DELTA_BINARY_PACKED", "text": "DELTA_LENGTH_BYTE_ARRAY"},
-    )  # fmt: skip
+        every, OUT / "pages2.parquet", compression="zstd", column_encoding=encodings, **pages
+    )
     pa.feather.write_feather(every, OUT / "lz4.feather", compression="lz4")
     with pa.OSFile(str(OUT / "stream.arrow"), "wb") as file, pa.ipc.new_stream(file, every.schema) as writer:
         writer.write_table(every, max_chunksize=3)

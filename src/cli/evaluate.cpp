@@ -46,6 +46,7 @@ Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& size
       }
     }
   for (const auto& table : class_tables(models)) fmt::print("\n{}\n{}", table.title, table_text(table));
+  for (const auto& table : program_tables(models)) fmt::print("\n{}\n{}", table.title, table_text(table));
   if (folder.empty()) return saved(models, json);
   if (const auto table = difference_table(folder, models); !table.rows.empty())
     fmt::print("\n{}\n{}", table.title, table_text(table));

@@ -13,6 +13,7 @@
 #include "data/dataset.h"
 #include "data/look_at_source.h"
 #include "models/model.h"
+#include "models/own_templates.h"
 #include "recipe/recipe.h"
 
 namespace retort {
@@ -97,7 +98,7 @@ struct Fit {
 
 Fit fit_to_model(const SourceLook& look, const std::string& model) {
   const auto loaded = load_model({.path = model});
-  const auto own = own_chat_template(loaded.chat_template_source, *loaded.tokenizer);
+  const auto own = own_chat_template(own_templates(loaded), *loaded.tokenizer);
   DataSpec spec;
   spec.sources = {look.source};
   spec.held_out = {.fraction = 0, .count = 0};
@@ -107,8 +108,7 @@ Fit fit_to_model(const SourceLook& look, const std::string& model) {
   fit.context = loaded.model->config.context;
   const auto longest_with = [&](const std::string& name) {
     spec.chat_template = name;
-    const auto& chat =
-        choose_chat_template(spec.wanted_template(), loaded.chat_template_source, *loaded.tokenizer);
+    const auto& chat = choose_chat_template(spec.wanted_template(), own_templates(loaded), *loaded.tokenizer);
     return build_dataset(spec, *loaded.tokenizer, chat).counts.longest;
   };
   if (!own) fit.chat_template = "chatml", fit.reason = "the model brings no chat template";

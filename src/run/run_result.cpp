@@ -267,6 +267,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   for (const auto& model : result.exports) models.push_back(&model);
   add_models(record, models, sizes_of(recipe, result.training));
   record.tables = class_tables(models);
+  for (auto& table : program_tables(models)) record.tables.push_back(std::move(table));
   record.details = class_details(models);
   if (!result.experts.layers.empty()) record.details.push_back(experts_table(result.experts.layers));
   if (auto by_source = source_table(run.folder(), models, run.recipe().data, run.dataset().held_out_records);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "eval/check_tasks.h"
 #include "eval/classes.h"
 #include "eval/significance.h"
 
@@ -81,6 +82,29 @@ std::vector<Table> class_tables(const std::vector<const ModelResult*>& models) {
                             number_of(*task, "weighted_f1"), number_of(*task, "calibration_error")});
     tables.push_back(std::move(table));
   }
+  return tables;
+}
+
+std::vector<Table> program_tables(const std::vector<const ModelResult*>& models) {
+  std::vector<Table> tables;
+  std::map<std::string, size_t> places;  // of the tasks
+  for (const auto* model : models)
+    for (const auto& task : model->tasks) {
+      const auto names = scores_of_program(task);
+      if (names.empty()) continue;
+      if (places.emplace(task.task, tables.size()).second) {
+        Table table{task.task + ": scored by a program",
+                    "Means over the answers, with 95 % intervals in brackets.",
+                    {"model"},
+                    {},
+                    false};
+        table.head.insert(table.head.end(), names.begin(), names.end());
+        tables.push_back(std::move(table));
+      }
+      std::vector<std::string> row = {model->name};
+      for (const auto& name : names) row.push_back(number_of(task, name.c_str()));
+      tables[places.at(task.task)].rows.push_back(std::move(row));
+    }
   return tables;
 }
 

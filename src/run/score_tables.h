@@ -9,6 +9,9 @@ namespace retort {
 // for each task whose answers repeat.
 std::vector<Table> class_tables(const std::vector<const ModelResult*>& models);
 
+// What the user's program makes of each model's answers; a table for each task that has one.
+std::vector<Table> program_tables(const std::vector<const ModelResult*>& models);
+
 // The classes one by one and, of at most 30, which were taken for which.
 std::vector<Table> class_details(const std::vector<const ModelResult*>& models);
 

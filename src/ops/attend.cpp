@@ -6,6 +6,8 @@
 #include <stdexcept>
 
 #include "ops/attend_parts.h"
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/row_loops.h"
 #include "ops/team.h"
 
@@ -465,6 +467,7 @@ Tensor attend(const Tensor& q_input, const Tensor& k_input, const Tensor& v_inpu
   if (shape.group * shape.kv_heads != shape.heads || k.size(2) != shape.width || shape.width % 2 != 0 ||
       shape.values % 2 != 0)
     throw std::logic_error("attend: heads do not divide");
+  if (composed(q)) return composed_attend(q, k, v, rule, pass);
   return differentiable(work_of(q, k, shape, pass.blocks), {q, k, v}, [&](bool recorded) -> Computed {
     auto out = at::empty({q.size(0), shape.heads * shape.values}, q.options());
     auto log_sums = at::empty({q.size(0), shape.heads}, at::TensorOptions(at::kFloat));

@@ -4,6 +4,8 @@
 #include <stdexcept>
 
 #include "ops/attend_parts.h"
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/row_loops.h"
 #include "ops/team.h"
 
@@ -214,6 +216,7 @@ Tensor attend_chosen(const Tensor& q_input, const Tensor& k_input, const Tensor&
   if (shape.group * shape.kv_heads != shape.heads || k.size(2) != shape.width || shape.width % 2 != 0 ||
       shape.values % 2 != 0 || rule.window > 0 || rule.soft_cap > 0 || (v.defined() && pass.cache))
     throw std::logic_error("attend_chosen: heads do not divide, or a window or a soft cap");
+  if (composed(q)) return composed_attend_chosen(q, k, v, shape.values, chosen, rule, pass);
   return differentiable(work_of(q, k, shape, *chosen), {q, k, v}, [&](bool recorded) -> Computed {
     auto out = at::zeros({q.size(0), shape.heads * shape.values}, q.options());
     auto log_sums = at::empty({q.size(0), shape.heads}, at::TensorOptions(at::kFloat));

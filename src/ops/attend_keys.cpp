@@ -4,6 +4,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/gemm.h"
 #include "ops/row_loops.h"
 #include "ops/scratch.h"
@@ -60,11 +62,10 @@ const float* Stored::row(int64_t row, int64_t head, float* room) const {
 
 void store_in_cache(const Tensor& rows, const std::vector<int32_t>& where, Tensor& cache, Tensor* scales) {
   if (!scales) {
-    const auto index =
-        at::tensor(std::vector<int64_t>(where.begin(), where.end()), at::TensorOptions(at::kLong));
-    cache.index_copy_(0, index, rows.to(cache.scalar_type()));
+    cache.index_copy_(0, list_on(cache, where), rows.to(cache.scalar_type()));
     return;
   }
+  if (composed(rows)) return composed_store_in_cache(rows, where, cache, *scales);
   const Stored from(rows);
   auto* codes = cache.mutable_data_ptr<int8_t>();
   auto* scale = scales->mutable_data_ptr<float>();

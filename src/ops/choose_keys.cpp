@@ -5,6 +5,8 @@
 #include <stdexcept>
 
 #include "ops/attend_parts.h"
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -131,6 +133,7 @@ std::shared_ptr<const ChosenKeys> choose_keys(const Tensor& q_input, const Tenso
   if (top < 1 || k.size(1) != 1 || k.size(2) != q.size(2) || weights.scalar_type() != at::kFloat ||
       weights.numel() != q.size(0) * q.size(1))
     throw std::logic_error("an indexer has one key for all heads, and an fp32 weight for each");
+  if (composed(q)) return composed_choose_keys(q, k, weights, top, layer, pass);
   const auto tiles = tiles_of(pass.blocks);
   auto chosen = std::make_shared<ChosenKeys>();
   chosen->first.assign(static_cast<size_t>(q.size(0)) + 1, 0);

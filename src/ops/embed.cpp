@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "base/random.h"
+#include "ops/composed.h"
 #include "ops/differentiable.h"
 #include "ops/gradient_sink.h"
 
@@ -11,37 +12,39 @@ namespace retort {
 
 void RowGradient::add_to(Tensor& sum) const {
   if (!matrix.defined()) return;
-  if (!sum.defined()) sum = at::zeros(matrix.sizes(), at::TensorOptions(at::kFloat));
+  if (!sum.defined())
+    sum = at::zeros(matrix.sizes(), matrix.options().dtype(at::kFloat).requires_grad(false));
   sum.index_add_(0, tokens, rows.to(at::kFloat), factor);
 }
 
 namespace {
 
-// Rows of the table for each token, in fp32 where an adapter or trained rows are added.
-Tensor looked_up(const Linear& table, const Tensor& tokens, at::ScalarType type) {
+// Rows of the table for each token, in fp32 where an adapter or trained rows are added; `ids` are the tokens
+// in the CPU's memory.
+Tensor looked_up(const Linear& table, const Tensor& tokens, const Tensor& ids_input, at::ScalarType type) {
   const auto& weight = table.weight;
-  const auto* ids = tokens.const_data_ptr<int64_t>();
+  const auto* ids = ids_input.const_data_ptr<int64_t>();
   const int64_t n = tokens.size(0);
-  if (weight.dense.defined()) return weight.dense.detach().index_select(0, tokens).to(type);
+  if (weight.dense.defined())
+    return weight.dense.detach().index_select(0, tokens.to(weight.dense.device())).to(tokens.device(), type);
   auto x = at::empty({n, weight.columns}, at::TensorOptions(type));
   for (int64_t i = 0; i < n; ++i) {
     auto row = x.narrow(0, i, 1);
     widen_rows_into(weight, ids[i], 1, row);
   }
-  return x;
+  return x.to(tokens.device());
 }
 
 // The tokens of a pass whose rows are trained alone, and which rows those are.
 struct TrainedTokens {
   Tensor places, rows;  // int64: of the pass, of TrainedRows::values
 };
-TrainedTokens trained_tokens(const TrainedRows& rows, const Tensor& tokens) {
+TrainedTokens trained_tokens(const TrainedRows& rows, const Tensor& tokens, const Tensor& ids_input) {
   std::vector<int64_t> places, found;
-  const auto* ids = tokens.const_data_ptr<int64_t>();
+  const auto* ids = ids_input.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < tokens.size(0); ++i)
     if (const auto row = rows.find(ids[i]); row >= 0) places.push_back(i), found.push_back(row);
-  const at::TensorOptions whole(at::kLong);
-  return {at::tensor(places, whole), at::tensor(found, whole)};
+  return {list_on(tokens, places), list_on(tokens, found)};
 }
 
 void add_noise(Tensor& x, const Pass& pass) {
@@ -53,7 +56,7 @@ void add_noise(Tensor& x, const Pass& pass) {
   auto* out = noise.mutable_data_ptr<float>();
   for (int64_t i = 0; i < n * width; ++i)
     out[i] = static_cast<float>(size * (2 * draws.uniform(static_cast<uint64_t>(i)) - 1));
-  x.add_(noise);
+  x.add_(noise.to(x.device()));
 }
 
 }  // namespace
@@ -70,13 +73,14 @@ Tensor embed(const Linear& table, const Pass& pass, double scale) {
   const Tensors inputs{matrix.dense, adapter.a, adapter.b, values};
   return differentiable({"embed", 0, 2 * bytes, 0, 2 * bytes}, inputs, [&](bool) -> Computed {
     const int64_t n = pass.size();
-    const auto* ids = pass.tokens.const_data_ptr<int64_t>();
+    const auto here = pass.tokens.cpu();
+    const auto* ids = here.const_data_ptr<int64_t>();
     for (int64_t i = 0; i < n; ++i)
       if (ids[i] < 0 || ids[i] >= matrix.rows)
         throw std::out_of_range("token " + std::to_string(ids[i]) + " is outside the model's vocabulary of " +
                                 std::to_string(matrix.rows));
     const bool changed = table.adapter || table.rows;
-    auto x = looked_up(table, pass.tokens, changed ? at::kFloat : type);
+    auto x = looked_up(table, pass.tokens, here, changed ? at::kFloat : type);
     Tensor low;  // rows of B [N,rank]
     if (table.adapter) {
       low = adapter.b.index_select(0, pass.tokens);
@@ -84,7 +88,7 @@ Tensor embed(const Linear& table, const Pass& pass, double scale) {
     }
     TrainedTokens trained;
     if (table.rows) {
-      trained = trained_tokens(*table.rows, pass.tokens);
+      trained = trained_tokens(*table.rows, pass.tokens, here);
       x.index_copy_(0, trained.places, values.index_select(0, trained.rows));
     }
     if (changed) x = x.to(type);

@@ -1,5 +1,7 @@
 #include "ops/gated.h"
 
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/differentiable.h"
 #include "ops/team.h"
 
@@ -18,6 +20,7 @@ template <class Row> void each_row(const Tensor& matrix, Row&& row) {
 
 Tensor gated(const Tensor& gate_input, const Tensor& up_input, Activation activation) {
   const auto gate = gate_input.contiguous(), up = up_input.contiguous();
+  if (composed(gate)) return composed_gated(gate, up, activation);
   const auto one = bytes_of(gate);
   return differentiable({"gated activation", 0, 3 * one, 0, 5 * one}, {gate, up}, [&](bool) -> Computed {
     auto y = at::empty(gate.sizes(), gate.options());
@@ -49,6 +52,7 @@ Tensor gated(const Tensor& gate_input, const Tensor& up_input, Activation activa
 Tensor weighted_gated(const Tensor& gate_input, const Tensor& up_input, const Tensor& weight_input,
                       Activation activation) {
   const auto gate = gate_input.contiguous(), up = up_input.contiguous(), weights = weight_input.contiguous();
+  if (composed(gate)) return composed_weighted_gated(gate, up, weights, activation);
   const auto one = bytes_of(gate);
   return differentiable(
       {"gated activation", 0, 3 * one, 0, 5 * one}, {gate, up, weights}, [&](bool) -> Computed {

@@ -8,6 +8,8 @@
 #include <stdexcept>
 
 #include "base/half.h"
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
 #include "ops/head_gradient.h"
@@ -224,6 +226,46 @@ HeadCost learning_cost(const Tensor& hidden, const Rows& rows, std::span<const T
   return cost;
 }
 
+// Labels of rows [first, first + count), and their targets' places among all.
+RowLabels labels_of(const Rows& rows, std::span<const Target> targets, size_t first, size_t count) {
+  RowLabels labels;
+  for (size_t r = 0; r < count; ++r)
+    for (auto i = rows.span[first + r].first; i < rows.span[first + r].second; ++i) {
+      const auto& target = targets[rows.order[i]];
+      labels.row.push_back(static_cast<int64_t>(r));
+      labels.label.push_back(target.label);
+      labels.weight.push_back(target.weight);
+      labels.target.push_back(static_cast<int64_t>(rows.order[i]));
+    }
+  return labels;
+}
+
+HeadCost composed_cost(const Tensor& hidden, const Rows& rows, std::span<const Target> targets,
+                       const Head& head, const Pass& pass, bool recorded) {
+  return composed_head_cost(
+      hidden, rows.row, head, pass, recorded, [&](size_t first, Tensor& logits, bool wanted) {
+        const auto count = static_cast<size_t>(logits.size(0));
+        return composed_cross_entropy(logits, labels_of(rows, targets, first, count), wanted);
+      });
+}
+
+Scores composed_scores(const Tensor& hidden, const Rows& rows, std::span<const Target> targets,
+                       const Head& head, const Pass& pass) {
+  const auto all = static_cast<int64_t>(targets.size());
+  Scores scores{at::empty({all}, hidden.options().dtype(at::kFloat)),
+                at::empty({all}, hidden.options().dtype(at::kLong))};
+  composed_head_cost(hidden, rows.row, head, pass, false, [&](size_t first, Tensor& logits, bool) {
+    const auto labels = labels_of(rows, targets, first, static_cast<size_t>(logits.size(0)));
+    const auto row = list_on(logits, labels.row), place = list_on(logits, labels.target);
+    const auto log_p = logits.view(-1).index_select(0, row * logits.size(1) + list_on(logits, labels.label)) -
+                       logits.logsumexp(1).index_select(0, row);
+    scores.log_probabilities.index_copy_(0, place, log_p);
+    scores.argmax.index_copy_(0, place, logits.argmax(1).index_select(0, row));
+    return 0.0;
+  });
+  return scores;
+}
+
 }  // namespace
 
 LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, const Head& head,
@@ -242,11 +284,12 @@ LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, con
                             : 0;  // without those of linear() and of the matrix's gradient
   auto nats = differentiable(
       work_of(rows.row.size(), head, hidden, products), inputs, [&](bool recorded) -> Computed {
-        const auto cost = fused ? frozen_cost(hidden, rows, targets, head, recorded)
-                                : learning_cost(hidden, rows, targets, head, pass, recorded);
-        const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
+        const auto cost = composed(hidden) ? composed_cost(hidden, rows, targets, head, pass, recorded)
+                          : fused          ? frozen_cost(hidden, rows, targets, head, recorded)
+                                           : learning_cost(hidden, rows, targets, head, pass, recorded);
+        const auto value = at::scalar_tensor(cost.nats, hidden.options().dtype(at::kFloat));
         return {value, [cost, leaves = leaves.size(), n = hidden.requires_grad() ? hidden.size(0) : 0,
-                        index = index_of(rows.row, 0, rows.row.size()),
+                        index = index_of(rows.row, 0, rows.row.size()).to(hidden.device()),
                         sink = pass.gradients](const Tensor& upstream) {
                   return cost.gradients(upstream.item<double>(), n, index, leaves, sink);
                 }};
@@ -258,6 +301,7 @@ Scores score_targets(const Tensor& hidden, std::span<const Target> targets, cons
                      const Pass& pass) {
   const at::NoGradGuard no_graph;
   const auto rows = rows_of(targets, hidden.size(0), head.linear.weight.rows);
+  if (composed(hidden)) return composed_scores(hidden, rows, targets, head, pass);
   const auto count_all = static_cast<int64_t>(targets.size());
   Scores scores{at::empty({count_all}, at::TensorOptions(at::kFloat)),
                 at::empty({count_all}, at::TensorOptions(at::kLong))};
@@ -301,8 +345,12 @@ Tensor target_log_probabilities(const Tensor& hidden, std::span<const Target> ta
 Tensor logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const Pass& pass) {
   const at::NoGradGuard no_graph;
   const std::vector<int64_t> wanted(rows.begin(), rows.end());
-  const auto x = hidden.index_select(0, index_of(wanted, 0, wanted.size()));
+  const auto x = hidden.index_select(0, index_of(wanted, 0, wanted.size()).to(hidden.device()));
   Tensor z;
+  if (composed(x)) {
+    z = linear(x, head.linear, pass).to(at::kFloat);
+    return head.soft_cap > 0 ? head.soft_cap * at::tanh(z / head.soft_cap) : z;
+  }
   if (is_plain(head.linear)) {  // straight into fp32, which a product of the layer's type would round first
     auto work = work_of(rows.size(), head, hidden, 1);
     work.name = "logits";

@@ -7,6 +7,8 @@
 #include <stdexcept>
 
 #include "base/half.h"
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/differentiable.h"
 #include "ops/head_gradient.h"
 #include "ops/head_sweep.h"
@@ -29,9 +31,10 @@ template <class CostOf> Tensor joined(const Tensor& hidden, std::span<const int3
   inputs.insert(inputs.end(), leaves.begin(), leaves.end());
   return differentiable({"head and loss"}, inputs, [&](bool recorded) -> Computed {
     const HeadCost cost = cost_of(recorded);
-    const auto value = at::scalar_tensor(cost.nats, at::TensorOptions(at::kFloat));
-    return {value, [cost, leaves = leaves.size(), n = hidden.requires_grad() ? hidden.size(0) : 0,
-                    index = index_of(rows), sink = pass.gradients](const Tensor& upstream) {
+    const auto value = at::scalar_tensor(cost.nats, hidden.options().dtype(at::kFloat));
+    return {value,
+            [cost, leaves = leaves.size(), n = hidden.requires_grad() ? hidden.size(0) : 0,
+             index = index_of(rows).to(hidden.device()), sink = pass.gradients](const Tensor& upstream) {
               return cost.gradients(upstream.item<double>(), n, index, leaves, sink);
             }};
   });
@@ -117,6 +120,13 @@ Tensor loss_over_logits(const Tensor& hidden, std::span<const int32_t> rows, con
   require_rows(rows, hidden.size(0), cut);
   const auto& head = cut.head;
   const auto vocabulary = cut.vocabulary;
+  if (composed(hidden))
+    return joined(hidden, rows, leaves_of(head.linear), pass, [&](bool recorded) {
+      return composed_head_cost(hidden, {rows.begin(), rows.end()}, head, pass, recorded,
+                                [&](size_t first, Tensor& z, bool wanted) {
+                                  return composed_logit_cost(z, rows, first, vocabulary, loss, wanted);
+                                });
+    });
   const auto chunk_loss = [&](size_t first, Tensor& z, bool recorded) {
     with_element(z.scalar_type(), [&](auto element) { cap_rows<decltype(element)>(z, head.soft_cap); });
     LogitRows chunk{rows.subspan(first, static_cast<size_t>(z.size(0))), first,
@@ -202,6 +212,13 @@ Tensor loss_over_ids(const Tensor& hidden, const IdRows& rows, const CutHead& cu
     if (id < 0 || id >= vocabulary)
       throw std::out_of_range("id " + std::to_string(id) + " is outside the shared vocabulary of " +
                               std::to_string(vocabulary));
+  if (composed(hidden))
+    return joined(hidden, rows.rows, leaves_of(head.linear), pass, [&](bool recorded) {
+      return composed_head_cost(hidden, {rows.rows.begin(), rows.rows.end()}, head, pass, recorded,
+                                [&](size_t first, Tensor& z, bool wanted) {
+                                  return composed_id_cost(z, rows, first, vocabulary, loss, wanted);
+                                });
+    });
   const auto cap = static_cast<float>(head.soft_cap / temperature),
              inverse = static_cast<float>(1 / temperature);
   const auto chunk_loss = [&](size_t first, Tensor& z, bool recorded) {

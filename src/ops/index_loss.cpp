@@ -1,13 +1,12 @@
 #include "ops/index_loss.h"
 
+#include "ops/composed.h"
 #include "ops/differentiable.h"
 
 namespace retort {
 namespace {
 
 constexpr int64_t kQueries = 32;  // at a time, where all keys count
-
-Tensor as_index(const std::vector<int64_t>& rows) { return at::tensor(rows, at::TensorOptions(at::kLong)); }
 
 // Some queries over the same keys, all in fp32 and without a graph.
 struct Piece {
@@ -54,26 +53,29 @@ void add_piece(const Tensor& q, const Tensor& k, const Tensor& weights, const At
   sums.dk.index_add_(0, piece.keys, at::mm(of_scores.flatten(0, 1).t(), own_q.flatten(0, 1)));
 }
 
-template <class Use> void each_piece(const Pass& pass, const ChosenKeys* chosen, Use&& use) {
+// Of rows on the device of `like`.
+template <class Use>
+void each_piece(const Tensor& like, const Pass& pass, const ChosenKeys* chosen, Use&& use) {
   if (chosen) {
     for (size_t query = 0; query + 1 < chosen->first.size(); ++query) {
       const std::vector<int64_t> keys(chosen->rows.begin() + chosen->first[query],
                                       chosen->rows.begin() + chosen->first[query + 1]);
-      if (!keys.empty()) use(Piece{as_index({static_cast<int64_t>(query)}), as_index(keys), {}});
+      if (!keys.empty()) use(Piece{list_on(like, std::vector{query}), list_on(like, keys), {}});
     }
     return;
   }
+  const auto whole = like.options().dtype(at::kLong);
   for (const auto& block : pass.blocks) {
     std::vector<int64_t> path;
     for (const auto& range : block.keys)
       for (auto row = range.begin; row < range.end; ++row) path.push_back(row);
-    const auto keys = as_index(path);
+    const auto keys = list_on(like, path);
     const int64_t rows = block.q_end - block.q_begin, offset = keys.size(0) - rows;
     for (int64_t begin = 0; begin < rows; begin += kQueries) {
       const auto end = std::min(rows, begin + kQueries), seen = offset + end;
-      const auto last = at::arange(offset + begin, offset + end).unsqueeze(1);  // that each query sees
-      use(Piece{at::arange(block.q_begin + begin, block.q_begin + end), keys.narrow(0, 0, seen),
-                at::arange(seen).unsqueeze(0).gt(last)});
+      const auto last = at::arange(offset + begin, offset + end, whole).unsqueeze(1);  // that each query sees
+      use(Piece{at::arange(block.q_begin + begin, block.q_begin + end, whole), keys.narrow(0, 0, seen),
+                at::arange(seen, whole).unsqueeze(0).gt(last)});
     }
   }
 }
@@ -83,10 +85,10 @@ template <class Use> void each_piece(const Pass& pass, const ChosenKeys* chosen,
 Tensor index_loss(const Tensor& q, const Tensor& k, const Tensor& weights, const Attended& attended,
                   const std::shared_ptr<const ChosenKeys>& chosen, const Pass& pass) {
   return differentiable({"index loss", 0, bytes_of(q)}, {q, k, weights}, [&](bool recorded) -> Computed {
-    const at::TensorOptions wide(at::kFloat);
+    const auto wide = q.options().dtype(at::kFloat);
     Sums sums{at::zeros(q.sizes(), wide), at::zeros({k.size(0), k.size(2)}, wide),
               at::zeros(weights.sizes(), wide)};
-    each_piece(pass, chosen.get(),
+    each_piece(q, pass, chosen.get(),
                [&](const Piece& piece) { add_piece(q, k, weights, attended, piece, sums); });
     const auto value = at::full({}, sums.nats, wide);
     if (!recorded) return {value, nullptr};
@@ -101,7 +103,7 @@ Tensor index_loss(const Tensor& q, const Tensor& k, const Tensor& weights, const
 Tensor with_loss(const Tensor& x, const Tensor& loss) {
   return differentiable({"with loss"}, {x, loss}, [&](bool) -> Computed {
     return {x.detach(), [](const Tensor& gradient) -> Tensors {
-              return {gradient, at::ones({}, at::TensorOptions(at::kFloat))};
+              return {gradient, at::ones({}, gradient.options().dtype(at::kFloat))};
             }};
   });
 }

@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/random.h"
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/differentiable.h"
 #include "ops/gemm.h"
 #include "ops/gradient_sink.h"
@@ -300,6 +302,11 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
   if (pass.observe)
     for (const auto* layer : layers) pass.observe(*layer, input);
   const auto x = input.contiguous();
+  if (composed(x)) {
+    std::vector<Tensor> values;
+    for (const auto* layer : layers) values.push_back(composed_linear(x, *layer, pass));
+    return values;
+  }
   std::vector<LayerPart> parts;
   Tensors inputs{x};
   int64_t ranks = 0;
@@ -347,7 +354,7 @@ namespace {
 
 // The results of trained rows in the place of the matrix's own, which get no gradient then.
 Tensor with_trained_rows(const Tensor& y, const Tensor& x, const TrainedRows& rows) {
-  const auto ids = at::tensor(rows.ids, at::TensorOptions(at::kLong));
+  const auto ids = list_on(y, rows.ids);
   return y.index_copy(1, ids, at::mm(x, rows.values.to(x.scalar_type()).t()));
 }
 

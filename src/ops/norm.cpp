@@ -1,5 +1,7 @@
 #include "ops/norm.h"
 
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/differentiable.h"
 #include "ops/row_loops.h"
 #include "ops/team.h"
@@ -69,6 +71,7 @@ std::pair<Tensor, Tensor> backward(const Tensor& dy, const Tensor& x, const Tens
 }  // namespace
 
 Tensor rms_norm(const Tensor& input, const Norm& norm) {
+  if (composed(input)) return composed_rms_norm(input, norm);
   const auto x = input.contiguous();
   return differentiable(
       {"norm", 0, 2 * bytes_of(x), 0, 3 * bytes_of(x)}, {x, norm.weight}, [&](bool) -> Computed {
@@ -88,6 +91,7 @@ Tensor rms_norm(const Tensor& input, const Norm& norm) {
 NormedSum add_rms_norm(const Tensor& x_input, const Tensor& delta_input, const Norm& norm) {
   const auto x = x_input.contiguous(), delta = delta_input.contiguous();
   if (delta.scalar_type() != x.scalar_type()) throw std::logic_error("add_rms_norm: two types");
+  if (composed(x)) return composed_add_rms_norm(x, delta, norm);
   const auto results = differentiable_many(
       {"norm", 0, 4 * bytes_of(x), 0, 4 * bytes_of(x)}, {x, delta, norm.weight}, [&](bool) -> ManyComputed {
         auto sum = at::empty(x.sizes(), x.options()), y = at::empty(x.sizes(), x.options()),

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/differentiable.h"
 #include "ops/row_loops.h"
 #include "ops/team.h"
@@ -51,6 +53,7 @@ Tensor rotate(const Tensor& input, const Tensor& positions, const std::shared_pt
               const RotatedPart& part) {
   const auto x = input.contiguous();
   if (part.first + 2 * table->half > x.size(2)) throw std::logic_error("rotate: a head is narrower");
+  if (composed(x)) return composed_rotate(x, positions, *table, part);
   const auto both = 2 * bytes_of(x), flop = 3.0 * static_cast<double>(x.numel());
   return differentiable({"rotate", flop, both, flop, both}, {x}, [&](bool) -> Computed {
     return {rotated(x, positions, *table, part, 1.0f),

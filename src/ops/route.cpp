@@ -4,6 +4,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "ops/composed.h"
+#include "ops/composed_forms.h"
 #include "ops/differentiable.h"
 #include "ops/team.h"
 
@@ -103,6 +105,7 @@ template <class Token> void each_token(const RoutePlan& plan, int64_t width, Tok
 
 // Row n of x to every expert of token n: one tensor an expert that has tokens.
 Tensors scatter_rows(const Tensor& x, const RoutePlan& plan) {
+  if (composed(x)) return composed_scatter_rows(x, plan);
   const auto width = x.size(1);
   Tensors parts;
   std::vector<void*> data(plan.slots.size());
@@ -129,6 +132,7 @@ Tensors scatter_rows(const Tensor& x, const RoutePlan& plan) {
 Tensor gather_sum(const Tensors& parts, const RoutePlan& plan, int64_t width,
                   const at::TensorOptions& options) {
   auto y = at::empty({plan.tokens, width}, options);
+  if (composed(y)) return composed_gather_sum(parts, plan, width, options);
   std::vector<const void*> data(plan.slots.size());
   size_t part = 0;
   for (const auto e : busy_experts(plan)) {
@@ -154,6 +158,34 @@ Tensor gather_sum(const Tensors& parts, const RoutePlan& plan, int64_t width,
   return y;
 }
 
+// A router's weights [N,K] to the experts that they are of: one tensor an expert that has tokens; and the way
+// back.
+Tensors scatter_weights(const Tensor& weights, const RoutePlan& plan) {
+  if (composed(weights)) return composed_scatter_weights(weights, plan);
+  Tensors parts;
+  const auto* w = weights.const_data_ptr<float>();
+  for (const auto e : busy_experts(plan)) {
+    const auto& slots = plan.slots[static_cast<size_t>(e)];
+    auto& part = parts.emplace_back(at::empty({static_cast<int64_t>(slots.size())}, weights.options()));
+    auto* out = part.mutable_data_ptr<float>();
+    for (size_t i = 0; i < slots.size(); ++i) out[i] = w[slots[i]];
+  }
+  return parts;
+}
+Tensor gather_weights(const Tensors& parts, const RoutePlan& plan, const at::TensorOptions& options) {
+  auto weights = at::zeros({plan.tokens, plan.each}, options);
+  if (composed(weights)) return composed_gather_weights(parts, plan, options);
+  auto* out = weights.mutable_data_ptr<float>();
+  auto part = parts.begin();
+  for (const auto e : busy_experts(plan)) {
+    const auto& slots = plan.slots[static_cast<size_t>(e)];
+    for (size_t i = 0; part->defined() && i < slots.size(); ++i)
+      out[slots[i]] = part->const_data_ptr<float>()[i];
+    ++part;
+  }
+  return weights;
+}
+
 }  // namespace
 
 Routing route(const Tensor& logits_input, const RouteRule& rule) {
@@ -170,43 +202,48 @@ Routing route(const Tensor& logits_input, const RouteRule& rule) {
   plan->place.resize(plan->expert.size());
   plan->slots.resize(static_cast<size_t>(experts));
   const auto weights =
-      differentiable({"route", 0, bytes_of(logits), 0, bytes_of(logits)}, {logits}, [&](bool) -> Computed {
-        if (rule.sigmoid) return route_by_sigmoid(logits, rule, *plan, plan);
-        const auto probabilities = logits.softmax(1);
-        auto chosen = at::empty({tokens, each}, logits.options());
-        const auto* p = probabilities.const_data_ptr<float>();
-        auto* w = chosen.mutable_data_ptr<float>();
-        for (int64_t n = 0; n < tokens; ++n) {
-          auto* picked = plan->expert.data() + n * each;
-          choose(p + n * experts, experts, each, picked);
-          float sum = 0;
-          for (int64_t j = 0; j < each; ++j) sum += w[n * each + j] = p[n * experts + picked[j]];
-          if (rule.renormalise)
-            for (int64_t j = 0; j < each; ++j) w[n * each + j] /= sum;
-        }
-        const auto saved = rule.renormalise ? chosen : probabilities;
-        return {chosen,
-                [=, renormalise = rule.renormalise,
-                 plan = std::shared_ptr<const RoutePlan>(plan)](const Tensor& dw) -> Tensors {
-                  // Softmax over the chosen, or over all with a gradient at the chosen: dl = p (g - sum p g).
-                  auto dlogits = at::zeros({tokens, experts}, dw.options());
-                  const auto *g = dw.const_data_ptr<float>(), *s = saved.const_data_ptr<float>();
-                  auto* out = dlogits.mutable_data_ptr<float>();
+      composed(logits)
+          ? composed_route(logits, rule, *plan)
+          : differentiable(
+                {"route", 0, bytes_of(logits), 0, bytes_of(logits)}, {logits}, [&](bool) -> Computed {
+                  if (rule.sigmoid) return route_by_sigmoid(logits, rule, *plan, plan);
+                  const auto probabilities = logits.softmax(1);
+                  auto chosen = at::empty({tokens, each}, logits.options());
+                  const auto* p = probabilities.const_data_ptr<float>();
+                  auto* w = chosen.mutable_data_ptr<float>();
                   for (int64_t n = 0; n < tokens; ++n) {
-                    const auto* picked = plan->expert.data() + n * each;
-                    const auto share = [&](int64_t j) {
-                      return renormalise ? s[n * each + j] : s[n * experts + picked[j]];
-                    };
-                    float mean = 0;
-                    for (int64_t j = 0; j < each; ++j) mean += share(j) * g[n * each + j];
-                    if (!renormalise)
-                      for (int64_t e = 0; e < experts; ++e) out[n * experts + e] = -s[n * experts + e] * mean;
-                    for (int64_t j = 0; j < each; ++j)
-                      out[n * experts + picked[j]] = share(j) * (g[n * each + j] - mean);
+                    auto* picked = plan->expert.data() + n * each;
+                    choose(p + n * experts, experts, each, picked);
+                    float sum = 0;
+                    for (int64_t j = 0; j < each; ++j) sum += w[n * each + j] = p[n * experts + picked[j]];
+                    if (rule.renormalise)
+                      for (int64_t j = 0; j < each; ++j) w[n * each + j] /= sum;
                   }
-                  return {dlogits};
-                }};
-      });
+                  const auto saved = rule.renormalise ? chosen : probabilities;
+                  return {chosen,
+                          [=, renormalise = rule.renormalise,
+                           plan = std::shared_ptr<const RoutePlan>(plan)](const Tensor& dw) -> Tensors {
+                            // Softmax over the chosen, or over all with a gradient at the chosen: dl = p (g -
+                            // sum p g).
+                            auto dlogits = at::zeros({tokens, experts}, dw.options());
+                            const auto *g = dw.const_data_ptr<float>(), *s = saved.const_data_ptr<float>();
+                            auto* out = dlogits.mutable_data_ptr<float>();
+                            for (int64_t n = 0; n < tokens; ++n) {
+                              const auto* picked = plan->expert.data() + n * each;
+                              const auto share = [&](int64_t j) {
+                                return renormalise ? s[n * each + j] : s[n * experts + picked[j]];
+                              };
+                              float mean = 0;
+                              for (int64_t j = 0; j < each; ++j) mean += share(j) * g[n * each + j];
+                              if (!renormalise)
+                                for (int64_t e = 0; e < experts; ++e)
+                                  out[n * experts + e] = -s[n * experts + e] * mean;
+                              for (int64_t j = 0; j < each; ++j)
+                                out[n * experts + picked[j]] = share(j) * (g[n * each + j] - mean);
+                            }
+                            return {dlogits};
+                          }};
+                });
   for (size_t slot = 0; slot < plan->expert.size(); ++slot) {
     auto& rows = plan->slots[static_cast<size_t>(plan->expert[slot])];
     plan->place[slot] = static_cast<int32_t>(rows.size());
@@ -224,29 +261,17 @@ std::vector<ExpertRows> rows_by_expert(const Tensor& x_input, const Routing& rou
   const auto values =
       differentiable_many({"rows by expert", 0, moved, 0, moved}, {x, weights}, [&](bool) -> ManyComputed {
         auto parts = scatter_rows(x, plan);
-        const auto* w = weights.const_data_ptr<float>();
-        for (const auto e : busy) {
-          const auto& slots = plan.slots[static_cast<size_t>(e)];
-          auto& part = parts.emplace_back(at::empty({static_cast<int64_t>(slots.size())}, weights.options()));
-          auto* out = part.mutable_data_ptr<float>();
-          for (size_t i = 0; i < slots.size(); ++i) out[i] = w[slots[i]];
-        }
+        for (auto& part : scatter_weights(weights, plan)) parts.push_back(std::move(part));
         return {parts,
-                [shared = routing.plan, busy, width = x.size(1), options = x.options(),
+                [shared = routing.plan, experts = busy.size(), width = x.size(1), options = x.options(),
                  wants_x = x.requires_grad(), wants_weights = weights.requires_grad(),
                  weight_options = weights.options()](const Tensors& gradients) -> Tensors {
                   Tensors result(2);
                   if (wants_x) result[0] = gather_sum(gradients, *shared, width, options);
-                  if (wants_weights) {
-                    result[1] = at::zeros({shared->tokens, shared->each}, weight_options);
-                    auto* dw = result[1].mutable_data_ptr<float>();
-                    for (size_t b = 0; b < busy.size(); ++b) {
-                      const auto& gradient = gradients[busy.size() + b];
-                      const auto& slots = shared->slots[static_cast<size_t>(busy[b])];
-                      for (size_t i = 0; gradient.defined() && i < slots.size(); ++i)
-                        dw[slots[i]] = gradient.const_data_ptr<float>()[i];
-                    }
-                  }
+                  if (wants_weights)
+                    result[1] = gather_weights(
+                        {gradients.begin() + static_cast<std::ptrdiff_t>(experts), gradients.end()}, *shared,
+                        weight_options);
                   return result;
                 }};
       });

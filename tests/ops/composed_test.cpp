@@ -1,0 +1,497 @@
+// The composed form of every operation against the kernels of the CPU: values and all gradients.
+#include "ops/composed.h"
+
+#include <gtest/gtest.h>
+
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <functional>
+
+#include "ops/attend.h"
+#include "ops/attend_chosen.h"
+#include "ops/embed.h"
+#include "ops/gated.h"
+#include "ops/head_rows.h"
+#include "ops/index_loss.h"
+#include "ops/keep_rows.h"
+#include "ops/norm.h"
+#include "ops/recompute.h"
+#include "ops/rotate.h"
+#include "ops/route.h"
+#include "ops/tensors.h"  // tests/ops
+
+namespace retort {
+namespace {
+
+using Tensors = std::vector<Tensor>;
+
+// fp32 differs by the order of sums. In bf16 (a rounding is 2^-9 = 2e-3) what lies between two LibTorch calls
+// is rounded where a kernel keeps it in fp32.
+double near_of(at::ScalarType type) { return type == at::kFloat ? 1e-5 : 1.2e-2; }
+
+// `run` computes values and gradients; both forms have to give the same.
+void expect_one_answer(std::string_view what, double near, const std::function<Tensors()>& run) {
+  const auto by = [&](bool on) {
+    const ComposedScope scope(on);
+    return run();
+  };
+  const auto kernels = by(false), others = by(true);
+  ASSERT_EQ(others.size(), kernels.size());
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    ASSERT_EQ(others[i].defined(), kernels[i].defined()) << what << ", result " << i;
+    if (!kernels[i].defined()) continue;
+    EXPECT_EQ(others[i].scalar_type(), kernels[i].scalar_type()) << what << ", result " << i;
+    EXPECT_GT(kernels[i].abs().max().item<double>(), 0) << what << ", result " << i;
+    EXPECT_LT(distance(others[i], kernels[i].to(at::kDouble)), near) << what << ", result " << i;
+  }
+}
+
+// y, then gradients of sum(y * dy) of the inputs.
+Tensors with_gradients(const Tensor& y, const Tensors& inputs, const Tensor& dy) {
+  auto all = torch::autograd::grad({y}, inputs, {dy.to(y.scalar_type())}, std::nullopt, false, true);
+  all.insert(all.begin(), y.detach());
+  return all;
+}
+
+Tensor leaf(std::initializer_list<int64_t> sizes, uint64_t seed, at::ScalarType type = at::kFloat) {
+  return random(sizes, seed).to(type).requires_grad_();
+}
+
+std::vector<int32_t> words(int64_t count, int32_t from) {
+  std::vector<int32_t> all;
+  for (int64_t i = 0; i < count; ++i) all.push_back(static_cast<int32_t>((from + 7 * i) % 29));
+  return all;
+}
+
+// A shared text with two branches, one of which branches again, and a text of its own; longer than what
+// either form works on at a time.
+Forest branches(int64_t shared) {
+  Forest forest;
+  const auto head = forest.add_segment(words(shared, 1));
+  const auto branch = forest.add_segment(words(70, 2), head);
+  forest.add_segment(words(5, 3), branch);
+  forest.add_segment(words(90, 4), branch);
+  forest.add_segment(words(33, 5), head);
+  forest.add_segment(words(41, 6));
+  return forest;
+}
+
+const auto kTypes = {at::kFloat, at::kBFloat16};
+
+TEST(Composed, IsWhatAScopeOrAnotherDeviceAsksFor) {
+  const auto here = at::zeros({1});
+  {
+    const ComposedScope off(false);
+    EXPECT_FALSE(composed(here));
+    EXPECT_TRUE(composed(at::zeros({1}, at::TensorOptions(at::kMeta))));
+    {
+      const ComposedScope on(true);
+      EXPECT_TRUE(composed(here));
+    }
+    EXPECT_FALSE(composed(here));
+  }
+}
+
+TEST(Composed, Norms) {
+  for (const auto type : kTypes) {
+    const auto x = leaf({5, 3, 37}, 1, type), delta = leaf({5, 3, 37}, 4, type), w = leaf({37}, 2);
+    const auto dy = random({5, 3, 37}, 3), dsum = random({5, 3, 37}, 6).to(type);
+    const Norm norm{w, 1e-5, 1, {}};
+    expect_one_answer("norm", near_of(type), [&] { return with_gradients(rms_norm(x, norm), {x, w}, dy); });
+    expect_one_answer("sum and norm", near_of(type), [&] {
+      const auto [sum, normed] = add_rms_norm(x, delta, norm);
+      auto all = torch::autograd::grad({sum, normed}, {x, delta, w}, {dsum, dy.to(type)});
+      all.insert(all.end(), {sum.detach(), normed.detach()});
+      return all;
+    });
+  }
+}
+
+TEST(Composed, Rotations) {
+  auto table = std::make_shared<RotaryTable>();
+  table->positions = 20, table->half = 3;
+  for (int64_t i = 0; i < 60; ++i) {
+    const auto angle = static_cast<double>(i / 3) / std::pow(7.0, i % 3);
+    table->cosine.push_back(static_cast<float>(std::cos(angle)));
+    table->sine.push_back(static_cast<float>(std::sin(angle)));
+  }
+  const auto positions = at::tensor({4, 0, 19, 7}, at::TensorOptions(at::kLong));
+  for (const auto type : kTypes)
+    for (const auto& part : {RotatedPart{0, false}, {4, true}, {2, false}}) {
+      const auto x = leaf({4, 2, 11}, 5, type);
+      expect_one_answer("rotation", near_of(type), [&] {
+        return with_gradients(rotate(x, positions, table, part), {x}, random({4, 2, 11}, 6));
+      });
+    }
+}
+
+TEST(Composed, GatedActivations) {
+  for (const auto type : kTypes)
+    for (const auto activation : {Activation::silu, Activation::gelu_tanh}) {
+      const auto gate = leaf({9, 16}, 1, type), up = leaf({9, 16}, 2, type), weights = leaf({9}, 3);
+      const auto dy = random({9, 16}, 4);
+      expect_one_answer("gated", near_of(type), [&] {
+        return with_gradients(gated(gate, up, activation), {gate, up}, dy);
+      });
+      expect_one_answer("weighted", near_of(type), [&] {
+        return with_gradients(weighted_gated(gate, up, weights, activation), {gate, up, weights}, dy);
+      });
+    }
+}
+
+LowRank adapter(int64_t out, int64_t in, uint64_t seed, double dropout, bool dora) {
+  LowRank all{leaf({4, in}, seed), leaf({out, 4}, seed + 1), {}, 0.7, dropout};
+  if (dora) all.magnitude = (3 + random({out}, seed + 2).abs()).requires_grad_();
+  return all;
+}
+
+// A group of three: with an adapter, plain, and with a bias, whose matrices are trained or frozen.
+TEST(Composed, GroupsOfLinearLayers) {
+  for (const auto type : kTypes)
+    for (const bool trained : {false, true})
+      for (const bool dora : {false, true})
+        for (const double dropout : {0.0, 0.25}) {
+          Pass pass;
+          pass.compute = type, pass.training = true, pass.dropout_key = 11;
+          std::vector<Linear> layers(3);
+          Tensors inputs{leaf({13, 30}, 1, type)};
+          for (size_t i = 0; i < 3; ++i) {
+            auto& layer = layers[i];
+            const auto rows = 8 + 4 * static_cast<int64_t>(i);
+            layer.name = "proj" + std::to_string(i);
+            layer.weight = dense_weight(random({rows, 30}, 20 + i).requires_grad_(trained));
+            if (trained) inputs.push_back(layer.weight.dense);
+            if (i != 1) {
+              layer.adapter = adapter(rows, 30, 30 + 3 * i, dropout, dora);
+              inputs.insert(inputs.end(), {layer.adapter->a, layer.adapter->b});
+              if (dora) inputs.push_back(layer.adapter->magnitude);
+            }
+            if (i == 2) inputs.push_back(layer.bias = leaf({rows}, 40));
+          }
+          expect_one_answer("group", near_of(type), [&] {
+            auto values = linear_group(inputs[0], {&layers[0], &layers[1], &layers[2]}, pass);
+            Tensors slopes;
+            for (size_t i = 0; i < 3; ++i) slopes.push_back(random({13, values[i].size(1)}, 50 + i).to(type));
+            auto all = torch::autograd::grad(values, inputs, slopes);
+            for (const auto& value : values) all.push_back(value.detach());
+            return all;
+          });
+        }
+}
+
+TEST(Composed, DropoutDrawsTheSame) {
+  Linear layer;
+  layer.name = "proj";
+  layer.weight = dense_weight(at::zeros({64, 65}));
+  layer.adapter = LowRank{at::eye(65, 65), at::eye(64, 65), {}, 1, 0.3};
+  Pass pass;
+  pass.training = true, pass.dropout_key = 0xFEDCBA9876543210ull;
+  const auto by = [&](bool on) {
+    const ComposedScope scope(on);
+    return linear(at::ones({50, 65}), layer, pass).eq(0);
+  };
+  EXPECT_TRUE(at::equal(by(true), by(false)));
+  EXPECT_NEAR(by(true).to(at::kFloat).mean().item<double>(), 0.3, 0.02);
+}
+
+// Where every format of blocks is made of what dense rows can be made into; the others come from files, and
+// widen() alone knows them in either form.
+TEST(Composed, MatricesOfEveryFormat) {
+  int formats = 0;
+  for (int i = 0; i < 256; ++i) {
+    const auto type = static_cast<WeightType>(i);
+    if (i > static_cast<int>(WeightType::int8_row)) break;
+    const bool dense = type == WeightType::f32 || type == WeightType::f16 || type == WeightType::bf16;
+    if (!dense && !can_quantize(type)) continue;
+    ++formats;
+    Linear layer;
+    layer.name = "proj";
+    layer.weight = convert_weight(dense_weight(random({40, 256}, 1)), type);
+    layer.adapter = adapter(40, 256, 2, 0, false);
+    for (const auto compute : kTypes) {
+      const auto x = leaf({6, 256}, 3, compute);
+      expect_one_answer(type_info(type).name, near_of(compute), [&] {
+        return with_gradients(linear(x, layer, Pass{}), {x, layer.adapter->a, layer.adapter->b},
+                              random({6, 40}, 4));
+      });
+    }
+  }
+  EXPECT_GE(formats, 12);
+}
+
+TEST(Composed, CodesWithScalesBesideThem) {
+  const auto codes = at::randint(0, 120, {40, 64}, at::TensorOptions(at::kByte));
+  const std::span bytes(reinterpret_cast<const std::byte*>(codes.const_data_ptr()), 40 * 64);
+  Linear f8, packed;
+  f8.weight = scaled_f8_weight(40, 64, bytes, nullptr, 0.01 * random({3, 2}, 1).abs() + 0.001, 16, 32);
+  CodeScales scales;
+  scales.scales = random({40, 4}, 2), scales.groups = 4, scales.group_columns = 32;
+  packed.weight = packed4_weight(40, 128, bytes, nullptr, scales);
+  for (const auto type : kTypes)
+    for (const auto* layer : {&f8, &packed}) {
+      const auto x = leaf({6, layer->weight.columns}, 3, type);
+      expect_one_answer("codes", near_of(type), [&] {
+        return with_gradients(linear(x, *layer, Pass{}), {x}, random({6, 40}, 4));
+      });
+    }
+}
+
+TEST(Composed, AttentionOverAForest) {
+  struct Case {
+    int64_t heads, shared, width, values;
+    double scale, cap;
+    int64_t window;
+  };
+  for (const auto type : kTypes)
+    for (const auto& c :
+         {Case{6, 2, 16, 16, 0, 0, 0},  // a whole text needs no mask
+          Case{6, 2, 16, 16, 0.4, 0, 100}, Case{4, 4, 8, 8, 0.4, 1.5, 0}, Case{4, 1, 8, 8, 0, 2, 40},
+          Case{4, 2, 24, 10, 0, 0, 0}, Case{4, 2, 16, 48, 0, 0, 30}})
+      for (const int64_t shared : {7, 517}) {
+        const auto pass = make_pass(branches(shared), type);
+        const auto n = pass.size();
+        const auto q = leaf({n, c.heads, c.width}, 1, type), k = leaf({n, c.shared, c.width}, 2, type),
+                   v = leaf({n, c.shared, c.values}, 3, type);
+        expect_one_answer("attention", near_of(type), [&] {
+          return with_gradients(attend(q, k, v, {c.scale, c.cap, c.window, 0}, pass), {q, k, v},
+                                random({n, c.heads * c.values}, 4));
+        });
+      }
+}
+
+// 30 tokens at once and then one, in rows of a cache that lie apart.
+TEST(Composed, AttentionReadsACache) {
+  for (const auto kind : {KvType::f32, KvType::bf16, KvType::int8})
+    for (const auto type : kTypes)
+      for (const int64_t values : {8, 0}) {  // 0: they are the front of the keys
+        const CacheFormat format{{2, 2, 8, values, 0}, kind, type};
+        const auto run = [&]() -> Tensors {
+          const at::NoGradGuard no_graph;
+          auto cache = larger_cache({}, 0, 60, format);
+          Tensors all;
+          for (const int64_t count : {30, 1}) {
+            Pass pass;
+            pass.compute = type, pass.cache = &cache;
+            const int32_t done = count == 30 ? 0 : 30;
+            for (int32_t i = 0; i < count; ++i)
+              pass.cache_rows.push_back(done + i < 20 ? 3 + done + i : 20 + done + i);
+            pass.tokens = at::zeros({count}, at::TensorOptions(at::kLong));
+            pass.blocks = {{0,
+                            static_cast<int32_t>(count),
+                            {{3, 23}, {40, 40 + done + static_cast<int32_t>(count) - 20}}}};
+            const auto k = random({count, 2, 8}, 2 + count).to(type);
+            const auto v = values ? random({count, 2, 8}, 3 + count).to(type) : k.narrow(2, 0, 6);
+            all.push_back(attend(random({count, 4, 8}, 1 + count).to(type), k, v, {0, 0, 0, 1}, pass));
+          }
+          return all;
+        };
+        expect_one_answer("cache", kind == KvType::f32 ? near_of(type) : 1.2e-2, run);
+      }
+}
+
+TEST(Composed, ChosenKeysAndAttentionToThem) {
+  const auto pass = make_pass(branches(60), at::kFloat);
+  const auto n = pass.size();
+  const auto index_q = random({n, 5, 12}, 1), index_k = random({n, 1, 12}, 2), w = random({n, 5}, 3);
+  for (const int64_t top : {3, 40, 100}) {
+    const auto by = [&](bool on) {
+      const ComposedScope scope(on);
+      return choose_keys(index_q, index_k, w, top, 0, pass);
+    };
+    const auto chosen = by(false), other = by(true);
+    EXPECT_EQ(other->first, chosen->first);
+    EXPECT_EQ(other->rows, chosen->rows);
+    for (const auto type : kTypes)
+      for (const bool front : {false, true}) {
+        const auto q = leaf({n, 6, 16}, 4, type), k = leaf({n, 2, 16}, 5, type),
+                   v = leaf({n, 2, 10}, 6, type);
+        expect_one_answer("chosen", near_of(type), [&] {
+          const auto y = attend_chosen(q, k, front ? Tensor() : v, 10, chosen, {}, pass);
+          return with_gradients(y, front ? Tensors{q, k} : Tensors{q, k, v}, random({n, 60}, 7));
+        });
+      }
+    const auto q = leaf({n, 3, 6}, 8), k = leaf({n, 1, 6}, 9), weights = leaf({n, 3}, 10);
+    const Attended attended{random({n, 4, 8}, 11), random({n, 2, 8}, 12), 0.3};
+    expect_one_answer("index loss", 1e-5, [&] {
+      return with_gradients(index_loss(q, k, weights, attended, chosen, pass), {q, k, weights}, at::ones({}));
+    });
+  }
+  auto k = at::ones({6, 1, 2});
+  k[1].fill_(std::numeric_limits<float>::quiet_NaN());
+  Forest forest;
+  forest.add_segment(std::vector<int32_t>(6, 1));
+  const ComposedScope on(true);
+  const auto chosen =
+      choose_keys(at::ones({6, 1, 2}), k, at::ones({6, 1}), 3, 0, make_pass(forest, at::kFloat));
+  EXPECT_EQ(chosen->rows, (std::vector<int32_t>{0, 0, 1, 0, 1, 2, 0, 2, 3, 0, 2, 3, 0, 2, 3}));  // 1 last
+}
+
+TEST(Composed, ChosenKeysOfACache) {
+  Forest forest;
+  forest.add_segment(std::vector<int32_t>(40, 1));
+  const auto q = random({40, 3, 8}, 1), k = random({40, 1, 8}, 2), w = random({40, 3}, 3),
+             attended = random({40, 4, 8}, 4);
+  for (const auto kind : {KvType::f32, KvType::int8}) {
+    std::vector<std::vector<int32_t>> rows;
+    expect_one_answer("cache of an indexer", 1e-5, [&]() -> Tensors {
+      const at::NoGradGuard no_graph;
+      auto pass = make_pass(forest, at::kFloat);
+      auto cache = larger_cache({}, 0, 50, {{2, 1, 8, 0, 8}, kind, at::kFloat});
+      pass.cache = &cache;
+      for (int32_t i = 0; i < 40; ++i) pass.cache_rows.push_back(10 + i);
+      pass.blocks = {{0, 40, {{10, 50}}}};
+      store_index_keys(k, 1, pass);
+      const auto chosen = choose_keys(q, k, w, 7, 1, pass);
+      rows.push_back(chosen->rows);
+      return {attend_chosen(attended, k, {}, 6, chosen, {0, 0, 0, 1}, pass)};
+    });
+    EXPECT_EQ(rows.at(0), rows.at(1));
+  }
+}
+
+TEST(Composed, RoutesAndExperts) {
+  for (const auto type : kTypes)
+    for (const bool sigmoid : {false, true})
+      for (const bool renormalise : {true, false})
+        for (const auto& [groups, best] : {std::pair<int64_t, int64_t>{1, 1}, {4, 2}, {3, 1}, {12, 12}}) {
+          if (!sigmoid && groups > 1) continue;
+          const auto x = leaf({31, 10}, 1, type);
+          auto logits = random({31, 12}, 2);
+          logits.select(1, 3).fill_(-50);  // an expert without tokens
+          logits[5].fill_(0.25);           // all alike: the lower numbers
+          logits.requires_grad_();
+          RouteRule rule{3, renormalise};
+          if (sigmoid) {
+            rule.sigmoid = true, rule.groups = groups, rule.groups_per_token = best, rule.scale = 2.5f;
+            rule.bias = 0.4 * random({12}, 3);
+          }
+          std::vector<std::vector<int32_t>> experts;
+          expect_one_answer("experts", near_of(type), [&] {
+            const auto routing = route(logits, rule);
+            experts.push_back(routing.plan->expert);
+            Tensors results;
+            for (const auto& part : rows_by_expert(x, routing))
+              results.push_back(weighted_gated(part.x * static_cast<double>(1 + part.expert), part.x,
+                                               part.weights, Activation::silu));
+            return with_gradients(combine(results, routing), {x, logits}, random({31, 10}, 4));
+          });
+          EXPECT_EQ(experts.at(0), experts.at(1));
+        }
+}
+
+std::vector<Target> some_targets() {  // row 2 has two labels and one of them twice; unordered on purpose
+  return {{4, 7, 0.5f, 0}, {2, 1, 1, 0}, {0, 30, 2, 0}, {2, 5, 0.25f, 1}, {2, 5, 0.5f, 1}};
+}
+
+// Frozen, trained, with an adapter, with a bias; more rows than one chunk of logits has.
+TEST(Composed, CrossEntropyScoresAndLogits) {
+  for (const auto type : kTypes)
+    for (const double cap : {0.0, 2.0})
+      for (const std::string kind : {"frozen", "trained", "adapter", "blocks"}) {
+        Head head;
+        head.soft_cap = cap;
+        head.linear.name = "lm_head";
+        head.linear.weight = dense_weight(random({31, 32}, 1).requires_grad_(kind == "trained"));
+        const auto hidden = leaf({6, 32}, 2, type);
+        Tensors inputs{hidden};
+        if (kind == "trained") inputs.push_back(head.linear.weight.dense);
+        if (kind == "blocks") head.linear.weight = convert_weight(head.linear.weight, WeightType::q8_0);
+        if (kind == "adapter") {
+          head.linear.adapter = adapter(31, 32, 3, 0, false);
+          inputs.insert(inputs.end(), {head.linear.adapter->a, head.linear.adapter->b});
+          inputs.push_back(head.linear.bias = leaf({31}, 6));
+        }
+        const auto targets = some_targets();
+        const auto near = type == at::kFloat ? 1e-5 : 2e-2;
+        expect_one_answer(kind, near, [&] {
+          return with_gradients(cross_entropy(hidden, targets, head, Pass{}).nats, inputs,
+                                at::scalar_tensor(0.5));
+        });
+        expect_one_answer(kind, near, [&]() -> Tensors {
+          const auto scores = score_targets(hidden, targets, head, Pass{});
+          Tensors all{scores.log_probabilities, logits(hidden, std::vector<int32_t>{3, 1}, head, Pass{})};
+          if (type == at::kFloat) all.push_back(scores.argmax + 1);  // roundings to bf16 are equal at times
+          return all;
+        });
+      }
+  Head head;  // of several chunks
+  head.linear.weight = dense_weight(random({70, 8}, 1));
+  std::vector<Target> targets;
+  for (int32_t i = 0; i < 5000; ++i) targets.push_back({i, i % 70, 0.5f + static_cast<float>(i % 3), 0});
+  const auto hidden = leaf({5000, 8}, 2);
+  expect_one_answer("chunks", 1e-5, [&] {
+    return with_gradients(cross_entropy(hidden, targets, head, Pass{}).nats, {hidden}, at::ones({}));
+  });
+}
+
+TEST(Composed, LossesOverLogitsAndIds) {
+  const std::vector<int32_t> asked{4, 1, 3, 0};
+  const IdRows of_ids{asked, {0, 5, 20, 3, 3, 4, 20}, {0, 3, 4, 7, 7}};
+  for (const auto type : kTypes)
+    for (const double cap : {0.0, 2.5})
+      for (const bool trained : {false, true}) {
+        const auto hidden = leaf({6, 16}, 1, type), w = random({24, 16}, 2).requires_grad_(trained);
+        const Head head{Linear{"lm_head", dense_weight(w), {}, {}, {}, {}}, cap};
+        const Tensors inputs = trained ? Tensors{hidden, w} : Tensors{hidden};
+        const auto p = random({4, 21}, 9).softmax(-1);
+        const auto near = type == at::kFloat ? 1e-5 : 2e-2;
+        expect_one_answer("logits", near, [&] {
+          const auto loss =
+              loss_over_logits(hidden, asked, {head, 21}, Pass{}, [&](LogitRows& chunk, bool gradient) {
+                EXPECT_EQ(chunk.logits.size(1), 21);
+                const auto target = p.narrow(0, static_cast<int64_t>(chunk.first), chunk.logits.size(0));
+                const auto log_q = chunk.logits.log_softmax(-1);
+                if (gradient) chunk.logits.copy_(log_q.exp() - target);
+                return -(target * log_q).sum().item<double>();
+              });
+          return with_gradients(loss, inputs, at::scalar_tensor(0.5));
+        });
+        for (const double temperature : {1.0, 2.0}) {
+          auto rows = of_ids;
+          rows.temperature = temperature;
+          expect_one_answer("ids", near, [&] {
+            const auto loss =
+                loss_over_ids(hidden, rows, {head, 21}, Pass{},
+                              [&](size_t row, std::span<const float> log_q, std::span<float> corrections) {
+                                IdLoss cost;
+                                for (size_t i = 0; i < log_q.size(); ++i) {
+                                  const float weight = 0.25f * static_cast<float>(row + i + 1);
+                                  cost.nats -= static_cast<double>(weight) * static_cast<double>(log_q[i]);
+                                  cost.softmax += static_cast<double>(weight);
+                                  corrections[i] = -weight;
+                                }
+                                return cost;
+                              });
+            return with_gradients(loss, inputs, at::scalar_tensor(0.5));
+          });
+        }
+      }
+}
+
+// One form alone, of LibTorch calls: what stands around it may be in either.
+TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
+  auto pass = make_pass(branches(9), at::kFloat);
+  pass.training = true, pass.embedding_noise = 5;
+  pass.rows = at::tensor({2, 3, 40}, at::TensorOptions(at::kLong));
+  for (const bool recomputed : {false, true}) {
+    Linear table, layer;
+    table.name = "embed", layer.name = "proj";
+    table.weight = dense_weight(leaf({29, 16}, 1));
+    table.adapter = LowRank{leaf({4, 16}, 2), leaf({29, 4}, 3), {}, 0.5, 0};
+    layer.weight = dense_weight(random({16, 16}, 4));
+    layer.adapter = adapter(16, 16, 5, 0.25, false);
+    const Tensors trained{layer.adapter->a, layer.adapter->b};
+    Tensors inputs{table.weight.dense, table.adapter->a, table.adapter->b};
+    inputs.insert(inputs.end(), trained.begin(), trained.end());
+    expect_one_answer("embedding", 1e-5, [&] {
+      const auto part = [&](const Tensor& x) { return linear(x, layer, pass); };
+      const auto x = embed(table, pass, 4);
+      const auto y = keep_rows(recomputed ? recompute(x, trained, part) : part(x), pass);
+      return with_gradients(y, inputs, random({3, 16}, 7));
+    });
+  }
+}
+
+}  // namespace
+}  // namespace retort

@@ -15,9 +15,15 @@ std::optional<uint64_t> byte_size(std::string_view text) {
   std::string unit(end, text.data() + text.size());
   unit.erase(0, std::min(unit.find_first_not_of(' '), unit.size()));
   std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
-  constexpr std::pair<const char*, double> kUnits[] = {
-      {"b", 1},    {"kib", 1024}, {"mib", 1024.0 * 1024}, {"gib", 1024.0 * 1024 * 1024}, {"kb", 1e3},
-      {"mb", 1e6}, {"gb", 1e9}};
+  constexpr std::pair<const char*, double> kUnits[] = {{"b", 1},
+                                                       {"kib", 1024},
+                                                       {"mib", 1024.0 * 1024},
+                                                       {"gib", 1024.0 * 1024 * 1024},
+                                                       {"kb", 1e3},
+                                                       {"mb", 1e6},
+                                                       {"gb", 1e9},
+                                                       {"tib", 1024.0 * 1024 * 1024 * 1024},
+                                                       {"tb", 1e12}};
   for (const auto& [name, factor] : kUnits)
     if (unit == name && value * factor >= 1 && value * factor < 1e18)
       return static_cast<uint64_t>(value * factor);

@@ -6,8 +6,8 @@
 
 namespace retort {
 
-// Bytes, at least one; nullopt when the text is no size. Units: B, KiB, MiB, GiB, KB, MB, GB (powers of
-// 1000); case counts not.
+// Bytes, at least one; nullopt when the text is no size. Units: B, KiB, MiB, GiB, TiB, KB, MB, GB, TB
+// (powers of 1000); case counts not.
 std::optional<uint64_t> byte_size(std::string_view text);
 
 }  // namespace retort

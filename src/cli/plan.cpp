@@ -26,7 +26,7 @@ constexpr size_t kMeasuredBytes = size_t{256} << 20;
 struct PlanOptions {
   std::string path, weights, memory, scratch, disk;
   double tokens = 1e6, price = 0, gflops = 0;
-  int64_t length = 4096;
+  int64_t length = 4096, threads = 0;
   AdapterSpec adapter;
   bool json = false;
 };
@@ -113,7 +113,8 @@ Exit plan(const PlanOptions& options) {
         options.length, config.context, reason));
   const auto model = build_shape(config);
   const auto shape = shape_of(*model, *type, options.adapter);
-  const auto threads = usable_threads(0);
+  if (options.threads < 0) throw RecipeError("--threads: expected a number above 0, or 0: as many as here");
+  const auto threads = options.threads > 0 ? options.threads : usable_threads(0);
   const auto disk = disk_of(options);
   PlanMachine machine;
   machine.memory = size_or("--memory", options.memory, static_cast<double>(machine_memory().available) / 2);
@@ -195,6 +196,8 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_option("--disk", options->disk, "bytes a second that the disk gives, e.g. 3GB");
   command->add_option("--gflops", options->gflops,
                       "10^9 operations a second of all threads, instead of this machine's");
+  command->add_option("--threads", options->threads,
+                      "that work side by side, each on a text of its own; as many as this machine has");
   command->add_option("--price", options->price, "of an hour of the machine");
   command->add_option("--rank", options->adapter.rank, "of the LoRA adapter");
   command->add_option("--targets", options->adapter.targets, "layers that the adapter is on");

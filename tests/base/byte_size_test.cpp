@@ -9,6 +9,8 @@ TEST(ByteSize, TakesUnitsOfBothKinds) {
   EXPECT_EQ(byte_size("1.5 GiB"), 3u << 29);
   EXPECT_EQ(byte_size("800mb"), 800000000u);
   EXPECT_EQ(byte_size("64B"), 64u);
+  EXPECT_EQ(byte_size("4TB"), 4000000000000u);
+  EXPECT_EQ(byte_size("1TiB"), uint64_t{1} << 40);
 }
 
 TEST(ByteSize, RefusesWhatIsNoSize) {

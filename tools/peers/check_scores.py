@@ -5,10 +5,10 @@ questions, the same prompts, question by question.
     tools/peers/setup && tools/build release retort
     third_party/peers/bin/python tools/peers/check_scores.py [--questions 60]
 
-Five tasks: multiple choice by letters with five examples (as MMLU), by whole texts (as ARC; also normalised by
-length), by letters as a chat; sums with two examples (numbers found as GSM8K's flexible-extract does); answers
-in a chat, with exact match, BLEU and chrF. Exits 1 when a verdict or an answer differs and the two scores of
-the options were further apart than fp32 explains.
+Five tasks: multiple choice by letters with five examples (as MMLU), by whole texts (as ARC; also
+normalised by length), by letters as a chat; sums with two examples (numbers found as GSM8K's
+flexible-extract does); answers in a chat, with exact match, BLEU and chrF. Exits 1 when a verdict or an
+answer differs and the two scores of the options were further apart than fp32 explains.
 """
 import argparse
 import csv
@@ -58,7 +58,8 @@ def write_questions(folder):
                     [
                         f"A box holds {a} eggs and a basket holds {b} eggs. How many eggs are there?",
                         f"What is {a} + {b}?",
-                        f"Ann reads {a} pages on Monday and {b} pages on Tuesday. How many pages does she read?",
+                        f"Ann reads {a} pages on Monday and {b} pages on Tuesday. "
+                        "How many pages does she read?",
                     ]
                 )
                 file.write(

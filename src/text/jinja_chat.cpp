@@ -14,6 +14,7 @@
 #include "text/added_tokens.h"
 #include "text/bpe.h"
 #include "text/chat_pieces.h"
+#include "text/jinja_messages.h"
 #include "text/template_engine.h"
 #include "text/thoughts.h"
 
@@ -25,42 +26,6 @@ constexpr char kAnswerBegins = '\x11',
 constexpr size_t kMostPrepared = size_t{64} << 20;  // bytes of conversations in one request
 
 bool is_answer(const Message& message) { return message.role == "assistant"; }
-
-std::string json_text(std::string_view text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-// `thought_field`: where the template looks for thoughts; "" when it does in the content.
-std::string json_of(const Message& message, std::string_view thought_field) {
-  const bool apart = !message.thought.empty() && !thought_field.empty();
-  const auto& content = apart ? message.spoken : message.content;
-  auto json = "{\"role\":" + json_text(message.role);
-  // A call of tools may have no content: then the fields say what the file does.
-  if (!content.empty() || message.fields.find("\"tool_calls\":") == std::string::npos)
-    json += ",\"content\":" + json_text(content);
-  if (apart) json += "," + json_text(thought_field) + ":" + json_text(message.thought);
-  if (!message.fields.empty()) json += "," + message.fields;
-  return json + "}";
-}
-
-// Whether a template reads a member of this name of something.
-bool reads_member(std::string_view source, std::string_view name) {
-  for (const char* form : {".{}", "'{}'", "\"{}\""})
-    if (source.find(fmt::format(fmt::runtime(form), name)) != std::string_view::npos) return true;
-  return false;
-}
-
-std::string_view field_of_thoughts(std::string_view source) {
-  for (const std::string_view name : {"reasoning_content", "reasoning", "thinking", "thought"})
-    if (reads_member(source, name)) return name;
-  return "";
-}
-
-std::string beside_of(const std::vector<Message>& messages) {
-  for (const auto& message : messages)
-    if (!message.beside.empty()) return message.beside;
-  return "";
-}
 
 // Rendered text with what of it was given.
 struct Flat {
@@ -342,19 +307,6 @@ class JinjaChat {
               [&](std::string_view name) { return source().find(name) == std::string::npos; });
     }
   }
-  // Nor may a message of a tool or a developer vanish.
-  static void require_there(const std::vector<Message>& messages, std::string_view text) {
-    for (size_t i = 0; i < messages.size(); ++i) {
-      const auto& message = messages[i];
-      if (message.role == "system" || message.role == "user" || message.role == "assistant") continue;
-      const auto content = trimmed(message.content);
-      const auto json = json_text(content);
-      if (text.find(content) == std::string_view::npos &&
-          text.find(json.substr(1, json.size() - 2)) == std::string_view::npos)
-        throw RecipeError(fmt::format("message {}: role '{}': the chat template leaves it out", i + 1,
-                                      printable(message.role)));
-    }
-  }
 
   std::vector<Control> controls_in(const Flat& rendered) const {
     std::vector<Control> found;
@@ -561,13 +513,6 @@ class JinjaChat {
   std::string end_;          // the token that ends an answer
   std::string written_end_;  // the same where the template leaves it to the next turn
 };
-
-bool plain_words(const std::vector<Message>& messages) {
-  return std::all_of(messages.begin(), messages.end(), [](const Message& message) {
-    return message.not_carried.empty() && message.beside.empty() &&
-           (message.role == "system" || message.role == "user" || message.role == "assistant");
-  });
-}
 
 }  // namespace
 

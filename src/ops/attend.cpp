@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "ops/attend_parts.h"
@@ -14,17 +15,25 @@
 namespace retort {
 namespace {
 
-constexpr int64_t kTileColumns =
-    192;  // query heads at a time: the depth of the products that gradients of keys and values sum
-constexpr int64_t kStrip = 48;         // of them, with their scores in cache: whole panels of every kernel
+// Query heads at a time: the depth of the products that gradients of keys and values sum.
+constexpr int64_t kTileColumns = 192;
 constexpr int64_t kKeyStep = 16;       // what is not seen is left out in steps of so many keys
 constexpr int64_t kDirectColumns = 8;  // so few (decoding) are not worth copying keys for
-static_assert(kChunkKeys % kKeyStep == 0 && kTileColumns % kStrip == 0);
+static_assert(kChunkKeys % kKeyStep == 0);
+
+// Columns of a strip, whose scores stay in cache: whole panels of the kernel, and whole vectors of the loops
+// over scores, three at a time.
+int64_t strip_of(const GemmKernel& kernel) {
+  const int64_t strip = std::lcm(kernel.width, int64_t{48});
+  if (kTileColumns % strip != 0) throw std::logic_error("attend: a kernel's panels do not divide a tile");
+  return strip;
+}
 
 struct Shape {
   int64_t heads, kv_heads, width, values, group;  // widths of a key and a value; group = heads / kv_heads
   float scale, cap;
   int64_t window;
+  int64_t strip = 0;  // strip_of() the kernel
 
   // Keys [first, last) of the block's concatenation that its query `i` sees; it stands there at index offset
   // + i.
@@ -110,6 +119,7 @@ template <class Number> void gather(const Tensor& x, const Shape& shape, int64_t
 // A part of a tile's columns, and the keys of a chunk that any of them sees, from a multiple of kKeyStep.
 struct Strip {
   int64_t first, columns;  // whole vectors
+  int64_t stride;          // of its scores: the columns of a full strip
   int64_t begin = 0, end = 0;
   bool fresh = false;  // no earlier chunk has keys that it sees
 
@@ -117,8 +127,8 @@ struct Strip {
 };
 
 template <class Body> void each_strip(const Shape& shape, const Tile& tile, Body&& body) {
-  for (int64_t first = 0; first < tile.padded(shape); first += kStrip)
-    body(Strip{first, std::min(kStrip, tile.padded(shape) - first)});
+  for (int64_t first = 0; first < tile.padded(shape); first += shape.strip)
+    body(Strip{first, std::min(shape.strip, tile.padded(shape) - first), shape.strip});
 }
 
 // The strips that see any of chunk `index`.
@@ -146,7 +156,7 @@ int64_t diagonal_of(const Tile& tile, int64_t index) {
 
 ScoreBlock block_of(float* scores, const Shape& shape, const Tile& tile, int64_t index, const Strip& strip) {
   return {scores,
-          kStrip,
+          strip.stride,
           strip.keys(),
           strip.columns,
           shape.group,
@@ -157,38 +167,38 @@ ScoreBlock block_of(float* scores, const Shape& shape, const Tile& tile, int64_t
           shape.cap};
 }
 
-// The products of a strip with one form of keys: scores [keys, kStrip] = rows [keys, width] of keys times
+// The products of a strip with one form of keys: scores [keys, stride] = rows [keys, width] of keys times
 // packed queries ...
 template <class Number> void score(const GemmKernel& kernel, const std::byte* keys, const std::byte* packed,
                                    int64_t width, const Strip& strip, float* scores) {
   const auto* panels = packed + strip.first / kernel.width * panel_bytes(kernel, width, kernel.width);
   multiply_panels(kernel, rows_of(numbers<Number>(keys), width), round_up(strip.keys(), 8), width, panels,
-                  strip.columns, {scores, kStrip, Operand::f32});
+                  strip.columns, {scores, strip.stride, Operand::f32});
 }
-// ... and total [width, kStrip] += columns [width, keys] of keys times what scores became [keys, columns].
+// ... and total [width, stride] += columns [width, keys] of keys times what scores became [keys, columns].
 template <class Number> void collect(const GemmKernel& kernel, const std::byte* keys, const Number* scores,
                                      int64_t stride, int64_t width, const Strip& strip, float* total,
                                      bool add) {
-  auto* panels = scratch<std::byte>(Scratch::score_panels, panel_bytes(kernel, kChunkKeys, kStrip));
+  auto* panels = scratch<std::byte>(Scratch::score_panels, panel_bytes(kernel, kChunkKeys, strip.stride));
   pack_panels(kernel, matrix_of(scores, strip.keys(), strip.columns, stride, true), 0, strip.columns, panels);
   multiply_panels(kernel, rows_of(numbers<Number>(keys), kChunkKeys), width, strip.keys(), panels,
-                  strip.columns, {total, kStrip, Operand::f32, nullptr, add});
+                  strip.columns, {total, strip.stride, Operand::f32, nullptr, add});
 }
 
-// Totals [width, kStrip] of a strip, times `factors` where there are any, to their places in x [N, heads *
+// Totals [width, stride] of a strip, times `factors` where there are any, to their places in x [N, heads *
 // width].
 template <class Number> void scatter(const GemmKernel& kernel, const float* total, const float* factors,
                                      const Shape& shape, int64_t width, const Tile& tile, const Strip& strip,
                                      int64_t kv_head, Tensor& x) {
-  auto* lying = scratch<Number>(Scratch::columns, 2 * width * kStrip);
-  auto* standing = lying + width * kStrip;
+  auto* lying = scratch<Number>(Scratch::columns, 2 * width * strip.stride);
+  auto* standing = lying + width * strip.stride;
   for (int64_t j = 0; j < width; ++j) {
-    if (factors) loops_of<Number>().times(total + j * kStrip, factors, lying + j * kStrip, strip.columns);
-    else to_operands(total + j * kStrip, at::kFloat, operand_of(Number{}), lying + j * kStrip, strip.columns);
+    if (factors) loops_of<Number>().times(total + j * strip.stride, factors, lying + j * strip.stride, strip.columns);
+    else to_operands(total + j * strip.stride, at::kFloat, operand_of(Number{}), lying + j * strip.stride, strip.columns);
   }
   const auto last = std::min(strip.first + strip.columns, tile.columns(shape)), columns = last - strip.first,
              row_bytes = width * x.element_size();
-  kernel.transpose(lying, kStrip * static_cast<int64_t>(sizeof(Number)), width, columns, standing,
+  kernel.transpose(lying, strip.stride * static_cast<int64_t>(sizeof(Number)), width, columns, standing,
                    width * static_cast<int64_t>(sizeof(Number)));
   auto* out = static_cast<std::byte*>(x.mutable_data_ptr());
   tile.each_query(shape, kv_head, strip.first, last, [&](int64_t c, int64_t place, int64_t count) {
@@ -242,11 +252,11 @@ template <class Number> void attend_tile(const GemmKernel& kernel, const Tensor&
                                          KeyChunks& values, const Shape& shape, const Tile& tile,
                                          int64_t head, Tensor& out, float* sums) {
   const auto columns = tile.padded(shape), width = shape.width, summed = shape.values,
-             totals = round_up(columns, kStrip);
+             totals = round_up(columns, shape.strip);
   auto* queries = scratch<Number>(Scratch::queries, columns * width);
   auto* panels = scratch<std::byte>(Scratch::query_panels, panel_bytes(kernel, width, columns));
-  auto* scores = scratch<float>(Scratch::scores, kChunkKeys * kStrip);
-  auto* p = scratch<Number>(Scratch::probabilities, kChunkKeys * kStrip);
+  auto* scores = scratch<float>(Scratch::scores, kChunkKeys * shape.strip);
+  auto* p = scratch<Number>(Scratch::probabilities, kChunkKeys * shape.strip);
   auto* total = scratch<float>(Scratch::sums, totals * (summed + 3));  // of strip after strip
   auto *top = total + totals * summed, *running = top + totals, *factors = running + totals;
   gather(q, shape, width, tile, head, queries);
@@ -259,11 +269,11 @@ template <class Number> void attend_tile(const GemmKernel& kernel, const Tensor&
     each_strip_of(index, shape, tile, [&](const Strip& strip) {
       score<Number>(kernel, keys.rows(index, strip.begin), panels, width, strip, scores);
       auto* sum = total + strip.first * summed;
-      loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, kStrip, top + strip.first,
+      loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, strip.stride, top + strip.first,
                                  running + strip.first, factors);
       for (int64_t j = 0; !strip.fresh && j < summed; ++j)
-        loops_of<float>().times(sum + j * kStrip, factors, sum + j * kStrip, strip.columns);
-      collect(kernel, values.transposed(index, strip.begin), p, kStrip, summed, strip, sum, !strip.fresh);
+        loops_of<float>().times(sum + j * strip.stride, factors, sum + j * strip.stride, strip.columns);
+      collect(kernel, values.transposed(index, strip.begin), p, strip.stride, summed, strip, sum, !strip.fresh);
     });
   });
   row_loops().scores.finish(top, running, totals);
@@ -284,8 +294,9 @@ int64_t most_keys(const std::vector<AttendBlock>& blocks) {
 
 // out [N,H*D], log_sums fp32 [N,H].
 template <class Number> void forward(const GemmKernel& kernel, const Tensor& q, const Stored& k,
-                                     const Stored& v, const Shape& shape,
+                                     const Stored& v, Shape shape,
                                      const std::vector<AttendBlock>& blocks, Tensor& out, Tensor& log_sums) {
+  shape.strip = strip_of(kernel);
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);
   auto* sums = log_sums.mutable_data_ptr<float>();
@@ -323,7 +334,7 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
                                            KeyChunks& values, const Shape& shape, const Tile& tile,
                                            int64_t head, Tensor& dq, PathGradient& dk, PathGradient& dv) {
   const auto columns = tile.padded(shape), width = shape.width, summed = shape.values,
-             stride = round_up(columns, kStrip);
+             stride = round_up(columns, shape.strip);
   auto* queries = scratch<Number>(Scratch::queries, columns * width);
   auto* upstream = scratch<Number>(Scratch::upstream, columns * summed);
   gather(q, shape, width, tile, head, queries);
@@ -338,8 +349,8 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
              *upstream_columns = packed(Scratch::upstream_panels, upstream, summed, false);
   const auto *query_rows = packed(Scratch::query_rows, queries, width, true),
              *upstream_rows = packed(Scratch::upstream_rows, upstream, summed, true);
-  auto* scores = scratch<float>(Scratch::scores, kChunkKeys * kStrip);
-  auto* slopes = scratch<float>(Scratch::slopes, kChunkKeys * kStrip);
+  auto* scores = scratch<float>(Scratch::scores, kChunkKeys * shape.strip);
+  auto* slopes = scratch<float>(Scratch::slopes, kChunkKeys * shape.strip);
   auto* p = scratch<Number>(Scratch::probabilities, kChunkKeys * stride);
   auto* ds = scratch<Number>(Scratch::gradients, kChunkKeys * stride);
   auto* total = scratch<float>(Scratch::sums, stride * (width + 2));  // of strip after strip
@@ -399,8 +410,9 @@ template <class Number> void backward_tile(const GemmKernel& kernel, const Tenso
 // their branches.
 template <class Number>
 void backward(const GemmKernel& kernel, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
-              const Tensor& out, const Tensor& log_sums, const Shape& shape,
-              const std::vector<AttendBlock>& blocks, Tensor& dq, Tensor& dk, Tensor& dv) {
+              const Tensor& out, const Tensor& log_sums, Shape shape, const std::vector<AttendBlock>& blocks,
+              Tensor& dq, Tensor& dk, Tensor& dv) {
+  shape.strip = strip_of(kernel);
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);
   const auto* sums = log_sums.const_data_ptr<float>();

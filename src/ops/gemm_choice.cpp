@@ -1,9 +1,14 @@
+#include <atomic>
+#include <cstdlib>
 #include <ctime>
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "ops/gemm.h"
 #include "ops/int8_gemm.h"
+#include "ops/use_kernel.h"
 
 namespace retort {
 namespace {
@@ -101,11 +106,34 @@ std::span<const GemmKernel* const> gemm_kernels() {
   return kernels;
 }
 
+namespace {
+
+std::atomic<const GemmKernel*> used = nullptr;  // of UseKernel
+
+// As RETORT_KERNEL names it; nullptr where it is not set.
+const GemmKernel* named_kernel() {
+  const char* name = std::getenv("RETORT_KERNEL");
+  if (!name || !*name) return nullptr;
+  std::string known;
+  for (const auto* kernel : gemm_kernels()) {
+    if (std::string_view(kernel->name) == name) return kernel;
+    known += (known.empty() ? "" : ", ") + std::string(kernel->name);
+  }
+  throw RecipeError(fmt::format("RETORT_KERNEL: this machine has no '{}'; it has {}", printable(name), known));
+}
+
+}  // namespace
+
+UseKernel::UseKernel(const GemmKernel& kernel) : before_(used.exchange(&kernel)) {}
+UseKernel::~UseKernel() { used = before_; }
+
 const GemmKernel& gemm_kernel(Operand activations) {
   const auto choose = [](Operand type) {
     const GemmKernel *fastest = nullptr, *exact = nullptr;
     for (const auto* kernel : gemm_kernels())
       if (kernel->operand == Operand::f32 && !exact) exact = kernel;
+    if (const auto* named = named_kernel(); named && (type == Operand::bf16 || named->operand == type))
+      return named;
     if (type == Operand::f32) return exact;
     // CPUID cannot tell: of two CPUs with avx512_bf16, one is twice as fast in bf16 as in fp32 and the other
     // half as fast.
@@ -119,6 +147,8 @@ const GemmKernel& gemm_kernel(Operand activations) {
   };
   static const GemmKernel* const f32 = choose(Operand::f32);
   static const GemmKernel* const bf16 = choose(Operand::bf16);
+  if (const auto* kernel = used.load(); kernel && (activations == Operand::bf16 || kernel->operand == activations))
+    return *kernel;
   return activations == Operand::f32 ? *f32 : *bf16;
 }
 

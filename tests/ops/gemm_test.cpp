@@ -20,12 +20,6 @@
 namespace retort {
 namespace {
 
-std::vector<const GemmKernel*> kernels_here() {  // and the one on tiles, by software
-  std::vector<const GemmKernel*> all(gemm_kernels().begin(), gemm_kernels().end());
-  all.push_back(&emulated_amx());
-  return all;
-}
-
 std::vector<float> normals(int64_t count, const std::string& purpose) {
   const Draws draws(9, purpose);
   std::vector<float> values;
@@ -132,7 +126,7 @@ void expect_product(const GemmKernel& kernel, WeightType type, int64_t m, int64_
 
 TEST(Gemm, OddShapesEqualDoublePrecision) {
   at::set_num_threads(1);
-  for (const auto* kernel : kernels_here())
+  for (const auto* kernel : every_kernel())
     for (const auto activations : {Operand::f32, Operand::bf16})
       for (const bool transposed : {false, true})
         for (const auto& [m, n, k] : std::vector<std::array<int64_t, 3>>{{1, 1, 1},
@@ -149,7 +143,7 @@ TEST(Gemm, OddShapesEqualDoublePrecision) {
 
 TEST(Gemm, EveryStoredTypeIsDecodedByThePacker) {
   at::set_num_threads(1);
-  for (const auto* kernel : kernels_here())
+  for (const auto* kernel : every_kernel())
     for (const auto& info : all_types()) {
       const bool weights = info.block_elements > 1 || info.type == WeightType::f32 ||
                            info.type == WeightType::f16 || info.type == WeightType::bf16;
@@ -178,7 +172,7 @@ TEST(Gemm, CodesWithScalesApartGiveTheBitsOfTheirValues) {
   for (const auto& groups : {in_order, any_order, one_row}) {
     std::vector<float> values(kRows * kColumns);
     decode_packed4(codes.data(), kColumns, groups, 0, kRows, 0, kColumns, values.data());
-    for (const auto* kernel : kernels_here())
+    for (const auto* kernel : every_kernel())
       for (const bool transposed : {false, true})
         for (const int64_t m : {1, 13}) {
           const auto n = transposed ? kColumns : kRows, k = transposed ? kRows : kColumns;
@@ -198,7 +192,7 @@ TEST(Gemm, CodesWithScalesApartGiveTheBitsOfTheirValues) {
 
 TEST(Gemm, LongSumsGoInPasses) {
   at::set_num_threads(1);
-  for (const auto* kernel : kernels_here())
+  for (const auto* kernel : every_kernel())
     for (const bool transposed : {false, true}) {
       expect_product(*kernel, WeightType::q8_0, 15, transposed ? 7001 : 64, transposed ? 64 : 7008,
                      transposed, Operand::f32);
@@ -212,7 +206,7 @@ TEST(Gemm, LongSumsGoInPasses) {
 TEST(Gemm, TermsShareTheirSum) {
   at::set_num_threads(1);
   constexpr int64_t kM = 19, kN = 64;
-  for (const auto* kernel : kernels_here()) {
+  for (const auto* kernel : every_kernel()) {
     std::vector<double> reference(kM * kN);
     std::vector<std::vector<float>> lefts;
     std::vector<Stored> rights;
@@ -241,7 +235,7 @@ TEST(Gemm, TermsShareTheirSum) {
 }
 
 TEST(Gemm, ScaledAdapters) {
-  for (const auto* kernel : kernels_here()) {
+  for (const auto* kernel : every_kernel()) {
     const auto b = stored(WeightType::f32, 40, 300, "b");
     const auto a = normals(6 * 300, "a");
     auto scaled = b;
@@ -301,7 +295,7 @@ TEST(Gemm, FewRowsReadTheBlocksThemselves) {
 TEST(Gemm, IntegersAreWithinTheirRounding) {
   at::set_num_threads(1);
   if (!int8_kernel()) GTEST_SKIP() << "no AVX-512 VNNI";
-  for (const auto* kernel : kernels_here()) {
+  for (const auto* kernel : every_kernel()) {
     if (kernel->lanes != 16) continue;
     for (const auto type :
          {WeightType::f32, WeightType::q4_1, WeightType::nf4_dq, WeightType::q6_k, WeightType::int8_row})
@@ -377,7 +371,7 @@ TEST(Gemm, TransposedLeftOperand) {
     for (const int64_t na : {1, 16, 37}) sizes.push_back({k, na, 53});
   sizes.push_back({1031, 200, 53});  // several parts of K, several blocks of rows
   sizes.push_back({515, 9, 700});    // several groups of columns
-  for (const auto* kernel : kernels_here())
+  for (const auto* kernel : every_kernel())
     for (const auto type : {Operand::f32, Operand::bf16})
       for (const auto& [k, na, nb] : sizes) {
         auto a = normals(k * na, "a"), b = normals(k * nb, "b");
@@ -410,7 +404,7 @@ TEST(Gemm, TransposedLeftOperand) {
 
 TEST(Gemm, PiecesEqualTheWhole) {
   constexpr int64_t kM = 19;
-  for (const auto* kernel : kernels_here())
+  for (const auto* kernel : every_kernel())
     for (const bool transposed : {false, true}) {
       const auto b = stored(WeightType::q8_0, transposed ? 64 : 160, transposed ? 160 : 64, "b");
       const auto a = normals(kM * 64, "a");
@@ -432,7 +426,7 @@ TEST(Gemm, PiecesEqualTheWhole) {
 
 TEST(Gemm, ThreadsGiveTheSameBits) {
   const auto b = stored(WeightType::q4_1, 200, 96, "b");
-  for (const auto* kernel : kernels_here())
+  for (const auto* kernel : every_kernel())
     for (const int64_t m : {5, 600}) {
       const auto a = normals(m * 96, "a");
       std::vector<float> one(static_cast<size_t>(m * 200)), two(one);

@@ -9,6 +9,7 @@
 #include "ops/attend.h"
 #include "ops/embed.h"
 #include "ops/gated.h"
+#include "ops/gemm_emulated.h"  // tests/ops
 #include "ops/golden_tensors.h"  // tests/ops
 #include "ops/gradient_sink.h"
 #include "ops/head.h"
@@ -16,6 +17,7 @@
 #include "ops/recompute.h"
 #include "ops/rotate.h"
 #include "ops/tensors.h"  // tests/ops
+#include "ops/use_kernel.h"
 
 namespace retort {
 namespace {
@@ -132,7 +134,8 @@ Forest branches(int64_t shared) {
   return forest;
 }
 
-TEST(Attend, LongSharedTextsInBothTypesOnOneThreadAndTwo) {
+// Of every kernel, since a panel of each is of another width and a strip of scores is whole panels.
+void expect_long_shared_texts() {
   for (const int64_t shared : {230, 517})
     for (const int64_t window : {0, 100})
       for (const auto type : {at::kFloat, at::kBFloat16})
@@ -159,8 +162,16 @@ TEST(Attend, LongSharedTextsInBothTypesOnOneThreadAndTwo) {
         }
 }
 
+TEST(Attend, LongSharedTextsInBothTypesOnOneThreadAndTwoByEveryKernel) {
+  for (const auto* kernel : every_kernel()) {
+    SCOPED_TRACE(kernel->name);
+    const UseKernel use(*kernel);
+    expect_long_shared_texts();
+  }
+}
+
 // Latent attention: a value is narrower, or wider, than a key. Whole texts, and single rows in place.
-TEST(Attend, ValuesMayBeOfAnotherWidthThanKeys) {
+void expect_values_of_another_width() {
   for (const auto& [width, values] : {std::pair<int64_t, int64_t>{24, 10}, {16, 48}})
     for (const auto type : {at::kFloat, at::kBFloat16})
       for (const int threads : {1, 2}) {
@@ -191,6 +202,14 @@ TEST(Attend, ValuesMayBeOfAnotherWidthThanKeys) {
         for (const auto& block : single.blocks)
           EXPECT_LT(distance(rows[block.q_begin].to(at::kFloat), reference[0][block.q_begin]), near);
       }
+}
+
+TEST(Attend, ValuesMayBeOfAnotherWidthThanKeysByEveryKernel) {
+  for (const auto* kernel : every_kernel()) {
+    SCOPED_TRACE(kernel->name);
+    const UseKernel use(*kernel);
+    expect_values_of_another_width();
+  }
 }
 
 // Pairs next to each other, behind some dimensions that stay: against complex numbers.

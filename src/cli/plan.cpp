@@ -80,10 +80,11 @@ ModelConfig config_at(const std::string& path) {
   const bool there = std::filesystem::exists(path);
   const auto known = there ? std::nullopt : known_config(path);
   if (!there && !known)
-    throw RecipeError(fmt::format(
-        "{}: there is no such file; expected a config.json, a folder that holds one, or a model whose shape is "
-        "written down here: {}",
-        printable(path), known_model_names()));
+    throw RecipeError(
+        fmt::format("{}: there is no such file; expected a config.json, a folder that holds one, or a model "
+                    "whose shape is "
+                    "written down here: {}",
+                    printable(path), known_model_names()));
   auto json = known ? *known : read_json(file);
   if (auto text = text_config(json, file.string())) json = std::move(*text);
   return config_from_hf(json, file.string(), !json.value("tie_word_embeddings", false));

@@ -193,8 +193,11 @@ template <class Number> void scatter(const GemmKernel& kernel, const float* tota
   auto* lying = scratch<Number>(Scratch::columns, 2 * width * strip.stride);
   auto* standing = lying + width * strip.stride;
   for (int64_t j = 0; j < width; ++j) {
-    if (factors) loops_of<Number>().times(total + j * strip.stride, factors, lying + j * strip.stride, strip.columns);
-    else to_operands(total + j * strip.stride, at::kFloat, operand_of(Number{}), lying + j * strip.stride, strip.columns);
+    if (factors)
+      loops_of<Number>().times(total + j * strip.stride, factors, lying + j * strip.stride, strip.columns);
+    else
+      to_operands(total + j * strip.stride, at::kFloat, operand_of(Number{}), lying + j * strip.stride,
+                  strip.columns);
   }
   const auto last = std::min(strip.first + strip.columns, tile.columns(shape)), columns = last - strip.first,
              row_bytes = width * x.element_size();
@@ -269,11 +272,12 @@ template <class Number> void attend_tile(const GemmKernel& kernel, const Tensor&
     each_strip_of(index, shape, tile, [&](const Strip& strip) {
       score<Number>(kernel, keys.rows(index, strip.begin), panels, width, strip, scores);
       auto* sum = total + strip.first * summed;
-      loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, strip.stride, top + strip.first,
-                                 running + strip.first, factors);
+      loops_of<Number>().softmax(block_of(scores, shape, tile, index, strip), p, strip.stride,
+                                 top + strip.first, running + strip.first, factors);
       for (int64_t j = 0; !strip.fresh && j < summed; ++j)
         loops_of<float>().times(sum + j * strip.stride, factors, sum + j * strip.stride, strip.columns);
-      collect(kernel, values.transposed(index, strip.begin), p, strip.stride, summed, strip, sum, !strip.fresh);
+      collect(kernel, values.transposed(index, strip.begin), p, strip.stride, summed, strip, sum,
+              !strip.fresh);
     });
   });
   row_loops().scores.finish(top, running, totals);
@@ -294,8 +298,8 @@ int64_t most_keys(const std::vector<AttendBlock>& blocks) {
 
 // out [N,H*D], log_sums fp32 [N,H].
 template <class Number> void forward(const GemmKernel& kernel, const Tensor& q, const Stored& k,
-                                     const Stored& v, Shape shape,
-                                     const std::vector<AttendBlock>& blocks, Tensor& out, Tensor& log_sums) {
+                                     const Stored& v, Shape shape, const std::vector<AttendBlock>& blocks,
+                                     Tensor& out, Tensor& log_sums) {
   shape.strip = strip_of(kernel);
   const auto tiles = tiles_of(blocks, shape);
   const auto slices = slices_of(tiles, shape);

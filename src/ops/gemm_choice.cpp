@@ -119,7 +119,8 @@ const GemmKernel* named_kernel() {
     if (std::string_view(kernel->name) == name) return kernel;
     known += (known.empty() ? "" : ", ") + std::string(kernel->name);
   }
-  throw RecipeError(fmt::format("RETORT_KERNEL: this machine has no '{}'; it has {}", printable(name), known));
+  throw RecipeError(
+      fmt::format("RETORT_KERNEL: this machine has no '{}'; it has {}", printable(name), known));
 }
 
 }  // namespace
@@ -147,7 +148,8 @@ const GemmKernel& gemm_kernel(Operand activations) {
   };
   static const GemmKernel* const f32 = choose(Operand::f32);
   static const GemmKernel* const bf16 = choose(Operand::bf16);
-  if (const auto* kernel = used.load(); kernel && (activations == Operand::bf16 || kernel->operand == activations))
+  if (const auto* kernel = used.load();
+      kernel && (activations == Operand::bf16 || kernel->operand == activations))
     return *kernel;
   return activations == Operand::f32 ? *f32 : *bf16;
 }

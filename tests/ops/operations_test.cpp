@@ -9,7 +9,7 @@
 #include "ops/attend.h"
 #include "ops/embed.h"
 #include "ops/gated.h"
-#include "ops/gemm_emulated.h"  // tests/ops
+#include "ops/gemm_emulated.h"   // tests/ops
 #include "ops/golden_tensors.h"  // tests/ops
 #include "ops/gradient_sink.h"
 #include "ops/head.h"

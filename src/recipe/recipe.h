@@ -27,8 +27,20 @@ struct RunSpec {
   }
 };
 
+// The `report:` section.
+struct ReportSpec {
+  std::optional<int64_t> samples;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("samples", samples, between(0, 1000),
+          "held-out samples that report.html shows with their texts, before and after the training; empty: "
+          "12, and 0 where `private` is true");
+  }
+};
+
 struct Recipe {
   std::string about;
+  bool is_private = false;
   ModelSpec model;
   DataSpec data;
   AdapterSpec adapter;
@@ -39,10 +51,19 @@ struct Recipe {
   std::optional<PruneSpec> prune;
   std::optional<TeacherSpec> teacher;
   std::optional<DistillSpec> distill;
+  ReportSpec report;
   RunSpec run;
+
+  // Held-out samples whose texts stand in the report and, of a private run, in any file that says what was
+  // answered.
+  int64_t shown_samples() const { return report.samples.value_or(is_private ? 0 : 12); }
 
   template <class Visitor> void fields(Visitor& field) {
     field("about", about, any(), "what this recipe is for; shown in the report");
+    field("private", is_private, any(),
+          "the samples are nobody else's business: report and answers keep scores and no text of a sample "
+          "(report.samples asks for some), class names are numbers, and `check` shows no sample unless it is "
+          "asked to");
     field.section("model", model, "the base weights");
     field.section("data", data, "the samples");
     field.section("prune", prune, "the model is cut to a smaller one before anything else");
@@ -53,6 +74,7 @@ struct Recipe {
     field.section("eval", eval, "what is measured, before and after");
     field.list("gate", gate, "bounds that the result must hold: the run exits 1 when one is broken");
     field.section("export", exports, "what is written for deployment");
+    field.section("report", report, "what report.html shows");
     field.section("run", run, "where the run is kept");
   }
 };

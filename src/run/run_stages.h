@@ -13,6 +13,7 @@
 #include "eval/expert_use.h"
 #include "export/artefacts.h"
 #include "run/open_run.h"
+#include "train/train.h"
 
 namespace retort {
 
@@ -63,6 +64,8 @@ struct TrainingResult {
 };
 // `elsewhere`: seconds of this process that start-up does not answer for (evaluating the base).
 TrainingResult train_model(Run& run, double elsewhere);
+// Writes what happens to a training into the run's ledger.
+std::function<void(const TrainEvent&)> event_writer(Run& run);
 // The same when the training is there already; RecipeError that names the command to run when not.
 TrainingResult trained_model(Run& run);
 // RecipeError where a training would not go on with what the run's folder holds of an earlier one: the
@@ -122,6 +125,12 @@ Exit exit_of(const std::vector<StageFailure>& failures, Exit otherwise);
 // that fails does not keep the others from being written.
 std::vector<ModelResult> export_models(Run& run, const TrainingResult& training,
                                        std::vector<StageFailure>& failures);
+
+// Results of tasks as the run's files may hold them. Of a private recipe without texts, but of the first
+// samples that the report is to show, and with numbers in the place of class names, which are answers.
+std::vector<TaskResult> to_keep(const Recipe& recipe, std::vector<TaskResult> tasks);
+// What of a recipe decides that; joins the inputs of a stage that writes results.
+void add_privacy(const Recipe& recipe, StageInputs& inputs);
 
 // Results of tasks as the ledger keeps them: without samples. As a file does: without the time they took, so
 // that it is equal when the run is repeated.

@@ -86,6 +86,7 @@ TrainingResult train_now(Run& run, double elsewhere) {
     if (progress) progress->note(text);
     else run.say("train", text);
   };
+  watch.on_event = event_writer(run);
   const auto& dataset = run.dataset();
   const bool on_policy = recipe.distill && recipe.distill->on_policy;
   const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
@@ -124,6 +125,19 @@ std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
 }
 
 }  // namespace
+
+std::function<void(const TrainEvent&)> event_writer(Run& run) {
+  return [&run](const TrainEvent& event) {
+    OrderedJson facts = {{"step", event.step}};
+    const auto inside = event.folder.lexically_relative(run.folder());
+    if (inside != ".") facts["training"] = inside.string();
+    if (!event.file.empty()) facts["file"] = (inside / event.file).lexically_normal().string();
+    if (!event.sha256.empty()) facts["sha256"] = event.sha256;
+    if (!event.batches.empty()) facts["batches_sha256"] = event.batches;
+    if (event.loss) facts["nats_per_token"] = *event.loss;
+    run.events().add(event.what, std::move(facts));
+  };
+}
 
 bool is_trained(Run& run) { return !run.trains() || run.ledger().done("train", train_inputs(run)); }
 

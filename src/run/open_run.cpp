@@ -149,6 +149,8 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   std::vector<fs::path> sources;
   for (const auto& source : recipe().data.sources)
     for (const auto& file : source_files(source)) sources.emplace_back(file);
+  if (const auto& forget = recipe().data.forget; !forget.empty() && fs::exists(forget))
+    sources.emplace_back(forget);
   sample_files_ = hash_of_files(sources);
   if (recipe().data.sources.empty())
     throw RecipeError(

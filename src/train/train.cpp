@@ -310,6 +310,7 @@ class Training {
     const Span span({"step", "stage"});
     const auto start = Clock::now();
     auto place = state_.place;
+    const auto epoch = place.epoch;
     const auto chosen = batches_.take(place);
     const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, threads_);
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
@@ -361,6 +362,7 @@ class Training {
     record.seconds = seconds_since(start);
     record.resident_bytes = resident_bytes();
     log_->step(record);
+    log_->batch(record.step, epoch, chosen);
     if (watch_.on_step) watch_.on_step(record);
     if (Clock::now() >= next_batches_) tell_batches();
     if (state_.bad_in_a_row >= spec_.bad_steps)

@@ -26,8 +26,9 @@ Exit forget(const Options& options) {
         printable(loaded.file)));
   const auto hashes = read_forget_list(options.list);
   if (hashes.empty())
-    throw RecipeError(fmt::format("{}: holds no hash of a record; `retort trace FILE RUN --hashes` prints them",
-                                  printable(options.list)));
+    throw RecipeError(
+        fmt::format("{}: holds no hash of a record; `retort trace FILE RUN --hashes` prints them",
+                    printable(options.list)));
   const auto fresh = add_to_forget_list(data.forget, hashes);
   fmt::print("{}: {} of {} hashes are new; no record of them is used from now on, on neither side\n",
              harmless(data.forget), fresh, hashes.size());
@@ -38,19 +39,20 @@ Exit forget(const Options& options) {
     fmt::print("{}: met none of them; nothing has to be trained again\n", name);
     return Exit::done;
   }
-  fmt::print("{}: learned {} of them and was measured on {}; its ledger says that they are to be forgotten\n", name,
-             found.learned, found.held_out);
+  fmt::print("{}: learned {} of them and was measured on {}; its ledger says that they are to be forgotten\n",
+             name, found.learned, found.held_out);
   if (options.remove)
     fmt::print("{}: {} files removed: what was made of them\nretort run {} trains again without them\n", name,
                found.removed.size(), harmless(loaded.file));
   else
-    fmt::print("what holds them still: `retort trace`; `retort forget --remove` removes it. Without: retort run "
-               "{} run.folder=NEW trains again without them\n",
-               harmless(loaded.file));
-  if (!data.cache.empty())
-    fmt::print("{} holds its samples as token ids: remove it\n", harmless(data.cache));
-  fmt::print("The sources of the recipe still hold the records themselves, and exports that were copied "
-             "elsewhere are as they were.\n");
+    fmt::print(
+        "what holds them still: `retort trace`; `retort forget --remove` removes it. Without: retort run "
+        "{} run.folder=NEW trains again without them\n",
+        harmless(loaded.file));
+  if (!data.cache.empty()) fmt::print("{} holds its samples as token ids: remove it\n", harmless(data.cache));
+  fmt::print(
+      "The sources of the recipe still hold the records themselves, and exports that were copied "
+      "elsewhere are as they were.\n");
   return Exit::done;
 }
 

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "cli/run_recipe.h"
+#include "run/model_card.h"
 #include "run/profile_report.h"
 #include "run/run_result.h"
 
@@ -37,6 +38,7 @@ Exit run_recipe(LoadedRecipe recipe, bool profile) {
   attempt(run, "compare with teacher", failures,
           [&] { result.distill = compare_with_teacher(run, result.training, result.base, result.tuned); });
   const auto record = write_report(run, result);
+  write_cards(run, result, record);
   if (profile) report_profile(run);
   const auto ledger = close_run(run, how_it_ended(result, record));
 
@@ -51,6 +53,7 @@ Exit run_recipe(LoadedRecipe recipe, bool profile) {
     fmt::print("from the command to the first step: {:.2f} s\n", result.training.startup_seconds);
   fmt::print("report    {}\nmanifest  {}\n", (run.folder() / "report.html").string(),
              (run.folder() / "manifest.json").string());
+  fmt::print("dossier   {}\n", (run.folder() / "dossier.html").string());
   fmt::print("ledger    {}: {} entries, sha256 {}\n", (run.folder() / kLedgerFile).string(), ledger.entries,
              ledger.sha256);
   for (const auto& model : result.exports)

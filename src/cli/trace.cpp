@@ -38,7 +38,8 @@ std::string numbers(const std::vector<int64_t>& all, int64_t plus) {
   std::string text;
   for (size_t i = 0; i < std::min(all.size(), kShown); ++i)
     text += fmt::format("{}{}", i == 0 ? "" : ", ", all[i] + plus);
-  if (all.size() > kShown) text += fmt::format(" and {} more, the last {}", all.size() - kShown, all.back() + plus);
+  if (all.size() > kShown)
+    text += fmt::format(" and {} more, the last {}", all.size() - kShown, all.back() + plus);
   return text;
 }
 
@@ -77,7 +78,8 @@ size_t tell_run(const Options& options, const fs::path& run) {
     held_out = held_out || traced.record.side == "held_out";
   }
   const auto list = [&](const char* what, const std::vector<std::string>& files) {
-    if (!files.empty()) fmt::print("{}: {}: {}\n", name, what, harmless(fmt::format("{}", fmt::join(files, ", "))));
+    if (!files.empty())
+      fmt::print("{}: {}: {}\n", name, what, harmless(fmt::format("{}", fmt::join(files, ", "))));
   };
   if (learned) list("weights that were trained on it", trace.weights);
   if (learned || held_out) list("holds it as token ids", trace.token_ids);
@@ -109,12 +111,14 @@ void add_trace(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   auto arguments = std::make_shared<std::vector<std::string>>();
   command
-      ->add_option("what", *arguments,
-                   "a file of records, a place (data/notes.csv:17) or a record's hash, unless --group is given; "
-                   "then the folders of runs")
+      ->add_option(
+          "what", *arguments,
+          "a file of records, a place (data/notes.csv:17) or a record's hash, unless --group is given; "
+          "then the folders of runs")
       ->required();
   command->add_option("--group", options->group, "all records of this group, e.g. a patient's number");
-  command->add_flag("--hashes", options->hashes, "only the hashes of the records that were found, one a line");
+  command->add_flag("--hashes", options->hashes,
+                    "only the hashes of the records that were found, one a line");
   command->callback([options, arguments, &action] {
     action = [options, arguments] {
       auto given = *options;

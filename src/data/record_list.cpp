@@ -18,7 +18,8 @@ std::string in_one_field(std::string text) {
 
 // Whether a sample was made of the record at this place: "file:7", "file:7#2" (a piece), "file:7, answer 1".
 bool is_made_of(std::string_view id, std::string_view place) {
-  return id.starts_with(place) && (id.size() == place.size() || !std::isdigit(static_cast<unsigned char>(id[place.size()])));
+  return id.starts_with(place) &&
+         (id.size() == place.size() || !std::isdigit(static_cast<unsigned char>(id[place.size()])));
 }
 
 std::string_view cut_field(std::string_view& line) {
@@ -77,9 +78,10 @@ void write_record_list(const std::filesystem::path& file, const RecordSource& so
     };
   });
   if (next != train.size())
-    throw Failure(fmt::format("{}: {} of {} training samples have no record; this is a mistake of retort's, "
-                              "please report it",
-                              file.string(), train.size() - next, train.size()));
+    throw Failure(
+        fmt::format("{}: {} of {} training samples have no record; this is a mistake of retort's, "
+                    "please report it",
+                    file.string(), train.size() - next, train.size()));
   out.commit();
 }
 
@@ -117,9 +119,10 @@ std::set<std::string> read_forget_list(const std::filesystem::path& file) {
     while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
     if (line.empty()) continue;
     if (!is_record_hash(line))
-      throw RecipeError(fmt::format("{}:{}: expected the hash of a record (32 digits of 0-9 and a-f, as `retort "
-                                    "trace` prints it), found '{}'",
-                                    printable(file.string()), number, printable(line)));
+      throw RecipeError(
+          fmt::format("{}:{}: expected the hash of a record (32 digits of 0-9 and a-f, as `retort "
+                      "trace` prints it), found '{}'",
+                      printable(file.string()), number, printable(line)));
     hashes.insert(line);
   }
   return hashes;

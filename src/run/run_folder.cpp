@@ -20,10 +20,10 @@ namespace fs = std::filesystem;
 namespace {
 
 // The places of a run: a stage that writes another one adds it here.
-constexpr std::array<std::string_view, 14> kFiles = {
-    "recipe.yaml", "stages.json",   "manifest.json", "report.html", "profile.json",
-    "tokens.h5",   "metrics.jsonl", "speed.jsonl",   "run.lock",    "trained.safetensors",
-    "train.lock",  "ledger.jsonl",  "records.tsv", "batches.tsv"};
+constexpr std::array<std::string_view, 16> kFiles = {
+    "recipe.yaml",   "stages.json", "manifest.json", "report.html",         "profile.json", "tokens.h5",
+    "metrics.jsonl", "speed.jsonl", "run.lock",      "trained.safetensors", "train.lock",   "ledger.jsonl",
+    "records.tsv",   "batches.tsv", "dossier.md",    "dossier.html"};
 constexpr std::array<std::string_view, 6> kFolders = {"checkpoints", "ce-only",     "eval",
                                                       "export",      "tensorboard", "teacher"};
 

@@ -323,7 +323,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
   inputs.add("retort", RETORT_VERSION)
       .add("recipe", record.recipe)
       .add("notes", fmt::format("{}", fmt::join(record.notes, "\n")))
-      .add("stages", run.ledger().hash("report"));
+      .add("stages", run.ledger().hash({"report", "cards"}));
   run.ledger().run("report", inputs, {"report.html"}, [&] {
     record.samples = shown_samples(run);
     const auto manifest = make_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256);

@@ -19,9 +19,21 @@ namespace retort {
 
 // Renders and tokenizes the samples, refuses what would train badly and looks for held-out samples in the
 // training data.
+struct SourceCounts {
+  std::string path;
+  int64_t records = 0, train = 0, held_out = 0, samples = 0;  // samples: in an epoch
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("path", path), field("records", records), field("train", train), field("held_out", held_out);
+    field("samples", samples);
+  }
+};
 struct SamplesResult {
   int64_t train = 0, held_out = 0, tokens = 0, supervised = 0;
   std::vector<std::string> notes;
+  std::vector<SourceCounts> sources;
+  int64_t groups = 0, held_out_groups = 0;
+  std::string architecture;  // of the base
   StageLine line;
 
   template <class Visitor> void fields(Visitor& field) {
@@ -30,6 +42,10 @@ struct SamplesResult {
     field("tokens", tokens);
     field("supervised", supervised);
     field("notes", notes);
+    field.rare("sources", sources);
+    field.rare("groups", groups);
+    field.rare("held_out_groups", held_out_groups);
+    field.rare("architecture", architecture);
   }
 };
 SamplesResult prepare_samples(Run& run);
@@ -42,7 +58,9 @@ struct TrainingResult {
   double startup_seconds = 0;  // from the command to the first step, evaluation not counted
   uint64_t peak_bytes = 0, trainable_bytes = 0;
   std::optional<double> held_out_before, held_out_after;
-  std::string inputs;  // what the weights were made from: StageInputs::sha256()
+  double weights = 0, trained_weights = 0;  // how many there are
+  double operations = 0;                    // of matrix products, in all steps
+  std::string inputs;                       // what the weights were made from: StageInputs::sha256()
   std::vector<std::string> notes;
   StageLine line;
 
@@ -60,8 +78,15 @@ struct TrainingResult {
     field("notes", notes);
     field("held_out_before", held_out_before);
     field("held_out_after", held_out_after);
+    field.rare("weights", weights);
+    field.rare("trained_weights", trained_weights);
+    field.rare("operations", operations);
   }
 };
+// Floating-point operations of matrix products for so many rows: two for a weight at work forward and two for
+// the gradient of what it read; of one that is trained two more for its own; two more where a layer is
+// computed again. Attention's scores are not counted.
+double training_operations(const Model& model, double trained_weights, bool recompute, int64_t rows);
 // `elsewhere`: seconds of this process that start-up does not answer for (evaluating the base).
 TrainingResult train_model(Run& run, double elsewhere);
 // Writes what happens to a training into the run's ledger.

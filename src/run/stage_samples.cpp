@@ -73,6 +73,14 @@ SamplesResult prepare_samples(Run& run) {
     made.held_out = static_cast<int64_t>(dataset.held_out.size());
     made.tokens = dataset.counts.tokens;
     made.supervised = dataset.counts.supervised;
+    for (size_t s = 0; s < plan.sources.size(); ++s)
+      made.sources.push_back({run.recipe().data.sources[s].path, plan.sources[s].records,
+                              plan.sources[s].train, plan.sources[s].held_out, plan.sources[s].samples});
+    made.groups = plan.groups, made.held_out_groups = plan.held_out_groups;
+    const auto& config = run.model().model->config;
+    made.architecture =
+        fmt::format("{}, {} layers of width {}, vocabulary {}, context {}", config.hf_architecture,
+                    config.layers, config.hidden, config.vocabulary, config.context);
     made.notes = notes_of(run.recipe().data, dataset.counts, plan, overlap);
     if (run.model().multimodal) {
       made.notes.push_back(describe_left_out(run.model().left_out));

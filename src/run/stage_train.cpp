@@ -1,6 +1,7 @@
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "distill/on_policy.h"
+#include "models/experts.h"
 #include "report/progress.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
@@ -53,6 +54,24 @@ TrainingResult result_of(Run& run, const StageResult<TrainingResult>& stage) {
   run.say(result.line);
   return result;
 }
+
+}  // namespace
+
+double training_operations(const Model& model, double trained_weights, bool recompute, int64_t rows) {
+  double working = static_cast<double>(model.config.vocabulary * model.config.hidden), all = working;
+  for (const auto* layer : model.linears()) {
+    const auto count = static_cast<double>(layer->weight.rows * layer->weight.columns);
+    all += count;
+    working += count * token_share(model.config, layer->place);
+  }
+  // An adapter's weights work beside those of the model; where every weight is trained, these are the same.
+  const bool beside = trained_weights < 0.5 * all;
+  const double each = 4 * (working + (beside ? trained_weights : 0)) +
+                      2 * std::min(trained_weights, working) + (recompute ? 2 * working : 0);
+  return each * static_cast<double>(rows);
+}
+
+namespace {
 
 TrainingResult train_now(Run& run, double elsewhere) {
   const auto& recipe = run.recipe();
@@ -108,6 +127,12 @@ TrainingResult train_now(Run& run, double elsewhere) {
   made.peak_bytes = result.peak_bytes, made.trainable_bytes = bytes;
   made.held_out_before = result.held_out_before, made.held_out_after = result.held_out_after;
   made.notes = std::move(notes);
+  for (const auto* layer : model.linears())
+    made.weights += static_cast<double>(layer->weight.rows * layer->weight.columns);
+  made.weights +=
+      static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
+  made.trained_weights = static_cast<double>(bytes) / 4;  // fp32
+  made.operations = training_operations(model, made.trained_weights, recipe.train.recompute, result.rows);
   return made;
 }
 

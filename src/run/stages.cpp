@@ -126,9 +126,9 @@ std::string StageLedger::outputs_hash(const std::string& name) const {
   return sha256(json_of(stages_.at(name).outputs).dump());
 }
 
-std::string StageLedger::hash(const std::string& except) const {
+std::string StageLedger::hash(const std::set<std::string>& except) const {
   auto others = stages_;
-  others.erase(except);
+  for (const auto& name : except) others.erase(name);
   return sha256(json_of(others).dump());
 }
 

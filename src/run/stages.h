@@ -70,8 +70,8 @@ class StageLedger {
   bool done(const std::string& name, const StageInputs& inputs) const;
   // Hash of what a recorded stage wrote, name by name.
   std::string outputs_hash(const std::string& name) const;
-  // Hash of all that is recorded but the stage `except`.
-  std::string hash(const std::string& except) const;
+  // Hash of all that is recorded but the stages of `except`.
+  std::string hash(const std::set<std::string>& except) const;
   // Whether any stage did work since this ledger was opened.
   bool worked() const { return worked_; }
   // Every file from outside that the recorded stages read, whichever process ran them.

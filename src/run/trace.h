@@ -17,8 +17,8 @@ struct Sought {
   bool fits(const ListedRecord& record) const;
 };
 
-// Of the records in FILE, each read as every source of the run's recipe would read it: its hashes. RecipeError
-// where no source can.
+// Of the records in FILE, each read as every source of the run's recipe would read it: its hashes.
+// RecipeError where no source can.
 std::map<std::string, std::string> hashes_in_file(const std::filesystem::path& file,
                                                   const std::filesystem::path& run_folder);
 
@@ -32,11 +32,11 @@ struct TracedRecord {
 };
 
 struct Trace {
-  std::vector<TracedRecord> records;  // those that the run has
-  int64_t listed = 0;                 // records of the run
-  int64_t steps = 0;                  // made so far
-  bool rounds = false;                // distill.on_policy: answers to its prompts were learned
-  std::vector<std::string> weights;   // what holds weights of the training, inside of the run
+  std::vector<TracedRecord> records;   // those that the run has
+  int64_t listed = 0;                  // records of the run
+  int64_t steps = 0;                   // made so far
+  bool rounds = false;                 // distill.on_policy: answers to its prompts were learned
+  std::vector<std::string> weights;    // what holds weights of the training, inside of the run
   std::vector<std::string> token_ids;  // files that hold its samples as token ids
   std::vector<std::string> answers;    // evaluations that asked held-out samples
 };
@@ -45,6 +45,7 @@ struct Trace {
 Trace trace_records(const std::filesystem::path& run_folder, const Sought& sought);
 
 // Of the files that RUN read, those that FROM wrote, by content: a run that went on with another's result.
-std::vector<std::string> read_from(const std::filesystem::path& run_folder, const std::filesystem::path& from);
+std::vector<std::string> read_from(const std::filesystem::path& run_folder,
+                                   const std::filesystem::path& from);
 
 }  // namespace retort

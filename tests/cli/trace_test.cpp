@@ -16,7 +16,8 @@ constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
 
 std::string line(int i) {
-  return fmt::format("{{\"note\": \"Note {} of Quetzal\", \"code\": \"E{}\", \"patient\": \"P{}\"}}\n", i, i, i / 2);
+  return fmt::format("{{\"note\": \"Note {} of Quetzal\", \"code\": \"E{}\", \"patient\": \"P{}\"}}\n", i, i,
+                     i / 2);
 }
 
 std::string recipe(const Folder& folder) {
@@ -76,12 +77,14 @@ TEST(Trace, SaysSideStepsAndWhatHoldsARecord) {
     for (int sample = 0; fields >> sample;)
       if (sample == 3) steps += (steps.empty() ? "" : ", ") + std::to_string(step);
   }
-  EXPECT_NE(by_file.out.find("in steps " + steps + " of 4"), std::string::npos) << steps << "\n" << by_file.out;
+  EXPECT_NE(by_file.out.find("in steps " + steps + " of 4"), std::string::npos) << steps << "\n"
+                                                                                << by_file.out;
 
   const auto place = (folder.path / "held_out.jsonl").string() + ":1";
   const auto by_place = retort("trace '" + place + "' '" + run + "'");
   EXPECT_NE(by_place.out.find("held out: measured, never learned"), std::string::npos) << by_place.out;
-  EXPECT_NE(by_place.out.find("scored on it: eval/base.json, eval/tuned.json"), std::string::npos) << by_place.out;
+  EXPECT_NE(by_place.out.find("scored on it: eval/base.json, eval/tuned.json"), std::string::npos)
+      << by_place.out;
   const auto by_group = retort("trace --group P1 '" + run + "' --hashes");
   EXPECT_EQ(lines_of(by_group.out).size(), 2u) << by_group.out;
   const auto hash = lines_of(by_group.out)[0];
@@ -102,15 +105,16 @@ TEST(Trace, NamesARunThatWentOnWithTheResult) {
   Folder folder;
   const auto file = folder.write("r.yaml", recipe(folder)), run = (folder.path / "run").string();
   ASSERT_EQ(retort("run '" + file + "'").exit, 0);
-  const auto second = (folder.path / "second").string(), other = folder.write("other.jsonl", line(50) + line(51));
+  const auto second = (folder.path / "second").string(),
+             other = folder.write("other.jsonl", line(50) + line(51));
   const auto done = retort("run '" + file + "' run.folder=" + second + " adapter.from=" + run +
                            "/export/adapter data.sources.0.path=" + other);
   ASSERT_EQ(done.exit, 0) << done.err;
   const auto brought = folder.write("brought.jsonl", line(3));
   const auto traced = retort("trace '" + brought + "' '" + run + "' '" + second + "'");
   EXPECT_NE(traced.out.find(second + ": not among its 6 records"), std::string::npos) << traced.out;
-  EXPECT_NE(traced.out.find(second + ": read " + run + "/export/adapter/adapter_model.safetensors, which " + run +
-                            " wrote"),
+  EXPECT_NE(traced.out.find(second + ": read " + run + "/export/adapter/adapter_model.safetensors, which " +
+                            run + " wrote"),
             std::string::npos)
       << traced.out;
 }
@@ -139,27 +143,30 @@ TEST(Forget, LeavesRecordsOutRemovesWhatWasMadeOfThemAndTrainsAgain) {
   EXPECT_NE(removed.out.find("0 of 2 hashes are new"), std::string::npos) << removed.out;
   std::set<std::string> left;
   for (const auto& entry : fs::directory_iterator(run)) left.insert(entry.path().filename().string());
-  EXPECT_EQ(left, (std::set<std::string>{"ledger.jsonl", "manifest.json", "metrics.jsonl", "recipe.yaml", "run.lock",
-                                         "speed.jsonl", "tensorboard", "train.lock"}));
+  EXPECT_EQ(left, (std::set<std::string>{"ledger.jsonl", "manifest.json", "metrics.jsonl", "recipe.yaml",
+                                         "run.lock", "speed.jsonl", "tensorboard", "train.lock"}));
   EXPECT_EQ(retort("verify '" + run + "'").exit, 0);
   bool named = false;
   for (const auto& entry : read_ledger(run))
     if (entry.event == "deleted")
       for (const auto& one : entry.facts["files"])
-        named = named || (one.is_object() && one["path"] == "trained.safetensors" && one["sha256"] == weights);
+        named =
+            named || (one.is_object() && one["path"] == "trained.safetensors" && one["sha256"] == weights);
   EXPECT_TRUE(named);
 
   const auto again = retort("run '" + file + "'");
   ASSERT_EQ(again.exit, 0) << again.err;
   EXPECT_NE(sha256_file(fs::path(run) / "trained.safetensors"), weights);
-  EXPECT_NE(retort("trace --group P1 '" + run + "'").out.find("read, and used on neither side"), std::string::npos);
+  EXPECT_NE(retort("trace --group P1 '" + run + "'").out.find("read, and used on neither side"),
+            std::string::npos);
   EXPECT_EQ(retort("verify '" + run + "'").exit, 0);
   // The same recipe over sources that never had them gives the same weights.
   std::string fewer;
   for (int i = 0; i < 8; ++i)
     if (i / 2 != 1) fewer += line(i);
-  const auto without = retort("run '" + file + "' data.forget= run.folder=" + (folder.path / "never").string() +
-                              " data.sources.0.path=" + folder.write("fewer.jsonl", fewer));
+  const auto without =
+      retort("run '" + file + "' data.forget= run.folder=" + (folder.path / "never").string() +
+             " data.sources.0.path=" + folder.write("fewer.jsonl", fewer));
   ASSERT_EQ(without.exit, 0) << without.err;
   EXPECT_EQ(sha256_file(folder.path / "never/trained.safetensors"),
             sha256_file(fs::path(run) / "trained.safetensors"));
@@ -188,7 +195,8 @@ TEST(Forget, RefusesWhatIsNoListAndARecipeWithoutOne) {
   EXPECT_EQ(without.exit, 2);
   EXPECT_NE(without.err.find("data.forget: missing; name the file that keeps the hashes"), std::string::npos)
       << without.err;
-  const auto wrong = retort("forget '" + list + "' '" + file + "' data.forget=" + (folder.path / "f.txt").string());
+  const auto wrong =
+      retort("forget '" + list + "' '" + file + "' data.forget=" + (folder.path / "f.txt").string());
   EXPECT_EQ(wrong.exit, 2);
   EXPECT_NE(wrong.err.find("gone.txt:2: expected the hash of a record"), std::string::npos) << wrong.err;
   EXPECT_FALSE(fs::exists(folder.path / "f.txt"));

@@ -32,7 +32,7 @@ Exit sign(const Options& options) {
 Exit verify(const Options& options) {
   const auto verified = verify_model(options.model, options.file(), EcKey::public_key(options.key));
   for (const auto& difference : verified.differences)
-    fmt::print("{}: {}\n", printable(difference.file), printable(difference.what));
+    fmt::print("{}: {}\n", printable(difference.file), difference.what);
   std::fflush(stdout);
   if (!verified.differences.empty())
     throw FormatError(fmt::format("{}: {} files differ from the {} that were signed", printable(options.model),

@@ -29,7 +29,8 @@ bool comes_and_goes(const fs::path& file) {
 // Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints.
 // `file` is relative to the run.
 bool recorded(const fs::path& file) {
-  return file != kName && file.filename() != "model.sig" && !file.filename().string().ends_with(".lock") && !comes_and_goes(file);
+  return file != kName && file.filename() != "model.sig" && !file.filename().string().ends_with(".lock") &&
+         !comes_and_goes(file);
 }
 
 std::vector<fs::path> files_inside(const fs::path& folder) {

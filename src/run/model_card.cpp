@@ -326,7 +326,8 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
 }
 
 void write_cards(Run& run, const RunResult& result, const RunRecord& record) {
-  // By folder; that of a file is the folder that it lies in. Of files beside each other the first whole model.
+  // By folder; that of a file is the folder that it lies in. Of files beside each other the first whole
+  // model.
   std::map<fs::path, std::string> cards;
   const auto add = [&](bool adapter_file) {
     for (const auto& model : result.exports) {

@@ -50,10 +50,11 @@ EcKey::EcKey(void* key, const std::filesystem::path& file) : key_(key) {
   const auto* pkey = static_cast<const EVP_PKEY*>(key);
   const int bits = key ? EVP_PKEY_get_bits(pkey) : 0;
   if (!key || EVP_PKEY_get_base_id(pkey) != EVP_PKEY_EC || (bits != 256 && bits != 384 && bits != 521))
-    corrupt(file.string(), "",
-            key ? "expected a key on the curve P-256, P-384 or P-521, found another kind"
-                : "holds no key in PEM that is not encrypted; `openssl ecparam -name prime256v1 -genkey -noout` "
-                  "makes one, `openssl ec -pubout` its public half");
+    corrupt(
+        file.string(), "",
+        key ? "expected a key on the curve P-256, P-384 or P-521, found another kind"
+            : "holds no key in PEM that is not encrypted; `openssl ecparam -name prime256v1 -genkey -noout` "
+              "makes one, `openssl ec -pubout` its public half");
   bits_ = bits;
 }
 

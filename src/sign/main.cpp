@@ -1,9 +1,9 @@
 // retort-sign: signatures over models and runs that other programs verify, and the other way round.
+#include <fmt/core.h>
+#include <sys/stat.h>
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <fmt/core.h>
-#include <sys/stat.h>
 
 #include <cstdio>
 
@@ -35,8 +35,8 @@ Exit verify(const Options& options) {
     fmt::print("{}: {}\n", printable(difference.file), difference.what);
   std::fflush(stdout);
   if (!verified.differences.empty())
-    throw FormatError(fmt::format("{}: {} files differ from the {} that were signed", printable(options.model),
-                                  verified.differences.size(), verified.files));
+    throw FormatError(fmt::format("{}: {} files differ from the {} that were signed",
+                                  printable(options.model), verified.differences.size(), verified.files));
   fmt::print("{}: {} files are as they were signed\n", printable(options.model), verified.files);
   return Exit::done;
 }

@@ -23,9 +23,9 @@ constexpr const char* kPredicate = "https://model_signing/signature/v1.0";
 
 std::string to_base64(std::string_view text) {
   std::string out(4 * ((text.size() + 2) / 3) + 1, '\0');
-  const auto size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                    reinterpret_cast<const unsigned char*>(text.data()),
-                                    static_cast<int>(text.size()));
+  const auto size =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
   out.resize(static_cast<size_t>(size));
   return out;
 }
@@ -45,7 +45,8 @@ std::string from_base64(const std::string& text, const JsonPlace& place) {
 
 // What is signed of a payload (DSSE v1: "pre-authentication encoding").
 std::string encoded(const std::string& payload) {
-  return fmt::format("DSSEv1 {} {} {} ", std::string_view(kPayload).size(), kPayload, payload.size()) + payload;
+  return fmt::format("DSSEv1 {} {} {} ", std::string_view(kPayload).size(), kPayload, payload.size()) +
+         payload;
 }
 
 bool is_within(const fs::path& path, const fs::path& root) {
@@ -77,7 +78,8 @@ std::map<std::string, std::string> hashes_of(const fs::path& model, const std::v
       continue;
     }
     if (entry->is_symlink() && !links_too)
-      corrupt(entry->path().string(), "", "is a link; what it leads to is not part of the model: copy it there");
+      corrupt(entry->path().string(), "",
+              "is a link; what it leads to is not part of the model: copy it there");
     if (entry->is_regular_file()) hashes.emplace(name.string(), sha256_file(entry->path()));
     else if (!entry->is_directory()) corrupt(entry->path().string(), "", "is neither a file nor a folder");
   }
@@ -119,8 +121,8 @@ Envelope open_bundle(const fs::path& file) {
     corrupt(place.file, "dsseEnvelope.payloadType",
             fmt::format("expected {}, found {}", kPayload, printable(kind)));
   found.payload = from_base64(text(envelope, "payload", envelope_place), envelope_place.at("payload"));
-  const auto signatures = read_as<std::vector<Json>>(at(envelope, "signatures", envelope_place),
-                                                     envelope_place.at("signatures"));
+  const auto signatures =
+      read_as<std::vector<Json>>(at(envelope, "signatures", envelope_place), envelope_place.at("signatures"));
   if (signatures.size() != 1)
     corrupt(place.file, "dsseEnvelope.signatures", fmt::format("expected 1, found {}", signatures.size()));
   const auto one = envelope_place.at("signatures").at(size_t{0});
@@ -188,8 +190,9 @@ Statement statement_in(const std::string& payload, const std::string& file) {
   const auto json = parse_json(payload, file);
   const auto kind = read_as<Kind>(json, place);
   if (kind.type != kStatement || kind.predicate_type != kPredicate)
-    corrupt(file, "payload", fmt::format("expected a statement {}, found {}; sign the model anew", kPredicate,
-                                         printable(kind.predicate_type)));
+    corrupt(file, "payload",
+            fmt::format("expected a statement {}, found {}; sign the model anew", kPredicate,
+                        printable(kind.predicate_type)));
   auto statement = read_as<Statement>(json, place);
   const auto& how = statement.predicate.serialization;
   if (how.method != "files" || how.hash_type != "sha256")
@@ -235,11 +238,13 @@ size_t sign_model(const fs::path& model, const fs::path& signature, const EcKey&
   const auto payload = statement_of(model, signature);
   const OrderedJson bundle = {
       {"mediaType", kBundle},
-      {"verificationMaterial", {{"publicKey", {{"hint", key.hint()}}}, {"tlogEntries", OrderedJson::array()}}},
+      {"verificationMaterial",
+       {{"publicKey", {{"hint", key.hint()}}}, {"tlogEntries", OrderedJson::array()}}},
       {"dsseEnvelope",
        {{"payload", to_base64(payload)},
         {"payloadType", kPayload},
-        {"signatures", OrderedJson::array({{{"sig", to_base64(key.sign(encoded(payload)))}, {"keyid", ""}}})}}}};
+        {"signatures",
+         OrderedJson::array({{{"sig", to_base64(key.sign(encoded(payload)))}, {"keyid", ""}}})}}}};
   write_text(signature, bundle.dump());
   return statement_in(payload, signature.string()).predicate.resources.size();
 }
@@ -257,7 +262,8 @@ VerifiedModel verify_model(const fs::path& model, const fs::path& signature, con
   auto ignored = how.ignore_paths;
   for (const auto* git : {".git", ".gitattributes", ".github", ".gitignore"}) ignored.emplace_back(git);
   const auto inside = fs::weakly_canonical(signature).lexically_relative(fs::weakly_canonical(model));
-  if (!inside.empty() && inside != "." && !inside.string().starts_with("..")) ignored.push_back(inside.string());
+  if (!inside.empty() && inside != "." && !inside.string().starts_with(".."))
+    ignored.push_back(inside.string());
   auto found = hashes_of(model, ignored, how.allow_symlinks);
   VerifiedModel verified;
   verified.files = statement.predicate.resources.size();

@@ -53,8 +53,7 @@ TEST_F(ModelSignature, WhatTheReferenceSignedVerifies) {
   for (const auto& [version, model_name, files] :
        {std::tuple{"v1.0.0", "signme-1", 1u}, std::tuple{"v1.0.1", "", 2u}, std::tuple{"v1.1.0", "", 2u}}) {
     const auto at = kGolden / fmt::format("{}-elliptic-key", version);
-    const auto verified =
-        verify_model(*model_name ? at / model_name : at, at / "model.sig", public_key);
+    const auto verified = verify_model(*model_name ? at / model_name : at, at / "model.sig", public_key);
     EXPECT_EQ(verified.files, files) << version;
     EXPECT_TRUE(verified.differences.empty()) << version << ": " << verified.differences[0].file;
   }
@@ -113,7 +112,8 @@ TEST_F(ModelSignature, HostileBundlesAreRefusedWithTheirPlace) {
     write("model.sig", bundle.dump());
     return refusal(signature, public_key);
   };
-  EXPECT_NE(with("/mediaType", "x").find("mediaType: expected application/vnd.dev.sigstore"), std::string::npos);
+  EXPECT_NE(with("/mediaType", "x").find("mediaType: expected application/vnd.dev.sigstore"),
+            std::string::npos);
   EXPECT_NE(with("/verificationMaterial", {{"certificate", {{"rawBytes", ""}}}}).find("by certificates"),
             std::string::npos);
   EXPECT_NE(with("/dsseEnvelope/payload", "%%%%").find("is no base64"), std::string::npos);

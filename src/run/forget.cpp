@@ -28,9 +28,10 @@ int64_t add_to_forget_list(const fs::path& list, const std::set<std::string>& ha
 }
 
 std::vector<fs::path> made_of_records(const fs::path& run_folder) {
-  constexpr std::array<std::string_view, 11> kMade = {
-      "tokens.h5", "trained.safetensors", "checkpoints", "ce-only",     "eval",       "export",
-      "teacher",   "report.html",         "stages.json", "records.tsv", "batches.tsv"};
+  constexpr std::array<std::string_view, 13> kMade = {
+      "tokens.h5",  "trained.safetensors", "checkpoints", "ce-only",      "eval",        "export",
+      "teacher",    "report.html",         "dossier.md",  "dossier.html", "stages.json", "records.tsv",
+      "batches.tsv"};
   std::vector<fs::path> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run_folder, error)) {

@@ -1,5 +1,6 @@
 #include "run/who.h"
 
+#include <fmt/format.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 

@@ -73,7 +73,7 @@ TEST(LedgerOfARun, SaysWhatHappenedAndIsWhole) {
   EXPECT_TRUE(read_samples);
   EXPECT_EQ(stages, (std::vector<std::string>{"compute", "samples", "evaluate base", "train",
                                               "evaluate tuned", "export adapter", "compare adapter",
-                                              "export Q8_0", "compare Q8_0", "report"}));
+                                              "export Q8_0", "compare Q8_0", "report", "cards"}));
   // The line that is shown can be noted, and found later.
   EXPECT_NE(result.out.find(fmt::format("{} entries, sha256 {}", entries.size(), entries.back().sha256)),
             std::string::npos)

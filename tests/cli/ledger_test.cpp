@@ -63,7 +63,9 @@ TEST(LedgerOfARun, SaysWhatHappenedAndIsWhole) {
   std::vector<std::string> stages;
   for (const auto& [number, before, time, event, facts, hash] : entries) {
     if (event == "stage") stages.push_back(facts["stage"]);
-    if (event == "checkpoint") EXPECT_EQ(facts["batches_sha256"], batches);  // told before
+    if (event == "checkpoint") {  // told before
+      EXPECT_EQ(facts["batches_sha256"], batches);
+    }
     if (event == "batches") batches = facts["batches_sha256"];
     if (event == "read")
       for (const auto& one : facts["files"])

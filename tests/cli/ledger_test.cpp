@@ -73,7 +73,7 @@ TEST(LedgerOfARun, SaysWhatHappenedAndIsWhole) {
                                         one["sha256"] == sha256_file(folder.path / "samples.jsonl"));
   }
   EXPECT_TRUE(read_samples);
-  EXPECT_EQ(stages, (std::vector<std::string>{"compute", "samples", "evaluate base", "train",
+  EXPECT_EQ(stages, (std::vector<std::string>{"samples", "compute", "evaluate base", "train",
                                               "evaluate tuned", "export adapter", "compare adapter",
                                               "export Q8_0", "compare Q8_0", "report", "cards"}));
   // The line that is shown can be noted, and found later.

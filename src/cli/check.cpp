@@ -120,7 +120,7 @@ Exit check(const CheckOptions& options) {
   auto& model = *base.model;
   const auto& chat =
       choose_chat_template(recipe.data.wanted_template(), own_templates(base), *base.tokenizer);
-  const auto compute = compute_type(recipe.model);
+  const auto compute = compute_type(recipe.model, model.device());
   const auto say = [&](const std::string& name, const std::string& text) {
     if (!options.json) fmt::print("{:<12} {}\n", name, text);
   };

@@ -29,7 +29,7 @@ Writer writer_of(const Subject& subject) {
 
 std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples) {
   // A beginning that all share is worth a cache when it would fill a good part of every pass.
-  const auto threads = usable_threads(subject.threads);
+  const auto threads = subject.model.device().is_cpu() ? usable_threads(subject.threads) : 1;
   auto shared = common_rows(samples);
   auto forests = build_forests(samples, subject.row_tokens);
   if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2 || subject.model.stream())
@@ -52,7 +52,7 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
     for (size_t i = 0; i < forests.size(); ++i)
       if (!forests[i].targets.empty()) texts.push_back(static_cast<int64_t>(i));
     const auto pass_of = [&](int64_t i) {
-      auto pass = make_pass(forests[static_cast<size_t>(i)], subject.compute);
+      auto pass = make_pass(forests[static_cast<size_t>(i)], subject.compute, subject.model.device());
       ask_for(pass, asked_rows(forests[static_cast<size_t>(i)]).rows);
       return pass;
     };

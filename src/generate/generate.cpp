@@ -107,7 +107,8 @@ std::vector<Answer> generate(const Writer& writer, const std::vector<std::vector
   std::vector<int64_t> order(prompts.size());
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return prompts[a] < prompts[b]; });
-  const auto count = static_cast<int64_t>(prompts.size()), threads = usable_threads(writer.how.threads),
+  const auto count = static_cast<int64_t>(prompts.size()),
+             threads = writer.model.device().is_cpu() ? usable_threads(writer.how.threads) : 1,
              workers = std::min(threads, count);
 
   std::vector<Answer> answers(prompts.size());

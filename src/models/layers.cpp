@@ -119,7 +119,7 @@ Tensor Attention::grown(const Tensor& q, const Tensor& positions) const {  // q 
   if (query_beta == 0 || positions.numel() == 0 || positions.max().item<int64_t>() < query_stretch) return q;
   const auto times = at::floor(positions.to(at::kFloat) / static_cast<double>(query_stretch));
   const auto scale = 1 + query_beta * at::log(1 + times);
-  return q * scale.view({-1, 1, 1}).to(q.scalar_type());
+  return q * scale.view({-1, 1, 1}).to(q.device(), q.scalar_type());
 }
 
 Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]

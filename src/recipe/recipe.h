@@ -29,6 +29,7 @@ struct RunSpec {
 
 struct Recipe {
   std::string about;
+  std::string device = "cpu";
   ModelSpec model;
   DataSpec data;
   AdapterSpec adapter;
@@ -43,6 +44,9 @@ struct Recipe {
 
   template <class Visitor> void fields(Visitor& field) {
     field("about", about, any(), "what this recipe is for; shown in the report");
+    field("device", device, not_empty(),
+          "where models are computed: cpu; cuda or cuda:N, an NVIDIA GPU, whose driver and whose part of "
+          "LibTorch are loaded for it alone; auto: the first GPU where both are there, else the CPU");
     field.section("model", model, "the base weights");
     field.section("data", data, "the samples");
     field.section("prune", prune, "the model is cut to a smaller one before anything else");

@@ -60,8 +60,8 @@ FileRecord record_file(const fs::path& file, const std::string& shown_as) {
 }
 
 Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& read,
-                        const std::string& recipe_sha256) {
-  Manifest manifest{recipe_sha256, {}, {}};
+                        const std::string& recipe_sha256, const std::string& device) {
+  Manifest manifest{recipe_sha256, device, {}, {}};
   const auto root = fs::weakly_canonical(folder);
   std::set<std::string> seen;
   for (const auto& file : read) {

@@ -20,10 +20,12 @@ struct FileRecord {
 
 struct Manifest {
   std::string recipe_sha256;
+  std::string device;  // cpu or cuda:N; empty in manifests that were written before there was a choice
   std::vector<FileRecord> read, written;  // each sorted by path
 
   template <class Visitor> void fields(Visitor& field) {
-    field.rare("recipe_sha256", recipe_sha256), field("read", read), field("written", written);
+    field.rare("recipe_sha256", recipe_sha256), field.rare("device", device), field("read", read),
+        field("written", written);
   }
 };
 
@@ -32,7 +34,7 @@ FileRecord record_file(const std::filesystem::path& file, const std::string& sho
 // Hashes `read` (paths as opened; those inside `folder` are left out: they were written there) and every file
 // inside `folder` but manifest.json, *.lock and temporary files, and writes FOLDER/manifest.json.
 Manifest write_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read,
-                        const std::string& recipe_sha256);
+                        const std::string& recipe_sha256, const std::string& device = {});
 Manifest read_manifest(const std::filesystem::path& folder);
 // Whether FOLDER/manifest.json was written after the last change of FOLDER/LEDGER, and records nothing that
 // comes and goes. A process that is killed between the two leaves a manifest for which this is false.

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "ops/device.h"
 #include "report/manifest.h"
 #include "run/export_notes.h"
 #include "run/score_tables.h"
@@ -126,6 +127,7 @@ std::vector<std::pair<std::string, std::string>> facts_of(Run& run, const RunRes
   facts.emplace_back(
       "Base", base + (recipe.model.weights == "keep" ? "" : ", linear layers as " + recipe.model.weights));
   facts.emplace_back("Arithmetic", run.compute() == at::kBFloat16 ? "bf16" : "fp32");
+  facts.emplace_back("Device", describe(run.device()));
   if (recipe.adapter.low_rank())
     facts.emplace_back(
         "Adapter", fmt::format("{}, rank {}, alpha {:g}{}", recipe.adapter.kind, recipe.adapter.rank,
@@ -322,7 +324,8 @@ RunRecord write_report(Run& run, const RunResult& result) {
       .add("stages", run.ledger().hash("report"));
   run.ledger().run("report", inputs, {"report.html"}, [&] {
     record.samples = shown_samples(run);
-    const auto manifest = write_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256);
+    const auto manifest =
+        write_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256, run.device().str());
     record.read = manifest.read;
     for (const auto& file : manifest.written)
       if (file.path != "report.html" && file.path != "stages.json")
@@ -335,7 +338,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
 
 void close_run(Run& run) {
   if (!run.ledger().worked() && is_of_this_state(run.folder(), "stages.json")) return;
-  write_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256);
+  write_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256, run.device().str());
 }
 
 }  // namespace retort

@@ -76,7 +76,9 @@ void read_texts(const std::vector<Reader>& readers, const std::vector<int64_t>& 
                 std::string_view doing, const Use& use) {
   const bool streamed = std::any_of(readers.begin(), readers.end(),
                                     [](const Reader& reader) { return reader.model.stream() != nullptr; });
-  (streamed ? read_by_layers : read_each)(readers, texts, threads, doing, use);
+  const bool on_device = std::any_of(readers.begin(), readers.end(),
+                                     [](const Reader& reader) { return !reader.model.device().is_cpu(); });
+  (streamed ? read_by_layers : read_each)(readers, texts, on_device ? 1 : threads, doing, use);
 }
 
 }  // namespace retort

@@ -145,7 +145,8 @@ bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSu
   OrderedSum sum(sums, leaves, job.threads);
   if (first == count) return true;
   // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
-  const auto abreast = std::min(job.threads, count), inner = job.threads / abreast;
+  const auto abreast = job.model.device().is_cpu() ? std::min(job.threads, count) : 1,
+             inner = job.threads / abreast;
   try {
     run_workers(
         std::min(abreast, count - first) * inner, count - first,
@@ -201,12 +202,13 @@ std::optional<double> mean_loss(const StepJob& job) {
       keep(i, objective.loss(model, read.hidden[0], forests[static_cast<size_t>(i)], read.passes[0]));
     });
   } else
-    run_workers(job.threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
-      leave_if_stopped(kDoing);
-      const auto& forest = forests[static_cast<size_t>(i)];
-      const Span span({"between operations", "forest"});
-      keep(i, objective(model, forest, job.make_pass(forest, i)));
-    });
+    run_workers(model.device().is_cpu() ? job.threads : 1, static_cast<int64_t>(forests.size()),
+                [&](int64_t i) {
+                  leave_if_stopped(kDoing);
+                  const auto& forest = forests[static_cast<size_t>(i)];
+                  const Span span({"between operations", "forest"});
+                  keep(i, objective(model, forest, job.make_pass(forest, i)));
+                });
   double nats = 0, weight = 0;
   for (const auto& part : parts) {
     nats += part.nats;

@@ -36,7 +36,8 @@ TEST(Cli, PlanKnowsAModelByItsConfigAlone) {
       retort("plan '" + (fs::path(RETORT_SOURCE_DIR) / "tests/golden/models/deepseek_v32").string() +
              "' --disk 2GB");
   EXPECT_EQ(sparse.exit, 0) << sparse.err;  // texts of 4096 tokens, of which each attends to 512
-  expect_one_line(retort("plan no/such"), 2, "retort: no/such: cannot be opened: No such file or directory");
+  expect_one_line(retort("plan no/such"), 2, "retort: no/such: there is no such file; expected a config.json, a folder that holds one, or a model whose "
+        "shape is written down here: deepseek-v3, deepseek-v3.2");
 }
 
 TEST(Cli, BadCommandLinesExitTwoWithOneLine) {

@@ -7,11 +7,12 @@
 - the files that it opened for reading are the ones that its manifest names, and all it wrote lies in the
   run's folder or a cache;
 - `retort verify` agrees, and names a file that was changed, removed or added;
-- with --canary, a run of its own over samples that hold a canary: the text is in no log, error, report or
-  export, only in the cache.
+- with --canary, a private run of its own over samples that hold a canary, those to train on and those held
+  out: the text is in no log, error, report, answer file or export, unless report.samples asks for it.
 The recipe's files, the base model and the program must be there (tools/setup, tools/build).
 """
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -25,7 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = ROOT / os.environ.get("RETORT_BUILD", "build/release") / "retort"
 CANARY = "CANARY-5f1c9b-QUETZAL"
 CANARY_RECIPE = """
-about: a canary among the training samples
+about: a canary among the samples
+private: true
 model: {{path: checkpoints/smollm2-135m-instruct-q4_1.gguf, weights: keep, compute: f32}}
 data:
   sources:
@@ -34,8 +36,19 @@ data:
   cache: "{folder}/cache/tokens.h5"
 adapter: {{kind: lora, rank: 2, targets: [q_proj]}}
 train: {{steps: 2, batch: {{samples: 4}}}}
+eval:
+  tasks:
+    - kind: completion
+      max_tokens: 8
+      scored_by: {{command: [python3, "{folder}/score.py"], scores: [length]}}
+    - {{kind: perplexity}}
 export: {{gguf: [Q8_0]}}
 run: {{folder: "{folder}/run"}}
+"""
+SCORES = """
+import json, sys
+for line in sys.stdin:
+    print(json.dumps({"length": len(json.loads(line)["wanted"])}), flush=True)
 """
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/var/", "/run/")
 failures = []
@@ -82,7 +95,7 @@ def opened(trace):
     return read, written
 
 
-def check(recipe, overrides, folder, caches=()):
+def check(recipe, overrides, folder, caches=(), programs_besides=0):
     with tempfile.TemporaryDirectory(prefix="retort_trace_") as name:
         trace = pathlib.Path(name) / "trace"
         result = traced(["run", recipe, *overrides], trace)
@@ -97,7 +110,8 @@ def check(recipe, overrides, folder, caches=()):
     sockets = sorted(set(re.findall(r"socket\((AF_\w+)", text)) - {"AF_UNIX"})
     require(not sockets and not re.search(r"connect\(.*AF_INET", text), "no Internet socket", sockets)
     programs = re.findall(r"execve(?:at)?\(\"([^\"]*)", text)
-    require(len(programs) == 1, "no other program was started", programs[1:])
+    others = [program for program in programs[1:] if "python3" not in program or not programs_besides]
+    require(not others, "no other program was started but the recipe's own", others)
 
     read, written = opened(text)
     inside = lambda path, root: path == root or root in path.parents
@@ -109,6 +123,7 @@ def check(recipe, overrides, folder, caches=()):
         and not inside(path, folder)
         and not inside(path, libraries)
         and path != PROGRAM.resolve()
+        and path.name != "score.py"
         and path.is_file()
     }
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -139,6 +154,19 @@ def check(recipe, overrides, folder, caches=()):
         not unnamed and not named - there,
         "the manifest names every file of the run",
         f"{len(named)} files" if not unnamed else unnamed,
+    )
+
+    before = "0" * 64
+    chained = True
+    lines = (folder / "ledger.jsonl").read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):
+        entry = json.loads(line)
+        chained = chained and entry["n"] == number and entry["before"] == before
+        before = hashlib.sha256(line).hexdigest()
+    require(
+        chained and not lines[-1] and manifest["ledger"] == {"entries": len(lines) - 1, "sha256": before},
+        "each entry of the ledger holds the hash of the one before, and the manifest that of the last",
+        f"{len(lines) - 1} entries",
     )
 
     verify = lambda: subprocess.run([PROGRAM, "verify", folder], cwd=ROOT, capture_output=True, text=True)
@@ -182,13 +210,20 @@ def check_canary():
         (folder / "train.jsonl").write_text(
             "".join(sample(f"{CANARY} question {i}", f"{CANARY} answer {i}") for i in range(8))
         )
+        # Answers that repeat are classes, whose names are texts too.
         (folder / "held_out.jsonl").write_text(
-            "".join(sample(f"Plain question {i}?", f"{i}") for i in range(4))
+            "".join(sample(f"{CANARY} asked {i}", f"{CANARY} {('yes', 'no')[i % 2]}") for i in range(8))
         )
+        (folder / "score.py").write_text(SCORES)
         (folder / "recipe.yaml").write_text(CANARY_RECIPE.format(folder=folder))
-        result = check(folder / "recipe.yaml", [], folder / "run", [folder / "cache/tokens.h5"])
+        result = check(
+            folder / "recipe.yaml", [], folder / "run", [folder / "cache/tokens.h5"], programs_besides=1
+        )
         texts = result.stdout + result.stderr
         for arguments in (
+            ["check", folder / "recipe.yaml", "--no-step"],
+            ["eval", folder / "recipe.yaml", f"run.folder={folder}/run"],
+            ["samples", folder / "run"],
             [
                 "run",
                 folder / "recipe.yaml",
@@ -223,14 +258,50 @@ def check_canary():
             broken.stderr.strip()[:160],
         )
         texts += broken.stdout + broken.stderr
+        # A program that scores answers repeats what it was told when it fails.
+        (folder / "score.py").write_text(f"import sys\nsys.exit({CANARY!r})\n")
+        failing = subprocess.run(
+            [PROGRAM, "run", folder / "recipe.yaml", f"run.folder={folder}/failing"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        require(
+            failing.returncode == 2 and "not shown: the recipe is private" in failing.stderr,
+            "what a program says of answers is not repeated",
+            failing.stderr.strip()[-200:],
+        )
+        texts += failing.stdout + failing.stderr
         require(CANARY not in texts, "no sample's text in what retort prints")
         holders = [
             str(path.relative_to(folder))
-            for run in ("run", "broken", "again")
+            for run in ("run", "broken", "again", "failing")
             for path in (folder / run).rglob("*")
             if path.is_file() and CANARY.encode() in path.read_bytes()
         ]
         require(not holders, "no sample's text in a log, checkpoint, export or report", holders)
+        (folder / "score.py").write_text(SCORES)
+        asked = subprocess.run(
+            [PROGRAM, "run", folder / "recipe.yaml", f"run.folder={folder}/asked", "report.samples=2"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        shown = (
+            (folder / "asked/report.html").read_text().count(f"{CANARY} asked") if not asked.returncode else 0
+        )
+        require(shown == 2, "report.samples: 2 shows two", asked.stderr[-200:] if asked.returncode else shown)
+        open_run = subprocess.run(
+            [PROGRAM, "run", folder / "recipe.yaml", f"run.folder={folder}/asked"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        require(
+            open_run.returncode == 2 and "name a new folder" in open_run.stderr,
+            "a folder whose files hold texts is not taken for a private run",
+            open_run.stderr.strip()[:200],
+        )
 
 
 def main() -> int:

@@ -37,7 +37,7 @@ namespace {
 
 struct CheckOptions {
   std::shared_ptr<RecipeOptions> recipe;
-  int64_t samples = 3;
+  std::optional<int64_t> samples;
   bool no_step = false, json = false;
 };
 
@@ -170,9 +170,10 @@ Exit check(const CheckOptions& options) {
   }
   const auto work = run_work(recipe.train, dataset.train);
   if (!options.json) {
+    const auto shown = options.samples.value_or(recipe.is_private ? 0 : 3);
     const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");
-    fmt::print("\n{}\n", rendered_samples(dataset.train, *base.tokenizer,
-                                          static_cast<size_t>(options.samples), colour));
+    fmt::print("\n{}\n",
+               rendered_samples(dataset.train, *base.tokenizer, static_cast<size_t>(shown), colour));
     for (const auto& bad : plan.bad) say("bad", harmless(describe(bad)));
     for (const auto& line : left_out_lines(plan)) say("left out", line);
     fmt::print("{}", describe_sources(recipe.data, plan, epochs_of(recipe.train, work, dataset)));
@@ -263,7 +264,9 @@ void add_check(CLI::App& app, Action& action) {
       "check", "Validate a recipe and its inputs, show samples, predict memory, disk and time");
   auto options = std::make_shared<CheckOptions>();
   options->recipe = add_recipe_options(*command);
-  command->add_option("--samples", options->samples, "samples to show, supervised tokens coloured")
+  command
+      ->add_option("--samples", options->samples,
+                   "samples to show, supervised tokens coloured; 3 unless the recipe is private, then none")
       ->check(CLI::Range(int64_t{0}, int64_t{1000}));
   command->add_flag("--no-step", options->no_step, "do not time a step: memory and disk only");
   command->add_flag("--json", options->json, "the predictions as one JSON object, without samples");

@@ -31,6 +31,8 @@ void add_teach(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
+void add_trace(CLI::App& app, Action& action);
+void add_forget(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_schema(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);

@@ -31,8 +31,15 @@ Exit saved(const std::vector<const ModelResult*>& models, const std::string& jso
 }
 
 // `folder`: of the run that these are of, or empty.
-Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& sizes, const std::string& json,
-           const std::filesystem::path& folder) {
+Exit print(const Recipe& recipe, const std::vector<const ModelResult*>& measured, const ModelSizes& sizes,
+           const std::string& json, const std::filesystem::path& folder) {
+  std::vector<ModelResult> shown;  // as the run's files would hold them
+  for (const auto* model : measured) {
+    shown.push_back(*model);
+    shown.back().tasks = to_keep(recipe, model->tasks);
+  }
+  std::vector<const ModelResult*> models;
+  for (const auto& model : shown) models.push_back(&model);
   RunRecord record;
   add_models(record, models, sizes);
   fmt::print("{}", table_text(results_table(record)));
@@ -48,10 +55,10 @@ Exit print(const std::vector<const ModelResult*>& models, const ModelSizes& size
     }
   for (const auto& table : class_tables(models)) fmt::print("\n{}\n{}", table.title, table_text(table));
   for (const auto& table : program_tables(models)) fmt::print("\n{}\n{}", table.title, table_text(table));
-  if (folder.empty()) return saved(models, json);
+  if (folder.empty()) return saved(measured, json);
   if (const auto table = difference_table(folder, models); !table.rows.empty())
     fmt::print("\n{}\n{}", table.title, table_text(table));
-  return saved(models, json);
+  return saved(measured, json);
 }
 
 // What a run measures, taken from its ledger where it is done.
@@ -71,7 +78,7 @@ Exit evaluate_run(LoadedRecipe recipe, const Options& options) {
     models.push_back(&tuned);
   }
   close_run(run);
-  return print(models, sizes_of(run.recipe(), training), options.json, run.folder());
+  return print(run.recipe(), models, sizes_of(run.recipe(), training), options.json, run.folder());
 }
 
 // A model that no run made: measured, and nothing is kept but what --json asks for.
@@ -101,7 +108,7 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   result.tasks =
       evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records}, folder,
                [](const std::string& task) { tell(fmt::format("evaluating {} ...", task)); });
-  return print({&result}, {}, options.json, {});
+  return print(recipe, {&result}, {}, options.json, {});
 }
 
 }  // namespace

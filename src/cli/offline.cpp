@@ -4,6 +4,8 @@
 
 namespace retort {
 
+bool has_network_code() { return false; }
+
 std::unique_ptr<ServedTeacher> connect_teacher(const TeacherSpec& spec, const Tokenizer&) {
   throw RecipeError(fmt::format(
       "teacher.url: {} has to be asked, and this program has no network code; `retort-online` takes the same "

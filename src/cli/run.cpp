@@ -5,10 +5,22 @@
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "cli/run_recipe.h"
+#include "run/model_card.h"
 #include "run/profile_report.h"
 #include "run/run_result.h"
 
 namespace retort {
+
+namespace {
+
+OrderedJson how_it_ended(const RunResult& result, const RunRecord& record) {
+  auto gates = OrderedJson::array(), failures = OrderedJson::array();
+  for (const auto& [line, passed] : record.gates) gates.push_back({{"gate", line}, {"passed", passed}});
+  for (const auto& failure : result.failures) failures.push_back(failure.stage);
+  return {{"gates", gates}, {"failures", failures}};
+}
+
+}  // namespace
 
 Exit run_recipe(LoadedRecipe recipe, bool profile) {
   if (profile) start_profile();
@@ -26,20 +38,24 @@ Exit run_recipe(LoadedRecipe recipe, bool profile) {
   attempt(run, "compare with teacher", failures,
           [&] { result.distill = compare_with_teacher(run, result.training, result.base, result.tuned); });
   const auto record = write_report(run, result);
+  write_cards(run, result, record);
   if (profile) report_profile(run);
-  close_run(run);
+  const auto ledger = close_run(run, how_it_ended(result, record));
 
   fmt::print("{}\n", table_text(results_table(record)));
   for (const auto& table : record.tables) fmt::print("{}\n{}\n", table.title, table_text(table));
   bool holds = true;
   for (const auto& [line, held] : record.gates) {
-    fmt::print("gate: {}: {}\n", line, held ? "holds" : "broken");
+    fmt::print("gate: {}: {}\n", line, held ? "passed" : "failed");
     holds = holds && held;
   }
   if (result.training.startup_seconds > 0)
     fmt::print("from the command to the first step: {:.2f} s\n", result.training.startup_seconds);
   fmt::print("report    {}\nmanifest  {}\n", (run.folder() / "report.html").string(),
              (run.folder() / "manifest.json").string());
+  fmt::print("dossier   {}\n", (run.folder() / "dossier.html").string());
+  fmt::print("ledger    {}: {} entries, sha256 {}\n", (run.folder() / kLedgerFile).string(), ledger.entries,
+             ledger.sha256);
   for (const auto& model : result.exports)
     fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
   throw_own_mistakes(result);

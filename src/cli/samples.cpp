@@ -7,7 +7,7 @@
 #include "base/terminal.h"
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
-#include "data/record_plan.h"
+#include "data/record_list.h"
 
 namespace retort {
 namespace {
@@ -20,15 +20,6 @@ std::string quoted(const std::string& text) {
     out += c;
   }
   return out + "\"";
-}
-
-const char* side_of(const PlannedRow& row) {
-  switch (row.side) {
-    case Side::train: return "train";
-    case Side::held_out: return "held_out";
-    case Side::none: return "left_out";
-  }
-  return "";
 }
 
 struct Options {

@@ -169,6 +169,7 @@ struct DataSpec {
   TrainOnSpec train_on;
   NearDuplicatesSpec near_duplicates;
   std::string personal_data = "report";
+  std::string forget;
 
   template <class Visitor> void fields(Visitor& field) {
     field.list("sources", sources, "where samples come from");
@@ -204,6 +205,10 @@ struct DataSpec {
     field("personal_data", personal_data, one_of({"report", "leave_out"}),
           "records that hold an e-mail address, a phone, bank, card or national number: report has `check` "
           "count them; leave_out does not use them, on neither side");
+    field(
+        "forget", forget, any(),
+        "file of hashes of records that are not used, on neither side and in no evaluation; `retort forget` "
+        "adds to it. Empty: none");
   }
 
   WantedTemplate wanted_template() const { return {chat_template, template_arguments.entries}; }

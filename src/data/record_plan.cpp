@@ -11,6 +11,7 @@
 #include "data/dataset.h"
 #include "data/near_duplicates.h"
 #include "data/personal_data.h"
+#include "data/record_list.h"
 
 namespace retort {
 namespace {
@@ -116,6 +117,13 @@ std::vector<Facts> gather(const DataSpec& spec, const RecordSource& source,
   }
   judges.begin(spec.sources.size());
   return all;
+}
+
+void leave_out_forgotten(const DataSpec& spec, std::vector<Facts>& all, RecordPlan& plan) {
+  if (spec.forget.empty()) return;
+  const auto hashes = read_forget_list(spec.forget);
+  plan.forgotten = static_cast<int64_t>(
+      std::erase_if(all, [&](const Facts& facts) { return hashes.contains(record_hash(facts.key)); }));
 }
 
 void leave_out_personal(std::vector<Facts>& all, RecordPlan& plan) {
@@ -270,6 +278,7 @@ std::vector<std::string> left_out_lines(const RecordPlan& plan) {
     if (count > 0)
       lines.push_back(fmt::format("{} record{} left out that {}", count, count == 1 ? "" : "s", what));
   };
+  add(plan.forgotten, "are to be forgotten (data.forget)");
   add(plan.personal, "hold personal data (data.personal_data: leave_out)");
   add(plan.near_duplicates, "are nearly the same as another (data.near_duplicates.remove)");
   return lines;
@@ -281,6 +290,7 @@ RecordPlan plan_records(const DataSpec& spec, const RecordSource& source) {
   int64_t rows = 0;
   auto all = gather(spec, source, rejections, bad, rows);
   RecordPlan plan;
+  leave_out_forgotten(spec, all, plan);
   leave_out_personal(all, plan);
   leave_out_near_duplicates(spec, source, all, plan);
   keep_some(spec, all);

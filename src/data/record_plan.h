@@ -43,7 +43,8 @@ struct RecordPlan {
           held_out_groups = 0;  // of the records; a record without one is its own, equal ones share
   std::vector<RejectionCounts> rejections;  // one for each source with a reject section
   int64_t records = 0, duplicates = 0, repeats = 0, left_out = 0;  // see DatasetCounts
-  int64_t near_duplicates = 0, personal = 0;                       // records that these settings left out
+  // Records that these settings left out.
+  int64_t near_duplicates = 0, personal = 0, forgotten = 0;
 };
 
 // "12 records left out that are nearly the same as another (data.near_duplicates)" and the like.

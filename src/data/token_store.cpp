@@ -1,5 +1,7 @@
 #include "data/token_store.h"
 
+#include "data/record_list.h"
+
 #include <filesystem>
 
 #include "base/error.h"
@@ -64,6 +66,9 @@ Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const Ch
   if (!learned.usual()) settings["train_on"] = {learned.roles, learned.turns, learned.tool_calls};
   if (spec.near_duplicates.remove) settings["near_duplicates"] = spec.near_duplicates.similarity;
   if (spec.personal_data != "report") settings["personal_data"] = spec.personal_data;
+  // By what it holds: a store with a record that is to be forgotten now is another one.
+  if (!spec.forget.empty())
+    if (const auto hashes = read_forget_list(spec.forget); !hashes.empty()) settings["forget"] = hashes;
   Provenance made_from = {{"format", std::string(kFormat)},
                           {"template", std::string(chat.name)},
                           {"tokenizer", tokenizer.hash()},

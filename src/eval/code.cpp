@@ -66,9 +66,10 @@ TaskResult code_task(const Subject& subject, const std::vector<CodeProblem>& pro
   for (size_t p = 0; p < problems.size(); ++p) {
     int64_t right = 0, stopped = 0;
     for (size_t i = p * each; i < (p + 1) * each; ++i) {
-      OrderedJson line = {{"task_id", problems[p].task_id}, {"completion", answers[i].text}};
+      OrderedJson line = {{"task_id", problems[p].task_id}};
+      if (asked.keeps_texts) line["completion"] = answers[i].text;
       if (asked.execute) line["passed"] = runs[i].passed;
-      if (asked.execute && !runs[i].passed) line["problem"] = runs[i].problem;
+      if (asked.execute && asked.keeps_texts && !runs[i].passed) line["problem"] = runs[i].problem;
       lines += line.dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + "\n";
       stopped += answers[i].finish == Finish::stop_text || answers[i].finish == Finish::stop_token;
       right += asked.execute && runs[i].passed;

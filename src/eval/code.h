@@ -29,6 +29,7 @@ struct CodeAsked {
   bool execute = false;
   int64_t samples = 1;       // of a problem; 1 is greedy
   double temperature = 0.8;  // of the others
+  bool keeps_texts = true;   // otherwise the file says of each completion only whether it passed
 };
 
 // Writes `samples_file`, one {"task_id", "completion"} a line, in the problems' order, with "passed" where

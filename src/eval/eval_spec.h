@@ -15,6 +15,7 @@ namespace retort {
 struct ScoredBySpec {
   std::vector<std::string> command, scores;
   int64_t seconds = 600;
+  bool told = true;  // what it writes may stand in messages; no key: a private recipe says otherwise
 
   template <class Visitor> void fields(Visitor& field) {
     field("command", command, required(not_empty()),
@@ -43,6 +44,7 @@ struct EvalTaskSpec {
   int64_t samples = 1;
   double temperature = 0.8;
   std::optional<ScoredBySpec> scored_by = {};
+  bool keeps_texts = true;  // completions of code are written; no key: a private recipe says otherwise
 
   const std::string& label() const { return name.empty() ? kind : name; }
   template <class Visitor> void fields(Visitor& field) {

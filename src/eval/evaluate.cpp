@@ -105,7 +105,7 @@ TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subjec
   }
   if (task.kind == "code")
     return code_task(subject, read_code_problems(task.path, task.limit),
-                     {task.max_tokens, task.execute, task.samples, task.temperature},
+                     {task.max_tokens, task.execute, task.samples, task.temperature, task.keeps_texts},
                      folder / (name + ".samples.jsonl"), name);
   throw RecipeError(fmt::format("eval task '{}': unknown kind '{}'", name, task.kind));
 }
@@ -168,8 +168,10 @@ std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
       const auto worse =
           larger_is_worse(gate.metric.substr(gate.metric.rfind('.') + 1)) ? value - before : before - value;
       if (!(worse <= *gate.worse_than_base_by))
-        fail(fmt::format("the base has {:.6g}; it may be worse by {:.6g} at most", before,
-                         *gate.worse_than_base_by));
+        fail(*gate.worse_than_base_by == 0
+                 ? fmt::format("the base has {:.6g}; it may not be worse", before)
+                 : fmt::format("the base has {:.6g}; it may be worse by {:.6g} at most", before,
+                               *gate.worse_than_base_by));
     }
   }
   return failed;

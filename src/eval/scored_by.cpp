@@ -37,6 +37,12 @@ bool is_name(const std::string& text) {
   });
 }
 
+// What the program wrote, as a message may show it: it has read the samples, and may repeat them.
+std::string shown(const ScoredBySpec& spec, std::string_view text) {
+  return spec.told ? printable(text)
+                   : fmt::format("{} bytes (not shown: the recipe is private)", text.size());
+}
+
 // One line of scores, in the order of the spec.
 std::vector<double> scores_of(std::string_view line, const ScoredBySpec& spec, const std::string& task,
                               size_t number) {
@@ -46,20 +52,21 @@ std::vector<double> scores_of(std::string_view line, const ScoredBySpec& spec, c
   Json object;
   try {
     object = parse_json(line, "");
-  } catch (const Error&) { bad("is no JSON: " + printable(line)); }
-  if (!object.is_object()) bad(fmt::format("expected an object of scores, found {}", printable(line)));
+  } catch (const Error&) { bad("is no JSON: " + shown(spec, line)); }
+  if (!object.is_object()) bad(fmt::format("expected an object of scores, found {}", shown(spec, line)));
   std::vector<double> scores;
   for (const auto& name : spec.scores) {
     const auto found = object.find(name);
     if (found == object.end()) bad(fmt::format("the score '{}' is missing", name));
     if (!found->is_number())
-      bad(fmt::format("{}: expected a number, found {}", name, printable(found->dump(-1, ' ', true))));
+      bad(fmt::format("{}: expected a number, found {}", name, shown(spec, found->dump(-1, ' ', true))));
     scores.push_back(found->get<double>());
     if (!std::isfinite(scores.back())) bad(fmt::format("{}: is no finite number", name));
   }
   for (const auto& [name, value] : object.items())
     if (std::find(spec.scores.begin(), spec.scores.end(), name) == spec.scores.end())
-      bad(fmt::format("'{}' is not among the scores that the recipe names", printable(name)));
+      bad(fmt::format("{} is not among the scores that the recipe names",
+                      spec.told ? fmt::format("'{}'", printable(name)) : "a name of " + shown(spec, name)));
   return scores;
 }
 
@@ -87,7 +94,7 @@ void ask_program(const ScoredBySpec& spec, const std::string& input, const std::
   const auto status = program.ended(until, kDoing);
   if (!status) late();
   const auto words = program.last_complaint();
-  const auto said = words.empty() ? "" : "; it said: " + words;
+  const auto said = words.empty() ? "" : "; it said: " + (spec.told ? words : shown(spec, words));
   if (WIFSIGNALED(*status))
     refuse(task,
            fmt::format("{} was ended by signal {}{}", printable(spec.command[0]), WTERMSIG(*status), said));

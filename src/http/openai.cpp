@@ -360,6 +360,8 @@ std::vector<ServedAnswer> OpenAiTeacher::answer(std::span<const AnswerRequest> r
   return answers;
 }
 
+bool has_network_code() { return true; }
+
 std::unique_ptr<ServedTeacher> connect_teacher(const TeacherSpec& spec, const Tokenizer& student) {
   return std::make_unique<OpenAiTeacher>(spec, student);
 }

@@ -25,6 +25,15 @@ void settle_reasoning(Recipe& recipe) {
     if (task.source) settle(*task.source);
 }
 
+// Of a private recipe nothing that a model or a program says about a sample is kept, since it may say the
+// sample.
+void settle_private(Recipe& recipe) {
+  for (auto& task : recipe.eval.tasks) {
+    task.keeps_texts = !recipe.is_private;
+    if (task.scored_by) task.scored_by->told = !recipe.is_private;
+  }
+}
+
 }  // namespace
 
 LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
@@ -41,6 +50,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
   loaded.recipe.fields(reader);
   reader.finish();
   settle_reasoning(loaded.recipe);
+  settle_private(loaded.recipe);
   if (problems.empty()) take_from_adapter(loaded.recipe.adapter, root, problems);
   if (problems.empty())
     check_relations(loaded.recipe, root, problems);  // a misspelt key would show up there again

@@ -27,9 +27,41 @@ struct RunSpec {
   }
 };
 
+// The `card:` section: what no file of a run says. Each is written as it stands; nothing is looked up.
+struct RecipeCard {
+  std::string license, base_model, data_license, intended_use, limits;
+  std::vector<std::string> datasets, languages, tags;
+  double base_training_flops = 0;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("license", license, any(), "licence of the exports, as hubs write it: apache-2.0");
+    field("base_model", base_model, any(), "the base's name on a hub, as owner/name");
+    field("datasets", datasets, any(), "names of the data sets on a hub");
+    field("data_license", data_license, any(), "licence of the data");
+    field("languages", languages, any(), "as codes: [en, de]");
+    field("tags", tags, any(), "further tags for a hub");
+    field("intended_use", intended_use, any(), "what the model is for, and what it is not for");
+    field("limits", limits, any(), "what is known not to work");
+    field("base_training_flops", base_training_flops, at_least(0),
+          "operations of the base's own training, of which the dossier tells the run's share; 0 = not known");
+  }
+};
+
+// The `report:` section.
+struct ReportSpec {
+  std::optional<int64_t> samples;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("samples", samples, between(0, 1000),
+          "held-out samples that report.html shows with their texts, before and after the training; empty: "
+          "12, and 0 where `private` is true");
+  }
+};
+
 struct Recipe {
   std::string about;
   std::string device = "cpu";
+  bool is_private = false;
   ModelSpec model;
   DataSpec data;
   AdapterSpec adapter;
@@ -40,13 +72,23 @@ struct Recipe {
   std::optional<PruneSpec> prune;
   std::optional<TeacherSpec> teacher;
   std::optional<DistillSpec> distill;
+  ReportSpec report;
+  RecipeCard card;
   RunSpec run;
+
+  // Held-out samples whose texts stand in the report and, of a private run, in any file that says what was
+  // answered.
+  int64_t shown_samples() const { return report.samples.value_or(is_private ? 0 : 12); }
 
   template <class Visitor> void fields(Visitor& field) {
     field("about", about, any(), "what this recipe is for; shown in the report");
     field("device", device, not_empty(),
           "where models are computed: cpu; cuda or cuda:N, an NVIDIA GPU, whose driver and whose part of "
           "LibTorch are loaded for it alone; auto: the first GPU where both are there, else the CPU");
+    field("private", is_private, any(),
+          "the samples are nobody else's business: report and answers keep scores and no text of a sample "
+          "(report.samples asks for some), class names are numbers, and `check` shows no sample unless it is "
+          "asked to");
     field.section("model", model, "the base weights");
     field.section("data", data, "the samples");
     field.section("prune", prune, "the model is cut to a smaller one before anything else");
@@ -57,6 +99,8 @@ struct Recipe {
     field.section("eval", eval, "what is measured, before and after");
     field.list("gate", gate, "bounds that the result must hold: the run exits 1 when one is broken");
     field.section("export", exports, "what is written for deployment");
+    field.section("report", report, "what report.html shows");
+    field.section("card", card, "what the model cards beside the exports and the dossier say besides");
     field.section("run", run, "where the run is kept");
   }
 };

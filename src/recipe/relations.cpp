@@ -60,6 +60,10 @@ void check_tasks(const Recipe& recipe, const YamlNode& root, std::vector<Problem
     const bool own_file = task.kind == "multiple_choice" || task.kind == "numeric" || task.kind == "code";
     if (own_file && task.path.empty())
       add("path", fmt::format("missing; {} needs a question file", task.kind));
+    if (recipe.is_private && task.kind == "code" && !task.execute)
+      add("execute",
+          "false only writes the completions, and a private recipe keeps none; set it to true, or leave the "
+          "task out");
     if (task.few_shot > 0 && task.examples.empty())
       add("examples", fmt::format("missing; few_shot is {}", task.few_shot));
   }

@@ -29,7 +29,7 @@ bool comes_and_goes(const fs::path& file) {
 // Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints.
 // `file` is relative to the run.
 bool recorded(const fs::path& file) {
-  return file != kName && !file.filename().string().ends_with(".lock") && !comes_and_goes(file);
+  return file != kName && file.filename() != "model.sig" && !file.filename().string().ends_with(".lock") && !comes_and_goes(file);
 }
 
 std::vector<fs::path> files_inside(const fs::path& folder) {
@@ -53,14 +53,48 @@ struct ManifestFile {
   template <class Visitor> void fields(Visitor& field) { field("version", version), manifest.fields(field); }
 };
 
+constexpr const char* kClosed = "closed";  // the ledger's entry about the manifest
+
+// Of every file read and written but the ledger, name by name.
+std::string hash_of_lists(const Manifest& manifest) {
+  Sha256 hash;
+  for (const auto* list : {&manifest.read, &manifest.written})
+    for (const auto& record : *list)
+      if (record.path != kLedgerFile)
+        hash.add(fmt::format("{} {} {}\n", record.sha256, record.bytes, record.path));
+  return hash.hex();
+}
+
+// The manifest against the last entry of the ledger that is about one.
+void compare_with_ledger(const fs::path& folder, const Manifest& manifest,
+                         std::vector<Difference>& differences) {
+  const auto faults = verify_ledger(folder, manifest.ledger);
+  for (const auto& fault : faults)
+    differences.push_back({fmt::format("{}: {}", kLedgerFile, fault.entry), fault.what});
+  if (!faults.empty()) return;
+  const auto entries = read_ledger(folder);
+  if (!manifest.ledger) {
+    if (!entries.empty()) differences.push_back({kName, "modified: it names no ledger, and there is one"});
+    return;
+  }
+  const auto closed = std::find_if(entries.rbegin(), entries.rend(),
+                                   [](const LedgerEntry& entry) { return entry.event == kClosed; });
+  if (closed == entries.rend()) return differences.push_back({kLedgerFile, "has no entry 'closed'"});
+  const auto found = closed->facts.value("files_sha256", "");
+  if (const auto hash = hash_of_lists(manifest); hash != found)
+    differences.push_back({kName, fmt::format("modified: its lists of files have sha256 {}, entry {} of {} "
+                                              "has {}",
+                                              hash, closed->number, kLedgerFile, printable(found))});
+}
+
 }  // namespace
 
 FileRecord record_file(const fs::path& file, const std::string& shown_as) {
   return {shown_as, fs::file_size(file), sha256_file(file)};
 }
 
-Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& read,
-                        const std::string& recipe_sha256, const std::string& device) {
+Manifest make_manifest(const fs::path& folder, const std::vector<fs::path>& read,
+                       const std::string& recipe_sha256, const std::string& device) {
   Manifest manifest{recipe_sha256, device, {}, {}};
   const auto root = fs::weakly_canonical(folder);
   std::set<std::string> seen;
@@ -74,6 +108,27 @@ Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& rea
             [](const FileRecord& a, const FileRecord& b) { return a.path < b.path; });
   for (const auto& file : files_inside(folder))
     manifest.written.push_back(record_file(folder / file, file.string()));
+  return manifest;
+}
+
+Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& read,
+                        const std::string& recipe_sha256, const std::string& device) {
+  auto manifest = make_manifest(folder, read, recipe_sha256, device);
+  write_text(folder / kName, json_as<OrderedJson>(ManifestFile{1, manifest}).dump(2) + "\n");
+  return manifest;
+}
+
+Manifest close_manifest(Manifest manifest, const fs::path& folder, Ledger& ledger, OrderedJson facts) {
+  std::erase_if(manifest.written, [](const FileRecord& record) { return record.path == kLedgerFile; });
+  facts["files_read"] = manifest.read.size();
+  facts["files_written"] = manifest.written.size();
+  facts["files_sha256"] = hash_of_lists(manifest);
+  ledger.add(kClosed, std::move(facts));
+  ledger.settle();
+  manifest.ledger = ledger.head();
+  manifest.written.push_back(record_file(folder / kLedgerFile, kLedgerFile));
+  std::sort(manifest.written.begin(), manifest.written.end(),
+            [](const FileRecord& a, const FileRecord& b) { return fs::path(a.path) < fs::path(b.path); });
   write_text(folder / kName, json_as<OrderedJson>(ManifestFile{1, manifest}).dump(2) + "\n");
   return manifest;
 }
@@ -88,15 +143,20 @@ Manifest read_manifest(const fs::path& folder) {
   return read_as<ManifestFile>(json, place).manifest;
 }
 
-bool is_of_this_state(const fs::path& folder, const fs::path& ledger) {
+bool is_of_this_state(const fs::path& folder, const fs::path& stages) {
   if (!fs::exists(folder / kName)) return false;
   try {
-    const auto written = read_manifest(folder).written;
-    const auto recorded_ledger = std::find_if(written.begin(), written.end(), [&](const FileRecord& record) {
-      return record.path == ledger.string();
-    });
-    return recorded_ledger != written.end() && fs::is_regular_file(folder / ledger) &&
-           recorded_ledger->sha256 == sha256_file(folder / ledger) &&
+    const auto manifest = read_manifest(folder);
+    const auto& written = manifest.written;
+    const auto same = [&](const fs::path& file) {
+      const auto recorded = std::find_if(written.begin(), written.end(), [&](const FileRecord& record) {
+        return record.path == file.string();
+      });
+      return recorded != written.end() && fs::is_regular_file(folder / file) &&
+             recorded->sha256 == sha256_file(folder / file);
+    };
+    const bool kept = fs::exists(folder / kLedgerFile);
+    return same(stages) && kept == manifest.ledger.has_value() && (!kept || same(kLedgerFile)) &&
            std::none_of(written.begin(), written.end(),
                         [](const FileRecord& record) { return comes_and_goes(record.path); });
   } catch (const FormatError&) { return false; }  // what cannot be read is no record of anything
@@ -128,6 +188,7 @@ std::vector<Difference> verify_manifest(const fs::path& folder) {
   for (const auto& file : files_inside(folder)) {
     if (!known.count(file.string())) differences.push_back({file.string(), "added"});
   }
+  compare_with_ledger(folder, manifest, differences);
   return differences;
 }
 

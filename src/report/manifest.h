@@ -3,8 +3,11 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "report/ledger.h"
 
 namespace retort {
 
@@ -22,29 +25,40 @@ struct Manifest {
   std::string recipe_sha256;
   std::string device;  // cpu or cuda:N; empty in manifests that were written before there was a choice
   std::vector<FileRecord> read, written;  // each sorted by path
+  std::optional<LedgerHead> ledger = {};  // of the run, when the manifest was written; none before 0.2
 
   template <class Visitor> void fields(Visitor& field) {
     field.rare("recipe_sha256", recipe_sha256), field.rare("device", device), field("read", read),
         field("written", written);
+    field.rare("ledger", ledger);
   }
 };
 
 FileRecord record_file(const std::filesystem::path& file, const std::string& shown_as);
 
 // Hashes `read` (paths as opened; those inside `folder` are left out: they were written there) and every file
-// inside `folder` but manifest.json, *.lock and temporary files, and writes FOLDER/manifest.json.
+// inside `folder` but manifest.json, *.lock and temporary files.
+Manifest make_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read,
+                       const std::string& recipe_sha256, const std::string& device = {});
+// The same, and writes FOLDER/manifest.json.
 Manifest write_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read,
                         const std::string& recipe_sha256, const std::string& device = {});
+// The same of a run with a ledger, which gets a last entry, "closed", with `facts` and the hash of all that
+// the manifest lists but the ledger itself: each of the two files says whether the other is what it was.
+Manifest close_manifest(Manifest manifest, const std::filesystem::path& folder, Ledger& ledger,
+                        OrderedJson facts);
 Manifest read_manifest(const std::filesystem::path& folder);
-// Whether FOLDER/manifest.json was written after the last change of FOLDER/LEDGER, and records nothing that
-// comes and goes. A process that is killed between the two leaves a manifest for which this is false.
-bool is_of_this_state(const std::filesystem::path& folder, const std::filesystem::path& ledger);
+// Whether FOLDER/manifest.json was written after the last change of FOLDER/STAGES and of the ledger, and
+// records nothing that comes and goes. A process that is killed between them leaves a manifest for which this
+// is false.
+bool is_of_this_state(const std::filesystem::path& folder, const std::filesystem::path& stages);
 
 struct Difference {
   std::string path;
   std::string what;  // "modified: ...", "missing", "added"
 };
-// Compares the files now with FOLDER/manifest.json. Empty: nothing changed.
+// Compares the files now with FOLDER/manifest.json, and the ledger's entries with each other and with it.
+// Empty: nothing changed.
 std::vector<Difference> verify_manifest(const std::filesystem::path& folder);
 
 }  // namespace retort

@@ -70,7 +70,10 @@ void MetricsLog::append(const std::filesystem::path& file, int64_t step, const S
     if (std::isfinite(value)) row[tag] = value;
     else row[tag] = nullptr;  // JSON has no NaN
   }
-  const auto line = row.dump() + "\n";
+  append_line(file, row.dump() + "\n");
+}
+
+void append_line(const std::filesystem::path& file, const std::string& line) {
   const int descriptor = open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor < 0) throw_writing(file.string(), errno);
   // The file has whole rows only: what a full disk takes of one is cut off again, and the caller may try once

@@ -29,6 +29,9 @@ class MetricsLog {
   EventFile events_;
 };
 
+// Appends a line, end included, whole or not at all; Failure when the disk does not take it.
+void append_line(const std::filesystem::path& file, const std::string& line);
+
 struct MetricRow {
   int64_t step = 0;
   Scalars scalars;

@@ -60,7 +60,8 @@ font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:12px
 .hashes td:nth-child(2){text-align:right}
 footer{margin-top:44px;color:var(--soft);font-size:13px;border-top:1px solid var(--line);padding-top:14px}
 @media (max-width:560px){.charts{grid-template-columns:1fr}main{padding:24px 14px}}
-@media print{body{background:#fff}.tile,.card{break-inside:avoid}}
+@media print{body{background:#fff}.tile,.card{break-inside:avoid}
+details::details-content{content-visibility:visible;display:block;height:auto}}
 )";
 
 std::string table_html(const Table& table) {
@@ -72,9 +73,9 @@ std::string table_html(const Table& table) {
     html += "<tr>";
     for (const auto& cell : row)
       html += fmt::format("<td{}>{}</td>",
-                          cell == "broken"  ? " class=\"wrong\""
-                          : cell == "holds" ? " class=\"right\""
-                                            : "",
+                          cell == "broken" || cell == "failed" ? " class=\"wrong\""
+                          : cell == "passed"                   ? " class=\"right\""
+                                                               : "",
                           escape_html(cell));
     html += "</tr>";
   }

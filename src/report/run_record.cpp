@@ -132,8 +132,8 @@ Page run_page(const RunRecord& record) {
   page.tables.push_back(results_table(record));
   page.tables.insert(page.tables.end(), record.tables.begin(), record.tables.end());
   if (!record.gates.empty()) {
-    Table gates{"Gate", "The run exits 1 when a bound is broken.", {"bound", "result"}, {}, false};
-    for (const auto& [line, holds] : record.gates) gates.rows.push_back({line, holds ? "holds" : "broken"});
+    Table gates{"Gate", "The run exits 1 when a gate has failed.", {"bound", "result"}, {}, false};
+    for (const auto& [line, holds] : record.gates) gates.rows.push_back({line, holds ? "passed" : "failed"});
     page.tables.push_back(std::move(gates));
   }
   page.later_tables = record.details;

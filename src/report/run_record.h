@@ -41,7 +41,7 @@ struct RunRecord {
   std::vector<ModelRow> models;
   std::optional<TrainingNumbers> training;
   std::vector<std::vector<std::string>> stages;     // name, seconds, what it gave
-  std::vector<std::pair<std::string, bool>> gates;  // a line each, and whether it holds
+  std::vector<std::pair<std::string, bool>> gates;  // a line each, and whether it passed
   std::vector<Table> tables;                        // further ones, after the models
   std::vector<Table> details;                       // on the page alone, below charts and samples
   std::vector<Chart> charts;                        // further ones, after those of metrics.jsonl

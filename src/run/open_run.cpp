@@ -3,6 +3,7 @@
 #include "run/run_folder.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
+#include "run/who.h"
 
 #include <fmt/core.h>
 #include <time.h>
@@ -31,6 +32,7 @@
 #include "ops/workers.h"
 #include "report/progress.h"
 #include "spec/print.h"
+#include "spec/yaml.h"
 #include "train/train.h"
 
 namespace retort {
@@ -86,6 +88,36 @@ void add_tokenizer_files(const fs::path& path, std::vector<fs::path>& files) {
 
 }  // namespace
 
+namespace {
+
+// A private run in a folder whose files hold texts already would only seem private.
+void require_as_private(const Recipe& recipe, const fs::path& folder) {
+  const auto file = folder / "recipe.yaml";
+  if (!recipe.is_private || !fs::exists(file)) return;
+  std::vector<Problem> problems;
+  const auto root = parse_yaml(read_text(file), file.string(), problems);
+  const auto refuse = [&](const std::string& what) {
+    throw RecipeError(fmt::format(
+        "run.folder: {}: {}, and its files hold samples' texts; name a new folder, or remove this one",
+        printable(folder.string()), what));
+  };
+  const auto* was = root.find("private");
+  if (!was || was->text != "true") refuse("this run was not private so far");
+  const auto* report = root.find("report");
+  const auto* samples = report ? report->find("samples") : nullptr;
+  const bool none = !samples || samples->kind != YamlNode::Kind::scalar || samples->text == "null";
+  const auto before = none ? 0 : std::strtoll(samples->text.c_str(), nullptr, 10);
+  if (before > recipe.shown_samples()) refuse(fmt::format("report.samples was {} so far", before));
+}
+
+OrderedJson names_inside(const std::vector<fs::path>& paths, const fs::path& folder) {
+  auto names = OrderedJson::array();
+  for (const auto& path : paths) names.push_back(path.lexically_relative(folder).string());
+  return names;
+}
+
+}  // namespace
+
 std::vector<fs::path> model_files(const fs::path& path) {
   std::vector<fs::path> files;
   const auto add = [&](const fs::path& file) {
@@ -111,6 +143,7 @@ Run::Run(LoadedRecipe loaded)
       folder_(loaded_.recipe.run.folder),
       device_(open_device(loaded_.recipe.device)) {
   require_run_or_empty(folder_);
+  require_as_private(recipe(), folder_);
   auto files = model_files(recipe().model.path);
   if (recipe().prune) add_tokenizer_files(recipe().prune->tokenizer, files);
   for (const auto& adapter : recipe().adapter.merge)
@@ -120,6 +153,8 @@ Run::Run(LoadedRecipe loaded)
   std::vector<fs::path> sources;
   for (const auto& source : recipe().data.sources)
     for (const auto& file : source_files(source)) sources.emplace_back(file);
+  if (const auto& forget = recipe().data.forget; !forget.empty() && fs::exists(forget))
+    sources.emplace_back(forget);
   sample_files_ = hash_of_files(sources);
   if (recipe().data.sources.empty())
     throw RecipeError(
@@ -131,16 +166,29 @@ Run::Run(LoadedRecipe loaded)
   const bool begins = !holds_run(folder_);
   if (begins) look_at_everything();
   lock_.emplace(folder_);
-  remove_leftovers_of_run(folder_);
+  const auto removed = remove_leftovers_of_run(folder_);
+  events_.emplace(folder_);
+  events_->begin(who_and_where(loaded_));
   ledger_.emplace(folder_);
+  ledger_->record_in(*events_);
   // One that goes on does so where anything is new, and asks what is there whether it may: if not, what is
   // there stays as it is.
+  events_->hold();
   ledger_->hold();
   const bool same_recipe =
       fs::exists(folder_ / "recipe.yaml") && read_text(folder_ / "recipe.yaml") == loaded_.resolved;
   if (!begins && (!same_recipe || !ledger_->done("samples", sample_inputs()))) look_at_everything();
   keep_to_budget();
   if (!begins) require_continuable(*this);
+  if (events_->torn_bytes() > 0)
+    say("ledger",
+        fmt::format("{}: its last line was torn when a process was killed; the next entry takes its "
+                    "place and says so",
+                    (folder_ / kLedgerFile).string()));
+  if (!removed.empty())
+    events_->add("deleted", {{"files", names_inside(removed, folder_)},
+                             {"why", "a killed process left them unfinished"}});
+  events_->let_go();
   ledger_->let_go();
   if (!same_recipe) write_text(folder_ / "recipe.yaml", loaded_.resolved);
 }

@@ -9,6 +9,7 @@
 #include "models/model.h"
 #include "plan/fit_memory.h"
 #include "recipe/recipe.h"
+#include "report/ledger.h"
 #include "run/stages.h"
 
 namespace retort {
@@ -33,6 +34,7 @@ class Run {
   const LoadedRecipe& loaded() const { return loaded_; }
   const std::filesystem::path& folder() const { return folder_; }
   StageLedger& ledger() { return *ledger_; }
+  Ledger& events() { return *events_; }
 
   // Hashed descriptions of what every stage depends on: the program, the base model's files, and how it is
   // computed with; the samples besides.
@@ -66,6 +68,7 @@ class Run {
   std::filesystem::path folder_;
   std::string model_files_, sample_files_, started_from_;  // hashes
   std::optional<LockedFolder> lock_;
+  std::optional<Ledger> events_;
   std::optional<StageLedger> ledger_;
   at::Device device_;
   std::optional<at::ScalarType> compute_;

@@ -20,9 +20,10 @@ namespace fs = std::filesystem;
 namespace {
 
 // The places of a run: a stage that writes another one adds it here.
-constexpr std::array<std::string_view, 11> kFiles = {
+constexpr std::array<std::string_view, 16> kFiles = {
     "recipe.yaml",   "stages.json", "manifest.json", "report.html",         "profile.json", "tokens.h5",
-    "metrics.jsonl", "speed.jsonl", "run.lock",      "trained.safetensors", "train.lock"};
+    "metrics.jsonl", "speed.jsonl", "run.lock",      "trained.safetensors", "train.lock",   "ledger.jsonl",
+    "records.tsv",   "batches.tsv", "dossier.md",    "dossier.html"};
 constexpr std::array<std::string_view, 6> kFolders = {"checkpoints", "ce-only",     "eval",
                                                       "export",      "tensorboard", "teacher"};
 
@@ -94,7 +95,7 @@ void require_run_or_empty(const fs::path& folder) {
   }
 }
 
-void remove_leftovers_of_run(const fs::path& folder) {
+std::vector<fs::path> remove_leftovers_of_run(const fs::path& folder) {
   std::error_code error;
   std::vector<fs::path> parts, folders;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
@@ -109,6 +110,7 @@ void remove_leftovers_of_run(const fs::path& folder) {
     remove_unfinished_checkpoints(own / "checkpoints");
   }
   remove_unfinished_checkpoints(folder / "checkpoints");
+  return parts;
 }
 
 }  // namespace retort

@@ -19,7 +19,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr double kSameModel = 1e-6;  // nats: an adapter read back is the same arithmetic on the same numbers
-constexpr size_t kShownSamples = 12;
 
 bool generates(const TaskResult& task) {
   return task.kind == "completion" || task.kind == "numeric" || task.kind == "code";
@@ -30,7 +29,10 @@ std::string bound_text(const BoundSpec& gate) {
   const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
   if (gate.at_least) add(fmt::format("at least {:g}", *gate.at_least));
   if (gate.at_most) add(fmt::format("at most {:g}", *gate.at_most));
-  if (gate.worse_than_base_by) add(fmt::format("at most {:g} worse than the base", *gate.worse_than_base_by));
+  if (gate.worse_than_base_by)
+    add(*gate.worse_than_base_by == 0
+            ? std::string("not worse than the base")
+            : fmt::format("worse than the base by {:g} at most", *gate.worse_than_base_by));
   if (gate.against_base == "better") add("significantly better than the base");
   if (gate.against_base == "not_worse") add("not significantly worse than the base");
   return text;
@@ -100,6 +102,8 @@ const TaskResult* first_completion(const std::vector<TaskResult>& tasks) {
 }
 
 std::vector<ShownSample> shown_samples(Run& run) {
+  const auto most = static_cast<size_t>(run.recipe().shown_samples());
+  if (most == 0) return {};
   const auto file = [&](const char* name) { return run.folder() / "eval" / name; };
   if (!fs::exists(file("base.json")) || !fs::exists(file("tuned.json"))) return {};
   const auto base = read_tasks(file("base.json")), tuned = read_tasks(file("tuned.json"));
@@ -109,7 +113,7 @@ std::vector<ShownSample> shown_samples(Run& run) {
   for (const auto& record : run.dataset().held_out_records)
     prompts.emplace(record.place, last_user_text(record));
   std::vector<ShownSample> shown;
-  for (size_t i = 0; i < std::min({before->samples.size(), after->samples.size(), kShownSamples}); ++i) {
+  for (size_t i = 0; i < std::min({before->samples.size(), after->samples.size(), most}); ++i) {
     const auto &one = before->samples[i], &other = after->samples[i];
     const auto prompt = prompts.find(one.id);
     shown.push_back({prompt == prompts.end() ? one.id : prompt->second, one.expected, one.got, other.got,
@@ -321,14 +325,14 @@ RunRecord write_report(Run& run, const RunResult& result) {
   inputs.add("retort", RETORT_VERSION)
       .add("recipe", record.recipe)
       .add("notes", fmt::format("{}", fmt::join(record.notes, "\n")))
-      .add("stages", run.ledger().hash("report"));
+      .add("stages", run.ledger().hash({"report", "cards"}));
   run.ledger().run("report", inputs, {"report.html"}, [&] {
     record.samples = shown_samples(run);
     const auto manifest =
-        write_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256, run.device().str());
+        make_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256, run.device().str());
     record.read = manifest.read;
     for (const auto& file : manifest.written)
-      if (file.path != "report.html" && file.path != "stages.json")
+      if (file.path != "report.html" && file.path != "stages.json" && file.path != kLedgerFile)
         record.written.push_back(file);  // still to be written
     write_text(run.folder() / "report.html", page_html(run_page(record)));
     return Json::object();
@@ -336,9 +340,12 @@ RunRecord write_report(Run& run, const RunResult& result) {
   return record;
 }
 
-void close_run(Run& run) {
-  if (!run.ledger().worked() && is_of_this_state(run.folder(), "stages.json")) return;
-  write_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256, run.device().str());
+LedgerHead close_run(Run& run, OrderedJson facts) {
+  if (run.ledger().worked() || !is_of_this_state(run.folder(), "stages.json"))
+    close_manifest(
+        make_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256, run.device().str()),
+        run.folder(), run.events(), std::move(facts));
+  return run.events().head();
 }
 
 }  // namespace retort

@@ -44,7 +44,8 @@ uint64_t bytes_of(const std::filesystem::path& file_or_folder);
 // Writes report.html when anything in it changed. Returns the record behind it.
 RunRecord write_report(Run& run, const RunResult& result);
 
-// Writes manifest.json when any stage did work, or when the process before was killed before it wrote it.
-void close_run(Run& run);
+// Writes manifest.json and the ledger's entry about it when any stage did work, or when the process before
+// was killed before it wrote them. `facts`: of that entry. Returns the end of the ledger.
+LedgerHead close_run(Run& run, OrderedJson facts = OrderedJson::object());
 
 }  // namespace retort

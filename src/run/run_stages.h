@@ -13,14 +13,27 @@
 #include "eval/expert_use.h"
 #include "export/artefacts.h"
 #include "run/open_run.h"
+#include "train/train.h"
 
 namespace retort {
 
 // Renders and tokenizes the samples, refuses what would train badly and looks for held-out samples in the
 // training data.
+struct SourceCounts {
+  std::string path;
+  int64_t records = 0, train = 0, held_out = 0, samples = 0;  // samples: in an epoch
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("path", path), field("records", records), field("train", train), field("held_out", held_out);
+    field("samples", samples);
+  }
+};
 struct SamplesResult {
   int64_t train = 0, held_out = 0, tokens = 0, supervised = 0;
   std::vector<std::string> notes;
+  std::vector<SourceCounts> sources;
+  int64_t groups = 0, held_out_groups = 0;
+  std::string architecture;  // of the base
   StageLine line;
 
   template <class Visitor> void fields(Visitor& field) {
@@ -29,6 +42,10 @@ struct SamplesResult {
     field("tokens", tokens);
     field("supervised", supervised);
     field("notes", notes);
+    field.rare("sources", sources);
+    field.rare("groups", groups);
+    field.rare("held_out_groups", held_out_groups);
+    field.rare("architecture", architecture);
   }
 };
 SamplesResult prepare_samples(Run& run);
@@ -41,7 +58,9 @@ struct TrainingResult {
   double startup_seconds = 0;  // from the command to the first step, evaluation not counted
   uint64_t peak_bytes = 0, trainable_bytes = 0;
   std::optional<double> held_out_before, held_out_after;
-  std::string inputs;  // what the weights were made from: StageInputs::sha256()
+  double weights = 0, trained_weights = 0;  // how many there are
+  double operations = 0;                    // of matrix products, in all steps
+  std::string inputs;                       // what the weights were made from: StageInputs::sha256()
   std::vector<std::string> notes;
   StageLine line;
 
@@ -59,10 +78,19 @@ struct TrainingResult {
     field("notes", notes);
     field("held_out_before", held_out_before);
     field("held_out_after", held_out_after);
+    field.rare("weights", weights);
+    field.rare("trained_weights", trained_weights);
+    field.rare("operations", operations);
   }
 };
+// Floating-point operations of matrix products for so many rows: two for a weight at work forward and two for
+// the gradient of what it read; of one that is trained two more for its own; two more where a layer is
+// computed again. Attention's scores are not counted.
+double training_operations(const Model& model, double trained_weights, bool recompute, int64_t rows);
 // `elsewhere`: seconds of this process that start-up does not answer for (evaluating the base).
 TrainingResult train_model(Run& run, double elsewhere);
+// Writes what happens to a training into the run's ledger.
+std::function<void(const TrainEvent&)> event_writer(Run& run);
 // The same when the training is there already; RecipeError that names the command to run when not.
 TrainingResult trained_model(Run& run);
 // RecipeError where a training would not go on with what the run's folder holds of an earlier one: the
@@ -122,6 +150,12 @@ Exit exit_of(const std::vector<StageFailure>& failures, Exit otherwise);
 // that fails does not keep the others from being written.
 std::vector<ModelResult> export_models(Run& run, const TrainingResult& training,
                                        std::vector<StageFailure>& failures);
+
+// Results of tasks as the run's files may hold them. Of a private recipe without texts, but of the first
+// samples that the report is to show, and with numbers in the place of class names, which are answers.
+std::vector<TaskResult> to_keep(const Recipe& recipe, std::vector<TaskResult> tasks);
+// What of a recipe decides that; joins the inputs of a stage that writes results.
+void add_privacy(const Recipe& recipe, StageInputs& inputs);
 
 // Results of tasks as the ledger keeps them: without samples. As a file does: without the time they took, so
 // that it is equal when the run is repeated.

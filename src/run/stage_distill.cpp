@@ -66,6 +66,7 @@ StageLine train_baseline(Run& run) {
         watch.on_step = [&](const StepRecord& step) {
           progress->update(step.step, fmt::format("loss {:.4f}", step.loss));
         };
+        watch.on_event = event_writer(run);
         watch.on_note = [&](const std::string& text) {
           if (progress) progress->note(text);
           else run.say("ce-only", text);

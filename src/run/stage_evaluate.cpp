@@ -32,13 +32,15 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
   inputs.add("samples", run.sample_inputs().sha256())
       .add("eval", print_spec(spec))
       .add("questions", task_files_hash(spec));
+  add_privacy(run.recipe(), inputs);
   const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
     const auto subject = what.load();
     const HeldOut held_out =
         what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
     const auto tasks =
-        evaluate(spec, run.recipe().data, subject, held_out, run.folder() / folder / name,
-                 [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); });
+        to_keep(run.recipe(),
+                evaluate(spec, run.recipe().data, subject, held_out, run.folder() / folder / name,
+                         [&](const std::string& task) { run.say(name, "evaluating " + task + " ..."); }));
     write_tasks(run.folder() / file, tasks);
     return Tasks{without_samples(tasks)};
   });

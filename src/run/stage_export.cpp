@@ -92,10 +92,11 @@ Comparison compare(Run& run, const Export& one) {
   std::vector<TaskResult> tasks;
   if (one.whole_model && !recipe.eval.tasks.empty()) {
     const Subject subject{*opened.model, *opened.tokenizer, &chat, run.compute()};
-    tasks = evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records},
-                     run.folder() / "eval" / one.name, [&](const std::string& task) {
-                       run.say(one.name, "evaluating " + task + " with the file ...");
-                     });
+    tasks = to_keep(recipe,
+                    evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records},
+                             run.folder() / "eval" / one.name, [&](const std::string& task) {
+                               run.say(one.name, "evaluating " + task + " with the file ...");
+                             }));
     write_tasks(run.folder() / "eval" / (one.name + ".json"), tasks);
   }
   values.tasks = without_samples(std::move(tasks));
@@ -133,6 +134,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
       .add("questions", task_files_hash(run.recipe().eval))
       .add("compare_samples",
            std::to_string(samples_to_compare(run.recipe().exports, one.whole_model, run.dataset().held_out)));
+  add_privacy(run.recipe(), comparison);
   const auto compared =
       run.ledger().run("compare " + one.name, comparison,
                        {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},

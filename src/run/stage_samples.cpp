@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "data/beyond_context.h"
 #include "data/overlap.h"
+#include "data/record_list.h"
 #include "data/reject.h"
 #include "models/text_part.h"
 #include "run/run_stages.h"
@@ -58,19 +59,28 @@ std::vector<std::string> notes_of(const DataSpec& spec, const DatasetCounts& cou
 }  // namespace
 
 SamplesResult prepare_samples(Run& run) {
-  std::vector<std::filesystem::path> outputs;
+  std::vector<std::filesystem::path> outputs = {kRecordsFile};
   if (run.own_store()) outputs.push_back(std::filesystem::path(run.data_spec().cache).filename());
   const auto stage = run.ledger().run("samples", run.sample_inputs(), outputs, [&] {
     run.make_dataset();
     const auto& dataset = run.dataset();
     const SourceFiles files(run.recipe().data.sources, run.recipe().train.threads);
     const auto plan = plan_records(run.recipe().data, files);
+    write_record_list(run.folder() / kRecordsFile, files, plan, dataset.train);
     const auto overlap = find_overlap(files, plan);
     SamplesResult made;
     made.train = static_cast<int64_t>(dataset.train.size());
     made.held_out = static_cast<int64_t>(dataset.held_out.size());
     made.tokens = dataset.counts.tokens;
     made.supervised = dataset.counts.supervised;
+    for (size_t s = 0; s < plan.sources.size(); ++s)
+      made.sources.push_back({run.recipe().data.sources[s].path, plan.sources[s].records,
+                              plan.sources[s].train, plan.sources[s].held_out, plan.sources[s].samples});
+    made.groups = plan.groups, made.held_out_groups = plan.held_out_groups;
+    const auto& config = run.model().model->config;
+    made.architecture =
+        fmt::format("{}, {} layers of width {}, vocabulary {}, context {}", config.hf_architecture,
+                    config.layers, config.hidden, config.vocabulary, config.context);
     made.notes = notes_of(run.recipe().data, dataset.counts, plan, overlap);
     if (run.model().multimodal) {
       made.notes.push_back(describe_left_out(run.model().left_out));

@@ -1,6 +1,7 @@
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "distill/on_policy.h"
+#include "models/experts.h"
 #include "report/progress.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
@@ -54,6 +55,24 @@ TrainingResult result_of(Run& run, const StageResult<TrainingResult>& stage) {
   return result;
 }
 
+}  // namespace
+
+double training_operations(const Model& model, double trained_weights, bool recompute, int64_t rows) {
+  double working = static_cast<double>(model.config.vocabulary * model.config.hidden), all = working;
+  for (const auto* layer : model.linears()) {
+    const auto count = static_cast<double>(layer->weight.rows * layer->weight.columns);
+    all += count;
+    working += count * token_share(model.config, layer->place);
+  }
+  // An adapter's weights work beside those of the model; where every weight is trained, these are the same.
+  const bool beside = trained_weights < 0.5 * all;
+  const double each = 4 * (working + (beside ? trained_weights : 0)) +
+                      2 * std::min(trained_weights, working) + (recompute ? 2 * working : 0);
+  return each * static_cast<double>(rows);
+}
+
+namespace {
+
 TrainingResult train_now(Run& run, double elsewhere) {
   const auto& recipe = run.recipe();
   auto& model = *run.model().model;
@@ -86,6 +105,7 @@ TrainingResult train_now(Run& run, double elsewhere) {
     if (progress) progress->note(text);
     else run.say("train", text);
   };
+  watch.on_event = event_writer(run);
   const auto& dataset = run.dataset();
   const bool on_policy = recipe.distill && recipe.distill->on_policy;
   const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
@@ -107,6 +127,12 @@ TrainingResult train_now(Run& run, double elsewhere) {
   made.peak_bytes = result.peak_bytes, made.trainable_bytes = bytes;
   made.held_out_before = result.held_out_before, made.held_out_after = result.held_out_after;
   made.notes = std::move(notes);
+  for (const auto* layer : model.linears())
+    made.weights += static_cast<double>(layer->weight.rows * layer->weight.columns);
+  made.weights +=
+      static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
+  made.trained_weights = static_cast<double>(bytes) / 4;  // fp32
+  made.operations = training_operations(model, made.trained_weights, recipe.train.recompute, result.rows);
   return made;
 }
 
@@ -124,6 +150,19 @@ std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
 }
 
 }  // namespace
+
+std::function<void(const TrainEvent&)> event_writer(Run& run) {
+  return [&run](const TrainEvent& event) {
+    OrderedJson facts = {{"step", event.step}};
+    const auto inside = event.folder.lexically_relative(run.folder());
+    if (inside != ".") facts["training"] = inside.string();
+    if (!event.file.empty()) facts["file"] = (inside / event.file).lexically_normal().string();
+    if (!event.sha256.empty()) facts["sha256"] = event.sha256;
+    if (!event.batches.empty()) facts["batches_sha256"] = event.batches;
+    if (event.loss) facts["nats_per_token"] = *event.loss;
+    run.events().add(event.what, std::move(facts));
+  };
+}
 
 bool is_trained(Run& run) { return !run.trains() || run.ledger().done("train", train_inputs(run)); }
 

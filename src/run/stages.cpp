@@ -104,15 +104,31 @@ void StageLedger::save() {
   write_text(folder_ / kLedger, json_of(LedgerFile{1, stages_, read_}).dump(1) + "\n");
 }
 
+void StageLedger::record(const std::string& name, const StageRecord& stage) {
+  if (!events_) return;
+  const auto inside = fs::absolute(folder_).lexically_normal().string() + "/";
+  auto read = OrderedJson::array();
+  for (const auto& file : retort::files_read()) {
+    const auto path = file.string();
+    if (path.starts_with(inside) || read_.count(path) || !fs::is_regular_file(file)) continue;
+    read.push_back(json_as<OrderedJson>(record_file(file, path)));
+  }
+  if (!read.empty()) events_->add("read", {{"files", read}});
+  events_->add("stage", {{"stage", name},
+                         {"inputs", stage.inputs},
+                         {"seconds", stage.seconds},
+                         {"written", json_as<OrderedJson>(stage.outputs)}});
+}
+
 std::vector<fs::path> StageLedger::files_read() const { return {read_.begin(), read_.end()}; }
 
 std::string StageLedger::outputs_hash(const std::string& name) const {
   return sha256(json_of(stages_.at(name).outputs).dump());
 }
 
-std::string StageLedger::hash(const std::string& except) const {
+std::string StageLedger::hash(const std::set<std::string>& except) const {
   auto others = stages_;
-  others.erase(except);
+  for (const auto& name : except) others.erase(name);
   return sha256(json_of(others).dump());
 }
 
@@ -151,6 +167,7 @@ StageResult<Json> StageLedger::run_stage(const std::string& name, const StageInp
   result.values = work();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   stages_[name] = {result.inputs, result.values, result.seconds, outputs_on_disk(folder_, outputs)};
+  record(name, stages_[name]);
   save();
   return result;
 }

@@ -60,6 +60,9 @@ class StageLedger {
                                made ? std::move(*made) : read_as<Values>(stage.values, values_place(name)),
                                stage.seconds, stage.skipped};
   }
+  // Every stage that does work becomes an entry there, and so do files from outside when they were read
+  // first.
+  void record_in(Ledger& events) { events_ = &events; }
   // From hold() to let_go() nothing is written: what is recorded in between waits.
   void hold() { held_ = true; }
   void let_go();
@@ -67,8 +70,8 @@ class StageLedger {
   bool done(const std::string& name, const StageInputs& inputs) const;
   // Hash of what a recorded stage wrote, name by name.
   std::string outputs_hash(const std::string& name) const;
-  // Hash of all that is recorded but the stage `except`.
-  std::string hash(const std::string& except) const;
+  // Hash of all that is recorded but the stages of `except`.
+  std::string hash(const std::set<std::string>& except) const;
   // Whether any stage did work since this ledger was opened.
   bool worked() const { return worked_; }
   // Every file from outside that the recorded stages read, whichever process ran them.
@@ -80,10 +83,12 @@ class StageLedger {
                               const std::function<Json()>& work);
   JsonPlace values_place(const std::string& name) const;
   void save();
+  void record(const std::string& name, const StageRecord& stage);
   bool still_there(const StageRecord& stage) const;
   std::filesystem::path folder_;
   std::map<std::string, StageRecord> stages_;
   std::set<std::string> read_;
+  Ledger* events_ = nullptr;
   bool worked_ = false, held_ = false, waiting_ = false;
 };
 

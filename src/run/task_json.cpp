@@ -6,6 +6,21 @@
 
 namespace retort {
 
+std::vector<TaskResult> to_keep(const Recipe& recipe, std::vector<TaskResult> tasks) {
+  if (!recipe.is_private) return tasks;
+  const auto shown = static_cast<size_t>(recipe.shown_samples());
+  for (auto& task : tasks) {
+    for (size_t i = shown; i < task.samples.size(); ++i)
+      task.samples[i].expected.clear(), task.samples[i].got.clear();
+    for (size_t i = 0; i < task.classes.size(); ++i) task.classes[i].name = fmt::format("class {}", i + 1);
+  }
+  return tasks;
+}
+
+void add_privacy(const Recipe& recipe, StageInputs& inputs) {
+  if (recipe.is_private) inputs.add("private", fmt::format("{} samples shown", recipe.shown_samples()));
+}
+
 std::vector<TaskResult> without_samples(std::vector<TaskResult> tasks) {
   for (auto& task : tasks) task.samples.clear();
   return tasks;

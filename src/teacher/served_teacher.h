@@ -37,6 +37,8 @@ class ServedTeacher {
 
 // Each program has one of two definitions: the real one (src/http, retort-online) or a RecipeError that names
 // the other program (src/cli/offline.cpp, retort).
+// Whether this program has network code is said beside it.
+bool has_network_code();
 std::unique_ptr<ServedTeacher> connect_teacher(const TeacherSpec& spec, const Tokenizer& student);
 
 }  // namespace retort

@@ -15,9 +15,7 @@
 #include "ops/gemm.h"
 
 namespace retort {
-namespace {
 
-// The linker's hash of this program's code and data, from its loaded NT_GNU_BUILD_ID note.
 std::string build_id() {
   std::string id;
   dl_iterate_phdr(
@@ -44,6 +42,8 @@ std::string build_id() {
       &id);
   return id.empty() ? "unknown" : id;
 }
+
+namespace {
 
 // Libraries choose kernels by CPU model, not only by instruction set.
 std::string cpu_model() {

@@ -4,6 +4,9 @@
 
 namespace retort {
 
+// The linker's hash of this program's code and data, from its loaded NT_GNU_BUILD_ID note.
+std::string build_id();
+
 // job.fingerprint and what only train() knows: threads, CPU, compute type, this build, the train section, the
 // samples.
 Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t threads);

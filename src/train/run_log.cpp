@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "base/system_failure.h"
 
 namespace retort {
@@ -19,19 +21,40 @@ void cut_file(const std::filesystem::path& file, uint64_t size) {
   if (!error && now > size) std::filesystem::resize_file(file, size, error);
 }
 
+// Keeps the lines of the first `steps` steps.
+void cut_batches(const std::filesystem::path& file, int64_t steps) {
+  std::error_code error;
+  if (!std::filesystem::exists(file, error)) return;
+  uint64_t kept = 0;
+  {
+    const MappedFile mapped(file);
+    const auto text = mapped.text();
+    for (size_t at = 0; at < text.size();) {
+      const auto end = text.find('\n', at);
+      int64_t step = 0;
+      const auto parsed = std::from_chars(text.data() + at, text.data() + text.size(), step);
+      if (end == text.npos || parsed.ec != std::errc() || step > steps) break;
+      kept = at = end + 1;
+    }
+  }
+  cut_file(file, kept);
+}
+
 }  // namespace
 
 RunLog::RunLog(const std::filesystem::path& folder, int64_t steps, uint64_t metrics_bytes,
                const TrainWatch& watch)
     : file_(folder / "metrics.jsonl"), watch_(watch) {
   cut_file(file_, metrics_bytes);
+  cut_batches(folder / kBatchesFile, steps);
   log_.emplace(folder, steps);
 }
 
 void RunLog::write_rows() {
   for (; !waiting_.empty(); waiting_.pop_front()) {
     const auto& row = waiting_.front();
-    if (row.speed) log_->add_speed(row.step, row.scalars);
+    if (!row.batch.empty()) append_line(file_.parent_path() / kBatchesFile, row.batch);
+    else if (row.speed) log_->add_speed(row.step, row.scalars);
     else log_->add(row.step, row.scalars);
   }
   told_ = false;
@@ -61,6 +84,13 @@ void RunLog::step(const StepRecord& record) {
                    {"resident_bytes", static_cast<double>(record.resident_bytes)}};
   if (record.indexer_kl) measured.emplace_back("indexer_kl", *record.indexer_kl);
   waiting_.push_back({true, record.step, std::move(measured)});
+  write_or_wait();
+}
+
+void RunLog::batch(int64_t step, int64_t epoch, const std::vector<int64_t>& samples) {
+  std::string line = fmt::format("{}\t{}\t", step, epoch);
+  for (size_t i = 0; i < samples.size(); ++i) line += fmt::format("{}{}", i == 0 ? "" : " ", samples[i]);
+  waiting_.push_back({false, step, {}, line + "\n"});
   write_or_wait();
 }
 

@@ -8,6 +8,8 @@
 
 namespace retort {
 
+inline constexpr const char* kBatchesFile = "batches.tsv";
+
 class RunLog {
  public:
   // Continues after `steps` steps: metrics.jsonl is cut to `metrics_bytes`, its size when they were saved.
@@ -15,6 +17,8 @@ class RunLog {
 
   void step(const StepRecord& record);
   void evaluation(int64_t step, double loss);
+  // A line of batches.tsv: the step, its epoch (from 0), the numbers of its samples.
+  void batch(int64_t step, int64_t epoch, const std::vector<int64_t>& samples);
   // Puts everything on the disk, for good; Failure when that is not possible. Returns the size of
   // metrics.jsonl.
   uint64_t sync();
@@ -24,6 +28,7 @@ class RunLog {
     bool speed;
     int64_t step;
     Scalars scalars;
+    std::string batch = {};  // a line of batches.tsv instead
   };
   void write_rows();  // Failure when the disk takes no more
   void write_or_wait();

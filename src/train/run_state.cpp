@@ -36,6 +36,7 @@ struct StateFile {
     field("weight", state.weight);
     field("metrics_bytes", state.metrics_bytes);
     field("fingerprint", state.fingerprint);
+    field.rare("batches", state.batches);  // not in checkpoints of earlier versions
   }
 };
 

@@ -18,6 +18,9 @@ struct RunState {
   double nats = 0, weight = 0;  // and their sums
   uint64_t metrics_bytes = 0;   // of metrics.jsonl
   Fingerprint fingerprint;
+  // SHA-256 over this text as it was a step before and the samples of the step, in their order: number and
+  // tokens of each. Empty before the first step.
+  std::string batches;
 };
 
 OrderedJson to_json(const RunState& state);

@@ -9,11 +9,13 @@
 #include <cstdio>
 #include <numeric>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <thread>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/hash.h"
 #include "base/profile.h"
 #include "base/random.h"
 #include "base/stop.h"
@@ -34,8 +36,9 @@ namespace retort {
 namespace {
 
 constexpr auto kTrainedFile = "trained.safetensors";
-constexpr std::chrono::seconds kRetrySave{60};  // while training goes on
-constexpr std::chrono::seconds kRetryLast{2};   // at the end, where there is nothing else to do
+constexpr std::chrono::seconds kRetrySave{60};    // while training goes on
+constexpr std::chrono::seconds kRetryLast{2};     // at the end, where there is nothing else to do
+constexpr std::chrono::seconds kTellBatches{10};  // from one entry about them to the next, at least
 constexpr std::chrono::seconds kHope{10};  // what does not pass by itself, somebody may mend who reads of it
 
 using Clock = std::chrono::steady_clock;
@@ -161,6 +164,7 @@ class Training {
     resume();
     state_.result.planned = planned();
     log_.emplace(job_.folder, state_.result.steps, state_.metrics_bytes, watch_);
+    if (!saved_) event({.what = "training started"});
     if (watch_.on_start) watch_.on_start(state_.result.steps, state_.result.planned);
     try {
       for (;;) {
@@ -178,6 +182,7 @@ class Training {
     require_learned();
     patiently([&] { choose_weights(); });
     patiently([&] { save_tensors(job_.folder / kTrainedFile, bytes_of(job_.trainables)); });
+    event({.what = "training ended", .file = kTrainedFile, .sha256 = hash_in_folder(kTrainedFile)});
     state_.result.peak_bytes = peak_resident_bytes();
     return state_.result;
   }
@@ -222,6 +227,43 @@ class Training {
     }
     saved_ = *found;
     earlier_seconds_ = state_.result.seconds;
+    told_batches_ = state_.result.steps;
+    checkpoint_event("training resumed", *found);
+  }
+
+  // Joins what the run's record says of the samples that were learned.
+  void add_batch(const std::vector<int64_t>& chosen) {
+    Sha256 hash;
+    hash.add(state_.batches);
+    for (const auto index : chosen) {
+      const auto sample = job_.samples[static_cast<size_t>(index)];
+      hash.add(std::as_bytes(std::span(&index, 1))).add(std::as_bytes(std::span(sample.tokens)));
+    }
+    state_.batches = hash.hex();
+  }
+  void tell_batches() {
+    if (told_batches_ == state_.result.steps) return;
+    event({.what = "batches"});
+    told_batches_ = state_.result.steps;
+    next_batches_ = Clock::now() + kTellBatches;
+  }
+
+  void event(TrainEvent what) const {
+    if (!watch_.on_event) return;
+    what.folder = job_.folder;
+    what.step = state_.result.steps;
+    what.batches = state_.batches;
+    watch_.on_event(what);
+  }
+  // A record is worth no training: what cannot be hashed now is said without its hash.
+  std::string hash_in_folder(const std::filesystem::path& file) const {
+    try {
+      return sha256_file(job_.folder / file);
+    } catch (const Error&) { return ""; }
+  }
+  void checkpoint_event(const char* what, const CheckpointName& name) const {
+    const auto file = checkpoints_.path(name).lexically_relative(job_.folder) / "manifest.json";
+    event({.what = what, .file = file.string(), .sha256 = hash_in_folder(file)});
   }
 
   void take_earlier_moments() {
@@ -270,6 +312,7 @@ class Training {
     const Span span({"step", "stage"});
     const auto start = Clock::now();
     auto place = state_.place;
+    const auto epoch = place.epoch;
     const auto chosen = batches_.take(place);
     const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, forests_abreast());
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
@@ -316,11 +359,14 @@ class Training {
     result.tokens += record.tokens;
     result.rows += record.rows;
     result.supervised += record.supervised;
+    add_batch(chosen);
     record.indexer_kl = indexer_kl(job_.model);
     record.seconds = seconds_since(start);
     record.resident_bytes = resident_bytes();
     log_->step(record);
+    log_->batch(record.step, epoch, chosen);
     if (watch_.on_step) watch_.on_step(record);
+    if (Clock::now() >= next_batches_) tell_batches();
     if (state_.bad_in_a_row >= spec_.bad_steps)
       throw Failure(
           fmt::format("step {}: {} steps in a row were not finite; lower train.optimizer.learning_rate, or "
@@ -363,6 +409,8 @@ class Training {
     (result.steps == 0 ? result.held_out_before : result.held_out_after) = *loss;
     log_->evaluation(result.steps, *loss);
     if (watch_.on_evaluation) watch_.on_evaluation(result.steps, *loss);
+    tell_batches();
+    event({.what = "held-out loss", .loss = *loss});
     if (std::isfinite(*loss) && (!state_.best_loss || *loss < *state_.best_loss)) {
       state_.best_loss = *loss;
       result.best_step = result.steps;
@@ -396,11 +444,22 @@ class Training {
     saved_ = here();
     best_is_new_ = false;
     retry_.reset();
+    tell_batches();
+    checkpoint_event("checkpoint", here());
+    remove_older_checkpoints();
+  }
+
+  void remove_older_checkpoints() {
+    const auto before = checkpoints_.list();
     try {
       checkpoints_.remove_older(spec_.checkpoint.keep_last, state_.result.best_step);
     } catch (const Failure& failure) {  // the new one is whole: the next save tries again
       note(fmt::format("an old checkpoint stays for now: {}", failure.what()));
     }
+    const auto after = checkpoints_.list();
+    for (const auto& name : before)
+      if (std::find(after.begin(), after.end(), name) == after.end())
+        event({.what = "deleted", .file = checkpoints_.path(name).lexically_relative(job_.folder).string()});
   }
 
   // Training is worth more than a checkpoint: a disk that is full now may have room later.
@@ -474,6 +533,8 @@ class Training {
   std::optional<Clock::time_point> retry_;  // of a save that failed
   const Clock::time_point session_ = Clock::now();
   double earlier_seconds_ = 0;
+  int64_t told_batches_ = 0;  // the step of the last event about batches
+  Clock::time_point next_batches_ = session_ + kTellBatches;
 };
 
 }  // namespace

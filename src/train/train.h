@@ -35,6 +35,17 @@ struct StepRecord {
   std::optional<double> indexer_kl = {};
 };
 
+// What happened to a training, for the record of the run.
+struct TrainEvent {
+  std::string what;                   // "checkpoint", "batches", ...
+  std::filesystem::path folder = {};  // the training's
+  int64_t step = 0;
+  std::string file = {};     // inside of the folder
+  std::string sha256 = {};   // of the file; of a checkpoint its manifest's
+  std::string batches = {};  // every batch up to this step: RunState::batches
+  std::optional<double> loss = {};
+};
+
 // What the caller hears while training; any of them may be empty.
 struct TrainWatch {
   std::function<void(int64_t done, int64_t steps)> on_start = {};  // after a resume: done > 0
@@ -42,6 +53,7 @@ struct TrainWatch {
   std::function<void(int64_t step, double nats_per_token)> on_evaluation = {};
   std::function<void(const std::string&)> on_note =
       {};  // one line: a fallback, a skipped batch, a failed save
+  std::function<void(const TrainEvent&)> on_event = {};
 };
 
 struct TrainResult {

@@ -105,7 +105,9 @@ TEST(Cli, VerifyNamesWhatChanged) {
   const auto bad = retort("verify '" + run.path.string() + "'");
   EXPECT_NE(bad.out.find("a.txt: modified: sha256 "), std::string::npos);
   EXPECT_NE(bad.out.find("b.txt: missing\nc.txt: added\n"), std::string::npos);
-  expect_one_line(bad, 2, "retort: " + run.path.string() + ": 3 of 2 recorded files differ or were added");
+  expect_one_line(bad, 2,
+                  "retort: " + run.path.string() +
+                      ": 3 differences from what the run recorded of 2 files and its ledger");
 }
 
 // Completions and the man page name every command: they come from one list.

@@ -68,7 +68,8 @@ std::map<std::string, std::string> lasting_files(const fs::path& run) {
   for (const auto& entry : fs::recursive_directory_iterator(run)) {
     const auto name = entry.path().lexically_relative(run).string();
     const bool timed = name == "stages.json" || name == "report.html" || name == "manifest.json" ||
-                       name == "speed.jsonl" || name.starts_with("tensorboard") ||
+                       name == "speed.jsonl" || name == "ledger.jsonl" ||
+                       name.starts_with("dossier.") || name.starts_with("tensorboard") ||
                        name.starts_with("checkpoints") || name == "recipe.yaml" ||
                        name.ends_with(".lock");  // recipe.yaml names the folder
     if (entry.is_regular_file() && !timed) hashes[name] = sha256_file(entry.path());

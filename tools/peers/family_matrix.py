@@ -62,7 +62,7 @@ NO_FIRST_SPACE = (
     "before the first text alone, and the file is made for conversations; the run ends with exit 1, for "
     "such held-out texts have other ids"
 )
-OTHER_IDS = "held-out prompts have other token ids than with the base: broken"
+OTHER_IDS = "held-out prompts have other token ids than with the base: failed"
 
 
 class Model:
@@ -173,7 +173,7 @@ class Model:
         done = subprocess.run(
             [self.options.retort, "run", recipe], capture_output=True, text=True, timeout=300
         )
-        broken = [line for line in done.stdout.splitlines() if line.endswith(": broken")]
+        broken = [line for line in done.stdout.splitlines() if line.endswith(": failed")]
         told = done.returncode == 1 and all(line.endswith(OTHER_IDS) and "model-" in line for line in broken)
         if done.returncode == 0 or told:
             self.files_note = NO_FIRST_SPACE if told else ""

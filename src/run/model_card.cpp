@@ -1,0 +1,366 @@
+#include "run/model_card.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "report/fidelity.h"
+#include "report/markdown.h"
+#include "report/progress.h"
+
+namespace retort {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kNotStated = "not stated";
+
+std::string stated(const std::string& text, const char* key) {
+  return text.empty() ? fmt::format("{} ({})", kNotStated, key) : text;
+}
+
+// A text that YAML reads as it stands: JSON's strings are YAML's.
+std::string quoted(const std::string& text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+void add_list(std::string& yaml, const char* key, const std::vector<std::string>& values) {
+  if (values.empty()) return;
+  yaml += fmt::format("{}:\n", key);
+  for (const auto& value : values) yaml += fmt::format("- {}\n", quoted(value));
+}
+
+std::string title_of(const Recipe& recipe) {
+  return recipe.about.empty() ? fs::path(recipe.model.path).stem().string() + ", tuned" : recipe.about;
+}
+
+// How hubs call what an export is to its base.
+std::string relation(const Recipe& recipe, const ModelResult& model) {
+  const auto& kind = model.artefact->kind;
+  if (kind == "peft" || kind == "gguf-adapter") return "adapter";
+  if (kind == "gguf") return "quantized";
+  return recipe.adapter.kind == "none" && recipe.adapter.merge.size() > 1 ? "merge" : "finetune";
+}
+
+std::vector<std::string> tags_of(const Recipe& recipe, const ModelResult& model) {
+  std::vector<std::string> tags = {"retort"};
+  if (recipe.adapter.low_rank()) tags.push_back(recipe.adapter.kind);
+  if (recipe.distill) tags.emplace_back("distillation");
+  if (model.artefact->kind.starts_with("gguf")) tags.emplace_back("gguf");
+  for (const auto& tag : recipe.card.tags)
+    if (std::find(tags.begin(), tags.end(), tag) == tags.end()) tags.push_back(tag);
+  return tags;
+}
+
+const char* library_of(const ModelResult& model) {
+  const auto& kind = model.artefact->kind;
+  if (kind == "peft") return "peft";
+  return kind == "safetensors" ? "transformers" : nullptr;
+}
+
+std::string model_index(const Recipe& recipe, const std::vector<TaskResult>& tasks) {
+  std::string yaml;
+  for (const auto& task : tasks) {
+    std::string metrics;
+    for (const auto& [name, value] : task.metrics)
+      if (std::isfinite(value))
+        metrics += fmt::format("    - type: {}\n      value: {}\n      name: {}\n", quoted(name), value,
+                               quoted(task.task + "." + name));
+    if (metrics.empty()) continue;
+    yaml += fmt::format(
+        "  - task:\n      type: text-generation\n    dataset:\n      type: held-out\n"
+        "      name: {}\n    metrics:\n{}",
+        quoted(fmt::format("{} samples of task {}", task.count, task.task)), metrics);
+  }
+  if (yaml.empty()) return "";
+  return fmt::format("model-index:\n- name: {}\n  results:\n{}", quoted(title_of(recipe)), yaml);
+}
+
+// The tasks as this export scored them; of an adapter, which is the trained model on its base, the tuned
+// one's.
+const std::vector<TaskResult>& scores_of(const RunResult& result, const ModelResult& model) {
+  return model.tasks.empty() ? result.tuned.tasks : model.tasks;
+}
+
+std::string with_interval(const TaskResult& task, const std::string& metric, double value) {
+  const auto* interval = task.interval(metric);
+  return interval ? fmt::format("{:.4g} ({:.4g} to {:.4g})", value, interval->low, interval->high)
+                  : fmt::format("{:.4g}", value);
+}
+
+std::string value_in(const std::vector<TaskResult>& tasks, const std::string& name,
+                     const std::string& metric) {
+  for (const auto& task : tasks)
+    if (task.task == name)
+      if (const auto* value = task.metric(metric)) return with_interval(task, metric, *value);
+  return "-";
+}
+
+Table scores_table(const std::string& title, const RunResult& result,
+                   const std::vector<std::pair<std::string, const std::vector<TaskResult>*>>& models) {
+  Table table{title,
+              "With 95 % intervals in brackets, as far as the choice of the samples goes.",
+              {"score", "samples"},
+              {},
+              false};
+  for (const auto& [name, tasks] : models) table.head.push_back(name);
+  const auto& first = result.tuned.tasks.empty() ? result.base.tasks : result.tuned.tasks;
+  for (const auto& task : first)
+    for (const auto& [metric, value] : task.metrics) {
+      std::vector<std::string> row = {task.task + "." + metric, std::to_string(task.count)};
+      for (const auto& [name, tasks] : models) row.push_back(value_in(*tasks, task.task, metric));
+      table.rows.push_back(std::move(row));
+    }
+  return table;
+}
+
+Table data_table(const std::string& title, const SamplesResult& samples, const RecipeCard& card,
+                 bool whole_path) {
+  Table table{
+      title,
+      fmt::format("{} training samples and {} held out, {} tokens, {} of them learned. Licence of the "
+                  "data: {}.",
+                  samples.train, samples.held_out, samples.tokens, samples.supervised,
+                  stated(card.data_license, "card.data_license")),
+      {"source", "records", "to train on", "held out", "samples in an epoch"},
+      {},
+      false};
+  for (const auto& source : samples.sources)
+    table.rows.push_back({whole_path ? source.path : fs::path(source.path).filename().string(),
+                          std::to_string(source.records), std::to_string(source.train),
+                          std::to_string(source.held_out), std::to_string(source.samples)});
+  return table;
+}
+
+std::string compute_line(const TrainingResult& training, const RecipeCard& card) {
+  if (training.operations == 0) return "nothing was trained";
+  auto line = fmt::format(
+      "{:.3g} floating-point operations in matrix products (four for each weight at work and token, six for "
+      "each that is trained, two more where layers are computed again; attention's scores are not counted)",
+      training.operations);
+  if (card.base_training_flops > 0)
+    line += fmt::format("; {:.3g} of the base's {:.3g} (card.base_training_flops)",
+                        training.operations / card.base_training_flops, card.base_training_flops);
+  else line += "; the base's own training is not stated (card.base_training_flops)";
+  return line;
+}
+
+std::vector<std::string> limits_of(const Recipe& recipe, const RunResult& result) {
+  std::vector<std::string> limits;
+  if (!recipe.card.limits.empty()) limits.push_back(recipe.card.limits);
+  for (const auto& model : result.exports)
+    if (model.agreement && fidelity_of(model.agreement->kl_nats, model.agreement->top1) != "good")
+      limits.push_back(
+          fmt::format("{} is rated {}: {:.3g} nats a token from the trained model, the same token in "
+                      "{:.1f} % of the places",
+                      model.name, fidelity_of(model.agreement->kl_nats, model.agreement->top1),
+                      model.agreement->kl_nats, 100 * model.agreement->top1));
+  for (const auto& failure : result.failures) limits.push_back(failure.stage + " failed: " + failure.reason);
+  if (result.samples.held_out < 100)
+    limits.push_back(fmt::format("{} held-out samples: intervals are wide", result.samples.held_out));
+  limits.push_back("Scores are of the held-out samples above and of nothing else.");
+  limits.insert(limits.end(), result.samples.notes.begin(), result.samples.notes.end());
+  return limits;
+}
+
+Table rows_of(const std::string& title, std::vector<std::vector<std::string>> rows,
+              const std::string& note = "") {
+  return {title, note, {"item", "recorded"}, std::move(rows), true};
+}
+
+}  // namespace
+
+std::string model_card(const Recipe& recipe, const RunResult& result, const ModelResult& model) {
+  const auto& card = recipe.card;
+  std::string text = "---\n";
+  if (!card.license.empty()) text += fmt::format("license: {}\n", quoted(card.license));
+  if (!card.base_model.empty())
+    text += fmt::format("base_model: {}\nbase_model_relation: {}\n", quoted(card.base_model),
+                        relation(recipe, model));
+  add_list(text, "datasets", card.datasets);
+  add_list(text, "language", card.languages);
+  if (const auto* library = library_of(model)) text += fmt::format("library_name: {}\n", library);
+  text += "pipeline_tag: text-generation\n";
+  add_list(text, "tags", tags_of(recipe, model));
+  text += model_index(recipe, scores_of(result, model)) + "---\n\n";
+
+  text += fmt::format("# {}\n\n", escape_markdown(title_of(recipe)));
+  text +=
+      fmt::format("{}, {}, {:.1f} MiB. Base: {}. Licence: {}.\n",
+                  escape_markdown(fs::path(model.name).filename().string()), model.artefact->label,
+                  static_cast<double>(model.artefact->bytes) / (1 << 20),
+                  escape_markdown(card.base_model.empty() ? fs::path(recipe.model.path).filename().string()
+                                                          : card.base_model),
+                  escape_markdown(stated(card.license, "card.license")));
+  text += "\n## Intended use\n\n" + escape_markdown(stated(card.intended_use, "card.intended_use")) + "\n";
+  text +=
+      "\n## Scores\n" + table_markdown(scores_table(
+                            "", result, {{"base", &result.base.tasks}, {"this", &scores_of(result, model)}}));
+  if (model.agreement)
+    text += fmt::format(
+        "\nRead back from its file it is {:.3g} nats a token from the trained model, and chooses the "
+        "same token in {:.1f} % of {} places ({}).\n",
+        model.agreement->kl_nats, 100 * model.agreement->top1, model.agreement->rows,
+        fidelity_of(model.agreement->kl_nats, model.agreement->top1));
+  text += "\n## Training\n\n";
+  text += fmt::format("- {}\n", recipe.adapter.low_rank()
+                                    ? fmt::format("{}, rank {}, alpha {:g}", recipe.adapter.kind,
+                                                  recipe.adapter.rank, recipe.adapter.alpha)
+                                : recipe.adapter.kind == "full" ? "every weight"
+                                                                : "nothing was trained");
+  // No time: the card of a run that is made again has the same bytes.
+  text += fmt::format("- {} steps, {} tokens\n", result.training.steps, result.training.tokens);
+  text += "- " + escape_markdown(compute_line(result.training, card)) + "\n";
+  text += "\n## Data\n" + table_markdown(data_table("", result.samples, card, false));
+  text += "\n## Known limits\n\n";
+  for (const auto& limit : limits_of(recipe, result)) text += "- " + escape_markdown(limit) + "\n";
+  text += fmt::format("\nWritten by retort {} from the record of the run.\n", RETORT_VERSION);
+  return text;
+}
+
+Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
+             const std::vector<LedgerEntry>& entries) {
+  const auto& recipe = run.recipe();
+  const auto& card = recipe.card;
+  Page page;
+  page.title = "Dossier: " + title_of(recipe);
+  page.about =
+      "Facts from the record of a run. Sections are named after the items of Annex XI (general-purpose "
+      "models) and "
+      "Annex IV (high-risk systems) of Regulation (EU) 2024/1689 that they may serve; that they suffice for "
+      "any of "
+      "them is not claimed.";
+  for (const auto& entry : entries)
+    if (entry.event == "started") {
+      page.facts.emplace_back("Begun", entry.time);
+      page.facts.emplace_back(
+          "By", fmt::format("{} (uid {}) on {}", entry.facts.value("user", ""),
+                            entry.facts.value("uid", int64_t{-1}), entry.facts.value("host", "")));
+      page.facts.emplace_back("Program", fmt::format("{}, build {}", entry.facts.value("program", ""),
+                                                     entry.facts.value("build", "")));
+    }
+  page.facts.insert(page.facts.end(), record.facts.begin(), record.facts.end());
+
+  std::vector<std::string> exports;
+  for (const auto& model : result.exports)
+    if (model.artefact)
+      exports.push_back(fmt::format("{} ({}, {:.1f} MiB)", model.name, model.artefact->label,
+                                    static_cast<double>(model.artefact->bytes) / (1 << 20)));
+  page.tables.push_back(rows_of(
+      "General description (Annex XI 1.1; Annex IV 1)",
+      {{"Tasks that it is intended for", stated(card.intended_use, "card.intended_use")},
+       {"Base model",
+        card.base_model.empty() ? recipe.model.path : card.base_model + ", " + recipe.model.path},
+       {"Architecture", result.samples.architecture},
+       {"Parameters", fmt::format("{:.4g} million, {:.4g} million of them trained",
+                                  result.training.weights / 1e6, result.training.trained_weights / 1e6)},
+       {"Input and output", "text"},
+       {"Form of distribution", exports.empty() ? "no export" : fmt::format("{}", fmt::join(exports, "; "))},
+       {"Licence", stated(card.license, "card.license")}}));
+  page.tables.push_back(rows_of(
+      "Training process (Annex XI 1.2 b; Annex IV 2 b)",
+      {{"Method", recipe.adapter.low_rank()       ? recipe.adapter.kind
+                  : recipe.adapter.kind == "full" ? "every weight"
+                                                  : "nothing trained"},
+       {"Teacher", recipe.distill
+                       ? (recipe.teacher->path.empty() ? recipe.teacher->url : recipe.teacher->path)
+                       : std::string("none")},
+       {"Steps",
+        fmt::format("{}, {} of them skipped as not finite", result.training.steps, result.training.skipped)},
+       {"Tokens", fmt::format("{}, {} of them learned", result.training.tokens, result.training.supervised)},
+       {"Settings", "the resolved recipe: recipe.yaml, sha256 " + record.recipe_sha256}}));
+  auto data = data_table("Data (Annex XI 1.2 c; Annex IV 2 d)", result.samples, card, true);
+  page.tables.push_back(std::move(data));
+  std::vector<std::vector<std::string>> splits = {
+      {"Groups", result.samples.groups == 0 ? std::string("each record is its own")
+                                            : fmt::format("{}, {} of them held out", result.samples.groups,
+                                                          result.samples.held_out_groups)}};
+  for (const auto& note : result.samples.notes) splits.push_back({"Note", note});
+  page.tables.push_back(
+      rows_of("Split, leaks and what was left out (Annex XI 1.2 c; Annex IV 2 d)", splits,
+              "Held-out samples that occur in the training data are counted here; no note: none "
+              "was found."));
+  page.tables.push_back(
+      rows_of("Compute (Annex XI 1.2 d)",
+              {{"Operations", compute_line(result.training, card)},
+               {"Training time", duration(result.training.seconds)},
+               {"Largest memory",
+                fmt::format("{:.2f} GiB", static_cast<double>(result.training.peak_bytes) / (1 << 30))}}));
+  page.tables.push_back(rows_of("Energy (Annex XI 1.2 e)", {{"Energy", "not measured"}}));
+  std::vector<std::pair<std::string, const std::vector<TaskResult>*>> models = {
+      {"base", &result.base.tasks}, {"tuned", &result.tuned.tasks}};
+  for (const auto& model : result.exports)
+    if (!model.tasks.empty()) models.emplace_back(model.name, &model.tasks);
+  if (!result.base.tasks.empty())
+    page.tables.push_back(scores_table("Scores (Annex IV 2 g)", result, models));
+  Table gates{"Gates (Annex IV 2 g)", "", {"bound", "result"}, {}, false};
+  for (const auto& [line, passed] : record.gates) gates.rows.push_back({line, passed ? "passed" : "failed"});
+  if (!gates.rows.empty()) page.tables.push_back(std::move(gates));
+  std::vector<std::vector<std::string>> limits;
+  for (const auto& limit : limits_of(recipe, result)) limits.push_back({"Limit", limit});
+  page.tables.push_back(rows_of("Known limits (Annex IV 3)", limits));
+  std::vector<std::vector<std::string>> events;
+  std::map<std::string, std::pair<int64_t, std::string>> counted;
+  for (const auto& entry : entries) {
+    ++counted[entry.event].first;
+    counted[entry.event].second = entry.time;
+  }
+  for (const auto& [event, count] : counted)
+    events.push_back({event, fmt::format("{}, the last at {}", count.first, count.second)});
+  page.tables.push_back(
+      rows_of("Events (Annex IV 2 g, 6)", events,
+              fmt::format("All of them: {}, each with the hash of the one before.", kLedgerFile)));
+  page.notes = record.notes;
+  page.recipe = record.recipe;
+  page.recipe_sha256 = record.recipe_sha256;
+  page.read = record.read;
+  page.written = record.written;
+  page.footer = fmt::format("Written by retort {} from the record of the run in {}.", RETORT_VERSION,
+                            run.folder().string());
+  return page;
+}
+
+void write_cards(Run& run, const RunResult& result, const RunRecord& record) {
+  // By folder; that of a file is the folder that it lies in. Of files beside each other the first whole model.
+  std::map<fs::path, std::string> cards;
+  const auto add = [&](bool adapter_file) {
+    for (const auto& model : result.exports) {
+      if (!model.artefact || (model.artefact->kind == "gguf-adapter") != adapter_file) continue;
+      const bool folder = fs::is_directory(run.folder() / model.name);
+      const auto file = (folder ? fs::path(model.name) : fs::path(model.name).parent_path()) / "README.md";
+      cards.emplace(file, model_card(run.recipe(), result, model));
+    }
+  };
+  add(false);
+  add(true);
+  StageInputs inputs;
+  inputs.add("retort", RETORT_VERSION)
+      .add("recipe", record.recipe)
+      .add("stages", run.ledger().hash({"cards"}));
+  std::vector<fs::path> outputs = {"dossier.md", "dossier.html"};
+  for (const auto& [file, text] : cards) {
+    inputs.add(file.string(), text);
+    outputs.push_back(file);
+  }
+  run.ledger().run("cards", inputs, outputs, [&] {
+    for (const auto& [file, text] : cards) write_text(run.folder() / file, text);
+    auto with_hashes = record;
+    const auto manifest = make_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256, run.device().str());
+    with_hashes.read = manifest.read;
+    with_hashes.written.clear();
+    for (const auto& file : manifest.written)  // not what is still to be written
+      if (file.path != "stages.json" && file.path != kLedgerFile && !file.path.starts_with("dossier."))
+        with_hashes.written.push_back(file);
+    const auto page = dossier(run, result, with_hashes, read_ledger(run.folder()));
+    write_text(run.folder() / "dossier.md", page_markdown(page));
+    write_text(run.folder() / "dossier.html", page_html(page));
+    return Json::object();
+  });
+}
+
+}  // namespace retort

@@ -1,0 +1,19 @@
+// What goes with the exports: a model card in each folder, and the dossier of the run. Both are written from
+// what the run's stages and ledger keep, and say "not stated" where nobody said it.
+#pragma once
+#include "run/run_result.h"
+
+namespace retort {
+
+// The metadata that hubs read, between "---" lines, and the card below it. `model`: one of result.exports.
+std::string model_card(const Recipe& recipe, const RunResult& result, const ModelResult& model);
+
+// Sections named after the items of Annex XI and IV of the AI Act, as a page for report/page.h and
+// report/markdown.h. No claim that the items are fulfilled.
+Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
+             const std::vector<LedgerEntry>& entries);
+
+// Writes export/**/README.md, dossier.md and dossier.html where anything in them changed.
+void write_cards(Run& run, const RunResult& result, const RunRecord& record);
+
+}  // namespace retort

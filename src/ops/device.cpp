@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <dlfcn.h>
+#include <link.h>
 #include <stdlib.h>
 #include <torch/version.h>
 
@@ -41,9 +42,14 @@ at::Device gpu_among(const std::string& asked, int count) {
 
 CudaParts usual_cuda_parts() {
   CudaParts parts;
-  Dl_info info{};
-  if (::dladdr(reinterpret_cast<const void*>(&at::globalContext), &info) && info.dli_fname)
-    parts.library = std::filesystem::path(info.dli_fname).parent_path() / "libtorch_cuda.so";
+  ::dl_iterate_phdr(
+      [](dl_phdr_info* object, size_t, void* found) {
+        const std::filesystem::path file(object->dlpi_name);
+        if (file.filename() != "libtorch_cpu.so") return 0;
+        *static_cast<std::filesystem::path*>(found) = file.parent_path() / "libtorch_cuda.so";
+        return 1;
+      },
+      &parts.library);
   return parts;
 }
 

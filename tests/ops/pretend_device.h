@@ -10,6 +10,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
@@ -110,9 +111,27 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Device getDevice() const override { return kDevice; }
   void setDevice(c10::Device) const override {}
   void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::Stream getStream(c10::Device) const override { return {c10::Stream::DEFAULT, kDevice}; }
-  c10::Stream exchangeStream(c10::Stream) const override { return {c10::Stream::DEFAULT, kDevice}; }
+  c10::Stream getStream(c10::Device) const override { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
+  c10::Stream exchangeStream(c10::Stream) const override { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  // There is one stream, whose work is done when a call returns.
+  void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
+  void block(void*, const c10::Stream&) const override {}
+  bool queryEvent(void*) const override { return true; }
+  void synchronizeStream(const c10::Stream&) const override {}
+  void synchronizeDevice(c10::DeviceIndex) const override {}
+};
+
+// What autograd's engine asks of an accelerator.
+struct Hooks final : at::PrivateUse1HooksInterface {
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+  c10::DeviceIndex deviceCount() const override { return 1; }
+  void setCurrentDevice(c10::DeviceIndex) const override {}
+  c10::DeviceIndex getCurrentDevice() const override { return 0; }
+  c10::DeviceIndex exchangeDevice(c10::DeviceIndex) const override { return 0; }
+  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex) const override { return 0; }
 };
 
 inline bool is_on_device(const Tensor& x) { return x.defined() && x.device().type() == kDevice.type(); }
@@ -232,7 +251,12 @@ inline Tensor reshape_alias(const Tensor& x, c10::SymIntArrayRef sizes, c10::Sym
 }
 
 inline const c10::impl::DeviceGuardImplRegistrar guard{kDevice.type(), new Guard};
-inline const bool has_memory = (c10::SetAllocator(kDevice.type(), &allocator), true);
+inline const bool is_known = [] {
+  c10::register_privateuse1_backend("pretended");
+  at::RegisterPrivateUse1HooksInterface(new Hooks);
+  c10::SetAllocator(kDevice.type(), &allocator);
+  return true;
+}();
 
 }  // namespace retort::pretend
 

@@ -112,7 +112,9 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void setDevice(c10::Device) const override {}
   void uncheckedSetDevice(c10::Device) const noexcept override {}
   c10::Stream getStream(c10::Device) const override { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
-  c10::Stream exchangeStream(c10::Stream) const override { return c10::Stream(c10::Stream::DEFAULT, kDevice); }
+  c10::Stream exchangeStream(c10::Stream) const override {
+    return c10::Stream(c10::Stream::DEFAULT, kDevice);
+  }
   c10::DeviceIndex deviceCount() const noexcept override { return 1; }
   // There is one stream, whose work is done when a call returns.
   void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
@@ -170,9 +172,17 @@ inline void on_device(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
       throw std::runtime_error(schema.name() + ": a tensor of the CPU among those of the device");
     return seen_by_cpu(x);
   };
+  // An `out` without numbers gets its size and memory from the operation.
+  const auto is_made = [&](size_t at) {
+    return schema.arguments()[at].is_out() && arguments[at].isTensor() &&
+           arguments[at].toTensor().numel() == 0;
+  };
   torch::jit::drop(*stack, count);
-  for (const auto& argument : arguments) {
-    if (argument.isTensor()) {
+  for (size_t a = 0; a < count; ++a) {
+    const auto& argument = arguments[a];
+    if (is_made(a)) {
+      stack->emplace_back(at::empty({0}, at::TensorOptions(argument.toTensor().scalar_type())));
+    } else if (argument.isTensor()) {
       stack->emplace_back(seen(argument.toTensor()));
     } else if (argument.isTensorList()) {
       std::vector<Tensor> all;
@@ -212,6 +222,12 @@ inline void on_device(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     bool found = false;  // in place, or into `out`
     for (size_t a = 0; a < count && !found; ++a)
       if (const auto* of = schema.arguments()[a].alias_info(); of && *of == *alias) {
+        if (is_made(a)) {
+          const auto there = taken_to_device(results[i].toTensor());
+          auto* const made = arguments[a].toTensor().unsafeGetTensorImpl();
+          made->set_storage_keep_dtype(there.storage());
+          made->set_sizes_and_strides(there.sizes(), there.strides());
+        }
         if (arguments[a].toTensor().sizes() != results[i].toTensor().sizes())
           throw std::runtime_error(schema.name() + ": a result of another size");
         stack->push_back(arguments[a]);

@@ -1,11 +1,11 @@
 // The head fused with its loss against logits written out, on rows and vocabularies that are split over
 // threads.
 #include "ops/head.h"
-#include "ops/composed.h"
 
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "ops/composed.h"
 #include "ops/head_sweep.h"
 #include "ops/int8_gemm.h"
 #include "ops/tensors.h"  // tests/ops

@@ -35,7 +35,9 @@ void add_steps(const fs::path& file, std::vector<TracedRecord>& records, int64_t
     }
     if (numbers.size() < 3) continue;
     steps = std::max(steps, numbers[0]);
-    for (auto& [record, learned] : records) {
+    for (auto& traced : records) {
+      const auto& record = traced.record;
+      auto& learned = traced.learned;
       const bool taken = std::any_of(numbers.begin() + 2, numbers.end(), [&](int64_t sample) {
         return sample >= record.first && sample < record.first + record.samples;
       });

@@ -123,8 +123,7 @@ def check(recipe, overrides, folder, caches=(), programs_besides=0):
         and not inside(path, folder)
         and not inside(path, libraries)
         and path != PROGRAM.resolve()
-        and path.name != "score.py"
-        and not str(path).startswith(sys.base_prefix + "/")  # the interpreter of score.py
+        and not str(path).startswith(sys.base_prefix + "/")  # what interprets score.py
         and path.is_file()
     }
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -577,7 +577,9 @@ void use_template(LoadedModel& loaded, const ChatTemplate& chat) {
 at::ScalarType compute_type(const ModelSpec& spec) {
   if (spec.compute == "f32") return at::kFloat;
   if (spec.compute == "bf16") return at::kBFloat16;
-  const auto& bf16 = gemm_kernel(Operand::bf16);  // fp32 arithmetic where that is the faster of the two
+  const auto& bf16 = gemm_kernel(Operand::bf16);
+  if (&bf16 == gemm_kernel_amx_bf16()) return at::kBFloat16;  // tiles, whatever noise says
+  // fp32 arithmetic where that is the faster of the two.
   const bool faster = bf16.operand == Operand::bf16 &&
                       gemm_speed(bf16).product > gemm_speed(gemm_kernel(Operand::f32)).product;
   return faster ? at::kBFloat16 : at::kFloat;

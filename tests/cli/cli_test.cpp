@@ -42,6 +42,15 @@ TEST(Cli, PlanKnowsAModelByItsConfigAlone) {
                   "shape is written down here: deepseek-v3, deepseek-v3.2");
 }
 
+TEST(Cli, AKernelIsTakenByNameAndOneThatIsNotHereIsRefused) {
+  const auto refused = retort("plan deepseek-v3", "RETORT_KERNEL=nothing");
+  EXPECT_EQ(refused.exit, 2);
+  EXPECT_TRUE(refused.err.starts_with("retort: RETORT_KERNEL: this machine has no 'nothing'; it has "))
+      << refused.err;
+  EXPECT_TRUE(refused.err.ends_with("portable\n")) << refused.err;
+  EXPECT_EQ(retort("plan deepseek-v3", "RETORT_KERNEL=portable").exit, 0);
+}
+
 TEST(Cli, BadCommandLinesExitTwoWithOneLine) {
   expect_one_line(retort(""), 2, "retort: A subcommand is required; `retort --help` shows what it takes");
   expect_one_line(

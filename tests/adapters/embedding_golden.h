@@ -11,10 +11,11 @@
 #include "formats/golden_file.h"  // tests/formats
 #include "formats/peft_folder.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 
-inline const std::filesystem::path kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden";
+inline const std::filesystem::path kGolden = std::filesystem::path(source_dir()) / "tests/golden";
 inline constexpr const char* kFamilies[] = {"llama",
                                             "gemma3"};  // apart; tied, and scaled where it is looked up
 

@@ -11,11 +11,12 @@
 #include "formats/golden_file.h"  // tests/formats
 #include "formats/peft_folder.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
 
-const std::filesystem::path kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden";
+const std::filesystem::path kGolden = std::filesystem::path(source_dir()) / "tests/golden";
 
 LoadedModel base() { return load_weights({.path = (kGolden / "models/llama").string(), .compute = "f32"}); }
 std::string adapter(const std::string& name) { return (kGolden / "adapters" / name).string(); }

@@ -8,12 +8,13 @@
 #include "base/json.h"
 #include "models/deepseek.h"
 #include "ops/head.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 const std::filesystem::path kGolden =
-    std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/deepseek_v32_sparse";
+    std::filesystem::path(source_dir()) / "tests/golden/models/deepseek_v32_sparse";
 
 struct Training {
   LoadedModel loaded = load_weights({.path = kGolden.string(), .compute = "f32"});

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "export/artefacts.h"
 #include "formats/peft_folder.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -20,7 +21,7 @@ class LoadAdapter : public testing::Test {
 
   static LoadedModel base(const std::string& family = "llama") {
     return load_weights(
-        {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string(),
+        {.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / family).string(),
          .compute = "f32"});
   }
   // A trained model: every leaf is moved away from where it starts.

@@ -6,12 +6,13 @@
 #include "adapters/attach.h"
 #include "base/error.h"
 #include "models/tensor_names.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 std::string golden(const std::string& family) {
-  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+  return std::filesystem::path(source_dir()) / "tests/golden/models" / family;
 }
 
 std::set<std::string> adapted(const std::string& family, const std::vector<std::string>& targets) {

@@ -9,13 +9,14 @@
 #include "export/tiny_models.h"   // tests/export
 #include "formats/golden_file.h"  // tests/formats
 #include "ops/tensors.h"          // tests/ops
+#include "where.h"                // tests
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kGolden = fs::path(RETORT_SOURCE_DIR) / "tests/golden/adapters";
+const fs::path kGolden = fs::path(source_dir()) / "tests/golden/adapters";
 
 std::string adapter(const std::string& name) { return (kGolden / name).string(); }
 

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "cli/run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -18,7 +19,7 @@ std::string recipe(const std::string& more) {
 }  // namespace
 
 TEST(Check, ShowsSamplesAndPredicts) {
-  if (!std::filesystem::exists(std::filesystem::path(RETORT_SOURCE_DIR) / kModel))
+  if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel))
     GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;
   const auto file = folder.write(
@@ -55,7 +56,7 @@ TEST(Check, ShowsSamplesAndPredicts) {
 
 // 8192 tokens are what this model was made for.
 TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
-  if (!std::filesystem::exists(std::filesystem::path(RETORT_SOURCE_DIR) / kModel))
+  if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel))
     GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;
   std::string words, lines;
@@ -99,7 +100,7 @@ TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
 }
 
 TEST(Check, RefusesWhatWouldFailLater) {
-  if (!std::filesystem::exists(std::filesystem::path(RETORT_SOURCE_DIR) / kModel))
+  if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel))
     GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;
   const auto refused = [&](const std::string& more) {

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/run_program.h"
 #include "report/manifest.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -32,9 +33,8 @@ TEST(Cli, PlanKnowsAModelByItsConfigAlone) {
             json["layer_bytes"].get<double>() + json["outside_bytes"].get<double>());
   expect_one_line(retort("plan '" + config + "' --memory 3"), 2,
                   "retort: --memory: '3' is no size; expected a number with a unit, like 16GiB");
-  const auto sparse =
-      retort("plan '" + (fs::path(RETORT_SOURCE_DIR) / "tests/golden/models/deepseek_v32").string() +
-             "' --disk 2GB");
+  const auto sparse = retort(
+      "plan '" + (fs::path(source_dir()) / "tests/golden/models/deepseek_v32").string() + "' --disk 2GB");
   EXPECT_EQ(sparse.exit, 0) << sparse.err;  // texts of 4096 tokens, of which each attends to 512
   expect_one_line(retort("plan no/such"), 2,
                   "retort: no/such: there is no such file; expected a config.json, a folder that holds one, "
@@ -88,9 +88,8 @@ TEST(Cli, ExplainsAndWritesTheSchema) {
   const auto text = retort("explain model.weights");
   EXPECT_EQ(text.exit, 0);
   EXPECT_NE(text.out.find("one of keep, f32"), std::string::npos);
-  EXPECT_EQ(retort("schema").out, read_text(fs::path(RETORT_SOURCE_DIR) / "configs/recipe.schema.json"));
-  EXPECT_EQ(retort("explain --markdown").out,
-            read_text(fs::path(RETORT_SOURCE_DIR) / "docs/recipe-reference.md"));
+  EXPECT_EQ(retort("schema").out, read_text(fs::path(source_dir()) / "configs/recipe.schema.json"));
+  EXPECT_EQ(retort("explain --markdown").out, read_text(fs::path(source_dir()) / "docs/recipe-reference.md"));
 }
 
 // A full disk: /dev/full takes nothing.
@@ -164,7 +163,7 @@ const std::string& imported_symbols() {
   static const std::string symbols = [] {
     std::string text;
     auto* pipe =
-        popen(fmt::format("nm -D --undefined-only '{}/retort' 2>/dev/null", RETORT_BINARY_DIR).c_str(), "r");
+        popen(fmt::format("nm -D --undefined-only '{}/retort' 2>/dev/null", binary_dir()).c_str(), "r");
     char buffer[65536];
     for (size_t count; (count = fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, count);
     pclose(pipe);
@@ -191,7 +190,7 @@ TEST(Cli, OurCodeReferencesNoSockets) {
 // (eval.tasks.scored_by).
 TEST(Cli, OneFileStartsAnotherProgram) {
   std::vector<std::string> found;
-  const auto source = std::filesystem::path(RETORT_SOURCE_DIR) / "src";
+  const auto source = std::filesystem::path(source_dir()) / "src";
   for (const auto& entry : std::filesystem::recursive_directory_iterator(source)) {
     if (!entry.is_regular_file()) continue;
     const auto text = read_text(entry.path());

@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "export/tiny_models.h"  // tests/export
 #include "run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -10,7 +11,7 @@ namespace fs = std::filesystem;
 
 constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
-bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
+bool model_is_there() { return fs::exists(fs::path(source_dir()) / kModel); }
 
 std::string recipe(const Folder& folder, const std::string& teacher) {
   std::string lines;
@@ -173,7 +174,7 @@ TEST(DistilledRun, ATeacherOfOtherTokensNeedsATemplate) {
 // SmolLM2 (byte-level BPE) teaches two of its layers with Mistral's SentencePiece vocabulary.
 TEST(DistilledRun, ATeacherMayHaveAnotherTokenizer) {
   const fs::path tokenizer = "third_party/inputs/mistral/mistral_common/data/tokenizer.model.v1";
-  if (!model_is_there() || !fs::exists(fs::path(RETORT_SOURCE_DIR) / tokenizer))
+  if (!model_is_there() || !fs::exists(fs::path(source_dir()) / tokenizer))
     GTEST_SKIP() << "run tools/setup inputs";
   Folder folder;
   const auto file = folder.write("r.yaml", recipe(folder, kTeacher));

@@ -3,14 +3,15 @@
 
 #include "base/json.h"
 #include "cli/run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 
 namespace {
 
 constexpr const char* kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
-#define NEEDS_MODEL()                                                              \
-  if (!std::filesystem::exists(std::filesystem::path(RETORT_SOURCE_DIR) / kModel)) \
+#define NEEDS_MODEL()                                                         \
+  if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel)) \
   GTEST_SKIP() << kModel << " is absent: run tools/setup"
 
 }  // namespace

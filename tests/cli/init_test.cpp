@@ -2,6 +2,7 @@
 #include "base/json.h"
 #include "cli/run_program.h"
 #include "cli/sparse_model.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -9,7 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kTokenizer = fs::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+const fs::path kTokenizer = fs::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 constexpr int kRecords = 24;
 
 const char* const kAsked[] = {"How long may a swarm wait", "Who signs for a parcel",

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "report/ledger.h"
 #include "run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -16,7 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
-bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
+bool model_is_there() { return fs::exists(fs::path(source_dir()) / kModel); }
 
 std::string recipe(const Folder& folder) {
   std::string lines;
@@ -121,11 +122,11 @@ TEST(LedgerOfARun, GoesOnBehindAKilledProcess) {
   const auto weights = sha256_file(run / "trained.safetensors"), batches = batches_of();
   fs::remove_all(run);
 
-  const auto program = fmt::format("{}/retort", RETORT_BINARY_DIR);
+  const auto program = fmt::format("{}/retort", binary_dir());
   const auto kill_after = [&](const std::string& mark) {  // once the ledger holds it
     const pid_t child = fork();
     if (child == 0) {
-      if (chdir(RETORT_SOURCE_DIR) != 0 || !freopen("/dev/null", "w", stderr) ||
+      if (chdir(source_dir()) != 0 || !freopen("/dev/null", "w", stderr) ||
           !freopen("/dev/null", "w", stdout))
         _exit(99);
       execl(program.c_str(), "retort", "run", file.c_str(), nullptr);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -13,8 +14,7 @@ namespace fs = std::filesystem;
 // Exit codes of `retort COMMAND` with redirections of the shell's; -1 for a signal.
 int exit_of(const std::string& shell) {
   const auto status = std::system(
-      fmt::format("cd '{}' && RETORT='{}/retort' bash -c '{}'", RETORT_SOURCE_DIR, RETORT_BINARY_DIR, shell)
-          .c_str());
+      fmt::format("cd '{}' && RETORT='{}/retort' bash -c '{}'", source_dir(), binary_dir(), shell).c_str());
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 

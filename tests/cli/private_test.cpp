@@ -1,6 +1,7 @@
 // A private recipe: no text of a sample in any file or line, on either side of the split.
 #include "base/json.h"
 #include "run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -10,7 +11,7 @@ namespace fs = std::filesystem;
 constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 constexpr std::string_view kCanary = "QUETZAL-5f1c9b";
 
-bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
+bool model_is_there() { return fs::exists(fs::path(source_dir()) / kModel); }
 
 // Answers that repeat are classes, and class names are texts.
 std::string samples(const char* what, int count) {

@@ -12,6 +12,7 @@
 #include "report/manifest.h"
 #include "report/metrics.h"
 #include "run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -19,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kRoot = RETORT_SOURCE_DIR;
+const fs::path kRoot = source_dir();
 constexpr const char* kSmall =
     "recipes/medical-icd10-qlora.yaml train.steps=2 train.batch.samples=4 train.checkpoint.every=1 "
     "data.sources.0.limit=48 data.held_out.count=6 "
@@ -84,8 +85,8 @@ Result stopped_at(const std::string& arguments, const std::string& mark) {
   if (child == 0) {
     dup2(pipes[1], STDERR_FILENO);
     close(pipes[0]);
-    if (chdir(RETORT_SOURCE_DIR) != 0) _exit(99);
-    const auto command = fmt::format("exec '{}/retort' run {} >/dev/null", RETORT_BINARY_DIR, arguments);
+    if (chdir(source_dir()) != 0) _exit(99);
+    const auto command = fmt::format("exec '{}/retort' run {} >/dev/null", binary_dir(), arguments);
     execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
     _exit(98);
   }

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -23,8 +24,8 @@ struct Result {
 inline Result run_program(const std::string& program, const std::string& arguments,
                           const std::string& behind = "", const std::string& name = "") {
   const auto errors = std::filesystem::temp_directory_path() / fmt::format("retort_cli_{}.err", getpid());
-  const auto command = fmt::format("cd '{}' && {} '{}/{}' {} {} 2>'{}'", RETORT_SOURCE_DIR, behind,
-                                   RETORT_BINARY_DIR, program, name, arguments, errors.string());
+  const auto command = fmt::format("cd '{}' && {} '{}/{}' {} {} 2>'{}'", source_dir(), behind, binary_dir(),
+                                   program, name, arguments, errors.string());
   Result result;
   auto* pipe = popen(command.c_str(), "r");
   char buffer[4096];

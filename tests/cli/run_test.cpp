@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -16,7 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
-bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
+bool model_is_there() { return fs::exists(fs::path(source_dir()) / kModel); }
 
 std::string samples() {
   std::string lines;
@@ -180,11 +181,11 @@ TEST(Run, StoppedInAnyPhaseContinuesToTheSameBytes) {
   fs::remove_all(folder.path / "run");
 
   int stops = 0;
-  const auto program = fmt::format("{}/retort", RETORT_BINARY_DIR);
+  const auto program = fmt::format("{}/retort", binary_dir());
   for (int milliseconds : {400, 900, 700, 600, 500, 800, 1200}) {
     const pid_t child = fork();
     if (child == 0) {
-      if (chdir(RETORT_SOURCE_DIR) != 0 || !freopen("/dev/null", "w", stderr) ||
+      if (chdir(source_dir()) != 0 || !freopen("/dev/null", "w", stderr) ||
           !freopen("/dev/null", "w", stdout))
         _exit(99);
       execl(program.c_str(), "retort", "run", file.c_str(), nullptr);

@@ -5,6 +5,7 @@
 #include "cli/run_program.h"
 #include "cli/sparse_model.h"
 #include "formats/weight_file.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -12,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kTokenizer = fs::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+const fs::path kTokenizer = fs::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
 class SparseRun : public testing::TestWithParam<const char*> {
  protected:

@@ -4,13 +4,14 @@
 #include "cli/run_program.h"
 #include "cli/sparse_model.h"
 #include "formats/weight_file.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kTokenizer = fs::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+const fs::path kTokenizer = fs::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
 // A folder of the layout of Mistral Small 3.1: the text model under language_model., a projector beside it.
 void make_multimodal(const fs::path& plain, const fs::path& target) {

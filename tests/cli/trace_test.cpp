@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "report/ledger.h"
 #include "run_program.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -13,7 +14,7 @@ namespace fs = std::filesystem;
 
 constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
-bool model_is_there() { return fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel); }
+bool model_is_there() { return fs::exists(fs::path(source_dir()) / kModel); }
 
 std::string line(int i) {
   return fmt::format("{{\"note\": \"Note {} of Quetzal\", \"code\": \"E{}\", \"patient\": \"P{}\"}}\n", i, i,

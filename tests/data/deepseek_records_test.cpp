@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data/json_records.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -58,7 +59,7 @@ int compare_with(const std::string& file) {
 }
 
 TEST(DeepseekRecords, AreWrittenAsTheirOwnEncodersDo) {
-  EXPECT_EQ(compare_with(std::string(RETORT_SOURCE_DIR) + "/tests/golden/chat/deepseek.json"), 68);
+  EXPECT_EQ(compare_with(std::string(source_dir()) + "/tests/golden/chat/deepseek.json"), 68);
   const char* more = std::getenv("RETORT_LONG_CASES");
   EXPECT_EQ(more ? compare_with(more) : 2, 2);
 }

@@ -11,11 +11,12 @@
 
 #include "data/check_samples.h"
 #include "text/gguf_metadata.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
-const std::string kRoot = std::string(RETORT_SOURCE_DIR) + "/";
+const std::string kRoot = std::string(source_dir()) + "/";
 const std::string kList =
     kRoot + "third_party/inputs/icd10/simple_icd_10_cm/data/icd10c-tabular-April-1-2026.xml";
 const std::string kLicences = kRoot + "third_party/inputs/licences/licensedcode/data/licenses";

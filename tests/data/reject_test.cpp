@@ -7,6 +7,7 @@
 #include "data/temporary_folder.h"
 #include "data/token_store.h"
 #include "text/byte_tokenizer.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -167,7 +168,7 @@ TEST_F(Reject, OtherSettingsMakeAnotherTokenStore) {
 // to four prompts.
 TEST(RejectRecipe, CountsTheCommittedAnswers) {
   SourceSpec source;
-  source.path = std::string(RETORT_SOURCE_DIR) + "/data/samples/arithmetic-answers.jsonl";
+  source.path = std::string(source_dir()) + "/data/samples/arithmetic-answers.jsonl";
   source.reject = RejectSpec{.unless_answer = "{answer}",
                              .if_match = "(?i)as an ai",
                              .shorter_than = 10,

@@ -8,18 +8,19 @@
 #include "data/problem_of.h"
 #include "data/rows.h"
 #include "data/temporary_folder.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kGolden = fs::path(RETORT_SOURCE_DIR) / "tests/golden/tables";
+const fs::path kGolden = fs::path(source_dir()) / "tests/golden/tables";
 
 class TableRows : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!fs::exists(fs::path(RETORT_BINARY_DIR) / "retort-tables"))
+    if (!fs::exists(fs::path(binary_dir()) / "retort-tables"))
       GTEST_SKIP() << "retort-tables is not built: run tools/setup parquet";
   }
   static SourceSpec source(const std::string& path, const std::string& prompt = "{q}",

@@ -1,4 +1,5 @@
 #include "distill/uld.h"
+#include "where.h"  // tests
 
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -33,7 +34,7 @@ TEST(Contexts, TheNthSampleOfARecordMeetsTheNth) {
 
 TEST(Uld, EqualsSortedDistanceAndItsGradient) {
   std::shared_ptr<Model> model =
-      load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
+      load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string(),
                     .weights = "f32"})
           .model;
   model->head.linear.weight =

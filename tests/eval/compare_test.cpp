@@ -6,13 +6,13 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 LoadedModel golden_llama() {
-  return load_weights(
-      {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string()});
+  return load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string()});
 }
 
 std::vector<Forest> one_forest() {

@@ -5,12 +5,13 @@
 #include <gtest/gtest.h>
 
 #include "text/byte_tokenizer.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 LoadedModel load(const std::string& family, const std::string& schedule = "tokens") {
-  const auto folder = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+  const auto folder = std::filesystem::path(source_dir()) / "tests/golden/models" / family;
   return load_weights(
       {.path = folder.string(), .schedule = schedule, .memory = schedule == "layers" ? "1B" : ""});
 }

@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "eval/code.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -24,7 +25,7 @@ class RunCode : public ::testing::Test {
 };
 
 TEST_F(RunCode, CanonicalSolutionsPassAndOthersFail) {
-  const auto file = std::filesystem::path(RETORT_SOURCE_DIR) / "data/questions/functions.jsonl";
+  const auto file = std::filesystem::path(source_dir()) / "data/questions/functions.jsonl";
   const auto problems = read_code_problems(file, 0);
   std::vector<std::string> solutions;
   const auto text = read_text(file, 1 << 20);

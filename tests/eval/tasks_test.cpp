@@ -12,11 +12,12 @@
 #include "eval/evaluate.h"
 #include "eval/multiple_choice.h"
 #include "eval/perplexity.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
-const std::filesystem::path kSource = RETORT_SOURCE_DIR;
+const std::filesystem::path kSource = source_dir();
 std::string question_file(const std::string& name) { return (kSource / "data/questions" / name).string(); }
 
 EvalTaskSpec task(const std::string& kind, const std::string& path, int64_t few_shot = 0,

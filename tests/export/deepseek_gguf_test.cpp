@@ -10,13 +10,13 @@
 #include "models/read_config.h"
 #include "models/tensor_names.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
 
 ModelConfig golden_config(const std::string& name, const std::function<void(Json&)>& change = {}) {
-  auto json =
-      read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / name / "config.json");
+  auto json = read_json(std::filesystem::path(source_dir()) / "tests/golden/models" / name / "config.json");
   json["rope_parameters"] = {{"rope_type", "yarn"}, {"rope_theta", 10000.0},
                              {"factor", 4.0},       {"original_max_position_embeddings", 64},
                              {"mscale", 1.0},       {"mscale_all_dim", 1.0}};

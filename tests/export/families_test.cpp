@@ -11,13 +11,14 @@
 #include "models/tensor_names.h"
 #include "ops/tensors.h"  // tests/ops
 #include "student/prune.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kGolden = fs::path(RETORT_SOURCE_DIR) / "tests/golden/models";
+const fs::path kGolden = fs::path(source_dir()) / "tests/golden/models";
 
 // Models of tests/golden/models: every family once, some twice. (Those at 4 bits lie one folder deeper.)
 std::vector<std::string> golden_folders() {

@@ -9,13 +9,14 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "export/artefacts.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kCheckpoint = fs::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+const fs::path kCheckpoint = fs::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
 // Files of this process may not grow beyond `bytes` while this lives.
 class FileSizeLimit {

@@ -6,13 +6,14 @@
 #include <set>
 
 #include "models/read_config.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 LoadedModel golden_model(const std::string& family) {
   return load_weights(
-      {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string()});
+      {.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / family).string()});
 }
 
 class Merged : public testing::TestWithParam<const char*> {};

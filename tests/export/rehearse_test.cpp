@@ -8,12 +8,13 @@
 #include "data/temporary_folder.h"
 #include "models/differing_config.h"
 #include "models/read_config.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 const std::string kModel =
-    (std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf").string();
+    (std::filesystem::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf").string();
 
 class Rehearsal : public testing::Test {
  protected:
@@ -68,7 +69,7 @@ TEST_F(Rehearsal, RefusesBlocksThatDoNotFitWithoutFallback) {
 TEST(DifferingConfig, FindsEachKindOfDifferenceAndNoOther) {
   const auto golden = [](const char* family) {
     return load_weights(
-               {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string()})
+               {.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / family).string()})
         .model->config;
   };
   for (const auto* family : {"llama", "qwen2", "gemma2", "gemma3", "phi3", "mixtral", "qwen3_moe"}) {

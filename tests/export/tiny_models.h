@@ -8,6 +8,7 @@
 #include "data/temporary_folder.h"  // tests/data
 #include "models/model.h"
 #include "text/tokenizer.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -29,7 +30,7 @@ inline Json tiny_tokenizer(int64_t tokens) {
 // A golden model's folder with that tokenizer.
 inline std::filesystem::path tiny_folder(const std::filesystem::path& target, const std::string& family,
                                          const Json& tokenizer) {
-  const auto golden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+  const auto golden = std::filesystem::path(source_dir()) / "tests/golden/models" / family;
   std::filesystem::create_directories(target);
   for (const char* name : {"config.json", "model.safetensors"})
     std::filesystem::copy_file(golden / name, target / name);

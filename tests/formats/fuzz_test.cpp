@@ -7,11 +7,12 @@
 #include "base/random.h"
 #include "formats/made_files.h"
 #include "fuzz/targets.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
-const std::filesystem::path kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/formats";
+const std::filesystem::path kGolden = std::filesystem::path(source_dir()) / "tests/golden/formats";
 
 std::vector<std::string> safetensors_seeds() {
   return {read_text(kGolden / "small.safetensors"), read_text(kGolden / "adapter/adapter_model.safetensors"),

@@ -9,11 +9,12 @@
 #include "formats/made_files.h"
 #include "formats/peft_folder.h"
 #include "formats/weight_file.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
-const std::filesystem::path kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/formats";
+const std::filesystem::path kGolden = std::filesystem::path(source_dir()) / "tests/golden/formats";
 
 std::string hex(std::span<const std::byte> data) {
   std::string text;

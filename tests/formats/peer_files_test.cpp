@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "formats/peft_folder.h"
 #include "formats/weight_file.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -33,7 +34,7 @@ TensorSource encoded(const std::string& name, WeightType type, const std::vector
 }  // namespace
 
 TEST(PeerFiles, AreWritten) {
-  const auto folder = std::filesystem::path(RETORT_BINARY_DIR) / "peer_files";
+  const auto folder = std::filesystem::path(binary_dir()) / "peer_files";
   std::filesystem::remove_all(folder);
   std::vector<TensorSource> quantized = {encoded("norm.weight", WeightType::f32, {7})};
   for (const auto& info : all_types())

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "formats/made_files.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -185,7 +186,7 @@ TEST(Writers, RefuseWhatTheFormatCannotHold) {
 
 TEST(RealFile, SmolLm2HoldsWhatItsMakersSay) {
   const std::filesystem::path file =
-      std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+      std::filesystem::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
   if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there; tools/setup fetches it";
   const auto weights = open_weights(file);
   EXPECT_EQ(weights.tensors.size(), 272u);

@@ -7,12 +7,13 @@
 
 #include "base/json.h"
 #include "base/random.h"
+#include "where.h"  // tests
 
 namespace retort {
 
 // Goldens: tools/golden/sampling.py (transformers' logits processors).
 TEST(FilterLogits, EqualsTransformersProcessors) {
-  const auto golden = read_json(RETORT_SOURCE_DIR "/tests/golden/sampling.json");
+  const auto golden = read_json(std::string(source_dir()) + "/tests/golden/sampling.json");
   const auto input = golden.at("input").get<std::vector<float>>();
   const auto seen_list = golden.at("seen").get<std::vector<int32_t>>();
   const std::unordered_set<int32_t> seen(seen_list.begin(), seen_list.end());

@@ -5,12 +5,13 @@
 #include "base/json.h"
 #include "generate/growing_forest.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
 
 const std::filesystem::path kGolden =
-    std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/deepseek_v32_sparse";
+    std::filesystem::path(source_dir()) / "tests/golden/models/deepseek_v32_sparse";
 
 struct Texts {
   LoadedModel loaded = load_weights({.path = kGolden.string(), .compute = "f32"});

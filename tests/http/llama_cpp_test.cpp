@@ -8,6 +8,7 @@
 #include "http/openai.h"
 #include "models/model.h"
 #include "teacher/teach.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -26,7 +27,7 @@ TEST(LlamaCppServer, SaysWhatTheSameModelSaysHere) {
   spec.server.token_file = std::getenv("RETORT_LLAMA_TOKEN");
   spec.server.concurrent = 2;
   const auto here =
-      load_model({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / kModel).string(), .compute = "f32"});
+      load_model({.path = (std::filesystem::path(source_dir()) / kModel).string(), .compute = "f32"});
   const auto& tokenizer = *here.tokenizer;
   OpenAiTeacher teacher(spec, tokenizer);
   EXPECT_EQ(teacher.model(), "smollm2");

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "data/temporary_folder.h"  // tests/data
+#include "where.h"                  // tests
 
 namespace retort {
 
@@ -21,8 +22,8 @@ class LoopbackServer {
     options["log"] = log();
     const auto port_file = folder_ / "port";
     std::ofstream(folder_ / "options.json") << options.dump();
-    pipe_ = popen(fmt::format("exec python3 '{}/tests/http/server.py' '{}' \"$(cat '{}')\"",
-                              RETORT_SOURCE_DIR, port_file, folder_ / "options.json")
+    pipe_ = popen(fmt::format("exec python3 '{}/tests/http/server.py' '{}' \"$(cat '{}')\"", source_dir(),
+                              port_file, folder_ / "options.json")
                       .c_str(),
                   "w");
     for (int wait = 0; wait < 1000 && !std::filesystem::exists(port_file); ++wait)

@@ -1,6 +1,7 @@
 // The two programs from outside: retort-online asks the server, retort trains from what it kept.
 #include "cli/run_program.h"  // tests/cli
 #include "http/loopback_server.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -13,8 +14,7 @@ constexpr auto kToken = "sk-this-is-secret";
 class Online : public testing::Test {
  protected:
   void SetUp() override {
-    if (!fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel))
-      GTEST_SKIP() << kModel << " is absent: run tools/setup";
+    if (!fs::exists(fs::path(source_dir()) / kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   }
   std::string recipe(const LoopbackServer& server, const std::string& more) {
     std::string lines;

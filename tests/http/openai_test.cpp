@@ -8,6 +8,7 @@
 #include "http/loopback_server.h"
 #include "models/model.h"
 #include "text/byte_tokenizer.h"  // tests/text
+#include "where.h"                // tests
 
 namespace retort {
 namespace {
@@ -77,7 +78,7 @@ TEST(OpenAiTeacher, HalvesOfCharactersAreNamedInTheirContext) {
 
 // A reply of vLLM itself (tools/golden/vllm_reply.py), with SmolLM2's tokens.
 TEST(OpenAiTeacher, ReadsWhatVllmAnswers) {
-  const auto root = std::filesystem::path(RETORT_SOURCE_DIR);
+  const auto root = std::filesystem::path(source_dir());
   const auto model = root / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
   if (!std::filesystem::exists(model)) GTEST_SKIP() << model << " is absent: run tools/setup";
   const auto golden = Json::parse(read_text(root / "tests/golden/http/vllm_prompt_logprobs.json"));

@@ -13,6 +13,7 @@
 #include "import/parquet_texts.h"
 #include "import/written_folder.h"  // tests/import
 #include "teacher/teach_imported.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -22,9 +23,7 @@ namespace fs = std::filesystem;
 constexpr size_t kKept = 16;
 const std::vector<size_t> kTexts = {7, 3, 9, 5};  // tokens
 
-fs::path golden(const std::string& name) {
-  return fs::path(RETORT_SOURCE_DIR) / "tests/golden/distillkit" / name;
-}
+fs::path golden(const std::string& name) { return fs::path(source_dir()) / "tests/golden/distillkit" / name; }
 
 CompressionConfig config_of(const fs::path& folder) {
   return read_compression_config(read_text(folder / "compression_config.yaml"), "compression_config.yaml");

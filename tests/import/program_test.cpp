@@ -6,6 +6,7 @@
 #include "models/model.h"
 #include "models/own_templates.h"
 #include "teacher/contexts.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -17,8 +18,7 @@ constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 class ImportProgram : public testing::Test {
  protected:
   void SetUp() override {
-    if (!fs::exists(fs::path(RETORT_SOURCE_DIR) / kModel))
-      GTEST_SKIP() << kModel << " is absent: run tools/setup";
+    if (!fs::exists(fs::path(source_dir()) / kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
     std::string lines;
     for (int i = 0; i < 16; ++i)
       lines += fmt::format(
@@ -45,7 +45,7 @@ class ImportProgram : public testing::Test {
   // The training samples and a pad token, as its teacher script stores them: the token that follows has
   // probability 0.6, token 17 0.3.
   void write_kept(size_t leave_out) {
-    const auto loaded = load_model({.path = (fs::path(RETORT_SOURCE_DIR) / kModel).string()});
+    const auto loaded = load_model({.path = (fs::path(source_dir()) / kModel).string()});
     DataSpec spec;
     spec.sources.resize(1);
     spec.sources[0].path = samples;

@@ -8,6 +8,7 @@
 
 #include "models/model.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
@@ -41,7 +42,7 @@ struct Answer {
 
 TEST_P(ComposedFamily, LogitsAndAdapterGradientsAreThoseOfTheKernels) {
   const auto loaded = load_weights(
-      {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / GetParam()).string()});
+      {.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / GetParam()).string()});
   auto& model = *loaded.model;
   std::vector<std::string> names;
   std::vector<Tensor> leaves;

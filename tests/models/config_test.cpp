@@ -9,6 +9,7 @@
 #include "models/model.h"
 #include "models/read_config.h"
 #include "models/rotary.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -348,7 +349,7 @@ TEST(ConfigJson, RefusesAttentionInBothDirections) {
 
 // gemma2's golden model is tied: its file is written again with a head.
 TEST(LoadedModel, AHeadThatDiffersFromTheEmbeddingIsNotTiedToIt) {
-  const auto from = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/gemma2";
+  const auto from = std::filesystem::path(source_dir()) / "tests/golden/models/gemma2";
   const auto file = open_safetensors_folder(from);
   const auto* embedding = file.find("model.embed_tokens.weight");
   std::vector<std::byte> head(embedding->data.begin(), embedding->data.end());

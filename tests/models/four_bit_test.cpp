@@ -14,13 +14,14 @@
 #include "models/model.h"
 #include "models/read_config.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
 
 using Method = FourBitConfig::Method;
 
-const auto kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/four_bit";
+const auto kGolden = std::filesystem::path(source_dir()) / "tests/golden/models/four_bit";
 
 Tensor stored_tensor(const WeightFile& file, const std::string& name) {
   const auto* found = file.find(name);

@@ -8,6 +8,7 @@
 #include "formats/weight_file.h"
 #include "ops/tensors.h"  // tests/ops
 #include "quant/scaled_f8.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -75,7 +76,7 @@ struct Fp8Form {
 // A golden model with its attention, feed-forward and expert matrices in F8_E4M3, in many small shards, and
 // the same model of decoded values in fp32.
 inline void write_fp8_pair(const Fp8Pair& pair, const std::string& family, const Fp8Form& form) {
-  const auto golden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+  const auto golden = std::filesystem::path(source_dir()) / "tests/golden/models" / family;
   const auto original = open_safetensors_folder(golden);
   std::vector<TensorSource> fp8, plain;
   const auto add = [](std::vector<TensorSource>& to, const std::string& name, WeightType type,

@@ -11,11 +11,12 @@
 #include "models/model.h"
 #include "models/read_config.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
 
-const auto kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models";
+const auto kGolden = std::filesystem::path(source_dir()) / "tests/golden/models";
 
 Tensor logits_of(const std::string& path, at::ScalarType compute) {
   const auto loaded = load_weights({.path = path});

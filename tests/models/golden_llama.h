@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "models/model.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -17,7 +18,7 @@ inline Tensor noisy(const Weight& weight, at::Generator& generator, double part)
 // As it is, or with noise on its head, drawn from `seed`.
 inline LoadedModel golden_llama(uint64_t seed = 0, double part = 0.7) {
   auto loaded =
-      load_weights({.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string(),
+      load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string(),
                     .weights = "f32"});
   if (seed == 0) return loaded;
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);

@@ -12,12 +12,13 @@
 #include "models/model.h"
 #include "models/read_config.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
 
 std::filesystem::path golden(const std::string& family) {
-  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+  return std::filesystem::path(source_dir()) / "tests/golden/models" / family;
 }
 
 // Makes every weight an fp32 leaf, by checkpoint name.

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 TEST(Parts, ShapesThatTheConfigurationDoesNotAskForNameTheFile) {
-  const auto golden = fs::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama";
+  const auto golden = fs::path(source_dir()) / "tests/golden/models/llama";
   const auto folder = fs::temp_directory_path() / fmt::format("retort_parts_{}", getpid());
   fs::create_directories(folder);
   fs::copy_file(golden / "model.safetensors", folder / "model.safetensors",

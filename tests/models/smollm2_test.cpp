@@ -5,12 +5,13 @@
 #include "base/json.h"
 #include "models/model.h"
 #include "ops/int8_gemm.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 std::filesystem::path checkpoint() {
-  return std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+  return std::filesystem::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 }
 
 KvCache cache_for(const ModelConfig& config, int64_t capacity) {
@@ -27,7 +28,7 @@ TEST(SmolLM2, GreedyTextEqualsTransformers) {
   const auto loaded = load_model({.path = checkpoint().string(), .compute = "f32"});
   const auto& model = *loaded.model;
   const auto record =
-      read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/smollm2_greedy.json");
+      read_json(std::filesystem::path(source_dir()) / "tests/golden/models/smollm2_greedy.json");
   EXPECT_EQ(record["sha256"].get<std::string>(), loaded.sha256.get());
   const at::NoGradGuard no_graph;
 
@@ -82,7 +83,7 @@ TEST(SmolLM2, LossEqualsTransformers) {
   const auto loaded = load_weights({.path = checkpoint().string(), .compute = "f32"});
   const auto& model = *loaded.model;
   const auto record =
-      read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/smollm2_greedy.json");
+      read_json(std::filesystem::path(source_dir()) / "tests/golden/models/smollm2_greedy.json");
   const at::NoGradGuard no_graph;
   double bf16_loss = 0, reference_loss = 0;
   for (const auto& run : record["runs"]) {
@@ -113,7 +114,7 @@ TEST(SmolLM2, IntegersKeepTheLoss) {
   const auto loaded = load_weights({.path = checkpoint().string(), .compute = "int8"});
   for (const auto* layer : loaded.model->linears()) ASSERT_TRUE(layer->int8_scales.defined()) << layer->name;
   const auto record =
-      read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/smollm2_greedy.json");
+      read_json(std::filesystem::path(source_dir()) / "tests/golden/models/smollm2_greedy.json");
   const at::NoGradGuard no_graph;
   Forest forest;
   double reference = 0;

@@ -8,15 +8,14 @@
 #include "data/temporary_folder.h"  // tests/data
 #include "models/model.h"
 #include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-fs::path golden(const std::string& family) {
-  return fs::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
-}
+fs::path golden(const std::string& family) { return fs::path(source_dir()) / "tests/golden/models" / family; }
 
 struct Layout {
   const char *name, *model, *head;

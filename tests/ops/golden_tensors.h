@@ -5,13 +5,14 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "where.h"  // tests
 
 namespace retort {
 
 class GoldenTensors {
  public:
   explicit GoldenTensors(const std::string& name)
-      : text_(read_text(std::string(RETORT_SOURCE_DIR) + "/tests/golden/ops/" + name)) {
+      : text_(read_text(std::string(source_dir()) + "/tests/golden/ops/" + name)) {
     uint64_t length = 0;
     std::copy_n(text_.data(), 8, reinterpret_cast<char*>(&length));
     header_ = parse_json(std::string_view(text_).substr(8, length), name);

@@ -4,12 +4,13 @@
 
 #include "adapters/attach.h"
 #include "base/error.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 const std::filesystem::path kModel =
-    std::filesystem::path(RETORT_SOURCE_DIR) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+    std::filesystem::path(source_dir()) / "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
 AdapterSpec adapter(const std::string& kind, std::vector<std::string> whole = {}) {
   AdapterSpec spec;

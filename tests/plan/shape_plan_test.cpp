@@ -6,12 +6,13 @@
 #include "models/read_config.h"
 #include "plan/known_models.h"
 #include "plan/predict.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 std::filesystem::path golden(const std::string& family) {
-  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+  return std::filesystem::path(source_dir()) / "tests/golden/models" / family;
 }
 
 ModelConfig config_of(const std::string& text) {

@@ -11,12 +11,13 @@
 #include "quant/dynamic8.h"
 #include "quant/nf4.h"
 #include "quant/types.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 std::vector<std::byte> golden(const std::string& name) {
-  std::ifstream file(std::string(RETORT_SOURCE_DIR "/tests/golden/quant/") + name, std::ios::binary);
+  std::ifstream file(std::string(source_dir()) + "/tests/golden/quant/" + name, std::ios::binary);
   std::vector<char> text{std::istreambuf_iterator<char>(file), {}};
   EXPECT_FALSE(text.empty()) << name;
   std::vector<std::byte> data(text.size());

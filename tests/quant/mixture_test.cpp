@@ -1,4 +1,5 @@
 #include "quant/mixture.h"
+#include "where.h"  // tests
 
 #include <gtest/gtest.h>
 
@@ -12,7 +13,7 @@ namespace {
 TEST(
     Mixture,
     EveryTensorGetsTheTypeThatLlamaCppGivesIt) {  // tools/golden/mixtures.py: four tiny models, 18 file types
-  std::ifstream file(RETORT_SOURCE_DIR "/tests/golden/quant/mixtures.json");
+  std::ifstream file(std::string(source_dir()) + "/tests/golden/quant/mixtures.json");
   const auto golden = nlohmann::json::parse(file);
   int checked = 0;
   for (const auto& test : golden.at("cases")) {

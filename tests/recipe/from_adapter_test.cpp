@@ -8,12 +8,13 @@
 
 #include "base/error.h"
 #include "recipe/recipe.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 std::string adapter(const std::string& name) {
-  return (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/adapters" / name).string();
+  return (std::filesystem::path(source_dir()) / "tests/golden/adapters" / name).string();
 }
 LoadedRecipe parsed(const std::string& section, const std::string& more = "") {
   return parse_recipe("model: {path: a.gguf}\nadapter: {" + section + "}\n" + more, "r.yaml");
@@ -49,7 +50,7 @@ TEST(FromAdapter, WhatDiffersIsNamedAtItsPlace) {
   EXPECT_NE(error_of("kind: lora" + from).find("has rslora, found lora"), std::string::npos);
   EXPECT_NE(error_of("kind: full" + from).find("has rslora, found full"), std::string::npos);
   EXPECT_NE(error_of("from: no/such").find("adapter.from: 'no/such' is no folder"), std::string::npos);
-  const auto models = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/llama").string();
+  const auto models = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string();
   EXPECT_NE(error_of("from: " + models).find("holds no adapter_config.json"), std::string::npos);
 }
 

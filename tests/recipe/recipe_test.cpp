@@ -9,12 +9,13 @@
 #include "recipe/recipe.h"
 #include "spec/print.h"
 #include "spec/read.h"
+#include "where.h"  // tests
 
 namespace retort {
 
 namespace {
 
-const std::filesystem::path kRoot = RETORT_SOURCE_DIR;
+const std::filesystem::path kRoot = source_dir();
 
 std::vector<std::filesystem::path> sample_recipes() {
   std::vector<std::filesystem::path> files;

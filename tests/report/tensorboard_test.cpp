@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "report/tensorboard.h"
+#include "where.h"  // tests
 
 namespace retort {
 
@@ -19,7 +20,7 @@ std::string hex(const std::string& bytes) {
 }
 
 Json golden() {
-  return read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/report/tensorboard.json");
+  return read_json(std::filesystem::path(source_dir()) / "tests/golden/report/tensorboard.json");
 }
 
 }  // namespace

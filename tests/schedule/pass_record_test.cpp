@@ -10,6 +10,7 @@
 #include "data/temporary_folder.h"  // tests/data
 #include "models/model.h"
 #include "schedule/read.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 LoadedModel load(const std::string& family, const std::string& scratch) {
-  const auto folder = fs::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family;
+  const auto folder = fs::path(source_dir()) / "tests/golden/models" / family;
   return load_weights({.path = folder.string(), .schedule = "layers", .memory = "1B", .scratch = scratch});
 }
 

@@ -9,12 +9,13 @@
 #include "models/layer_stream.h"
 #include "ops/workers.h"
 #include "schedule/layers.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 std::filesystem::path golden_folder(const std::string& name) {
-  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden" / name;
+  return std::filesystem::path(source_dir()) / "tests/golden" / name;
 }
 
 std::vector<Forest> forests() {

@@ -11,13 +11,14 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kGolden = fs::path(RETORT_SOURCE_DIR) / "tests/golden/sign";
+const fs::path kGolden = fs::path(source_dir()) / "tests/golden/sign";
 
 class ModelSignature : public ::testing::Test {
  protected:

@@ -10,14 +10,15 @@
 #include "forest/random_samples.h"  // tests/forest
 #include "formats/weight_file.h"
 #include "student/expert_cut.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 LoadedModel tiny(const std::string& family = "llama") {
-  auto loaded = load_weights(
-      {.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string(),
-       .weights = "f32"});
+  auto loaded =
+      load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / family).string(),
+                    .weights = "f32"});
   return loaded;
 }
 std::vector<Sample> some_samples() { return random_samples(Draws(4, "samples"), 6, 20); }
@@ -131,7 +132,7 @@ TEST(PruneExperts, AModelThatNeverHadTheOthers) {
   EXPECT_EQ(pruned.model.model->config.experts_per_token, 2);
   EXPECT_EQ(pruned.experts, (std::vector<std::vector<int64_t>>(2, {0, 2, 3, 5})));
   EXPECT_EQ(pruned.kept[0], "experts 4 of 6 in layer 0: 0 2 3 5; named");
-  const auto folder = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models/qwen3_moe";
+  const auto folder = std::filesystem::path(source_dir()) / "tests/golden/models/qwen3_moe";
   const auto row = read_json(folder / "golden.json")["rows"][2].get<std::vector<int32_t>>();
   const auto file = open_safetensors(folder / "golden.safetensors");
   const auto* stored = file.find("pruned.logits");
@@ -266,7 +267,7 @@ TEST(MergeExperts, ChannelsAreBroughtInOrderFirst) {
 
 // A copy of a golden folder with another number of experts a token.
 LoadedModel with_experts_per_token(const std::string& family, int64_t count) {
-  const auto from = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family,
+  const auto from = std::filesystem::path(source_dir()) / "tests/golden/models" / family,
              folder = std::filesystem::temp_directory_path() / fmt::format("retort_experts_{}", getpid());
   std::filesystem::create_directories(folder);
   std::filesystem::copy_file(from / "model.safetensors", folder / "model.safetensors",

@@ -7,11 +7,12 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
-const std::filesystem::path kGolden = std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/tables";
+const std::filesystem::path kGolden = std::filesystem::path(source_dir()) / "tests/golden/tables";
 
 std::string golden(const std::string& name) { return read_text(kGolden / name); }
 

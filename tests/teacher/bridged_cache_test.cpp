@@ -10,6 +10,7 @@
 #include "models/golden_llama.h"    // tests/models
 #include "teacher/teach.h"
 #include "text/byte_tokenizer.h"  // tests/text
+#include "where.h"                // tests
 
 namespace retort {
 namespace {
@@ -98,7 +99,7 @@ TEST_F(BridgedDistillation, WhereTheTeacherIsNotHeardTheDataTeaches) {
 // What the pair of the real run is: SmolLM2's byte-level tokens and Mistral's SentencePiece tokens of one
 // answer.
 TEST(BridgedPlaces, SmolLm2AndMistralMeetOnTheSameText) {
-  const std::filesystem::path root = RETORT_SOURCE_DIR,
+  const std::filesystem::path root = source_dir(),
                               gguf = root / "checkpoints/smollm2-135m-instruct-q4_1.gguf",
                               sentencepiece =
                                   root / "third_party/inputs/mistral/mistral_common/data/tokenizer.model.v1";

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "data/temporary_folder.h"  // tests/data
 #include "models/layer_stream.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -29,7 +30,7 @@ std::string cache_of(const std::string& family, const std::string& schedule, con
                      TeachProgress* progress = nullptr, const std::string& scratch = "") {
   const TemporaryFolder folder;
   ModelSpec spec;
-  spec.path = (std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/models" / family).string();
+  spec.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / family).string();
   spec.schedule = schedule, spec.memory = memory, spec.scratch = scratch;
   const auto teacher = load_weights(spec);
   EXPECT_EQ(teacher.model->stream() != nullptr, schedule == "layers");

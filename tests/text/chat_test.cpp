@@ -7,11 +7,12 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "text/byte_tokenizer.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
-const std::string kGoldens = std::string(RETORT_SOURCE_DIR) + "/tests/golden/chat/";
+const std::string kGoldens = std::string(source_dir()) + "/tests/golden/chat/";
 
 std::vector<Message> dialogue(const Json& golden, size_t number) {
   std::vector<Message> messages;

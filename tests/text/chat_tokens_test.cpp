@@ -6,16 +6,17 @@
 #include "base/json.h"
 #include "text/chat.h"
 #include "text/gguf_metadata.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
-const std::string kGguf = std::string(RETORT_SOURCE_DIR) + "/checkpoints/smollm2-135m-instruct-q4_1.gguf";
+const std::string kGguf = std::string(source_dir()) + "/checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
 TEST(RenderTokens, IdsAndMasksOfSmollm2EqualTransformers) {
   if (!std::filesystem::exists(kGguf)) GTEST_SKIP() << kGguf << " is missing: tools/setup fetches it";
   const auto tokenizer = tokenizer_from_gguf(read_gguf_vocabulary(kGguf), "smollm2.gguf");
-  const auto golden = read_json(std::string(RETORT_SOURCE_DIR) + "/tests/golden/chat/smollm2_tokens.json");
+  const auto golden = read_json(std::string(source_dir()) + "/tests/golden/chat/smollm2_tokens.json");
   const auto& chat = *find_chat_template("smollm2");
   ASSERT_EQ(golden["rows"].size(), 6u);
   for (size_t i = 0; i < 6; ++i) {

@@ -6,6 +6,7 @@
 #include "text/gguf_metadata.h"
 #include "text/golden.h"
 #include "text/unicode.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -53,7 +54,7 @@ class Export : public testing::TestWithParam<const char*> {
 
 // The folders stay below the build tree: tools/peers/tokenizer_folders.py opens them with transformers.
 TEST_P(Export, AFolderGivesTheSameIds) {
-  const std::string folder = std::string(RETORT_BINARY_DIR) + "/tokenizers/" + GetParam();
+  const std::string folder = std::string(binary_dir()) + "/tokenizers/" + GetParam();
   write_tokenizer_folder(*tokenizer_, folder, {.chat_template = "{{ messages }}"});
   const auto again = tokenizer_from_folder(folder);
   expect_same_ids(*tokenizer_, *again);

@@ -3,14 +3,14 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
 
 // Values of sacrebleu 2.6.0 and rouge-score 0.1.2 (tools/golden/generation_scores.py).
 TEST(GenerationScores, EqualTheirReferencePrograms) {
-  const auto golden =
-      read_json(std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden/generation_scores.json");
+  const auto golden = read_json(std::filesystem::path(source_dir()) / "tests/golden/generation_scores.json");
   for (const auto& [text, tokens] : golden["tokens"].items())
     EXPECT_EQ(bleu_tokens(text), tokens.get<std::vector<std::string>>()) << text;
   ASSERT_GE(golden["cases"].size(), 16u);

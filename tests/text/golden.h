@@ -10,12 +10,11 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "text/tokenizer.h"
+#include "where.h"  // tests
 
 namespace retort {
 
-inline std::string source_path(const std::string& path) {
-  return std::string(RETORT_SOURCE_DIR) + "/" + path;
-}
+inline std::string source_path(const std::string& path) { return std::string(source_dir()) + "/" + path; }
 
 inline std::string gunzip(const std::filesystem::path& path) {
   gzFile file = gzopen(path.c_str(), "rb");

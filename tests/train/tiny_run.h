@@ -8,11 +8,12 @@
 #include "base/random.h"
 #include "data/temporary_folder.h"
 #include "train/train.h"
+#include "where.h"  // tests
 
 namespace retort {
 
 inline std::filesystem::path golden_folder(const std::string& name) {
-  return std::filesystem::path(RETORT_SOURCE_DIR) / "tests/golden" / name;
+  return std::filesystem::path(source_dir()) / "tests/golden" / name;
 }
 
 // Samples of 6 to 21 tokens; every third pair shares a prompt of 5. The first three tokens are not

@@ -1,13 +1,46 @@
+#include <map>
+
 #include "adapters/merge.h"
 #include "base/files.h"
 #include "base/json.h"
 #include "export/artefacts.h"
 #include "export/merged.h"
 #include "formats/weight_file.h"
+#include "models/families.h"
 #include "models/read_config.h"
+#include "models/tensor_names.h"
 #include "text/export_tokenizer.h"
 
 namespace retort {
+namespace {
+
+// One tensor of a folder: one of the model, or all experts' of a layer in their order.
+struct FolderTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::vector<MergedTensor> parts;
+};
+
+std::vector<FolderTensor> folder_tensors(const Model& model) {
+  const auto& config = model.config;
+  const bool stacks = family_of(config).stacked_experts;
+  std::vector<FolderTensor> tensors;
+  std::map<std::string, size_t> places;
+  for (auto& tensor : merged_tensors(model)) {
+    const bool part = stacks && tensor.place.expert >= 0;
+    const auto name = part ? stack_name(config, tensor.place) : tensor.name;
+    const auto [place, is_new] = places.try_emplace(name, tensors.size());
+    if (is_new) tensors.push_back({name, tensor.shape, {}});
+    tensors[place->second].parts.push_back(
+        std::move(tensor));  // gate, up and down of one expert, then the next
+  }
+  for (auto& [name, shape, parts] : tensors)
+    if (parts.front().place.expert >= 0 && stacks)
+      shape = {config.experts, shape[0] * static_cast<int64_t>(parts.size()) / config.experts, shape[1]};
+  return tensors;
+}
+
+}  // namespace
 
 void write_folder_settings(const std::filesystem::path& folder, LoadedModel& loaded) {
   const auto& model = *loaded.model;
@@ -33,15 +66,17 @@ Artefact write_hf_folder(const std::filesystem::path& target, LoadedModel& loade
   AtomicFolder staged(target);
   const auto& folder = staged.path();
   std::vector<TensorSource> sources;
-  for (auto& tensor : merged_tensors(model)) {
+  for (const auto& [name, shape, parts] : folder_tensors(model)) {
     // Rounding what only chooses experts would choose others: it is fp32 in every DeepSeek.
-    const auto stored = tensor.place.role == Role::router_bias ? WeightType::f32 : type;
-    sources.push_back({tensor.name, stored, tensor.shape, [=](const auto& sink) {
-                         const auto encode = [&](int64_t first, int64_t count) {
-                           return encode_rows(tensor.name, stored, tensor.rows(first, count));
-                         };
-                         encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()), how.threads,
-                                         encode, sink);
+    const auto stored = parts.front().place.role == Role::router_bias ? WeightType::f32 : type;
+    sources.push_back({name, stored, shape, [=, parts = parts](const auto& sink) {
+                         for (const auto& tensor : parts) {
+                           const auto encode = [&](int64_t first, int64_t count) {
+                             return encode_rows(tensor.name, stored, tensor.rows(first, count));
+                           };
+                           encode_in_order(tensor.row_count(), rows_per_chunk(tensor.row_length()),
+                                           how.threads, encode, sink);
+                         }
                        }});
   }
   if (how.weights == Weights::left_out)

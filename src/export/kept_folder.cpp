@@ -12,6 +12,7 @@
 #include "formats/parse.h"
 #include "formats/weight_file.h"
 #include "models/fp8_matrix.h"
+#include "models/tensor_names.h"
 #include "models/text_part.h"
 #include "quant/encode_f8.h"
 
@@ -191,6 +192,11 @@ class Base {
     std::vector<Kept> all;
     for (auto& tensor : merged_tensors(model)) {
       const auto* view = file_.find(tensor.name);
+      if (!view && tensor.place.expert >= 0 && file_.find(stack_name(model.config, tensor.place)))
+        throw RecipeError(
+            fmt::format("{}: experts in one tensor are read, not written in their place: {}; "
+                        "set bf16",
+                        kKey, printable(stack_name(model.config, tensor.place))));
       if (!view)
         throw RecipeError(
             fmt::format("{}: the base has no {}, which the trained model has (an embedding and a "

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "export/artefacts.h"
 #include "formats/peft_folder.h"
+#include "models/families.h"
 #include "models/tensor_names.h"
 #include "models/text_part.h"
 #include "text/export_tokenizer.h"
@@ -165,6 +166,13 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   for (const auto* layer : std::as_const(*loaded.model).matrices()) {
     if (!layer->adapter) continue;
     on_experts = on_experts || layer->place.expert >= 0;
+    if (layer->place.expert >= 0 && family_of(loaded.model->config).stacked_experts)
+      throw RecipeError(fmt::format(
+          "export.adapter: adapters on experts of a {}, which transformers keeps in two tensors a layer, are "
+          "not "
+          "written to a file that PEFT opens; set export.adapter to false, or adapter.targets to layers that "
+          "are no experts",
+          loaded.model->config.family));
     if (beside_experts(loaded.model->config, layer->place)) {
       add_once(config.target_parameters, parameter_name(layer->name));
       continue;

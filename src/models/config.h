@@ -24,7 +24,8 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;          // yarn of DeepSeek: both make attention_factor; 0 = none
   std::vector<double> long_factor, short_factor;  // longrope
   std::vector<double> frequency_divisors;         // GGUF rope_freqs.weight, when the file holds it
-  // Ministral 3: a query at place p is multiplied with 1 + b ln(1 + floor(p / original_context)).
+  // Ministral 3, Mistral Small 4: a query at place p is multiplied with
+  // 1 + b ln(1 + floor(p / original_context)).
   std::optional<double> query_beta;
   // Whether texts within the model's context are rotated otherwise than without scaling.
   bool scales() const { return scaling != RopeScaling::none && scaling != RopeScaling::dynamic; }
@@ -43,11 +44,14 @@ struct IndexerConfig {
   int64_t heads = 0, head_dim = 0, top = 0;
 };
 
-// How DeepSeek V3 chooses experts (arXiv:2412.19437, section 2.1.2): sigmoid scores, and among the experts of
-// the best groups alone.
+// How a DeepSeek chooses experts: among those of the best groups alone. V3 scores by sigmoids, with a bias
+// that only chooses (arXiv:2412.19437, section 2.1.2), V2 and Mistral Small 4 by a softmax
+// (arXiv:2405.04434).
 struct GroupedRouting {
   int64_t groups = 1, groups_per_token = 1;
   double scale = 1;  // what the weights of a token's experts are multiplied with
+  bool sigmoid = true;
+  int64_t judged_by = 2;  // a group is as good as the sum of so many of its largest scores: 1 (V2) or 2
 };
 
 // How matrices of F8_E4M3 are stored: with a scale for each block of so many rows and columns; 0: with one

@@ -92,6 +92,18 @@ RopeConfig read_rope(const HfConfig& config, const ModelConfig& model) {
   return rope;
 }
 
+RopeConfig read_growing_rope(const HfConfig& config, const ModelConfig& model) {
+  constexpr auto kBeta = "llama_4_scaling_beta";
+  auto rope = read_rope(config, model);
+  const auto section = config.section(config.find("rope_parameters") ? "rope_parameters" : "rope_scaling");
+  rope.query_beta = section ? section->number(kBeta).value_or(0) : 0;
+  if (rope.original_context > 0) return rope;
+  if (*rope.query_beta != 0)
+    section->fail("original_max_position_embeddings", fmt::format("missing; {} counts by it", kBeta));
+  rope.original_context = model.context;
+  return rope;
+}
+
 int64_t read_window(const HfConfig& config, const ModelConfig& model) {
   return config.names("sliding_window") ? config.whole("sliding_window").value_or(0)
                                         : family_of(model).defaults.sliding_window;
@@ -152,7 +164,7 @@ ModelConfig config_from_hf(const Json& json, const std::string& file, bool has_h
   const auto kind = config.text("model_type").value_or("");
   const Family* family = nullptr;
   for (const auto& row : families())
-    if (kind == row.model_type) family = &row;
+    if (!kind.empty() && (kind == row.model_type || kind == row.other_model_type)) family = &row;
   if (!family)
     config.fail("model_type",
                 fmt::format("'{}' is not a known family; known: {}", printable(kind), known_families()));

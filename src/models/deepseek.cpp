@@ -8,9 +8,8 @@
 namespace retort {
 namespace {
 
-// What transformers' classes take for a size that config.json leaves out: those of the 671B models.
 int64_t size_or(const HfConfig& config, const char* key, int64_t otherwise) {
-  return config.names(key) ? config.required(key) : otherwise;
+  return config.names(key) || otherwise == 0 ? config.required(key) : otherwise;
 }
 
 void require_word(const HfConfig& config, const char* key, const std::string& expected) {
@@ -20,14 +19,14 @@ void require_word(const HfConfig& config, const char* key, const std::string& ex
                 "found '" + printable(found) + "', which is not computed here; expected '" + expected + "'");
 }
 
-void read_latent(const HfConfig& config, ModelConfig& model) {
+void read_latent(const HfConfig& config, ModelConfig& model, const DeepseekHabits& usual) {
   LatentConfig latent;
   constexpr auto kQueries = "q_lora_rank";
-  latent.q_rank = config.names(kQueries) ? config.whole(kQueries).value_or(0) : 1536;
-  latent.kv_rank = size_or(config, "kv_lora_rank", 512);
-  latent.nope_dim = size_or(config, "qk_nope_head_dim", 128);
-  latent.rope_dim = size_or(config, "qk_rope_head_dim", 64);
-  latent.value_dim = size_or(config, "v_head_dim", 128);
+  latent.q_rank = config.names(kQueries) ? config.whole(kQueries).value_or(0) : usual.q_rank;
+  latent.kv_rank = size_or(config, "kv_lora_rank", usual.kv_rank);
+  latent.nope_dim = size_or(config, "qk_nope_head_dim", usual.nope_dim);
+  latent.rope_dim = size_or(config, "qk_rope_head_dim", usual.rope_dim);
+  latent.value_dim = size_or(config, "v_head_dim", usual.value_dim);
   latent.interleaved = config.truth("rope_interleave", true);
   if (latent.rope_dim % 2 != 0) config.fail("qk_rope_head_dim", "expected an even width");
   if (latent.nope_dim % 2 != 0) config.fail("qk_nope_head_dim", "expected an even width");
@@ -45,21 +44,29 @@ void read_rotation(const HfConfig& config, ModelConfig& model) {
   const auto& rope = model.rope;
   if (rope.scaling == RopeScaling::longrope)
     config.fail("rope_scaling", "longrope is not known of this family; expected yarn or none");
+  // transformers makes attention's product larger for it under every kind of scaling.
+  const auto section = config.section(config.find("rope_parameters") ? "rope_parameters" : "rope_scaling");
+  if (section && rope.scaling != RopeScaling::yarn && rope.scaling != RopeScaling::none &&
+      section->number("mscale_all_dim").value_or(0) != 0)
+    section->fail("mscale_all_dim", "is known with yarn only");
   model.attention_scale = latent_scale(rope, model.head_dim);
 }
 
-void read_sparse(const HfConfig& config, ModelConfig& model) {
-  const auto dense = config.whole("first_k_dense_replace").value_or(3);
+void read_sparse(const HfConfig& config, ModelConfig& model, const DeepseekHabits& usual) {
+  const auto dense = config.whole("first_k_dense_replace").value_or(usual.dense_layers);
   for (int64_t i = 0; i < model.layers; ++i) model.dense_layers.push_back(i < dense);
-  model.experts = size_or(config, "n_routed_experts", 256);
-  model.experts_per_token = size_or(config, "num_experts_per_tok", 8);
-  model.expert_intermediate = size_or(config, "moe_intermediate_size", 2048);
-  model.shared_experts = config.whole("n_shared_experts").value_or(1);
-  model.renormalise = config.truth("norm_topk_prob", true);
-  GroupedRouting routing;
-  routing.groups = size_or(config, "n_group", 8);
-  routing.groups_per_token = size_or(config, "topk_group", 4);
-  routing.scale = config.number("routed_scaling_factor").value_or(2.5);
+  model.experts = size_or(config, "n_routed_experts", usual.experts);
+  model.experts_per_token = size_or(config, "num_experts_per_tok", usual.experts_per_token);
+  model.expert_intermediate = size_or(config, "moe_intermediate_size", usual.expert_width);
+  constexpr auto kShared = "n_shared_experts";  // null: none
+  model.shared_experts = config.names(kShared) ? config.whole(kShared).value_or(0) : usual.shared_experts;
+  model.renormalise = config.truth("norm_topk_prob", usual.renormalise);
+  auto routing = usual.routing;
+  if (usual.reads_groups) {
+    routing.groups = size_or(config, "n_group", routing.groups);
+    routing.groups_per_token = size_or(config, "topk_group", routing.groups_per_token);
+  }
+  routing.scale = config.number("routed_scaling_factor").value_or(routing.scale);
   model.grouped = routing;
   if (model.experts > kMostExperts)
     config.fail("n_routed_experts", fmt::format("more than {} experts", kMostExperts));
@@ -72,8 +79,8 @@ void read_sparse(const HfConfig& config, ModelConfig& model) {
   if (model.experts_per_token > reachable)
     config.fail("num_experts_per_tok",
                 fmt::format("is {}, of {} experts in topk_group groups", model.experts_per_token, reachable));
-  require_word(config, "scoring_func", "sigmoid");
-  require_word(config, "topk_method", "noaux_tc");
+  require_word(config, "scoring_func", routing.sigmoid ? "sigmoid" : "softmax");
+  require_word(config, "topk_method", usual.choice);
   if (config.whole("moe_layer_freq").value_or(1) != 1)
     config.fail("moe_layer_freq", "layers in turn dense and sparse are not known of this family; expected 1");
 }
@@ -111,11 +118,24 @@ std::unique_ptr<Model> build_deepseek(const Parts& parts) {
       parts, 0, [&](int64_t index) { return DeepseekLayer(parts, index, rotary); });
 }
 
-void read_deepseek(const HfConfig& config, ModelConfig& model) {
+void read_deepseek(const HfConfig& config, ModelConfig& model, const DeepseekHabits& usual) {
   model.attention_bias = model.output_bias = config.truth("attention_bias", false);
-  read_latent(config, model);
+  read_latent(config, model, usual);
   read_rotation(config, model);
-  read_sparse(config, model);
+  read_sparse(config, model, usual);
+}
+
+void require_words(const HfConfig& config, const char* key, const std::vector<std::string>& expected) {
+  const auto* list = config.find(key);
+  if (list && *list != Json(expected))
+    config.fail(key, fmt::format("expected {} words, the first '{}'", expected.size(),
+                                 expected.empty() ? "" : expected.front()));
+}
+
+std::vector<std::string> mlp_layer_types(const ModelConfig& config) {
+  std::vector<std::string> types;
+  for (int64_t i = 0; i < config.layers; ++i) types.emplace_back(config.has_experts(i) ? "sparse" : "dense");
+  return types;
 }
 
 OrderedJson deepseek_json(const ModelConfig& config) {
@@ -140,8 +160,10 @@ OrderedJson deepseek_json(const ModelConfig& config) {
   json["n_group"] = config.grouped->groups;
   json["topk_group"] = config.grouped->groups_per_token;
   json["routed_scaling_factor"] = config.grouped->scale;
-  json["scoring_func"] = "sigmoid";
-  json["topk_method"] = "noaux_tc";
+  json["scoring_func"] = config.grouped->sigmoid ? "sigmoid" : "softmax";
+  json["topk_method"] = config.grouped->sigmoid      ? "noaux_tc"
+                        : config.grouped->groups > 1 ? "group_limited_greedy"
+                                                     : "greedy";
   json["num_nextn_predict_layers"] = 0;  // layers that predict further tokens are left out of what is written
   add_hf_rope(config, json);
   return json;

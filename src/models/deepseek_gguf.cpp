@@ -1,5 +1,6 @@
-// DeepSeek V3 and V3.2 as llama.cpp's architectures deepseek2 and deepseek32 (its llama-model.cpp,
-// models/deepseek2.cpp and models/deepseek32.cpp; conversion/deepseek.py).
+// DeepSeek V2, V3 and V3.2, GLM-4.7-Flash and Mistral Small 4 as llama.cpp's architectures deepseek2,
+// deepseek32 and mistral4 (its llama-model.cpp, models/deepseek2.cpp, deepseek32.cpp and mistral4.cpp;
+// conversion/deepseek.py, glm.py and mistral3.py).
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -10,7 +11,10 @@
 namespace retort {
 namespace {
 
-constexpr int64_t kSigmoid = 2;  // expert_gating_func
+constexpr int64_t kSoftmax = 1, kSigmoid = 2;
+constexpr auto kScores = ".expert_gating_func";
+constexpr auto kGrowth = ".attention.temperature_scale";
+constexpr auto kGrowthPlaces = ".attention.temperature_length";
 constexpr auto kLogMultiplier = ".rope.scaling.yarn_log_multiplier";
 constexpr auto kAttentionFactor = ".rope.scaling.attn_factor";
 
@@ -69,9 +73,39 @@ void read_scaling(const GgufMetadata& data, ModelConfig& config) {
   config.attention_scale = latent_scale(rope, config.head_dim);
 }
 
+// Queries that grow along a text.
+void read_growth(const GgufMetadata& data, ModelConfig& config) {
+  const auto beta = data.number(kGrowth).value_or(0);
+  auto& rope = config.rope;
+  rope.query_beta = beta;
+  if (beta == 0) return;
+  const auto places = data.required(kGrowthPlaces);
+  if (rope.original_context != 0 && rope.original_context != places)
+    data.fail(kGrowthPlaces,
+              fmt::format("is {}, and the rotation's original context is {}; expected the same", places,
+                          rope.original_context));
+  rope.original_context = places;
+}
+
+// llama.cpp takes models of these sizes for those that have no q_lora_rank.
+bool has_a_lite_size(const ModelConfig& config) {
+  return config.layers == 26 || config.layers == 27 || (config.layers == 48 && config.vocabulary == 128256);
+}
+
 }  // namespace
 
-void read_deepseek_gguf(const GgufMetadata& data, ModelConfig& config) {
+bool scores_by_sigmoids(const GgufMetadata& data) {
+  const auto kind = data.whole(kScores).value_or(0);
+  if (kind == kSoftmax || kind == kSigmoid) return kind == kSigmoid;
+  if (kind != 0)
+    data.fail(kScores,
+              fmt::format("is {}, which is not computed here; expected a softmax (1) or sigmoids (2)", kind));
+  // A file that does not say it: llama.cpp knows GLM-4.7-Flash by its size, and takes any other for a V2.
+  const auto layers = data.whole(".block_count").value_or(0);
+  return (layers == 47 || layers == 48) && data.whole(".vocab_size").value_or(0) == 154880;
+}
+
+void read_deepseek_gguf(const GgufMetadata& data, ModelConfig& config, const GroupedRouting& usual) {
   // The last layers of the file predict further tokens.
   const auto beyond = data.whole(".nextn_predict_layers").value_or(0);
   if (beyond >= config.layers)
@@ -80,13 +114,16 @@ void read_deepseek_gguf(const GgufMetadata& data, ModelConfig& config) {
   read_heads(data, config);
   read_scaling(data, config);
   read_gguf_experts(data, config);
-  if (const auto kind = data.whole(".expert_gating_func").value_or(1); kind != kSigmoid)
-    data.fail(
-        ".expert_gating_func",
-        fmt::format("is {}; of this architecture only models of sigmoid scores (2) are computed here", kind));
+  if (scores_by_sigmoids(data) != usual.sigmoid)
+    data.fail(kScores, usual.sigmoid
+                           ? "a softmax (1), or missing: of this architecture only models of sigmoid "
+                             "scores (2) are computed here"
+                           : "sigmoids (2): of this architecture only models whose scores are a "
+                             "softmax (1) are computed here");
   config.renormalise = data.truth(".expert_weights_norm").value_or(false);
   config.shared_experts = data.whole(".expert_shared_count").value_or(0);
-  GroupedRouting routing;
+  auto routing = usual;
+  routing.groups = routing.groups_per_token = 1;
   const auto groups = data.whole(".expert_group_count").value_or(1);
   if (groups > 1) {
     routing.groups = groups;
@@ -103,6 +140,10 @@ void read_deepseek_gguf(const GgufMetadata& data, ModelConfig& config) {
   const auto scale = data.number(".expert_weights_scale").value_or(1);
   routing.scale = scale == 0 ? 1 : scale;  // llama.cpp's word for none
   config.grouped = routing;
+  const bool grows = family_of(config).gguf == std::string("mistral4");
+  if (!grows && data.number(kGrowth).value_or(0) != 0)
+    data.fail(kGrowth, "queries that grow along a text are not known of this family; expected none");
+  if (grows) read_growth(data, config);
   const auto dense = data.whole(".leading_dense_block_count").value_or(0);
   for (int64_t i = 0; i < config.layers; ++i) config.dense_layers.push_back(i < dense);
 }
@@ -114,7 +155,7 @@ void write_deepseek_gguf(const ModelConfig& config, GgufKeys& keys) {
   keys.whole(".expert_shared_count", config.shared_experts);
   keys.number(".expert_weights_scale", config.grouped->scale);
   keys.add(".expert_weights_norm", config.renormalise);
-  keys.whole(".expert_gating_func", kSigmoid);
+  keys.whole(kScores, config.grouped->sigmoid ? kSigmoid : kSoftmax);
   if (config.grouped->groups > config.grouped->groups_per_token) {
     keys.whole(".expert_group_count", config.grouped->groups);
     keys.whole(".expert_group_used_count", config.grouped->groups_per_token);
@@ -138,6 +179,10 @@ void write_deepseek_gguf(const ModelConfig& config, GgufKeys& keys) {
     keys.whole(".attention.indexer.top_k", config.indexer->top);
   }
   const auto& rope = config.rope;
+  if (const auto beta = rope.query_beta.value_or(0); beta != 0) {
+    keys.number(kGrowth, beta);
+    keys.whole(kGrowthPlaces, rope.original_context);
+  }
   if (rope.scaling != RopeScaling::yarn) return;
   keys.add(".rope.scaling.type", std::string("yarn"));
   keys.number(".rope.scaling.factor", rope.factor);
@@ -174,8 +219,17 @@ std::string deepseek_gguf_refusal(const ModelConfig& config) {
   if (config.shared_experts == 0)
     return fmt::format("llama.cpp wants an expert that sees every token in its architecture {}",
                        architecture);
-  if (latent.q_rank > 0 && (config.layers == 26 || config.layers == 27) && !config.indexer)
-    return "llama.cpp takes a deepseek2 of 26 or 27 layers for DeepSeek V2 Lite, which has no q_lora_rank";
+  if (latent.q_rank > 0 && has_a_lite_size(config) && !config.indexer)
+    return fmt::format(
+        "llama.cpp takes a {} of {} layers for DeepSeek V2 Lite or another that has no q_lora_rank",
+        architecture, config.layers);
+  if (!std::ranges::is_sorted(config.dense_layers, std::greater()))
+    return fmt::format("llama.cpp wants the layers without experts in front in its architecture {}",
+                       architecture);
+  const auto& routing = *config.grouped;
+  if (routing.judged_by == 1 && routing.groups > routing.groups_per_token)
+    return "llama.cpp judges a group of experts by its two best, this model by its best (topk_method: "
+           "group_limited_greedy)";
   if (config.indexer) {
     const auto width = config.indexer->head_dim;
     if (width < 64 || !std::has_single_bit(static_cast<uint64_t>(width)))

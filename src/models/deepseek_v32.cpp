@@ -5,13 +5,6 @@
 namespace retort {
 namespace {
 
-void require_all(const HfConfig& config, const char* key, const std::vector<std::string>& expected) {
-  const auto* list = config.find(key);
-  if (list && *list != Json(expected))
-    config.fail(key, fmt::format("expected {} words, the first '{}'", expected.size(),
-                                 expected.empty() ? "" : expected.front()));
-}
-
 void from_hf(const HfConfig& config, ModelConfig& model) {
   read_deepseek(config, model);
   if (model.latent->q_rank == 0)
@@ -21,11 +14,9 @@ void from_hf(const HfConfig& config, ModelConfig& model) {
     return config.names(key) ? config.required(key) : otherwise;
   };
   model.indexer = {size("index_n_heads", 64), size("index_head_dim", 128), size("index_topk", 2048)};
-  std::vector<std::string> parts;
-  for (int64_t i = 0; i < model.layers; ++i) parts.emplace_back(model.has_experts(i) ? "sparse" : "dense");
-  require_all(config, "mlp_layer_types", parts);
-  require_all(config, "layer_types",
-              std::vector<std::string>(static_cast<size_t>(model.layers), "indexed_attention"));
+  require_words(config, "mlp_layer_types", mlp_layer_types(model));
+  require_words(config, "layer_types",
+                std::vector<std::string>(static_cast<size_t>(model.layers), "indexed_attention"));
   if (model.indexer->head_dim < model.latent->rope_dim)
     config.fail("index_head_dim", fmt::format("is {}, less than the {} numbers of it that are rotated",
                                               model.indexer->head_dim, model.latent->rope_dim));

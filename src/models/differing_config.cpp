@@ -83,10 +83,14 @@ std::optional<std::string> what_reads_back_otherwise(const ModelConfig& a, const
     whole("weights of a token's experts summing to 1", a.renormalise, b.renormalise);
   }
   whole("shared experts", a.shared_experts, b.shared_experts);
-  const auto grouped = [](const ModelConfig& of) { return of.grouped.value_or(GroupedRouting{0, 0, 0}); };
+  const auto grouped = [](const ModelConfig& of) {
+    return of.grouped.value_or(GroupedRouting{0, 0, 0, false, 0});
+  };
   whole("groups of experts", grouped(a).groups, grouped(b).groups);
   whole("groups of a token", grouped(a).groups_per_token, grouped(b).groups_per_token);
   real("scale of the experts", grouped(a).scale, grouped(b).scale);
+  whole("scores of experts by sigmoids", grouped(a).sigmoid, grouped(b).sigmoid);
+  whole("experts by which a group is judged", grouped(a).judged_by, grouped(b).judged_by);
   const auto latent = [](const ModelConfig& of) { return of.latent.value_or(LatentConfig{}); };
   whole("latent width of queries", latent(a).q_rank, latent(b).q_rank);
   whole("latent width of keys and values", latent(a).kv_rank, latent(b).kv_rank);

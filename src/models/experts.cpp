@@ -12,10 +12,11 @@ SparseMlp::SparseMlp(const Parts& parts, int64_t layer) {
   const auto& config = parts.config;
   rule.experts_per_token = config.experts_per_token, rule.renormalise = config.renormalise;
   if (config.grouped) {
-    rule.sigmoid = true;
-    rule.groups = config.grouped->groups, rule.groups_per_token = config.grouped->groups_per_token;
-    rule.scale = static_cast<float>(config.grouped->scale);
-    rule.bias = parts.vector({layer, Role::router_bias}, config.experts);
+    const auto& grouped = *config.grouped;
+    rule.sigmoid = grouped.sigmoid;
+    rule.groups = grouped.groups, rule.groups_per_token = grouped.groups_per_token;
+    rule.judged_by = grouped.judged_by, rule.scale = static_cast<float>(grouped.scale);
+    if (rule.sigmoid) rule.bias = parts.vector({layer, Role::router_bias}, config.experts);
   }
   gate = parts.router(layer);
   for (int64_t e = 0; e < config.experts; ++e)

@@ -32,6 +32,7 @@ struct HfDefaults {
 struct Family {
   const char* name = "";                      // ModelConfig.family; Hugging Face's model_type but for gemma3
   const char* model_type = "";                // config.json
+  const char* other_model_type = "";          // of the same model; model_type is written
   const char* hf_architecture = "";           // config.json
   const char* gguf = "";                      // general.architecture; several families may share one
   const char* activation_key = "hidden_act";  // config.json
@@ -41,6 +42,7 @@ struct Family {
   bool fused_projections = false;        // q, k, v are rows of one matrix, or gate and up are
   bool partial_rotation = false;         // partial_rotary_factor is read
   std::span<const RoleName> names = {};  // of its tensors, where they are others than most have
+  bool stacked_experts = false;          // a folder has a layer's experts in two tensors (stack_name())
   bool gguf_interleaved_heads = false;   // GGUF: rows of q and k, inside of each head
   bool gguf_norms_plus_one = false;      // GGUF: the norms' weights
   // What llama.cpp computes in `gguf`: kinds of rope scaling; heads that are not hidden / heads wide;
@@ -60,7 +62,8 @@ struct Family {
 };
 
 extern const Family kLlama, kMistral, kQwen2, kQwen3, kGemma2, kGemma3, kPhi3, kQwen3Moe, kMixtral, kSmolLm3,
-    kGranite, kOlmo2, kOlmo3, kDeepseekV3, kDeepseekV32, kGlm4, kSeedOss, kMinistral3;
+    kGranite, kOlmo2, kOlmo3, kDeepseekV2, kDeepseekV3, kDeepseekV32, kGlm4, kGlm4MoeLite, kSeedOss,
+    kMinistral3, kMistral4;
 
 const std::vector<Family>& families();
 const Family& family_of(const ModelConfig& config);  // FormatError when there is none of this name

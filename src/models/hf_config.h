@@ -82,6 +82,9 @@ RopeConfig read_rope_section(const HfConfig& section, double theta, const HfConf
 // The one rotation of a model: rope_parameters, or the old pair rope_theta and rope_scaling.
 RopeConfig read_rope(const HfConfig& config, const ModelConfig& model);
 
+// The same, of queries that grow along a text (llama_4_scaling_beta of the section; 0 where it is absent).
+RopeConfig read_growing_rope(const HfConfig& config, const ModelConfig& model);
+
 // sliding_window, or the family's default.
 int64_t read_window(const HfConfig& config, const ModelConfig& model);
 // Which layers see only a window: `layer_types` where it is written, else those of `habit`; nullptr: all.

@@ -32,7 +32,8 @@ LatentAttention::LatentAttention(const Parts& parts, int64_t layer,
     : widths(parts.config.latent.value()),
       rotary(std::move(layer_rotary)),
       rule(attend_rule(parts.config, layer)),
-      heads(parts.config.heads) {
+      heads(parts.config.heads),
+      growth(parts.config.rope) {
   const auto& config = parts.config;
   const auto hidden = config.hidden, queries = heads * config.head_dim;
   if (widths.q_rank == 0) {
@@ -65,7 +66,8 @@ Tensor LatentAttention::forward(const Tensor& x, const Pass& pass) const {  // x
     q = linear(narrow, *q_b_proj, pass), latent = both[1];
   }
   q = rotate(split_heads(q, heads), pass.positions, table, {n, interleaved});  // [N,H,n+r]
-  const auto c = rms_norm(latent.narrow(1, 0, kv_rank), kv_a_layernorm);       // [N,L]
+  q = growth.grown(q, pass.positions);
+  const auto c = rms_norm(latent.narrow(1, 0, kv_rank), kv_a_layernorm);  // [N,L]
   const auto shared =
       rotate(latent.narrow(1, kv_rank, r).unsqueeze(1), pass.positions, table, {0, interleaved});  // [N,1,r]
   // Chosen keys are gathered for each query, which is cheap where a key is one for all heads. Dropout in

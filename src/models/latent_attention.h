@@ -22,6 +22,7 @@ struct LatentAttention {
   std::shared_ptr<const Rotary> rotary;
   AttendRule rule;
   int64_t heads = 0;
+  QueryGrowth growth;
 
   LatentAttention(const Parts& parts, int64_t layer, std::shared_ptr<const Rotary> layer_rotary);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]

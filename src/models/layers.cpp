@@ -105,9 +105,9 @@ Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Ro
     : rotary(std::move(layer_rotary)),
       rule(attend_rule(parts.config, layer)),
       heads(parts.config.heads),
-      kv_heads(parts.config.kv_heads) {
+      kv_heads(parts.config.kv_heads),
+      growth(parts.config.rope) {
   const auto& config = parts.config;
-  query_beta = config.rope.query_beta.value_or(0), query_stretch = config.rope.original_context;
   const auto all = heads * config.head_dim, shared = kv_heads * config.head_dim;
   q_proj = parts.linear({layer, Role::q}, all, config.hidden, config.attention_bias);
   k_proj = parts.linear({layer, Role::k}, shared, config.hidden, config.attention_bias);
@@ -115,10 +115,10 @@ Attention::Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Ro
   o_proj = parts.linear({layer, Role::o}, config.hidden, all, config.output_bias);
 }
 
-Tensor Attention::grown(const Tensor& q, const Tensor& positions) const {  // q [N,H,D]
-  if (query_beta == 0 || positions.numel() == 0 || positions.max().item<int64_t>() < query_stretch) return q;
-  const auto times = at::floor(positions.to(at::kFloat) / static_cast<double>(query_stretch));
-  const auto scale = 1 + query_beta * at::log(1 + times);
+Tensor QueryGrowth::grown(const Tensor& q, const Tensor& positions) const {
+  if (beta == 0 || positions.numel() == 0 || positions.max().item<int64_t>() < places) return q;
+  const auto times = at::floor(positions.to(at::kFloat) / static_cast<double>(places));
+  const auto scale = 1 + beta * at::log(1 + times);
   return q * scale.view({-1, 1, 1}).to(q.scalar_type());
 }
 
@@ -137,7 +137,7 @@ Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
     q = rotate(q, pass.positions, table, rotated);
     k = rotate(k, pass.positions, table, rotated);
   }
-  q = grown(q, pass.positions);
+  q = growth.grown(q, pass.positions);
   return linear(keep_rows(attend(q, k, v, rule, pass), pass), o_proj,
                 pass);  // [N,E], in the last layer of pass.rows
 }

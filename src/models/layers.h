@@ -47,25 +47,31 @@ AttendRule attend_rule(const ModelConfig& config, int64_t layer);  // with the w
 
 Tensor split_heads(const Tensor& x, int64_t heads);  // [N,H*D] -> [N,H,D]
 
+// Queries that grow along a text (RopeConfig::query_beta).
+struct QueryGrowth {
+  double beta = 0;
+  int64_t places = 0;  // by each so many
+
+  explicit QueryGrowth(const RopeConfig& rope)
+      : beta(rope.query_beta.value_or(0)), places(rope.original_context) {}
+  Tensor grown(const Tensor& q, const Tensor& positions) const;  // q [N,H,D]
+};
+
 struct Attention {
   Linear q_proj, k_proj, v_proj, o_proj;
   std::optional<Norm> q_norm, k_norm;    // before the rotation: over D (Qwen 3, Gemma 3), or over all heads
   bool norms_span_heads = false;         // at once (Olmo 2 and 3)
   std::shared_ptr<const Rotary> rotary;  // nullptr: this layer rotates none
   RotatedPart rotated;
-  double query_beta = 0;      // queries grow along a text (RopeConfig::query_beta), by each
-  int64_t query_stretch = 0;  // so many places
   AttendRule rule;
   int64_t heads = 0, kv_heads = 0;
+  QueryGrowth growth;
 
   Attention(const Parts& parts, int64_t layer, std::shared_ptr<const Rotary> layer_rotary);
   Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) {
     visit(q_proj), visit(k_proj), visit(v_proj), visit(o_proj);
   }
-
- private:
-  Tensor grown(const Tensor& q, const Tensor& positions) const;
 };
 
 // Gate and up as rows of one matrix.

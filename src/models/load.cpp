@@ -194,24 +194,31 @@ class Source {
   const TensorView* find(const TensorPlace& place) const { return file_.find(placed(place).name); }
   TensorView need(const TensorPlace& place) const {
     const auto* tensor = find(place);
-    if (!tensor && gguf_ && place.expert >= 0 && (place.role == Role::gate || place.role == Role::up))
-      return half_of_gate_up(place);
+    const bool half = place.role == Role::gate || place.role == Role::up;
+    if (!tensor && place.expert >= 0) {
+      const auto* stack = file_.find(gguf_ ? gguf_gate_up(place) : stack_name(config_, place));
+      if (stack && !gguf_ && stack->type == WeightType::f8_e4m3)
+        corrupt(file_.path.string(), stack->name, "experts in one tensor are not read as F8_E4M3");
+      if (stack && half) return half_of_gate_up(place, stack);
+      if (stack && !gguf_) return expert_of(*stack, place.expert);
+    }
     if (!tensor) fail(place, "missing from the file; is the download complete and of this architecture?");
     const auto expert = placed(place).expert;
-    if (expert < 0) return *tensor;
-    // One expert's matrix of the tensor that holds all of a layer's.
-    if (tensor->shape.size() != 3 || tensor->shape[0] != config_.experts)
-      fail(place, fmt::format("expected one matrix for each of {} experts, found shape [{}]", config_.experts,
-                              fmt::join(tensor->shape, ", ")));
-    auto one = *tensor;
+    return expert < 0 ? *tensor : expert_of(*tensor, expert);
+  }
+  // One expert's matrix of the tensor that holds all of a layer's.
+  TensorView expert_of(const TensorView& stack, int64_t expert) const {
+    if (stack.shape.size() != 3 || stack.shape[0] != config_.experts)
+      corrupt(file_.path.string(), stack.name,
+              fmt::format("expected one matrix for each of {} experts, found shape [{}]", config_.experts,
+                          fmt::join(stack.shape, ", ")));
+    auto one = stack;
     one.shape.erase(one.shape.begin());
-    const auto size = tensor->data.size() / static_cast<size_t>(config_.experts);
-    one.data = tensor->data.subspan(size * static_cast<size_t>(expert), size);
+    const auto size = stack.data.size() / static_cast<size_t>(config_.experts);
+    one.data = stack.data.subspan(size * static_cast<size_t>(expert), size);
     return one;
   }
-  TensorView half_of_gate_up(const TensorPlace& place) const {
-    const auto* both = file_.find(gguf_gate_up(place));
-    if (!both) fail(place, "missing from the file; is the download complete and of this architecture?");
+  TensorView half_of_gate_up(const TensorPlace& place, const TensorView* both) const {
     const std::vector<int64_t> shape{config_.experts, 2 * config_.expert_intermediate, config_.hidden};
     if (both->shape != shape)
       corrupt(file_.path.string(), both->name,

@@ -6,8 +6,6 @@
 namespace retort {
 namespace {
 
-constexpr auto kBeta = "llama_4_scaling_beta";
-
 // What Ministral3Config takes where config.json has no rotation at all.
 RopeConfig usual_rope() {
   RopeConfig rope;
@@ -19,17 +17,11 @@ RopeConfig usual_rope() {
 
 void from_hf(const HfConfig& config, ModelConfig& model) {
   model.sliding_window = read_window(config, model);  // of all layers
-  const auto section = config.section(config.find("rope_parameters") ? "rope_parameters" : "rope_scaling");
-  if (!section && !config.names("rope_theta")) {
+  if (!config.find("rope_parameters") && !config.find("rope_scaling") && !config.names("rope_theta")) {
     model.rope = usual_rope();
     return;
   }
-  model.rope = read_rope(config, model);
-  model.rope.query_beta = section ? section->number(kBeta).value_or(0) : 0;
-  if (model.rope.original_context > 0) return;
-  if (*model.rope.query_beta != 0)
-    section->fail("original_max_position_embeddings", fmt::format("missing; {} counts by it", kBeta));
-  model.rope.original_context = model.context;
+  model.rope = read_growing_rope(config, model);
 }
 
 OrderedJson to_hf(const ModelConfig& config) {

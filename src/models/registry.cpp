@@ -5,8 +5,9 @@ namespace retort {
 
 const std::vector<Family>& families() {
   static const std::vector<Family> table = {
-      kLlama,   kMistral, kQwen2, kQwen3, kGemma2,     kGemma3,      kPhi3, kQwen3Moe, kMixtral,
-      kSmolLm3, kGranite, kOlmo2, kOlmo3, kDeepseekV3, kDeepseekV32, kGlm4, kSeedOss,  kMinistral3};
+      kLlama,      kMistral,     kQwen2,   kQwen3,       kGemma2,  kGemma3,     kPhi3,
+      kQwen3Moe,   kMixtral,     kSmolLm3, kGranite,     kOlmo2,   kOlmo3,      kDeepseekV2,
+      kDeepseekV3, kDeepseekV32, kGlm4,    kGlm4MoeLite, kSeedOss, kMinistral3, kMistral4};
   return table;
 }
 
@@ -19,7 +20,9 @@ const Family& family_of(const ModelConfig& config) {
 
 std::string known_families() {
   std::string names;
-  for (const auto& family : families()) names += (names.empty() ? "" : ", ") + std::string(family.model_type);
+  for (const auto& family : families())
+    for (const std::string name : {family.model_type, family.other_model_type})
+      if (!name.empty()) names += (names.empty() ? "" : ", ") + name;
   return names;
 }
 

@@ -88,6 +88,12 @@ std::string tensor_name(const ModelConfig& config, const TensorPlace& place) {
   return module_name(config, place) + (place.role == Role::router_bias ? "" : suffix(place));
 }
 
+std::string stack_name(const ModelConfig& config, const TensorPlace& place) {
+  const auto& names = names_of(config, place.role);
+  return fmt::format("model.layers.{}.{}experts.{}", place.layer, dotted(names.block),
+                     place.role == Role::down ? names.field : "gate_up_proj");
+}
+
 std::string field_name(const ModelConfig& config, const TensorPlace& place) {
   return names_of(config, place.role).field;
 }

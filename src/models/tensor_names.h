@@ -35,6 +35,10 @@ struct GgufTensor {
       -1;  // its place in a tensor of all experts' matrices [X, rows, columns]; -1 = a tensor of its own
 };
 
+// Where a folder has all experts' matrices of a layer in one tensor: "model.layers.3.mlp.experts.down_proj"
+// [X, rows, columns], and of gate and up "...gate_up_proj", each expert's gate in front of its up.
+std::string stack_name(const ModelConfig& config, const TensorPlace& place);
+
 // GGUF's architecture name of a family ("llama" for llama and mistral).
 std::string gguf_architecture(const ModelConfig& config);
 

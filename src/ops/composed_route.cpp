@@ -25,8 +25,8 @@ Tensor judged(const Tensor& scores, const RouteRule& rule) {
   if (rule.groups == rule.groups_per_token) return all;
   const auto n = all.size(0), size = all.size(1) / rule.groups;
   const auto grouped = all.view({n, rule.groups, size});
-  const auto sums =
-      size > 1 ? std::get<0>(grouped.topk(2, 2)).sum(2) : at::full({n, rule.groups}, kOut, all.options());
+  const auto sums = size >= rule.judged_by ? std::get<0>(grouped.topk(rule.judged_by, 2)).sum(2)
+                                           : at::full({n, rule.groups}, kOut, all.options());
   const auto best = at::zeros({n, rule.groups}, all.options().dtype(at::kBool))
                         .scatter(1, largest(sums, rule.groups_per_token), true);
   return grouped.masked_fill(best.logical_not().unsqueeze(2), kOut).view({n, -1});
@@ -79,12 +79,12 @@ Tensor joined(const std::vector<Tensor>& parts, const std::vector<int64_t>& coun
 Tensor composed_route(const Tensor& logits, const RouteRule& rule, RoutePlan& plan) {
   const auto scores = rule.sigmoid ? logits.sigmoid() : logits.softmax(1);
   const auto seen = scores.detach();
-  const auto chosen = largest(rule.sigmoid ? judged(seen, rule) : seen, plan.each);
+  const auto chosen = largest(judged(seen, rule), plan.each);
   const auto here = chosen.to(at::kCPU, at::kInt).contiguous();
   plan.expert.assign(here.const_data_ptr<int32_t>(), here.const_data_ptr<int32_t>() + here.numel());
   const auto weights = scores.gather(1, chosen);
-  if (!rule.sigmoid) return rule.renormalise ? weights / weights.sum(1, true) : weights;
-  return (rule.renormalise ? weights / (weights.sum(1, true) + kNoSum) : weights) * rule.scale;
+  const auto sum = weights.sum(1, true);
+  return (rule.renormalise ? weights / (rule.sigmoid ? sum + kNoSum : sum) : weights) * rule.scale;
 }
 
 std::vector<Tensor> composed_scatter_rows(const Tensor& x, const RoutePlan& plan) {

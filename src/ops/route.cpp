@@ -38,7 +38,7 @@ void judge(const float* scores, const RouteRule& rule, int64_t experts, float* j
       second = std::max(second, std::min(first, judged[e]));
       first = std::max(first, judged[e]);
     }
-    sums[static_cast<size_t>(g)] = first + second;
+    sums[static_cast<size_t>(g)] = rule.judged_by == 1 ? first : first + second;
   }
   std::vector<int32_t> best(static_cast<size_t>(rule.groups_per_token));
   choose(sums.data(), rule.groups, rule.groups_per_token, best.data());
@@ -86,6 +86,50 @@ Computed route_by_sigmoid(const Tensor& logits, const RouteRule& rule, RoutePlan
   }
   return {weights, [=](const Tensor& dw) -> Tensors {
             return {sigmoid_gradient(dw.contiguous(), chosen, rule, *shared, experts)};
+          }};
+}
+
+// Of weights that are shares s of a softmax over the chosen, or over all, with a gradient g at the chosen:
+// dl = s (g - sum s g). `shares` [N,K], or [N,X] where they are of all.
+Tensor softmax_gradient(const Tensor& dw, const Tensor& shares, const RouteRule& rule, const RoutePlan& plan,
+                        int64_t experts) {
+  auto dlogits = at::zeros({plan.tokens, experts}, dw.options());
+  const auto *g = dw.const_data_ptr<float>(), *s = shares.const_data_ptr<float>();
+  auto* out = dlogits.mutable_data_ptr<float>();
+  for (int64_t n = 0; n < plan.tokens; ++n, g += plan.each, s += shares.size(1), out += experts) {
+    const auto* picked = plan.expert.data() + n * plan.each;
+    const auto share = [&](int64_t j) { return rule.renormalise ? s[j] : s[picked[j]]; };
+    float mean = 0;
+    for (int64_t j = 0; j < plan.each; ++j) mean += share(j) * (rule.scale * g[j]);
+    if (!rule.renormalise)
+      for (int64_t e = 0; e < experts; ++e) out[e] = -s[e] * mean;
+    for (int64_t j = 0; j < plan.each; ++j) out[picked[j]] = share(j) * (rule.scale * g[j] - mean);
+  }
+  return dlogits;
+}
+
+// The choice and its weights by probabilities; fills plan.expert.
+Computed route_by_softmax(const Tensor& logits, const RouteRule& rule, RoutePlan& plan,
+                          const std::shared_ptr<const RoutePlan>& shared) {
+  const auto experts = logits.size(1);
+  const auto probabilities = logits.softmax(1);
+  auto shares = at::empty({plan.tokens, plan.each}, logits.options());
+  std::vector<float> judged(static_cast<size_t>(experts));
+  const auto* p = probabilities.const_data_ptr<float>();
+  auto* w = shares.mutable_data_ptr<float>();
+  for (int64_t n = 0; n < plan.tokens; ++n, p += experts, w += plan.each) {
+    judge(p, rule, experts, judged.data());
+    auto* picked = plan.expert.data() + n * plan.each;
+    choose(judged.data(), experts, plan.each, picked);
+    float sum = 0;
+    for (int64_t j = 0; j < plan.each; ++j) sum += w[j] = p[picked[j]];
+    if (rule.renormalise)
+      for (int64_t j = 0; j < plan.each; ++j) w[j] /= sum;
+  }
+  const auto weights = rule.scale == 1 ? shares : shares * rule.scale;
+  const auto saved = rule.renormalise ? shares : probabilities;
+  return {weights, [=](const Tensor& dw) -> Tensors {
+            return {softmax_gradient(dw.contiguous(), saved, rule, *shared, experts)};
           }};
 }
 
@@ -202,48 +246,12 @@ Routing route(const Tensor& logits_input, const RouteRule& rule) {
   plan->place.resize(plan->expert.size());
   plan->slots.resize(static_cast<size_t>(experts));
   const auto weights =
-      composed(logits)
-          ? composed_route(logits, rule, *plan)
-          : differentiable(
-                {"route", 0, bytes_of(logits), 0, bytes_of(logits)}, {logits}, [&](bool) -> Computed {
-                  if (rule.sigmoid) return route_by_sigmoid(logits, rule, *plan, plan);
-                  const auto probabilities = logits.softmax(1);
-                  auto chosen = at::empty({tokens, each}, logits.options());
-                  const auto* p = probabilities.const_data_ptr<float>();
-                  auto* w = chosen.mutable_data_ptr<float>();
-                  for (int64_t n = 0; n < tokens; ++n) {
-                    auto* picked = plan->expert.data() + n * each;
-                    choose(p + n * experts, experts, each, picked);
-                    float sum = 0;
-                    for (int64_t j = 0; j < each; ++j) sum += w[n * each + j] = p[n * experts + picked[j]];
-                    if (rule.renormalise)
-                      for (int64_t j = 0; j < each; ++j) w[n * each + j] /= sum;
-                  }
-                  const auto saved = rule.renormalise ? chosen : probabilities;
-                  return {chosen,
-                          [=, renormalise = rule.renormalise,
-                           plan = std::shared_ptr<const RoutePlan>(plan)](const Tensor& dw) -> Tensors {
-                            // Softmax over the chosen, or over all with a gradient at the chosen: dl = p (g -
-                            // sum p g).
-                            auto dlogits = at::zeros({tokens, experts}, dw.options());
-                            const auto *g = dw.const_data_ptr<float>(), *s = saved.const_data_ptr<float>();
-                            auto* out = dlogits.mutable_data_ptr<float>();
-                            for (int64_t n = 0; n < tokens; ++n) {
-                              const auto* picked = plan->expert.data() + n * each;
-                              const auto share = [&](int64_t j) {
-                                return renormalise ? s[n * each + j] : s[n * experts + picked[j]];
-                              };
-                              float mean = 0;
-                              for (int64_t j = 0; j < each; ++j) mean += share(j) * g[n * each + j];
-                              if (!renormalise)
-                                for (int64_t e = 0; e < experts; ++e)
-                                  out[n * experts + e] = -s[n * experts + e] * mean;
-                              for (int64_t j = 0; j < each; ++j)
-                                out[n * experts + picked[j]] = share(j) * (g[n * each + j] - mean);
-                            }
-                            return {dlogits};
-                          }};
-                });
+      composed(logits) ? composed_route(logits, rule, *plan)
+                       : differentiable({"route", 0, bytes_of(logits), 0, bytes_of(logits)}, {logits},
+                                        [&](bool) -> Computed {
+                                          return rule.sigmoid ? route_by_sigmoid(logits, rule, *plan, plan)
+                                                              : route_by_softmax(logits, rule, *plan, plan);
+                                        });
   for (size_t slot = 0; slot < plan->expert.size(); ++slot) {
     auto& rows = plan->slots[static_cast<size_t>(plan->expert[slot])];
     plan->place[slot] = static_cast<int32_t>(rows.size());

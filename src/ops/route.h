@@ -12,12 +12,13 @@ struct RouteRule {
   int64_t experts_per_token = 1;  // K
   bool renormalise = true;        // weights of the chosen sum to 1: the softmax over the chosen alone
   // DeepSeek V3 (arXiv:2412.19437, section 2.1.2): scores are sigmoids, not a softmax. An expert is chosen by
-  // its score plus its bias, among those of the groups whose two largest sum to most; the weight is the score
-  // alone. No gradient reaches the bias.
+  // its score plus its bias, among those of the groups whose two largest (`judged_by`) sum to most; the
+  // weight is the score alone. No gradient reaches the bias.
   bool sigmoid = false;
   int64_t groups = 1, groups_per_token = 1;
-  float scale = 1;   // of the weights
-  Tensor bias = {};  // fp32 [X], or undefined
+  int64_t judged_by = 2;  // DeepSeek V2 (arXiv:2405.04434): 1, a group's largest score
+  float scale = 1;        // of the weights
+  Tensor bias = {};       // fp32 [X], or undefined
 };
 
 // Who computes what. A slot is (token n, choice j), number n K + j; a token's choices stand in rising order

@@ -31,6 +31,8 @@ TEST(Targets, OfADeepseekTheProjectionsOfItsAttentionByDefault) {
                                            "o_proj"};
   EXPECT_EQ(adapted("deepseek_v3", AdapterSpec().targets), attention);
   EXPECT_EQ(adapted("deepseek_v32", AdapterSpec().targets), attention);
+  for (const auto* family : {"deepseek_v2_groups", "glm4_moe_lite", "kimi_k2", "mistral4"})
+    EXPECT_EQ(adapted(family, AdapterSpec().targets), attention) << family;
   EXPECT_EQ(adapted("deepseek_v3_plain", AdapterSpec().targets),
             (std::set<std::string>{"q_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"}));
   auto all = attention;

@@ -75,7 +75,7 @@ TEST(ExpertUse, ABiasThatChoosesIsTold) {
 }
 
 TEST(ExpertUse, IsTheSameLayerByLayer) {
-  for (const auto* family : {"mixtral", "qwen3_moe_dense", "deepseek_v3"}) {
+  for (const auto* family : {"mixtral", "qwen3_moe_dense", "deepseek_v3", "deepseek_v2_groups"}) {
     const auto here = use_of(load(family)), there = use_of(load(family, "layers"));
     ASSERT_EQ(here.size(), there.size()) << family;
     ASSERT_FALSE(here.empty());

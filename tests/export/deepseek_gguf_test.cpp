@@ -88,7 +88,15 @@ TEST_F(DeepseekGguf, AFileGivesTheModelThatWasWritten) {
     json["rope_parameters"].erase("mscale"), json["rope_parameters"].erase("mscale_all_dim");
     json["rope_parameters"]["attention_factor"] = 1.0;
   });
-  for (const auto& config : {golden_config("deepseek_v3"), plain, scaled, unscaled, v32_config()}) {
+  const auto as_lite = golden_config("deepseek_v2", [](Json& json) {
+    json["rope_parameters"]["mscale"] = json["rope_parameters"]["mscale_all_dim"] = 0.707;
+    json["routed_scaling_factor"] = 16.0;
+  });
+  const auto grows =
+      golden_config("mistral4", [](Json& json) { json["rope_parameters"]["llama_4_scaling_beta"] = 0.5; });
+  const auto groups = golden_config("mistral4_groups", [](Json& json) { json["rope_interleave"] = true; });
+  for (const auto& config : {golden_config("deepseek_v3"), plain, scaled, unscaled, v32_config(), as_lite,
+                             golden_config("kimi_k2"), grows, groups}) {
     SCOPED_TRACE(config.family + " " + std::to_string(config.rope.mscale_all_dim));
     ASSERT_EQ(gguf_refusal(config), "");
     auto loaded = random_model(config);
@@ -163,6 +171,62 @@ TEST_F(DeepseekGguf, FilesOfOtherLayoutsAreRead) {
   EXPECT_TRUE(at::equal(states(*again.model), states(*plain.model)));
 }
 
+// The same file with other keys.
+class SaidOtherwise : public DeepseekGguf {
+ protected:
+  ModelConfig config_with(const ModelConfig& config, const std::map<std::string, GgufValue>& keys) {
+    auto loaded = random_model(config);
+    write_gguf_model(path("plain.gguf"), loaded, *mixture_from_name("F32"), true, 2);
+    const auto file = open_gguf(path("plain.gguf"));
+    std::map<std::string, GgufValue> metadata(file.gguf_metadata.begin(), file.gguf_metadata.end());
+    for (const auto& [key, value] : keys) metadata[key] = value;
+    std::vector<TensorSource> sources;
+    for (const auto& tensor : file.tensors)
+      sources.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+    write_gguf(path("other.gguf"), {metadata.begin(), metadata.end()}, sources);
+    return config_from_gguf(open_gguf(path("other.gguf")));
+  }
+  std::string refusal(const ModelConfig& config, const std::map<std::string, GgufValue>& keys) {
+    try {
+      config_with(config, keys);
+    } catch (const FormatError& error) { return error.what(); }
+    return "";
+  }
+};
+
+TEST_F(SaidOtherwise, WhoseADeepseek2IsTellsItsScoresAndItsTokenizer) {
+  const auto v3 = golden_config("deepseek_v3"), v2 = golden_config("deepseek_v2");
+  EXPECT_EQ(config_with(v3, {}).family, "deepseek_v3");
+  EXPECT_EQ(config_with(v3, {{"tokenizer.ggml.pre", std::string("glm4")}}).family, "glm4_moe_lite");
+  EXPECT_EQ(config_with(v2, {}).family, "deepseek_v2");
+  EXPECT_EQ(config_with(v2, {{"deepseek2.expert_gating_func", uint32_t{0}}}).family, "deepseek_v2");
+  // The size of GLM-4.7-Flash, whose converter says no function; 154,880 rows of a vocabulary.
+  EXPECT_EQ(config_with(v3, {{"deepseek2.expert_gating_func", uint32_t{0}},
+                             {"deepseek2.block_count", uint32_t{47}},
+                             {"deepseek2.vocab_size", uint32_t{154880}},
+                             {"tokenizer.ggml.pre", std::string("glm4")}})
+                .family,
+            "glm4_moe_lite");
+}
+
+TEST_F(SaidOtherwise, WhatIsNotKnownOfAFileIsRefused) {
+  const auto says = [](const std::string& found, const char* words) {
+    EXPECT_NE(found.find(words), std::string::npos) << found;
+  };
+  const auto v3 = golden_config("deepseek_v3"), v2 = golden_config("deepseek_v2"),
+             small = golden_config("mistral4",
+                                   [](Json&json) { json["rope_parameters"]["llama_4_scaling_beta"] = 0.5; });
+  says(refusal(v3, {{"deepseek2.expert_gating_func", uint32_t{4}}}), "is 4, which is not computed here");
+  says(refusal(v2, {{"deepseek2.expert_weights_norm", true}}), "expert_weights_norm: is true");
+  says(refusal(v2, {{"deepseek2.expert_group_count", uint32_t{4}},
+                    {"deepseek2.expert_group_used_count", uint32_t{2}}}),
+       "llama.cpp judges a group of experts by its two best, DeepSeek V2 by its best");
+  says(refusal(v3, {{"deepseek2.attention.temperature_scale", 0.1f}}), "queries that grow along a text");
+  says(refusal(small, {{"mistral4.attention.temperature_length", uint32_t{9}}}),
+       "is 9, and the rotation's original context is 64");
+  says(refusal(small, {{"mistral4.expert_gating_func", uint32_t{2}}}), "sigmoids (2)");
+}
+
 TEST_F(DeepseekGguf, WhatLlamaCppComputesOtherwiseIsRefused) {
   const auto refusal = [](const ModelConfig& config) { return gguf_refusal(config); };
   const auto v3 = [](const char* key, const Json& value) {
@@ -175,6 +239,17 @@ TEST_F(DeepseekGguf, WhatLlamaCppComputesOtherwiseIsRefused) {
                                   [](Json& json) { json["rope_parameters"].erase("mscale_all_dim"); }))
                 .find("makes rotated heads 1.139 times as large"),
             std::string::npos);
+  EXPECT_NE(refusal(golden_config("deepseek_v2_groups", [](Json& json) { json["attention_bias"] = false; }))
+                .find("judges a group of experts by its two best"),
+            std::string::npos);
+  EXPECT_NE(refusal(golden_config("glm4_moe_lite_mixed", [](Json& json) { json["rope_interleave"] = true; }))
+                .find("the layers without experts in front"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal(golden_config("mistral4",
+                            [](Json& json) { json["num_hidden_layers"] = 48, json["vocab_size"] = 128256; }))
+          .find("takes a mistral4 of 48 layers for DeepSeek V2 Lite"),
+      std::string::npos);
   EXPECT_NE(refusal(v32_config(18)).find("this model's are 18 wide (index_head_dim)"), std::string::npos);
   EXPECT_NE(gguf_ignored(golden_config("deepseek_v3")).at(0).find("takes rms_norm_eps, 1e-05"),
             std::string::npos);

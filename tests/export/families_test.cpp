@@ -153,6 +153,9 @@ std::string gguf_cannot(const std::string& golden) {
   if (golden.ends_with("_bias") && golden != "llama_bias") return "no bias of o_proj";
   if (golden == "deepseek_v32") return "as large (attention_factor, or mscale without mscale_all_dim)";
   if (golden == "deepseek_v32_sparse") return "Hadamard matrix of 64, 128";
+  if (golden == "deepseek_v2_groups") return "reads no biases of attention";
+  if (golden == "glm4_moe_lite_mixed" || golden == "mistral4_groups")
+    return "halves apart (rope_interleave: false)";
   if (golden == "gemma2") return "query_pre_attn_scalar 16 where this model has 24";
   return "";
 }

@@ -90,7 +90,9 @@ INSTANTIATE_TEST_SUITE_P(Families, ComposedFamily,
                                          "llama_bias", "phi4_mini", "smollm3", "granite", "olmo2", "olmo3",
                                          "qwen3_bias", "gemma3_bias", "olmo3_bias", "glm4", "seed_oss",
                                          "ministral3", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32",
-                                         "deepseek_v32_sparse"),
+                                         "deepseek_v32_sparse", "deepseek_v2", "deepseek_v2_groups",
+                                         "glm4_moe_lite", "glm4_moe_lite_mixed", "kimi_k2", "moonlight",
+                                         "mistral4", "mistral4_groups"),
                          [](const auto& family) { return std::string(family.param); });
 
 }  // namespace

@@ -59,11 +59,14 @@ TEST(ConfigJson, AbsentKeysAreTheFamilysOwnDefaults) {
       {"granite", 32, 16, 2048, 0, 1e-6, 1e4, false, 1, 2, {}},
       {"olmo2", 32, 16, 2048, 0, 1e-5, 1e4, false, {}, {}, 1},
       {"olmo3", 32, 16, 2048, 4096, 1e-5, 5e5, false, {}, {}, 1},
+      {"deepseek_v2", 32, 192, 2048, 0, 1e-6, 1e4, false, 1, 2, {}},
       {"deepseek_v3", 32, 192, 4096, 0, 1e-6, 1e4, false, 0, 1, {}},
       {"deepseek_v32", 32, 192, 163840, 0, 1e-6, 1e4, false, 0, 1, {}},
       {"glm4", 2, 128, 131072, 0, 1.5625e-7, 1e4, false, {}, {}, {}},  // its ids lie beyond this vocabulary
+      {"glm4_moe_lite", 32, 256, 202752, 0, 1e-5, 1e4, false, 0, 1, {}},
       {"seed_oss", 8, 128, 524288, 0, 1e-6, 1e4, false, 0, 2, 1},
       {"ministral3", 8, 128, 262144, 0, 1e-5, 1e6, false, 1, 2, 11},
+      {"mistral4", 32, 128, 1048576, 0, 1e-6, 1e4, false, 1, 2, 11},
   };
   ASSERT_EQ(families.size(), retort::families().size()) << "a family without a line in this table";
   for (const auto& want : families) {

@@ -227,7 +227,9 @@ INSTANTIATE_TEST_SUITE_P(Families, Golden,
                                          "llama_bias", "phi4_mini", "smollm3", "granite", "olmo2", "olmo3",
                                          "qwen3_bias", "gemma3_bias", "olmo3_bias", "glm4", "seed_oss",
                                          "ministral3", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32",
-                                         "deepseek_v32_sparse"),
+                                         "deepseek_v32_sparse", "deepseek_v2", "deepseek_v2_groups",
+                                         "glm4_moe_lite", "glm4_moe_lite_mixed", "kimi_k2", "moonlight",
+                                         "mistral4", "mistral4_groups"),
                          [](const auto& family) { return std::string(family.param); });
 
 // LoRA on every expert of the last layer: gradients of A, B and the router by the chain rule from
@@ -274,10 +276,20 @@ TEST(SparseGolden, LoraOnADeepseekEqualsTheChainRule) {
   expect_lora_equals_the_chain_rule("deepseek_v3_plain", 4 + 3 * 7);
   expect_lora_equals_the_chain_rule("deepseek_v32", 5 + 3 * 7);
   expect_lora_equals_the_chain_rule("deepseek_v32_sparse", 5 + 3 * 9);
+  expect_lora_equals_the_chain_rule("deepseek_v2", 4 + 3 * 9);
+  expect_lora_equals_the_chain_rule("deepseek_v2_groups", 5 + 3 * 13);
+  expect_lora_equals_the_chain_rule("glm4_moe_lite", 5 + 3 * 9);
+  expect_lora_equals_the_chain_rule("glm4_moe_lite_mixed", 4 + 3 * 7);
+  expect_lora_equals_the_chain_rule("kimi_k2", 5 + 3 * 9);
+  expect_lora_equals_the_chain_rule("moonlight", 4 + 3 * 9);
+  expect_lora_equals_the_chain_rule("mistral4", 5 + 3 * 9);
+  expect_lora_equals_the_chain_rule("mistral4_groups", 4 + 3 * 13);
 }
 
 TEST(DeepseekGolden, ConfigurationsAreWrittenAsTheyWereRead) {
-  for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32", "deepseek_v32_sparse"}) {
+  for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32", "deepseek_v32_sparse",
+                             "deepseek_v2", "deepseek_v2_groups", "glm4_moe_lite", "glm4_moe_lite_mixed",
+                             "kimi_k2", "moonlight", "mistral4", "mistral4_groups"}) {
     const auto config = load_weights({.path = golden(family).string()}).model->config;
     const auto written = hf_config_json(config);
     const auto again = config_from_hf(Json::parse(written.dump()), "config.json", true);
@@ -286,9 +298,16 @@ TEST(DeepseekGolden, ConfigurationsAreWrittenAsTheyWereRead) {
     const auto original = read_json(golden(family) / "config.json");
     for (const auto& [key, value] : written.items()) {
       const bool own = key == "architectures" || key == "rope_theta" || key == "rope_scaling" ||
-                       key == "scoring_func" || key == "topk_method" || key == "moe_layer_freq" ||
-                       key == "num_nextn_predict_layers" || key == "rope_parameters";
-      if (own || (value.is_null() && !original.contains(key))) continue;
+                       key == "moe_layer_freq" || key == "num_nextn_predict_layers" ||
+                       key == "rope_parameters";
+      // Words and numbers that the class of transformers does not write.
+      const bool more = key == "scoring_func" || key == "topk_method" || key == "first_k_dense_replace" ||
+                        key == "head_dim" || value.is_null();
+      if (own || (more && !original.contains(key))) continue;
+      if (key == "model_type" && family == std::string("kimi_k2")) {
+        EXPECT_EQ(value, "deepseek_v3");  // for which transformers has a class
+        continue;
+      }
       ASSERT_TRUE(original.contains(key)) << key;
       EXPECT_EQ(Json::parse(value.dump()), original[key]) << key;
     }
@@ -319,6 +338,38 @@ TEST(DeepseekGolden, RefusesWhatItDoesNotCompute) {
   says("q_lora_rank", nullptr, "the indexer reads it");
   says("mlp_layer_types", Json::array({"sparse", "sparse", "sparse"}), "expected 3 words, the first 'dense'");
   says("layer_types", Json::array({"full_attention"}), "expected 3 words, the first 'indexed_attention'");
+  const auto of = [&](const std::string& family, const std::string& key, const Json& value,
+                      const std::string& words) {
+    const auto found = refusal(family, key, value);
+    EXPECT_NE(found.find(key + ": " + words), std::string::npos) << family << " " << found;
+  };
+  of("deepseek_v2", "scoring_func", "sigmoid", "found 'sigmoid'");
+  of("deepseek_v2", "topk_method", "noaux_tc", "found 'noaux_tc', which is not computed here");
+  of("deepseek_v2", "norm_topk_prob", true, "is true: transformers' class of this family takes no notice");
+  of("deepseek_v2", "rope_interleave", false, "expected true");
+  of("deepseek_v2", "mlp_bias", true, "a deepseek_v2 has no biases");
+  of("deepseek_v2", "num_experts_per_tok", nullptr, "missing or 0");
+  of("deepseek_v2_groups", "n_group", nullptr, "missing or 0");
+  of("deepseek_v2_groups", "n_group", 5, "12 experts do not divide into 5 groups");
+  of("glm4_moe_lite", "topk_method", "greedy", "found 'greedy'");
+  of("glm4_moe_lite", "first_k_dense_replace", 2, "is 2, and transformers reads mlp_layer_types alone");
+  of("glm4_moe_lite_mixed", "first_k_dense_replace", 1, "is 1, and transformers reads mlp_layer_types alone");
+  of("glm4_moe_lite", "mlp_layer_types", Json::array({"dense"}), "expected a list of 3 words");
+  of("glm4_moe_lite", "mlp_layer_types", Json::array({"dense", "moe", "sparse"}), "expected only 'dense'");
+  of("glm4_moe_lite", "partial_rotary_factor", 0.5, "a glm4_moe_lite rotates whole heads");
+  of("kimi_k2", "scoring_func", "softmax", "found 'softmax'");
+  of("mistral4", "scoring_func", "sigmoid", "found 'sigmoid'");
+  of("mistral4", "topk_method", "noaux_tc", "found 'noaux_tc'");
+  of("mistral4_groups", "topk_method", "greedy", "is greedy, and n_group says");
+  const auto turned = [&](const Json& rope) { return refusal("mistral4", "rope_parameters", rope); };
+  EXPECT_NE(turned({{"rope_type", "default"}, {"rope_theta", 1e4}}).find("expected rope_type yarn"),
+            std::string::npos);
+  EXPECT_NE(turned({{"rope_type", "yarn"}, {"factor", 4.0}, {"partial_rotary_factor", 0.5}})
+                .find("0.5 of a head of 20 is not qk_rope_head_dim, 8"),
+            std::string::npos);
+  EXPECT_NE(turned({{"rope_type", "linear"}, {"factor", 4.0}, {"mscale_all_dim", 1.0}})
+                .find("mscale_all_dim: is known with yarn only"),
+            std::string::npos);
 }
 
 // What a cache keeps of a token: the latent and the rotated key, once for all heads (1,152 bytes in bf16
@@ -330,7 +381,8 @@ TEST(DeepseekGolden, TheCompressedCacheGivesThePlainFormsNumbers) {
   const auto of_real = larger_cache({}, 0, 3, {cache_shape(real), KvType::bf16, at::kFloat});
   EXPECT_EQ(of_real.keys.at(60).nbytes(), 3u * 1152);
   EXPECT_TRUE(of_real.values.empty());
-  for (const auto* family : {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32"})
+  for (const auto* family :
+       {"deepseek_v3", "deepseek_v3_plain", "deepseek_v32", "deepseek_v2", "glm4_moe_lite_mixed", "mistral4"})
     for (const bool dora : {false, true}) {
       auto loaded = load_weights({.path = golden(family).string()});
       auto& model = *loaded.model;

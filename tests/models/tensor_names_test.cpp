@@ -48,6 +48,8 @@ TEST(TensorNames, AreMadeFromTheRoleInBothFormats) {
   EXPECT_EQ(gguf_tensor(mixtral, {1, Role::up, 2}).expert, 2);
   EXPECT_EQ(module_name(mixtral, {1, Role::router}), "model.layers.1.block_sparse_moe.gate");
   EXPECT_EQ(gguf_tensor(moe, {1, Role::router}).name, "blk.1.ffn_gate_inp.weight");
+  EXPECT_EQ(stack_name(moe, {1, Role::up, 2}), "model.layers.1.mlp.experts.gate_up_proj");
+  EXPECT_EQ(stack_name(moe, {1, Role::down, 2}), "model.layers.1.mlp.experts.down_proj");
 }
 
 std::string refusal(const std::function<void()>& what) {

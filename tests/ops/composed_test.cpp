@@ -355,17 +355,17 @@ TEST(Composed, RoutesAndExperts) {
     for (const bool sigmoid : {false, true})
       for (const bool renormalise : {true, false})
         for (const auto& [groups, best] : {std::pair<int64_t, int64_t>{1, 1}, {4, 2}, {3, 1}, {12, 12}}) {
-          if (!sigmoid && groups > 1) continue;
           const auto x = leaf({31, 10}, 1, type);
           auto logits = random({31, 12}, 2);
           logits.select(1, 3).fill_(-50);  // an expert without tokens
           logits[5].fill_(0.25);           // all alike: the lower numbers
           logits.requires_grad_();
           RouteRule rule{3, renormalise};
-          if (sigmoid) {
-            rule.sigmoid = true, rule.groups = groups, rule.groups_per_token = best, rule.scale = 2.5f;
-            rule.bias = 0.4 * random({12}, 3);
-          }
+          rule.groups = groups, rule.groups_per_token = best;
+          if (groups > 1 || sigmoid) rule.scale = 2.5f;
+          rule.sigmoid = sigmoid;
+          if (sigmoid) rule.bias = 0.4 * random({12}, 3);
+          else rule.judged_by = renormalise ? 2 : 1;
           std::vector<std::vector<int32_t>> experts;
           expect_one_answer("experts", near_of(type), [&] {
             const auto routing = route(logits, rule);

@@ -80,6 +80,36 @@ TEST(Route, SigmoidsWithGroupsAndABiasEqualTheDefinition) {
     }
 }
 
+// DeepSeek V2's choice, where a group is as good as its best expert (arXiv:2405.04434, section 2.1.3), and
+// Mistral Small 4's, where it is as good as its two best; weights are shares of a softmax, times a scale.
+TEST(Route, SoftmaxWithGroupsAndAScaleEqualsTheDefinition) {
+  for (const bool renormalise : {true, false})
+    for (const int64_t judged_by : {1, 2})
+      for (const auto& [groups, best] : {std::pair<int64_t, int64_t>{1, 1}, {4, 2}, {3, 1}, {4, 4}}) {
+        auto logits = (2 * random({31, 12}, 7)).requires_grad_();
+        const auto dw = random({31, 3}, 9);
+        RouteRule rule{3, renormalise};
+        rule.groups = groups, rule.groups_per_token = best, rule.judged_by = judged_by, rule.scale = 2.5f;
+        const auto routing = route(logits, rule);
+        const auto scores = logits.softmax(1);
+        const auto grouped = scores.detach().view({31, groups, -1});
+        const auto sums = std::get<0>(grouped.topk(judged_by, 2)).sum(2);
+        const auto kept = at::zeros({31, groups}).scatter(1, std::get<1>(sums.topk(best, 1)), 1);
+        const auto left = scores.detach().masked_fill(kept.repeat_interleave(12 / groups, 1).eq(0), 0);
+        const auto chosen = std::get<0>(std::get<1>(left.topk(3, 1)).sort(1));
+        EXPECT_TRUE(at::equal(
+            chosen, at::tensor(std::vector<int64_t>(routing.plan->expert.begin(), routing.plan->expert.end()))
+                        .view({31, 3})));
+        auto expected = scores.gather(1, chosen);
+        if (renormalise) expected = expected / expected.sum(1, true);
+        expected = expected * 2.5;
+        EXPECT_LT(distance(routing.weights, expected), 1e-6);
+        EXPECT_LT(distance(torch::autograd::grad({routing.weights}, {logits}, {dw})[0],
+                           torch::autograd::grad({expected}, {logits}, {dw})[0]),
+                  2e-6);
+      }
+}
+
 // A layer of experts that are one matrix each, against sum over all experts of (chosen ? weight : 0) x W_e^T.
 TEST(Route, GatherAndCombineEqualTheDenseSum) {
   constexpr int64_t kTokens = 23, kExperts = 5, kWidth = 8, kOut = 8;

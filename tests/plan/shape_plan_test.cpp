@@ -28,9 +28,17 @@ constexpr auto kLlama8B = R"({"model_type": "llama", "vocab_size": 128256, "hidd
 }  // namespace
 
 TEST(ShapePlan, AShapeIsThatOfTheFile) {
-  for (const auto* family : {"llama", "llama_bias", "gemma2", "gemma3", "qwen2", "qwen3", "mistral", "olmo2",
-                             "olmo3", "phi3", "phi4_mini", "smollm3", "granite", "mixtral", "qwen3_moe",
-                             "deepseek_v3", "deepseek_v32", "deepseek_v32_sparse"}) {
+  for (const auto* family : {"llama",        "llama_bias",
+                             "gemma2",       "gemma3",
+                             "qwen2",        "qwen3",
+                             "mistral",      "olmo2",
+                             "olmo3",        "phi3",
+                             "phi4_mini",    "smollm3",
+                             "granite",      "mixtral",
+                             "qwen3_moe",    "deepseek_v3",
+                             "deepseek_v32", "deepseek_v32_sparse",
+                             "deepseek_v2",  "glm4_moe_lite_mixed",
+                             "kimi_k2",      "mistral4"}) {
     ModelSpec spec;
     spec.path = golden(family).string();
     spec.schedule = "layers", spec.memory = "1MiB";
@@ -78,6 +86,54 @@ TEST(ShapePlan, DeepseekV3HasItsPublishedNumbers) {
   // A layer of 256 experts of 3 x 7168 x 2048, and one that every token sees; attention in five matrices.
   EXPECT_EQ(shape.largest_layer,
             257.0 * 3 * 7168 * 2048 + 7168.0 * (1536 + 576 + 16384) + 1536.0 * 24576 + 512.0 * 32768);
+}
+
+// Totals and what a token uses, in 1e9 as their papers and cards say: V2 236 and 21, V2-Lite 15.7, Moonlight
+// 16 and 3, Kimi K2 1,000 and 32, GLM-4.7-Flash 30 and 3, Mistral Small 4 119 (embedding and head are in both
+// here).
+TEST(ShapePlan, OthersWithLatentAttentionHaveTheirPublishedNumbers) {
+  struct Published {
+    const char* config;
+    double parameters, active;
+  };
+  for (const auto& [config, parameters, active] : {
+           Published{R"({"model_type": "deepseek_v2", "vocab_size": 102400, "hidden_size": 5120,
+             "num_hidden_layers": 60, "num_attention_heads": 128, "q_lora_rank": 1536, "intermediate_size": 12288,
+             "moe_intermediate_size": 1536, "n_routed_experts": 160, "n_shared_experts": 2,
+             "num_experts_per_tok": 6, "first_k_dense_replace": 1, "n_group": 8, "topk_group": 3,
+             "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0, "norm_topk_prob": false})",
+                     235741434880, 21375800320},
+           Published{R"({"model_type": "deepseek_v2", "vocab_size": 102400, "hidden_size": 2048,
+             "num_hidden_layers": 27, "num_attention_heads": 16, "q_lora_rank": null, "intermediate_size": 10944,
+             "moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2,
+             "num_experts_per_tok": 6, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+             "topk_method": "greedy", "routed_scaling_factor": 1.0, "norm_topk_prob": false})",
+                     15706484224, 2661150208},
+           Published{R"({"model_type": "deepseek_v3", "vocab_size": 163840, "hidden_size": 2048,
+             "num_hidden_layers": 27, "num_attention_heads": 16, "q_lora_rank": null, "intermediate_size": 11264,
+             "moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2,
+             "num_experts_per_tok": 6, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+             "routed_scaling_factor": 2.446})",
+                     15960108544, 2914774528},
+           Published{R"({"model_type": "kimi_k2", "vocab_size": 163840, "hidden_size": 7168,
+             "num_hidden_layers": 61, "num_attention_heads": 64, "q_lora_rank": 1536, "intermediate_size": 18432,
+             "moe_intermediate_size": 2048, "n_routed_experts": 384, "n_shared_experts": 1,
+             "num_experts_per_tok": 8, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+             "routed_scaling_factor": 2.827})",
+                     1026408209408, 32861477888},
+           Published{R"({"model_type": "glm4_moe_lite", "vocab_size": 154880, "hidden_size": 2048,
+             "num_hidden_layers": 47, "num_attention_heads": 20, "intermediate_size": 10240})",
+                     29943390976, 3896763136},
+           Published{R"({"model_type": "mistral4", "vocab_size": 131072, "hidden_size": 4096,
+             "num_hidden_layers": 36, "num_attention_heads": 32, "intermediate_size": 12288})",
+                     118972826624, 6632588288},
+       }) {
+    const auto model = build_shape(config_of(config));
+    const auto shape = shape_of(*model, WeightType::bf16, {});
+    // The bias of sigmoid scores and the norm of the queries' latent are vectors, which the sums leave out.
+    EXPECT_NEAR(shape.parameters / parameters, 1, 1e-5) << config;
+    EXPECT_NEAR(shape.active / active, 1, 1e-4) << config;
+  }
 }
 
 // Past index_topk tokens the same model costs what its indexer leaves.

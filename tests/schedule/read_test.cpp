@@ -77,7 +77,14 @@ TEST(ReadTexts, LayerMajorGivesTheBitsOfTokenMajor) {
                              "deepseek_v3",
                              "deepseek_v3_plain",
                              "deepseek_v32",
-                             "deepseek_v32_sparse"})
+                             "deepseek_v32_sparse",
+                             "deepseek_v2",
+                             "deepseek_v2_groups",
+                             "glm4_moe_lite",
+                             "glm4_moe_lite_mixed",
+                             "kimi_k2",
+                             "mistral4",
+                             "mistral4_groups"})
     for (const auto* memory : {"1B", "40KiB", "1GiB"})
       for (const bool targets_only : {false, true}) {
         const auto resident = load(family, "tokens", ""), streamed = load(family, "layers", memory);

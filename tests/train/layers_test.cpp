@@ -67,9 +67,27 @@ void expect_equal(const TinyRun& run, const StepSums& one, const StepSums& other
 }  // namespace
 
 TEST(LayerMajor, StepsGiveTheBitsOfTokenMajor) {
-  for (const auto* family :
-       {"llama", "llama_bias", "gemma2", "gemma3", "qwen3", "olmo2", "phi3", "smollm3", "granite", "mixtral",
-        "qwen3_moe", "deepseek_v3", "deepseek_v3_plain", "deepseek_v32", "deepseek_v32_sparse"})
+  for (const auto* family : {"llama",
+                             "llama_bias",
+                             "gemma2",
+                             "gemma3",
+                             "qwen3",
+                             "olmo2",
+                             "phi3",
+                             "smollm3",
+                             "granite",
+                             "mixtral",
+                             "qwen3_moe",
+                             "deepseek_v3",
+                             "deepseek_v3_plain",
+                             "deepseek_v32",
+                             "deepseek_v32_sparse",
+                             "deepseek_v2",
+                             "deepseek_v2_groups",
+                             "glm4_moe_lite",
+                             "kimi_k2",
+                             "mistral4",
+                             "mistral4_groups"})
     for (const auto compute : {at::kFloat, at::kBFloat16}) {
       const auto spec = wide("lora", 0.1);
       TinyRun resident(spec, family), streamed(spec, family, small_room());

@@ -13,6 +13,7 @@ import tempfile
 
 import torch
 import transformers
+from latent_models import latent_models
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -258,89 +259,14 @@ MODELS = {
         },
     ),
 }
-DEEPSEEK = dict(
-    {**COMMON, "num_hidden_layers": 3, "num_key_value_heads": 4},
-    kv_lora_rank=20,
-    qk_nope_head_dim=12,
-    qk_rope_head_dim=8,
-    v_head_dim=10,
-    moe_intermediate_size=16,
-    first_k_dense_replace=1,
-    tie_word_embeddings=False,
-)
-YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 40.0,
-    "original_max_position_embeddings": 64,
-    "beta_fast": 32.0,
-    "beta_slow": 1.0,
-    "mscale": 1.0,
-    "mscale_all_dim": 1.0,
-}
-MODELS |= {
-    "deepseek_v3": transformers.DeepseekV3Config(
-        **DEEPSEEK,
-        q_lora_rank=24,
-        n_routed_experts=8,
-        n_shared_experts=1,
-        num_experts_per_tok=3,
-        n_group=4,
-        topk_group=2,
-        norm_topk_prob=True,
-        routed_scaling_factor=2.5,
-        rope_parameters=YARN,
-    ),
-    "deepseek_v3_plain": transformers.DeepseekV3Config(
-        **DEEPSEEK,
-        q_lora_rank=None,
-        n_routed_experts=6,
-        n_shared_experts=2,
-        num_experts_per_tok=2,
-        n_group=1,
-        topk_group=1,
-        norm_topk_prob=False,
-        routed_scaling_factor=1.5,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-    ),
-    "deepseek_v32": transformers.DeepseekV32Config(
-        **DEEPSEEK,
-        q_lora_rank=24,
-        n_routed_experts=6,
-        n_shared_experts=1,
-        num_experts_per_tok=2,
-        n_group=2,
-        topk_group=1,
-        norm_topk_prob=True,
-        routed_scaling_factor=2.5,
-        index_topk=512,
-        index_head_dim=16,
-        index_n_heads=2,
-        rope_parameters={**YARN, "mscale": 0.7},
-    ),
-    "deepseek_v32_sparse": transformers.DeepseekV32Config(
-        **DEEPSEEK,
-        q_lora_rank=24,
-        n_routed_experts=8,
-        n_shared_experts=1,
-        num_experts_per_tok=2,
-        n_group=4,
-        topk_group=2,
-        norm_topk_prob=True,
-        routed_scaling_factor=2.5,
-        index_topk=8,
-        index_head_dim=18,
-        index_n_heads=5,
-        rope_parameters={**YARN, "factor": 4.0},
-    ),
-}
+MODELS |= latent_models(COMMON)
 KEPT_EXPERTS = [0, 2, 3, 5]  # of qwen3_moe: its logits without the others
 LORA = {"rank": 3, "scaling": 0.5}  # on every expert of qwen3_moe's last layer
 
 
 def checkpoint_parts(name, tensor, config):
     """In memory transformers 5 holds all experts of a layer in two tensors; files hold a matrix for each,
-    which these are views of."""
+    which these are views of (but for Mistral Small 4's, which hold the two)."""
     mixtral = config.model_type == "mixtral"
     block, gate, up, down = (
         ("block_sparse_moe", "w1", "w3", "w2") if mixtral else ("mlp", "gate_proj", "up_proj", "down_proj")
@@ -358,12 +284,20 @@ def checkpoint_parts(name, tensor, config):
         yield name, tensor
 
 
+def stored_parts(name, tensor, config):
+    """The same as tensors of a file."""
+    if config.model_type == "mistral4":
+        yield name, tensor
+    else:
+        yield from checkpoint_parts(name, tensor, config)
+
+
 def adapted_here(name, parameter, config):
-    """Experts of the last layer; of a DeepSeek all of its linear layers that a gradient reaches."""
+    """Experts of the last layer; with latent attention all of its linear layers that a gradient reaches."""
     if f"layers.{config.num_hidden_layers - 1}." not in name:
         return False
     linear = parameter.dim() > 1 and not name.endswith("mlp.gate.weight") and ".indexer." not in name
-    return ".experts." in name or (config.model_type.startswith("deepseek") and linear)
+    return ".experts." in name or (hasattr(config, "kv_lora_rank") and linear)
 
 
 def sparse_goldens(model, config, rows):
@@ -491,6 +425,8 @@ def write(name, config, seed):
     folder = ROOT / name
     folder.mkdir(parents=True, exist_ok=True)
     text = json.loads(config.to_json_string(use_diff=False))
+    if name == "kimi_k2":
+        text |= {"model_type": name}
     (folder / "config.json").write_text(
         json.dumps(
             {
@@ -507,7 +443,7 @@ def write(name, config, seed):
     state = {
         name: kept(name, part.detach()).contiguous()
         for k, v in model.state_dict().items()
-        for name, part in checkpoint_parts(k, v, config)
+        for name, part in stored_parts(k, v, config)
     }
     if config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
@@ -547,7 +483,7 @@ def write_golden(name, config, model, folder, seed):
     positions = [0, 1, 7, length - 1]
     with torch.no_grad():
         tensors["positions.logits"] = model(long[None]).logits[0][positions].clone()
-    if name == "qwen3_moe" or name.startswith("deepseek"):
+    if name == "qwen3_moe" or hasattr(config, "kv_lora_rank"):
         tensors |= sparse_goldens(model, config, rows)
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "golden.safetensors")
     record = {

@@ -5,6 +5,7 @@ import shutil
 
 import torch
 import transformers
+from models import COMMON
 from safetensors.torch import save_file
 
 
@@ -13,18 +14,7 @@ class TinyLlama:
         """`rounded`: takes a tensor to the type that such folders keep the rest of a model in."""
         self.rounded = rounded
         self.config = transformers.LlamaConfig(
-            vocab_size=96,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=1024,
-            rms_norm_eps=1e-5,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=0,
-            initializer_range=0.2,
+            **{**COMMON, "intermediate_size": 64},
             tie_word_embeddings=False,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         )

@@ -106,7 +106,7 @@ class Model:
         import transformers
 
         return transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, attn_implementation="eager"
+            path, config=models.config_of(path), dtype=torch.float32, attn_implementation="eager"
         ).eval()
 
     def logits_of(self, model):
@@ -414,6 +414,7 @@ def one(job):
     import transformers
 
     torch.set_num_threads(1)
+    models.know_all_classes()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")

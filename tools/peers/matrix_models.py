@@ -42,12 +42,19 @@ CLASSES = {
     "glm4": "Glm4Config",
     "seed_oss": "SeedOssConfig",
     "ministral3": "Ministral3Config",
+    "deepseek_v2": "DeepseekV2Config",
     "deepseek_v3": "DeepseekV3Config",
     "deepseek_v32": "DeepseekV32Config",
+    "glm4_moe_lite": "Glm4MoeLiteConfig",
+    "kimi_k2": "DeepseekV3Config",  # transformers has no class of its model_type: its own code is DeepSeek V3's
+    "mistral4": "Mistral4Config",
 }
 FAMILIES = list(CLASSES)
-DEEPSEEK = ("deepseek_v3", "deepseek_v32")
-SPARSE = ("qwen3_moe", "mixtral") + DEEPSEEK
+LATENT = ("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "kimi_k2", "mistral4")
+SPARSE = ("qwen3_moe", "mixtral") + LATENT
+
+
+GROWING = ("ministral3", "mistral4")  # queries grow along a text
 
 
 class NoSuchModel(Exception):
@@ -56,14 +63,14 @@ class NoSuchModel(Exception):
 
 def rope(**values):
     def change(family):
-        if family in DEEPSEEK and "long_factor" in values:
+        if family in LATENT and "long_factor" in values:
             raise NoSuchModel
         scaled = {"rope_theta": 10000.0, **values}
         if family == "glm4":  # half of a head is rotated
             scaled |= {
                 key: list[:4] for key, list in values.items() if key.endswith("_factor") and key in LONG
             }
-        if family == "ministral3":
+        if family in GROWING:
             scaled = {"original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.5, **scaled}
         if family == "olmo3":
             return {
@@ -89,7 +96,7 @@ def window(family):
         return {"sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1}
     if family == "smollm3":
         return {"sliding_window": WINDOW, "use_sliding_window": True}
-    if family in ("granite", "olmo2", "glm4", "seed_oss") + DEEPSEEK:
+    if family in ("granite", "olmo2", "glm4", "seed_oss") + LATENT:
         raise NoSuchModel
     return {"sliding_window": WINDOW}
 
@@ -105,7 +112,7 @@ def biases(family):
 def experts(family):
     if family not in SPARSE:
         raise NoSuchModel
-    if family in DEEPSEEK:
+    if family in LATENT:
         return {
             "num_experts_per_tok": 3,
             "n_routed_experts": 9,
@@ -113,7 +120,7 @@ def experts(family):
             "topk_group": 2,
             "n_shared_experts": 2,
             "norm_topk_prob": False,
-        }
+        } | ({"topk_method": "group_limited_greedy"} if family == "deepseek_v2" else {})
     return {"num_experts_per_tok": 3, "num_local_experts" if family == "mixtral" else "num_experts": 5}
 
 
@@ -129,8 +136,12 @@ def latent(**values):
 
     def change(family):
         # its indexer reads the queries' latent
-        if family not in DEEPSEEK or (family == "deepseek_v32" and "q_lora_rank" in values):
+        if family not in LATENT or (family == "deepseek_v32" and "q_lora_rank" in values):
             raise NoSuchModel
+        if "rope_parameters" in values:
+            return rope(**values["rope_parameters"])(family)
+        if family == "glm4_moe_lite" and "first_k_dense_replace" in values:
+            return {"mlp_layer_types": ["dense"] * values["first_k_dense_replace"] + ["sparse"]}
         return values
 
     return change
@@ -315,7 +326,7 @@ def write_tokenizer(folder, family, own):
 
 def settings_of(family, shape):
     # every head has a key of its own, of widths with other names
-    if family in DEEPSEEK and shape in ("gqa3", "gqa7", "wide-heads"):
+    if family in LATENT and shape in ("gqa3", "gqa7", "wide-heads"):
         raise NoSuchModel
     change = SHAPES[shape]
     change = dict(change(family) if callable(change) else change)
@@ -346,7 +357,7 @@ def settings_of(family, shape):
             "residual_multiplier": 0.6,
             "logits_scaling": 1.5,
         }
-    if family in DEEPSEEK:
+    if family in LATENT:
         config |= {
             "num_hidden_layers": 3,
             "num_key_value_heads": 4,
@@ -366,16 +377,24 @@ def settings_of(family, shape):
             "rms_norm_eps": 1e-6,
         }
         config.pop("head_dim"), config.pop("sliding_window")
-    if family == "ministral3":
+    if family == "deepseek_v2":
+        config |= {"topk_method": "greedy", "norm_topk_prob": False}
+    if family == "glm4_moe_lite":
+        config.pop("first_k_dense_replace")  # its class knows a list of layers instead
+    if family == "kimi_k2":
+        config |= {"n_group": 1, "topk_group": 1}
+    if family in GROWING:
         config |= rope(rope_type="yarn", factor=4.0, mscale=1.0, mscale_all_dim=1.0)(family)
     if family == "deepseek_v32":
         # llama.cpp turns its heads by a Hadamard matrix, of which the smallest has 64 rows
         config |= {"index_topk": 128, "index_n_heads": 8, "index_head_dim": 64}
-    elif family in SPARSE and family not in DEEPSEEK:
+    elif family in SPARSE and family not in LATENT:
         config |= {"num_experts_per_tok": 2, "num_local_experts" if family == "mixtral" else "num_experts": 4}
     if family == "qwen3_moe":
         config |= {"moe_intermediate_size": 32, "norm_topk_prob": True}
     own = {key: change.pop(key) for key in list(change) if key.startswith("_")}
+    if family == "mistral4":  # no file that PEFT opens holds adapters of its experts
+        own["_targets"] = ["auto"]
     config |= change
     tied = family.startswith("gemma") or family.startswith("qwen3")
     config["tie_word_embeddings"] = tied != bool(own.get("_flip_tie"))
@@ -418,7 +437,29 @@ def make_model(folder, family, shape):
     model.generation_config.eos_token_id = end
     dtype = getattr(torch, own.get("_dtype", "bfloat16"))
     model.to(dtype).save_pretrained(folder, max_shard_size=own.get("_shard", "5GB"))
+    if family == "kimi_k2":
+        text = json.loads((folder / "config.json").read_text()) | {"model_type": family}
+        (folder / "config.json").write_text(json.dumps(text, indent=1))
     return own
+
+
+def know_all_classes():
+    """transformers 5.23 has this class, and forgot it in the list that AutoModelForCausalLM looks at."""
+    import transformers
+
+    transformers.AutoModelForCausalLM.register(
+        transformers.Mistral4Config, transformers.Mistral4ForCausalLM, exist_ok=True
+    )
+
+
+def config_of(folder):
+    """What AutoConfig reads; of a kimi_k2 what it reads of the same model as a deepseek_v3."""
+    import transformers
+
+    text = json.loads((folder / "config.json").read_text())
+    if text["model_type"] != "kimi_k2":
+        return transformers.AutoConfig.from_pretrained(folder)
+    return transformers.DeepseekV3Config(**text | {"model_type": "deepseek_v3"})
 
 
 def write_records(folder):
@@ -442,7 +483,7 @@ def write_recipe(folder, name, model, kind, own, merged="none", gguf=(), asks=Fa
     recipe = {
         "model": {"path": str(model), "compute": "f32"},
         "data": {"sources": sources},
-        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": ["all"]},
+        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": own.get("_targets", ["all"])},
         "train": {
             "steps": 40 if asks else 2,
             "threads": 1,

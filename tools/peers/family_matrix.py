@@ -414,7 +414,6 @@ def one(job):
     import transformers
 
     torch.set_num_threads(1)
-    models.know_all_classes()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.simplefilter("ignore")

@@ -46,7 +46,7 @@ CLASSES = {
     "deepseek_v3": "DeepseekV3Config",
     "deepseek_v32": "DeepseekV32Config",
     "glm4_moe_lite": "Glm4MoeLiteConfig",
-    "kimi_k2": "DeepseekV3Config",  # transformers has no class of its model_type: its own code is DeepSeek V3's
+    "kimi_k2": "DeepseekV3Config",  # its own code is DeepSeek V3's; transformers has no class of it
     "mistral4": "Mistral4Config",
 }
 FAMILIES = list(CLASSES)
@@ -406,6 +406,7 @@ def make_model(folder, family, shape):
     import torch
     import transformers
 
+    know_all_classes()
     settings, own = settings_of(family, shape)
     tokenizer = write_tokenizer(folder, family, own)
     end = tokenizer.convert_tokens_to_ids(OLD_END if own.get("_no_template") else END)
@@ -456,6 +457,7 @@ def config_of(folder):
     """What AutoConfig reads; of a kimi_k2 what it reads of the same model as a deepseek_v3."""
     import transformers
 
+    know_all_classes()
     text = json.loads((folder / "config.json").read_text())
     if text["model_type"] != "kimi_k2":
         return transformers.AutoConfig.from_pretrained(folder)

@@ -1,11 +1,13 @@
 """What the benches share: processes that print one JSON line, rounds in which every setting runs once,
 medians, the result file."""
 import json
+import mmap
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEER_PYTHON = pathlib.Path(os.environ.get("RETORT_PEERS", ROOT / "third_party/peers")) / "bin/python"
@@ -82,10 +84,34 @@ def forget_pages(folder):
         os.close(descriptor)
 
 
+def read_past_cache(files, block=8 << 20, enough=2 << 30) -> int:
+    """Bytes that were read with O_DIRECT, of these files from their beginnings until it is enough."""
+    done = 0
+    memory = mmap.mmap(-1, block)  # aligned, as such reads have to be
+    for path in files:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        at = 0
+        while done < enough and (got := os.preadv(descriptor, [memory], at)):
+            at += got
+            done += got
+            if got < block:
+                break
+        os.close(descriptor)
+    return done
+
+
+def disk_speed(folder) -> float:
+    """Bytes a second that one thread reads past the page cache."""
+    files = sorted(pathlib.Path(ROOT, folder).glob("*.safetensors"))
+    began = time.monotonic()
+    done = read_past_cache(files)
+    return done / (time.monotonic() - began)
+
+
 class ControlGroup:
     """Of memory, version 1 or 2; nothing where it cannot be made."""
 
-    def __init__(self, gibibytes):
+    def __init__(self, gibibytes, name="bench"):
         self.folder = None
         if not gibibytes:
             return
@@ -93,7 +119,7 @@ class ControlGroup:
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             ("/sys/fs/cgroup", "memory.max"),
         ):
-            folder = pathlib.Path(root, f"retort-bench-{os.getpid()}")
+            folder = pathlib.Path(root, f"retort-{name}-{os.getpid()}")
             try:
                 folder.mkdir()
                 (folder / limit).write_text(str(int(gibibytes * 2**30)))

@@ -18,6 +18,7 @@
 #include "models/model.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
+#include "product_limit.h"
 #include "report/run_record.h"
 #include "run/profile_report.h"
 #include "train/step.h"
@@ -53,6 +54,12 @@ double disk_bytes() {
   return 0;
 }
 
+void print_profile(const Profile& measured, at::ScalarType compute, int64_t threads) {
+  const auto machine = machine_speed(compute, threads);
+  fmt::print(stderr, "{}\n{}\n", table_text(profile_table(measured, machine)),
+             profile_summary(measured, machine));
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values.empty() ? 0 : values[values.size() / 2];
@@ -66,7 +73,7 @@ int main(int count, char** arguments) try {
   AdapterSpec adapter;
   TrainSpec how;
   int64_t rows = 4, length = 512, steps = 3, row_tokens = 0;
-  bool profile = false, read = false;
+  bool profile = false, read = false, limit = false;
   CLI::App app("A step of training on random tokens");
   app.add_option("--model", spec.path);
   app.add_option("--weights", spec.weights, "how the base is held: keep, bf16, nf4 ...");
@@ -85,6 +92,7 @@ int main(int count, char** arguments) try {
   app.add_flag("--recompute", how.recompute);
   app.add_flag("--profile", profile);
   app.add_flag("--read", read, "no training: the loss of the texts, once, as teaching and scoring read them");
+  app.add_flag("--limit", limit, "with --read: also the time of its products alone, weights in memory");
   CLI11_PARSE(app, count, arguments);
   keep_freed_memory();
 
@@ -108,20 +116,24 @@ int main(int count, char** arguments) try {
     std::iota(all.begin(), all.end(), int64_t{0});
     const auto threads = usable_threads(how.threads);
     const auto plan = plan_step(samples, all, how.batch.row_tokens, threads);
+    if (profile) start_profile(0);
     const double began = now();
     read_before = disk_bytes();
     const auto pass_of = [&](const Forest& forest, int64_t) { return make_pass(forest, compute); };
     loss = mean_loss({*loaded.model, next_token_objective(), plan, pass_of, threads}).value_or(0);
+    const double took = now() - began, from_disk = disk_bytes() - read_before;
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
+    if (profile) print_profile(stop_profile(), compute, threads);
     const auto* stream = loaded.model->stream();
     fmt::print(
         "{{\"tokens_per_s\": {:.1f}, \"seconds\": {:.1f}, \"peak_mb\": {:.0f}, \"loss\": {:.6f}, "
-        "\"read_mb\": {:.1f}, "
-        "\"layers_mb\": {:.1f}}}\n",
-        static_cast<double>(rows * length) / (now() - began), now() - began,
-        static_cast<double>(usage.ru_maxrss) / 1024, loss, (disk_bytes() - read_before) / 1e6,
-        stream ? static_cast<double>(stream->budget().stored) / 1e6 : 0.0);
+        "\"read_mb\": {:.1f}, \"layers_mb\": {:.1f}{}}}\n",
+        static_cast<double>(rows * length) / took, took, static_cast<double>(usage.ru_maxrss) / 1024, loss,
+        from_disk / 1e6, stream ? static_cast<double>(stream->budget().stored) / 1e6 : 0.0,
+        limit ? fmt::format(", \"products_s\": {:.2f}",
+                            product_seconds(*loaded.model, rows, length, threads, compute))
+              : "");
     return 0;
   }
   TrainWatch watch;
@@ -135,12 +147,7 @@ int main(int count, char** arguments) try {
   const std::vector<Sample> nothing;
   train(how, {*loaded.model, leaves, samples, nothing, next_token_objective(), compute, folder, {}}, watch);
   std::filesystem::remove_all(folder);
-  if (profile) {
-    const auto measured = stop_profile();
-    const auto machine = machine_speed(compute, usable_threads(how.threads));
-    fmt::print(stderr, "{}\n{}\n", table_text(profile_table(measured, machine)),
-               profile_summary(measured, machine));
-  }
+  if (profile) print_profile(stop_profile(), compute, usable_threads(how.threads));
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   fmt::print(

@@ -12,8 +12,8 @@ TEST(Schedule, LinearWithWarmUpIsAsByHand) {
     EXPECT_DOUBLE_EQ(schedule_share(spec, step, 6), expected[step]) << step;
 }
 
-// 3 % of 100 steps are 3, 0.07 of them 7 (not 8, which the binary fraction would round up to), and of 10 steps
-// a share of 0.15 is two.
+// 3 % of 100 steps are 3, 0.07 of them 7 (not 8, which the binary fraction would round up to), and of 10
+// steps a share of 0.15 is two.
 TEST(Schedule, AWarmUpMayBeAShareOfTheSteps) {
   const auto as_steps = [](double share, int64_t steps, int64_t warmup) {
     const ScheduleSpec by_share{.kind = "linear", .warmup_share = share};

@@ -202,7 +202,8 @@ TEST(Translate, LlamaFactoryLooksDataSetsUp) {
   folder.write("dataset_info.json", R"({"identity": {"file_name": "identity.json"},
     "clinic": {"file_name": "clinic.json", "formatting": "sharegpt",
       "columns": {"messages": "turns", "system": "rules", "images": "pictures"},
-      "tags": {"role_tag": "who", "content_tag": "said", "user_tag": "patient", "assistant_tag": "doctor"}}})");
+      "tags": {"role_tag": "who", "content_tag": "said",
+               "user_tag": "patient", "assistant_tag": "doctor"}}})");
   const auto made = translated(kLlamaFactory + ("dataset_dir: " + folder.path.string() + "\n"));
   EXPECT_EQ(made.tool, Tool::llama_factory);
   const auto recipe = recipe_of(made);
@@ -261,7 +262,8 @@ TEST(Translate, TrlWithWhatItDoesByDefault) {
 TEST(Translate, JsonOfTrainingArgumentsIsGivenModelAndData) {
   const std::string arguments =
       R"({"output_dir": "out", "per_device_train_batch_size": 4, "learning_rate": 5e-05, "weight_decay": 0.01,
-      "num_train_epochs": 2.5, "max_steps": -1, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 0.05,
+      "num_train_epochs": 2.5, "max_steps": -1, "lr_scheduler_type": "constant_with_warmup",
+      "warmup_steps": 0.05,
       "fp16": false, "local_rank": 0, "log_level": "passive", "save_strategy": "no", "optim": "adafactor"})";
   EXPECT_NE(error_of(arguments).find("theirs.yaml: names no model; name one with --model"),
             std::string::npos);

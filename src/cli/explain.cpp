@@ -2,23 +2,44 @@
 
 #include "cli/commands.h"
 #include "recipe/keys.h"
+#include "recipe/other_tools.h"
 
 namespace retort {
 
+namespace {
+
+std::string other_tool(const std::string& from) {
+  if (from == "all") return other_tools_page();
+  if (const auto tool = tool_named(from)) return other_keys_table(*tool);
+  throw RecipeError(
+      fmt::format("--from: expected axolotl, llama-factory, trl or all, found '{}'", printable(from)));
+}
+
+}  // namespace
+
 void add_explain(CLI::App& app, Action& action) {
   struct Options {
-    std::string key;
+    std::vector<std::string> words;
+    std::string from;
     bool markdown = false;
   };
   auto* command = app.add_subcommand("explain", "Document the keys of a recipe");
   auto options = std::make_shared<Options>();
-  command->add_option("key", options->key,
-                      "a key or section, e.g. train.optimizer; everything when left out");
+  command->add_option("key", options->words,
+                      "a key or section, e.g. train.optimizer; a key of Axolotl, LLaMA-Factory or TRL; or "
+                      "words that are looked for; everything when left out");
+  command->add_option("--from", options->from,
+                      "what the keys of axolotl, llama-factory or trl are here, as Markdown; all: the page "
+                      "docs/from-other-tools.md");
   command->add_flag("--markdown", options->markdown,
                     "the whole reference as docs/recipe-reference.md holds it");
   command->callback([options, &action] {
     action = [options] {
-      fmt::print("{}", options->markdown ? recipe_reference() : explain(options->key));
+      std::string words;
+      for (const auto& word : options->words) words += (words.empty() ? "" : " ") + word;
+      fmt::print("{}", !options->from.empty() ? other_tool(options->from)
+                       : options->markdown    ? recipe_reference()
+                                              : explain(words));
       return Exit::done;
     };
   });

@@ -1,4 +1,5 @@
-// `retort init DATA`: a recipe for somebody's records, with a reason beside each choice.
+// `retort init DATA`: a recipe for somebody's records, with a reason beside each choice; `init --from FILE`:
+// one of another tool's recipe.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "models/model.h"
 #include "models/own_templates.h"
 #include "recipe/recipe.h"
+#include "recipe/translate.h"
 
 namespace retort {
 
@@ -23,7 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct InitOptions {
-  std::string data, model, output;
+  std::string data, model, output, from, kind;
 };
 
 // JSON's strings are YAML's in double quotes.
@@ -189,11 +191,41 @@ std::string recipe_text(const SourceLook& look, const Fit& fit, const std::strin
   return text + "export: {adapter: true, merged: none, gguf: [Q8_0]}\n";
 }
 
-Exit init(const InitOptions& options) {
-  const auto file =
-      options.output.empty() ? fs::path(options.data).filename().stem().string() + ".yaml" : options.output;
+void require_new(const std::string& file) {
   if (fs::exists(file))
     throw RecipeError(fmt::format("{}: is there already; name another file with --output", printable(file)));
+}
+
+Exit translate(const InitOptions& options) {
+  const auto file = options.output.empty()
+                        ? fs::path(options.from).filename().stem().string() + "-retort.yaml"
+                        : options.output;
+  require_new(file);
+  if (!options.model.empty()) require_model_path("--model", options.model);
+  const auto made = translate_recipe(read_text(options.from, size_t{4} << 20), options.from,
+                                     {options.kind, options.model, options.data});
+  try {
+    parse_recipe(made.recipe, file);
+  } catch (const RecipeError& error) {
+    throw RecipeError(fmt::format("{}: holds values that retort does not take; its recipe would have\n{}",
+                                  printable(options.from), error.what()));
+  }
+  write_text(file, made.recipe);
+  for (const auto& line : made.look_here) fmt::print("LOOK HERE     {}\n", line);
+  for (const auto& line : made.left_out) fmt::print("left out      {}\n", line);
+  fmt::print("a recipe of {}; written: {}\nnext: retort check {}\n", name_of(made.tool), printable(file),
+             printable(file));
+  return Exit::done;
+}
+
+Exit init(const InitOptions& options) {
+  if (!options.from.empty()) return translate(options);
+  if (!options.kind.empty())
+    throw RecipeError("--kind says what the file of --from is; `retort init --help` shows what it takes");
+  if (options.data.empty()) throw RecipeError("data is required; `retort init --help` shows what it takes");
+  const auto file =
+      options.output.empty() ? fs::path(options.data).filename().stem().string() + ".yaml" : options.output;
+  require_new(file);
   const auto model = options.model.empty() ? only_model() : options.model;
   require_model_path("--model", model);
   const auto look = look_at_source(options.data);
@@ -211,15 +243,26 @@ Exit init(const InitOptions& options) {
 
 void add_init(CLI::App& app, Action& action) {
   auto* command =
-      app.add_subcommand("init", "Write a recipe for a file of records: looks at its columns, asks nothing");
+      app.add_subcommand("init",
+                         "Write a recipe for a file of records (looks at its columns, asks nothing), or of "
+                         "another tool's recipe");
   auto options = std::make_shared<InitOptions>();
-  command->add_option("data", options->data, "a file of records, a folder of files, or a pattern")
-      ->required();
+  command->add_option(
+      "data", options->data,
+      "a file of records, a folder of files, or a pattern; with --from instead of the data set "
+      "that is named there");
+  command->add_option(
+      "--from", options->from,
+      "translate this recipe of Axolotl, LLaMA-Factory or TRL instead; what has no counterpart "
+      "is listed");
+  command->add_option("--kind", options->kind,
+                      "whose recipe it is: axolotl, llama-factory or trl; without it, its keys say so");
   command->add_option("--model,-m", options->model,
                       "the base to train: a .gguf file or a Hugging Face folder; without it, the only one in "
                       "checkpoints/, or the package's own");
   command->add_option("--output,-o", options->output,
-                      "the recipe's file; without it, DATA's name with .yaml");
+                      "the recipe's file; without it, DATA's name with .yaml, or the other recipe's with "
+                      "-retort.yaml");
   command->callback([options, &action] { action = [options] { return init(*options); }; });
 }
 

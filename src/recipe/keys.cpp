@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "recipe/other_tools.h"
 #include "recipe/recipe.h"
 #include "spec/spec_visitor.h"
 
@@ -176,6 +177,45 @@ std::string wrapped(const std::string& documentation, size_t indent) {
   return text + std::string(indent, ' ') + line + "\n";
 }
 
+// A key as `retort explain` shows it.
+std::string entry_text(const Key& entry) {
+  const char* kind = entry.list       ? "  (list of sections)"
+                     : entry.optional ? "  (section; left out unless written)"
+                     : entry.section  ? "  (section)"
+                                      : "";
+  return entry.path + kind + "\n" + (entry.section ? "" : "    " + value_line(entry) + "\n") +
+         wrapped(entry.documentation, 4);
+}
+
+std::string lower(std::string text) {
+  for (auto& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+// What a word, or several, that are no key of ours may be about: a key of another tool, and our keys in whose
+// names or descriptions all of the words stand. "" where nothing is found.
+std::string search(const std::string& words) {
+  const auto other = explain_other_key(words);
+  const auto wanted = words_of(lower(words));
+  std::string named, found;
+  for (const auto& entry : recipe_keys()) {
+    if (std::find(other.ours.begin(), other.ours.end(), entry.path) != other.ours.end()) {
+      named += entry_text(entry);
+      continue;
+    }
+    const auto text = lower(entry.path + " " + entry.documentation);
+    const bool all = std::all_of(wanted.begin(), wanted.end(), [&](const std::string& word) {
+      return text.find(word) != std::string::npos;
+    });
+    if (all && !wanted.empty()) found += entry_text(entry);
+  }
+  std::string text = other.text + named;
+  if (!found.empty())
+    text += fmt::format("{}keys with '{}' in their names or descriptions:\n{}", text.empty() ? "" : "\n",
+                        printable(words), found);
+  return text;
+}
+
 std::string markdown(const std::string& text) {
   std::string escaped;
   for (const char c : text) {
@@ -218,15 +258,9 @@ std::string explain(const std::string& key) {
     paths.push_back(entry.path);
     const bool wanted = path.empty() || entry.path == path || entry.path.starts_with(path + ".") ||
                         entry.path.starts_with(path + "[].");
-    if (!wanted) continue;
-    const char* kind = entry.list       ? "  (list of sections)"
-                       : entry.optional ? "  (section; left out unless written)"
-                       : entry.section  ? "  (section)"
-                                        : "";
-    text += entry.path + kind + "\n";
-    if (!entry.section) text += "    " + value_line(entry) + "\n";
-    text += wrapped(entry.documentation, 4);
+    if (wanted) text += entry_text(entry);
   }
+  if (text.empty()) text = search(key);
   if (!text.empty()) return text;
   auto near = nearest(path, paths);
   if (near.empty()) {

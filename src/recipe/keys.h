@@ -21,8 +21,9 @@ struct Key {
 
 const std::vector<Key>& recipe_keys();
 
-// The documentation of KEY and of what is inside it; of everything when empty. RecipeError with a suggestion
-// when unknown.
+// The documentation of KEY and of what is inside it; of everything when empty. Of words that are no key: what
+// they are in recipes of other tools, and the keys with them in their names or descriptions. RecipeError with
+// a suggestion where there is nothing.
 std::string explain(const std::string& key);
 
 std::string recipe_reference();  // markdown

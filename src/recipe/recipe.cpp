@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "recipe/from_adapter.h"
 #include "recipe/keys.h"
+#include "recipe/other_tools.h"
 #include "recipe/relations.h"
 #include "spec/print.h"
 #include "spec/read.h"
@@ -46,7 +47,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
   for (const auto& key : recipe_keys()) paths.push_back(key.path);
   LoadedRecipe loaded;
   loaded.file = name;
-  SpecReader reader(root, paths, problems);
+  SpecReader reader(root, paths, problems, counterpart);
   loaded.recipe.fields(reader);
   reader.finish();
   settle_reasoning(loaded.recipe);

@@ -282,10 +282,21 @@ void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<
   if (recipe.teacher) check_teacher(recipe, places, problems);
 }
 
+void check_warmup(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto& schedule = recipe.train.schedule;
+  if (schedule.warmup_steps == 0 || schedule.warmup_share == 0) return;
+  problems.push_back(
+      {Places(root).of("train", "schedule"),
+       fmt::format("train.schedule: warmup_steps: {} and warmup_share: {} both say how long the "
+                   "rate grows; leave one of them out",
+                   schedule.warmup_steps, schedule.warmup_share)});
+}
+
 }  // namespace
 
 void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   check_budget(recipe, root, problems);
+  check_warmup(recipe, root, problems);
   check_distillation(recipe, root, problems);
   check_tasks(recipe, root, problems);
   check_gates(recipe, root, problems);

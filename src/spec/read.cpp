@@ -113,8 +113,9 @@ std::optional<std::string> json_scalar(const YamlNode& node) {
 
 }  // namespace
 
-SpecReader::SpecReader(const YamlNode& root, std::vector<std::string> paths, std::vector<Problem>& problems)
-    : paths_(std::move(paths)), problems_(problems) {
+SpecReader::SpecReader(const YamlNode& root, std::vector<std::string> paths, std::vector<Problem>& problems,
+                       Elsewhere elsewhere)
+    : paths_(std::move(paths)), problems_(problems), elsewhere_(std::move(elsewhere)) {
   push(&root, "");
 }
 
@@ -143,22 +144,38 @@ void SpecReader::pop() {
   const auto level = std::move(levels_.back());
   levels_.pop_back();
   if (!level.is_map) return;
-  for (const auto& [key, value] : level.node->entries) {
+  for (const auto& entry : level.node->entries) {
+    const auto& key = entry.key;
     if (std::find(level.known.begin(), level.known.end(), key.text) != level.known.end()) continue;
     const auto path = (level.path.empty() ? "" : level.path + ".") + printable(key.text);
-    add(key.place, path, "unknown key; " + suggestion(level, key.text));
+    add(key.place, path, "unknown key; " + suggestion(level, entry));
   }
 }
 
-// The nearest key here; a key of that name elsewhere; else where to read what exists.
-std::string SpecReader::suggestion(const Level& level, const std::string& key) const {
-  if (const auto near = nearest(key, level.known); !near.empty())
-    return fmt::format("did you mean '{}'?", near);
+// Another tool's key that one of ours stands for; the nearest key here; a key of that name in another
+// section; another tool's key that has no counterpart; else where to read what exists.
+std::string SpecReader::suggestion(const Level& level, const YamlEntry& entry) const {
+  const auto& key = entry.key.text;
+  std::vector<std::string> own;  // paths of ours that end so
   for (const auto& path : paths_) {
     const auto dot = path.rfind('.');
-    if (path.substr(dot == std::string::npos ? 0 : dot + 1) == key)
-      return fmt::format("did you mean '{}'?", path);
+    if (path.substr(dot == std::string::npos ? 0 : dot + 1) == key) own.push_back(path);
   }
+  const auto mean = [](const std::string& path) { return fmt::format("did you mean '{}'?", path); };
+  const auto elsewhere = [&](bool with_ours) {
+    return elsewhere_ ? elsewhere_(level.path, key, with_ours) : std::string();
+  };
+  // A key of ours that stands in the wrong section is meant, unless a whole recipe of theirs is here: theirs
+  // have no sections.
+  const bool of_ours = !own.empty() && (!level.path.empty() || entry.value.kind == YamlNode::Kind::map);
+  if (const auto other = elsewhere(true); !other.empty() && !of_ours) {
+    bool named = own.empty();
+    for (const auto& path : own) named |= other.find(" " + path + " ") != std::string::npos;
+    return named ? other : other + "; or " + mean(own[0]);
+  }
+  if (const auto near = nearest(key, level.known); !near.empty()) return mean(near);
+  if (!own.empty()) return mean(own[0]);
+  if (const auto other = elsewhere(false); !other.empty()) return other;
   return level.path.empty()
              ? "`retort explain` lists all keys"
              : fmt::format("`retort explain {}` lists its keys", level.path.substr(0, level.path.find('[')));

@@ -1,6 +1,7 @@
 // YAML tree -> specs. The schema is closed: what is not a field is an error. All problems are found before
 // anything is reported.
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,13 @@ namespace retort {
 
 class SpecReader : public SpecVisitor {
  public:
+  // What an unknown key of a section is elsewhere, as words behind "unknown key; "; "" where it is nothing.
+  // `with_ours`: only where a key of the schema does its work.
+  using Elsewhere =
+      std::function<std::string(const std::string& section, const std::string& key, bool with_ours)>;
   // `root` must outlive the reader. `paths`: every key path of the schema, for suggestions across sections.
-  SpecReader(const YamlNode& root, std::vector<std::string> paths, std::vector<Problem>& problems);
+  SpecReader(const YamlNode& root, std::vector<std::string> paths, std::vector<Problem>& problems,
+             Elsewhere elsewhere = nullptr);
   void finish();  // reports unknown keys of the outermost map
 
  protected:
@@ -39,11 +45,12 @@ class SpecReader : public SpecVisitor {
   const YamlNode* take(const std::string& name);
   std::string path_of(const std::string& name) const;
   void add(const Place& place, const std::string& path, const std::string& text);
-  std::string suggestion(const Level& level, const std::string& key) const;
+  std::string suggestion(const Level& level, const YamlEntry& entry) const;
 
   std::vector<Level> levels_;
   std::vector<std::string> paths_;
   std::vector<Problem>& problems_;
+  const Elsewhere elsewhere_;
 };
 
 // "PLACE: text" lines in the order of the file, then "N problems; nothing was loaded or written."; throws

@@ -55,6 +55,7 @@ struct OptimizerSpec {
 struct ScheduleSpec {
   std::string kind = "cosine";  // constant, linear, cosine, wsd
   int64_t warmup_steps = 0;
+  double warmup_share = 0;
   double decay_share = 0.1;
   double final_share = 0;
   template <class Visitor> void fields(Visitor& field) {
@@ -62,6 +63,10 @@ struct ScheduleSpec {
           "of the learning rate, by optimizer step; wsd = warm-up, stable, decay (arXiv:2404.06395)");
     field("warmup_steps", warmup_steps, at_least(0),
           "step s of these has (s + 1) / warmup_steps of the rate");
+    field(
+        "warmup_share", warmup_share, between(0, 1),
+        "instead of warmup_steps: the share of all steps that warms up, rounded up to a whole step; 0.03 is "
+        "3 %");
     field("decay_share", decay_share, between(0, 1), "wsd: the share of all steps that decays, linearly");
     field("final_share", final_share, between(0, 1),
           "share of the rate that linear, cosine and wsd decay towards");

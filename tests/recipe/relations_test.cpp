@@ -154,4 +154,14 @@ TEST(Relations, GatesMayAskTheTestAlone) {
             std::string::npos);
 }
 
+TEST(Relations, AWarmUpIsSaidOnce) {
+  EXPECT_EQ(error_of("train: {schedule: {warmup_share: 0.03}}"), "accepted");
+  EXPECT_EQ(error_of("train: {schedule: {warmup_steps: 3}}"), "accepted");
+  EXPECT_NE(
+      error_of("train: {schedule: {warmup_steps: 3, warmup_share: 0.03}}")
+          .find("r.yaml:2:19: train.schedule: warmup_steps: 3 and warmup_share: 0.03 both say how long"),
+      std::string::npos)
+      << error_of("train: {schedule: {warmup_steps: 3, warmup_share: 0.03}}");
+}
+
 }  // namespace retort

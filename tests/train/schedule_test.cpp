@@ -12,6 +12,24 @@ TEST(Schedule, LinearWithWarmUpIsAsByHand) {
     EXPECT_DOUBLE_EQ(schedule_share(spec, step, 6), expected[step]) << step;
 }
 
+// 3 % of 100 steps are 3, 0.07 of them 7 (not 8, which the binary fraction would round up to), and of 10
+// steps a share of 0.15 is two.
+TEST(Schedule, AWarmUpMayBeAShareOfTheSteps) {
+  const auto as_steps = [](double share, int64_t steps, int64_t warmup) {
+    const ScheduleSpec by_share{.kind = "linear", .warmup_share = share};
+    const ScheduleSpec by_steps{.kind = "linear", .warmup_steps = warmup};
+    for (int64_t step = 0; step < steps; ++step)
+      EXPECT_DOUBLE_EQ(schedule_share(by_share, step, steps), schedule_share(by_steps, step, steps))
+          << share << " of " << steps << ", step " << step;
+  };
+  as_steps(0.03, 100, 3);
+  as_steps(0.07, 100, 7);
+  as_steps(0.15, 10, 2);
+  as_steps(0, 10, 0);
+  as_steps(1, 10, 10);
+  EXPECT_DOUBLE_EQ(schedule_share({.kind = "constant", .warmup_share = 0.04}, 0, 100), 0.25);
+}
+
 TEST(Schedule, CosineEndsAtTheFinalShare) {
   const ScheduleSpec spec{.kind = "cosine", .final_share = 0.1};
   EXPECT_DOUBLE_EQ(schedule_share(spec, 0, 4), 1.0);

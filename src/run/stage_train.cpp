@@ -1,3 +1,4 @@
+#include "run/stage_train.h"
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "distill/on_policy.h"
@@ -5,7 +6,6 @@
 #include "report/progress.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
-#include "run/stage_train.h"
 #include "spec/print.h"
 #include "train/state_bytes.h"
 #include "train/train.h"
@@ -69,14 +69,8 @@ TrainJob training_job(Run& run, std::vector<std::string>& notes) {
   const bool on_policy = recipe.distill && recipe.distill->on_policy;
   const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
   notes.insert(notes.end(), taught.notes.begin(), taught.notes.end());
-  return {*run.model().model,
-          leaves,
-          dataset.train,
-          dataset.held_out,
-          taught.objective,
-          run.compute(),
-          run.folder(),
-          training_fingerprint(run),
+  return {*run.model().model, leaves,        dataset.train, dataset.held_out,
+          taught.objective,   run.compute(), run.folder(),  training_fingerprint(run),
           taught.auxiliary};
 }
 
@@ -185,8 +179,7 @@ std::function<void(const TrainEvent&)> event_writer(Run& run) {
     if (!event.sha256.empty()) facts["sha256"] = event.sha256;
     if (!event.batches.empty()) facts["batches_sha256"] = event.batches;
     if (event.loss) facts["nats_per_token"] = *event.loss;
-    if (event.what == "checkpoint")
-      add_weights_hash((event.folder / event.file).parent_path(), facts);
+    if (event.what == "checkpoint") add_weights_hash((event.folder / event.file).parent_path(), facts);
     run.events().add(event.what, std::move(facts));
   };
 }

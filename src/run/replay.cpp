@@ -1,17 +1,14 @@
 #include "run/replay.h"
 
-#include <stdlib.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/scratch_folder.h"
 #include "data/record_list.h"
 #include "report/progress.h"
 #include "run/open_teacher.h"
@@ -28,28 +25,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kStore = "tokens.h5";
-
-// Its files are what a training writes, and links to what it reads.
-class Scratch {
- public:
-  Scratch() {
-    auto pattern = (fs::temp_directory_path() / "retort-replay-XXXXXX").string();
-    if (!::mkdtemp(pattern.data()))
-      throw Failure(fmt::format("{}: a folder to compute in cannot be made: {}; set TMPDIR to another place",
-                                printable(pattern), std::strerror(errno)));
-    path_ = pattern;
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);  // of a link the link alone
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 void put_link(const fs::path& file, const fs::path& as) {
   if (fs::exists(file)) fs::create_symlink(fs::canonical(file), as);
@@ -254,7 +229,7 @@ class Replaying {
   }
 
   const ReplayPlan& plan_;
-  const Scratch scratch_;
+  const ScratchFolder scratch_{"retort-replay"};
   const std::vector<KeptCheckpoint> kept_;
   std::vector<std::string> notes_;
   Run run_;

@@ -127,7 +127,7 @@ void add_verify(CLI::App& app, Action& action) {
   command->add_option("run", options->folder, "the run's folder, e.g. runs/medical-icd10-qlora")->required();
   command->add_option("--noted", options->noted,
                       "the sha256 of a ledger entry that was noted elsewhere: it must still be there");
-  auto* replay =
+  auto* steps =
       command
           ->add_option(
               "--replay", options->replay,
@@ -136,7 +136,7 @@ void add_verify(CLI::App& app, Action& action) {
           ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command
       ->add_option("--seed", options->seed, "of the choice of steps; a random one, which is told, otherwise")
-      ->needs(replay)
+      ->needs(steps)
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 62));
   command->callback([options, &action] { action = [options] { return verify(*options); }; });
 }

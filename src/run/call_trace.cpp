@@ -162,8 +162,9 @@ class Reader {
     if (call.name == "execve" || call.name == "execveat") {
       const auto program = first_quoted(call.arguments);
       if (number_of(call.result) != 0 || program == "/proc/self/exe") return;  // that one is itself
-      own_[call.process] = trace.programs.empty() || program == trace.programs.front();
-      trace.programs.push_back(program);
+      const bool is_own = !trace.programs.empty() && program == trace.programs.front();
+      own_[call.process] = is_own || trace.programs.empty();
+      if (!is_own) trace.programs.push_back(program);
     } else if (call.name == "socket") {
       const auto family = call.arguments.substr(0, call.arguments.find(','));
       if (family != "AF_UNIX" && family != "AF_LOCAL") trace.sockets.insert(family);

@@ -315,17 +315,19 @@ class Looking {
         if (search.finds_any(MappedFile(entry.path()).text())) holders.push_back(entry.path().string());
       }
     std::sort(holders.begin(), holders.end());
-    const auto looked = fmt::format(
-        "{} pieces of the texts of {} records, looked for in {} files and in what "
-        "it printed",
-        search.pieces(), records, files);
+    const auto looked =
+        search.pieces() == 0
+            ? fmt::format("no text is long enough to be looked for ({} plain bytes)", TextSearch::kPiece)
+            : fmt::format(
+                  "looked for {} pieces of the texts of {} records in {} files and the terminal's lines",
+                  search.pieces(), records, files);
+    const auto found = holders.empty() ? looked : "in " + some_of(holders);
     if (recipe_.is_private && recipe_.shown_samples() == 0)
-      return fact(holders.empty() && search.pieces() > 0, "private: no text of a record is left",
-                  holders.empty() ? looked : "in " + some_of(holders));
+      return fact(holders.empty() && search.pieces() > 0, "private: no text of a record is left", found);
     fact(
         true,
         recipe_.is_private ? "report.samples asks for texts" : "the recipe is not private: texts may be left",
-        holders.empty() ? "in no file; " + looked : "in " + some_of(holders));
+        found);
   }
 
   const Recipe& recipe_;

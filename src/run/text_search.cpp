@@ -12,8 +12,10 @@ constexpr size_t kPiecesOfText = 6, kMostPieces = size_t{1} << 18;
 constexpr size_t kFilterBits = 22;
 constexpr size_t kFewest = 8;  // different signs of a piece: a line of dashes is nobody's text
 
+// What JSON and HTML write as it stands; letters beyond ASCII are among it.
 bool is_plain(char c) {
-  return c >= ' ' && c <= '~' && std::string_view("\"\\<>&'/").find(c) == std::string_view::npos;
+  return static_cast<unsigned char>(c) >= ' ' && c != '\x7f' &&
+         std::string_view("\"\\<>&'/").find(c) == std::string_view::npos;
 }
 
 bool is_telling(std::string_view piece) {

@@ -19,8 +19,9 @@ std::string samples(const char* what) {
   std::string lines;
   for (int i = 0; i < 8; ++i)
     lines += fmt::format(
-        "{{\"prompt\": \"Note {} of a {} patient with quetzal fever\", \"completion\": \"E{}\"}}\n", i, what,
-        i % 2);
+        "{{\"prompt\": \"Note {} of a {} patient with quetzal fever\", \"completion\": \"Code E{} of the "
+        "quetzal chapter\"}}\n",
+        i, what, i % 2);
   return lines;
 }
 
@@ -60,8 +61,8 @@ TEST(Prove, APrivateRunLeavesNoTextAndOpensWhatItsManifestNames) {
                       ": is there already; a run is watched from its beginning: name a new folder");
 }
 
-// What the test above would find: the texts of a run that is not private, and a program that is started.
-TEST(Prove, NamesFilesThatHoldTextsAndProgramsThatWereStarted) {
+// What the test above would find: the texts of a run that is not private.
+TEST(Prove, NamesFilesThatHoldTexts) {
   if (!can_run()) GTEST_SKIP() << "strace cannot watch here, or " << kModel << " is absent: run tools/setup";
   Folder folder;
   const auto scratch = folder.path / "scratch";

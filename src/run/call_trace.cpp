@@ -169,8 +169,9 @@ class Reader {
       const auto family = call.arguments.substr(0, call.arguments.find(','));
       if (family != "AF_UNIX" && family != "AF_LOCAL") trace.sockets.insert(family);
     } else if (call.name == "connect") {
-      for (const char* family : {"AF_INET6", "AF_INET"})
-        if (call.arguments.find(family) != std::string::npos) trace.sockets.insert(family);
+      for (const std::string family : {"AF_INET6", "AF_INET"})
+        if (call.arguments.find("sa_family=" + family + ",") != std::string::npos)
+          trace.sockets.insert(family);
     } else if (opens(call.name) && number_of(call.result) >= 0) {
       add(call);
     }

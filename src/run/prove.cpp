@@ -297,13 +297,19 @@ class Looking {
   void texts() {
     TextSearch search;
     int64_t records = 0;
-    SourceFiles(recipe_.data.sources, 1).pass(nullptr, [&](int64_t, Record record) -> RecordSource::Later {
-      return [&search, &records, kept = std::move(record)] {
-        ++records;
-        search.add(kept.completion(), false);
-        for (const auto& message : kept.prompt()) search.add(message.content, true);
-      };
-    });
+    const SourceFiles sources(recipe_.data.sources, 1);
+    const auto each_text = [&](const std::function<void(const std::string& text, bool own)>& take) {
+      records = 0;
+      sources.pass(nullptr, [&](int64_t, Record record) -> RecordSource::Later {
+        return [&records, &take, kept = std::move(record)] {
+          ++records;
+          take(kept.completion(), false);
+          for (const auto& message : kept.prompt()) take(message.content, true);
+        };
+      });
+    };
+    each_text([&](const std::string& text, bool own) { search.add(text, own); });
+    each_text([&](const std::string& text, bool) { search.count(text); });
     search.close(resolved_);
     std::vector<std::string> holders;
     size_t files = 0;

@@ -32,42 +32,67 @@ size_t place_in_filter(uint64_t bits) { return mix_bits(bits) >> (64 - kFilterBi
 
 }  // namespace
 
+template <class Met> bool TextSearch::meet(std::string_view bytes, Met&& met) const {
+  for (size_t i = 0; i + kPiece <= bytes.size(); ++i) {
+    const auto bits = first_bytes(bytes.data() + i);
+    if (!filter_[place_in_filter(bits)]) continue;
+    const auto [begin, end] = index_.equal_range(bits);
+    for (auto found = begin; found != end; ++found)
+      if (bytes.substr(i, kPiece) == pieces_[found->second].text && met(found->second)) return true;
+  }
+  return false;
+}
+
 // From the end: what is a text's own stands behind what introduces it more often than not.
-void TextSearch::add(std::string_view text, bool once) {
+void TextSearch::add(std::string_view text, bool own) {
   size_t taken = 0, plain = 0;
-  for (size_t end = text.size(); end > 0 && taken < kPiecesOfText && seen_.size() < kMostPieces; --end) {
+  for (size_t end = text.size(); end > 0 && taken < kPiecesOfText && added_.size() < kMostPieces; --end) {
     plain = is_plain(text[end - 1]) ? plain + 1 : 0;
     if (plain < kPiece) continue;
-    const auto piece = text.substr(end - 1, kPiece);
     plain = 0;
+    const auto piece = text.substr(end - 1, kPiece);
     if (!is_telling(piece)) continue;
-    auto& seen = seen_[std::string(piece)];
-    ++seen.times;
-    seen.once = seen.once && once;
+    const auto [place, is_new] = added_.emplace(piece, own);
+    if (!is_new) place->second = place->second && own;
     ++taken;
   }
 }
 
-void TextSearch::close(std::string_view text) {
+void TextSearch::make_index() {
   filter_.assign(size_t{1} << kFilterBits, false);
-  for (const auto& [piece, seen] : seen_) {
-    if ((seen.once && seen.times > 1) || text.find(piece) != text.npos) continue;
-    const auto bits = first_bytes(piece.data());
+  index_.clear();
+  for (size_t number = 0; number < pieces_.size(); ++number) {
+    const auto bits = first_bytes(pieces_[number].text.data());
     filter_[place_in_filter(bits)] = true;
-    sought_.emplace(bits, piece);
+    index_.emplace(bits, number);
   }
-  seen_.clear();
+}
+
+void TextSearch::count(std::string_view text) {
+  if (!added_.empty()) {
+    for (const auto& [piece, own] : added_) pieces_.push_back({piece, own, 0});
+    added_.clear();
+    make_index();
+  }
+  if (pieces_.empty()) return;
+  std::unordered_set<size_t> here;  // a text may have a piece twice
+  meet(text, [&](size_t number) {
+    here.insert(number);
+    return false;
+  });
+  for (const auto number : here) ++pieces_[number].texts;
+}
+
+void TextSearch::close(std::string_view known) {
+  count("");
+  std::erase_if(pieces_, [&](const Piece& piece) {
+    return (piece.own && piece.texts > 1) || known.find(piece.text) != known.npos;
+  });
+  make_index();
 }
 
 bool TextSearch::finds_any(std::string_view bytes) const {
-  for (size_t i = 0; i + kPiece <= bytes.size(); ++i) {
-    const auto bits = first_bytes(bytes.data() + i);
-    if (!filter_[place_in_filter(bits)]) continue;
-    const auto [begin, end] = sought_.equal_range(bits);
-    for (auto found = begin; found != end; ++found)
-      if (bytes.substr(i, kPiece) == found->second) return true;
-  }
-  return false;
+  return meet(bytes, [](size_t) { return true; });
 }
 
 }  // namespace retort

@@ -2,13 +2,22 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 namespace retort {
 namespace {
 
-TEST(TextSearch, FindsAPieceOfATextWhereverItStands) {
+TextSearch search_of(const std::vector<std::string>& texts, bool own, const std::string& known = "") {
   TextSearch search;
-  search.add("Seen on Monday with a cough that began three weeks ago.", true);
-  search.close("");
+  for (const auto& text : texts) search.add(text, own);
+  for (const auto& text : texts) search.count(text);
+  search.close(known);
+  return search;
+}
+
+TEST(TextSearch, FindsAPieceOfATextWhereverItStands) {
+  const auto search = search_of({"Seen on Monday with a cough that began three weeks ago."}, true);
   EXPECT_GT(search.pieces(), 0u);
   const std::string noise(100000, 'x');
   EXPECT_FALSE(search.finds_any(noise));
@@ -21,31 +30,25 @@ TEST(TextSearch, FindsAPieceOfATextWhereverItStands) {
 // An instruction stands before every record's text, and a recipe holds it too.
 TEST(TextSearch, WhatSeveralTextsBeginWithIsNobodysOwn) {
   const std::string instruction = "Give the code of the diagnosis in this note. ";
-  TextSearch search;
-  search.add(instruction + "Fever since the second of May, none before.", true);
-  search.add(instruction + "Broke a wrist when falling from a ladder.", true);
-  search.close("");
+  const auto search = search_of({instruction + "Fever since the second of May, none before.",
+                                 instruction + "Broke a wrist when falling from a ladder."},
+                                true);
   EXPECT_FALSE(search.finds_any("template: " + instruction));
   EXPECT_TRUE(search.finds_any("He: Broke a wrist when falling from a ladder."));
 
-  TextSearch answers;  // which repeat, and are classes: their names are texts
-  for (int i = 0; i < 2; ++i) answers.add("Malignant neoplasm of the lip", false);
-  answers.close("");
+  // Answers repeat and are classes then, whose names are texts.
+  const std::string answer = "Malignant neoplasm of the lip";
+  const auto answers = search_of({answer, answer}, false);
   EXPECT_TRUE(answers.finds_any("class: Malignant neoplasm of the lip"));
 
-  TextSearch known;
-  known.add("Malignant neoplasm of the lip", false);
-  known.close("about: Malignant neoplasm of the lip");
-  EXPECT_EQ(known.pieces(), 0u);
+  EXPECT_EQ(search_of({answer}, false, "about: " + answer).pieces(), 0u);
 }
 
 // What JSON or HTML write otherwise is not looked for, nor is what could be anybody's.
 TEST(TextSearch, PiecesStandTheSameInJsonAndHtml) {
-  TextSearch search;
-  search.add("\"quoted\" & <escaped> \n 'twice' \"again\" & <more>", true);
-  search.add("----------------------------------------------", true);
-  search.add("short", true);
-  search.close("");
+  const auto search = search_of({"\"quoted\" & <escaped> \n 'twice' \"again\" & <more>",
+                                 "----------------------------------------------", "short"},
+                                true);
   EXPECT_EQ(search.pieces(), 0u);
 }
 

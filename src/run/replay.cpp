@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/ordered_work.h"  // usable_threads()
 #include "base/scratch_folder.h"
 #include "data/record_list.h"
 #include "report/progress.h"

@@ -31,6 +31,7 @@ void add_teach(CLI::App& app, Action& action);
 void add_prune(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
+void add_prove(CLI::App& app, Action& action);
 void add_trace(CLI::App& app, Action& action);
 void add_forget(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);

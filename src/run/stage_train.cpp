@@ -1,3 +1,4 @@
+#include "run/stage_train.h"
 #include "adapters/load_adapter.h"
 #include "base/error.h"
 #include "distill/on_policy.h"
@@ -6,6 +7,7 @@
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
 #include "spec/print.h"
+#include "train/state_bytes.h"
 #include "train/train.h"
 
 namespace retort {
@@ -29,17 +31,6 @@ StageInputs train_inputs(Run& run) {
   return inputs;
 }
 
-// Compared one by one with that of the checkpoints, so that a refusal can say what differs. train() adds its
-// samples and settings.
-Fingerprint fingerprint(Run& run) {
-  Fingerprint all = {{"base model", run.model().sha256.get()},
-                     {"model section", print_spec(run.recipe().model.arithmetic())},
-                     {"adapter section", print_spec(run.recipe().adapter)}};
-  if (!run.started_from().empty()) all.emplace_back("adapter that it starts from", run.started_from());
-  if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
-  return all;
-}
-
 TrainingResult result_of(Run& run, const StageResult<TrainingResult>& stage) {
   auto result = stage.values;
   result.inputs = stage.inputs;
@@ -56,6 +47,32 @@ TrainingResult result_of(Run& run, const StageResult<TrainingResult>& stage) {
 }
 
 }  // namespace
+
+Fingerprint training_fingerprint(Run& run) {
+  Fingerprint all = {{"base model", run.model().sha256.get()},
+                     {"model section", print_spec(run.recipe().model.arithmetic())},
+                     {"adapter section", print_spec(run.recipe().adapter)}};
+  if (!run.started_from().empty()) all.emplace_back("adapter that it starts from", run.started_from());
+  if (run.recipe().distill) all.emplace_back("teacher", objective_inputs(run.recipe()));
+  return all;
+}
+
+TrainJob training_job(Run& run, std::vector<std::string>& notes) {
+  const auto& recipe = run.recipe();
+  const auto leaves =
+      start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed), &notes);
+  if (!recipe.adapter.from.empty())
+    notes.push_back(
+        fmt::format("The training started from the adapter {} (sha256 {}...), not from a fresh one.",
+                    recipe.adapter.from, run.started_from().substr(0, 16)));
+  const auto& dataset = run.dataset();
+  const bool on_policy = recipe.distill && recipe.distill->on_policy;
+  const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
+  notes.insert(notes.end(), taught.notes.begin(), taught.notes.end());
+  return {*run.model().model, leaves,        dataset.train, dataset.held_out,
+          taught.objective,   run.compute(), run.folder(),  training_fingerprint(run),
+          taught.auxiliary};
+}
 
 double training_operations(const Model& model, double trained_weights, bool recompute, int64_t rows) {
   double working = static_cast<double>(model.config.vocabulary * model.config.hidden), all = working;
@@ -75,16 +92,11 @@ namespace {
 
 TrainingResult train_now(Run& run, double elsewhere) {
   const auto& recipe = run.recipe();
-  auto& model = *run.model().model;
+  const auto& model = *run.model().model;
   std::vector<std::string> notes;
-  const auto leaves =
-      start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed), &notes);
-  if (!recipe.adapter.from.empty())
-    notes.push_back(
-        fmt::format("The training started from the adapter {} (sha256 {}...), not from a fresh one.",
-                    recipe.adapter.from, run.started_from().substr(0, 16)));
+  const auto job = training_job(run, notes);
   uint64_t bytes = 0;
-  for (const auto& leaf : leaves) bytes += leaf.tensor->nbytes();
+  for (const auto& leaf : job.trainables) bytes += leaf.tensor->nbytes();
 
   std::optional<Progress> progress;
   double startup = 0, held_out = 0;
@@ -106,12 +118,7 @@ TrainingResult train_now(Run& run, double elsewhere) {
     else run.say("train", text);
   };
   watch.on_event = event_writer(run);
-  const auto& dataset = run.dataset();
   const bool on_policy = recipe.distill && recipe.distill->on_policy;
-  const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
-  notes.insert(notes.end(), taught.notes.begin(), taught.notes.end());
-  const TrainJob job{model,         leaves,       dataset.train,    dataset.held_out, taught.objective,
-                     run.compute(), run.folder(), fingerprint(run), taught.auxiliary};
   const auto result = on_policy ? train_in_rounds(run, job, watch, notes) : train(recipe.train, job, watch);
   if (result.resumed_inexactly)
     notes.push_back(
@@ -151,6 +158,18 @@ std::vector<std::filesystem::path> train_outputs(const Recipe& recipe) {
 
 }  // namespace
 
+namespace {
+
+// The time is in the hash of a checkpoint's manifest, by way of state.json; the weights' own hash is what a
+// replay gives again. A record is worth no training: what cannot be read now is not said.
+void add_weights_hash(const std::filesystem::path& checkpoint, OrderedJson& facts) {
+  try {
+    facts["weights_sha256"] = weights_hash(checkpoint);
+  } catch (const Error&) {}
+}
+
+}  // namespace
+
 std::function<void(const TrainEvent&)> event_writer(Run& run) {
   return [&run](const TrainEvent& event) {
     OrderedJson facts = {{"step", event.step}};
@@ -160,6 +179,7 @@ std::function<void(const TrainEvent&)> event_writer(Run& run) {
     if (!event.sha256.empty()) facts["sha256"] = event.sha256;
     if (!event.batches.empty()) facts["batches_sha256"] = event.batches;
     if (event.loss) facts["nats_per_token"] = *event.loss;
+    if (event.what == "checkpoint") add_weights_hash((event.folder / event.file).parent_path(), facts);
     run.events().add(event.what, std::move(facts));
   };
 }
@@ -170,7 +190,7 @@ void require_continuable(Run& run) {
   const auto& recipe = run.recipe();
   if (!run.trains()) return;
   if (!is_trained(run)) {
-    const auto job = job_to_compare(run, run.folder(), fingerprint(run));
+    const auto job = job_to_compare(run, run.folder(), training_fingerprint(run));
     const bool on_policy = recipe.distill && recipe.distill->on_policy;
     if (on_policy) require_resumable_rounds(recipe.train, job);
     else require_resumable(recipe.train, job);

@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <numeric>
 #include <set>
-#include <span>
 #include <stdexcept>
 #include <thread>
 
@@ -30,6 +29,7 @@
 #include "train/run_log.h"
 #include "train/run_state.h"
 #include "train/schedule.h"
+#include "train/state_bytes.h"
 #include "train/step.h"
 
 namespace retort {
@@ -70,19 +70,6 @@ uint64_t peak_resident_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
-}
-
-NamedBytes bytes_of(const std::string& name, Tensor& tensor) {
-  return {name,
-          WeightType::f32,
-          tensor.sizes().vec(),
-          {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()}};
-}
-
-std::vector<NamedBytes> bytes_of(const std::vector<NamedTensor>& tensors) {
-  std::vector<NamedBytes> all;
-  for (const auto& [name, tensor, place] : tensors) all.push_back(bytes_of(name, *tensor));
-  return all;
 }
 
 void load_leaves(const std::filesystem::path& file, const std::vector<NamedTensor>& trainables) {
@@ -229,16 +216,6 @@ class Training {
     checkpoint_event("training resumed", *found);
   }
 
-  // Joins what the run's record says of the samples that were learned.
-  void add_batch(const std::vector<int64_t>& chosen) {
-    Sha256 hash;
-    hash.add(state_.batches);
-    for (const auto index : chosen) {
-      const auto sample = job_.samples[static_cast<size_t>(index)];
-      hash.add(std::as_bytes(std::span(&index, 1))).add(std::as_bytes(std::span(sample.tokens)));
-    }
-    state_.batches = hash.hex();
-  }
   void tell_batches() {
     if (told_batches_ == state_.result.steps) return;
     event({.what = "batches"});
@@ -357,7 +334,7 @@ class Training {
     result.tokens += record.tokens;
     result.rows += record.rows;
     result.supervised += record.supervised;
-    add_batch(chosen);
+    state_.batches = batches_after(state_.batches, job_.samples, chosen);
     record.indexer_kl = indexer_kl(job_.model);
     record.seconds = seconds_since(start);
     record.resident_bytes = resident_bytes();

@@ -159,7 +159,8 @@ class Bill {
                        fmt::format("{} steps, {} tokens; {}", result.training.steps, result.training.tokens,
                                    computation_line(result.training, recipe_.card)));
     if (!recipe_.card.intended_use.empty())
-      add_bom_property(list, "informationAboutApplication", recipe_.card.intended_use);
+      for (const char* name : {"informationAboutApplication", "intendedUse"})
+        add_bom_property(list, name, recipe_.card.intended_use);
     add_bom_property(list, "modelDataPreprocessing", preparation_of(recipe_));
     std::vector<std::string> names, bounds;
     for (const auto& task : result.tuned.tasks)

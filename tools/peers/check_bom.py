@@ -23,7 +23,8 @@ LICENSES = get_spdx_licensing()
 CARD = "genai:aibom:modelcard:"
 # OWASP's fields by category with the category's points. A text is the name of a property of the metadata; a
 # pair says where else the field is: of the document, of its first component, of its model card or among that
-# card's properties.
+# card's properties. (The generator itself looks for its field of external references under a name that CycloneDX
+# does not have, and so gives 2.9 points fewer.)
 FIELDS = {
     ("required fields", 20): [
         ("document", "bomFormat"),
@@ -84,6 +85,7 @@ FIELDS = {
         ("reference", "website"),
     ],
 }
+SHAPE = FIELDS[("model card", 30)][-11:]  # of the network: counted where they are filled
 # What a run knows whatever its recipe says.
 KNOWN = [
     *FIELDS[("required fields", 20)],
@@ -198,14 +200,15 @@ def is_filled(bill, field):
 
 def check_model(file, bill):
     """OWASP's points, and the fields that are empty."""
-    points, empty = 0, []
-    for (category, most), fields in FIELDS.items():
+    points, count, empty = 0, 0, []
+    for (_, most), fields in FIELDS.items():
         filled = [field for field in fields if is_filled(bill, field)]
-        points += most * len(filled) / len(fields)
-        empty += [field if isinstance(field, str) else field[1] for field in fields if field not in filled]
+        counted = [field for field in fields if field in filled or field not in SHAPE]
+        points += most * len(filled) / len(counted)
+        count += len(counted)
+        empty += [field if isinstance(field, str) else field[1] for field in counted if field not in filled]
     for field in KNOWN:
         require(is_filled(bill, field), file, f"{field}: empty, and a run knows it")
-    count = sum(len(fields) for fields in FIELDS.values())
     return f"{count - len(empty)} of {count} fields, {points:.1f} of 100 points; empty: {', '.join(empty)}"
 
 

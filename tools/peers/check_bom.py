@@ -3,10 +3,10 @@
 
     check_bom.py PATH ...     files of CycloneDX, or folders that hold bom.cdx.json (a run's export)
 
-Each is valid CycloneDX 1.7 (cyclonedx-python-lib brings the schema), has references that lead somewhere, package
-URLs and licence expressions that can be read, and hashes that are those of the files. Of a model's bill it counts
-the fields that OWASP's AIBOM generator counts (src/models/field_registry.json at commit c5a3f2f) and asks for
-those that a run always knows.
+Each is valid CycloneDX 1.7 (cyclonedx-python-lib brings the schema), has references that lead somewhere,
+package URLs and licence expressions that can be read, and hashes that are those of the files. Of a model's bill
+it counts the fields that OWASP's AIBOM generator counts (src/models/field_registry.json at commit c5a3f2f) and
+asks for those that a run always knows.
 """
 import hashlib
 import json
@@ -23,8 +23,8 @@ LICENSES = get_spdx_licensing()
 CARD = "genai:aibom:modelcard:"
 # OWASP's fields by category with the category's points. A text is the name of a property of the metadata; a
 # pair says where else the field is: of the document, of its first component, of its model card or among that
-# card's properties. (The generator itself looks for its field of external references under a name that CycloneDX
-# does not have, and so gives 2.9 points fewer.)
+# card's properties. (The generator itself looks for its field of external references under a name that
+# CycloneDX does not have, and so gives 2.9 points fewer.)
 FIELDS = {
     ("required fields", 20): [
         ("document", "bomFormat"),

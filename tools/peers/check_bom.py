@@ -4,9 +4,9 @@
     check_bom.py PATH ...     files of CycloneDX, or folders that hold bom.cdx.json (a run's export)
 
 Each is valid CycloneDX 1.7 (cyclonedx-python-lib brings the schema), has references that lead somewhere,
-package URLs and licence expressions that can be read, and hashes that are those of the files. Of a model's bill
-it counts the fields that OWASP's AIBOM generator counts (src/models/field_registry.json at commit c5a3f2f) and
-asks for those that a run always knows.
+package URLs and licence expressions that can be read, and hashes that are those of the files. Of a model's
+bill it counts the fields that OWASP's AIBOM generator counts (src/models/field_registry.json at commit
+c5a3f2f) and asks for those that a run always knows.
 """
 import hashlib
 import json

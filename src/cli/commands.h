@@ -34,6 +34,7 @@ void add_verify(CLI::App& app, Action& action);
 void add_prove(CLI::App& app, Action& action);
 void add_trace(CLI::App& app, Action& action);
 void add_forget(CLI::App& app, Action& action);
+void add_sbom(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_schema(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);

@@ -11,6 +11,7 @@
 #include "report/fidelity.h"
 #include "report/markdown.h"
 #include "report/progress.h"
+#include "run/model_bom.h"
 
 namespace retort {
 
@@ -33,10 +34,6 @@ void add_list(std::string& yaml, const char* key, const std::vector<std::string>
   if (values.empty()) return;
   yaml += fmt::format("{}:\n", key);
   for (const auto& value : values) yaml += fmt::format("- {}\n", quoted(value));
-}
-
-std::string title_of(const Recipe& recipe) {
-  return recipe.about.empty() ? fs::path(recipe.model.path).stem().string() + ", tuned" : recipe.about;
 }
 
 // How hubs call what an export is to its base.
@@ -78,13 +75,7 @@ std::string model_index(const Recipe& recipe, const std::vector<TaskResult>& tas
         quoted(fmt::format("{} samples of task {}", task.count, task.task)), metrics);
   }
   if (yaml.empty()) return "";
-  return fmt::format("model-index:\n- name: {}\n  results:\n{}", quoted(title_of(recipe)), yaml);
-}
-
-// The tasks as this export scored them; of an adapter, which is the trained model on its base, the tuned
-// one's.
-const std::vector<TaskResult>& scores_of(const RunResult& result, const ModelResult& model) {
-  return model.tasks.empty() ? result.tuned.tasks : model.tasks;
+  return fmt::format("model-index:\n- name: {}\n  results:\n{}", quoted(model_title(recipe)), yaml);
 }
 
 std::string with_interval(const TaskResult& task, const std::string& metric, double value) {
@@ -137,7 +128,22 @@ Table data_table(const std::string& title, const SamplesResult& samples, const R
   return table;
 }
 
-std::string compute_line(const TrainingResult& training, const RecipeCard& card) {
+Table rows_of(const std::string& title, std::vector<std::vector<std::string>> rows,
+              const std::string& note = "") {
+  return {title, note, {"item", "recorded"}, std::move(rows), true};
+}
+
+}  // namespace
+
+std::string model_title(const Recipe& recipe) {
+  return recipe.about.empty() ? fs::path(recipe.model.path).stem().string() + ", tuned" : recipe.about;
+}
+
+const std::vector<TaskResult>& scores_of_export(const RunResult& result, const ModelResult& model) {
+  return model.tasks.empty() ? result.tuned.tasks : model.tasks;
+}
+
+std::string computation_line(const TrainingResult& training, const RecipeCard& card) {
   if (training.operations == 0) return "nothing was trained";
   auto line = fmt::format(
       "{:.3g} floating-point operations in matrix products (four for each weight at work and token, six for "
@@ -150,7 +156,7 @@ std::string compute_line(const TrainingResult& training, const RecipeCard& card)
   return line;
 }
 
-std::vector<std::string> limits_of(const Recipe& recipe, const RunResult& result) {
+std::vector<std::string> known_limits(const Recipe& recipe, const RunResult& result) {
   std::vector<std::string> limits;
   if (!recipe.card.limits.empty()) limits.push_back(recipe.card.limits);
   for (const auto& model : result.exports)
@@ -168,13 +174,6 @@ std::vector<std::string> limits_of(const Recipe& recipe, const RunResult& result
   return limits;
 }
 
-Table rows_of(const std::string& title, std::vector<std::vector<std::string>> rows,
-              const std::string& note = "") {
-  return {title, note, {"item", "recorded"}, std::move(rows), true};
-}
-
-}  // namespace
-
 std::string model_card(const Recipe& recipe, const RunResult& result, const ModelResult& model) {
   const auto& card = recipe.card;
   std::string text = "---\n";
@@ -187,9 +186,9 @@ std::string model_card(const Recipe& recipe, const RunResult& result, const Mode
   if (const auto* library = library_of(model)) text += fmt::format("library_name: {}\n", library);
   text += "pipeline_tag: text-generation\n";
   add_list(text, "tags", tags_of(recipe, model));
-  text += model_index(recipe, scores_of(result, model)) + "---\n\n";
+  text += model_index(recipe, scores_of_export(result, model)) + "---\n\n";
 
-  text += fmt::format("# {}\n\n", escape_markdown(title_of(recipe)));
+  text += fmt::format("# {}\n\n", escape_markdown(model_title(recipe)));
   text +=
       fmt::format("{}, {}, {:.1f} MiB. Base: {}. Licence: {}.\n",
                   escape_markdown(fs::path(model.name).filename().string()), model.artefact->label,
@@ -198,9 +197,9 @@ std::string model_card(const Recipe& recipe, const RunResult& result, const Mode
                                                           : card.base_model),
                   escape_markdown(stated(card.license, "card.license")));
   text += "\n## Intended use\n\n" + escape_markdown(stated(card.intended_use, "card.intended_use")) + "\n";
-  text +=
-      "\n## Scores\n" + table_markdown(scores_table(
-                            "", result, {{"base", &result.base.tasks}, {"this", &scores_of(result, model)}}));
+  text += "\n## Scores\n" +
+          table_markdown(scores_table(
+              "", result, {{"base", &result.base.tasks}, {"this", &scores_of_export(result, model)}}));
   if (model.agreement)
     text += fmt::format(
         "\nRead back from its file it is {:.3g} nats a token from the trained model, and chooses the "
@@ -215,10 +214,10 @@ std::string model_card(const Recipe& recipe, const RunResult& result, const Mode
                                                                 : "nothing was trained");
   // No time: the card of a run that is made again has the same bytes.
   text += fmt::format("- {} steps, {} tokens\n", result.training.steps, result.training.tokens);
-  text += "- " + escape_markdown(compute_line(result.training, card)) + "\n";
+  text += "- " + escape_markdown(computation_line(result.training, card)) + "\n";
   text += "\n## Data\n" + table_markdown(data_table("", result.samples, card, false));
   text += "\n## Known limits\n\n";
-  for (const auto& limit : limits_of(recipe, result)) text += "- " + escape_markdown(limit) + "\n";
+  for (const auto& limit : known_limits(recipe, result)) text += "- " + escape_markdown(limit) + "\n";
   text += fmt::format("\nWritten by retort {} from the record of the run.\n", RETORT_VERSION);
   return text;
 }
@@ -228,7 +227,7 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
   const auto& recipe = run.recipe();
   const auto& card = recipe.card;
   Page page;
-  page.title = "Dossier: " + title_of(recipe);
+  page.title = "Dossier: " + model_title(recipe);
   page.about =
       "Facts from the record of a run. Sections are named after the items of Annex XI (general-purpose "
       "models) and "
@@ -287,7 +286,7 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
               "was found."));
   page.tables.push_back(
       rows_of("Compute (Annex XI 1.2 d)",
-              {{"Operations", compute_line(result.training, card)},
+              {{"Operations", computation_line(result.training, card)},
                {"Training time", duration(result.training.seconds)},
                {"Largest memory",
                 fmt::format("{:.2f} GiB", static_cast<double>(result.training.peak_bytes) / (1 << 30))}}));
@@ -302,7 +301,7 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
   for (const auto& [line, passed] : record.gates) gates.rows.push_back({line, passed ? "passed" : "failed"});
   if (!gates.rows.empty()) page.tables.push_back(std::move(gates));
   std::vector<std::vector<std::string>> limits;
-  for (const auto& limit : limits_of(recipe, result)) limits.push_back({"Limit", limit});
+  for (const auto& limit : known_limits(recipe, result)) limits.push_back({"Limit", limit});
   page.tables.push_back(rows_of("Known limits (Annex IV 3)", limits));
   std::vector<std::vector<std::string>> events;
   std::map<std::string, std::pair<int64_t, std::string>> counted;
@@ -326,15 +325,17 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
 }
 
 void write_cards(Run& run, const RunResult& result, const RunRecord& record) {
-  // By folder; that of a file is the folder that it lies in. Of files beside each other the first whole
-  // model.
+  // By folder; that of a file is the folder that it lies in. Of files beside each other the card is that of
+  // the first whole model.
   std::map<fs::path, std::string> cards;
+  std::map<fs::path, std::vector<const ModelResult*>> folders;
   const auto add = [&](bool adapter_file) {
     for (const auto& model : result.exports) {
       if (!model.artefact || (model.artefact->kind == "gguf-adapter") != adapter_file) continue;
-      const bool folder = fs::is_directory(run.folder() / model.name);
-      const auto file = (folder ? fs::path(model.name) : fs::path(model.name).parent_path()) / "README.md";
-      cards.emplace(file, model_card(run.recipe(), result, model));
+      const bool is_folder = fs::is_directory(run.folder() / model.name);
+      const auto folder = is_folder ? fs::path(model.name) : fs::path(model.name).parent_path();
+      cards.emplace(folder / "README.md", model_card(run.recipe(), result, model));
+      folders[folder].push_back(&model);
     }
   };
   add(false);
@@ -348,8 +349,13 @@ void write_cards(Run& run, const RunResult& result, const RunRecord& record) {
     inputs.add(file.string(), text);
     outputs.push_back(file);
   }
+  for (const auto& [folder, models] : folders) outputs.push_back(folder / kBomFile);
   run.ledger().run("cards", inputs, outputs, [&] {
     for (const auto& [file, text] : cards) write_text(run.folder() / file, text);
+    const auto read = make_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256);
+    for (const auto& [folder, models] : folders)
+      write_text(run.folder() / folder / kBomFile,
+                 bom_text(bom_of_folder(run, result, record, read, folder, models)));
     auto with_hashes = record;
     const auto manifest = make_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256);
     with_hashes.read = manifest.read;

@@ -1,5 +1,6 @@
 #include "run/open_run.h"
 #include "plan/predict.h"
+#include "run/model_bom.h"
 #include "run/run_folder.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
@@ -129,7 +130,9 @@ std::vector<fs::path> model_files(const fs::path& path) {
   if (folder) {
     for (const auto& entry : fs::directory_iterator(path)) {
       const auto extension = entry.path().extension();
-      if (entry.is_regular_file() && (extension == ".json" || extension == ".model" || extension == ".jinja"))
+      const bool bill = entry.path().filename() == kBomFile;  // no loading opens it
+      if (entry.is_regular_file() && !bill &&
+          (extension == ".json" || extension == ".model" || extension == ".jinja"))
         add(entry.path());
     }
   }

@@ -11,6 +11,7 @@
 #include "base/unfinished_file.h"
 #include "export/rehearse.h"
 #include "quant/mixture.h"
+#include "run/model_bom.h"
 #include "train/checkpoint.h"
 
 namespace retort {
@@ -44,12 +45,15 @@ bool is_part_of_own(const std::string& name) {
   return std::find(kFiles.begin(), kFiles.end(), whole) != kFiles.end();
 }
 
-// Of what an export writes: "merged.part-12", "model-Q8_0.gguf.part-12", "adapter.old.part-12".
+// Of what an export writes: "merged.part-12", "model-Q8_0.gguf.part-12", "adapter.old.part-12"; of what lies
+// beside it: "README.md.part-12".
 bool is_part_of_export(const std::string& name) {
   if (!is_unfinished(name)) return false;
   auto whole = fs::path(name.substr(0, name.rfind(".part-")));
   if (whole.extension() == ".old") whole = whole.stem();
-  if (whole == "adapter" || whole == "adapter.gguf" || whole == "merged") return true;
+  if (whole == "adapter" || whole == "adapter.gguf" || whole == "merged" || whole == "README.md" ||
+      whole == kBomFile)
+    return true;
   const auto stem = whole.stem().string();
   constexpr std::string_view model = "model-";
   return (whole.extension() == ".gguf" || whole.extension() == ".Modelfile") && stem.starts_with(model) &&

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
-"""package_test.py PROGRAM: `tools/package check` finds what keeps a program from starting elsewhere, and
-packages of the same files are the same bytes whoever packs them, and when."""
+"""package_test.py PROGRAM: `tools/package check` finds what keeps a program from starting elsewhere, packages
+of the same files are the same bytes whoever packs them, and when, and the bill of materials names what is
+there."""
+import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -16,6 +19,8 @@ sys.dont_write_bytecode = True
 
 import elf  # noqa: E402
 import kinds  # noqa: E402
+import parts  # noqa: E402
+import sbom  # noqa: E402
 import stage  # noqa: E402
 
 PROGRAM = sys.argv.pop(1)
@@ -115,6 +120,125 @@ class SameBytes(unittest.TestCase):
                     entry for entry in archive.infolist() if entry.filename.endswith("/scripts/retort")
                 )
             self.assertEqual(program.external_attr >> 16, 0o100755)
+
+
+def with_parts(components):
+    for component in components:
+        yield component
+        yield from with_parts(component.get("components", []))
+
+
+@unittest.skipUnless(shutil.which("dpkg-query"), "versions are looked up in Debian's list of packages")
+class Bill(unittest.TestCase):
+    BUILD = pathlib.Path(PROGRAM).resolve().parent
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def checked(self, text):
+        """The bill by its references, after what holds of every bill: each reference is one component's."""
+        bill = json.loads(text)
+        self.assertEqual((bill["bomFormat"], bill["specVersion"]), ("CycloneDX", "1.7"))
+        everything = [bill["metadata"]["component"], *with_parts(bill["components"])]
+        found = {component["bom-ref"]: component for component in everything}
+        self.assertEqual(len(found), len(everything), "two components have one bom-ref")
+        for dependency in bill["dependencies"]:
+            self.assertIn(dependency["ref"], found)
+            self.assertLessEqual(set(dependency["dependsOn"]), set(found))
+        self.needs = {one["ref"]: one["dependsOn"] for one in bill["dependencies"]}
+        return found
+
+    def test_a_build_is_what_it_is_linked_from_and_loads(self):
+        text = sbom.of_build(self.BUILD, "1.2", 1700000000, ["retort"])
+        self.assertEqual(text, sbom.of_build(self.BUILD, "1.2", 1700000000, ["retort"]))
+        found = self.checked(text)
+        needs = self.needs["program:retort"]
+        for name in ("LibTorch", "libgomp", "HDF5", "SentencePiece", "yaml-cpp", "simdjson", "Zstandard"):
+            self.assertIn(name, needs)
+        for name in ("OpenSSL", "fmt", "CLI11", "nlohmann-json", parts.JINJA.name, "glibc"):
+            self.assertIn(name, needs)
+        for part in parts.DEBIAN:
+            if part.name in needs:
+                self.assertTrue(found[part.name]["licenses"], part.name)
+                self.assertRegex(found[part.name]["purl"], r"^pkg:deb/debian/[^@]+@[^@]+$")
+        torch = found["LibTorch"]["components"]
+        names = {pathlib.Path(one["name"]).name: one for one in torch}
+        self.assertEqual(set(names), {"libc10.so", "libtorch_cpu.so"})
+        c10 = names["libc10.so"]
+        digest = hashlib.sha256(pathlib.Path(c10["name"]).read_bytes()).hexdigest()
+        self.assertEqual(c10["hashes"], [{"alg": "SHA-256", "content": digest}])
+        self.assertNotIn("/", found["file:retort"]["name"])
+
+    def test_a_package_is_what_it_carries(self):
+        (self.folder / "bin").mkdir()
+        shutil.copy(PROGRAM, self.folder / "bin/retort")
+        gomp = compiled(self.folder, "lib/retort/libgomp.so.1", "int omp(void) { return 1; }")
+        compiled(self.folder, "lib/retort/libc10.so", "int omp(void); int f(void) { return omp(); }", gomp)
+        compiled(self.folder, "lib/retort/libarrow.so.1", "int arrow;")  # nothing needs it
+        text = sbom.of_folder(self.folder, self.BUILD, self.folder / "none", "1.2", 1700000000, "2.31")
+        found = self.checked(text)
+        needs = self.needs["program:retort"]
+        for name in ("LibTorch", "libgomp", "HDF5", "libaec", "fmt", "libstdc++.a"):
+            self.assertIn(name, needs)
+        for name in ("Arrow and Parquet", "curl", "spdlog"):
+            self.assertNotIn(name, found)
+        self.assertEqual(found["HDF5"]["properties"], [{"name": "retort:linkage", "value": "static"}])
+        self.assertNotIn("components", found["HDF5"])
+        self.assertEqual(found["glibc"]["versionRange"], "vers:generic/>=2.31")
+        self.assertEqual(
+            found["file:lib/retort/libgomp.so.1"]["hashes"][0]["content"],
+            hashlib.sha256(gomp.read_bytes()).hexdigest(),
+        )
+        compiled(self.folder, "lib/retort/libgomp.so.1", "int omp(void) { return 2; }")
+        self.assertNotEqual(
+            text, sbom.of_folder(self.folder, self.BUILD, self.folder / "none", "1.2", 1700000000, "2.31")
+        )
+
+    def test_what_nobody_listed_is_named(self):
+        bill = sbom.Bill("1.2", 1700000000)
+        (self.folder / "libnobody.so.3").write_bytes(b"")
+        with self.assertRaisesRegex(SystemExit, "libnobody.so.3: is packed, and tools/packaging/parts.py"):
+            sbom.add_carried(bill, self.folder, self.folder / "libnobody.so.3", self.folder)
+
+    def run_sbom(self):
+        return subprocess.run([self.folder / "bin/retort", "sbom"], capture_output=True, text=True)
+
+    def test_the_program_compares_the_bill_with_itself(self):
+        program = self.folder / "bin/retort"
+        program.parent.mkdir()
+        shutil.copy(PROGRAM, program)
+        done = self.run_sbom()
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("sbom.cdx.json: missing, and no package brought", done.stderr)
+
+        text = sbom.of_build(self.BUILD, "1.2", 1700000000, ["retort"])
+        (self.folder / "bin/sbom.cdx.json").write_text(text)
+        done = self.run_sbom()
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout[-2000:])
+        self.assertEqual(done.stdout, text)
+
+        bill = json.loads(text)
+        bill["components"] = [one for one in bill["components"] if one["name"] != "HDF5"]
+        (self.folder / "bin/sbom.cdx.json").write_text(json.dumps(bill))
+        done = self.run_sbom()
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stdout, r"libhdf5_serial.so.\d+: is loaded, and not listed")
+        self.assertIn("1 differences between the files that it lists and those that are here", done.stderr)
+
+        digest = next(one for one in json.loads(text)["components"] if one["bom-ref"] == "program:retort")[
+            "components"
+        ][0]["hashes"][0]["content"]
+        # A file of the package's place goes before one beside the program, and its names begin elsewhere.
+        packed = self.folder / sbom.PLACE
+        packed.parent.mkdir(parents=True)
+        moved = text.replace('"name": "retort",\n', '"name": "bin/retort",\n')
+        packed.write_text(moved.replace(digest, "0" * 64))
+        done = self.run_sbom()
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(f"bin/retort: has sha256 {digest}, listed with {'0' * 64}", done.stdout)
+        packed.write_text("[]")
+        self.assertIn("expected a bill of materials in CycloneDX", self.run_sbom().stderr)
 
 
 if __name__ == "__main__":

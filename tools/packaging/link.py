@@ -30,6 +30,7 @@ SOURCES = {
     ),
     "simdjson": ("simdjson", "libsimdjson-dev", ["-DBUILD_SHARED_LIBS=OFF"], "simdjson", "libsimdjson.a"),
 }
+UNUSED = ("spdlog", "sentencepiece_train")  # libraries that CMake names, and nothing of which is used
 
 
 def run(*command, **options):
@@ -130,18 +131,36 @@ def make_static(parts, name):
     return archive
 
 
-def link_words(build):
-    """The command that the build links its program with, from its folder."""
-    last = run("ninja", "-C", build, "-t", "commands", "retort").strip().split("\n")[-1]
+def link_words(build, program="retort"):
+    """The command that the build links a program with, from its folder."""
+    last = run("ninja", "-C", build, "-t", "commands", program).strip().split("\n")[-1]
     words = shlex.split(last)
     return words[words.index("&&") + 2 : len(words) - 1 - words[::-1].index("&&")]  # behind the compiler
+
+
+def headers_of(build, words):
+    """What was read when the objects and archives on a linker's command line were compiled."""
+    folders = []  # src/base/libbase.a is made of src/base/CMakeFiles/base.dir
+    for word in words:
+        path = pathlib.PurePosixPath(word)
+        if path.suffix == ".o":
+            folders.append(word)
+        elif path.suffix == ".a" and not path.is_absolute():
+            folders.append(f"{path.parent / 'CMakeFiles' / path.stem.removeprefix('lib')}.dir/")
+    headers, wanted = set(), False
+    for line in run("ninja", "-C", build, "-t", "deps").split("\n"):
+        if line and not line.startswith(" "):
+            wanted = line.startswith(tuple(folders))
+        elif wanted and line:
+            headers.add(line.strip())
+    return headers
 
 
 def library_for(parts, path):
     """What is linked in place of a shared library of Debian's: archives."""
     name = pathlib.Path(path).name.split(".so")[0].removeprefix("lib")
-    if name in ("spdlog", "sentencepiece_train"):
-        return []  # named by CMake, and nothing of it is used
+    if name in UNUSED:
+        return []
     if name in SOURCES:
         return [make_static(parts, name)]
     if name == "hdf5":  # without its reader of remote files, which alone wants libcurl

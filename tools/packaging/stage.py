@@ -10,6 +10,7 @@ import zipfile
 
 import elf
 import link
+import sbom
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WHEELS = ROOT / "third_party/wheels"
@@ -144,4 +145,11 @@ def make_folder(build, parts, folder, demo):
     put_licences(sysroot, folder / "share/doc/retort")
     if demo:
         put_demo(folder / "share")
+    settle(folder, epoch())
+
+
+def put_sbom(build, parts, folder, glibc):
+    """What the folder is made of, once it is whole."""
+    text = sbom.of_folder(folder, build, parts / link.SUITE, version(), epoch(), glibc)
+    (folder / sbom.PLACE).write_text(text, encoding="utf-8")
     settle(folder, epoch())

@@ -1,0 +1,259 @@
+#include "run/model_bom.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+#include <stdexcept>
+#include <tuple>
+
+#include "base/hash.h"
+#include "run/cyclonedx.h"
+
+namespace retort {
+namespace {
+
+FileRecord file(const std::string& path, char digit) { return {path, 10, std::string(64, digit)}; }
+
+Recipe recipe() {
+  Recipe recipe;
+  recipe.about = "Notes to codes";
+  recipe.is_private = true;
+  recipe.model.path = "/home/anna/checkpoints/base.gguf";
+  recipe.adapter.kind = "lora";
+  for (const auto* path : {"/home/anna/notes.csv", "/home/anna/parts"})
+    recipe.data.sources.emplace_back().path = path;
+  recipe.data.personal_data = "leave_out";
+  recipe.train.optimizer.learning_rate = 0.0005;
+  recipe.card.license = "apache-2.0";
+  recipe.card.base_model = "owner/base";
+  recipe.card.data_license = "our own notes";
+  recipe.card.datasets = {"owner/notes"};
+  recipe.card.intended_use = "Suggests a code.";
+  return recipe;
+}
+
+RunResult result() {
+  RunResult result;
+  result.samples.train = 30, result.samples.held_out = 8;
+  result.samples.sources = {{"/home/anna/notes.csv", 38, 30, 8, 60}, {"/home/anna/parts", 5, 5, 0, 5}};
+  result.samples.architecture = "LlamaForCausalLM, 30 layers";
+  TaskResult task{"completion", "completion", {{"exact_match", 0.125}, {"f1", NAN}}, {}, 8, 0, 0};
+  task.intervals = {{"exact_match", {0.01, 0.47}}};
+  result.base.tasks = {task};
+  task.metrics[0].second = 0.625;
+  result.tuned.tasks = {task};
+  result.training.steps = 30, result.training.tokens = 1000;
+  result.training.operations = 2e15;
+  for (const auto& [kind, label, name] : {std::tuple("gguf", "Q8_0", "export/model-Q8_0.gguf"),
+                                          std::tuple("gguf-adapter", "LoRA", "export/adapter.gguf")}) {
+    ModelResult model;
+    model.name = name;
+    model.artefact = Artefact{kind, label, name, 3 << 20, {}, 0};
+    model.agreement = Agreement{.rows = 100, .kl_nats = 0.25, .top1 = 0.8};
+    result.exports.push_back(std::move(model));
+  }
+  return result;
+}
+
+BomShape shape() {
+  BomShape shape;
+  shape.config.family = "llama", shape.config.hf_architecture = "LlamaForCausalLM";
+  shape.config.vocabulary = 49152, shape.config.hidden = 576, shape.config.layers = 30;
+  shape.config.heads = 9, shape.config.kv_heads = 3, shape.config.head_dim = 64;
+  shape.config.intermediate = 1536, shape.config.context = 8192;
+  shape.tokenizer = "gpt2", shape.quantization_version = "2";
+  return shape;
+}
+
+OrderedJson bill(const Recipe& recipe, const RunResult& result) {
+  const BomInputs inputs{
+      recipe,
+      result,
+      {{"completion.exact_match of export/model-Q8_0.gguf is 0.6; at least 0.5", true}},
+      {"base.gguf", {file("base.gguf", 'b')}},
+      "llama3.2",
+      {},
+      BomFiles{"teacher", {file("config.json", 'c'), file("model.safetensors", 'd')}},
+      {{"notes.csv", {file("notes.csv", 'e')}}, {"parts", {file("a.jsonl", '1'), file("b.jsonl", '2')}}},
+      {{"questions.csv", {file("questions.csv", 'f')}}},
+      file("README.md", 'a')};
+  return model_bom(
+      inputs,
+      {{&result.exports[0], {file("model-Q8_0.Modelfile", '3'), file("model-Q8_0.gguf", '4')}, shape()},
+       {&result.exports[1], {file("adapter.gguf", '5')}, shape()}});
+}
+
+OrderedJson bill() {
+  const auto used = recipe();
+  const auto made = result();
+  return bill(used, made);
+}
+
+void collect(const OrderedJson& components, std::vector<const OrderedJson*>& all) {
+  for (const auto& one : components) {
+    all.push_back(&one);
+    if (one.contains("components")) collect(one["components"], all);
+  }
+}
+
+const OrderedJson& component(const OrderedJson& bom, const std::string& ref) {
+  for (const auto& one : bom["components"])
+    if (one["bom-ref"] == ref) return one;
+  throw std::runtime_error("no component " + ref);
+}
+
+// The first value of that name in a list of properties; "" where there is none.
+std::string property(const OrderedJson& list, const std::string& name) {
+  for (const auto& one : list)
+    if (one["name"] == name) return one["value"].get<std::string>();
+  return "";
+}
+
+TEST(ModelBom, IsCycloneDxWhoseReferencesHold) {
+  const auto bom = bill();
+  EXPECT_EQ(bom["bomFormat"], "CycloneDX");
+  EXPECT_EQ(bom["specVersion"], "1.7");
+  EXPECT_EQ(bom["version"], 1);
+  const auto serial = bom["serialNumber"].get<std::string>();
+  ASSERT_EQ(serial.size(), std::string("urn:uuid:3e671687-395b-41f5-a30f-a58921a69b79").size());
+  for (const size_t dash : {17, 22, 27, 32}) EXPECT_EQ(serial[dash], '-') << serial;
+  EXPECT_EQ(serial[23], '8') << serial;  // of what it says: RFC 9562, 5.8
+
+  std::vector<const OrderedJson*> all = {&bom["metadata"]["component"]};
+  collect(bom["components"], all);
+  std::set<std::string> refs;
+  for (const auto* one : all)
+    EXPECT_TRUE(refs.insert((*one)["bom-ref"].get<std::string>()).second) << (*one)["bom-ref"];
+  for (const auto& one : bom["dependencies"]) {
+    EXPECT_TRUE(refs.contains(one["ref"].get<std::string>())) << one["ref"];
+    for (const auto& needed : one["dependsOn"])
+      EXPECT_TRUE(refs.contains(needed.get<std::string>())) << needed;
+  }
+  for (const auto& data : bom["components"][0]["modelCard"]["modelParameters"]["datasets"])
+    EXPECT_TRUE(!data.contains("ref") || refs.contains(data["ref"].get<std::string>())) << data;
+}
+
+TEST(ModelBom, SaysWhatTheModelWasMadeFrom) {
+  const auto bom = bill();
+  const auto& base = component(bom, "base-model");
+  EXPECT_EQ(base["name"], "owner/base");
+  EXPECT_EQ(base["purl"], "pkg:huggingface/owner/base");
+  EXPECT_EQ(base["hashes"][0]["content"], std::string(64, 'b'));
+  EXPECT_EQ(base["licenses"][0]["license"]["name"], "llama3.2");  // no identifier of SPDX
+  EXPECT_EQ(base["modelCard"]["quantitativeAnalysis"]["performanceMetrics"][0]["value"], "0.125");
+
+  const auto& notes = component(bom, "data-1");
+  EXPECT_EQ(notes["type"], "data");
+  EXPECT_EQ(notes["name"], "notes.csv");
+  EXPECT_EQ(notes["licenses"][0]["license"]["name"], "our own notes");
+  EXPECT_EQ(notes["hashes"][0]["content"], std::string(64, 'e'));
+  EXPECT_EQ(notes["data"][0]["classification"], "private");
+  EXPECT_EQ(property(notes["properties"], "retort:records:heldOut"), "8");
+  EXPECT_EQ(property(notes["properties"], "retort:samplesInAnEpoch"), "60");
+  const auto& parts = component(bom, "data-2");
+  EXPECT_FALSE(parts.contains("hashes"));
+  EXPECT_EQ(parts["components"][1]["name"], "b.jsonl");
+  EXPECT_EQ(property(parts["properties"], "retort:sha256OfSha256sum"),
+            sha256(std::string(64, '1') + "  a.jsonl\n" + std::string(64, '2') + "  b.jsonl\n"));
+
+  const auto& made = bom["dependencies"][0];
+  EXPECT_EQ(made["ref"], "trained-model");
+  EXPECT_EQ(made["dependsOn"], OrderedJson::array({"base-model", "teacher-3", "data-1", "data-2"}));
+  EXPECT_EQ(bom["dependencies"][3]["ref"], "export/adapter.gguf");
+  EXPECT_EQ(bom["dependencies"][3]["dependsOn"], OrderedJson::array({"trained-model", "base-model"}));
+}
+
+TEST(ModelBom, SaysWhatWasExportedWithScoresAndSettings) {
+  const auto bom = bill();
+  const auto& model = bom["components"][0];
+  EXPECT_EQ(model["type"], "machine-learning-model");
+  EXPECT_EQ(model["name"], "model-Q8_0.gguf");
+  EXPECT_EQ(model["licenses"][0]["license"]["id"], "Apache-2.0");
+  EXPECT_EQ(model["components"][1]["hashes"][0]["content"], std::string(64, '4'));
+  const auto& distributed = model["externalReferences"][0];
+  EXPECT_EQ(distributed["type"], "distribution");
+  EXPECT_EQ(distributed["url"], "model-Q8_0.gguf");
+  EXPECT_EQ(distributed["hashes"][0]["content"], std::string(64, '4'));
+  EXPECT_EQ(model["pedigree"]["ancestors"][0]["hashes"][0]["content"], std::string(64, 'b'));
+
+  const auto& card = model["modelCard"];
+  const auto& parameters = card["modelParameters"];
+  EXPECT_EQ(parameters["approach"]["type"], "supervised");
+  EXPECT_EQ(parameters["architectureFamily"], "llama");
+  EXPECT_EQ(parameters["datasets"][0]["ref"], "data-1");
+  EXPECT_EQ(parameters["datasets"][2]["name"], "owner/notes");
+  const auto& metrics = card["quantitativeAnalysis"]["performanceMetrics"];
+  ASSERT_EQ(metrics.size(), 3u);  // f1 is no number
+  EXPECT_EQ(metrics[0]["type"], "completion.exact_match");
+  EXPECT_EQ(metrics[0]["value"], "0.625");
+  EXPECT_EQ(metrics[0]["confidenceInterval"]["upperBound"], "0.47");
+  EXPECT_EQ(metrics[1]["type"], "comparison.kl_nats");
+  EXPECT_EQ(card["considerations"]["useCases"][0], "Suggests a code.");
+  const auto settings =
+      OrderedJson::parse(property(card["properties"], "genai:aibom:modelcard:hyperparameter"));
+  EXPECT_EQ(settings["train.steps"], 30);
+  EXPECT_EQ(settings["train.optimizer.learning_rate"], 0.0005);
+  EXPECT_EQ(settings["adapter.rank"], 16);
+  EXPECT_EQ(property(card["properties"], "genai:aibom:modelcard:ropeDimensionCount"), "64");
+  EXPECT_EQ(property(card["properties"], "genai:aibom:modelcard:quantizationFileType"), "Q8_0");
+
+  const auto& adapter = bom["components"][1];
+  EXPECT_EQ(adapter["hashes"][0]["content"], std::string(64, '5'));
+  EXPECT_EQ(adapter["purl"], "pkg:generic/adapter.gguf@555555555555?checksum=sha256:" + std::string(64, '5'));
+  EXPECT_EQ(property(adapter["modelCard"]["properties"], "genai:aibom:modelcard:quantizationFileType"), "");
+}
+
+TEST(ModelBom, HoldsNoPathOfThisMachineAndNothingThatNobodySaid) {
+  EXPECT_EQ(bom_text(bill()).find("/home/anna"), std::string::npos);
+  auto bare = recipe();
+  bare.card = {};
+  bare.is_private = false;
+  bare.data.personal_data = "report";
+  const auto made = result();
+  const auto bom = bill(bare, made);
+  EXPECT_FALSE(bom["components"][0].contains("licenses"));
+  EXPECT_FALSE(component(bom, "data-1").contains("licenses"));
+  EXPECT_FALSE(component(bom, "data-1")["data"][0].contains("classification"));
+  EXPECT_FALSE(component(bom, "base-model").contains("purl"));
+  EXPECT_EQ(component(bom, "base-model")["name"], "base.gguf");
+  EXPECT_EQ(property(bom["metadata"]["properties"], "useSensitivePersonalInformation"), "");
+  EXPECT_NE(property(bill()["metadata"]["properties"], "useSensitivePersonalInformation"), "");
+  EXPECT_FALSE(bom["components"][0]["modelCard"]["considerations"].contains("useCases"));
+}
+
+TEST(ModelBom, IsTheSameForTheSameAndHasAnotherNumberForAnother) {
+  EXPECT_EQ(bom_text(bill()), bom_text(bill()));
+  auto other = recipe();
+  other.train.seed = 8;
+  const auto made = result();
+  EXPECT_NE(bill(other, made)["serialNumber"], bill()["serialNumber"]);
+}
+
+TEST(CycloneDx, LicencesOfHubsAreThoseOfSpdxWhereItHasThem) {
+  for (const auto& [hub, spdx] :
+       {std::pair("apache-2.0", "Apache-2.0"), {"cc-by-nc-sa-4.0", "CC-BY-NC-SA-4.0"}, {"MIT", "MIT"}})
+    EXPECT_EQ(bom_licenses(hub)[0]["license"]["id"], spdx);
+  EXPECT_EQ(bom_licenses("gemma")[0]["license"]["name"], "gemma");
+}
+
+TEST(CycloneDx, PackageUrlsOfHubsAreOfOwnersAndNames) {
+  EXPECT_EQ(hub_purl("HuggingFaceTB/SmolLM2-135M"), "pkg:huggingface/HuggingFaceTB/SmolLM2-135M");
+  for (const auto* other : {"base.gguf", "/models/base", "a/b/c", "owner/", "https://x.org/a"})
+    EXPECT_EQ(hub_purl(other), "") << other;
+  EXPECT_EQ(percent_encoded("a b+c.gguf"), "a%20b%2Bc.gguf");
+}
+
+TEST(CycloneDx, ThousandsOfFilesAreOneHash) {
+  std::vector<FileRecord> files;
+  for (int i = 0; i < 101; ++i) files.push_back(file(std::to_string(i), 'a'));
+  OrderedJson component = OrderedJson::object();
+  auto properties = OrderedJson::array();
+  add_bom_files(component, "data-1", files, properties);
+  EXPECT_FALSE(component.contains("components"));
+  EXPECT_EQ(property(properties, "retort:files"), "101");
+  EXPECT_EQ(property(properties, "retort:sha256OfSha256sum"), bom_hash(files));
+}
+
+}  // namespace
+}  // namespace retort

@@ -33,6 +33,9 @@ struct Walk {
   Gradients gradients = Gradients::off;
   // Keeps what a pass left a layer as, instead of the shelf.
   std::function<Tensor(int64_t pass, const Tensor& left)> keep = {};
+  // Passes in a row of which each reads the keys that those before it stored in a cache: attention computes
+  // them one after the other. Their counts, of all passes together; empty: each pass stands by itself.
+  std::vector<int64_t> chains = {};
 
   Tensor kept(int64_t pass, const Tensor& left) const { return keep ? keep(pass, left) : shelf.put(left); }
 };

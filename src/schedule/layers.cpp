@@ -101,6 +101,21 @@ void through_layer(const Model& model, int64_t index, const std::vector<Pass>& p
   });
 }
 
+void through_layer(const Model& model, int64_t index, const std::vector<size_t>& which,
+                   const std::vector<Pass>& passes, std::vector<Tensor>& states, const Walk& walk) {
+  if (which.size() == passes.size()) return through_layer(model, index, passes, states, walk);
+  auto some = walk;
+  if (walk.keep)
+    some.keep = [&](int64_t i, const Tensor& left) {
+      return walk.keep(static_cast<int64_t>(which[static_cast<size_t>(i)]), left);
+    };
+  std::vector<Pass> their_passes;
+  std::vector<Tensor> their_states;
+  for (const auto i : which) their_passes.push_back(passes[i]), their_states.push_back(states[i]);
+  through_layer(model, index, their_passes, their_states, some);
+  for (size_t i = 0; i < which.size(); ++i) states[which[i]] = std::move(their_states[i]);
+}
+
 std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>& passes, const Walk& walk,
                                      PassRecord* record) {
   const auto& how = walk.how;
@@ -131,18 +146,10 @@ std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>
     if (here.empty()) continue;
     auto through = walk;
     through.keep = [&](int64_t i, const Tensor& left) {
-      return keep(here[static_cast<size_t>(i)], index + 1, left);
+      return keep(static_cast<size_t>(i), index + 1, left);
     };
     model.stream()->expect(read_first(model, index + 1));
-    if (here.size() == passes.size()) {
-      through_layer(model, index, passes, states, through);
-    } else {
-      std::vector<Pass> their_passes;
-      std::vector<Tensor> their_states;
-      for (const auto i : here) their_passes.push_back(passes[i]), their_states.push_back(states[i]);
-      through_layer(model, index, their_passes, their_states, through);
-      for (size_t i = 0; i < here.size(); ++i) states[here[i]] = std::move(their_states[i]);
-    }
+    through_layer(model, index, here, passes, states, through);
     model.stream()->let_go(model.linears_of(index));
   }
   run_workers(how.threads(count), count, [&](int64_t i) {

@@ -45,6 +45,10 @@ struct Walk {
 void through_layer(const Model& model, int64_t index, const std::vector<Pass>& passes,
                    std::vector<Tensor>& states, const Walk& walk);
 
+// The same of those passes alone that `which` names, rising; walk.keep hears of them by these numbers.
+void through_layer(const Model& model, int64_t index, const std::vector<size_t>& which,
+                   const std::vector<Pass>& passes, std::vector<Tensor>& states, const Walk& walk);
+
 // Hidden states after the final norm of each pass, as Model::hidden() gives them; without a graph. With a
 // record, passes go on from the layers that it knows them to have left.
 std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>& passes, const Walk& walk,

@@ -1,6 +1,7 @@
-// A model whose layers come from another one's memory as if from a file, each reading counted.
+// A model whose layers come from another one's memory as if from a file; each reading is heard.
 #pragma once
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -10,6 +11,26 @@
 #include "models/model.h"
 
 namespace retort {
+
+// `streamed` reads what `resident`, which outlives it, has in memory; `hear` may throw instead. Of matrices
+// there is room for `weights` bytes, the rest of the budget is that of the stream that the model had.
+inline void hear_reads(Model& streamed, const Model& resident, uint64_t weights,
+                       const std::function<void(const TensorPlace& place)>& hear) {
+  std::map<TensorPlace, const Linear*> linears;
+  for (const auto* linear : resident.linears()) linears.emplace(linear->place, linear);
+  auto budget = streamed.stream()->budget();
+  budget.weights = weights;
+  streamed.read_layers_from(std::make_shared<LayerStream>(
+      LayerStream::File{[hear, linears](const TensorPlace& place, bool) {
+                          hear(place);
+                          return base_matrix(*linears.at(place));
+                        },
+                        [](const TensorPlace&) {},
+                        [linears](const TensorPlace& place) {
+                          return linears.at(place)->weight.stored_bytes();
+                        }},
+      budget));
+}
 
 class CountedReads {
  public:
@@ -27,24 +48,11 @@ class CountedReads {
   std::map<TensorPlace, int64_t> reads_;
 };
 
-// `streamed` reads what `resident`, which outlives it, has in memory. The budget is that of the stream that it
-// had, with room for two layers.
+// With room for all matrices, so that none is read twice before it is let go.
 inline std::shared_ptr<CountedReads> count_reads(Model& streamed, const Model& resident) {
   auto counted = std::make_shared<CountedReads>();
-  std::map<TensorPlace, const Linear*> linears;
-  for (const auto* linear : resident.linears()) linears.emplace(linear->place, linear);
-  auto budget = streamed.stream()->budget();
-  budget.weights = std::max<uint64_t>(budget.weights, budget.stored);
-  streamed.read_layers_from(std::make_shared<LayerStream>(
-      LayerStream::File{[counted, linears](const TensorPlace& place, bool) {
-                          counted->add(place);
-                          return base_matrix(*linears.at(place));
-                        },
-                        [](const TensorPlace&) {},
-                        [linears](const TensorPlace& place) {
-                          return linears.at(place)->weight.stored_bytes();
-                        }},
-      budget));
+  hear_reads(streamed, resident, std::max<uint64_t>(1, streamed.stream()->budget().stored),
+             [counted](const TensorPlace& place) { counted->add(place); });
   return counted;
 }
 

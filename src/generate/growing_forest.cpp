@@ -148,8 +148,10 @@ Tensor Feed::last_hidden(const std::vector<Tensor>& of_passes) const {
 }
 
 Tensor GrowingForest::computed(const Feed& feed) const {
-  if (model_.stream())
-    return feed.last_hidden(hidden_of_chains(model_, {Chain(feed.passes)}, {1, team_size()}, "generating")[0]);
+  if (model_.stream()) {
+    const auto of_chains = hidden_of_chains(model_, {Chain(feed.passes)}, {1, team_size()}, "generating");
+    return feed.last_hidden(of_chains[0]);
+  }
   std::vector<Tensor> hidden;
   for (const auto& pass : feed.passes) hidden.push_back(model_.hidden(pass));
   return feed.last_hidden(hidden);

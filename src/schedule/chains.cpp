@@ -12,8 +12,8 @@ struct Place {
   size_t chain, pass;
 };
 
-// The first passes of all chains, then the second ones: whoever takes some from the front has the earlier ones
-// of each chain.
+// The first passes of all chains, then the second ones: whoever takes some from the front has the earlier
+// ones of each chain.
 std::vector<Place> in_turns(const std::vector<Chain>& chains) {
   std::vector<Place> places;
   size_t longest = 0;

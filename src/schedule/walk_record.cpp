@@ -49,7 +49,8 @@ ContentKey key_of(const std::byte* data, uint64_t bytes) {
 struct WalkRecord::Head {
   ContentKey content;
 };
-// Of what a text left a layer as, or of what flows. `number` is written last: what it stands for is whole then.
+// Of what a text left a layer as, or of what flows. `number` is written last: what it stands for is whole
+// then.
 struct WalkRecord::Entry {
   std::atomic<int64_t> number;  // of layers, plus one; 0: nothing is there
   int64_t rows;                 // -1: nothing flows
@@ -96,7 +97,8 @@ void WalkRecord::begin(Sizes sizes) {
   sizes_ = std::move(sizes);
   const auto texts = sizes_.rows.size();
   const auto layers = static_cast<size_t>(sizes_.layers());
-  head_bytes_ = whole_pages(sizeof(Head) + texts * (layers + 3) * sizeof(Entry) + layers * sizeof(LayerEntry));
+  head_bytes_ =
+      whole_pages(sizeof(Head) + texts * (layers + 3) * sizeof(Entry) + layers * sizeof(LayerEntry));
   auto at = head_bytes_;
   for (const auto rows : sizes_.rows) {
     texts_.push_back(at);

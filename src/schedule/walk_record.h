@@ -1,6 +1,6 @@
-// What a training step has come to that walks the layers of a model in its file, so that a step that was killed
-// goes on in the layer that it was in: what each text left each layer as; then, from the last layer to the
-// first, the gradients of a layer's leaves over all texts, and what flows on to the layer in front of it.
+// What a training step has come to that walks the layers of a model in its file, so that a step that was
+// killed goes on in the layer that it was in: what each text left each layer as; then, from the last layer to
+// the first, the gradients of a layer's leaves over all texts, and what flows on to the layer in front of it.
 #pragma once
 #include <filesystem>
 #include <memory>

@@ -1,5 +1,5 @@
-// A step of a model in its file that was killed goes on in the layer that it was in, reads none of those again
-// that it had left, and ends with the same bits.
+// A step of a model in its file that was killed goes on in the layer that it was in, reads none of those
+// again that it had left, and ends with the same bits.
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -170,7 +170,8 @@ INSTANTIATE_TEST_SUITE_P(Families, KilledStep,
                            return std::string(each.param.first) + "_" + each.param.second;
                          });
 
-// A stop is a kill in the middle of a layer, too: nothing of the step is in the sums, all of it in the folder.
+// A stop is a kill in the middle of a layer, too: nothing of the step is in the sums, what was done in the
+// folder.
 TEST(StoppedStep, GoesOnInItsLayer) {
   const TemporaryFolder folder;
   const auto scratch = folder / "scratch";
@@ -227,7 +228,8 @@ TEST(WalkRecord, OfOtherWeightsOrDamagedIsNotGoneOnWith) {
     bytes.seekp(-4096, std::ios::end);
     for (int i = 0; i < 4096; ++i) bytes.put('x');
   }
-  go_on(kName, Layers(all.begin() + one.run.loaded.model->config.layers - 1, all.end()), "damaged gradients");
+  const auto layers = one.run.loaded.model->config.layers;
+  go_on(kName, Layers(all.begin() + layers - 1, all.end()), "damaged gradients");
   kill();
   {  // what is kept of the texts begins behind the first pages, which say what is there
     std::fstream bytes(file, std::ios::in | std::ios::out | std::ios::binary);

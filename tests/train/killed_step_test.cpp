@@ -178,12 +178,12 @@ TEST(StoppedStep, GoesOnInItsLayer) {
   InFile one(adapter_on("all"), "qwen3_moe", scratch);
   const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 1);
   const auto want = one.step(plan, 1, nullptr);
-  const auto [all, reads] = one.read.take();
+  const auto taken = one.read.take();
   size_t reached = 0;
   {
     WalkRecord record(scratch, kName);
     one.read.fail = [] { request_stop(); };
-    one.read.fail_at = reads * 3 / 4;
+    one.read.fail_at = taken.second * 3 / 4;
     EXPECT_THROW(one.step(plan, 1, &record), Stopped);
     forget_stop();
     one.read.fail_at = 0;
@@ -191,7 +191,11 @@ TEST(StoppedStep, GoesOnInItsLayer) {
   }
   WalkRecord record(scratch, kName);
   expect_equal(want, one.step(plan, 1, &record), "stopped");
-  EXPECT_EQ(one.read.take().first, Layers(all.begin() + static_cast<std::ptrdiff_t>(reached) - 1, all.end()));
+  const auto found = one.read.take().first;
+  const auto from = [&](size_t begin) {
+    return Layers(taken.first.begin() + static_cast<std::ptrdiff_t>(begin), taken.first.end());
+  };
+  EXPECT_TRUE(found == from(reached - 1) || found == from(reached)) << reached;  // its last text had left it
 }
 
 TEST(WalkRecord, OfOtherWeightsOrDamagedIsNotGoneOnWith) {

@@ -109,9 +109,9 @@ void expect_equal(const StepSums& want, const StepSums& found, const std::string
 
 const WalkName kName{"a training", 3, "samples and weights"};
 
-class KilledStep : public testing::TestWithParam<std::pair<const char*, const char*>> {};
-
 }  // namespace
+
+class KilledStep : public testing::TestWithParam<std::pair<const char*, const char*>> {};
 
 TEST_P(KilledStep, GoesOnInItsLayer) {
   const auto [family, targets] = GetParam();

@@ -343,11 +343,11 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
     const auto scores = texts * static_cast<double>(config.vocabulary) * 8;
     const auto abreast = static_cast<double>(usable_threads(recipe.eval.threads));
     // Layer-major the prompts of all threads wait between two layers, as many as the budget has room for.
-    const auto waiting =
+    const auto between =
         stream ? std::min(static_cast<double>(stream->budget().states),
                           abreast * texts * static_cast<double>(prompt) * state_bytes_at_work(model, compute))
                : 0;
-    need.generation = std::max(need.generation, bytes_of(abreast * (cache + scores) + waiting));
+    need.generation = std::max(need.generation, bytes_of(abreast * (cache + scores) + between));
   }
   return need;
 }

@@ -19,6 +19,7 @@
 #include "data/reject.h"
 #include "data/spelled_tokens.h"
 #include "data/token_store.h"
+#include "eval/answer_cost.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
 #include "formats/adapter_folder.h"
@@ -131,6 +132,10 @@ Exit check(const CheckOptions& options) {
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
                            compute == at::kBFloat16 ? "bf16" : "f32"));
   if (model.stream()) say("schedule", describe(*model.stream()));
+  if (const auto cost = describe_answers(recipe.eval, {model, *base.tokenizer, &chat, compute},
+                                         recipe.model.path);
+      !cost.empty())
+    say("answers", cost);
   if (base.multimodal) say("left out", describe_left_out(base.left_out));
   if (base.beyond > 0) say("left out", describe_beyond(base.beyond));
   for (const auto& adapter : recipe.adapter.merge)

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "data/token_store.h"
+#include "eval/answer_cost.h"
 #include "models/own_templates.h"
 #include "run/run_result.h"
 #include "run/score_tables.h"
@@ -99,6 +100,7 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model)};
   const auto folder =
       options.json.empty() ? std::filesystem::path(".") : std::filesystem::path(options.json).parent_path();
+  if (const auto cost = describe_answers(recipe.eval, subject, recipe.model.path); !cost.empty()) tell(cost);
   ModelResult result;
   result.name = recipe.model.path;
   for (const auto& adapter : *options.adapters) result.name += " + " + adapter;

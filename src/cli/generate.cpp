@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/stop.h"
+#include "base/tell.h"
 #include "base/terminal.h"
 #include "cli/adapter_option.h"
 #include "cli/chat.h"
@@ -17,6 +18,8 @@
 #include "cli/spec_options.h"
 #include "generate/generate.h"
 #include "generate/prompts.h"
+#include "generate/step_cost.h"
+#include "models/layer_stream.h"
 #include "models/own_templates.h"
 #include "ops/workers.h"
 #include "report/progress.h"
@@ -148,6 +151,11 @@ Exit generate_command(const GenerateOptions& options) {
   load_adapters(loaded, options.adapters);
   const Writer writer{*loaded.model, *loaded.tokenizer, compute_type(options.model), options.how};
   const auto* chat_template = wanted_template(options, loaded);
+  const auto texts = options.chat ? int64_t{1} : static_cast<int64_t>(prompts.size()) * options.answers;
+  if (const auto* stream = loaded.model->stream()) {
+    tell(describe(*stream));
+    tell(describe_step(writer, texts, loaded.path));
+  }
   if (options.chat) {
     Conversation conversation(writer, *chat_template, options.sample);
     return chat(conversation, options.system);

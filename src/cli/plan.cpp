@@ -1,11 +1,8 @@
 // `retort plan CONFIG`: what a model needs that is not here.
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <unistd.h>
-
-#include <chrono>
 
 #include "base/byte_size.h"
+#include "base/disk_speed.h"
 #include "base/machine_memory.h"
 #include "cli/commands.h"
 #include "models/read_config.h"
@@ -21,7 +18,6 @@ namespace retort {
 namespace {
 
 constexpr double kAssumedDisk = 2e9;
-constexpr size_t kMeasuredBytes = size_t{256} << 20;
 
 struct PlanOptions {
   std::string path, weights, memory, scratch, disk;
@@ -30,26 +26,6 @@ struct PlanOptions {
   AdapterSpec adapter;
   bool json = false;
 };
-
-// Bytes a second of the first part of a file, past the page cache; 0 where the file system allows no such
-// reading.
-double measured_disk(const std::filesystem::path& file) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  if (descriptor < 0) return 0;
-  constexpr size_t kBlock = size_t{8} << 20;
-  void* block = std::aligned_alloc(4096, kBlock);
-  size_t read = 0;
-  const auto begin = std::chrono::steady_clock::now();
-  while (read < kMeasuredBytes) {
-    const auto got = ::pread(descriptor, block, kBlock, static_cast<off_t>(read));
-    if (got <= 0) break;
-    read += static_cast<size_t>(got);
-  }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  std::free(block);
-  ::close(descriptor);
-  return read >= kMeasuredBytes && seconds > 0 ? static_cast<double>(read) / seconds : 0;
-}
 
 double size_or(const std::string& option, const std::string& text, double otherwise) {
   if (text.empty()) return otherwise;
@@ -69,7 +45,7 @@ Disk disk_of(const PlanOptions& options) {
   if (!std::filesystem::is_directory(options.path)) return {};
   for (const auto& entry : std::filesystem::directory_iterator(options.path))
     if (entry.path().extension() == ".safetensors")
-      if (const auto speed = measured_disk(entry.path()); speed > 0)
+      if (const auto speed = disk_speed(entry.path()); speed > 0)
         return {speed, "measured on " + printable(entry.path().filename().string())};
   return {};
 }

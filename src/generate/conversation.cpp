@@ -1,6 +1,7 @@
 #include "generate/conversation.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -46,27 +47,44 @@ Tensor Conversation::feed(const std::vector<int32_t>& prompt) {
       std::min<std::ptrdiff_t>(kept, static_cast<std::ptrdiff_t>(prompt.size()) -
                                          1);  // the last token is computed again: its hidden state is needed
   reused_ = kept;
+  Feed feed;
   if (!forest_ || kept < 1) {
     forest_ = std::make_unique<GrowingForest>(writer_.model, writer_.compute, kv_type(writer_.how.kv));
     cached_ = {prompt[0]};
-    const auto hidden = forest_->enter({cached_}, 0);
-    if (prompt.size() == 1) return hidden;
+    feed = forest_->feed_prompts({cached_}, 0);
     kept = 1;
   }
   forest_->cut(0, kept);
-  cached_.assign(prompt.begin(), prompt.begin() + kept);
-  const auto hidden =
-      forest_->extend(0, std::span(prompt).subspan(static_cast<size_t>(kept)), writer_.how.prefill_rows);
+  if (const auto rest = std::span(prompt).subspan(static_cast<size_t>(kept)); !rest.empty()) {
+    auto more = forest_->feed_text(0, rest, writer_.how.prefill_rows);
+    for (auto& last : more.last) last.pass += feed.passes.size();
+    feed.last = std::move(more.last);
+    std::move(more.passes.begin(), more.passes.end(), std::back_inserter(feed.passes));
+  }
+  cached_.clear();  // until it is there
+  const auto hidden = forest_->computed(feed);
   cached_ = prompt;
   return hidden;
 }
 
 Answer Conversation::answer(const std::vector<int32_t>& prompt, const GrowingAnswer::Heard& heard) {
+  const auto room = answer_room(writer_.model.config, prompt.size(), rules_.sample);
+  GrowingAnswer growing(writer_.tokenizer, rules_, room, turns_, prompt);
+  try {
+    grow(growing, prompt, heard);
+  } catch (const Stopped&) {  // in the middle of a pass, which is long where layers are read from a file
+    growing.interrupt();
+    if (cached_.empty()) forest_.reset();
+    else forest_->cut(0, static_cast<int64_t>(cached_.size()));
+  }
+  return growing.close(heard);
+}
+
+void Conversation::grow(GrowingAnswer& growing, const std::vector<int32_t>& prompt,
+                        const GrowingAnswer::Heard& heard) {
   auto hidden = feed(prompt);
   Pass pass;
   pass.compute = writer_.compute;
-  const auto room = answer_room(writer_.model.config, prompt.size(), rules_.sample);
-  GrowingAnswer growing(writer_.tokenizer, rules_, room, turns_, prompt);
   for (;;) {
     if (stop_requested()) {
       growing.interrupt();
@@ -79,7 +97,6 @@ Answer Conversation::answer(const std::vector<int32_t>& prompt, const GrowingAns
     hidden = forest_->extend(0, std::span(&*token, 1));
     cached_.push_back(*token);
   }
-  return growing.close(heard);
 }
 
 }  // namespace retort

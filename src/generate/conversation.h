@@ -27,6 +27,7 @@ class Conversation {
 
  private:
   Answer answer(const std::vector<int32_t>& prompt, const GrowingAnswer::Heard& heard);
+  void grow(GrowingAnswer& growing, const std::vector<int32_t>& prompt, const GrowingAnswer::Heard& heard);
   Tensor feed(const std::vector<int32_t>& prompt);
 
   const Writer writer_;

@@ -5,6 +5,8 @@
 #include <stdexcept>
 
 #include "base/profile.h"
+#include "ops/team.h"
+#include "schedule/chains.h"
 
 namespace retort {
 namespace {
@@ -132,9 +134,47 @@ void GrowingForest::give_up_rows() {
   rows_ = rows;
 }
 
+Tensor Feed::last_hidden(const std::vector<Tensor>& of_passes) const {
+  if (last.empty()) return {};
+  const auto& any = of_passes.at(last[0].pass);
+  bool all = any.size(0) == static_cast<int64_t>(last.size());  // of one pass, in its order: of a step
+  for (size_t i = 0; i < last.size(); ++i)
+    all = all && last[i].pass == last[0].pass && last[i].row == static_cast<int64_t>(i);
+  if (all) return any;
+  auto rows = at::empty({static_cast<int64_t>(last.size()), any.size(1)}, any.options());
+  for (size_t i = 0; i < last.size(); ++i)
+    rows[static_cast<int64_t>(i)].copy_(of_passes.at(last[i].pass)[last[i].row]);
+  return rows;
+}
+
+Tensor GrowingForest::computed(const Feed& feed) const {
+  if (model_.stream()) {
+    const auto of_chains = hidden_of_chains(model_, {Chain(feed.passes)}, {1, team_size()}, "generating");
+    return feed.last_hidden(of_chains[0]);
+  }
+  std::vector<Tensor> hidden;
+  for (const auto& pass : feed.passes) hidden.push_back(model_.hidden(pass));
+  return feed.last_hidden(hidden);
+}
+
 Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows,
                             int64_t chunk_rows, int32_t beside, int64_t shared) {
   const Span span({"between operations", "prompts"});
+  return computed(feed_prompts(prompts, new_rows, chunk_rows, beside, shared));
+}
+
+Tensor GrowingForest::step(std::span<const int32_t> texts, std::span<const int32_t> tokens) {
+  const Span span({"between operations", "decoding"});
+  return computed(feed_step(texts, tokens));
+}
+
+Tensor GrowingForest::extend(int32_t text, std::span<const int32_t> tokens, int64_t chunk_rows) {
+  const Span span({"between operations", "decoding"});
+  return computed(feed_text(text, tokens, chunk_rows));
+}
+
+Feed GrowingForest::feed_prompts(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows,
+                                 int64_t chunk_rows, int32_t beside, int64_t shared) {
   give_up_rows();
   std::vector<KeyRange> above;  // cache rows of what is shared with `beside`
   for (int64_t left = shared;
@@ -170,7 +210,8 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
   }
 
   const auto blocks = attend_blocks(forest);
-  Tensor last_hidden;  // [prompts,E]
+  Feed feed;
+  feed.last.resize(prompts.size());
   for (int32_t from = 0; from < forest.size(); from += static_cast<int32_t>(chunk_rows)) {
     const auto to = static_cast<int32_t>(std::min<int64_t>(forest.size(), from + chunk_rows));
     auto pass = pass_over({forest.tokens.begin() + from, forest.tokens.begin() + to},
@@ -186,20 +227,19 @@ Tensor GrowingForest::enter(const std::vector<std::vector<int32_t>>& prompts, in
     std::sort(asked.begin(), asked.end());
     asked.erase(std::unique(asked.begin(), asked.end()), asked.end());  // equal prompts end in one row
     const bool some = ask_for(pass, asked);
-    const auto hidden = model_.hidden(pass);
-    if (!last_hidden.defined()) last_hidden = at::empty({count, hidden.size(1)}, hidden.options());
     for (size_t i = 0; i < prompts.size(); ++i) {
       if (last_row[i] < from || last_row[i] >= to) continue;
       const auto row = last_row[i] - from;
-      last_hidden[static_cast<int64_t>(i)].copy_(
-          hidden[some ? std::lower_bound(asked.begin(), asked.end(), row) - asked.begin() : row]);
+      feed.last[i] = {feed.passes.size(),
+                      some ? std::lower_bound(asked.begin(), asked.end(), row) - asked.begin() : row};
     }
+    feed.passes.push_back(std::move(pass));
   }
-  return last_hidden;
+  return feed;
 }
 
-Tensor GrowingForest::step(std::span<const int32_t> texts, std::span<const int32_t> tokens) {
-  const Span span({"between operations", "decoding"});
+Feed GrowingForest::feed_step(std::span<const int32_t> texts, std::span<const int32_t> tokens) {
+  Feed feed;
   std::vector<int32_t> positions;
   std::vector<AttendBlock> blocks;
   std::vector<int32_t> cache_rows;
@@ -209,16 +249,17 @@ Tensor GrowingForest::step(std::span<const int32_t> texts, std::span<const int32
     positions.push_back(static_cast<int32_t>(length(texts[i])));
     cache_rows.push_back(text.end++);
     blocks.push_back({static_cast<int32_t>(i), static_cast<int32_t>(i) + 1, keys_of(text, text.end)});
+    feed.last.push_back({0, static_cast<int64_t>(i)});
   }
   auto pass = pass_over({tokens.begin(), tokens.end()}, std::move(positions));
   pass.blocks = std::move(blocks);
   pass.cache_rows = std::move(cache_rows);
   pass.cache = &cache_;
-  return model_.hidden(pass);
+  feed.passes.push_back(std::move(pass));
+  return feed;
 }
 
-Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int64_t chunk_rows) {
-  const Span span({"between operations", "decoding"});
+Feed GrowingForest::feed_text(int32_t index, std::span<const int32_t> tokens, int64_t chunk_rows) {
   auto& text = texts_[index];
   if (tokens.empty()) throw std::logic_error("nothing to append");
   const auto missing = text.end + static_cast<int64_t>(tokens.size()) - text.limit;
@@ -228,7 +269,7 @@ Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int
     rows_ += missing;
     text.limit = static_cast<int32_t>(rows_);
   }
-  Tensor hidden;
+  Feed feed;
   for (size_t from = 0; from < tokens.size(); from += static_cast<size_t>(chunk_rows)) {
     const auto part = tokens.subspan(from, std::min(tokens.size() - from, static_cast<size_t>(chunk_rows)));
     std::vector<int32_t> positions, cache_rows;
@@ -241,11 +282,12 @@ Tensor GrowingForest::extend(int32_t index, std::span<const int32_t> tokens, int
     pass.cache_rows = std::move(cache_rows);
     pass.cache = &cache_;
     const bool last = from + part.size() == tokens.size();
-    ask_for(pass,
-            last ? std::vector<int32_t>{static_cast<int32_t>(part.size()) - 1} : std::vector<int32_t>());
-    hidden = model_.hidden(pass);
+    const auto end = static_cast<int32_t>(part.size()) - 1;
+    const bool some = ask_for(pass, last ? std::vector<int32_t>{end} : std::vector<int32_t>());
+    if (last) feed.last.push_back({feed.passes.size(), some ? 0 : end});
+    feed.passes.push_back(std::move(pass));
   }
-  return hidden.narrow(0, hidden.size(0) - 1, 1);
+  return feed;
 }
 
 void GrowingForest::cut(int32_t index, int64_t new_length) {

@@ -9,6 +9,19 @@
 
 namespace retort {
 
+// Passes that bring tokens into a forest's cache, in the order in which they are to be computed.
+struct Feed {
+  std::vector<Pass> passes;
+  struct Row {
+    size_t pass = 0;
+    int64_t row = 0;  // of the hidden states that the pass gives
+  };
+  std::vector<Row> last;  // of each text that was fed: where its last token is
+
+  // The hidden states of these [texts,E], given those of each pass.
+  Tensor last_hidden(const std::vector<Tensor>& of_passes) const;
+};
+
 class GrowingForest {
  public:
   GrowingForest(const Model& model, at::ScalarType compute, KvType kv = KvType::as_computed);
@@ -28,6 +41,15 @@ class GrowingForest {
 
   // This text will not grow any more, nor will another enter beside it.
   void leave(int32_t text) { texts_[text].left = true; }
+
+  // The same in two steps, for whoever computes the passes of several forests together: what is fed counts as
+  // being there, and is once the passes of this feed, and of those before it, are computed.
+  Feed feed_prompts(const std::vector<std::vector<int32_t>>& prompts, int64_t new_rows,
+                    int64_t chunk_rows = 512, int32_t beside = -1, int64_t shared = 0);
+  Feed feed_step(std::span<const int32_t> texts, std::span<const int32_t> tokens);
+  Feed feed_text(int32_t text, std::span<const int32_t> tokens, int64_t chunk_rows = 512);
+  // Computes the passes, layer by layer where the model's layers are in its file; `last_hidden` of them.
+  Tensor computed(const Feed& feed) const;
 
   // Forgets the tokens of a text from `length` on. Only tokens of its own range can go: length >=
   // owned_from(text).

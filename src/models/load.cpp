@@ -83,6 +83,12 @@ class Source {
     const auto row = row_bytes(type, static_cast<uint64_t>(stored.columns));
     return static_cast<uint64_t>(stored.rows) * row.value_or(0);
   }
+  // Of the file, which what is held may be made from.
+  uint64_t file_bytes(const TensorPlace& place) const {
+    if (const auto heads = heads_at(place)) return heads->keys.data.size() + heads->values.data.size();
+    const auto stored = matrix_at(place);
+    return stored.four_bit ? retort::held_bytes(*stored.four_bit) : stored.tensor.data.size();
+  }
   Weight matrix(const TensorPlace& place) const {
     auto weight = stored_matrix(place);
     if (wanted_ && !is_block_quantized(*wanted_)) weight = convert_weight(weight, *wanted_);
@@ -331,15 +337,18 @@ class Source {
 std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const Source>& source, const Model& model,
                                        uint64_t memory, const std::string& scratch) {
   std::map<int64_t, uint64_t> layers;
-  for (const auto* linear : model.linears()) layers[linear->place.layer] += source->held_bytes(linear->place);
-  uint64_t largest = 0, stored = 0;
+  uint64_t largest = 0, stored = 0, read = 0;
+  for (const auto* linear : model.linears()) {
+    layers[linear->place.layer] += source->held_bytes(linear->place);
+    read += source->file_bytes(linear->place);
+  }
   for (const auto& [layer, bytes] : layers) largest = std::max(largest, bytes), stored += bytes;
   return std::make_shared<LayerStream>(
       LayerStream::File{
           [source](const TensorPlace& place, bool first) { return source->base_of(place, first); },
           [source](const TensorPlace& place) { source->give_back(place); },
           [source](const TensorPlace& place) { return source->held_bytes(place); }},
-      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, scratch});
+      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, scratch, read});
 }
 
 // Whether the layers stay in the file, and what they may take then.

@@ -18,6 +18,7 @@
 #include "ops/gemm.h"
 #include "ops/workers.h"
 #include "quant/mixture.h"
+#include "schedule/layers.h"
 #include "train/batches.h"
 #include "train/objective.h"
 #include "train/step.h"
@@ -340,9 +341,13 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
     const auto cache = texts * static_cast<double>(prompt + task.max_tokens) * layers *
                        static_cast<double>(shape.numbers()) * number;
     const auto scores = texts * static_cast<double>(config.vocabulary) * 8;
-    need.generation =
-        std::max(need.generation,
-                 bytes_of(static_cast<double>(usable_threads(recipe.eval.threads)) * (cache + scores)));
+    const auto abreast = static_cast<double>(usable_threads(recipe.eval.threads));
+    // Layer-major the prompts of all threads wait between two layers, as many as the budget has room for.
+    const auto between =
+        stream ? std::min(static_cast<double>(stream->budget().states),
+                          abreast * texts * static_cast<double>(prompt) * state_bytes_at_work(model, compute))
+               : 0;
+    need.generation = std::max(need.generation, bytes_of(abreast * (cache + scores) + between));
   }
   return need;
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "eval/answer_cost.h"
 #include "eval/task_source.h"
 #include "run/run_stages.h"
 #include "spec/print.h"
@@ -35,6 +36,8 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
   add_privacy(run.recipe(), inputs);
   const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
     const auto subject = what.load();
+    if (const auto cost = describe_answers(spec, subject, run.recipe().model.path); !cost.empty())
+      run.say(name, cost);
     const HeldOut held_out =
         what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
     const auto tasks =

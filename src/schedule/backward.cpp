@@ -63,26 +63,83 @@ class Walking {
   }
 
   std::vector<Tensors> run() {
+    if (walk_.record) begin_record(*walk_.record);
     forward();
     losses();
-    for (auto index = model_.config.layers - 1; index >= first_; --index) back(index);
+    auto index = model_.config.layers - 1;
+    if (walk_.record && walk_.record->layer_done()) index = go_on(*walk_.record, *walk_.record->layer_done());
+    for (; index >= first_; --index) back(index);
     if (embedding_learns_) embeddings();
     return std::move(outer_);
   }
 
  private:
+  void begin_record(WalkRecord& record) const {
+    WalkRecord::Sizes sizes{{}, model_.config.hidden, walk_.passes.at(0).compute, {}};
+    for (const auto& pass : walk_.passes) sizes.rows.push_back(pass.size());
+    for (const auto& leaves : layer_leaves_) {
+      auto& numbers = sizes.leaves.emplace_back();
+      for (const auto& leaf : leaves) numbers.push_back(leaf.tensor.numel());
+    }
+    record.begin(std::move(sizes));
+  }
+
   void forward() {
+    auto* const record = walk_.record;
     Tensors states(walk_.passes.size());
+    std::vector<int64_t> left(walk_.passes.size(), 0);  // layers
+    const auto keep = [&](int64_t i, int64_t layers, const Tensor& state) {
+      return record ? record->keep(static_cast<size_t>(i), layers, state) : shelf_.put(state);
+    };
     run_workers(how_.threads(count_), count_, [&](int64_t i) {
-      states[static_cast<size_t>(i)] = shelf_.put(model_.embed(walk_.passes[static_cast<size_t>(i)]));
+      const auto at = static_cast<size_t>(i);
+      if (record && record->layers_left(at) >= 0) left[at] = record->layers_left(at);
+      else states[at] = keep(i, 0, model_.embed(walk_.passes[at]));
     });
     for (int64_t index = 0; index < model_.config.layers; ++index) {
+      std::vector<size_t> here;  // all of them, unless some had left this layer before
+      for (size_t i = 0; i < left.size(); ++i) {
+        if (left[i] <= index) here.push_back(i);
+        if (record && record->layers_left(i) >= index) states[i] = record->state(i, index);
+      }
       between_.push_back(states);
+      if (here.empty()) continue;
+      Walk walk{how_, shelf_, walk_.doing};
+      walk.keep = [&](int64_t i, const Tensor& state) { return keep(i, index + 1, state); };
       model_.stream()->expect(read_first(model_, index + 1));
-      through_layer(model_, index, walk_.passes, states, {how_, shelf_, walk_.doing});
+      through_layer(model_, index, here, walk_.passes, states, walk);
       if (index + 1 < model_.config.layers) model_.stream()->let_go(model_.linears_of(index));
     }
+    for (size_t i = 0; record && i < states.size(); ++i) states[i] = record->state(i, model_.config.layers);
     flowing_ = std::move(states);
+  }
+
+  // From the layer in front of the last one that a killed process finished, which is returned.
+  int64_t go_on(const WalkRecord& record, int64_t done) {
+    for (auto index = model_.config.layers - 1; index >= done; --index) {
+      const auto& leaves = layer_leaves_[static_cast<size_t>(index)];
+      const auto learned = record.learned(index);
+      for (size_t i = 0; i < leaves.size(); ++i) walk_.restore(leaves[i].tensor, learned.gradients[i]);
+      if (auto* indexer = model_.index_learned(index); indexer && learned.index_rows > 0)
+        indexer->add(learned.index_nats, learned.index_rows);
+      between_.pop_back();
+    }
+    for (size_t i = 0; i < flowing_.size(); ++i) flowing_[i] = record.flow(i);
+    return done - 1;
+  }
+
+  void finish(WalkRecord& record, int64_t index) {
+    for (size_t i = 0; i < flowing_.size(); ++i)
+      if (!flowing_[i].defined()) record.keep_flow(i, index, {});
+    WalkRecord::Learned learned;
+    for (const auto& leaf : layer_leaves_[static_cast<size_t>(index)])
+      learned.gradients.push_back(walk_.sum(leaf.tensor));
+    if (auto* indexer = model_.index_learned(index)) {
+      const auto sum = indexer->take();
+      indexer->add(sum.nats, sum.rows);
+      learned.index_nats = sum.nats, learned.index_rows = sum.rows;
+    }
+    record.finish(index, learned);
   }
 
   // What leaves the last layer becomes the gradient of it.
@@ -96,6 +153,7 @@ class Walking {
       auto inputs = outside_.leaves;
       inputs.push_back(left);
       auto gradients = gradients_of(nats, inputs, {});
+      rest(left);
       flowing = shelf_.put(gradients.back());
       add_outside(at, gradients);
     });
@@ -115,11 +173,12 @@ class Walking {
         auto inputs = leaves;
         if (further) inputs.push_back(entered.requires_grad_());
         auto gradients = gradients_of(model_.layer(index, entered, through(index, i)), inputs, flowing);
-        flowing = further ? shelf_.put(gradients.back()) : Tensor();
+        flowing = flow(index, i, further ? gradients.back() : Tensor());
         rest(index, i);
         bring(i, leaves, gradients);
       });
     }
+    if (walk_.record) finish(*walk_.record, index);
     between_.pop_back();
     model_.stream()->let_go(model_.linears_of(index));
   }
@@ -179,7 +238,7 @@ class Walking {
       Tensors gradients(wanted.size());
       if (!values.empty())
         gradients = torch::autograd::grad(values, wanted, flows, std::nullopt, false, true);
-      flowing = further ? shelf_.put(gradients.back()) : Tensor();
+      flowing = flow(index, i, further ? gradients.back() : Tensor());
       rest(index, i);
       bring(i, leaves, gradients);
     });
@@ -205,7 +264,7 @@ class Walking {
     }
     const auto result = layer.mlp.forward_expert(part, batch.pass(layer));
     auto gradients = gradients_of(result, wanted, rows_of(flowing_, batch));
-    for (const auto& tokens : batch.texts) shelf_.rest(flowing_[static_cast<size_t>(tokens.text)]);
+    for (const auto& tokens : batch.texts) rest(flowing_[static_cast<size_t>(tokens.text)]);
     bring(first, leaves, gradients);
     if (!before) return;
     const at::NoGradGuard no_graph;
@@ -233,7 +292,16 @@ class Walking {
     return between_[static_cast<size_t>(index)][static_cast<size_t>(i)].detach();
   }
   void rest(int64_t index, int64_t i) const {
-    shelf_.rest(between_[static_cast<size_t>(index)][static_cast<size_t>(i)]);
+    rest(between_[static_cast<size_t>(index)][static_cast<size_t>(i)]);
+  }
+  void rest(const Tensor& value) const {
+    shelf_.rest(value);
+    if (walk_.record) walk_.record->rest(value);
+  }
+  // What leaves a layer backwards.
+  Tensor flow(int64_t index, int64_t i, const Tensor& gradient) {
+    return walk_.record ? walk_.record->keep_flow(static_cast<size_t>(i), index, gradient)
+                        : shelf_.put(gradient);
   }
   void bring(int64_t i, const Tensors& leaves, Tensors& gradients) {
     for (size_t leaf = 0; leaf < leaves.size(); ++leaf)

@@ -8,6 +8,7 @@
 
 #include "models/model.h"
 #include "schedule/layers.h"
+#include "schedule/walk_record.h"
 
 namespace retort {
 
@@ -20,6 +21,13 @@ struct BackwardWalk {
   // The whole gradient that a text has for a leaf of a layer, as soon as it is there; by several threads.
   std::function<void(int64_t text, const Tensor& leaf, Tensor gradient)> bring;
   std::string_view doing;
+  // What lets a later process go on in the layer that this one was in. With it:
+  WalkRecord* record = nullptr;
+  // the sum that all texts brought for a leaf of a layer, undefined where there is none; asked for once, when
+  // they have left the layer;
+  std::function<Tensor(const Tensor& leaf)> sum = {};
+  // that sum, as a record has it, in place of what texts would bring.
+  std::function<void(const Tensor& leaf, const Tensor& sum)> restore = {};
 };
 
 // Returns the gradients of the leaves outside of the layers, for each text one a leaf of `walk.leaves`,

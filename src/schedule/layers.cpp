@@ -1,5 +1,7 @@
 #include "schedule/layers.h"
 
+#include <stdexcept>
+
 #include "base/stop.h"
 #include "models/layer_stream.h"
 #include "ops/workers.h"
@@ -20,6 +22,24 @@ Pass pass_through(const Model& model, int64_t index, const Pass& pass) {
 
 namespace {
 
+// Calls work(i) for each pass: chains side by side, the passes of a chain in their order.
+void each_pass(const Walk& walk, int64_t count, const std::function<void(int64_t pass)>& work) {
+  std::vector<int64_t> begins;  // of each chain; then the end
+  if (walk.chains.empty())
+    for (int64_t i = 0; i <= count; ++i) begins.push_back(i);
+  else begins.push_back(0);
+  for (const auto passes : walk.chains) begins.push_back(begins.back() + passes);
+  if (begins.back() != count) throw std::logic_error("the chains of a walk are not its passes");
+  const auto chains = static_cast<int64_t>(begins.size()) - 1;
+  run_workers(walk.how.threads(chains), chains, [&](int64_t chain) {
+    const auto at = static_cast<size_t>(chain);
+    for (auto i = begins[at]; i < begins[at + 1]; ++i) {
+      leave_if_stopped(walk.doing);
+      work(i);
+    }
+  });
+}
+
 void through_experts(const Model& model, int64_t index, const SparseMlp& mlp, const std::vector<Pass>& passes,
                      std::vector<Tensor>& states, const Walk& walk) {
   const auto& how = walk.how;
@@ -27,8 +47,7 @@ void through_experts(const Model& model, int64_t index, const SparseMlp& mlp, co
   const auto count = static_cast<int64_t>(passes.size());
   std::vector<ExpertInput> inputs(passes.size());
   std::vector<Tensor> sums(passes.size());
-  run_workers(how.threads(count), count, [&](int64_t i) {
-    leave_if_stopped(walk.doing);
+  each_pass(walk, count, [&](int64_t i) {
     const auto at = static_cast<size_t>(i);
     const auto pass = pass_through(model, index, passes[at]);
     auto half = model.before_experts(index, states[at], pass);
@@ -73,8 +92,7 @@ void through_layer(const Model& model, int64_t index, const std::vector<Pass>& p
   if (const auto* mlp = model.experts_of(index))
     return through_experts(model, index, *mlp, passes, states, walk);
   const auto count = static_cast<int64_t>(passes.size());
-  run_workers(walk.how.threads(count), count, [&](int64_t i) {
-    leave_if_stopped(walk.doing);
+  each_pass(walk, count, [&](int64_t i) {
     const auto pass = pass_through(model, index, passes[static_cast<size_t>(i)]);
     auto& state = states[static_cast<size_t>(i)];
     const auto left = model.layer(index, state, pass);
@@ -83,12 +101,29 @@ void through_layer(const Model& model, int64_t index, const std::vector<Pass>& p
   });
 }
 
+void through_layer(const Model& model, int64_t index, const std::vector<size_t>& which,
+                   const std::vector<Pass>& passes, std::vector<Tensor>& states, const Walk& walk) {
+  if (which.size() == passes.size()) return through_layer(model, index, passes, states, walk);
+  auto some = walk;
+  if (walk.keep)
+    some.keep = [&](int64_t i, const Tensor& left) {
+      return walk.keep(static_cast<int64_t>(which[static_cast<size_t>(i)]), left);
+    };
+  std::vector<Pass> their_passes;
+  std::vector<Tensor> their_states;
+  for (const auto i : which) their_passes.push_back(passes[i]), their_states.push_back(states[i]);
+  through_layer(model, index, their_passes, their_states, some);
+  for (size_t i = 0; i < which.size(); ++i) states[which[i]] = std::move(their_states[i]);
+}
+
 std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>& passes, const Walk& walk,
                                      PassRecord* record) {
   const auto& how = walk.how;
   const auto count = static_cast<int64_t>(passes.size());
   std::vector<Tensor> states(passes.size());
   std::vector<int64_t> done(passes.size(), -1);  // layers
+  if (record && !walk.chains.empty())
+    throw std::logic_error("a pass that reads a cache cannot go on in a layer: the cache would be gone");
   if (record) {
     std::vector<int64_t> rows;
     for (const auto& pass : passes) rows.push_back(pass.size());
@@ -111,18 +146,10 @@ std::vector<Tensor> hidden_by_layers(const Model& model, const std::vector<Pass>
     if (here.empty()) continue;
     auto through = walk;
     through.keep = [&](int64_t i, const Tensor& left) {
-      return keep(here[static_cast<size_t>(i)], index + 1, left);
+      return keep(static_cast<size_t>(i), index + 1, left);
     };
     model.stream()->expect(read_first(model, index + 1));
-    if (here.size() == passes.size()) {
-      through_layer(model, index, passes, states, through);
-    } else {
-      std::vector<Pass> their_passes;
-      std::vector<Tensor> their_states;
-      for (const auto i : here) their_passes.push_back(passes[i]), their_states.push_back(states[i]);
-      through_layer(model, index, their_passes, their_states, through);
-      for (size_t i = 0; i < here.size(); ++i) states[here[i]] = std::move(their_states[i]);
-    }
+    through_layer(model, index, here, passes, states, through);
     model.stream()->let_go(model.linears_of(index));
   }
   run_workers(how.threads(count), count, [&](int64_t i) {

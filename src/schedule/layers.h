@@ -33,6 +33,9 @@ struct Walk {
   Gradients gradients = Gradients::off;
   // Keeps what a pass left a layer as, instead of the shelf.
   std::function<Tensor(int64_t pass, const Tensor& left)> keep = {};
+  // Passes in a row of which each reads the keys that those before it stored in a cache: attention computes
+  // them one after the other. Their counts, of all passes together; empty: each pass stands by itself.
+  std::vector<int64_t> chains = {};
 
   Tensor kept(int64_t pass, const Tensor& left) const { return keep ? keep(pass, left) : shelf.put(left); }
 };
@@ -41,6 +44,10 @@ struct Walk {
 // matrices are let go where its experts come one by one.
 void through_layer(const Model& model, int64_t index, const std::vector<Pass>& passes,
                    std::vector<Tensor>& states, const Walk& walk);
+
+// The same of those passes alone that `which` names, rising; walk.keep hears of them by these numbers.
+void through_layer(const Model& model, int64_t index, const std::vector<size_t>& which,
+                   const std::vector<Pass>& passes, std::vector<Tensor>& states, const Walk& walk);
 
 // Hidden states after the final norm of each pass, as Model::hidden() gives them; without a graph. With a
 // record, passes go on from the layers that it knows them to have left.

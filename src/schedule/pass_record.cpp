@@ -1,48 +1,26 @@
 #include "schedule/pass_record.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include <atomic>
-#include <cerrno>
-#include <cstring>
 #include <stdexcept>
 
-#include "base/bus_error.h"
 #include "base/files.h"
 #include "base/hash.h"
-#include "base/system_failure.h"
 
 namespace retort {
 namespace {
 
-constexpr uint64_t kPage = 4096;
 constexpr std::string_view kBegin = "retort-states-", kEnd = ".bin";
 
-uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
-
-bool is_record(const std::string& name) { return name.starts_with(kBegin) && name.ends_with(kEnd); }
-
-int open_record(const std::filesystem::path& file, int more_flags) {
-  int descriptor = -1;
-  do descriptor = ::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | more_flags, 0600);
-  while (descriptor < 0 && errno == EINTR);
-  return descriptor;
-}
-
 // Another recipe's, or one of other samples: nobody would ever go on with it.
-void remove_others(const std::filesystem::path& folder, const std::filesystem::path& own) {
-  std::error_code ignored;
-  for (const auto& found : std::filesystem::directory_iterator(folder, ignored)) {
-    if (found.path() == own || !is_record(found.path().filename().string())) continue;
-    const auto descriptor = open_record(found.path(), 0);
-    if (descriptor < 0) continue;
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) std::filesystem::remove(found.path(), ignored);
-    ::close(descriptor);
-  }
+std::filesystem::path only_record(const std::filesystem::path& folder, std::string_view identity) {
+  make_folder(folder);
+  const auto own = fmt::format("{}{}{}", kBegin, sha256(identity).substr(0, 16), kEnd);
+  remove_records(folder, [&](const std::string& name) {
+    return name != own && name.starts_with(kBegin) && name.ends_with(kEnd);
+  });
+  return folder / own;
 }
 
 }  // namespace
@@ -54,49 +32,8 @@ struct PassRecord::Entry {
   ContentKey hash;
 };
 
-PassRecord::PassRecord(const std::filesystem::path& folder, std::string_view identity) {
-  make_folder(folder);
-  file_ = folder / fmt::format("{}{}{}", kBegin, sha256(identity).substr(0, 16), kEnd);
-  remove_others(folder, file_);
-  descriptor_ = open_record(file_, O_CREAT);
-  if (descriptor_ < 0) throw_writing(fmt::format("{}: cannot be made", printable(file_.string())), errno);
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(descriptor_);
-    throw Failure(
-        fmt::format("{}: another process is in this pass; wait for it, or set another scratch folder",
-                    printable(file_.string())));
-  }
-}
-
-PassRecord::~PassRecord() {
-  if (data_) {
-    remove_mapped_range(range_);
-    ::munmap(data_, size_);
-  }
-  ::close(descriptor_);
-}
-
-void PassRecord::map(uint64_t size) {
-  struct ::stat status = {};
-  const bool same = ::fstat(descriptor_, &status) == 0 && static_cast<uint64_t>(status.st_size) == size;
-  int error = 0;
-  if (!same && ::ftruncate(descriptor_, 0) != 0) error = errno;
-  if (!error) error = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(size));
-  if (error) {
-    remove();
-    throw_writing(
-        fmt::format("{}: {} bytes for texts between two layers cannot be had (scratch takes a folder "
-                    "with more room)",
-                    printable(file_.string()), size),
-        error);
-  }
-  void* const begin = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, 0);
-  if (begin == MAP_FAILED)
-    throw_writing(fmt::format("{}: cannot be mapped", printable(file_.string())), errno);
-  data_ = static_cast<std::byte*>(begin);
-  size_ = size;
-  range_ = add_mapped_range(data_, size_, file_.string(), descriptor_);
-}
+PassRecord::PassRecord(const std::filesystem::path& folder, std::string_view identity)
+    : file_(only_record(folder, identity)) {}
 
 void PassRecord::begin(const std::vector<int64_t>& rows, int64_t width, at::ScalarType type) {
   if (data_) throw std::logic_error("a pass record begins once");
@@ -107,7 +44,7 @@ void PassRecord::begin(const std::vector<int64_t>& rows, int64_t width, at::Scal
     at += 2 * whole_pages(static_cast<uint64_t>(count * width) * c10::elementSize(type));
   }
   begins_.push_back(at);
-  map(at);
+  data_ = file_.map(at);
   done_.assign(rows.size(), -1);
   for (size_t text = 0; text < rows.size(); ++text)
     for (const int64_t parity : {0, 1}) {
@@ -121,7 +58,7 @@ void PassRecord::begin(const std::vector<int64_t>& rows, int64_t width, at::Scal
       hash.add({static_cast<const std::byte*>(state.const_data_ptr()), state.nbytes()});
       if (content_key(hash) == found.hash)
         done_[text] = layers;  // else a machine went down while it was written
-      ::madvise(place(text, layers), whole_pages(state.nbytes()), MADV_DONTNEED);
+      rest_pages(place(text, layers), state.nbytes());
     }
 }
 
@@ -155,16 +92,11 @@ Tensor PassRecord::keep(size_t text, int64_t layers, const Tensor& state) {
   where.rows = kept.size(0);
   where.hash = content_key(hash);
   where.layers = layers + 1;
-  ::madvise(kept.data_ptr(), whole_pages(kept.nbytes()), MADV_DONTNEED);
+  rest_pages(kept.data_ptr(), kept.nbytes());
   if (done_[text] >= 0 && layers % 2 != done_[text] % 2)
-    ::madvise(place(text, done_[text]), whole_pages(kept.nbytes()), MADV_DONTNEED);
+    rest_pages(place(text, done_[text]), kept.nbytes());
   done_[text] = layers;
   return kept;
-}
-
-void PassRecord::remove() {
-  std::error_code ignored;
-  std::filesystem::remove(file_, ignored);
 }
 
 }  // namespace retort

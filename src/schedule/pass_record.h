@@ -10,18 +10,17 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
+#include "schedule/record_file.h"
 
 namespace retort {
 
 using at::Tensor;
-struct MappedRange;
 
 class PassRecord {
  public:
   // `identity`: everything that decides the numbers. What other passes, which nobody works on, left in
   // `folder` is removed.
   PassRecord(const std::filesystem::path& folder, std::string_view identity);
-  ~PassRecord();
   PassRecord(const PassRecord&) = delete;
   PassRecord& operator=(const PassRecord&) = delete;
 
@@ -34,20 +33,16 @@ class PassRecord {
   // Called once for each layer count of a text, rising; by several threads, for different texts.
   Tensor keep(size_t text, int64_t layers, const Tensor& state);
   // What was asked for is kept elsewhere.
-  void remove();
+  void remove() { file_.remove(); }
 
  private:
   struct Entry;
   Entry& entry(size_t text, int64_t layers) const;
   std::byte* place(size_t text, int64_t layers) const;
   Tensor tensor_at(size_t text, int64_t layers, int64_t rows) const;
-  void map(uint64_t size);
 
-  std::filesystem::path file_;
-  int descriptor_ = -1;
+  RecordFile file_;
   std::byte* data_ = nullptr;
-  uint64_t size_ = 0;
-  MappedRange* range_ = nullptr;
   std::vector<uint64_t> begins_;  // of each text's two places; then the end
   std::vector<int64_t> done_;
   int64_t width_ = 0;

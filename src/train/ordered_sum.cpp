@@ -1,6 +1,7 @@
 #include "train/ordered_sum.h"
 
 #include <stdexcept>
+#include <utility>
 
 #include "base/profile.h"
 
@@ -68,6 +69,22 @@ void OrderedSum::finish(OfForest& forest, std::vector<Tensor> gradients, double 
   }
   room_.notify_all();
   for (size_t i = 0; i < leaves_.size(); ++i) settle(i, lock);
+}
+
+Tensor OrderedSum::whole(const Tensor& leaf, int64_t forests) {
+  const auto at = index_of(leaf);
+  if (!at) throw std::logic_error("a leaf of a layer is not among the trained ones");
+  auto& here = of_leaf_[*at];
+  for (auto& [forest, contribution] : std::exchange(here.waiting, {})) add(*at, std::move(contribution));
+  here.through = forests;
+  return sums_.gradients[*at];
+}
+
+void OrderedSum::restore(const Tensor& leaf, const Tensor& sum, int64_t forests) {
+  const auto at = index_of(leaf);
+  if (!at) throw std::logic_error("a leaf of a layer is not among the trained ones");
+  of_leaf_[*at].through = forests;
+  if (sum.defined()) sums_.gradients[*at] = sum.reshape(leaf.sizes()).clone();
 }
 
 void OrderedSum::end() {

@@ -38,6 +38,12 @@ class OrderedSum {
   // taken it.
   void finish(OfForest& forest, std::vector<Tensor> gradients, double nats, double weight);
 
+  // All of the first so many forests have brought what they have for this leaf, and have not ended: its sum,
+  // undefined where there is nothing.
+  Tensor whole(const Tensor& leaf, int64_t forests);
+  // What whole() said before, in another process, takes the place of what those forests would bring.
+  void restore(const Tensor& leaf, const Tensor& sum, int64_t forests);
+
   // A forest will not come: nobody shall wait for it. Those before it still count.
   void end();
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <numeric>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/profile.h"
@@ -90,6 +91,16 @@ bool add_gradients_by_layers(const StepJob& job, const std::vector<Tensor>& leav
       walk.bring = [&](int64_t i, const Tensor& leaf, Tensor gradient) {
         brought[static_cast<size_t>(i)].take(leaf, std::move(gradient));
       };
+      if (job.record) {
+        if (first > 0 || end < plan.forests.size())
+          throw std::logic_error("a walk record is of all forests together");
+        const auto forests = static_cast<int64_t>(end);
+        walk.record = job.record;
+        walk.sum = [&sum, forests](const Tensor& leaf) { return sum.whole(leaf, forests); };
+        walk.restore = [&sum, forests](const Tensor& leaf, const Tensor& of_all) {
+          sum.restore(leaf, of_all, forests);
+        };
+      }
       auto outside = backward_by_layers(walk, how);
       for (size_t i = 0; i < losses.size(); ++i)
         sum.finish(brought[i], std::move(outside[i]), losses[i].nats, losses[i].weight);

@@ -10,6 +10,8 @@
 
 namespace retort {
 
+class WalkRecord;  // schedule/walk_record.h
+
 struct StepPlan {
   std::vector<Forest> forests;
   Saving saving;
@@ -39,6 +41,8 @@ struct StepJob {
   const StepPlan& plan;
   MakePass make_pass;
   int64_t threads;
+  // Of a model with a scratch folder: what lets a later process go on in the layer that this one was in.
+  WalkRecord* record = nullptr;
 };
 
 // Adds the forests from sums.forests on. Returns false when a stop was asked for before all were done: sums

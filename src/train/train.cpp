@@ -24,6 +24,7 @@
 #include "ops/workers.h"
 #include "train/checkpoint.h"
 #include "train/fingerprint.h"
+#include "train/killed_step.h"
 #include "train/optimizer.h"
 #include "train/run_lock.h"
 #include "train/run_log.h"
@@ -293,8 +294,11 @@ class Training {
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
     // work.
     const auto pass_of = [&](const Forest& forest, int64_t index) { return training_pass(forest, index); };
-    if (!add_gradients({job_.model, job_.objective, plan, pass_of, threads_}, leaves_, sums_))
+    state_.forests = sums_.forests;
+    const auto walked = record_of_step(job_, state_, chosen, all_);
+    if (!add_gradients({job_.model, job_.objective, plan, pass_of, threads_, walked.get()}, leaves_, sums_))
       leave_if_stopped("training");
+    if (walked) walked->remove();
     const auto sums = std::exchange(sums_, {});
 
     auto& result = state_.result;

@@ -55,6 +55,19 @@ TEST(Generate, AnswersInOrderAsJson) {
   expect_one_line(full, 3, "retort: standard output: No space left on device");
 }
 
+TEST(Generate, AModelThatIsReadLayerByLayerAnswersTheSame) {
+  NEEDS_MODEL();
+  const auto command = std::string("generate -m ") + kModel +
+                       " 'Name a fruit.' 'Name a colour.' --max-tokens 4 --jsonl --compute f32";
+  const auto resident = retort(command), streamed = retort(command + " --schedule layers --memory 16MiB");
+  ASSERT_EQ(streamed.exit, 0) << streamed.err;
+  EXPECT_EQ(streamed.out, resident.out);
+  EXPECT_NE(streamed.err.find("layer by layer: "), std::string::npos) << streamed.err;
+  EXPECT_NE(streamed.err.find("MB of matrices are read for each token of up to 2 answers together: "),
+            std::string::npos)
+      << streamed.err;
+}
+
 TEST(Generate, AChatReadsCommandsAndSavesTheConversation) {
   NEEDS_MODEL();
   Folder folder;

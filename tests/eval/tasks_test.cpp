@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "eval/answer_cost.h"
 #include "eval/check_tasks.h"
 #include "eval/common_prefix.h"
 #include "eval/evaluate.h"
@@ -67,6 +68,34 @@ TEST_F(Tasks, PerplexityEqualsTransformers) {
   const auto measured = measure_perplexity(subject(), samples);
   EXPECT_EQ(measured.weight, weight);
   EXPECT_NEAR(measured.nats_per_token(), nats / weight, 1e-4);
+}
+
+// Generated answers of a model whose layers are in its file, and what they cost, which is told.
+TEST_F(Tasks, AnswersOfAModelInItsFileAreTheSame) {
+  const auto in_file = load_model(
+      {.path = loaded->path.string(), .weights = "f32", .compute = "f32", .schedule = "layers"});
+  ASSERT_NE(in_file.model->stream(), nullptr);
+  const Subject streamed{*in_file.model, *in_file.tokenizer, loaded->chat};
+  EvalSpec spec;
+  auto bees = task("completion", "");
+  bees.path = (kSource / "data/samples/beekeeping.jsonl").string();
+  bees.limit = 3;
+  bees.max_tokens = 4;
+  spec.tasks = {bees};
+  const auto answers = [&](const Subject& of) {
+    const auto results = evaluate(spec, {}, of, {{}, {}}, ".");
+    std::vector<std::string> all;
+    for (const auto& sample : results.at(0).samples) all.push_back(sample.got);
+    return all;
+  };
+  const auto found = answers(streamed);
+  EXPECT_EQ(found.size(), 3u);
+  EXPECT_EQ(found, answers(subject()));
+  EXPECT_NE(describe_answers(spec, streamed, loaded->path).find(" are read for each token of up to "),
+            std::string::npos);
+  EXPECT_EQ(describe_answers(spec, subject(), loaded->path), "");
+  spec.tasks = {task("perplexity", "")};
+  EXPECT_EQ(describe_answers(spec, streamed, loaded->path), "");
 }
 
 TEST_F(Tasks, EachKindRunsFromItsSpecAndGivesTheMetricsThatGatesMayName) {

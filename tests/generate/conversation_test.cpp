@@ -78,6 +78,39 @@ TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {
   EXPECT_TRUE(stopped.tokens.empty());
 }
 
+// A step of a model that is read layer by layer is long: a stop ends it in its middle.
+TEST_F(SmolLM2Says, AModelInItsFileHoldsTheSameConversation) {
+  const auto in_file = load_model(
+      {.path = loaded->path.string(), .compute = "f32", .schedule = "layers", .memory = "16MiB"});
+  ASSERT_NE(in_file.model->stream(), nullptr);
+  sample.max_tokens = 4;
+  Conversation talk({*in_file.model, *in_file.tokenizer, at::kFloat, {}}, *loaded->chat, sample);
+  auto resident = conversation();
+  EXPECT_EQ(talk.say("Name a fruit.").tokens, resident.say("Name a fruit.").tokens);
+  EXPECT_EQ(talk.say("And a colour?").tokens, resident.say("And a colour?").tokens);
+  EXPECT_EQ(talk.tokens(), resident.tokens());
+  EXPECT_EQ(talk.reused_tokens(), resident.reused_tokens());
+
+  talk.reset();
+  const auto cut = talk.say("Count to ten.", [](std::string_view) {
+    request_stop();
+    return true;
+  });
+  forget_stop();
+  EXPECT_EQ(cut.finish, Finish::interrupted);
+  EXPECT_GT(cut.tokens.size(), 0u);
+  const auto next = talk.say("Go on.");
+  EXPECT_EQ(
+      next.tokens,
+      alone({prompt({{"user", "Count to ten."}, {"assistant", cut.text}, {"user", "Go on."}})})[0].tokens);
+  request_stop();
+  const auto stopped = talk.say("More.");
+  forget_stop();
+  EXPECT_EQ(stopped.finish, Finish::interrupted);
+  EXPECT_TRUE(stopped.tokens.empty());
+  EXPECT_FALSE(talk.say("Still there?").tokens.empty());
+}
+
 TEST_F(SmolLM2Says, AFullContextIsRefusedAndForgotten) {
   auto talk = conversation();
   talk.say("Hi.");

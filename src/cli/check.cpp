@@ -132,8 +132,8 @@ Exit check(const CheckOptions& options) {
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
                            compute == at::kBFloat16 ? "bf16" : "f32"));
   if (model.stream()) say("schedule", describe(*model.stream()));
-  if (const auto cost = describe_answers(recipe.eval, {model, *base.tokenizer, &chat, compute},
-                                         recipe.model.path);
+  if (const auto cost =
+          describe_answers(recipe.eval, {model, *base.tokenizer, &chat, compute}, recipe.model.path);
       !cost.empty())
     say("answers", cost);
   if (base.multimodal) say("left out", describe_left_out(base.left_out));

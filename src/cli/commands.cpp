@@ -7,9 +7,9 @@ namespace retort {
 namespace {
 
 constexpr void (*kCommands[])(CLI::App&, Action&) = {
-    add_demo,  add_init,  add_run,    add_check,   add_samples,  add_plan,       add_train, add_teach,
-    add_prune, add_eval,  add_export, add_generate, add_inspect, add_verify,     add_prove, add_trace,
-    add_forget, add_sbom, add_explain, add_schema, add_completion, add_man};
+    add_demo,   add_init, add_run,     add_check,    add_samples,    add_plan,   add_train, add_teach,
+    add_prune,  add_eval, add_export,  add_generate, add_inspect,    add_verify, add_prove, add_trace,
+    add_forget, add_sbom, add_explain, add_schema,   add_completion, add_man};
 
 // CLI11 only says that a command is missing.
 std::string what_is_wrong(const CLI::App& app, int argc, const char* const* argv, const std::string& error) {

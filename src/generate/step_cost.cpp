@@ -28,12 +28,11 @@ std::string describe_step(const Writer& writer, int64_t texts, const std::filesy
   const auto together = texts_together(writer.how, texts);
   const auto read = bytes_of_step(writer.model, together);
   const auto speed = disk_speed_of_model(path, kLeast);
-  return fmt::format(
-      "{} of matrices are read for each token of {} together: {}", amount(read),
-      together == 1 ? std::string("one answer") : fmt::format("up to {} answers", together),
-      speed > 0 ? fmt::format("about {:.2g} s a token from a disk of {:.2f} GB/s (measured)", read / speed,
-                              speed / 1e9)
-                : std::string("the speed of the disk could not be measured"));
+  return fmt::format("{} of matrices are read for each token of {} together: {}", amount(read),
+                     together == 1 ? std::string("one answer") : fmt::format("up to {} answers", together),
+                     speed > 0 ? fmt::format("about {:.2g} s a token from a disk of {:.2f} GB/s (measured)",
+                                             read / speed, speed / 1e9)
+                               : std::string("the speed of the disk could not be measured"));
 }
 
 }  // namespace retort

@@ -65,18 +65,17 @@ std::vector<std::vector<Tensor>> hidden_of_chains(const Model& model, const std:
 
 double bytes_of_step(const Model& model, int64_t texts) {
   const auto& config = model.config;
-  const auto chosen = config.experts > 0 ? static_cast<double>(config.experts_per_token) /
-                                               static_cast<double>(config.experts)
-                                         : 0;
+  const auto chosen =
+      config.experts > 0 ? static_cast<double>(config.experts_per_token) / static_cast<double>(config.experts)
+                         : 0;
   const auto met = 1 - std::pow(1 - chosen, static_cast<double>(texts));  // the share of experts
   double all = 0, read = 0;
   for (const auto* linear : model.linears()) {
     if (linear->place.layer < 0) continue;
     const auto row = row_bytes(linear->weight.type, static_cast<uint64_t>(linear->weight.columns));
     // Of codes of 4 bits, whose rows are no whole blocks, only the shares are needed.
-    const auto bytes =
-        static_cast<double>(linear->weight.rows) *
-        (row ? static_cast<double>(*row) : static_cast<double>(linear->weight.columns) / 2);
+    const auto bytes = static_cast<double>(linear->weight.rows) *
+                       (row ? static_cast<double>(*row) : static_cast<double>(linear->weight.columns) / 2);
     all += bytes;
     read += linear->place.expert >= 0 ? bytes * met : bytes;
   }

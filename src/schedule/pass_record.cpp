@@ -93,8 +93,7 @@ Tensor PassRecord::keep(size_t text, int64_t layers, const Tensor& state) {
   where.hash = content_key(hash);
   where.layers = layers + 1;
   rest_pages(kept.data_ptr(), kept.nbytes());
-  if (done_[text] >= 0 && layers % 2 != done_[text] % 2)
-    rest_pages(place(text, done_[text]), kept.nbytes());
+  if (done_[text] >= 0 && layers % 2 != done_[text] % 2) rest_pages(place(text, done_[text]), kept.nbytes());
   done_[text] = layers;
   return kept;
 }

@@ -170,8 +170,8 @@ WalkRecord::LayerEntry& WalkRecord::layer_entry(int64_t layer) const {
 }
 
 std::byte* WalkRecord::state_place(size_t text, int64_t layers) const {
-  const auto one = whole_pages(static_cast<uint64_t>(sizes_.rows[text] * sizes_.width) *
-                               c10::elementSize(sizes_.type));
+  const auto one =
+      whole_pages(static_cast<uint64_t>(sizes_.rows[text] * sizes_.width) * c10::elementSize(sizes_.type));
   return data_ + texts_[text] + static_cast<uint64_t>(layers) * one;
 }
 

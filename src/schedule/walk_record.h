@@ -35,8 +35,8 @@ class WalkRecord {
   struct Sizes {
     std::vector<int64_t> rows;  // of each text
     int64_t width = 0;
-    at::ScalarType type = at::kFloat;                // of states and what flows
-    std::vector<std::vector<int64_t>> leaves;        // numbers of each leaf of each layer
+    at::ScalarType type = at::kFloat;          // of states and what flows
+    std::vector<std::vector<int64_t>> leaves;  // numbers of each leaf of each layer
     int64_t layers() const { return static_cast<int64_t>(leaves.size()); }
   };
   // Called once. What is there of another content, or damaged, counts as not being there. The disk for all of

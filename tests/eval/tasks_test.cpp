@@ -72,8 +72,8 @@ TEST_F(Tasks, PerplexityEqualsTransformers) {
 
 // Generated answers of a model whose layers are in its file, and what they cost, which is told.
 TEST_F(Tasks, AnswersOfAModelInItsFileAreTheSame) {
-  const auto in_file = load_model(
-      {.path = loaded->path.string(), .weights = "f32", .compute = "f32", .schedule = "layers"});
+  const auto in_file =
+      load_model({.path = loaded->path.string(), .weights = "f32", .compute = "f32", .schedule = "layers"});
   ASSERT_NE(in_file.model->stream(), nullptr);
   const Subject streamed{*in_file.model, *in_file.tokenizer, loaded->chat};
   EvalSpec spec;

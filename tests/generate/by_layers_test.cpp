@@ -70,8 +70,7 @@ TEST_P(AnswersByLayers, AreTheTokensOfAModelInMemory) {
   for (const auto compute : {at::kFloat, at::kBFloat16})
     for (const auto temperature : {0.0, 1.5})
       for (const int64_t threads : {1, 2, 5}) {
-        const auto want =
-            tokens_of(*resident.model, prompts, compute, temperature, in_small_parts(threads));
+        const auto want = tokens_of(*resident.model, prompts, compute, temperature, in_small_parts(threads));
         for (const auto& [memory, scratch] :
              {std::pair("1B", std::string()), std::pair("64KiB", std::string()),
               std::pair("1GiB", std::string()), std::pair("1B", folder / "scratch")}) {
@@ -158,8 +157,9 @@ TEST(ReadingsOfAnswers, LeaveExpertsOutThatNobodyChose) {
   forest.step(std::vector<int32_t>{1}, std::vector<int32_t>{5});
   std::map<int64_t, int64_t> experts;  // of each layer
   for (const auto& [place, count] : reads->take()) {
-    if (place.expert < 0) { EXPECT_EQ(count, 1); }
-    else if (place.role == Role::gate) ++experts[place.layer];
+    if (place.expert < 0) {
+      EXPECT_EQ(count, 1);
+    } else if (place.role == Role::gate) ++experts[place.layer];
   }
   EXPECT_EQ(static_cast<int64_t>(experts.size()), config.layers);
   for (const auto& [layer, count] : experts) EXPECT_EQ(count, config.experts_per_token) << layer;

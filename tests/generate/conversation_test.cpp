@@ -80,8 +80,8 @@ TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {
 
 // A step of a model that is read layer by layer is long: a stop ends it in its middle.
 TEST_F(SmolLM2Says, AModelInItsFileHoldsTheSameConversation) {
-  const auto in_file = load_model(
-      {.path = loaded->path.string(), .compute = "f32", .schedule = "layers", .memory = "16MiB"});
+  const auto in_file =
+      load_model({.path = loaded->path.string(), .compute = "f32", .schedule = "layers", .memory = "16MiB"});
   ASSERT_NE(in_file.model->stream(), nullptr);
   sample.max_tokens = 4;
   Conversation talk({*in_file.model, *in_file.tokenizer, at::kFloat, {}}, *loaded->chat, sample);

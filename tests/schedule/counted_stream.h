@@ -21,14 +21,13 @@ inline void hear_reads(Model& streamed, const Model& resident, uint64_t weights,
   auto budget = streamed.stream()->budget();
   budget.weights = weights;
   streamed.read_layers_from(std::make_shared<LayerStream>(
-      LayerStream::File{[hear, linears](const TensorPlace& place, bool) {
-                          hear(place);
-                          return base_matrix(*linears.at(place));
-                        },
-                        [](const TensorPlace&) {},
-                        [linears](const TensorPlace& place) {
-                          return linears.at(place)->weight.stored_bytes();
-                        }},
+      LayerStream::File{
+          [hear, linears](const TensorPlace& place, bool) {
+            hear(place);
+            return base_matrix(*linears.at(place));
+          },
+          [](const TensorPlace&) {},
+          [linears](const TensorPlace& place) { return linears.at(place)->weight.stored_bytes(); }},
       budget));
 }
 

@@ -36,7 +36,8 @@ double seconds_each(const Shape& shape, const std::vector<Linear>& layers, int64
     run_workers(threads, threads, [&](int64_t i) {
       for (const auto& layer : layers) linear(inputs[static_cast<size_t>(i)], layer, pass);
     });
-    const double seconds = (now() - began) / static_cast<double>(threads * static_cast<int64_t>(layers.size()));
+    const double seconds =
+        (now() - began) / static_cast<double>(threads * static_cast<int64_t>(layers.size()));
     if (round == 1 || (round > 1 && seconds < best)) best = seconds;  // the first brings the weights
   }
   return best;

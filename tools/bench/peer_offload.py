@@ -1,7 +1,7 @@
 """transformers with accelerate's disk offload reads random texts: a JSON line for tools/bench/offload.
 
-There is no FP8 product on a CPU: the files are widened to bf16 once, beside them, which is not counted. Hidden
-states alone are computed, with one row of logits."""
+There is no FP8 product on a CPU: the files are widened to bf16 once, beside them, which is not counted.
+Hidden states alone are computed, with one row of logits."""
 import argparse
 import json
 import pathlib

@@ -96,7 +96,8 @@ TEST_F(From, LlamaFactoryWithItsListOfDataSets) {
   folder.write("dataset_info.json",
                R"({"clinic": {"file_name": "clinic.jsonl", "formatting": "sharegpt"},
                    "cases": {"file_name": "cases.jsonl",
-                             "columns": {"prompt": "instruction", "query": "input", "response": "output"}}})");
+                             "columns": {"prompt": "instruction", "query": "input",
+                                         "response": "output"}}})");
   recipe_of(folder.write(
       "factory.yaml",
       "model_name_or_path: " + kBase.string() + "\nstage: sft\ndo_train: true\nfinetuning_type: lora\n" +

@@ -7,6 +7,8 @@
 namespace retort {
 namespace {
 
+constexpr size_t kMostFields = size_t{1} << 20;  // of a row
+
 // Reads one record from `at`; counts lines. Quoted fields may span lines.
 class CsvRows {
  public:
@@ -19,6 +21,8 @@ class CsvRows {
     row_line_ = line_;
     const size_t row_begin = at_;
     while (true) {
+      if (fields.size() == kMostFields)
+        corrupt(place(), "", fmt::format("row of more than {} fields; is delimiter right?", kMostFields));
       fields.emplace_back();
       if (quotes_ && at_ < content_.size() && content_[at_] == '"') quoted(fields.back(), row_begin);
       else plain(fields.back());
@@ -75,7 +79,7 @@ class CsvRows {
             "where quotes are characters like others, set quotes: none of its source");
       ++at_;
     }
-    field.assign(content_.substr(begin, at_ - begin));
+    field.assign(content_.substr(begin, std::min(at_ - begin, kLongestLine + 1)));  // longer ones are refused
   }
 
   std::string_view content_;

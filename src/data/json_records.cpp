@@ -80,6 +80,24 @@ std::vector<Message> history_of(const Json& object, std::string_view place) {
   return messages;
 }
 
+// A system text beside the messages goes first; where they bring one themselves it must be the same.
+void take_system(const Json& object, std::string_view place, std::vector<Message>& messages) {
+  for (const char* name : {"system", "system_prompt"}) {
+    const auto text = optional_text(object, name, place);
+    if (trimmed(text).empty()) continue;
+    if (messages[0].role != "system") messages.insert(messages.begin(), {"system", text});
+    else if (trimmed(messages[0].content) != trimmed(text))
+      corrupt(place, name, "the record brings another system text too; keep one of them");
+  }
+}
+
+// Earlier turns beside a list that holds the turns. (A text of that name is a column like others.)
+void refuse_history(const Json& object, std::string_view place) {
+  const auto history = object.find("history");
+  if (history != object.end() && history->is_array() && !history->empty())
+    corrupt(place, "history", "earlier turns stand beside the list of messages; write them into it");
+}
+
 // The JSON of a member of a line.
 std::string text_of(std::string_view line, std::string_view key) {
   for (auto& [name, value] : json_parts(line))
@@ -145,13 +163,9 @@ void fill_from_json(const Json& object, std::string_view line, std::string_view 
   const auto read = [&](const char* key) {
     return messages_of(member(object, key, place), place, reasoning, [&] { return text_of(line, key); });
   };
-  if (kind == "messages") {
-    record.messages = read("messages");
-  } else if (kind == "sharegpt") {
-    record.messages = read("conversations");
-    const auto system = optional_text(object, "system", place);
-    if (!system.empty() && record.messages[0].role != "system")
-      record.messages.insert(record.messages.begin(), {"system", system});
+  if (kind == "messages" || kind == "sharegpt") {
+    refuse_history(object, place);
+    record.messages = read(kind == "messages" ? "messages" : "conversations");
   } else if (kind == "alpaca") {
     auto user = text_member(object, "instruction", place);
     const auto input = optional_text(object, "input", place);
@@ -159,12 +173,11 @@ void fill_from_json(const Json& object, std::string_view line, std::string_view 
     record.messages = history_of(object, place);
     record.messages.push_back({"user", user});
     record.messages.push_back({"assistant", text_member(object, "output", place)});
-    const auto system = optional_text(object, "system", place);
-    if (!system.empty()) record.messages.insert(record.messages.begin(), {"system", system});
   } else if (kind == "prompt_completion") {
     // Either texts or, as TRL writes them, lists of messages.
     const auto& prompt = member(object, "prompt", place);
     const auto& completion = member(object, "completion", place);
+    refuse_history(object, place);
     record.messages = prompt.is_array()
                           ? read("prompt")
                           : std::vector<Message>{{"user", text_member(object, "prompt", place)}};
@@ -177,6 +190,7 @@ void fill_from_json(const Json& object, std::string_view line, std::string_view 
     record.text = text_member(object, "text", place);
     return;
   }
+  take_system(object, place, record.messages);
   record.messages[0].beside = beside_messages(object, line, place);
 }
 

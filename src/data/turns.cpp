@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "base/error.h"
+#include "text/chat_pieces.h"
 #include "text/thoughts.h"
 
 namespace retort {
@@ -103,7 +104,10 @@ class Conversation {
   }
 
   void count_thought(const Message& message, const std::vector<Piece>& pieces, size_t i) {
-    if (has_thought(message.content) && !has_thought(text_of(pieces, static_cast<int32_t>(i))))
+    if (!has_thought(message.content)) return;
+    const auto text = text_of(pieces, static_cast<int32_t>(i));
+    const auto thought = trimmed(message.thought);  // a template may have marks of its own for it
+    if (!has_thought(text) && (thought.empty() || text.find(thought) == std::string::npos))
       ++found_.dropped_thoughts;
   }
 

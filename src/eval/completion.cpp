@@ -9,6 +9,7 @@
 #include "eval/significance.h"
 #include "text/chat_pieces.h"
 #include "text/generation_scores.h"
+#include "text/template_thoughts.h"
 #include "text/text_match.h"
 #include "text/thoughts.h"
 
@@ -59,6 +60,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
   const auto answers = generate(writer_of(subject), prompts, {greedy, stops});
 
+  const auto marks = own_thought_marks(chat_of(subject));
   TaskResult result{name, "completion", {}, {}, static_cast<int64_t>(questions.size()), 0, 0};
   Classes classes;
   Bleu bleu;
@@ -67,8 +69,9 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
   double exact = 0, normalised = 0, f1 = 0, letter = 0, line = 0, prefix = 0, ended = 0;
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto& answer = answers[i];
+    const auto text = marked_text(subject.tokenizer, answer, marks);
     const auto expected = without_thoughts(questions[i].expected),
-               got = spoken(subject, questions[i].prompt, answer.text);
+               got = spoken(subject.tokenizer, questions[i].prompt, text, marks);
     const double equal = trimmed(expected) == trimmed(got) ? 1 : 0;
     exact += equal;
     classes.add(std::string(trimmed(expected)), std::string(trimmed(got)));
@@ -83,7 +86,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
     chrf.add(expected, got);
     ended += answer.finish == Finish::stop_token || answer.finish == Finish::stop_text;
     result.tokens += static_cast<int64_t>(answer.tokens.size());
-    result.samples.push_back({questions[i].id, questions[i].expected, answer.text, equal});
+    result.samples.push_back({questions[i].id, questions[i].expected, text, equal});
   }
   const auto count = static_cast<double>(questions.size());
   result.metrics = {{"exact_match", exact / count},

@@ -12,6 +12,7 @@
 #include "eval/scored_by.h"
 #include "eval/significance.h"
 #include "eval/task_source.h"
+#include "text/template_thoughts.h"
 
 namespace retort {
 namespace {
@@ -61,13 +62,14 @@ TaskResult run_completion(const EvalTaskSpec& task, const std::vector<Record>& r
   const auto questions = first_of(questions_of(records, subject), task.limit);
   auto result = completion_task(subject, questions, task.max_tokens, task.label());
   if (!task.scored_by) return result;
+  const auto marks = own_thought_marks(chat_of(subject));
   std::vector<OrderedJson> answers;
   for (const auto& record : records) {
     const auto i = answers.size();
     if (i == questions.size()) break;
     if (record.messages.empty()) continue;
     const auto& whole = result.samples[i].got;
-    answers.push_back(told(record, spoken(subject, questions[i].prompt, whole), whole));
+    answers.push_back(told(record, spoken(subject.tokenizer, questions[i].prompt, whole, marks), whole));
   }
   add_scores_of_program(*task.scored_by, answers, task.label(), folder / (task.label() + ".scores.jsonl"),
                         result);

@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "eval/significance.h"
 #include "text/final_answer.h"
-#include "text/thoughts.h"
+#include "text/template_thoughts.h"
 
 namespace retort {
 namespace {
@@ -48,11 +48,13 @@ TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
   const auto answers = generate(writer_of(subject), prompts, {greedy, stops});
 
+  const auto marks = own_thought_marks(chat_of(subject));
   TaskResult result{name, "numeric", {}, {}, static_cast<int64_t>(problems.size()), 0, 0};
   double right = 0, answered = 0;
   for (size_t i = 0; i < problems.size(); ++i) {
     const auto expected = final_answer(without_thoughts(problems[i].solution)).value_or(problems[i].solution);
-    const auto got = final_answer(spoken(subject, prompts[i], answers[i].text));
+    const auto text = marked_text(subject.tokenizer, answers[i], marks);
+    const auto got = final_answer(spoken(subject.tokenizer, prompts[i], text, marks));
     const bool equal = got && equal_answers(expected, *got);
     right += equal;
     answered += got.has_value();

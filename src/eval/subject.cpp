@@ -1,5 +1,7 @@
 #include "eval/subject.h"
 
+#include <algorithm>
+
 #include "base/stop.h"
 #include "eval/common_prefix.h"
 #include "ops/workers.h"
@@ -12,10 +14,33 @@ const ChatTemplate& chat_of(const Subject& subject) {
   return subject.chat ? *subject.chat : *find_chat_template("plain");
 }
 
-std::string spoken(const Subject& subject, const std::vector<int32_t>& prompt, const std::string& answer) {
+std::string marked_text(const Tokenizer& tokenizer, const Answer& answer, const ThoughtMarks& own) {
+  const auto families = thought_marks();
+  const auto is_mark = [&](std::string_view token) {
+    return std::find(families.begin(), families.end(), token) != families.end() ||
+           own.open.find(token) != std::string::npos || own.close.find(token) != std::string::npos;
+  };
+  std::string text;
+  const bool cut = answer.finish == Finish::stop_text;  // which is no part of the answer
+  size_t left = answer.text.size();
+  for (const auto id : answer.tokens) {
+    if (tokenizer.is_special(id)) {
+      if (const auto token = tokenizer.token_text(id); (!cut || left > 0) && is_mark(token)) text += token;
+      continue;
+    }
+    auto bytes = tokenizer.token_bytes(id);
+    bytes.resize(std::min(bytes.size(), left));
+    left -= bytes.size();
+    text += bytes;
+  }
+  return text;
+}
+
+std::string spoken(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt, const std::string& answer,
+                   const ThoughtMarks& own) {
   constexpr size_t kEnd = 16;  // tokens that an opening mark and white space take at most
   const auto end = std::span(prompt).last(std::min(prompt.size(), kEnd));
-  return without_thoughts(answer, ends_inside_thought(subject.tokenizer.decode(end)));
+  return without_thoughts(answer, ends_inside_thought(tokenizer.decode(end), own), own);
 }
 
 Writer writer_of(const Subject& subject) {

@@ -3,6 +3,7 @@
 #include "eval/result.h"
 #include "generate/generate.h"
 #include "models/model.h"
+#include "text/thoughts.h"
 
 namespace retort {
 
@@ -30,8 +31,13 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
 // The template, or plain text.
 const ChatTemplate& chat_of(const Subject& subject);
 
-// What a model said after `prompt`, without what it thought.
-std::string spoken(const Subject& subject, const std::vector<int32_t>& prompt, const std::string& answer);
+// An answer's text in which the control tokens that mark thoughts are spelled out: Magistral's are, and some
+// folders call <think> one. `own`: marks of the template itself (template_thoughts.h).
+std::string marked_text(const Tokenizer& tokenizer, const Answer& answer, const ThoughtMarks& own);
+
+// What a model said after `prompt`, without what it thought. `answer`: a marked_text().
+std::string spoken(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt, const std::string& answer,
+                   const ThoughtMarks& own);
 
 // The subject as generate() takes it.
 Writer writer_of(const Subject& subject);

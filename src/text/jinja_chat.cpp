@@ -27,15 +27,25 @@ constexpr size_t kMostPrepared = size_t{64} << 20;  // bytes of conversations in
 
 bool is_answer(const Message& message) { return message.role == "assistant"; }
 
+// A control token in the template's own text, with the white space that it swallows.
+struct Control {
+  size_t begin, end;
+  const AddedToken* token;
+};
+
 // Rendered text with what of it was given.
 struct Flat {
   std::string text;
-  std::vector<std::pair<size_t, bool>> ends;         // of each part: where, and whether it was given
-  std::vector<std::pair<size_t, size_t>> generated;  // {% generation %} blocks
+  std::vector<std::pair<size_t, bool>> ends;                  // of each part: where, and whether it was given
+  std::vector<std::pair<size_t, size_t>> generated;           // {% generation %} blocks
+  mutable std::optional<std::vector<Control>> controls = {};  // once somebody asked for them
 };
 
 Flat flat(const Rendering& rendering) {
   Flat whole;
+  size_t bytes = 0;
+  for (const auto& part : rendering.parts) bytes += part.text.size();
+  whole.text.reserve(bytes);
   for (const auto& part : rendering.parts) {
     if (part.given) {
       whole.text += part.text;
@@ -56,12 +66,6 @@ Flat flat(const Rendering& rendering) {
   }
   return whole;
 }
-
-// A control token in the template's own text, with the white space that it swallows.
-struct Control {
-  size_t begin, end;
-  const AddedToken* token;
-};
 
 AddedTokenFinder control_tokens(const Tokenizer& tokenizer) {
   AddedTokenFinder finder;
@@ -100,6 +104,7 @@ struct KeptRendering {
   RenderJob::Wanted wanted;
   Flat flat;
   std::string problem;
+  mutable std::optional<std::vector<Piece>> pieces = {};  // once somebody asked for them
 };
 
 // What a template rendered for this thread and may be asked for again.
@@ -167,7 +172,11 @@ class JinjaChat {
     require_written(messages);
     const auto rendered = all_of(messages, reply_header);
     require_there(messages, rendered.whole.text);
-    return pieces(messages, reply_header, rendered);
+    // What becomes of a conversation asks for them several times (turns.h, render_tokens()).
+    auto& found = rendered.kept->pieces;
+    if (!found) found = pieces(messages, reply_header, rendered);
+    require_ends_of_thoughts(messages, *found);
+    return *found;
   }
 
  private:
@@ -175,6 +184,7 @@ class JinjaChat {
 
   // Of what is kept; it stays until the next render() or prepare() of this thread.
   struct Rendered {
+    const KeptRendering* kept;
     const Flat& whole;
     // Of each answer: the text up to it with its header, and with it.
     std::vector<std::pair<const Flat*, const Flat*>> answers;
@@ -256,7 +266,8 @@ class JinjaChat {
       return one.flat;
     };
     const auto count = static_cast<uint32_t>(messages.size());
-    Rendered rendered{take(), {}};
+    const auto& whole = take();
+    Rendered rendered{found.front(), whole, {}};
     for (uint32_t i = 0; i < count; ++i)
       if (is_answer(messages[i])) {
         const auto& header = take();
@@ -308,8 +319,9 @@ class JinjaChat {
     }
   }
 
-  std::vector<Control> controls_in(const Flat& rendered) const {
-    std::vector<Control> found;
+  const std::vector<Control>& controls_in(const Flat& rendered) const {
+    if (rendered.controls) return *rendered.controls;
+    auto& found = rendered.controls.emplace();
     size_t begin = 0;
     for (size_t p = 0; p < rendered.ends.size(); ++p) {
       const auto [end, given] = rendered.ends[p];
@@ -333,7 +345,7 @@ class JinjaChat {
   // Where the answer that begins at `begin` ends: with the token that ends a turn, else with the last control
   // token that nothing but white space follows.
   size_t end_of_answer(const Flat& rendered, size_t begin) const {
-    const auto controls = controls_in(rendered);
+    const auto& controls = controls_in(rendered);
     for (auto one = controls.rbegin(); one != controls.rend() && one->begin >= begin; ++one)
       if (one->token->text == end_) return one->end;
     if (!controls.empty() && controls.back().begin >= begin &&
@@ -428,9 +440,7 @@ class JinjaChat {
     }
     if (!reply_header && !messages.empty() && is_answer(messages.back()) && !written_end_.empty())
       list.control(written_end_, static_cast<int32_t>(messages.size()) - 1);
-    auto found = list.take();
-    require_ends_of_thoughts(messages, found);
-    return found;
+    return list.take();
   }
 
   static void require_ends_of_thoughts(const std::vector<Message>& messages,

@@ -1,5 +1,7 @@
 #include "text/jinja_messages.h"
 
+#include <simdjson.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -16,7 +18,25 @@ bool is_usual(const Message& message) {
 }  // namespace
 
 std::string json_text(std::string_view text) {
-  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!simdjson::validate_utf8(text.data(), text.size()))
+    return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  // As that does, in a fraction of the time: each message of a data set goes through here several times.
+  std::string json;
+  json.reserve(text.size() + text.size() / 16 + 2);
+  json += '"';
+  size_t from = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    if (c >= 0x20 && c != '"' && c != '\\') continue;
+    json.append(text, from, i - from);
+    from = i + 1;
+    constexpr std::string_view kShort = "\"\\\b\f\n\r\t", kLetters = "\"\\bfnrt";
+    if (const auto at = kShort.find(text[i]); at != std::string_view::npos) json.append({'\\', kLetters[at]});
+    else json += fmt::format("\\u{:04x}", c);
+  }
+  json.append(text, from, text.size() - from);
+  json += '"';
+  return json;
 }
 
 std::string json_of(const Message& message, std::string_view thought_field) {

@@ -14,6 +14,7 @@
 #include <unordered_map>
 
 #include "text/template_engine.h"
+#include "text/template_turns.h"
 
 namespace retort {
 namespace {
@@ -189,13 +190,15 @@ constexpr std::time_t kDay = 1721995200;
 
 class Template {
  public:
-  Template(std::string_view source, const std::vector<std::pair<std::string, std::string>>& tokens)
+  Template(std::string_view source, const std::vector<std::pair<std::string, std::string>>& tokens,
+           Beginnings beginnings)
       : tokens_(tokens),
         changes_values_(source.find("append") != source.npos || source.find("pop") != source.npos) {
     try {
       jinja::lexer lexer;
       program_.emplace(jinja::parse_from_tokens(lexer.tokenize(std::string(source))));
       source_ = std::make_shared<std::string>(source);
+      if (beginnings == Beginnings::shared && !changes_values_) turns_.emplace(*program_);
     } catch (const std::exception& error) {
       problem_ = "cannot be read as Jinja: " + in_one_line(error.what());
     }
@@ -216,33 +219,50 @@ class Template {
     return beside_;
   }
 
+  // Appends the answer to the first of what is wanted. Where that is all messages, `found` becomes the
+  // answers to those others which its run proves.
+  void render_first(const Conversation& conversation, const std::vector<RenderJob::Wanted>& wanted,
+                    std::vector<std::string>& found, std::string& out) const {
+    found.assign(wanted.size(), "");
+    const auto all = static_cast<uint32_t>(conversation.messages.size());
+    std::vector<Beginning> others;
+    std::vector<size_t> which;
+    for (size_t w = 1; w < wanted.size(); ++w)
+      if (wanted[w].messages > 0) {
+        others.push_back({wanted[w].messages, wanted[w].reply_header});
+        which.push_back(w);
+      }
+    if (!program_ || !turns_ || !turns_->possible() || others.empty() || all == 0 ||
+        wanted[0].messages != all)
+      return render(conversation, wanted[0].messages, wanted[0].reply_header, out);
+    const auto whole = turns_->run(
+        conversation.messages, wanted[0].reply_header,
+        [&](jinja::context& context, const jinja::value& messages) { fill(context, messages, conversation); },
+        others);
+    if (!whole) return render(conversation, all, wanted[0].reply_header, out);
+    const auto begin = out.size();
+    try {
+      put_answer(*whole, out);
+      for (size_t i = 0; i < others.size(); ++i)
+        if (others[i].parts) put_answer(*others[i].parts, found[which[i]]);
+    } catch (const std::bad_alloc&) {
+      out.resize(begin);
+      found.assign(wanted.size(), "");
+      fail(in_one_line("bad_alloc"), out);
+    }
+  }
+
   // Appends the answer.
   void render(const Conversation& conversation, uint32_t count, bool reply_header, std::string& out) const {
     if (!program_) return fail(problem_, out);
     const auto begin = out.size();
     try {
       jinja::context context;
-      context.src = source_;
-      context.current_time = kDay;
       auto messages = jinja::mk_val<jinja::value_array>();
       for (uint32_t i = 0; i < count; ++i) messages->push_back(conversation.messages[i]);
-      context.set_val("messages", messages);
-      context.set_val("tools", jinja::mk_val<jinja::value_none>());
-      context.set_val("documents", jinja::mk_val<jinja::value_none>());
       context.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(reply_header));
-      for (const auto& [name, spelling] : tokens_)
-        context.set_val(name, jinja::mk_val<jinja::value_string>(spelling));
-      for (const auto& [name, value] : conversation.beside->as_ordered_object()) context.set_val(name, value);
-      const auto parts = jinja::runtime(context).render(*program_);
-      out += 'r';
-      uint64_t bytes = 0;
-      for (const auto& part : parts->val_str.parts) {
-        bytes += part.val.size();
-        if (bytes > kLongestRendering) ::_exit(kTemplateTooLong);
-        out += part.is_input ? 'g' : 't';
-        put(out, part.val);
-      }
-      out += '\0';
+      fill(context, messages, conversation);
+      put_answer(jinja::runtime(context).render(*program_)->val_str.parts, out);
     } catch (const std::bad_alloc&) {
       out.resize(begin);
       fail(in_one_line("bad_alloc"), out);
@@ -253,12 +273,28 @@ class Template {
   }
 
  private:
+  void fill(jinja::context& context, const jinja::value& messages, const Conversation& conversation) const {
+    context.src = source_;
+    context.current_time = kDay;
+    context.set_val("messages", messages);
+    context.set_val("tools", jinja::mk_val<jinja::value_none>());
+    context.set_val("documents", jinja::mk_val<jinja::value_none>());
+    for (const auto& [name, spelling] : tokens_)
+      context.set_val(name, jinja::mk_val<jinja::value_string>(spelling));
+    for (const auto& [name, value] : conversation.beside->as_ordered_object()) context.set_val(name, value);
+  }
+  static void put_answer(const TemplateParts& parts, std::string& out) {
+    out += 'r';
+    if (put_parts(parts, out) > kLongestRendering) ::_exit(kTemplateTooLong);
+    out += '\0';
+  }
   static void fail(std::string_view problem, std::string& out) {
     out += 'p';
     put(out, problem.substr(0, 2000));
   }
   std::vector<std::pair<std::string, std::string>> tokens_;
   std::optional<jinja::program> program_;
+  std::optional<TemplateTurns> turns_;
   std::shared_ptr<std::string> source_;
   std::string problem_, last_beside_;
   jinja::value beside_ = nullptr;
@@ -268,9 +304,9 @@ class Template {
 }  // namespace
 
 void serve_template(std::string_view source, const std::vector<std::pair<std::string, std::string>>& tokens,
-                    int seconds, TemplateProgress& progress) {
+                    int seconds, Beginnings beginnings, TemplateProgress& progress) {
   limit_time(seconds);
-  Template chat(source, tokens);
+  Template chat(source, tokens, beginnings);
   std::string bytes, out;
   uint64_t size = 0;
   while (read_all(reinterpret_cast<char*>(&size), sizeof size)) {
@@ -283,11 +319,23 @@ void serve_template(std::string_view source, const std::vector<std::pair<std::st
       for (auto count = request.number(); count > 0; --count)
         conversation.messages.push_back(chat.read(request.text()));
       conversation.beside = chat.read_beside(request.text());
-      for (auto wanted = request.number(); wanted > 0; --wanted) {
+      std::vector<RenderJob::Wanted> wanted(request.number());
+      for (auto& one : wanted) {
+        one.messages = request.number();
+        one.reply_header = request.number() != 0;
+      }
+      std::vector<std::string> found;
+      for (size_t w = 0; w < wanted.size(); ++w) {
         ++progress.begun;
         limit_time(seconds);
-        const auto messages = request.number();
-        chat.render(conversation, messages, request.number() != 0, out);
+        if (w == 0) {
+          chat.render_first(conversation, wanted, found, out);
+        } else if (!found[w].empty()) {
+          out += found[w];
+          ++progress.shared;
+        } else {
+          chat.render(conversation, wanted[w].messages, wanted[w].reply_header, out);
+        }
         if (out.size() > (size_t{1} << 20)) write_all(std::exchange(out, {}));
       }
     }

@@ -6,11 +6,14 @@
 #include <utility>
 #include <vector>
 
+#include "text/template_engine.h"
+
 namespace retort {
 
 // Where the child stands, in memory that both processes see: what it was at when it died.
 struct TemplateProgress {
-  uint64_t begun = 0;  // renderings begun since the last request came; 0: it reads the template
+  uint64_t begun = 0;   // renderings begun since the last request came; 0: it reads the template
+  uint64_t shared = 0;  // renderings that the run of a whole conversation gave, since the child began
 };
 
 // Answers requests until its file 3 ends. A request is its length (64 bits) and: the number of jobs; of each
@@ -19,7 +22,7 @@ struct TemplateProgress {
 // length before them.
 [[noreturn]] void serve_template(std::string_view source,
                                  const std::vector<std::pair<std::string, std::string>>& tokens, int seconds,
-                                 TemplateProgress& progress);
+                                 Beginnings beginnings, TemplateProgress& progress);
 
 // The exit code of a child whose rendering is longer than kLongestRendering.
 inline constexpr int kTemplateTooLong = 9;

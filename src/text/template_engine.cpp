@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "base/confine.h"
 #include "base/error.h"
@@ -75,7 +76,7 @@ size_t deepest_level(std::string_view source) {
 class TemplateEngine::Child {
  public:
   Child(const std::string& source, const std::vector<std::pair<std::string, std::string>>& tokens,
-        int seconds)
+        int seconds, Beginnings beginnings)
       : seconds_(seconds) {
     progress_ = static_cast<TemplateProgress*>(
         ::mmap(nullptr, sizeof(TemplateProgress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
@@ -93,7 +94,7 @@ class TemplateEngine::Child {
       ::close(to[0]), ::close(to[1]), ::close(from[0]), ::close(from[1]);
       throw Failure(std::string("cannot start a process for templates: ") + std::strerror(errno));
     }
-    if (process_ == 0) serve(to[0], from[1], source, tokens);
+    if (process_ == 0) serve(to[0], from[1], source, tokens, beginnings);
     ::close(to[0]), ::close(from[1]);
     to_ = to[1], from_ = from[0];
   }
@@ -130,6 +131,8 @@ class TemplateEngine::Child {
   }
 
   bool has_answered() const { return answered_; }
+  // Since the last time that this was asked.
+  uint64_t newly_shared() { return progress_->shared - std::exchange(told_, progress_->shared); }
 
   // After its death: what it was at, from 0, and why it died. Failure when it could not be confined at all.
   std::optional<uint64_t> died_at() const {
@@ -153,14 +156,15 @@ class TemplateEngine::Child {
   static constexpr int kUnconfined = 8;
 
   [[noreturn]] void serve(int input, int output, const std::string& source,
-                          const std::vector<std::pair<std::string, std::string>>& tokens) {
+                          const std::vector<std::pair<std::string, std::string>>& tokens,
+                          Beginnings beginnings) {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     for (const int signal : {SIGBUS, SIGSEGV, SIGPROF, SIGABRT, SIGHUP}) std::signal(signal, SIG_DFL);
     for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_IGN);  // its parent's end ends it
     if (confine(output, kTemplateMemory, 0, input) != 0) ::_exit(kUnconfined);
-    serve_template(source, tokens, seconds_, *progress_);
+    serve_template(source, tokens, seconds_, beginnings, *progress_);
   }
 
   int wait() {
@@ -206,12 +210,13 @@ class TemplateEngine::Child {
   int to_ = -1, from_ = -1, status_ = 0, seconds_;
   std::string buffer_;
   size_t at_ = 0;
+  uint64_t told_ = 0;
   bool answered_ = false;
 };
 
 TemplateEngine::TemplateEngine(std::string source, std::vector<std::pair<std::string, std::string>> tokens,
-                               int seconds)
-    : source_(std::move(source)), tokens_(std::move(tokens)), seconds_(seconds) {
+                               int seconds, Beginnings beginnings)
+    : source_(std::move(source)), tokens_(std::move(tokens)), seconds_(seconds), beginnings_(beginnings) {
   if (source_.size() > kLongestTemplate)
     throw RecipeError(fmt::format("the chat template has {}; at most {} are read", bytes(source_.size()),
                                   bytes(kLongestTemplate)));
@@ -231,7 +236,7 @@ std::unique_ptr<TemplateEngine::Child> TemplateEngine::borrow() const {
       return child;
     }
   }
-  return std::make_unique<Child>(source_, tokens_, seconds_);
+  return std::make_unique<Child>(source_, tokens_, seconds_, beginnings_);
 }
 
 std::vector<std::vector<Rendering>> TemplateEngine::render(std::span<const RenderJob> jobs) const {
@@ -269,6 +274,7 @@ std::vector<std::vector<Rendering>> TemplateEngine::render(std::span<const Rende
         all[left[answered].first][left[answered].second] = std::move(*rendering);
       }
     }
+    shared_ += child->newly_shared();
     if (answered == left.size()) {
       const std::lock_guard lock(mutex_);
       idle_.push_back(std::move(child));

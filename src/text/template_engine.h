@@ -1,5 +1,6 @@
 // Chat templates in Jinja, evaluated by llama.cpp's interpreter in child processes that can do nothing else.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -39,12 +40,16 @@ inline constexpr size_t kLongestTemplate = size_t{1} << 20;        // bytes of i
 inline constexpr size_t kDeepestTemplate = 200;                    // levels of brackets and blocks
 inline constexpr uint64_t kLongestRendering = uint64_t{64} << 20;  // bytes
 
+// Whether beginnings of a conversation may come out of the run over all of it (template_turns.h) or are
+// rendered one by one; the texts are the same.
+enum class Beginnings : uint8_t { shared, alone };
+
 class TemplateEngine {
  public:
   // `tokens`: names and spellings, {"bos_token", "<s>"}. RecipeError for a source that is too long or nested
   // too deeply; whether it can be read at all says the first rendering.
   TemplateEngine(std::string source, std::vector<std::pair<std::string, std::string>> tokens,
-                 int seconds = kTemplateSeconds);
+                 int seconds = kTemplateSeconds, Beginnings beginnings = Beginnings::shared);
   ~TemplateEngine();
   TemplateEngine(const TemplateEngine&) = delete;
   TemplateEngine& operator=(const TemplateEngine&) = delete;
@@ -54,6 +59,8 @@ class TemplateEngine {
   std::vector<std::vector<Rendering>> render(std::span<const RenderJob> jobs) const;
 
   const std::string& source() const { return source_; }
+  // How many renderings needed no run of their own so far.
+  uint64_t shared() const { return shared_; }
 
  private:
   class Child;
@@ -61,6 +68,8 @@ class TemplateEngine {
   std::string source_;
   std::vector<std::pair<std::string, std::string>> tokens_;
   int seconds_;
+  Beginnings beginnings_;
+  mutable std::atomic<uint64_t> shared_ = 0;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Child>> idle_;
 };

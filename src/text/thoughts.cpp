@@ -13,10 +13,11 @@ constexpr std::pair<std::string_view, std::string_view> kMarks[] = {
     {"<seed:think>", "</seed:think>"},  // Seed-OSS
 };
 
+// An empty `open` is found nowhere.
 std::string without(std::string_view text, std::string_view open, std::string_view close, bool inside) {
   std::string answer;
   while (true) {
-    const auto ends = text.find(close), begins = text.find(open);
+    const auto ends = text.find(close), begins = open.empty() ? std::string_view::npos : text.find(open);
     if (inside || (ends != std::string_view::npos && ends < begins)) {  // the prompt began this thought
       if (ends == std::string_view::npos) return answer;
       answer.clear();
@@ -36,12 +37,18 @@ std::string without(std::string_view text, std::string_view open, std::string_vi
 }  // namespace
 
 std::string without_thoughts(std::string_view text, bool inside) {
+  return without_thoughts(text, inside, {});
+}
+
+std::string without_thoughts(std::string_view text, bool inside, const ThoughtMarks& own) {
   std::string answer(text);
-  for (const auto& [open, close] : kMarks) {
+  const auto leave_out = [&](std::string_view open, std::string_view close) {
     const bool this_one = inside && answer.find(close) != std::string::npos;
     answer = without(answer, open, close, this_one);
     if (this_one) inside = false;
-  }
+  };
+  if (!own.close.empty()) leave_out(own.open, own.close);
+  for (const auto& [open, close] : kMarks) leave_out(open, close);
   if (inside) return "";
   return answer.size() == text.size() ? answer : std::string(trimmed(answer));
 }
@@ -57,8 +64,9 @@ std::span<const std::string_view> thought_marks() {
   return kAll;
 }
 
-bool ends_inside_thought(std::string_view prompt) {
+bool ends_inside_thought(std::string_view prompt, const ThoughtMarks& own) {
   const auto end = trimmed(prompt);
+  if (!own.open.empty() && end.ends_with(own.open)) return true;
   for (const auto& mark : kMarks)
     if (end.ends_with(mark.first)) return true;
   return false;

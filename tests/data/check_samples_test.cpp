@@ -98,6 +98,29 @@ TEST(CheckSamples, StatisticsByHand) {
   EXPECT_NEAR(found.shared_saving, 1 - 19.0 / 37.0, 0.12);
 }
 
+TEST(CheckSamples, WhatWasDoneWithRecordsIsTold) {
+  DataSpec spec;
+  Dataset dataset;
+  dataset.counts.records = 9;
+  dataset.counts.changed_answers = 3;
+  dataset.counts.dropped_thoughts = 2;
+  dataset.counts.cut = 4;
+  Overlap overlap;
+  overlap.held_out = 5;
+  overlap.prompts = 1;
+  const auto told = describe_samples(spec, dataset, {}, overlap);
+  for (const char* line :
+       {"\n  3 answers in samples of their own: the template writes them otherwise once later turns follow\n",
+        "\n  2 answers learned without their thought: the template drops it\n",
+        "\n  4 cut to data.row_tokens (data.keep: start)\n",
+        "; 1 have a prompt that the training data has too (data.sources.group: prompt"})
+    EXPECT_NE(told.find(line), std::string::npos) << line << told;
+  spec.changed_answers = "leave_out";
+  const auto left = describe_samples(spec, dataset, {}, {});
+  EXPECT_NE(left.find("\n  3 answers left out: the template writes them otherwise"), std::string::npos)
+      << left;
+}
+
 TEST(Overlap, PlantedCopiesAreFoundAndACleanSetHasNone) {
   std::vector<Record> records;
   std::vector<bool> held;

@@ -64,6 +64,22 @@ TEST(JinjaData, ToolsAndCallsAreRenderedAndLearned) {
             "21.<|im_end|>");
 }
 
+TEST(JinjaData, WhatARecordSaysBesideItsMessagesReachesTheTemplate) {
+  const auto found = samples_of(
+      R"({"documents":[{"t":"x","n":1.50}],"chat_template_kwargs":{"mood":"dry"},"enable_thinking":false,)"
+      R"("messages":[{"role":"developer","content":"Be brief."},{"role":"user","name":"Ann","content":"q"},)"
+      R"({"role":"assistant","content":"a"}]})",
+      "{{ documents | tojson }} {{ mood }} {{ enable_thinking }}{% for m in messages %}<|im_start|>{{ m.role "
+      "}} "
+      "{% if m.name %}{{ m.name }}: {% endif %}{{ m.content }}<|im_end|>{% endfor %}{% if "
+      "add_generation_prompt %}<|im_start|>assistant {% endif %}");
+  EXPECT_EQ(
+      found.texts[0],
+      "[{\"t\": \"x\", \"n\": 1.50}] dry False<|im_start|>developer Be brief.<|im_end|><|im_start|>user "
+      "Ann: q<|im_end|><|im_start|>assistant a<|im_end|>");
+  EXPECT_EQ(found.learned[0], "a<|im_end|>");
+}
+
 TEST(JinjaData, AnswersThatLaterTurnsChangeAreSamplesOfTheirOwn) {
   DatasetCounts counts;
   const auto found = samples_of(

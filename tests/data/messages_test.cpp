@@ -167,6 +167,33 @@ TEST(Messages, PartsThatAreTextsAreOneText) {
   EXPECT_EQ(records[0].messages[1].content, "c");
 }
 
+// It was dropped without a word beside "messages" and beside prompt and completion.
+TEST(Messages, ASystemTextBesideThemGoesFirst) {
+  const std::string turns = R"([{"role":"user","content":"q"},{"role":"assistant","content":"a"}])";
+  const std::string own = R"([{"role":"system","content":"Be brief."},{"role":"user","content":"q"},)"
+                          R"({"role":"assistant","content":"a"}])";
+  for (const auto& line : {R"({"system":"Be brief.","messages":)" + turns + "}",
+                           R"({"system_prompt":"Be brief.","messages":)" + turns + "}",
+                           R"({"system":"Be brief.","conversations":)" + turns + "}",
+                           R"({"system":"Be brief.\n","messages":)" + own + "}",
+                           R"({"system":"","system_prompt":null,"messages":)" + own + "}",
+                           std::string(R"({"system":"Be brief.","prompt":"q","completion":"a"})"),
+                           std::string(R"({"system":"Be brief.","instruction":"q","output":"a"})")}) {
+    const auto messages = read(line)[0].messages;
+    ASSERT_EQ(messages.size(), 3u) << line;
+    EXPECT_EQ(messages[0].role, "system") << line;
+    EXPECT_EQ(messages[0].content, "Be brief.") << line;
+    EXPECT_EQ(messages[1].content, "q") << line;
+  }
+  for (const auto& line : {R"({"system":"Be long.","messages":)" + own + "}",
+                           R"({"system":"Be long.","conversations":)" + own + "}"})
+    EXPECT_NE(problem(line).find("system: the record brings another system text too"), std::string::npos)
+        << problem(line);
+  const auto earlier = problem(R"({"history":[["x","y"]],"messages":)" + turns + "}");
+  EXPECT_NE(earlier.find("history: earlier turns stand beside"), std::string::npos) << earlier;
+  EXPECT_EQ(read(R"({"history":"diabetes","messages":)" + turns + "}").size(), 1u);
+}
+
 TEST(Messages, RoleAndContentMayStandUnderEitherListsName) {
   const auto records =
       read(R"({"conversations":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]})"

@@ -89,7 +89,13 @@ TEST(Csv, ReadsQuotesNewlinesAndBom) {
 
 TEST(Csv, RefusesWhatIsBrokenWithTheLineNumber) {
   const std::string nul("q,a\nx,\0\n", 8);
+  const std::string long_text(kLongestLine, 'x');
+  const std::string huge = "q,a\n1,2\n3," + long_text + "\n", open = "q,a\n1,2\n3,\"" + long_text;
+  const std::string wide = "q,a\n1,2\n3" + std::string(size_t{1} << 20, ',') + "\n";
   const Case cases[] = {
+      {"huge field", huge, "f.csv:3: record of more than 16777216 bytes"},
+      {"huge field in quotes", open, "f.csv:3: record of more than 16777216 bytes"},
+      {"millions of fields", wide, "f.csv:3: row of more than 1048576 fields"},
       {"empty", "", "f.csv: is empty"},
       {"header only", "q,a\n", "f.csv: holds a header but no rows"},
       {"too few fields", "q,a\n1,2\n3\n", "f.csv:3: 1 fields; the header names 2"},

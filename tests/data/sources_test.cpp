@@ -6,6 +6,7 @@
 #include "data/check_samples.h"
 #include "data/dataset.h"
 #include "data/problem_of.h"
+#include "data/readers.h"
 #include "data/rows.h"
 #include "data/spelled_tokens.h"
 #include "data/temporary_folder.h"
@@ -124,6 +125,8 @@ TEST_F(Sources, AJsonArrayIsItsRecordsWithTheirLines) {
       {"[]", "holds no records"},
       {"[7]", "x.json:1: expected a JSON object"},
       {"[" + std::string(100000, '['), "never closed"},
+      {"[{\"q\":\"" + std::string(kLongestLine, 'x') + "\",\"a\":\"2\"}]",
+       "x.json:1: record of more than 16777216 bytes"},
       {"[" + std::string(100000, '[') + std::string(100001, ']'), "nested deeper than 64"},
   };
   for (const auto& [content, expected] : cases) {

@@ -24,4 +24,18 @@ TEST(WithoutThoughts, KnowsThoughtsThatThePromptBeganOrNobodyEnded) {
   EXPECT_FALSE(ends_inside_thought("<|im_start|>assistant\n<think>\n\n</think>\n\n"));
 }
 
+TEST(WithoutThoughts, KnowsTheMarksOfATemplateBesideThoseOfTheFamilies) {
+  const ThoughtMarks own{"<reason>", "</reason>"}, closed{"", "</reason>"};
+  const std::string said = "<reason>is it \\boxed{7}?</reason>\nred";
+  EXPECT_EQ(without_thoughts(said), said);
+  EXPECT_EQ(without_thoughts(said, false, own), "red");
+  EXPECT_EQ(without_thoughts("<reason>it may be", false, own), "");
+  EXPECT_EQ(without_thoughts("it may be", true, own), "");
+  EXPECT_EQ(without_thoughts("<think>a</think>red", false, own), "red");
+  EXPECT_EQ(without_thoughts("it may be</reason>red", false, closed), "red");
+  EXPECT_EQ(without_thoughts("red", false, closed), "red");
+  EXPECT_TRUE(ends_inside_thought("assistant <reason>\n", own));
+  EXPECT_FALSE(ends_inside_thought("assistant ", closed));
+}
+
 }  // namespace retort

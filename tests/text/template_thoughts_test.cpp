@@ -1,0 +1,46 @@
+#include "text/template_thoughts.h"
+
+#include <gtest/gtest.h>
+
+#include "text/byte_tokenizer.h"
+#include "text/jinja_chat.h"
+
+namespace retort {
+namespace {
+
+// A template that writes an assistant's thought and answer so, and begins replies with `header`.
+ThoughtMarks marks_of(const std::string& answer, const std::string& header = "") {
+  const ByteTokenizer tokenizer({"<|im_start|>", "<|im_end|>", "[R]", "[/R]"});
+  return own_thought_marks(jinja_chat_template(
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}" + answer +
+          "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt "
+          "%}<|im_start|>assistant\n" +
+          header + "{% endif %}",
+      tokenizer));
+}
+
+TEST(OwnThoughtMarks, AreWhatTheTemplateWritesAroundAThought) {
+  const auto tags = marks_of("<reason>\n{{ m.reasoning_content }}\n</reason>\n\n{{ m.content }}");
+  EXPECT_EQ(tags.open, "<reason>");
+  EXPECT_EQ(tags.close, "</reason>");
+  const auto tokens = marks_of("[R]{{ m.thinking }}[/R]{{ m.content }}");
+  EXPECT_EQ(tokens.open, "[R]");
+  EXPECT_EQ(tokens.close, "[/R]");
+  const auto begun = marks_of("<reason>{{ m.reasoning_content }}</reason>{{ m.content }}", "<reason>");
+  EXPECT_EQ(begun.open, "");
+  EXPECT_EQ(begun.close, "</reason>");
+}
+
+TEST(OwnThoughtMarks, AreNoneWhereThereAreNoneOrTheFamiliesAre) {
+  EXPECT_EQ(marks_of("{{ m.content }}").close, "");  // which holds <think>...</think>
+  EXPECT_EQ(marks_of("<think>{{ m.reasoning_content }}</think>{{ m.content }}").close, "");
+  EXPECT_EQ(marks_of("{{ m.reasoning_content }}\n\n{{ m.content }}").close, "");
+  EXPECT_EQ(
+      marks_of("{% if m.reasoning_content %}{{ raise_exception('none') }}{% endif %}{{ m.content }}").close,
+      "");
+  EXPECT_EQ(own_thought_marks(*find_chat_template("chatml")).close, "");
+  EXPECT_EQ(own_thought_marks(*find_chat_template("qwen3-thinking")).close, "");
+}
+
+}  // namespace
+}  // namespace retort

@@ -50,6 +50,13 @@ Linear& layer_named(const LayersByName& layers, const std::string& name, const s
                       near.empty() ? "" : fmt::format(" (nearest: {})", near)));
 }
 
+// Of a layer that this base's files may have, and that was not read (model.mtp).
+bool is_behind_the_last(const ModelConfig& config, const std::string& module) {
+  if (!config.latent || config.mtp_layers > 0) return false;
+  const auto behind = fmt::format("layers.{}.", config.layers);
+  return module.starts_with(behind) || module.starts_with("model." + behind);
+}
+
 std::string entry(const std::map<std::string, std::string>& metadata, const char* key) {
   const auto found = metadata.find(key);
   return found == metadata.end() ? std::string() : found->second;
@@ -202,7 +209,12 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
   for (auto* layer : loaded.model->matrices()) layers[layer->name] = layer;
   for (const auto& [name, tensor] : peft.bases)
     require_same_matrix(layer_named(layers, plain_module(name), file), *tensor, file);
+  size_t behind = 0;
   for (const auto& module : peft.modules) {
+    if (is_behind_the_last(loaded.model->config, plain_module(module.name))) {
+      ++behind;
+      continue;
+    }
     auto& layer = layer_named(layers, plain_module(module.name), file);
     if (module.looked_up != (layer.place.role == Role::embedding))
       corrupt(file, module.name,
@@ -226,6 +238,15 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
         &layer, low_rank(matrix(*module.a), matrix(*module.b), module.scaling, peft.config.lora_dropout));
     if (module.magnitude) fitted.layers.back().second.magnitude = values_of(*module.magnitude);
   }
+  if (behind > 0 && fitted.layers.empty())
+    corrupt(file, "",
+            "adapts nothing but the layer behind the last, which predicts the token after the next and is not "
+            "read here; set model.mtp: true");
+  if (behind > 0)
+    fitted.notes.push_back(fmt::format(
+        "{}: {} of its layers belong to the layer behind the last, which predicts the token after the next "
+        "and is not read here (model.mtp): they are left out",
+        printable(file), behind));
   fitted.rows = fit_rows(peft, *loaded.model, file);
   for (const auto& [name, tensor] : peft.saved)
     fitted.saved.emplace_back(plain_module(name), values_of(*tensor));

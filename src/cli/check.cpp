@@ -132,6 +132,7 @@ Exit check(const CheckOptions& options) {
                            compute == at::kBFloat16 ? "bf16" : "f32"));
   if (model.stream()) say("schedule", describe(*model.stream()));
   if (base.multimodal) say("left out", describe_left_out(base.left_out));
+  if (model.config.mtp_layers > 0) say("mtp", describe_mtp(recipe.train.mtp_weight));
   if (base.beyond > 0) say("left out", describe_beyond(base.beyond));
   for (const auto& adapter : recipe.adapter.merge)
     say("merged", fmt::format("{:g} x {}", adapter.weight, adapter.path));

@@ -192,6 +192,8 @@ class Base {
     std::vector<Kept> all;
     for (auto& tensor : merged_tensors(model)) {
       const auto* view = file_.find(tensor.name);
+      const bool copy = tensor.place.role == Role::embedding || tensor.place.role == Role::head;
+      if (!view && copy && is_behind_the_last(model.config, tensor.place)) continue;  // not every base has it
       if (!view && tensor.place.expert >= 0 && file_.find(stack_name(model.config, tensor.place)))
         throw RecipeError(
             fmt::format("{}: experts in one tensor are read, not written in their place: {}; "

@@ -173,6 +173,11 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
           "written to a file that PEFT opens; set export.adapter to false, or adapter.targets to layers that "
           "are no experts",
           loaded.model->config.family));
+    // transformers has no module of this name: by its end PEFT would take those of other layers for it.
+    if (layer->place.layer >= loaded.model->config.layers) {
+      add_once(config.target_modules, loaded.multimodal ? multimodal_module(layer->name) : layer->name);
+      continue;
+    }
     if (beside_experts(loaded.model->config, layer->place)) {
       add_once(config.target_parameters, parameter_name(layer->name));
       continue;

@@ -366,6 +366,19 @@ std::optional<uint64_t> memory_of_layers(const ModelSpec& spec, const WeightFile
   return spec.schedule == "auto" && fits ? std::nullopt : std::optional(given.value_or(available / 2));
 }
 
+// What model.mtp asks for is there, and one layer of it alone: nobody publishes weights of more.
+void require_mtp(const ModelSpec& spec, const WeightFile& file, const ModelConfig& config) {
+  const auto refuse = [&](const std::string& why) {
+    throw RecipeError(fmt::format("model.mtp: {} {}; set it to false", printable(spec.path), why));
+  };
+  if (!std::filesystem::is_directory(spec.path))
+    refuse("is a GGUF file, and the layer behind the last is read from folders alone");
+  const auto module = module_name(config, {.layer = config.layers, .role = Role::mtp_join});
+  if (std::ranges::none_of(file.tensors,
+                           [&](const TensorView& tensor) { return tensor.name.starts_with(module + "."); }))
+    refuse("has no " + module + ", and so no layer behind its last that predicts the token after the next");
+}
+
 // config.json may say that the head is the embedding while the file holds another matrix under the head's
 // name: transformers then keeps the two apart. All bytes are compared, for one that differs is enough.
 bool head_differs(const WeightFile& file) {
@@ -511,9 +524,11 @@ LoadedModel load_weights(const ModelSpec& spec) {
     if (packed_head) config.tied_head = false;
     read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));
     if (config.tied_head && head_differs(file)) config.tied_head = false;
-    loaded.beyond = count_beyond(file, config.layers);
+    if (spec.mtp) require_mtp(spec, file, config), config.mtp_layers = 1;
+    loaded.beyond = count_beyond(file, config.layers + config.mtp_layers);
   } else {
     config = config_from_gguf(file);
+    if (spec.mtp) require_mtp(spec, file, config);
     if (file.metadata("tokenizer.ggml.model"))
       loaded.tokenizer = with_rows(tokenizer_from_gguf(vocabulary_of(file), spec.path), config);
     read_gguf_templates(file, loaded);
@@ -537,6 +552,12 @@ LoadedModel load_weights(const ModelSpec& spec) {
     if (line.starts_with(printable(spec.path))) throw;
     throw FormatError(printable(spec.path) + ": " + line);
   }
+  const auto linears = std::as_const(*loaded.model).linears();
+  if (spec.mtp && std::ranges::none_of(
+                      linears, [](const Linear* linear) { return linear->place.role == Role::mtp_join; }))
+    throw RecipeError(fmt::format(
+        "model.mtp: the layer behind the last is not computed for models of the family {}; set it to false",
+        loaded.model->config.family));
   if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory, spec.scratch));
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);

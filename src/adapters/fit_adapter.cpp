@@ -239,9 +239,10 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
     if (module.magnitude) fitted.layers.back().second.magnitude = values_of(*module.magnitude);
   }
   if (behind > 0 && fitted.layers.empty())
-    corrupt(file, "",
-            "adapts nothing but the layer behind the last, which predicts the token after the next and is not "
-            "read here; set model.mtp: true");
+    corrupt(
+        file, "",
+        "adapts nothing but the layer behind the last, which predicts the token after the next and is not "
+        "read here; set model.mtp: true");
   if (behind > 0)
     fitted.notes.push_back(fmt::format(
         "{}: {} of its layers belong to the layer behind the last, which predicts the token after the next "

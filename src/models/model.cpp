@@ -96,8 +96,8 @@ std::vector<Named<const Tensor>> Model::vectors() const {
 
 void Model::take_place(const TensorPlace& place) {
   const auto name = tensor_name(config, place);  // refuses one without a role
-  if (place.layer >= config.layers + config.mtp_layers || place.expert >= config.experts || place.layer < -1 ||
-      place.expert < -1)
+  if (place.layer >= config.layers + config.mtp_layers || place.expert >= config.experts ||
+      place.layer < -1 || place.expert < -1)
     throw std::logic_error(
         fmt::format("{}: the model has {} layers of {} experts", name, config.layers, config.experts));
   if (!places_.insert(place).second) throw std::logic_error(name + ": two tensors have this place");

@@ -16,7 +16,7 @@ struct ModelSpec {
   std::string memory = "";        // what a model that is read layer by layer may take
   std::string scratch = "";       // where texts wait between two layers
   std::vector<std::string> add_tokens = {}, add_words = {};  // behind the tokenizer's last (add_tokens.h)
-  bool mtp = false;  // the layer behind the last is read too
+  bool mtp = false;                                          // the layer behind the last is read too
   // Without what changes no result.
   ModelSpec arithmetic() const {
     auto spec = *this;

@@ -427,8 +427,7 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
     pass.recompute = spec.recompute;
     return pass;
   };
-  const auto objective =
-      recipe.model.mtp ? two_token_objective(spec.mtp_weight) : next_token_objective();
+  const auto objective = recipe.model.mtp ? two_token_objective(spec.mtp_weight) : next_token_objective();
   const auto round = [&] {
     StepSums sums;
     const auto start = std::chrono::steady_clock::now();

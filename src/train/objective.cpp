@@ -45,8 +45,8 @@ LossSum token_after_the_next(const Model& model, const Tensor& hidden, const Lat
 Objective two_token_objective(double weight) {
   if (weight == 0) return next_token_objective();
   // Attention of the layer behind the last reads all rows.
-  return {Objective::Ask(), [weight](const Model& model, const Tensor& hidden, const Forest& forest,
-                                     const Pass& pass) {
+  return {Objective::Ask(),
+          [weight](const Model& model, const Tensor& hidden, const Forest& forest, const Pass& pass) {
             auto loss = cross_entropy(hidden, asked_targets(forest, pass), model.head, pass);
             const auto later = later_rows(forest);
             if (!later.forest.targets.empty())

@@ -197,6 +197,50 @@ FittedRows fit_rows(const PeftAdapter& peft, const Model& model, const std::stri
   return fitted;
 }
 
+bool not_all_zeros(const Tensor& values) { return at::count_nonzero(values).item<int64_t>() > 0; }
+
+// Gate and up of each expert share A, where B has rows of both; but each has a half of the rank of its own
+// where the other's rows of B are zeros there, as in what was joined of two adapters. An expert whose part is
+// all zeros has none.
+void fit_stack(const PeftStack& stack, const std::map<std::string, std::vector<Linear*>>& of_stacks,
+               double dropout, FittedAdapter& fitted) {
+  const auto& file = fitted.file;
+  const auto found = of_stacks.find(plain_module(stack.name));
+  if (found == of_stacks.end())
+    corrupt(file, stack.name, "the base has no such experts; is it another model's adapter?");
+  const auto& linears = found->second;  // expert by expert; of gate and up the two of an expert in turn
+  const bool both = linears[0]->place.role != Role::down;
+  const auto experts = static_cast<int64_t>(linears.size()) / (both ? 2 : 1);
+  const auto in = linears[0]->weight.columns, rows = linears[0]->weight.rows;
+  const auto out = both ? 2 * rows : rows;
+  require_shape(file, *stack.a, {experts * stack.rank, in});
+  require_shape(file, *stack.b, {out, experts * stack.rank});
+  const auto a = values_of(*stack.a).view({experts, stack.rank, in});
+  const auto b = values_of(*stack.b).view({out, stack.rank, experts});
+  const auto half = stack.rank / 2;
+  const bool apart = both && stack.rank % 2 == 0 &&
+                     !not_all_zeros(b.narrow(0, 0, rows).narrow(1, half, half)) &&
+                     !not_all_zeros(b.narrow(0, rows, rows).narrow(1, 0, half));
+  for (size_t i = 0; i < linears.size(); ++i) {
+    const auto expert = linears[i]->place.expert;
+    const bool up = linears[i]->place.role == Role::up;
+    const auto first = apart && up ? half : 0, rank = apart ? half : stack.rank;
+    const auto own_a = a[expert].narrow(0, first, rank).contiguous();
+    const auto own_b = b.select(2, expert).narrow(0, up ? rows : 0, rows).narrow(1, first, rank).contiguous();
+    if (not_all_zeros(own_a) || not_all_zeros(own_b))
+      fitted.layers.emplace_back(linears[i], low_rank(own_a, own_b, stack.scaling, dropout));
+  }
+}
+
+void fit_stacks(const PeftAdapter& peft, const ModelConfig& config, const std::vector<Linear*>& linears,
+                FittedAdapter& fitted) {
+  if (peft.stacks.empty()) return;
+  std::map<std::string, std::vector<Linear*>> of_stacks;
+  for (auto* linear : linears)  // in the order gate, up, down of each expert
+    if (linear->place.expert >= 0) of_stacks[stack_name(config, linear->place)].push_back(linear);
+  for (const auto& stack : peft.stacks) fit_stack(stack, of_stacks, peft.config.lora_dropout, fitted);
+}
+
 FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folder) {
   const auto peft = open_adapter_folder(folder);
   FittedAdapter fitted;
@@ -238,6 +282,7 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
         &layer, low_rank(matrix(*module.a), matrix(*module.b), module.scaling, peft.config.lora_dropout));
     if (module.magnitude) fitted.layers.back().second.magnitude = values_of(*module.magnitude);
   }
+  fit_stacks(peft, loaded.model->config, loaded.model->linears(), fitted);
   if (behind > 0 && fitted.layers.empty())
     corrupt(
         file, "",

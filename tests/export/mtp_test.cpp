@@ -6,6 +6,7 @@
 #include "export/artefacts.h"
 #include "export/rehearse.h"
 #include "export/tiny_models.h"  // tests/export
+#include "formats/adapter_folder.h"
 #include "formats/weight_file.h"
 #include "models/mtp_folder.h"  // tests/models
 
@@ -165,7 +166,7 @@ TEST_F(MtpExport, AdaptersNameItAsTheCheckpointDoes) {
   }
   const auto said = described_adapter(*again.model).targets;
   EXPECT_EQ(std::ranges::count(said, "mtp"), 1);
-  auto from = spec_of(modules);  // as take_from_adapter() leaves the spec
+  auto from = spec_of(summary_of(open_adapter_folder(out)).targets);  // as take_from_adapter() leaves it
   from.from = out;
   auto start = open(base);
   EXPECT_EQ(refusal_of([&] { require_start(start, from); }), "accepted");

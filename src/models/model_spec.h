@@ -56,7 +56,8 @@ struct ModelSpec {
     field("add_words", add_words, any(),
           "the same for tokens that are found in every text, whoever wrote it, and are shown in answers");
     field("mtp", mtp, any(),
-          "read the layer behind the last of a DeepSeek V3, V3.2 or GLM-4.7 folder too, which predicts the "
+          "read the layer behind the last of a DeepSeek V3, V3.2 or GLM-4.7-Flash folder too, which predicts "
+          "the "
           "token after the next (multi-token prediction): train.mtp_weight says how much it counts, "
           "adapter.targets: [auto, mtp] puts adapters on it, and merged folders hold it");
   }

@@ -49,7 +49,7 @@ Tensor update_by_peft(const Tensor& a, const Tensor& b, int64_t experts, double 
 Tensor part_of(const Tensor& stack, const TensorPlace& place) {
   const auto one = stack[place.expert];
   if (place.role == Role::down) return one;
-  return one.chunk(2)[place.role == Role::up ? 1 : 0];
+  return one.chunk(2)[place.role == Role::up ? 1u : 0u];
 }
 
 }  // namespace
@@ -94,7 +94,7 @@ TEST(StackedExperts, AdaptersAreThoseOfWholeParameters) {
       EXPECT_TRUE(at::equal(*theirs[i].tensor, *ours[i].tensor)) << ours[i].name;
     }
     for (const auto* layer : std::as_const(*again.model).linears())
-      if (layer->adapter) EXPECT_NEAR(layer->adapter->scaling, spec.scaling(), 1e-12) << layer->name;
+      if (layer->adapter) { EXPECT_NEAR(layer->adapter->scaling, spec.scaling(), 1e-12) << layer->name; }
 
     auto from = spec;  // a training may go on from it
     from.from = out.string();

@@ -284,10 +284,9 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
   }
   fit_stacks(peft, loaded.model->config, loaded.model->linears(), fitted);
   if (behind > 0 && fitted.layers.empty())
-    corrupt(
-        file, "",
-        "adapts nothing but the layer behind the last, which predicts the token after the next and is not "
-        "read here; set model.mtp: true");
+    corrupt(file, "",
+            "adapts nothing but the layer behind the last, which predicts the token after the next and is "
+            "not read here; set model.mtp: true");
   if (behind > 0)
     fitted.notes.push_back(fmt::format(
         "{}: {} of its layers belong to the layer behind the last, which predicts the token after the next "

@@ -111,8 +111,8 @@ Tensor DeepseekLayer::forward(const Tensor& x, const Pass& pass) const {  // [N,
   return h + mlp.forward(normed, pass);
 }
 
-std::shared_ptr<const Rotary> DeepseekModel::shared_rotary(const ModelConfig& config) {
-  return std::make_shared<Rotary>(config.rope, config.latent.value().rope_dim, config.context);
+std::shared_ptr<const Rotary> DeepseekModel::shared_rotary(const ModelConfig& of) {
+  return std::make_shared<Rotary>(of.rope, of.latent.value().rope_dim, of.context);
 }
 
 DeepseekModel::DeepseekModel(const Parts& parts, const std::shared_ptr<const Rotary>& rotary)

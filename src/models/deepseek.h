@@ -45,7 +45,7 @@ class DeepseekModel final : public Stack<DeepseekLayer> {
     Norm norm;
   };
   DeepseekModel(const Parts& parts, const std::shared_ptr<const Rotary>& rotary);
-  static std::shared_ptr<const Rotary> shared_rotary(const ModelConfig& config);
+  static std::shared_ptr<const Rotary> shared_rotary(const ModelConfig& of);
   std::optional<Mtp> mtp_;
 };
 

@@ -57,8 +57,7 @@ struct ModelSpec {
           "the same for tokens that are found in every text, whoever wrote it, and are shown in answers");
     field("mtp", mtp, any(),
           "read the layer behind the last of a DeepSeek V3, V3.2 or GLM-4.7-Flash folder too, which predicts "
-          "the "
-          "token after the next (multi-token prediction): train.mtp_weight says how much it counts, "
+          "the token after the next (multi-token prediction): train.mtp_weight says how much it counts, "
           "adapter.targets: [auto, mtp] puts adapters on it, and merged folders hold it");
   }
 };

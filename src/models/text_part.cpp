@@ -91,8 +91,7 @@ std::string describe_beyond(size_t tensors) {
 std::string describe_mtp(double weight) {
   return fmt::format(
       "the layer behind the last predicts the token after the next (MTP): its cross-entropy counts {:g} "
-      "times "
-      "in the loss; merged folders and PEFT adapters hold what was trained of it, GGUF files do not",
+      "times in the loss; merged folders and PEFT adapters hold what was trained of it, GGUF files do not",
       weight);
 }
 

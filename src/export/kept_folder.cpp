@@ -206,6 +206,11 @@ class Base {
             "{}: {} is {} in the base and {} in the trained model (tokens that were "
             "added?); set bf16",
             kKey, printable(tensor.name), describe_shape(view->shape), describe_shape(tensor.shape)));
+      if (view->type == WeightType::f8_e4m3 && view->name != tensor.name)
+        throw RecipeError(
+            fmt::format("{}: experts in one tensor of F8_E4M3 are read, not written in their place: {}; "
+                        "set bf16",
+                        kKey, printable(view->name)));
       Kept kept{std::move(tensor), view, {}};
       if (view->type == WeightType::f8_e4m3 && model.config.fp8) {
         kept.base = read_scaled_f8(file_, *model.config.fp8, *view);

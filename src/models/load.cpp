@@ -197,8 +197,6 @@ class Source {
     const bool half = place.role == Role::gate || place.role == Role::up;
     if (!tensor && place.expert >= 0) {
       const auto* stack = file_.find(gguf_ ? gguf_gate_up(place) : stack_name(config_, place));
-      if (stack && !gguf_ && stack->type == WeightType::f8_e4m3)
-        corrupt(file_.path.string(), stack->name, "experts in one tensor are not read as F8_E4M3");
       if (stack && half) return half_of_gate_up(place, stack);
       if (stack && !gguf_) return expert_of(*stack, place.expert);
     }
@@ -295,13 +293,24 @@ class Source {
     return block_weight(weight.type, rows, columns, blocks, buffer);
   }
 
+  // Of a matrix of its own, or of one among those of all experts (need()).
+  Weight scaled(const TensorView& codes, const TensorPlace& place) const {
+    const auto* scales = find_f8_scales(file_, codes);
+    if (!scales || codes.name == placed(place).name) return read_scaled_f8(file_, *config_.fp8, codes);
+    const bool half = place.role != Role::down;  // of gate and up
+    return read_scaled_f8(
+        *config_.fp8, codes,
+        scales_in_stack(*config_.fp8, codes, *scales,
+                        {place.expert, config_.experts, int64_t{place.role == Role::up}, half ? 2 : 1}));
+  }
+
   Weight view(const TensorView& tensor, int64_t rows, int64_t columns, const TensorPlace& place) const {
     if (is_block_quantized(tensor.type)) {
       if (!type_info(tensor.type).dequantize)
         fail(place, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
       return block_weight(tensor.type, rows, columns, tensor.data, tensor.file);
     }
-    if (tensor.type == WeightType::f8_e4m3 && config_.fp8) return read_scaled_f8(file_, *config_.fp8, tensor);
+    if (tensor.type == WeightType::f8_e4m3 && config_.fp8) return scaled(tensor, place);
     const auto scalar = tensor.type == WeightType::f32    ? at::kFloat
                         : tensor.type == WeightType::bf16 ? at::kBFloat16
                                                           : at::kHalf;

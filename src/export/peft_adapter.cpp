@@ -6,6 +6,8 @@
 #include <set>
 #include <utility>
 
+#include <ATen/core/grad_mode.h>
+
 #include "adapters/attach.h"
 #include "adapters/base_match.h"
 #include "adapters/load_adapter.h"

@@ -52,7 +52,9 @@ struct AdapterSpec {
           "linear layers to adapt, by the end of their weight name; all = every linear layer of the stack; "
           "auto = all, but of a DeepSeek the projections of its attention alone; besides, by name: "
           "embed_tokens, lm_head, and indexer: that of DeepSeek V3.2, which learns to choose what attention "
-          "looks at; alone while attention is dense (warm-up), beside its projections over what is chosen");
+          "looks at; alone while attention is dense (warm-up), beside its projections over what is chosen; "
+          "and mtp: of the layer behind the last (model.mtp) eh_proj, the projections of its attention and "
+          "what the other targets name");
     field("modules_to_save", modules_to_save, any(),
           "layers trained whole besides the adapters and saved with them: lm_head, embed_tokens, a norm");
     field("trainable_tokens", trainable_tokens, any(),

@@ -107,10 +107,16 @@ bool names_module(const std::string& layer, const std::string& target) {
 
 bool is_target(const ModelConfig& config, const Linear& layer, const std::vector<std::string>& targets) {
   const auto role = layer.place.role;
+  const auto asks_for = [&](const std::string& target) {
+    return std::ranges::find(targets, target) != targets.end();
+  };
+  // The layer behind the last is another part of the model: by the name of the group, or by a whole name.
+  const bool mtp = layer.place.layer >= config.layers;
+  if (mtp && !asks_for("mtp")) return asks_for(layer.name) && !chooses_only(role);
   // It takes no part in what a loss is computed from: it is trained where a target asks for it by this name,
   // by a loss of its own (ops/index_loss.h).
   if (role == Role::index_q || role == Role::index_k || role == Role::index_weights)
-    return std::ranges::find(targets, "indexer") != targets.end();
+    return !mtp && asks_for("indexer");
   if (chooses_only(role)) return false;
   // What is tuned of a DeepSeek by habit: adapters of all its experts would be 6.6 G numbers at rank 16.
   const bool usual = !config.latent || role == Role::q || role == Role::q_a || role == Role::q_b ||
@@ -118,7 +124,7 @@ bool is_target(const ModelConfig& config, const Linear& layer, const std::vector
   const bool inside = !stands_outside(layer);
   return std::any_of(targets.begin(), targets.end(), [&](const auto& target) {
     return (target == "all" && inside) || (target == "auto" && inside && usual) ||
-           names_module(layer.name, target);
+           (target == "mtp" && mtp && (usual || role == Role::mtp_join)) || names_module(layer.name, target);
   });
 }
 
@@ -273,6 +279,11 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
                         "' is a router, which takes no low-rank adapter; list it in adapter.modules_to_save "
                         "to train it whole");
     if (target == "all" || target == "auto" || (target == "indexer" && model.config.indexer)) continue;
+    if (target == "mtp" && model.config.mtp_layers > 0) continue;
+    if (target == "mtp")
+      throw RecipeError(
+          "adapter.targets: 'mtp' is the layer behind the last, which predicts the token after the next and "
+          "is not read here; set model.mtp: true, or leave it out");
     refuse_choosers(model, "adapter.targets", target);
     const bool found = std::any_of(matrices.begin(), matrices.end(),
                                    [&](const Linear* layer) { return names_module(layer->name, target); });

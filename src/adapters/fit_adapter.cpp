@@ -50,6 +50,13 @@ Linear& layer_named(const LayersByName& layers, const std::string& name, const s
                       near.empty() ? "" : fmt::format(" (nearest: {})", near)));
 }
 
+// Of a layer that this base's files may have, and that was not read (model.mtp).
+bool is_behind_the_last(const ModelConfig& config, const std::string& module) {
+  if (!config.latent || config.mtp_layers > 0) return false;
+  const auto behind = fmt::format("layers.{}.", config.layers);
+  return module.starts_with(behind) || module.starts_with("model." + behind);
+}
+
 std::string entry(const std::map<std::string, std::string>& metadata, const char* key) {
   const auto found = metadata.find(key);
   return found == metadata.end() ? std::string() : found->second;
@@ -190,6 +197,50 @@ FittedRows fit_rows(const PeftAdapter& peft, const Model& model, const std::stri
   return fitted;
 }
 
+bool not_all_zeros(const Tensor& values) { return at::count_nonzero(values).item<int64_t>() > 0; }
+
+// Gate and up of each expert share A, where B has rows of both; but each has a half of the rank of its own
+// where the other's rows of B are zeros there, as in what was joined of two adapters. An expert whose part is
+// all zeros has none.
+void fit_stack(const PeftStack& stack, const std::map<std::string, std::vector<Linear*>>& of_stacks,
+               double dropout, FittedAdapter& fitted) {
+  const auto& file = fitted.file;
+  const auto found = of_stacks.find(plain_module(stack.name));
+  if (found == of_stacks.end())
+    corrupt(file, stack.name, "the base has no such experts; is it another model's adapter?");
+  const auto& linears = found->second;  // expert by expert; of gate and up the two of an expert in turn
+  const bool both = linears[0]->place.role != Role::down;
+  const auto experts = static_cast<int64_t>(linears.size()) / (both ? 2 : 1);
+  const auto in = linears[0]->weight.columns, rows = linears[0]->weight.rows;
+  const auto out = both ? 2 * rows : rows;
+  require_shape(file, *stack.a, {experts * stack.rank, in});
+  require_shape(file, *stack.b, {out, experts * stack.rank});
+  const auto a = values_of(*stack.a).view({experts, stack.rank, in});
+  const auto b = values_of(*stack.b).view({out, stack.rank, experts});
+  const auto half = stack.rank / 2;
+  const bool apart = both && stack.rank % 2 == 0 &&
+                     !not_all_zeros(b.narrow(0, 0, rows).narrow(1, half, half)) &&
+                     !not_all_zeros(b.narrow(0, rows, rows).narrow(1, 0, half));
+  for (size_t i = 0; i < linears.size(); ++i) {
+    const auto expert = linears[i]->place.expert;
+    const bool up = linears[i]->place.role == Role::up;
+    const auto first = apart && up ? half : 0, rank = apart ? half : stack.rank;
+    const auto own_a = a[expert].narrow(0, first, rank).contiguous();
+    const auto own_b = b.select(2, expert).narrow(0, up ? rows : 0, rows).narrow(1, first, rank).contiguous();
+    if (not_all_zeros(own_a) || not_all_zeros(own_b))
+      fitted.layers.emplace_back(linears[i], low_rank(own_a, own_b, stack.scaling, dropout));
+  }
+}
+
+void fit_stacks(const PeftAdapter& peft, const ModelConfig& config, const std::vector<Linear*>& linears,
+                FittedAdapter& fitted) {
+  if (peft.stacks.empty()) return;
+  std::map<std::string, std::vector<Linear*>> of_stacks;
+  for (auto* linear : linears)  // in the order gate, up, down of each expert
+    if (linear->place.expert >= 0) of_stacks[stack_name(config, linear->place)].push_back(linear);
+  for (const auto& stack : peft.stacks) fit_stack(stack, of_stacks, peft.config.lora_dropout, fitted);
+}
+
 FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folder) {
   const auto peft = open_adapter_folder(folder);
   FittedAdapter fitted;
@@ -202,7 +253,12 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
   for (auto* layer : loaded.model->matrices()) layers[layer->name] = layer;
   for (const auto& [name, tensor] : peft.bases)
     require_same_matrix(layer_named(layers, plain_module(name), file), *tensor, file);
+  size_t behind = 0;
   for (const auto& module : peft.modules) {
+    if (is_behind_the_last(loaded.model->config, plain_module(module.name))) {
+      ++behind;
+      continue;
+    }
     auto& layer = layer_named(layers, plain_module(module.name), file);
     if (module.looked_up != (layer.place.role == Role::embedding))
       corrupt(file, module.name,
@@ -226,6 +282,16 @@ FittedAdapter fit_folder(LoadedModel& loaded, const std::filesystem::path& folde
         &layer, low_rank(matrix(*module.a), matrix(*module.b), module.scaling, peft.config.lora_dropout));
     if (module.magnitude) fitted.layers.back().second.magnitude = values_of(*module.magnitude);
   }
+  fit_stacks(peft, loaded.model->config, loaded.model->linears(), fitted);
+  if (behind > 0 && fitted.layers.empty())
+    corrupt(file, "",
+            "adapts nothing but the layer behind the last, which predicts the token after the next and is "
+            "not read here; set model.mtp: true");
+  if (behind > 0)
+    fitted.notes.push_back(fmt::format(
+        "{}: {} of its layers belong to the layer behind the last, which predicts the token after the next "
+        "and is not read here (model.mtp): they are left out",
+        printable(file), behind));
   fitted.rows = fit_rows(peft, *loaded.model, file);
   for (const auto& [name, tensor] : peft.saved)
     fitted.saved.emplace_back(plain_module(name), values_of(*tensor));

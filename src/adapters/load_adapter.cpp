@@ -106,7 +106,8 @@ AdapterSpec described_adapter(Model& model) {
     if (!layer->adapter) continue;
     spec.kind = layer->adapter->magnitude.defined() ? "dora" : "lora";
     ++kinds[{layer->adapter->a.size(0), layer->adapter->scaling}];
-    const auto field = field_name(model.config, layer->place);
+    const bool mtp = layer->place.layer >= model.config.layers;
+    const auto field = mtp ? "mtp" : field_name(model.config, layer->place);
     if (std::find(spec.targets.begin(), spec.targets.end(), field) == spec.targets.end())
       spec.targets.push_back(field);
   }

@@ -137,6 +137,7 @@ Exit check(const CheckOptions& options) {
       !cost.empty())
     say("answers", cost);
   if (base.multimodal) say("left out", describe_left_out(base.left_out));
+  if (model.config.mtp_layers > 0) say("mtp", describe_mtp(recipe.train.mtp_weight));
   if (base.beyond > 0) say("left out", describe_beyond(base.beyond));
   for (const auto& adapter : recipe.adapter.merge)
     say("merged", fmt::format("{:g} x {}", adapter.weight, adapter.path));

@@ -34,6 +34,15 @@ bool attends(Role role) {
          role == Role::kv_b || chooses_only(role);
 }
 
+// What has an adapter, but for the layer behind the last, which no GGUF file that is written here has.
+std::vector<const Linear*> adapted_layers(const Model& model) {
+  auto layers = model.matrices();
+  std::erase_if(layers, [&](const Linear* layer) {
+    return !layer->adapter || layer->place.layer >= model.config.layers;
+  });
+  return layers;
+}
+
 }  // namespace
 
 // llama.cpp scales by adapter.lora.alpha / rank and has no rsLoRA flag, so alpha is written as scaling *
@@ -60,8 +69,8 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
           "GGUF adapter would change both; set export.gguf_adapter: false and deploy the merged model",
           layer->name));
   if (model.config.latent)
-    for (const auto* layer : std::as_const(model).linears())
-      if (layer->adapter && attends(layer->place.role))
+    for (const auto* layer : adapted_layers(model))
+      if (attends(layer->place.role))
         throw RecipeError(fmt::format(
             "export.gguf_adapter: {} is adapted, and llama.cpp puts no adapter on the projections of latent "
             "attention; set export.gguf_adapter: false and deploy the merged model",
@@ -71,11 +80,10 @@ Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& load
     return layer.adapter->scaling * static_cast<double>(layer.adapter->a.size(0));
   };
   double alpha = 0;
-  for (const auto* layer : std::as_const(model).matrices())
-    if (alpha == 0 && layer->adapter) alpha = alpha_of(*layer);
+  for (const auto* layer : adapted_layers(model))
+    if (alpha == 0) alpha = alpha_of(*layer);
   std::map<std::string, std::pair<Tensors, Tensors>> experts;  // of all of a layer: A and B of each, in order
-  for (const auto* layer : std::as_const(model).matrices()) {
-    if (!layer->adapter) continue;
+  for (const auto* layer : adapted_layers(model)) {
     const auto gguf = gguf_tensor(model.config, layer->place);
     const auto own = alpha_of(*layer);
     auto b = layer->adapter->b.detach();

@@ -109,6 +109,7 @@ std::vector<FileTensor> gguf_stacks(const Model& model) {
   std::vector<FileTensor> stacks;
   std::map<std::string, size_t> places;
   for (auto& tensor : merged_tensors(model)) {
+    if (is_behind_the_last(model.config, tensor.place)) continue;  // block_count counts the others
     if (const auto heads = gguf_heads(model.config, tensor.place)) {
       add_heads(model.config, *heads, tensor, stacks);
       continue;

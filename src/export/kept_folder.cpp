@@ -2,6 +2,7 @@
 // stays where it is: a shard is copied, and what the training changed is written in its place.
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <optional>
 
@@ -192,11 +193,9 @@ class Base {
     std::vector<Kept> all;
     for (auto& tensor : merged_tensors(model)) {
       const auto* view = file_.find(tensor.name);
-      if (!view && tensor.place.expert >= 0 && file_.find(stack_name(model.config, tensor.place)))
-        throw RecipeError(
-            fmt::format("{}: experts in one tensor are read, not written in their place: {}; "
-                        "set bf16",
-                        kKey, printable(stack_name(model.config, tensor.place))));
+      const bool copy = tensor.place.role == Role::embedding || tensor.place.role == Role::head;
+      if (!view && copy && is_behind_the_last(model.config, tensor.place)) continue;  // not every base has it
+      if (!view && tensor.place.expert >= 0) view = part_of_stack(model.config, tensor.place);
       if (!view)
         throw RecipeError(
             fmt::format("{}: the base has no {}, which the trained model has (an embedding and a "
@@ -207,6 +206,11 @@ class Base {
             "{}: {} is {} in the base and {} in the trained model (tokens that were "
             "added?); set bf16",
             kKey, printable(tensor.name), describe_shape(view->shape), describe_shape(tensor.shape)));
+      if (view->type == WeightType::f8_e4m3 && view->name != tensor.name)
+        throw RecipeError(
+            fmt::format("{}: experts in one tensor of F8_E4M3 are read, not written in their place: {}; "
+                        "set bf16",
+                        kKey, printable(view->name)));
       Kept kept{std::move(tensor), view, {}};
       if (view->type == WeightType::f8_e4m3 && model.config.fp8) {
         kept.base = read_scaled_f8(file_, *model.config.fp8, *view);
@@ -224,12 +228,30 @@ class Base {
     return all;
   }
 
+  // One expert's matrix of the tensor that has those of a layer, as it is read (models/load.cpp); nullptr:
+  // there is no such tensor, or it has other experts.
+  const TensorView* part_of_stack(const ModelConfig& config, const TensorPlace& place) const {
+    const auto* stack = file_.find(stack_name(config, place));
+    const bool half = place.role != Role::down;  // of gate and up
+    const std::vector<int64_t> shape{half ? config.expert_intermediate : config.hidden,
+                                     half ? config.hidden : config.expert_intermediate};
+    const auto expected = std::vector<int64_t>{config.experts, (half ? 2 : 1) * shape[0], shape[1]};
+    if (!stack || stack->shape != expected) return nullptr;
+    auto& part = parts_.emplace_back(*stack);
+    part.shape = shape;
+    const auto size = stack->data.size() / static_cast<size_t>((half ? 2 : 1) * config.experts);
+    const auto index = half ? 2 * place.expert + (place.role == Role::up) : place.expert;
+    part.data = stack->data.subspan(size * static_cast<size_t>(index), size);
+    return &part;
+  }
+
   const fs::path path;
   // All files of weights, those of a multimodal model's other parts among them.
   std::vector<std::shared_ptr<const MappedFile>> shards;
 
  private:
   WeightFile file_;
+  mutable std::deque<TensorView> parts_;  // of tensors, which stay where they are
 };
 
 // Bytes of a shard that are written anew; the place is in the mapped shard of the base.

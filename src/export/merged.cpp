@@ -49,6 +49,13 @@ MergedTensor matrix_tensor(const ModelConfig& config, const Linear& layer) {
           }};
 }
 
+MergedTensor copy_behind(const ModelConfig& config, const Linear& layer, const char* name) {
+  auto copy = matrix_tensor(config, layer);
+  copy.name = fmt::format("model.layers.{}.{}.weight", config.layers, name);
+  copy.place.layer = config.layers;
+  return copy;
+}
+
 }  // namespace
 
 std::vector<MergedTensor> merged_tensors(const Model& model) {
@@ -59,6 +66,10 @@ std::vector<MergedTensor> merged_tensors(const Model& model) {
   // Norms, routers and the biases of linear layers, each once.
   for (const auto& vector : model.vectors()) tensors.push_back(vector_tensor(vector));
   if (!config.tied_head) tensors.push_back(matrix_tensor(config, model.head.linear));
+  if (config.mtp_layers > 0) {  // the published layer has copies of both
+    tensors.push_back(copy_behind(config, model.embedding, "embed_tokens"));
+    tensors.push_back(copy_behind(config, model.head.linear, "shared_head.head"));
+  }
   return tensors;
 }
 

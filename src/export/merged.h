@@ -24,8 +24,13 @@ struct MergedTensor {
   int64_t row_length() const { return shape.back(); }
 };
 
-// Embedding, linear layers, norms, head (absent when tied). The model must outlive the list.
+// Embedding, linear layers, norms, head (absent when tied); of a layer behind the last (model.mtp) the copies
+// of embedding and head too. The model must outlive the list.
 std::vector<MergedTensor> merged_tensors(const Model& model);
+// Of the layer behind the last: one of its matrices, or its copy of the embedding or the head.
+inline bool is_behind_the_last(const ModelConfig& config, const TensorPlace& place) {
+  return place.layer >= config.layers;
+}
 
 // Encodes rows [0, rows) chunk by chunk on `threads` threads and hands the chunks to `sink` in order, in the
 // caller's thread; at most kChunksAThread chunks a thread are in memory.

@@ -1,7 +1,12 @@
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
+#include <map>
+#include <set>
 #include <utility>
+
+#include <ATen/core/grad_mode.h>
 
 #include "adapters/attach.h"
 #include "adapters/base_match.h"
@@ -148,6 +153,71 @@ void add_once(std::vector<std::string>& names, const std::string& name) {
   if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
 }
 
+// An expert's matrix that transformers keeps in one parameter with those of all of the layer.
+bool in_stack(const ModelConfig& config, const TensorPlace& place) {
+  return place.expert >= 0 && family_of(config).stacked_experts;
+}
+
+// Adapters of such matrices, which PEFT puts on the whole parameter (target_parameters).
+struct Stacks {
+  std::map<std::string, std::vector<const Linear*>> layers;  // by the parameter's name, with an adapter
+  std::set<const Tensor*> tensors;                           // their A and B
+};
+Stacks stacks_of(const Model& model) {
+  Stacks stacks;
+  for (const auto* layer : model.linears()) {
+    if (!layer->adapter || !in_stack(model.config, layer->place)) continue;
+    stacks.layers[stack_name(model.config, layer->place)].push_back(layer);
+    stacks.tensors.insert(&layer->adapter->a), stacks.tensors.insert(&layer->adapter->b);
+  }
+  return stacks;
+}
+
+// A [X r, in] and B [out, r X] of one parameter, zeros for an expert without an adapter; of gate and up each
+// has a half of twice the rank for itself (formats/peft_folder.h).
+std::pair<Tensor, Tensor> joined(const ModelConfig& config, const std::vector<const Linear*>& layers) {
+  const auto& first = *layers[0];
+  const bool both = first.place.role != Role::down;
+  const auto in = first.weight.columns, rows = first.weight.rows, rank = first.adapter->a.size(0),
+             parts = int64_t{both ? 2 : 1};
+  auto a = at::zeros({config.experts, parts * rank, in}, at::TensorOptions(at::kFloat));
+  auto b = at::zeros({parts * rows, parts * rank, config.experts}, at::TensorOptions(at::kFloat));
+  for (const auto* layer : layers) {
+    const auto part = int64_t{layer->place.role == Role::up ? 1 : 0};
+    a[layer->place.expert].narrow(0, part * rank, rank).copy_(layer->adapter->a);
+    b.select(2, layer->place.expert)
+        .narrow(0, part * rows, rows)
+        .narrow(1, part * rank, rank)
+        .copy_(layer->adapter->b);
+  }
+  return {a.view({config.experts * parts * rank, in}), b.view({parts * rows, parts * rank * config.experts})};
+}
+
+// PEFT wraps a layer's experts once for gate_up_proj and, around that, once for down_proj, where both are
+// adapted.
+void add_stacks(const Stacks& stacks, const LoadedModel& loaded, PeftConfig& config,
+                const std::function<void(const std::string& name, const Tensor& values)>& add) {
+  if (stacks.layers.empty()) return;
+  const at::NoGradGuard no_graph;
+  constexpr std::string_view kGateUp = ".gate_up_proj";
+  if (std::any_of(stacks.layers.begin(), stacks.layers.end(),
+                  [&](const auto& stack) { return stack.first.ends_with(kGateUp); })) {
+    const auto pattern = "experts" + std::string(kGateUp);
+    config.rank_pattern.emplace_back(pattern, 2 * config.r);
+    config.alpha_pattern.emplace_back(pattern, 2 * config.lora_alpha);
+  }
+  for (const auto& [parameter, layers] : stacks.layers) {
+    const auto whole = loaded.multimodal ? multimodal_module(parameter) : parameter;
+    add_once(config.target_parameters, whole);
+    auto module = parameter.substr(0, parameter.rfind('.'));
+    if (parameter.ends_with(kGateUp) && stacks.layers.contains(module + ".down_proj"))
+      module += ".base_layer";
+    const auto [a, b] = joined(loaded.model->config, layers);
+    add(name_for_peft(peft_name(module, "lora_A.weight"), loaded), a);
+    add(name_for_peft(peft_name(module, "lora_B.weight"), loaded), b);
+  }
+}
+
 }  // namespace
 
 Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& loaded,
@@ -166,13 +236,12 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
   for (const auto* layer : std::as_const(*loaded.model).matrices()) {
     if (!layer->adapter) continue;
     on_experts = on_experts || layer->place.expert >= 0;
-    if (layer->place.expert >= 0 && family_of(loaded.model->config).stacked_experts)
-      throw RecipeError(fmt::format(
-          "export.adapter: adapters on experts of a {}, which transformers keeps in two tensors a layer, are "
-          "not "
-          "written to a file that PEFT opens; set export.adapter to false, or adapter.targets to layers that "
-          "are no experts",
-          loaded.model->config.family));
+    if (in_stack(loaded.model->config, layer->place)) continue;
+    // transformers has no module of this name: by its end PEFT would take those of other layers for it.
+    if (layer->place.layer >= loaded.model->config.layers) {
+      add_once(config.target_modules, loaded.multimodal ? multimodal_module(layer->name) : layer->name);
+      continue;
+    }
     if (beside_experts(loaded.model->config, layer->place)) {
       add_once(config.target_parameters, parameter_name(layer->name));
       continue;
@@ -194,14 +263,23 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
     config.lora_alpha = spec.scaling() * static_cast<double>(spec.rank);
   }
   add_patterns(config, loaded);
+  const auto stacks = stacks_of(std::as_const(*loaded.model));
+  // Dropout is no part of what was trained, and PEFT opens no adapter of a parameter that has some.
+  if (on_experts || !config.target_parameters.empty()) config.lora_dropout = 0;
   std::vector<TensorSource> sources;
-  for (const auto& trainable : trainables(*loaded.model)) {
-    const auto [name, values] = for_peft(trainable, loaded);
-    sources.push_back({name, WeightType::f32, values.sizes().vec(), [values = values](const auto& sink) {
+  const auto add_source = [&](const std::string& name, const Tensor& values) {
+    sources.push_back({name, WeightType::f32, values.sizes().vec(), [values](const auto& sink) {
                          sink(std::as_bytes(std::span(values.template const_data_ptr<float>(),
                                                       static_cast<size_t>(values.numel()))));
                        }});
+  };
+  for (const auto& trainable : trainables(*loaded.model)) {
+    if (stacks.tensors.contains(trainable.tensor)) continue;
+    const auto [name, values] = for_peft(trainable, loaded);
+    add_source(name, values);
   }
+  add_stacks(stacks, loaded, config,
+             [&](const std::string& name, const Tensor& values) { add_source(name, values); });
   if (sources.empty())
     throw RecipeError("export.adapter: the model has no adapter to write; set export.adapter: false");
   AtomicFolder staged(folder);

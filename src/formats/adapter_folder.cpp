@@ -31,12 +31,39 @@ int64_t layer_of(const std::string& name) {
   return number;
 }
 
-// "q_proj" where every layer from the first to the last has one, otherwise each module by its whole name.
+// The layer behind the last, which predicts the token after the next: that of eh_proj, where its attention is
+// adapted too. -1: there is none.
+int64_t mtp_layer_of(const PeftAdapter& adapter) {
+  int64_t layer = -1;
+  for (const auto& module : adapter.modules)
+    if (last_word(module.name) == "eh_proj") layer = layer_of(module.name);
+  const bool attends = std::any_of(adapter.modules.begin(), adapter.modules.end(), [&](const auto& module) {
+    return layer_of(module.name) == layer && module.name.find(".self_attn.") != std::string::npos;
+  });
+  return attends ? layer : -1;
+}
+
+// An expert's matrices of what adapts all of a layer: "experts.3.gate_proj".
+void add_experts(const PeftStack& stack, std::vector<std::string>& targets) {
+  const bool both = last_word(stack.name) == "gate_up_proj";
+  for (int64_t e = 0; e < stack.a->shape[0] / stack.rank; ++e)
+    for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+      const auto target = fmt::format("experts.{}.{}", e, part);
+      if (both == (std::string_view(part) != "down_proj") &&
+          std::find(targets.begin(), targets.end(), target) == targets.end())
+        targets.push_back(target);
+    }
+}
+
+// "q_proj" where every layer from the first to the last has one, otherwise each module by its whole name;
+// "mtp" for the layer behind the last.
 std::vector<std::string> targets_of(const PeftAdapter& adapter) {
   std::map<std::string, std::set<int64_t>> layers;
   int64_t last = -1;
+  const auto mtp = mtp_layer_of(adapter);
   for (const auto& module : adapter.modules) {
     const auto layer = layer_of(module.name);
+    if (mtp >= 0 && layer == mtp) continue;
     layers[last_word(module.name)].insert(layer);
     last = std::max(last, layer);
   }
@@ -44,10 +71,16 @@ std::vector<std::string> targets_of(const PeftAdapter& adapter) {
   for (const auto& module : adapter.modules) {
     const auto word = last_word(module.name);
     const auto& found = layers[word];
-    const bool everywhere = !found.contains(-1) && static_cast<int64_t>(found.size()) == last + 1;
+    const bool everywhere =
+        !found.empty() && !found.contains(-1) && static_cast<int64_t>(found.size()) == last + 1;
+    const bool behind = mtp >= 0 && layer_of(module.name) == mtp;
+    if (behind && std::find(targets.begin(), targets.end(), "mtp") == targets.end())
+      targets.emplace_back("mtp");
+    if (behind && module.name.find(".self_attn.") != std::string::npos) continue;
     const auto target = everywhere ? word : of_language_model(module.name);
     if (std::find(targets.begin(), targets.end(), target) == targets.end()) targets.push_back(target);
   }
+  for (const auto& stack : adapter.stacks) add_experts(stack, targets);
   return targets;
 }
 
@@ -79,6 +112,8 @@ AdapterSummary summary_of(const PeftAdapter& adapter) {
     summary.trainable_tokens_head = summary.trainable_tokens_head || last_word(rows.name) == "lm_head";
   }
   summary.layers = static_cast<int64_t>(adapter.modules.size());
+  for (const auto& stack : adapter.stacks)
+    summary.layers += stack.a->shape[0] / stack.rank * (last_word(stack.name) == "gate_up_proj" ? 2 : 1);
   for (const auto& tensor : adapter.file->tensors)
     summary.elements += static_cast<int64_t>(tensor.elements());
   for (const auto& base : adapter.bases) summary.elements -= static_cast<int64_t>(base.tensor->elements());

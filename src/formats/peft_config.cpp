@@ -200,10 +200,14 @@ PeftConfig parse_peft_config(std::string_view text, std::string_view file) {
     config.target_pattern = targets->get<std::string>();
   else config.target_modules = read.words("target_modules");
   config.target_parameters = read.words("target_parameters");
-  for (const auto& name : config.target_parameters)  // a linear layer's own matrix adapts as the layer does
-    if (!name.ends_with(".weight"))
-      read.refuse("target_parameters", "is set to '" + printable(name) +
-                                           "', a parameter of several experts, which is not supported");
+  // A linear layer's own matrix adapts as the layer does; the others are those of all experts of a layer.
+  for (const auto& name : config.target_parameters)
+    if (!name.ends_with(".weight") && !name.ends_with("experts.gate_up_proj") &&
+        !name.ends_with("experts.down_proj"))
+      read.refuse("target_parameters",
+                  "is set to '" + printable(name) +
+                      "', which is not supported; expected matrices of linear layers (*.weight), "
+                      "experts.gate_up_proj and experts.down_proj");
   config.use_rslora = read.flag("use_rslora");
   config.use_dora = read.flag("use_dora");
   config.modules_to_save = read.words("modules_to_save");

@@ -60,6 +60,41 @@ const std::vector<int64_t>& token_ids(const PeftConfig& config, const std::strin
           fmt::format("trainable_token_indices in {} says nothing of this module", kConfig));
 }
 
+// PEFT wraps a module once for each parameter that is adapted, the first one innermost: of experts those are
+// gate_up_proj and down_proj. nullopt: the module holds no experts, or the config names none of the two.
+std::optional<std::string> stacked_parameter(const PeftConfig& config, std::string_view module) {
+  constexpr std::string_view kInner = ".base_layer";
+  const bool inner = module.ends_with(kInner);
+  if (inner) module.remove_suffix(kInner.size());
+  if (!module.ends_with(".experts")) return std::nullopt;
+  const auto names = [&](const char* parameter) {
+    const auto whole = std::string(module) + parameter;
+    return std::any_of(
+        config.target_parameters.begin(), config.target_parameters.end(), [&](const std::string& target) {
+          return whole == target || whole.ends_with("." + target) || target.ends_with("." + whole);
+        });
+  };
+  const bool gate_up = names(".gate_up_proj"), down = names(".down_proj");
+  if (inner ? !gate_up || !down : !gate_up && !down) return std::nullopt;
+  return std::string(module) + (inner || !down ? ".gate_up_proj" : ".down_proj");
+}
+
+PeftStack checked_stack(const std::string& name, const PeftModule& module, const PeftConfig& config,
+                        const std::string& file) {
+  if (!module.a || !module.b)
+    corrupt(file, name, fmt::format("{} is missing", module.a ? "lora_B" : "lora_A"));
+  if (module.magnitude || module.looked_up || config.use_dora)
+    corrupt(file, name, "is a parameter of several experts; expected plain LoRA, lora_A and lora_B alone");
+  require_dense(*module.a, 2, file);
+  require_dense(*module.b, 2, file);
+  const auto rank = peft_rank(config, name);
+  if (rank < 1 || module.a->shape[0] % rank != 0 || module.a->shape[0] != module.b->shape[1])
+    corrupt(file, name,
+            fmt::format("lora_A {} and lora_B {} do not have the rank {} that {} gives, for each expert",
+                        describe_shape(module.a->shape), describe_shape(module.b->shape), rank, kConfig));
+  return {name, module.a, module.b, rank, peft_scaling(config, name)};
+}
+
 }  // namespace
 
 void check_adapter_module(const PeftModule& module, int64_t rank, bool dora, const std::string& file) {
@@ -110,7 +145,7 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
                                      (folder / kConfig).string());
   adapter.file = std::make_shared<const WeightFile>(open_safetensors(file_beneath(folder, kWeights)));
   const auto file = adapter.file->path.string();
-  std::map<std::string, PeftModule> modules;
+  std::map<std::string, PeftModule> modules, stacks;
   for (const auto& tensor : adapter.file->tensors) {
     std::string_view whole = tensor.name;
     if (whole.starts_with(kPrefix)) whole.remove_prefix(kPrefix.size());
@@ -126,9 +161,13 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
                                      (name = module_before(key, ".lora_embedding_B")));
     if (looked_up) part = key.ends_with('A') ? &PeftModule::b : &PeftModule::a;
     if (part) {
-      if (name->ends_with(".base_layer"))
-        corrupt(file, tensor.name, "adapts a parameter of several experts, which is not supported");
-      auto& module = modules[*name];
+      const auto parameter = stacked_parameter(adapter.config, *name);
+      if (!parameter && name->ends_with(".base_layer"))
+        corrupt(file, tensor.name,
+                fmt::format("adapts a parameter of several experts that {} does not name; expected "
+                            "experts.gate_up_proj and experts.down_proj in target_parameters",
+                            kConfig));
+      auto& module = parameter ? stacks[*parameter] : modules[*name];
       if (module.*part) corrupt(file, tensor.name, "this part of the module stands twice");
       module.*part = &tensor;
       if (looked_up) module.looked_up = module.transposed = true;
@@ -150,7 +189,9 @@ PeftAdapter open_peft_folder(const std::filesystem::path& folder) {
     module.scaling = peft_scaling(adapter.config, name);
     adapter.modules.push_back(std::move(module));
   }
-  if (adapter.modules.empty() && adapter.saved.empty() && adapter.rows.empty())
+  for (const auto& [name, module] : stacks)
+    adapter.stacks.push_back(checked_stack(name, module, adapter.config, file));
+  if (adapter.modules.empty() && adapter.stacks.empty() && adapter.saved.empty() && adapter.rows.empty())
     corrupt(file, "", "holds no tensors");
   std::sort(adapter.saved.begin(), adapter.saved.end(),
             [](const auto& one, const auto& other) { return one.name < other.name; });

@@ -54,6 +54,16 @@ struct PeftModule {
 // A, B and DoRA's magnitude are there, dense, of agreeing shapes and of this rank. FormatError.
 void check_adapter_module(const PeftModule& module, int64_t rank, bool dora, const std::string& file);
 
+// An adapter of all experts of a layer at once, whose matrices the model has in one parameter [X, out, in]
+// (target_parameters). Of expert e W'_e = W_e + scaling B_e A_e.
+struct PeftStack {
+  std::string name;               // of the parameter: "model.layers.0.mlp.experts.gate_up_proj"
+  const TensorView* a = nullptr;  // [X r, in]: the rows of the first expert, then of the next
+  const TensorView* b = nullptr;  // [out, r X]: of the first rank a column for each expert, then of the next
+  int64_t rank = 0;
+  double scaling = 1;
+};
+
 // A weight that the adapter holds in full (modules_to_save).
 struct PeftSaved {
   std::string name;  // the base model's: "lm_head.weight"
@@ -75,6 +85,7 @@ struct PeftAdapter {
   std::vector<PeftRows> rows = {};         // sorted by name
   std::vector<PeftSaved> bases = {};       // the base's own matrices of adapted modules, which PEFT keeps
                                            // of an embedding and a head; by the module's name
+  std::vector<PeftStack> stacks = {};      // sorted by name
 };
 
 // Checks that A, B and magnitude of every module are there, dense and of agreeing shapes. Names may lack the

@@ -87,6 +87,7 @@ struct ModelConfig {
   std::optional<GroupedRouting> grouped;
   std::optional<LatentConfig> latent;  // then head_dim is the width of a query and a key
   std::optional<IndexerConfig> indexer;
+  int64_t mtp_layers = 0;  // behind the last, which predict further tokens: of those that are read, 0 or 1
   std::optional<Fp8Config> fp8;  // of the files that it was read from; or
   std::optional<FourBitConfig> four_bit;
   bool has_experts(int64_t layer) const {

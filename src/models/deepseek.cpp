@@ -111,12 +111,40 @@ Tensor DeepseekLayer::forward(const Tensor& x, const Pass& pass) const {  // [N,
   return h + mlp.forward(normed, pass);
 }
 
-std::unique_ptr<Model> build_deepseek(const Parts& parts) {
-  const auto& config = parts.config;
-  const auto rotary = std::make_shared<Rotary>(config.rope, config.latent.value().rope_dim, config.context);
-  return std::make_unique<Stack<DeepseekLayer>>(
-      parts, 0, [&](int64_t index) { return DeepseekLayer(parts, index, rotary); });
+std::shared_ptr<const Rotary> DeepseekModel::shared_rotary(const ModelConfig& of) {
+  return std::make_shared<Rotary>(of.rope, of.latent.value().rope_dim, of.context);
 }
+
+DeepseekModel::DeepseekModel(const Parts& parts, const std::shared_ptr<const Rotary>& rotary)
+    : Stack<DeepseekLayer>(parts, 0, [&](int64_t index) { return DeepseekLayer(parts, index, rotary); }) {
+  if (config.mtp_layers == 0) return;
+  const auto index = config.layers, width = config.hidden;
+  mtp_.emplace(Mtp{parts.norm({index, Role::mtp_token_norm}, width),
+                   parts.norm({index, Role::mtp_hidden_norm}, width),
+                   parts.linear({index, Role::mtp_join}, width, 2 * width),
+                   DeepseekLayer(parts, index, rotary), parts.norm({index, Role::mtp_norm}, width)});
+  auto& mtp = *mtp_;
+  list(mtp.enorm), list(mtp.hnorm), list(mtp.eh_proj);
+  mtp.layer.norms([&](Norm& part) { list(part); });
+  mtp.layer.vectors([&](const TensorPlace& place, Tensor& vector) { list(place, vector); });
+  mtp.layer.linears([&](Linear& linear) { list(linear); });
+  list(mtp.norm);
+}
+
+// The embedding stands in front of the hidden state, as in the published weights; the paper writes them the
+// other way round.
+Tensor DeepseekModel::mtp_states(const Tensor& before, const Pass& pass) const {
+  if (!mtp_) return Model::mtp_states(before, pass);
+  auto looked_up = pass;
+  looked_up.gradients = nullptr;  // a sink takes one look-up, that of the first layer
+  const auto next = rms_norm(embed(looked_up), mtp_->enorm);
+  auto whole = pass;
+  whole.rows = Tensor();
+  const auto joined = linear(at::cat({next, rms_norm(before, mtp_->hnorm)}, 1), mtp_->eh_proj, whole);
+  return rms_norm(mtp_->layer.forward(joined, pass), mtp_->norm);
+}
+
+std::unique_ptr<Model> build_deepseek(const Parts& parts) { return std::make_unique<DeepseekModel>(parts); }
 
 void read_deepseek(const HfConfig& config, ModelConfig& model, const DeepseekHabits& usual) {
   model.attention_bias = model.output_bias = config.truth("attention_bias", false);
@@ -164,7 +192,7 @@ OrderedJson deepseek_json(const ModelConfig& config) {
   json["topk_method"] = config.grouped->sigmoid      ? "noaux_tc"
                         : config.grouped->groups > 1 ? "group_limited_greedy"
                                                      : "greedy";
-  json["num_nextn_predict_layers"] = 0;  // layers that predict further tokens are left out of what is written
+  json["num_nextn_predict_layers"] = config.mtp_layers;  // what is not read is left out of what is written
   add_hf_rope(config, json);
   return json;
 }

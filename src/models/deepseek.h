@@ -30,6 +30,25 @@ class DeepseekLayer {
   FeedForward mlp;
 };
 
+// A stack of these, and behind it, where it was read, the layer that predicts the token after the next
+// (multi-token prediction, arXiv:2412.19437, section 2.2). It has the embedding and the head of the model.
+class DeepseekModel final : public Stack<DeepseekLayer> {
+ public:
+  explicit DeepseekModel(const Parts& parts) : DeepseekModel(parts, shared_rotary(parts.config)) {}
+  Tensor mtp_states(const Tensor& before, const Pass& pass) const override;
+
+ private:
+  struct Mtp {
+    Norm enorm, hnorm;
+    Linear eh_proj;  // [E, 2 E]
+    DeepseekLayer layer;
+    Norm norm;
+  };
+  DeepseekModel(const Parts& parts, const std::shared_ptr<const Rotary>& rotary);
+  static std::shared_ptr<const Rotary> shared_rotary(const ModelConfig& of);
+  std::optional<Mtp> mtp_;
+};
+
 // What transformers' class of a family takes for a size that config.json leaves out, those of the 671B models
 // here; 0: there must be one. Of `routing`, how experts are scored and groups judged is the family's own.
 struct DeepseekHabits {

@@ -203,8 +203,6 @@ class Source {
     const bool half = place.role == Role::gate || place.role == Role::up;
     if (!tensor && place.expert >= 0) {
       const auto* stack = file_.find(gguf_ ? gguf_gate_up(place) : stack_name(config_, place));
-      if (stack && !gguf_ && stack->type == WeightType::f8_e4m3)
-        corrupt(file_.path.string(), stack->name, "experts in one tensor are not read as F8_E4M3");
       if (stack && half) return half_of_gate_up(place, stack);
       if (stack && !gguf_) return expert_of(*stack, place.expert);
     }
@@ -301,13 +299,24 @@ class Source {
     return block_weight(weight.type, rows, columns, blocks, buffer);
   }
 
+  // Of a matrix of its own, or of one among those of all experts (need()).
+  Weight scaled(const TensorView& codes, const TensorPlace& place) const {
+    const auto* scales = find_f8_scales(file_, codes);
+    if (!scales || codes.name == placed(place).name) return read_scaled_f8(file_, *config_.fp8, codes);
+    const bool half = place.role != Role::down;  // of gate and up
+    return read_scaled_f8(
+        *config_.fp8, codes,
+        scales_in_stack(*config_.fp8, codes, *scales,
+                        {place.expert, config_.experts, int64_t{place.role == Role::up}, half ? 2 : 1}));
+  }
+
   Weight view(const TensorView& tensor, int64_t rows, int64_t columns, const TensorPlace& place) const {
     if (is_block_quantized(tensor.type)) {
       if (!type_info(tensor.type).dequantize)
         fail(place, fmt::format("type {} cannot be decoded", type_info(tensor.type).name));
       return block_weight(tensor.type, rows, columns, tensor.data, tensor.file);
     }
-    if (tensor.type == WeightType::f8_e4m3 && config_.fp8) return read_scaled_f8(file_, *config_.fp8, tensor);
+    if (tensor.type == WeightType::f8_e4m3 && config_.fp8) return scaled(tensor, place);
     const auto scalar = tensor.type == WeightType::f32    ? at::kFloat
                         : tensor.type == WeightType::bf16 ? at::kBFloat16
                                                           : at::kHalf;
@@ -373,6 +382,19 @@ std::optional<uint64_t> memory_of_layers(const ModelSpec& spec, const WeightFile
   }
   const bool fits = held <= given.value_or(available);
   return spec.schedule == "auto" && fits ? std::nullopt : std::optional(given.value_or(available / 2));
+}
+
+// What model.mtp asks for is there, and one layer of it alone: nobody publishes weights of more.
+void require_mtp(const ModelSpec& spec, const WeightFile& file, const ModelConfig& config) {
+  const auto refuse = [&](const std::string& why) {
+    throw RecipeError(fmt::format("model.mtp: {} {}; set it to false", printable(spec.path), why));
+  };
+  if (!std::filesystem::is_directory(spec.path))
+    refuse("is a GGUF file, and the layer behind the last is read from folders alone");
+  const auto module = module_name(config, {.layer = config.layers, .role = Role::mtp_join});
+  if (std::ranges::none_of(file.tensors,
+                           [&](const TensorView& tensor) { return tensor.name.starts_with(module + "."); }))
+    refuse("has no " + module + ", and so no layer behind its last that predicts the token after the next");
 }
 
 // config.json may say that the head is the embedding while the file holds another matrix under the head's
@@ -520,9 +542,11 @@ LoadedModel load_weights(const ModelSpec& spec) {
     if (packed_head) config.tied_head = false;
     read_folder_extras(spec.path, loaded, config, json.contains("eos_token_id"));
     if (config.tied_head && head_differs(file)) config.tied_head = false;
-    loaded.beyond = count_beyond(file, config.layers);
+    if (spec.mtp) require_mtp(spec, file, config), config.mtp_layers = 1;
+    loaded.beyond = count_beyond(file, config.layers + config.mtp_layers);
   } else {
     config = config_from_gguf(file);
+    if (spec.mtp) require_mtp(spec, file, config);
     if (file.metadata("tokenizer.ggml.model"))
       loaded.tokenizer = with_rows(tokenizer_from_gguf(vocabulary_of(file), spec.path), config);
     read_gguf_templates(file, loaded);
@@ -546,6 +570,12 @@ LoadedModel load_weights(const ModelSpec& spec) {
     if (line.starts_with(printable(spec.path))) throw;
     throw FormatError(printable(spec.path) + ": " + line);
   }
+  const auto linears = std::as_const(*loaded.model).linears();
+  if (spec.mtp && std::ranges::none_of(
+                      linears, [](const Linear* linear) { return linear->place.role == Role::mtp_join; }))
+    throw RecipeError(fmt::format(
+        "model.mtp: the layer behind the last is not computed for models of the family {}; set it to false",
+        loaded.model->config.family));
   if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory, spec.scratch));
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);

@@ -15,6 +15,7 @@ std::vector<std::vector<LayerLeaf>> layer_leaves(const Model& model) {
   std::vector<std::vector<LayerLeaf>> leaves(static_cast<size_t>(model.config.layers));
   const auto take = [&](const TensorPlace& place, const Tensor& leaf) {
     if (!leaf.defined() || !leaf.requires_grad() || place.layer < 0) return;
+    if (place.layer >= model.config.layers) return;  // computed with the loss, as the head is
     leaves.at(static_cast<size_t>(place.layer)).push_back({leaf, place});
   };
   for (const auto* linear : model.linears()) {
@@ -33,6 +34,10 @@ const SparseMlp* Model::experts_of(int64_t) const { return nullptr; }
 IndexLearned* Model::index_learned(int64_t) const { return nullptr; }
 Model::Halfway Model::before_experts(int64_t layer, const Tensor&, const Pass&) const {
   throw std::logic_error(fmt::format("layer {} is not sparse", layer));
+}
+
+Tensor Model::mtp_states(const Tensor&, const Pass&) const {
+  throw std::logic_error("the model has no layer that predicts the token after the next");
 }
 
 void Model::read_layers_from(std::shared_ptr<LayerStream> stream) {
@@ -91,7 +96,8 @@ std::vector<Named<const Tensor>> Model::vectors() const {
 
 void Model::take_place(const TensorPlace& place) {
   const auto name = tensor_name(config, place);  // refuses one without a role
-  if (place.layer >= config.layers || place.expert >= config.experts || place.layer < -1 || place.expert < -1)
+  if (place.layer >= config.layers + config.mtp_layers || place.expert >= config.experts ||
+      place.layer < -1 || place.expert < -1)
     throw std::logic_error(
         fmt::format("{}: the model has {} layers of {} experts", name, config.layers, config.experts));
   if (!places_.insert(place).second) throw std::logic_error(name + ": two tensors have this place");

@@ -75,6 +75,11 @@ class Model {
   virtual IndexLearned* index_learned(int64_t layer) const;
   virtual Halfway before_experts(int64_t layer, const Tensor& x, const Pass& pass) const;
 
+  // What the head tells the token after the next from, [N,E] or [pass.rows,E], where the layer behind the
+  // last was read (config.mtp_layers). `before` [N,E]: of each row of the pass, the hidden state after the
+  // final norm of the row in front of it.
+  virtual Tensor mtp_states(const Tensor& before, const Pass& pass) const;
+
   // All of it: hidden states after the final norm [N,E], or [pass.rows,E] where only those are asked for.
   // With pass.recompute, layers are recomputed in backward.
   Tensor hidden(const Pass& pass) const;

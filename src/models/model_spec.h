@@ -16,6 +16,7 @@ struct ModelSpec {
   std::string memory = "";        // what a model that is read layer by layer may take
   std::string scratch = "";       // where texts wait between two layers
   std::vector<std::string> add_tokens = {}, add_words = {};  // behind the tokenizer's last (add_tokens.h)
+  bool mtp = false;                                          // the layer behind the last is read too
   // Without what changes no result.
   ModelSpec arithmetic() const {
     auto spec = *this;
@@ -54,6 +55,10 @@ struct ModelSpec {
         "as the mean of the old ones and are trained besides the adapters, as adapter.trainable_tokens are");
     field("add_words", add_words, any(),
           "the same for tokens that are found in every text, whoever wrote it, and are shown in answers");
+    field("mtp", mtp, any(),
+          "read the layer behind the last of a DeepSeek V3, V3.2 or GLM-4.7-Flash folder too, which predicts "
+          "the token after the next (multi-token prediction): train.mtp_weight says how much it counts, "
+          "adapter.targets: [auto, mtp] puts adapters on it, and merged folders hold it");
   }
 };
 

@@ -44,6 +44,10 @@ constexpr std::array kNames = {
     RoleName{Role::index_k, "self_attn.indexer", "wk", "indexer.attn_k"},
     RoleName{Role::index_k_norm, "self_attn.indexer", "k_norm", "indexer.k_norm"},
     RoleName{Role::index_weights, "self_attn.indexer", "weights_proj", "indexer.proj"},
+    RoleName{Role::mtp_token_norm, "", "enorm", "nextn.enorm"},
+    RoleName{Role::mtp_hidden_norm, "", "hnorm", "nextn.hnorm"},
+    RoleName{Role::mtp_join, "", "eh_proj", "nextn.eh_proj"},
+    RoleName{Role::mtp_norm, "shared_head", "norm", "nextn.shared_head_norm"},
 };
 
 const RoleName& names_of(const ModelConfig& config, Role role) {

@@ -84,8 +84,15 @@ size_t count_beyond(const WeightFile& file, int64_t layers) {
 std::string describe_beyond(size_t tensors) {
   return fmt::format(
       "{} tensors of the base belong to layers behind its last, which predict further tokens (MTP): they are "
-      "neither trained nor exported",
+      "not read (model.mtp); export.merged: keep copies them as they are, no other export has them",
       tensors);
+}
+
+std::string describe_mtp(double weight) {
+  return fmt::format(
+      "the layer behind the last predicts the token after the next (MTP): its cross-entropy counts {:g} "
+      "times in the loss; merged folders and PEFT adapters hold what was trained of it, GGUF files do not",
+      weight);
 }
 
 std::string plain_module(std::string_view name) { return renamed(name).value_or(std::string(name)); }

@@ -24,6 +24,8 @@ std::string describe_left_out(size_t tensors);
 // Tensors of layers behind the last, "model.layers.61." of 61 layers, and a line about so many of them.
 size_t count_beyond(const WeightFile& file, int64_t layers);
 std::string describe_beyond(size_t tensors);
+// One line of a run that reads it (model.mtp), whose loss counts it so many times.
+std::string describe_mtp(double weight);
 
 // "model.layers.0.mlp.up_proj" of the same module inside of a multimodal model, as PEFT names it there.
 std::string plain_module(std::string_view name);

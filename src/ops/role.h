@@ -40,7 +40,11 @@ enum class Role {
   index_q,  // the indexer of sparse attention: queries, the one key, its norm, the heads' weights
   index_k,
   index_k_norm,
-  index_weights
+  index_weights,
+  mtp_token_norm,   // the layer behind the last, which predicts the token after the next: over the next
+  mtp_hidden_norm,  // token's embedding, over the hidden state in front of it, what joins the two, and in
+  mtp_join,         // front of the head
+  mtp_norm
 };
 
 // Nothing that a loss says reaches these: they decide discrete choices alone, and stay as they are.

@@ -70,6 +70,7 @@ Role first_reader(const Linear& layer) {
     case Role::q_b:
     case Role::kv_b:
     case Role::shared_down:
+    case Role::mtp_join:
     case Role::index_q:
     case Role::index_k:
     case Role::index_weights: return layer.place.role;
@@ -152,7 +153,10 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t long
       case Role::attention_norm:
       case Role::after_attention_norm:
       case Role::mlp_norm:
-      case Role::after_mlp_norm: all += hidden; break;
+      case Role::after_mlp_norm:
+      case Role::mtp_token_norm:
+      case Role::mtp_hidden_norm:
+      case Role::mtp_norm: all += hidden; break;
       default: break;  // biases and routers; the final norm is in no layer
     }
   }
@@ -428,10 +432,11 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
     pass.recompute = spec.recompute;
     return pass;
   };
+  const auto objective = recipe.model.mtp ? two_token_objective(spec.mtp_weight) : next_token_objective();
   const auto round = [&] {
     StepSums sums;
     const auto start = std::chrono::steady_clock::now();
-    add_gradients({model, next_token_objective(), plan, pass_of, threads}, tensors, sums);
+    add_gradients({model, objective, plan, pass_of, threads}, tensors, sums);
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   round();  // page faults and buffers of the first time

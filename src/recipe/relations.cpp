@@ -273,6 +273,33 @@ void check_budget(const Recipe& recipe, const YamlNode& root, std::vector<Proble
                                     printable(recipe.train.memory))});
 }
 
+void check_mtp(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const Places places(root);
+  const auto& targets = recipe.adapter.targets;
+  const bool adapted = recipe.adapter.low_rank() && std::ranges::find(targets, "mtp") != targets.end();
+  const auto* train = root.find("train");
+  if (recipe.model.mtp && recipe.distill)
+    problems.push_back({places.of("model", "mtp"),
+                        "model.mtp: the token after the next is learned from texts, not from a teacher; set "
+                        "it to false, or leave distill out"});
+  if (recipe.model.mtp && recipe.prune)
+    problems.push_back({places.of("model", "mtp"),
+                        "model.mtp: the layer behind the last is no part of a pruned model; set it to false, "
+                        "or leave prune out"});
+  if (!recipe.model.mtp && train && train->find("mtp_weight"))
+    problems.push_back({places.of("train", "mtp_weight"),
+                        "train.mtp_weight: the layer that it is for is not read; set model.mtp: true, or "
+                        "leave it out"});
+  if (adapted && !recipe.model.mtp)
+    problems.push_back({places.of("adapter", "targets"),
+                        "adapter.targets: 'mtp' is the layer behind the last, which predicts the token after "
+                        "the next; set model.mtp: true, or leave it out"});
+  else if (adapted && recipe.train.mtp_weight == 0)
+    problems.push_back({places.of("adapter", "targets"),
+                        "adapter.targets: 'mtp' learns nothing while train.mtp_weight is 0; set it above 0, "
+                        "or leave the target out"});
+}
+
 void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const Places places(root);
   if (recipe.distill) check_features(recipe, root, problems);
@@ -304,6 +331,7 @@ void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Pro
   check_merge(recipe, root, problems);
   check_trained_rows(recipe, root, problems);
   check_train_on(recipe, root, problems);
+  check_mtp(recipe, root, problems);
 }
 
 }  // namespace retort

@@ -149,7 +149,9 @@ std::string objective_inputs(const Recipe& recipe) {
 }
 
 TaughtObjective objective_of(Run& run) {
-  if (!run.recipe().distill) return {next_token_objective()};
+  const auto& recipe = run.recipe();
+  if (!recipe.distill && recipe.model.mtp) return {two_token_objective(recipe.train.mtp_weight)};
+  if (!recipe.distill) return {next_token_objective()};
   TeacherOfRun teacher(run.recipe(), *run.model().tokenizer, run.chat(), run.dataset().train);
   if (!run.recipe().teacher->live) run.say("teacher", teacher.complete());
   auto taught = teacher.objective(run.model().model->config);

@@ -43,6 +43,7 @@ LoadedModel reopen(Run& run, const Export& one) {
     spec.path = path.string();
     spec.weights = "keep";
     spec.add_tokens.clear(), spec.add_words.clear();  // they are the file's own now
+    spec.mtp = false;                                 // what is compared is the next token
     return load_model(spec);
   }
   auto base = load_model(spec);

@@ -86,6 +86,10 @@ SamplesResult prepare_samples(Run& run) {
       made.notes.push_back(describe_left_out(run.model().left_out));
       run.say("model", made.notes.back());
     }
+    if (run.model().model->config.mtp_layers > 0) {
+      made.notes.push_back(describe_mtp(run.recipe().train.mtp_weight));
+      run.say("model", made.notes.back());
+    }
     if (run.model().beyond > 0) {
       made.notes.push_back(describe_beyond(run.model().beyond));
       run.say("model", made.notes.back());

@@ -49,4 +49,11 @@ std::vector<Target> asked_targets(const Forest& forest, const Pass& pass);
 // Next-token cross-entropy over the forest's targets.
 Objective next_token_objective();
 
+// The same, and `weight` times that of the token after the next, which the layer behind the last predicts
+// (Model::mtp_states; arXiv:2412.19437, section 2.2): of each target whose row another row stands in front
+// of. A row reads the embedding of its token and the hidden state of the row in front of it, so that what it
+// predicts is the token after the next of that row, within one text. The weight of the sum stays that of the
+// next tokens.
+Objective two_token_objective(double weight);
+
 }  // namespace retort

@@ -55,7 +55,8 @@ TEST(PeftConfig, RefusesWhatItWouldComputeWrongly) {
   EXPECT_TRUE(says(with(R"("bias": "all")"), "bias: is 'all'"));
   EXPECT_TRUE(says(with(R"("lora_bias": true)"), "lora_bias: is set, and this setting is not supported"));
   EXPECT_TRUE(says(with(R"("fan_in_fan_out": true)"), "fan_in_fan_out: is set"));
-  EXPECT_TRUE(says(with(R"("target_parameters": ["mlp.experts.down_proj"])"), "target_parameters: is set"));
+  EXPECT_TRUE(
+      says(with(R"("target_parameters": ["mlp.experts.down_proj_bias"])"), "target_parameters: is set"));
   EXPECT_TRUE(says(with(R"("layer_replication": [[0, 4]])"), "layer_replication: is set"));
   EXPECT_TRUE(says(with(R"("something_new": {"x": 1})"), "something_new: is set"));
   EXPECT_TRUE(says(with(R"("init_lora_weights": "pissa")"), "alters the base weights"));

@@ -164,4 +164,25 @@ TEST(Relations, AWarmUpIsSaidOnce) {
       << error_of("train: {schedule: {warmup_steps: 3, warmup_share: 0.03}}");
 }
 
+TEST(Relations, TheLayerBehindTheLastIsTrainedWhereItIsRead) {
+  const auto error = [](const std::string& model, const std::string& rest) {
+    try {
+      parse_recipe("model: {path: a" + model + "}\n" + rest, "r.yaml");
+    } catch (const RecipeError& problem) { return std::string(problem.what()); }
+    return std::string("accepted");
+  };
+  const auto says = [&](const std::string& model, const std::string& rest, const std::string& expected) {
+    const auto said = error(model, rest);
+    EXPECT_NE(said.find(expected), std::string::npos) << said;
+  };
+  const std::string both = "adapter: {targets: [auto, mtp]}\n", read = ", mtp: true";
+  EXPECT_EQ(error(read, both + "train: {mtp_weight: 0.3}"), "accepted");
+  EXPECT_EQ(error(read, ""), "accepted");
+  says("", both, "r.yaml:2:20: adapter.targets: 'mtp' is the layer behind the last");
+  says(read, both + "train: {mtp_weight: 0}", "adapter.targets: 'mtp' learns nothing");
+  says("", "train: {mtp_weight: 0.3}", "r.yaml:2:21: train.mtp_weight: the layer that it is for is not read");
+  says(read, "teacher: {path: b}\ndistill: {}", "model.mtp: the token after the next is learned from texts");
+  says(read, "prune: {layers: 2}", "model.mtp: the layer behind the last is no part of a pruned model");
+}
+
 }  // namespace retort

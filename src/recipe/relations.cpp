@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/byte_size.h"
+#include "base/device_name.h"
 #include "base/error.h"
 
 namespace retort {
@@ -282,9 +283,17 @@ void check_distillation(const Recipe& recipe, const YamlNode& root, std::vector<
   if (recipe.teacher) check_teacher(recipe, places, problems);
 }
 
+void check_device(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  if (names_device(recipe.device)) return;
+  const auto* written = root.find("device");
+  problems.push_back({written ? written->place : root.place,
+                      fmt::format("device: expected {}, found '{}'", kDevices, printable(recipe.device))});
+}
+
 }  // namespace
 
 void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  check_device(recipe, root, problems);
   check_budget(recipe, root, problems);
   check_distillation(recipe, root, problems);
   check_tasks(recipe, root, problems);

@@ -43,10 +43,13 @@ LoadedModel reopen(Run& run, const Export& one) {
     spec.path = path.string();
     spec.weights = "keep";
     spec.add_tokens.clear(), spec.add_words.clear();  // they are the file's own now
-    return load_model(spec);
+    auto whole = load_model(spec);
+    whole.model->compute_on(run.device());
+    return whole;
   }
   auto base = load_model(spec);
   load_adapter(base, path);
+  base.model->compute_on(run.device());
   return base;
 }
 

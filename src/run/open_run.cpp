@@ -168,7 +168,9 @@ Run::Run(LoadedRecipe loaded)
   lock_.emplace(folder_);
   const auto removed = remove_leftovers_of_run(folder_);
   events_.emplace(folder_);
-  events_->begin(who_and_where(loaded_));
+  auto who = who_and_where(loaded_);
+  if (!device_.is_cpu()) who["machine"]["device"] = describe(device_);
+  events_->begin(std::move(who));
   ledger_.emplace(folder_);
   ledger_->record_in(*events_);
   // One that goes on does so where anything is new, and asks what is there whether it may: if not, what is

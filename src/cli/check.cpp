@@ -28,6 +28,7 @@
 #include "models/own_templates.h"
 #include "models/read_config.h"
 #include "models/text_part.h"
+#include "ops/device.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
 #include "run/stage_distill.h"
@@ -121,7 +122,7 @@ Exit check(const CheckOptions& options) {
   auto& model = *base.model;
   const auto& chat =
       choose_chat_template(recipe.data.wanted_template(), own_templates(base), *base.tokenizer);
-  const auto compute = compute_type(recipe.model);
+  const auto compute = compute_type(recipe.model, model.device());
   const auto say = [&](const std::string& name, const std::string& text) {
     if (!options.json) fmt::print("{:<12} {}\n", name, text);
   };
@@ -131,6 +132,7 @@ Exit check(const CheckOptions& options) {
                            model.config.layers,
                            recipe.model.weights == "keep" ? "the file stores them" : recipe.model.weights,
                            compute == at::kBFloat16 ? "bf16" : "f32"));
+  if (!model.device().is_cpu()) say("device", retort::describe(model.device()));
   if (model.stream()) say("schedule", describe(*model.stream()));
   if (const auto cost =
           describe_answers(recipe.eval, {model, *base.tokenizer, &chat, compute}, recipe.model.path);

@@ -9,6 +9,7 @@
 #include "data/token_store.h"
 #include "eval/answer_cost.h"
 #include "models/own_templates.h"
+#include "ops/device.h"
 #include "run/run_result.h"
 #include "run/score_tables.h"
 
@@ -92,12 +93,14 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
     recipe.model.weights = "keep";
   }
   recipe.data.cache.clear();  // it may be another tokenizer's
+  const auto device = open_device(recipe.device);
   auto model = load_model(recipe.model);
+  model.model->compute_on(device);
   load_adapters(model, options.adapters);
   const auto& chat =
       choose_chat_template(recipe.data.wanted_template(), own_templates(model), *model.tokenizer);
   const auto dataset = build_dataset(recipe.data, *model.tokenizer, chat);
-  const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model)};
+  const Subject subject{*model.model, *model.tokenizer, &chat, compute_type(recipe.model, device)};
   const auto folder =
       options.json.empty() ? std::filesystem::path(".") : std::filesystem::path(options.json).parent_path();
   if (const auto cost = describe_answers(recipe.eval, subject, recipe.model.path); !cost.empty()) tell(cost);

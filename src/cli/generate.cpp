@@ -21,6 +21,7 @@
 #include "generate/step_cost.h"
 #include "models/layer_stream.h"
 #include "models/own_templates.h"
+#include "ops/device.h"
 #include "ops/workers.h"
 #include "report/progress.h"
 
@@ -36,7 +37,7 @@ struct GenerateOptions {
   GenerateSpec how;
   std::vector<std::string> prompts;
   AdapterOptions adapters;
-  std::string file, chat_template = "auto", system;
+  std::string file, chat_template = "auto", system, device = "cpu";
   int64_t answers = 1;
   bool raw = false, chat = false, jsonl = false, stats = false, ignore_ends = false;
 };
@@ -147,9 +148,11 @@ Exit generate_command(const GenerateOptions& options) {
   if (!options.chat_template.empty() && options.chat_template != "auto")
     require_template_name({options.chat_template, {}, "--template"});  // a wrong name costs no loading
   const auto prompts = options.chat ? std::vector<Prompt>() : all_prompts(options);
+  const auto device = open_device(options.device);
   auto loaded = load_model(options.model);
+  loaded.model->compute_on(device);
   load_adapters(loaded, options.adapters);
-  const Writer writer{*loaded.model, *loaded.tokenizer, compute_type(options.model), options.how};
+  const Writer writer{*loaded.model, *loaded.tokenizer, compute_type(options.model, device), options.how};
   const auto* chat_template = wanted_template(options, loaded);
   const auto texts = options.chat ? int64_t{1} : static_cast<int64_t>(prompts.size()) * options.answers;
   if (const auto* stream = loaded.model->stream()) {
@@ -250,6 +253,9 @@ void add_generate(CLI::App& app, Action& action) {
   command->add_flag("--ignore-ends", options->ignore_ends,
                     "go on after an end of text: every answer has --max-tokens tokens, for measurements");
   command->add_flag("--stats", options->stats, "tell tokens and tokens/s on standard error");
+  command->add_option(
+      "--device", options->device,
+      "where it is computed: auto, cpu, cuda or cuda:N, as a recipe's `device`; cpu unless given");
   add_spec_options(*command, options->model, {"path"});
   add_spec_options(*command, options->sample);
   add_spec_options(*command, options->how);

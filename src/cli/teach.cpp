@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "data/token_store.h"
 #include "models/own_templates.h"
+#include "ops/device.h"
 #include "run/open_teacher.h"
 #include "run/stage_distill.h"
 
@@ -30,6 +31,7 @@ Exit teach_by_recipe(const TeachOptions& options) {
     throw RecipeError(
         fmt::format("{}: teacher.live: this teacher is asked while training; set it to false to keep a cache",
                     loaded.file));
+  open_device(recipe.device);  // what is missing is told before anything is read
   const auto student = load_for_tokens(recipe);
   if (recipe.teacher->answers) {
     fmt::print("{}\n", collect_answers(recipe, *student.tokenizer));

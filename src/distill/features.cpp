@@ -7,12 +7,13 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "ops/attend.h"
+#include "ops/composed.h"
 
 namespace retort {
 namespace {
 
-Tensor index_of(const std::vector<int64_t>& values) {
-  return at::tensor(values, at::TensorOptions(at::kLong));
+Tensor weights_on(const Tensor& x, const std::vector<double>& weights) {
+  return at::tensor(weights, at::TensorOptions(at::kFloat)).to(x.device());
 }
 
 Tensor start_of_projection(int64_t to, int64_t from, const std::string& name, uint64_t seed) {
@@ -40,15 +41,15 @@ Tensor log_attention(const Heard::Attention& heard, const AttendBlock& block, co
   std::vector<Tensor> ranges;
   for (const auto& range : block.keys)
     ranges.push_back(heard.k.narrow(0, range.begin, range.end - range.begin));
-  const auto q = heard.q.index_select(0, index_of(looking.rows)).to(at::kFloat),
+  const auto q = heard.q.index_select(0, list_on(heard.q, looking.rows)).to(at::kFloat),
              k = at::cat(ranges, 0).to(at::kFloat);  // [R,H,D], [S,K,D]
   const auto group = q.size(1) / k.size(1), keys = k.size(0);
   const double scale = heard.scale != 0 ? heard.scale : 1 / std::sqrt(static_cast<double>(q.size(2)));
   auto scores =
       at::matmul(q.transpose(0, 1), k.repeat_interleave(group, 1).permute({1, 2, 0})) * scale;  // [H,R,S]
   if (heard.soft_cap > 0) scores = heard.soft_cap * at::tanh(scores / heard.soft_cap);
-  const auto s = at::arange(keys, at::TensorOptions(at::kLong)).unsqueeze(0),
-             t = index_of(looking.place).unsqueeze(1);
+  const auto s = at::arange(keys, q.options().dtype(at::kLong)).unsqueeze(0),
+             t = list_on(q, looking.place).unsqueeze(1);
   auto hidden = s.gt(t);
   if (heard.window > 0) hidden = hidden.logical_or((t - s).ge(heard.window));
   scores = scores.masked_fill(hidden, -std::numeric_limits<float>::infinity());
@@ -57,7 +58,7 @@ Tensor log_attention(const Heard::Attention& heard, const AttendBlock& block, co
 
 Tensor attention_loss(const Heard::Attention& student, const Heard::Attention& teacher,
                       const SupervisedRows& rows, const Pass& pass) {
-  auto sum = at::zeros({}, at::TensorOptions(at::kFloat));
+  auto sum = at::zeros({}, student.q.options().dtype(at::kFloat));
   for (const auto& block : pass.blocks) {
     Looking looking;
     const auto own = block.key_count() - (block.q_end - block.q_begin);
@@ -77,18 +78,19 @@ Tensor attention_loss(const Heard::Attention& student, const Heard::Attention& t
     }
     const auto p = log_p.exp();
     const auto cost = (p * (log_p - log_q)).sum(-1);  // an unseen key costs 1e-30 (log 1e-30 - log 1e-30) = 0
-    sum = sum + (cost * at::tensor(looking.weight, at::TensorOptions(at::kFloat))).sum();
+    sum = sum + (cost * weights_on(cost, looking.weight)).sum();
   }
   return sum;
 }
 
 Tensor hidden_loss(const Tensor& student, const Tensor& teacher, const Tensor& projection,
                    const SupervisedRows& rows) {
-  const auto index = index_of({rows.rows.begin(), rows.rows.end()});
+  const auto index = list_on(student, rows.rows);
   const auto s = student.index_select(0, index).to(at::kFloat),
              t = teacher.index_select(0, index).to(at::kFloat);
-  const auto cost = (at::linear(s, projection) - t).square().sum(-1) / t.square().sum(-1).clamp_min(1e-12);
-  return (cost * at::tensor(rows.weight, at::TensorOptions(at::kFloat))).sum();
+  const auto cost =
+      (at::linear(s, projection.to(s.device())) - t).square().sum(-1) / t.square().sum(-1).clamp_min(1e-12);
+  return (cost * weights_on(cost, rows.weight)).sum();
 }
 
 }  // namespace
@@ -151,7 +153,7 @@ void Features::listen(Pass& pass, Side side, Heard& heard) const {
 
 Tensor Features::loss(const Heard& student, const Heard& teacher, const SupervisedRows& rows,
                       const Pass& pass) const {
-  auto sum = at::zeros({}, at::TensorOptions(at::kFloat));
+  auto sum = at::zeros({}, pass.tokens.options().dtype(at::kFloat));
   for (size_t i = 0; i < specs_.size(); ++i) {
     const auto& spec = specs_[i];
     sum = sum + spec.weight * (spec.kind == "hidden"

@@ -44,7 +44,7 @@ Objective live_distillation(const DistillSpec& spec, LiveTeacher teacher) {
     if (!pass.training) return cross_entropy(model.hidden(pass), forest.targets, model.head, pass);
     const auto rows = supervised_rows(forest.targets);
     Heard heard, heard_of_teacher;
-    auto student_pass = pass, teacher_pass = make_pass(forest, teacher.compute);
+    auto student_pass = pass, teacher_pass = make_pass(forest, teacher.compute, teacher.model->device());
     if (teacher.features) {
       teacher.features->listen(student_pass, Features::Side::student, heard);
       teacher.features->listen(teacher_pass, Features::Side::teacher, heard_of_teacher);

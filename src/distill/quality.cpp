@@ -53,9 +53,10 @@ std::vector<Quality> measure_quality(const ComputedModel* teacher, const std::ve
   std::vector<std::vector<Sums>> parts(forests.size(), std::vector<Sums>(all.size()));
   std::vector<Reader> readers;
   for (const auto& each : all)
-    readers.push_back({each.model, [&forests, compute = each.compute](int64_t f) {
-                         return make_pass(forests[static_cast<size_t>(f)], compute);
-                       }});
+    readers.push_back(
+        {each.model, [&forests, compute = each.compute, device = each.model.device()](int64_t f) {
+           return make_pass(forests[static_cast<size_t>(f)], compute, device);
+         }});
   std::vector<int64_t> texts(forests.size());
   std::iota(texts.begin(), texts.end(), int64_t{0});
   const auto measure_forest = [&](int64_t f, Read&& read) {

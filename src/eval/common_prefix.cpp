@@ -39,15 +39,16 @@ CommonPrefix::CommonPrefix(const Subject& subject, std::span<const int32_t> toke
     leave_if_stopped("evaluating");
     Forest part;
     part.add_segment({tokens.begin() + from, tokens.begin() + std::min(rows_, from + subject.row_tokens)});
-    auto pass = make_pass(part, subject.compute);
+    auto pass = make_pass(part, subject.compute, subject.model.device());
     ask_for(pass, {});  // keys and values are all
     run(pass, prefix_, from);
   }
 }
 
 KvCache CommonPrefix::copy(const KvCache& from, int64_t rows) const {
-  return larger_cache(from, rows, capacity_,
-                      {cache_shape(subject_.model.config), kv_type(subject_.kv), subject_.compute});
+  return larger_cache(
+      from, rows, capacity_,
+      {cache_shape(subject_.model.config), kv_type(subject_.kv), subject_.compute, subject_.model.device()});
 }
 
 // The pass's texts continue the rows of the cache before `first_row`, from where on their own rows go.
@@ -67,7 +68,7 @@ Tensor CommonPrefix::run(Pass& pass, KvCache& cache, int64_t first_row) const {
 }
 
 CommonPrefix::Continued CommonPrefix::hidden(const Forest& forest, const std::vector<int32_t>& rows) {
-  auto pass = make_pass(forest, subject_.compute);
+  auto pass = make_pass(forest, subject_.compute, subject_.model.device());
   ask_for(pass, rows);
   if (rows_ == 0) {
     auto states = subject_.model.hidden(pass);

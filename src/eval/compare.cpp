@@ -80,8 +80,8 @@ Agreement compare_models(const ComputedModel& reference, const ComputedModel& ot
   for (size_t i = 0; i < forests.size(); ++i)
     if (!forests[i].targets.empty()) texts.push_back(static_cast<int64_t>(i));
   const auto reader = [&](const ComputedModel& side) {
-    return Reader{side.model, [&, compute = side.compute](int64_t i) {
-                    return make_pass(forests[static_cast<size_t>(i)], compute);
+    return Reader{side.model, [&, compute = side.compute, device = side.model.device()](int64_t i) {
+                    return make_pass(forests[static_cast<size_t>(i)], compute, device);
                   }};
   };
   read_texts({reader(reference), reader(other)}, texts, usable_threads(threads), "comparing models",

@@ -67,7 +67,7 @@ std::vector<ExpertUse> measure_expert_use(const Subject& subject, const std::vec
                                        std::vector<Sums>(static_cast<size_t>(model.config.layers)));
   const auto pass_of = [&](int64_t text) {
     const auto at = static_cast<size_t>(text);
-    const auto quiet = make_pass(forests[at], subject.compute);
+    const auto quiet = make_pass(forests[at], subject.compute, subject.model.device());
     auto pass = quiet;
     pass.observe = [&model, &part = parts[at], quiet](const Linear& linear, const Tensor& x) {
       if (linear.place.role != Role::router) return;

@@ -77,20 +77,22 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
     for (size_t i = 0; i < forests.size(); ++i)
       if (!forests[i].targets.empty()) texts.push_back(static_cast<int64_t>(i));
     const auto pass_of = [&](int64_t i) {
-      auto pass = make_pass(forests[static_cast<size_t>(i)], subject.compute);
+      auto pass = make_pass(forests[static_cast<size_t>(i)], subject.compute, subject.model.device());
       ask_for(pass, asked_rows(forests[static_cast<size_t>(i)]).rows);
       return pass;
     };
     read_texts({{subject.model, pass_of}}, texts, threads, "evaluating",
                [&](int64_t i, Read&& read) { score(i, read.hidden[0], read.passes[0]); });
   } else {
-    run_workers(threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
+    const auto read_one = [&](int64_t i) {
       leave_if_stopped("evaluating");
       const auto& forest = forests[static_cast<size_t>(i)];
       if (forest.targets.empty()) return;
       const auto [hidden, pass] = prefix.hidden(forest, asked_rows(forest).rows);
       score(i, hidden, pass);
-    });
+    };
+    (subject.model.device().is_cpu() ? run_workers : run_in_turn)(
+        threads, static_cast<int64_t>(forests.size()), read_one, Gradients::off);
   }
   std::vector<SampleLikelihood> sums(samples.size());
   for (size_t i = 0; i < forests.size(); ++i) {  // in forest order, whatever thread was first

@@ -181,7 +181,7 @@ std::vector<Answer> generate(const Writer& writer, const std::vector<std::vector
   std::iota(order.begin(), order.end(), int64_t{0});
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return prompts[a] < prompts[b]; });
   const auto count = static_cast<int64_t>(prompts.size()), threads = usable_threads(writer.how.threads),
-             workers = std::min(threads, count);
+             workers = std::min(writer.model.device().is_cpu() ? threads : int64_t{1}, count);
 
   std::vector<Answer> answers(prompts.size());
   std::mutex speaking;

@@ -67,12 +67,13 @@ GrowingForest::GrowingForest(const Model& model, at::ScalarType compute, KvType 
 void GrowingForest::reserve(int64_t rows) {
   if (rows <= capacity_) return;
   capacity_ = std::max(rows, capacity_ + capacity_ / 2);
-  cache_ = larger_cache(cache_, rows_, capacity_, {cache_shape(model_.config), kv_, compute_});
+  cache_ =
+      larger_cache(cache_, rows_, capacity_, {cache_shape(model_.config), kv_, compute_, model_.device()});
 }
 
 Pass GrowingForest::pass_over(std::vector<int32_t> tokens, std::vector<int32_t> positions) const {
   Pass pass;
-  pass.tokens = as_indices(tokens);
+  pass.tokens = as_indices(tokens).to(model_.device());
   pass.positions = as_indices(positions);
   pass.compute = compute_;
   return pass;

@@ -13,16 +13,17 @@ Norm latent_norm(const Parts& parts, const TensorPlace& place, int64_t width) {
   return norm;
 }
 
-// The layer as one matrix, its adapter included.
-Tensor effective_weight(const Linear& layer, at::ScalarType type) {
-  if (!layer.adapter) return widen(base_matrix(layer).weight, type);
+// The layer as one matrix in x's type and on its device, its adapter included.
+Tensor effective_weight(const Linear& layer, const Tensor& x) {
+  const auto type = x.scalar_type();
+  if (!layer.adapter) return widen(base_matrix(layer).weight, type).to(x.device());
   const auto& adapter = *layer.adapter;
   auto w = at::addmm(widen(base_matrix(layer).weight, at::kFloat), adapter.b, adapter.a, 1, adapter.scaling);
   if (adapter.magnitude.defined()) {  // a row of zeros has no direction and stays
     const auto norms = w.norm(2, {1});
     w = w * at::where(norms.eq(0), at::ones_like(norms), adapter.magnitude / norms).unsqueeze(1);
   }
-  return w.to(type);
+  return w.to(x.device(), type);
 }
 
 }  // namespace
@@ -104,12 +105,12 @@ Tensor LatentAttention::plain(const Tensor& q, const Tensor& c, const Tensor& sh
 
 // The layer as one matrix [H,n+v,L], its adapter included: what it makes of the unit vectors, so that
 // whatever is trained of it gets its gradient as elsewhere.
-Tensor LatentAttention::matrix_of_heads(const Pass& pass) const {
+Tensor LatentAttention::matrix_of_heads(const Tensor& x, const Pass& pass) const {
   const std::array<int64_t, 3> shape{heads, widths.nope_dim + widths.value_dim, widths.kv_rank};
-  if (pass.cache) return effective_weight(kv_b_proj, pass.compute).view(shape);
+  if (pass.cache) return effective_weight(kv_b_proj, x).view(shape);
   auto quiet = pass;
   quiet.observe = nullptr;
-  const auto units = at::eye(widths.kv_rank, at::TensorOptions(pass.compute));
+  const auto units = at::eye(widths.kv_rank, x.options());
   return linear(units, kv_b_proj, quiet).t().reshape(shape);
 }
 
@@ -119,7 +120,7 @@ Tensor LatentAttention::absorbed(const Tensor& q, const Tensor& c, const Tensor&
                                  const IndexChoice& choice, const Pass& pass) const {
   const auto [q_rank, latent, n, r, v, interleaved] = widths;
   if (pass.observe) pass.observe(kv_b_proj, c);
-  const auto w = matrix_of_heads(pass);  // [H,n+v,L]
+  const auto w = matrix_of_heads(c, pass);  // [H,n+v,L]
   const auto by_head = [](const Tensor& x) { return x.transpose(0, 1); };
   const auto own = by_head(at::bmm(by_head(q.narrow(2, 0, n)), w.narrow(1, 0, n)));  // [N,H,L]
   const auto taken = at::cat({own, q.narrow(2, n, r)}, 2);                           // [N,H,L+r]

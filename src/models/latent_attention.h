@@ -50,7 +50,7 @@ struct LatentAttention {
   bool adapted() const;
   Tensor taught(const Tensor& result, const IndexChoice& choice, const Tensor& q, const Tensor& k,
                 const Pass& pass) const;
-  Tensor matrix_of_heads(const Pass& pass) const;
+  Tensor matrix_of_heads(const Tensor& x, const Pass& pass) const;
 };
 
 }  // namespace retort

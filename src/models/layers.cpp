@@ -119,7 +119,7 @@ Tensor QueryGrowth::grown(const Tensor& q, const Tensor& positions) const {
   if (beta == 0 || positions.numel() == 0 || positions.max().item<int64_t>() < places) return q;
   const auto times = at::floor(positions.to(at::kFloat) / static_cast<double>(places));
   const auto scale = 1 + beta * at::log(1 + times);
-  return q * scale.view({-1, 1, 1}).to(q.scalar_type());
+  return q * scale.view({-1, 1, 1}).to(q.device(), q.scalar_type());
 }
 
 Tensor Attention::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]

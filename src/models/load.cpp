@@ -620,9 +620,13 @@ void use_template(LoadedModel& loaded, const ChatTemplate& chat) {
     ends.insert(ends.begin(), *end);
 }
 
-at::ScalarType compute_type(const ModelSpec& spec) {
+at::ScalarType compute_type(const ModelSpec& spec, at::Device device) {
+  if (!device.is_cpu() && spec.compute == "int8")
+    throw RecipeError(fmt::format(
+        "compute: int8 is arithmetic of the CPU's kernels, and device is {}; set auto, bf16 or f32",
+        device.str()));
   if (spec.compute == "f32") return at::kFloat;
-  if (spec.compute == "bf16") return at::kBFloat16;
+  if (spec.compute == "bf16" || !device.is_cpu()) return at::kBFloat16;
   const auto& bf16 = gemm_kernel(Operand::bf16);
   if (&bf16 == gemm_kernel_amx_bf16()) return at::kBFloat16;  // tiles, whatever noise says
   // fp32 arithmetic where that is the faster of the two.

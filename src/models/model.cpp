@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "base/error.h"
 #include "models/layer_stream.h"
 #include "models/tensor_names.h"
 #include "ops/embed.h"
@@ -44,6 +45,15 @@ void Model::read_layers_from(std::shared_ptr<LayerStream> stream) {
   stream_ = std::move(stream);
   for (auto* linear : linears_)
     if (!linear->weight.present()) linear->source = stream_;
+}
+
+void Model::compute_on(at::Device where) {
+  if (stream_ && !where.is_cpu())
+    throw RecipeError(fmt::format(
+        "device: {} computes models whose weights are in memory, and this one is read layer by layer; set "
+        "model.schedule (of a teacher, teacher.schedule) to tokens, or device to cpu",
+        where.str()));
+  device_ = where;
 }
 
 std::vector<const Linear*> Model::linears_of(int64_t layer) const {

@@ -84,6 +84,11 @@ class Model {
   // With pass.recompute, layers are recomputed in backward.
   Tensor hidden(const Pass& pass) const;
 
+  // Where passes over it are to be computed. Its weights stay in the CPU's memory: operations take them
+  // along. RecipeError for a model that is read layer by layer, which only the CPU computes.
+  void compute_on(at::Device where);
+  at::Device device() const { return device_; }
+
   // Every linear layer inside the stack, in checkpoint order (the head is not among them).
   std::vector<Linear*> linears() { return linears_; }
   std::vector<const Linear*> linears() const { return {linears_.begin(), linears_.end()}; }
@@ -117,6 +122,7 @@ class Model {
   void take_place(const TensorPlace& place);
   std::vector<Linear*> linears_;
   std::shared_ptr<LayerStream> stream_;
+  at::Device device_ = at::kCPU;
   std::vector<NamedTensor> vectors_;  // every bias too, there or not
   std::set<TensorPlace> places_;
 };
@@ -169,7 +175,8 @@ LoadedModel load_weights(const ModelSpec& spec);
 // is that of an export.
 void require_model_path(const std::string& named, const std::filesystem::path& path);
 
-// f32 or bf16 as this machine is faster at (a measurement of under 100 ms), or as the spec says.
-at::ScalarType compute_type(const ModelSpec& spec);
+// f32 or bf16 as this machine is faster at (a measurement of under 100 ms), or as the spec says; bf16 where a
+// device other than the CPU computes. RecipeError for int8 there.
+at::ScalarType compute_type(const ModelSpec& spec, at::Device device = at::kCPU);
 
 }  // namespace retort

@@ -28,10 +28,11 @@ Tensor widened_on(const Tensor& x, const Weight& weight, int64_t first, int64_t 
   return widen_for_use(weight, first, count, x.scalar_type()).to(x.device());
 }
 
-Tensor sum_over_rows(const Tensor& a, const Tensor& b) {
-  // Only a GPU's product of bf16 leaves its fp32 sums as they are.
-  if (a.is_cuda() && a.scalar_type() != at::kFloat) return at::mm(a.t(), b, at::kFloat);
-  return at::mm(a.t(), b).to(at::kFloat);
+Tensor wide_product(const Tensor& a, const Tensor& b) {
+  if (a.is_cuda() && a.scalar_type() != at::kFloat) return at::mm(a, b, at::kFloat);
+  return at::mm(a.to(at::kFloat), b.to(at::kFloat));
 }
+
+Tensor sum_over_rows(const Tensor& a, const Tensor& b) { return wide_product(a.t(), b); }
 
 }  // namespace retort

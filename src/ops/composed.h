@@ -39,6 +39,8 @@ template <class Number> Tensor list_on(const Tensor& x, const std::vector<Number
 // next call.
 Tensor widened_on(const Tensor& x, const Weight& weight, int64_t first, int64_t count);
 
+// fp32: a b, whose sums are not rounded to a's type. Only a GPU's product of bf16 can leave them as they are.
+Tensor wide_product(const Tensor& a, const Tensor& b);
 // fp32 [n,m]: a^T b of a [N,n] and b [N,m].
 Tensor sum_over_rows(const Tensor& a, const Tensor& b);
 

@@ -23,8 +23,10 @@ Tensor composed_gated(const Tensor& gate, const Tensor& up, Activation activatio
 Tensor composed_weighted_gated(const Tensor& gate, const Tensor& up, const Tensor& weights,
                                Activation activation);
 
-// composed_linear.cpp
+// composed_linear.cpp: y; x W^T in fp32, and its way back dy W in dy's type, without a graph.
 Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass);
+Tensor composed_logits(const Tensor& x, const Weight& weight);
+Tensor composed_product_back(const Tensor& dy, const Weight& weight);
 
 // composed_attend.cpp
 Tensor composed_attend(const Tensor& q, const Tensor& k, const Tensor& v, const AttendRule& rule,

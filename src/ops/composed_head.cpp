@@ -10,26 +10,31 @@ namespace retort {
 HeadCost composed_head_cost(const Tensor& hidden, const std::vector<int64_t>& rows, const Head& head,
                             const Pass& pass, bool recorded, const ChunkCost& cost) {
   const auto leaves = leaves_of(head.linear);
+  // A matrix alone is multiplied without a graph: its logits are fp32, and its gradient goes to the sink.
+  const bool plain = is_plain(head.linear), learns = recorded && plain && !leaves.empty();
+  const auto& weight = head.linear.weight;
   HeadCost all;
-  all.leaf_gradients.resize(leaves.size());
+  if (learns)
+    all.of_matrix.emplace(weight, static_cast<int64_t>(rows.size()), hidden.scalar_type(), pass.gradients);
+  else all.leaf_gradients.resize(leaves.size());
   std::vector<Tensor> of_rows;
   auto each = pass;
   each.gradients = nullptr;  // of every chunk, added here
-  const auto most = static_cast<size_t>(rows_at_once(head.linear.weight, hidden.scalar_type()));
+  const auto most = static_cast<size_t>(rows_at_once(weight, hidden.scalar_type()));
   for (size_t first = 0; first < rows.size(); first += most) {
     const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(first);
     const std::vector<int64_t> part(begin,
                                     begin + static_cast<std::ptrdiff_t>(std::min(most, rows.size() - first)));
     auto x = hidden.detach().index_select(0, list_on(hidden, part));
-    if (recorded) x.requires_grad_();
+    if (recorded && !plain) x.requires_grad_();
     each.dropout_key = pass.dropout_key + first;  // rows of another chunk are dropped by other draws
     Tensor z;
-    {
+    if (!plain) {
       const at::AutoGradMode graph(recorded);
       z = linear(x, head.linear, each);
     }
     const at::NoGradGuard no_graph;
-    auto logits = z.to(at::kFloat, false, /*copy=*/true);
+    auto logits = plain ? composed_logits(x, weight) : z.to(at::kFloat, false, /*copy=*/true);
     Tensor slope;
     if (head.soft_cap > 0) {
       logits.div_(head.soft_cap).tanh_();
@@ -39,6 +44,12 @@ HeadCost composed_head_cost(const Tensor& hidden, const std::vector<int64_t>& ro
     all.nats += cost(first, logits, recorded);
     if (!recorded) continue;
     if (slope.defined()) logits.mul_(slope);
+    if (plain) {
+      const auto dz = logits.to(x.scalar_type());
+      of_rows.push_back(composed_product_back(dz, weight));
+      if (learns) all.of_matrix->add(dz, x);
+      continue;
+    }
     std::vector<Tensor> asked{x};
     asked.insert(asked.end(), leaves.begin(), leaves.end());
     const auto gradients =
@@ -74,7 +85,7 @@ double composed_cross_entropy(Tensor& logits, const RowLabels& labels, bool reco
 double composed_logit_cost(Tensor& logits, std::span<const int32_t> rows, size_t first, int64_t vocabulary,
                            const LogitLoss& loss, bool recorded) {
   LogitRows chunk{rows.subspan(first, static_cast<size_t>(logits.size(0))), first,
-                  logits.narrow(1, 0, vocabulary).contiguous()};
+                  logits.narrow(1, 0, vocabulary).cpu().contiguous()};
   const double nats = loss(chunk, recorded);
   if (!recorded) return nats;
   logits.narrow(1, 0, vocabulary).copy_(chunk.logits);

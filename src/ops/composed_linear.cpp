@@ -30,15 +30,6 @@ Tensor product(const Tensor& x, const Weight& weight) {  // x W^T
   return y.defined() ? y : at::zeros({x.size(0), weight.rows}, x.options());
 }
 
-Tensor product_back(const Tensor& dy, const Weight& weight) {  // dy W
-  Tensor dx;
-  each_part(weight, dy, [&](int64_t first, int64_t count) {
-    const auto part = at::mm(dy.narrow(1, first, count), widened_on(dy, weight, first, count));
-    dx = dx.defined() ? dx.add_(part) : part;
-  });
-  return dx.defined() ? dx : at::zeros({dy.size(0), weight.columns}, dy.options());
-}
-
 // A backward of its own: the graph would keep the decoded matrix, and has no sink for its gradient.
 Tensor base_product(const Tensor& x, const Weight& weight, GradientSink* sink) {
   const auto flop = 2 * static_cast<double>(x.size(0)) * static_cast<double>(weight.rows) *
@@ -50,9 +41,9 @@ Tensor base_product(const Tensor& x, const Weight& weight, GradientSink* sink) {
             [weight, sink, wants_x = x.requires_grad(),
              x = weight.trainable() ? x.detach() : Tensor()](const Tensor& dy) -> Tensors {
               Tensors gradients(2);
-              if (wants_x) gradients[0] = product_back(dy, weight);
+              if (wants_x) gradients[0] = composed_product_back(dy, weight);
               if (!weight.trainable()) return gradients;
-              auto of_weight = sum_over_rows(dy, x).to(weight.dense.scalar_type());
+              auto of_weight = sum_over_rows(dy, x).to(weight.dense.device(), weight.dense.scalar_type());
               if (!sink || !sink->take(weight.dense, of_weight)) gradients[1] = std::move(of_weight);
               return gradients;
             }};
@@ -97,16 +88,33 @@ Tensor dropped(const Tensor& x, double rate, const Draws& draws) {
 Tensor direction_norms(const Tensor& x, const Weight& weight, const LowRank& adapter) {
   const at::NoGradGuard no_graph;
   std::vector<Tensor> norms;
-  const auto wide = x.to(at::kFloat);
+  const auto wide = x.to(at::kFloat), a = adapter.a.to(x.device());
   each_part(weight, wide, [&](int64_t first, int64_t count) {
-    norms.push_back(at::addmm(widened_on(wide, weight, first, count), adapter.b.narrow(0, first, count),
-                              adapter.a, 1, adapter.scaling)
+    norms.push_back(at::addmm(widened_on(wide, weight, first, count),
+                              adapter.b.narrow(0, first, count).to(x.device()), a, 1, adapter.scaling)
                         .norm(2, {1}));
   });
   return at::cat(norms);
 }
 
 }  // namespace
+
+Tensor composed_product_back(const Tensor& dy, const Weight& weight) {
+  Tensor dx;
+  each_part(weight, dy, [&](int64_t first, int64_t count) {
+    const auto part = at::mm(dy.narrow(1, first, count), widened_on(dy, weight, first, count));
+    dx = dx.defined() ? dx.add_(part) : part;
+  });
+  return dx.defined() ? dx : at::zeros({dy.size(0), weight.columns}, dy.options());
+}
+
+Tensor composed_logits(const Tensor& x, const Weight& weight) {
+  auto z = at::empty({x.size(0), weight.rows}, x.options().dtype(at::kFloat));
+  each_part(weight, x, [&](int64_t first, int64_t count) {
+    z.narrow(1, first, count).copy_(wide_product(x, widened_on(x, weight, first, count).t()));
+  });
+  return z;
+}
 
 Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass) {
   const auto weight = base_matrix(layer).weight;
@@ -115,17 +123,18 @@ Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass) {
   if (layer.adapter) {
     const auto& adapter = *layer.adapter;
     const auto rate = pass.training ? adapter.dropout : 0;
-    const auto low =
-        at::linear(rate > 0 ? dropped(x, rate, Draws(pass.dropout_key, layer.name)) : x, adapter.a.to(type));
-    y = at::addmm(y, low, adapter.b.to(type).t(), 1, adapter.scaling);
+    const auto low = at::linear(rate > 0 ? dropped(x, rate, Draws(pass.dropout_key, layer.name)) : x,
+                                adapter.a.to(x.device(), type));
+    y = at::addmm(y, low, adapter.b.to(x.device(), type).t(), 1, adapter.scaling);
     if (adapter.magnitude.defined()) {
       const auto norms = direction_norms(x, weight, adapter);
       const auto none = norms.eq(0);  // a row of zeros has no direction
-      const auto size = at::where(none, at::ones_like(norms), adapter.magnitude / norms.masked_fill(none, 1));
+      const auto size = at::where(none, at::ones_like(norms),
+                                  adapter.magnitude.to(x.device()) / norms.masked_fill(none, 1));
       y = (y * size).to(type);
     }
   }
-  return layer.bias.defined() ? (y + layer.bias).to(type) : y;
+  return layer.bias.defined() ? (y + layer.bias.to(x.device())).to(type) : y;
 }
 
 }  // namespace retort

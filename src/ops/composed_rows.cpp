@@ -8,7 +8,7 @@ namespace retort {
 Tensor composed_rms_norm(const Tensor& x, const Norm& norm) {
   const auto wide = x.to(at::kFloat);
   const auto scale = (wide.square().mean(-1, true) + norm.epsilon).rsqrt();
-  return (wide * scale * (norm.weight + norm.offset)).to(x.scalar_type());
+  return (wide * scale * (norm.weight.to(x.device()) + norm.offset)).to(x.scalar_type());
 }
 
 NormedSum composed_add_rms_norm(const Tensor& x, const Tensor& delta, const Norm& norm) {

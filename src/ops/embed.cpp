@@ -14,7 +14,7 @@ void RowGradient::add_to(Tensor& sum) const {
   if (!matrix.defined()) return;
   if (!sum.defined())
     sum = at::zeros(matrix.sizes(), matrix.options().dtype(at::kFloat).requires_grad(false));
-  sum.index_add_(0, tokens, rows.to(at::kFloat), factor);
+  sum.index_add_(0, tokens.to(sum.device()), rows.to(sum.device(), at::kFloat), factor);
 }
 
 namespace {
@@ -44,7 +44,7 @@ TrainedTokens trained_tokens(const TrainedRows& rows, const Tensor& tokens, cons
   const auto* ids = ids_input.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < tokens.size(0); ++i)
     if (const auto row = rows.find(ids[i]); row >= 0) places.push_back(i), found.push_back(row);
-  return {list_on(tokens, places), list_on(tokens, found)};
+  return {list_on(tokens, places), list_on(rows.values, found)};
 }
 
 void add_noise(Tensor& x, const Pass& pass) {
@@ -83,13 +83,13 @@ Tensor embed(const Linear& table, const Pass& pass, double scale) {
     auto x = looked_up(table, pass.tokens, here, changed ? at::kFloat : type);
     Tensor low;  // rows of B [N,rank]
     if (table.adapter) {
-      low = adapter.b.index_select(0, pass.tokens);
-      x = at::addmm(x, low, adapter.a, 1, adapter.scaling);
+      low = adapter.b.index_select(0, here).to(x.device());
+      x = at::addmm(x, low, adapter.a.to(x.device()), 1, adapter.scaling);
     }
     TrainedTokens trained;
     if (table.rows) {
       trained = trained_tokens(*table.rows, pass.tokens, here);
-      x.index_copy_(0, trained.places, values.index_select(0, trained.rows));
+      x.index_copy_(0, trained.places, values.index_select(0, trained.rows).to(x.device()));
     }
     if (changed) x = x.to(type);
     if (factor != 1) x.mul_(factor);
@@ -100,7 +100,7 @@ Tensor embed(const Linear& table, const Pass& pass, double scale) {
               Tensors gradients(4);
               Tensor of_matrix = dx;  // without the rows that are trained alone
               if (values.defined()) {
-                const auto rows = dx.index_select(0, trained.places).to(at::kFloat);
+                const auto rows = dx.index_select(0, trained.places).to(values.device(), at::kFloat);
                 gradients[3] = at::zeros_like(values);
                 gradients[3].index_add_(0, trained.rows, rows, factor);
                 of_matrix = dx.index_fill(0, trained.places, 0);
@@ -108,9 +108,11 @@ Tensor embed(const Linear& table, const Pass& pass, double scale) {
               if (low.defined()) {
                 const auto rows = of_matrix.to(at::kFloat);
                 const auto size = factor * adapter.scaling;
-                gradients[1] = at::mm(low.t(), rows).mul_(size);
-                gradients[2] = at::zeros_like(adapter.b);
-                gradients[2].index_add_(0, tokens, at::mm(rows, adapter.a.t()), size);
+                const auto &a = adapter.a, &b = adapter.b;
+                gradients[1] = at::mm(low.t(), rows).mul_(size).to(a.device());
+                gradients[2] = at::zeros_like(b);
+                gradients[2].index_add_(0, tokens.to(b.device()),
+                                        at::mm(rows, a.to(rows.device()).t()).to(b.device()), size);
               }
               if (!dense.defined() || !dense.requires_grad()) return gradients;
               RowGradient gradient{dense, tokens, of_matrix, factor};

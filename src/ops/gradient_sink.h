@@ -21,7 +21,7 @@ struct RowGradient {
 // rows, these are smaller than their product, which is added where the sum lies.
 struct ProductGradient {
   at::Tensor matrix;  // the leaf that it is of, [V,E]
-  at::Tensor dz, x;   // [n,V] and [n,E] of one type, fp32 or bf16
+  at::Tensor dz, x;   // [n,V] and [n,E] of one type, fp32 or bf16, and on one device
   double factor = 1;
 
   void add_to(at::Tensor& sum) const;  // fp32 [V,E], made when it is not there

@@ -263,7 +263,7 @@ Scores composed_scores(const Tensor& hidden, const Rows& rows, std::span<const T
     scores.argmax.index_copy_(0, place, logits.argmax(1).index_select(0, row));
     return 0.0;
   });
-  return scores;
+  return {scores.log_probabilities.cpu(), scores.argmax.cpu()};
 }
 
 }  // namespace
@@ -348,8 +348,9 @@ Tensor logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& h
   const auto x = hidden.index_select(0, index_of(wanted, 0, wanted.size()).to(hidden.device()));
   Tensor z;
   if (composed(x)) {
-    z = linear(x, head.linear, pass).to(at::kFloat);
-    return head.soft_cap > 0 ? head.soft_cap * at::tanh(z / head.soft_cap) : z;
+    z = is_plain(head.linear) ? composed_logits(x, head.linear.weight)
+                              : linear(x, head.linear, pass).to(at::kFloat);
+    return (head.soft_cap > 0 ? head.soft_cap * at::tanh(z / head.soft_cap) : z).cpu();
   }
   if (is_plain(head.linear)) {  // straight into fp32, which a product of the layer's type would round first
     auto work = work_of(rows.size(), head, hidden, 1);

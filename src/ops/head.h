@@ -22,12 +22,12 @@ struct LossSum {
 LossSum cross_entropy(const Tensor& hidden, std::span<const Target> targets, const Head& head,
                       const Pass& pass);
 
-// log p(label | hidden[row]) for each target, fp32 [targets]; no gradient.
+// log p(label | hidden[row]) for each target, fp32 [targets], in the CPU's memory; no gradient.
 Tensor target_log_probabilities(const Tensor& hidden, std::span<const Target> targets, const Head& head,
                                 const Pass& pass);
 
 // Whether each target's label is the arg max (teacher-forced accuracy), with log-probabilities from the same
-// pass.
+// pass; in the CPU's memory.
 struct Scores {
   Tensor log_probabilities;  // fp32 [targets]
   Tensor argmax;             // int64 [targets]
@@ -35,7 +35,7 @@ struct Scores {
 Scores score_targets(const Tensor& hidden, std::span<const Target> targets, const Head& head,
                      const Pass& pass);
 
-// Logits of the given rows, fp32 [rows,V] after the soft cap; for generation, few rows.
+// Logits of the given rows, fp32 [rows,V] after the soft cap, in the CPU's memory; for generation, few rows.
 Tensor logits(const Tensor& hidden, std::span<const int32_t> rows, const Head& head, const Pass& pass);
 
 }  // namespace retort

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/profile.h"
+#include "ops/composed.h"
 #include "ops/gemm.h"
 #include "ops/team.h"
 
@@ -51,6 +52,16 @@ void ProductGradient::add_to(Tensor& sum) const {
   const Span span({"head's gradient", "step", 2.0 * static_cast<double>(x.size(0) * vocabulary * width),
                    bytes_of(dz) + bytes_of(x) + 4.0 * static_cast<double>(vocabulary * width), team_size()});
   if (!add) sum = at::empty({vocabulary, width}, at::TensorOptions(at::kFloat));
+  if (composed(x)) {
+    for (int64_t first = 0; first < vocabulary; first += kRowsAtOnce) {
+      const auto rows = std::min(kRowsAtOnce, vocabulary - first);
+      auto target = sum.narrow(0, first, rows);
+      const auto product = sum_over_rows(dz.narrow(1, first, rows), x).to(target.device());
+      if (add) target.add_(product, factor);
+      else at::mul_out(target, product, at::scalar_tensor(factor, sum.options()));
+    }
+    return;
+  }
   const auto type = operand_of(x);
   const auto multiply = [&](int64_t first, int64_t rows, Tensor out, bool added) {
     const auto some = dz.narrow(1, first, rows);

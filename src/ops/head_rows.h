@@ -15,7 +15,7 @@ namespace retort {
 struct LogitRows {
   std::span<const int32_t> rows;  // rows of `hidden`
   size_t first = 0;               // index of rows[0] among all that were asked for
-  Tensor logits;  // fp32 [rows, vocabulary], after the soft cap; the function may write into it
+  Tensor logits;  // fp32 [rows, vocabulary], after the soft cap, in the CPU's memory; to be written into
 };
 // Returns the chunk's nats. With `gradient`, rows.logits is to hold d nats / d logits afterwards.
 using LogitLoss = std::function<double(LogitRows& rows, bool gradient)>;

@@ -11,9 +11,9 @@ Tensor ids(const std::vector<int32_t>& values) {
 
 }  // namespace
 
-Pass make_pass(const Forest& forest, at::ScalarType compute) {
+Pass make_pass(const Forest& forest, at::ScalarType compute, at::Device device) {
   Pass pass;
-  pass.tokens = ids(forest.tokens);
+  pass.tokens = ids(forest.tokens).to(device);
   pass.positions = ids(forest.positions);
   pass.blocks = attend_blocks(forest);
   pass.compute = compute;
@@ -39,7 +39,7 @@ KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, c
   const auto grow = [&](const std::vector<Tensor>& old, std::vector<Tensor>& all, at::IntArrayRef sizes,
                         at::ScalarType scalar) {
     for (int64_t i = 0; i < shape.layers; ++i) {
-      auto larger = at::empty(sizes, at::TensorOptions(scalar));
+      auto larger = at::empty(sizes, at::TensorOptions(scalar).device(format.device));
       if (rows_kept > 0)
         larger.narrow(0, 0, rows_kept).copy_(old.at(static_cast<size_t>(i)).narrow(0, 0, rows_kept));
       all.push_back(std::move(larger));

@@ -39,12 +39,14 @@ struct CacheFormat {
   CacheShape shape;
   KvType type = KvType::as_computed;
   at::ScalarType compute = at::kFloat;  // what as_computed is
+  at::Device device = at::kCPU;
 };
 // A cache of so many rows that holds what `from` (empty, or smaller) holds in its first `rows_kept` rows.
 KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheFormat& format);
 
 struct Pass {
-  Tensor tokens, positions;  // int64 [N]
+  Tensor tokens;     // int64 [N]; operations compute on their device, all else here is in the CPU's memory
+  Tensor positions;  // int64 [N]
   std::vector<AttendBlock>
       blocks;  // queries are rows of this pass; keys are rows of this pass, or of the cache when there is one
   std::vector<int32_t> cache_rows;  // with a cache: where row i of this pass stores its key and value
@@ -69,8 +71,8 @@ struct Pass {
   int64_t size() const { return tokens.size(0); }
 };
 
-// A pass over a whole forest without a cache.
-Pass make_pass(const Forest& forest, at::ScalarType compute);
+// A pass over a whole forest without a cache, computed on `device`.
+Pass make_pass(const Forest& forest, at::ScalarType compute, at::Device device = at::kCPU);
 // The same pass with hidden states of these rows alone, where leaving the others out is worth it: else of
 // all, and false.
 bool ask_for(Pass& pass, const std::vector<int32_t>& rows);

@@ -1,5 +1,6 @@
 #include "ops/workers.h"
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
@@ -33,6 +34,14 @@ void run_workers(int64_t threads, int64_t count, const std::function<void(int64_
   for (int64_t i = 0; i < workers; ++i) pool.emplace_back(loop);
   for (auto& thread : pool) thread.join();
   if (failure) std::rethrow_exception(failure);
+}
+
+void run_in_turn(int64_t threads, int64_t count, const std::function<void(int64_t)>& work,
+                 Gradients gradients) {
+  const auto all = [&](int64_t) {
+    for (int64_t i = 0; i < count; ++i) work(i);
+  };
+  run_workers(threads, std::min<int64_t>(count, 1), all, gradients);
 }
 
 }  // namespace retort

@@ -15,5 +15,9 @@ enum class Gradients { off, on };  // whether graphs are recorded in the workers
 // is rethrown after all have ended.
 void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t index)>& work,
                  Gradients gradients = Gradients::off);
+// The same for what is computed on a device, which has one piece at a time: all threads are inner threads,
+// for what the CPU does for it.
+void run_in_turn(int64_t threads, int64_t count, const std::function<void(int64_t index)>& work,
+                 Gradients gradients = Gradients::off);
 
 }  // namespace retort

@@ -427,7 +427,7 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
   int64_t rows = 0;
   for (const auto& forest : plan.forests) rows += forest.size();
   const auto pass_of = [&](const Forest& forest, int64_t) {
-    auto pass = make_pass(forest, compute);
+    auto pass = make_pass(forest, compute, model.device());
     pass.training = true;
     pass.recompute = spec.recompute;
     return pass;

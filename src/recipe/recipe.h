@@ -61,6 +61,7 @@ struct ReportSpec {
 struct Recipe {
   std::string about;
   bool is_private = false;
+  std::string device = "cpu";
   ModelSpec model;
   DataSpec data;
   AdapterSpec adapter;
@@ -85,6 +86,9 @@ struct Recipe {
           "the samples are nobody else's business: report and answers keep scores and no text of a sample "
           "(report.samples asks for some), class names are numbers, and `check` shows no sample unless it is "
           "asked to");
+    field("device", device, not_empty(),
+          "where models are computed: cpu; cuda or cuda:N, an NVIDIA GPU, whose driver and whose part of "
+          "LibTorch are loaded for it alone; auto: the first GPU where both are there, else the CPU");
     field.section("model", model, "the base weights");
     field.section("data", data, "the samples");
     field.section("prune", prune, "the model is cut to a smaller one before anything else");

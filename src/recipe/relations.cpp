@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/byte_size.h"
+#include "base/device_name.h"
 #include "base/error.h"
 
 namespace retort {
@@ -319,9 +320,17 @@ void check_warmup(const Recipe& recipe, const YamlNode& root, std::vector<Proble
                    schedule.warmup_steps, schedule.warmup_share)});
 }
 
+void check_device(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  if (names_device(recipe.device)) return;
+  const auto* written = root.find("device");
+  problems.push_back({written ? written->place : root.place,
+                      fmt::format("device: expected {}, found '{}'", kDevices, printable(recipe.device))});
+}
+
 }  // namespace
 
 void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  check_device(recipe, root, problems);
   check_budget(recipe, root, problems);
   check_warmup(recipe, root, problems);
   check_distillation(recipe, root, problems);

@@ -95,8 +95,8 @@ FileRecord record_file(const fs::path& file, const std::string& shown_as) {
 }
 
 Manifest make_manifest(const fs::path& folder, const std::vector<fs::path>& read,
-                       const std::string& recipe_sha256) {
-  Manifest manifest{recipe_sha256, {}, {}};
+                       const std::string& recipe_sha256, const std::string& device) {
+  Manifest manifest{recipe_sha256, device, {}, {}};
   const auto root = fs::weakly_canonical(folder);
   std::set<std::string> seen;
   for (const auto& file : read) {
@@ -113,8 +113,8 @@ Manifest make_manifest(const fs::path& folder, const std::vector<fs::path>& read
 }
 
 Manifest write_manifest(const fs::path& folder, const std::vector<fs::path>& read,
-                        const std::string& recipe_sha256) {
-  auto manifest = make_manifest(folder, read, recipe_sha256);
+                        const std::string& recipe_sha256, const std::string& device) {
+  auto manifest = make_manifest(folder, read, recipe_sha256, device);
   write_text(folder / kName, json_as<OrderedJson>(ManifestFile{1, manifest}).dump(2) + "\n");
   return manifest;
 }

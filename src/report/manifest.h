@@ -23,11 +23,13 @@ struct FileRecord {
 
 struct Manifest {
   std::string recipe_sha256;
+  std::string device;  // cpu or cuda:N; empty in manifests that were written before there was a choice
   std::vector<FileRecord> read, written;  // each sorted by path
   std::optional<LedgerHead> ledger = {};  // of the run, when the manifest was written; none before 0.2
 
   template <class Visitor> void fields(Visitor& field) {
-    field.rare("recipe_sha256", recipe_sha256), field("read", read), field("written", written);
+    field.rare("recipe_sha256", recipe_sha256), field.rare("device", device), field("read", read),
+        field("written", written);
     field.rare("ledger", ledger);
   }
 };
@@ -37,10 +39,10 @@ FileRecord record_file(const std::filesystem::path& file, const std::string& sho
 // Hashes `read` (paths as opened; those inside `folder` are left out: they were written there) and every file
 // inside `folder` but manifest.json, *.lock and temporary files.
 Manifest make_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read,
-                       const std::string& recipe_sha256);
+                       const std::string& recipe_sha256, const std::string& device = {});
 // The same, and writes FOLDER/manifest.json.
 Manifest write_manifest(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& read,
-                        const std::string& recipe_sha256);
+                        const std::string& recipe_sha256, const std::string& device = {});
 // The same of a run with a ledger, which gets a last entry, "closed", with `facts` and the hash of all that
 // the manifest lists but the ledger itself: each of the two files says whether the other is what it was.
 Manifest close_manifest(Manifest manifest, const std::filesystem::path& folder, Ledger& ledger,

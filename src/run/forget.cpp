@@ -72,8 +72,7 @@ Forgotten forget_in_run(const LoadedRecipe& loaded, const std::set<std::string>&
     ++(record.side == "train" ? forgotten.learned : forgotten.held_out);
   });
   if (forgotten.records.empty()) return forgotten;
-  const auto read =
-      fs::exists(folder / "manifest.json") ? read_manifest(folder).read : std::vector<FileRecord>();
+  const auto before = fs::exists(folder / "manifest.json") ? read_manifest(folder) : Manifest{};
   Ledger ledger(folder);
   ledger.begin(who_and_where(loaded));
   ledger.add("forget", {{"records", forgotten.records}, {"list", loaded.recipe.data.forget}});
@@ -91,8 +90,8 @@ Forgotten forget_in_run(const LoadedRecipe& loaded, const std::set<std::string>&
     sync_folder(folder);
     for (const auto& file : files) forgotten.removed.push_back(file.path);
   }
-  auto manifest = make_manifest(folder, {}, loaded.sha256);
-  manifest.read = read;
+  auto manifest = make_manifest(folder, {}, loaded.sha256, before.device);
+  manifest.read = before.read;
   close_manifest(std::move(manifest), folder, ledger, OrderedJson::object());
   return forgotten;
 }

@@ -29,6 +29,7 @@
 #include "formats/weight_file.h"
 #include "models/layer_stream.h"
 #include "models/own_templates.h"
+#include "ops/device.h"
 #include "ops/workers.h"
 #include "report/progress.h"
 #include "spec/print.h"
@@ -140,7 +141,10 @@ std::vector<fs::path> model_files(const fs::path& path) {
   return files;
 }
 
-Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.recipe.run.folder) {
+Run::Run(LoadedRecipe loaded)
+    : loaded_(std::move(loaded)),
+      folder_(loaded_.recipe.run.folder),
+      device_(open_device(loaded_.recipe.device)) {
   require_run_or_empty(folder_);
   require_as_private(recipe(), folder_);
   auto files = model_files(recipe().model.path);
@@ -167,7 +171,9 @@ Run::Run(LoadedRecipe loaded) : loaded_(std::move(loaded)), folder_(loaded_.reci
   lock_.emplace(folder_);
   const auto removed = remove_leftovers_of_run(folder_);
   events_.emplace(folder_);
-  events_->begin(who_and_where(loaded_));
+  auto who = who_and_where(loaded_);
+  if (!device_.is_cpu()) who["machine"]["device"] = describe(device_);
+  events_->begin(std::move(who));
   ledger_.emplace(folder_);
   ledger_->record_in(*events_);
   // One that goes on does so where anything is new, and asks what is there whether it may: if not, what is
@@ -212,7 +218,7 @@ void Run::look_at_everything() {
 
 void Run::refuse_without_memory() {
   if (!trains()) return;
-  const auto compute = compute_type(recipe().model);
+  const auto compute = compute_type(recipe().model, device_);
   auto planned = recipe();
   planned.adapter = with_token_ids(planned.adapter, model());  // rows of added tokens are trained too
   if (!recipe().train.memory.empty()) {
@@ -251,6 +257,7 @@ StageInputs Run::model_inputs() {
       .add("model", print_spec(recipe().model.arithmetic()))
       .add("prune", recipe().prune ? print_spec(*recipe().prune) : "")
       .add("compute", compute_name(compute()));
+  if (!device_.is_cpu()) inputs.add("device", describe(device_));
   return inputs;
 }
 
@@ -269,8 +276,10 @@ at::ScalarType Run::compute() {
   if (compute_) return *compute_;
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION).add("compute", recipe().model.compute).add("cpu", cpu_name());
-  const auto stage = ledger().run("compute", inputs, {},
-                                  [&] { return ComputeChoice{compute_name(compute_type(recipe().model))}; });
+  if (!device_.is_cpu()) inputs.add("device", describe(device_));
+  const auto stage = ledger().run("compute", inputs, {}, [&] {
+    return ComputeChoice{compute_name(compute_type(recipe().model, device_))};
+  });
   compute_ = stage.values.type == "bf16" ? at::kBFloat16 : at::kFloat;
   return *compute_;
 }
@@ -280,6 +289,7 @@ LoadedModel& Run::model() {
     AdapterNotes notes;
     model_ = load_student(recipe(), &notes);
     for (const auto& note : notes) say("note", note);
+    if (!device_.is_cpu()) say("device", describe(device_));
     if (const auto* stream = model_->model->stream()) say("schedule", describe(*stream));
   }
   return *model_;

@@ -42,8 +42,9 @@ class Run {
   StageInputs sample_inputs();
 
   at::ScalarType compute();  // chosen once a run: a second measurement might come out differently
-  LoadedModel& model();      // one model: the plain base until it is trained or trained() is called
-  LoadedModel& trained();    // with what the finished training left
+  at::Device device() const { return device_; }
+  LoadedModel& model();    // one model: the plain base until it is trained or trained() is called
+  LoadedModel& trained();  // with what the finished training left
   void model_is_trained() { trained_ = true; }
   // Of the files of adapter.from, by content; empty where the training starts from a fresh adapter.
   const std::string& started_from() const { return started_from_; }
@@ -69,6 +70,7 @@ class Run {
   std::optional<LockedFolder> lock_;
   std::optional<Ledger> events_;
   std::optional<StageLedger> ledger_;
+  at::Device device_;
   std::optional<at::ScalarType> compute_;
   std::optional<MemoryChoice> memory_;  // of train.memory
   std::optional<LoadedModel> model_;

@@ -7,6 +7,7 @@
 #include "distill/uld.h"
 #include "models/layer_stream.h"
 #include "models/own_templates.h"
+#include "ops/device.h"
 #include "report/progress.h"
 #include "teacher/bridged_cache.h"
 
@@ -120,7 +121,7 @@ std::filesystem::path teacher_cache_folder(const Recipe& recipe) {
 
 Teacher& TeacherOfRun::teacher() {
   if (teacher_) return *teacher_;
-  teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_));
+  teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_), open_device(recipe_.device));
   const auto& tokenizer = *teacher_->loaded.tokenizer;
   if (distill_.alignment == "tokens") require_same_tokens(tokenizer, student_);
   other_tokens_ = has_other_tokens(distill_, tokenizer, student_);

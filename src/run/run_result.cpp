@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "ops/device.h"
 #include "report/manifest.h"
 #include "run/export_notes.h"
 #include "run/score_tables.h"
@@ -130,6 +131,7 @@ std::vector<std::pair<std::string, std::string>> facts_of(Run& run, const RunRes
   facts.emplace_back(
       "Base", base + (recipe.model.weights == "keep" ? "" : ", linear layers as " + recipe.model.weights));
   facts.emplace_back("Arithmetic", run.compute() == at::kBFloat16 ? "bf16" : "fp32");
+  facts.emplace_back("Device", describe(run.device()));
   if (recipe.adapter.low_rank())
     facts.emplace_back(
         "Adapter", fmt::format("{}, rank {}, alpha {:g}{}", recipe.adapter.kind, recipe.adapter.rank,
@@ -326,7 +328,8 @@ RunRecord write_report(Run& run, const RunResult& result) {
       .add("stages", run.ledger().hash({"report", "cards"}));
   run.ledger().run("report", inputs, {"report.html"}, [&] {
     record.samples = shown_samples(run);
-    const auto manifest = make_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256);
+    const auto manifest =
+        make_manifest(run.folder(), run.ledger().files_read(), record.recipe_sha256, run.device().str());
     record.read = manifest.read;
     for (const auto& file : manifest.written)
       if (file.path != "report.html" && file.path != "stages.json" && file.path != kLedgerFile)
@@ -339,8 +342,9 @@ RunRecord write_report(Run& run, const RunResult& result) {
 
 LedgerHead close_run(Run& run, OrderedJson facts) {
   if (run.ledger().worked() || !is_of_this_state(run.folder(), "stages.json"))
-    close_manifest(make_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256), run.folder(),
-                   run.events(), std::move(facts));
+    close_manifest(
+        make_manifest(run.folder(), run.ledger().files_read(), run.loaded().sha256, run.device().str()),
+        run.folder(), run.events(), std::move(facts));
   return run.events().head();
 }
 

@@ -7,6 +7,7 @@
 #include "data/dataset.h"
 #include "distill/on_policy.h"
 #include "models/own_templates.h"
+#include "ops/device.h"
 #include "ops/workers.h"
 #include "report/metrics.h"
 #include "report/progress.h"
@@ -96,7 +97,9 @@ std::optional<Fingerprint> baseline_to_train(Run& run) {
   return baseline_fingerprint(run, run.model());
 }
 
-LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes) {
+namespace {
+
+LoadedModel load_and_cut(const Recipe& recipe, AdapterNotes* notes) {
   auto source = load_model(recipe.model);
   source.sha256.begin();
   if (const auto& adapters = recipe.adapter.merge; !adapters.empty()) {
@@ -122,6 +125,15 @@ LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes) {
                                                  *source.tokenizer))
                   .train;
   return prune(source, at::kFloat, spec, samples, usable_threads(recipe.train.threads)).model;
+}
+
+}  // namespace
+
+LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes) {
+  const auto device = open_device(recipe.device);  // what is missing is told before anything is read
+  auto student = load_and_cut(recipe, notes);
+  student.model->compute_on(device);
+  return student;
 }
 
 LoadedModel load_for_tokens(const Recipe& recipe) {
@@ -163,7 +175,7 @@ TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& wat
                             std::vector<std::string>& notes) {
   const auto& recipe = run.recipe();
   const auto& tokenizer = *run.model().tokenizer;
-  const auto teacher = load_teacher(*recipe.teacher, job.folder / "round-00" / "teacher");
+  const auto teacher = load_teacher(*recipe.teacher, job.folder / "round-00" / "teacher", run.device());
   require_same_tokens(*teacher.loaded.tokenizer, tokenizer);
   const OnPolicyJob rounds{job, tokenizer, stop_rules(run.model().model->config, tokenizer, &run.chat(), {}),
                            teacher,

@@ -44,10 +44,13 @@ LoadedModel reopen(Run& run, const Export& one) {
     spec.weights = "keep";
     spec.add_tokens.clear(), spec.add_words.clear();  // they are the file's own now
     spec.mtp = false;                                 // what is compared is the next token
-    return load_model(spec);
+    auto whole = load_model(spec);
+    whole.model->compute_on(run.device());
+    return whole;
   }
   auto base = load_model(spec);
   load_adapter(base, path);
+  base.model->compute_on(run.device());
   return base;
 }
 

@@ -12,7 +12,9 @@ using Use = std::function<void(int64_t text, Read&& read)>;
 
 void read_each(const std::vector<Reader>& readers, const std::vector<int64_t>& texts, int64_t threads,
                std::string_view doing, const Use& use) {
-  run_workers(threads, static_cast<int64_t>(texts.size()), [&](int64_t i) {
+  const bool on_device = std::any_of(readers.begin(), readers.end(),
+                                     [](const Reader& reader) { return !reader.model.device().is_cpu(); });
+  const auto read_one = [&](int64_t i) {
     leave_if_stopped(doing);
     const auto text = texts[static_cast<size_t>(i)];
     Read read;
@@ -21,7 +23,9 @@ void read_each(const std::vector<Reader>& readers, const std::vector<int64_t>& t
       read.hidden.push_back(reader.model.hidden(read.passes.back()));
     }
     use(text, std::move(read));
-  });
+  };
+  (on_device ? run_in_turn : run_workers)(threads, static_cast<int64_t>(texts.size()), read_one,
+                                          Gradients::off);
 }
 
 // Groups of texts whose states fit the budget of every reader that has one.

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "models/layer_stream.h"
+#include "ops/device.h"
 #include "ops/workers.h"
 #include "schedule/read.h"
 
@@ -11,8 +12,10 @@ namespace {
 constexpr size_t kRowsAtATime = 64;  // logits of 64 positions exist at a time in each thread
 constexpr auto kAsking = "asking the teacher; the finished parts are kept and the same command continues";
 
-std::string compute_name(const TeacherSpec& spec, at::ScalarType compute) {
-  return fmt::format("{}, weights {}", compute == at::kBFloat16 ? "bf16" : "f32", spec.weights);
+std::string compute_name(const TeacherSpec& spec, const Teacher& teacher) {
+  const auto device = teacher.loaded.model->device();
+  return fmt::format("{}, weights {}{}", teacher.compute == at::kBFloat16 ? "bf16" : "f32", spec.weights,
+                     device.is_cpu() ? "" : ", " + describe(device));
 }
 
 // The arithmetic that a build in `cache` began with; empty when none did.
@@ -35,22 +38,23 @@ ModelSpec model_spec(const TeacherSpec& spec) {
           .scratch = spec.scratch};
 }
 
-Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache) {
+Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache, at::Device device) {
   const auto model = model_spec(spec);
   Teacher teacher{load_model(model), at::kFloat, 0};
   teacher.loaded.sha256.begin();
+  teacher.loaded.model->compute_on(device);
   teacher.vocabulary = teacher.loaded.tokenizer->usable_ids();
   const auto begun = begun_with(cache);
   teacher.compute = spec.compute == "auto" && !begun.empty()
                         ? (begun.starts_with("bf16") ? at::kBFloat16 : at::kFloat)
-                        : compute_type(model);
+                        : compute_type(model, device);
   return teacher;
 }
 
 TeacherIdentity identity_of(const TeacherSpec& spec, const Teacher& teacher, const ChatTemplate& chat,
                             double temperature) {
   return {teacher.loaded.sha256.get(), teacher.loaded.tokenizer->hash(), std::string(chat.name),
-          compute_name(spec, teacher.compute), temperature};
+          compute_name(spec, teacher), temperature};
 }
 
 std::shared_ptr<const TeacherCache> open_whole_cache(const TeachJob& job) {
@@ -144,7 +148,7 @@ void ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& 
       }
   const auto pass_of = [&](int64_t text) {
     const auto [p, f] = forests[static_cast<size_t>(text)];
-    return make_pass(parts[p].forests[f], job.compute);
+    return make_pass(parts[p].forests[f], job.compute, job.teacher.device());
   };
   read_texts({{job.teacher, pass_of, record}}, texts, usable_threads(job.threads), kAsking,
              [&](int64_t text, Read&& read) {

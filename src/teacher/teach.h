@@ -15,7 +15,8 @@ struct Teacher {
 };
 ModelSpec model_spec(const TeacherSpec& spec);
 // `cache`: where "auto" arithmetic is taken from when a build there began.
-Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache);
+Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache,
+                     at::Device device = at::kCPU);
 TeacherIdentity identity_of(const TeacherSpec& spec, const Teacher& teacher, const ChatTemplate& chat,
                             double temperature);
 

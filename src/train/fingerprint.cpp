@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "base/hash.h"
+#include "ops/device.h"
 #include "ops/gemm.h"
 
 namespace retort {
@@ -103,6 +104,7 @@ Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t
   all.emplace_back("compute", job.compute == at::kBFloat16 ? "bf16" : "f32");
   all.emplace_back("kernel", gemm_kernel(job.compute == at::kBFloat16 ? Operand::bf16 : Operand::f32)
                                  .name);  // chosen by a measurement
+  if (const auto device = job.model.device(); !device.is_cpu()) all.emplace_back("device", describe(device));
   all.emplace_back("cpu", cpu_model());
   all.emplace_back("build", build_id());
   all.emplace_back("libtorch", TORCH_VERSION);
@@ -115,7 +117,7 @@ Fingerprint without_machine(Fingerprint fingerprint) {
   std::erase_if(fingerprint, [](const auto& pair) {
     const auto& name = pair.first;
     return name == "train.threads" || name == "kernel" || name == "cpu" || name == "build" ||
-           name == "libtorch";
+           name == "libtorch" || name == "device";
   });
   return fingerprint;
 }

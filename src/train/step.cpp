@@ -157,30 +157,30 @@ bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSu
   if (first == count) return true;
   // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
   const auto abreast = std::min(job.threads, count), inner = job.threads / abreast;
+  const auto add_one = [&](int64_t i) {
+    if (stop_requested()) return sum.end();
+    try {
+      const auto index = first + i;
+      const auto& forest = job.plan.forests[static_cast<size_t>(index)];
+      const Span span({"between operations", "forest"});
+      OrderedSum::OfForest brought(sum, index);
+      auto pass = job.make_pass(forest, index);
+      pass.gradients = &brought;
+      const auto loss = job.objective(job.model, forest, pass);
+      std::vector<Tensor> gradients;
+      if (loss.nats.defined() && loss.nats.requires_grad())
+        gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
+      sum.finish(brought, std::move(gradients), loss.nats.defined() ? loss.nats.item<double>() : 0,
+                 loss.weight);
+    } catch (...) {
+      sum.end();
+      throw;
+    }
+  };
   try {
-    run_workers(
-        std::min(abreast, count - first) * inner, count - first,
-        [&](int64_t i) {
-          if (stop_requested()) return sum.end();
-          try {
-            const auto index = first + i;
-            const auto& forest = job.plan.forests[static_cast<size_t>(index)];
-            const Span span({"between operations", "forest"});
-            OrderedSum::OfForest brought(sum, index);
-            auto pass = job.make_pass(forest, index);
-            pass.gradients = &brought;
-            const auto loss = job.objective(job.model, forest, pass);
-            std::vector<Tensor> gradients;
-            if (loss.nats.defined() && loss.nats.requires_grad())
-              gradients = torch::autograd::grad({loss.nats}, leaves, {}, std::nullopt, false, true);
-            sum.finish(brought, std::move(gradients), loss.nats.defined() ? loss.nats.item<double>() : 0,
-                       loss.weight);
-          } catch (...) {
-            sum.end();
-            throw;
-          }
-        },
-        Gradients::on);
+    if (job.model.device().is_cpu())
+      run_workers(std::min(abreast, count - first) * inner, count - first, add_one, Gradients::on);
+    else run_in_turn(job.threads, count - first, add_one, Gradients::on);
   } catch (...) {
     sums = {};  // they may have a part of the forest that failed
     throw;
@@ -212,12 +212,15 @@ std::optional<double> mean_loss(const StepJob& job) {
       keep(i, objective.loss(model, read.hidden[0], forests[static_cast<size_t>(i)], read.passes[0]));
     });
   } else
-    run_workers(job.threads, static_cast<int64_t>(forests.size()), [&](int64_t i) {
-      leave_if_stopped(kDoing);
-      const auto& forest = forests[static_cast<size_t>(i)];
-      const Span span({"between operations", "forest"});
-      keep(i, objective(model, forest, job.make_pass(forest, i)));
-    });
+    (model.device().is_cpu() ? run_workers : run_in_turn)(
+        job.threads, static_cast<int64_t>(forests.size()),
+        [&](int64_t i) {
+          leave_if_stopped(kDoing);
+          const auto& forest = forests[static_cast<size_t>(i)];
+          const Span span({"between operations", "forest"});
+          keep(i, objective(model, forest, job.make_pass(forest, i)));
+        },
+        Gradients::off);
   double nats = 0, weight = 0;
   for (const auto& part : parts) {
     nats += part.nats;

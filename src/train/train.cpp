@@ -138,7 +138,7 @@ class Training {
     if (!job.held_out.empty()) {
       std::vector<int64_t> all(job.held_out.size());
       std::iota(all.begin(), all.end(), int64_t{0});
-      held_out_ = plan_step(job.held_out, all, spec.batch.row_tokens, threads_);
+      held_out_ = plan_step(job.held_out, all, spec.batch.row_tokens, forests_abreast());
     }
     if (!batches_.unsupervised().empty()) {
       const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
@@ -176,6 +176,8 @@ class Training {
   }
 
  private:
+  // A device has one forest at a time.
+  int64_t forests_abreast() const { return job_.model.device().is_cpu() ? threads_ : 1; }
   int64_t planned() { return spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs); }
   CheckpointName here() const { return {state_.result.steps, sums_.forests}; }
   bool finished() const {
@@ -274,7 +276,7 @@ class Training {
   }
 
   Pass training_pass(const Forest& forest, int64_t index) const {
-    auto pass = make_pass(forest, job_.compute);
+    auto pass = make_pass(forest, job_.compute, job_.model.device());
     pass.training = true;
     pass.dropout_key =
         Draws(static_cast<uint64_t>(spec_.seed), "dropout", static_cast<uint64_t>(state_.result.steps))
@@ -290,7 +292,7 @@ class Training {
     auto place = state_.place;
     const auto epoch = place.epoch;
     const auto chosen = batches_.take(place);
-    const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, threads_);
+    const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, forests_abreast());
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
     // work.
     const auto pass_of = [&](const Forest& forest, int64_t index) { return training_pass(forest, index); };
@@ -379,7 +381,9 @@ class Training {
   void evaluate() {
     const Span span({"held-out loss", "stage"});
     auto& result = state_.result;
-    const auto pass_of = [&](const Forest& forest, int64_t) { return make_pass(forest, job_.compute); };
+    const auto pass_of = [&](const Forest& forest, int64_t) {
+      return make_pass(forest, job_.compute, job_.model.device());
+    };
     const auto loss = mean_loss({job_.model, job_.objective, held_out_, pass_of, threads_});
     state_.evaluated = result.steps;
     if (!loss) return;

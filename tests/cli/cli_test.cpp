@@ -180,7 +180,7 @@ TEST(Cli, OurCodeReferencesNoSockets) {
   ASSERT_NE(imported_symbols().find(" U "), std::string::npos);
   for (const char* name :
        {" socket@", " connect@", " bind@", " listen@", " accept@", " sendto@", " recvfrom@", " getaddrinfo@",
-        " gethostbyname@", " dlopen@", " system@", " popen@", " posix_spawn@", " execvp@"}) {
+        " gethostbyname@", " system@", " popen@", " posix_spawn@", " execvp@"}) {
     EXPECT_EQ(imported_symbols().find(name), std::string::npos) << name;
   }
 }
@@ -200,6 +200,54 @@ TEST(Cli, OneFileStartsAnotherProgram) {
         found.push_back(std::filesystem::relative(entry.path(), source).string());
   }
   EXPECT_EQ(found, std::vector<std::string>{"base/start_program.cpp"});
+}
+
+// A GPU's driver and LibTorch's part that uses it, for `device: cuda` (and for auto where both are there).
+TEST(Cli, OneFileLoadsALibrary) {
+  std::vector<std::string> found;
+  const auto source = std::filesystem::path(source_dir()) / "src";
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(source))
+    if (entry.is_regular_file() && read_text(entry.path()).find("dlopen(") != std::string::npos)
+      found.push_back(std::filesystem::relative(entry.path(), source).string());
+  EXPECT_EQ(found, std::vector<std::string>{"ops/device.cpp"});
+}
+
+TEST(Cli, AGpuThatIsMissingIsOneLine) {
+  if (fs::exists("/dev/nvidiactl")) GTEST_SKIP() << "this machine has a GPU";
+  const std::string no_driver =
+      "retort: device: cuda: this machine has no NVIDIA driver (libcuda.so.1 is not found); install the "
+      "driver "
+      "of its GPU, or set device: cpu";
+  Folder folder;
+  const auto run = folder.path / "run";
+  for (const std::string command : {"run", "train", "check", "eval", "teach"}) {
+    SCOPED_TRACE(command);
+    folder.write("recipe.yaml",
+                 "model: {path: no/such.gguf}\ndevice: cuda:1\nteacher: {path: no/such.gguf}\n"
+                 "distill: {}\nrun: {folder: '" +
+                     run.string() +
+                     "'}\n"
+                     "data: {sources: [{path: no/such.jsonl}]}\neval: {tasks: [{kind: completion}]}\n");
+    expect_one_line(retort(command + " '" + (folder.path / "recipe.yaml").string() + "'"), 3, no_driver);
+  }
+  EXPECT_FALSE(fs::exists(run));
+  expect_one_line(retort("generate -m no/such.gguf --device cuda hello"), 3, no_driver);
+  expect_one_line(retort("generate -m no/such.gguf --device gpu hello"), 2,
+                  "retort: device: expected auto, cpu, cuda or cuda:N, found 'gpu'");
+}
+
+// What the linker looks for says it all: LD_DEBUG names every library on standard error.
+TEST(Cli, OnlyDeviceCudaLooksForAGpuDriver) {
+  const auto looked_for = [](const std::string& device) {
+    const auto told = retort("generate -m no/such.gguf --device " + device + " hello", "LD_DEBUG=libs").err;
+    EXPECT_NE(told.find("find library=libc10.so"), std::string::npos);
+    return told;
+  };
+  if (!fs::exists("/dev/nvidiactl")) { EXPECT_EQ(looked_for("auto").find("libcuda.so"), std::string::npos); }
+  const auto by_cpu = looked_for("cpu");
+  EXPECT_EQ(by_cpu.find("libcuda.so"), std::string::npos);
+  EXPECT_EQ(by_cpu.find("libtorch_cuda"), std::string::npos);
+  EXPECT_NE(looked_for("cuda").find("find library=libcuda.so.1"), std::string::npos);
 }
 
 // A pickle is a program. Nothing here reads one: no torch::load, torch::jit, unpickler or Python (mangled

@@ -1,5 +1,6 @@
 // Every family in the composed form of its operations (ops/composed.h) against the kernels of the CPU: logits
-// over a forest with shared prefixes and gradients of adapters on all its linear layers.
+// over a forest with shared prefixes and gradients of adapters on all its linear layers, in the CPU's memory
+// and on a device that LibTorch takes for another.
 #include "ops/composed.h"
 
 #include <gtest/gtest.h>
@@ -7,8 +8,9 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "models/model.h"
-#include "ops/tensors.h"  // tests/ops
-#include "where.h"        // tests
+#include "ops/pretend_device.h"  // tests/ops
+#include "ops/tensors.h"         // tests/ops
+#include "where.h"               // tests
 
 namespace retort {
 namespace {
@@ -59,9 +61,10 @@ TEST_P(ComposedFamily, LogitsAndAdapterGradientsAreThoseOfTheKernels) {
       leaves.push_back(*leaf), names.push_back(linear->name + (leaf == &linear->adapter->a ? ".a" : ".b"));
   }
   const auto forest = branches();
-  const auto answer = [&](at::ScalarType type, bool on, bool recomputed) -> Answer {
+  const auto answer = [&](at::ScalarType type, bool on, bool recomputed,
+                          at::Device device = at::kCPU) -> Answer {
     const ComposedScope scope(on);
-    auto pass = make_pass(forest, type);
+    auto pass = make_pass(forest, type, device);
     pass.training = true, pass.dropout_key = 5, pass.recompute = recomputed;
     const auto hidden = model.hidden(pass);
     std::vector<int32_t> rows;
@@ -77,10 +80,16 @@ TEST_P(ComposedFamily, LogitsAndAdapterGradientsAreThoseOfTheKernels) {
     const auto found = answer(at::kFloat, true, recomputed);
     EXPECT_LT(distance(found.logits, expected.logits.to(at::kDouble)), 1e-5);
     EXPECT_NEAR(found.nats / expected.nats, 1, 1e-5);
+    const auto before = pretend::operations.load();
+    const auto there = answer(at::kFloat, false, recomputed, pretend::kDevice);
+    EXPECT_GT(pretend::operations, before);
+    EXPECT_LT(distance(there.logits, expected.logits.to(at::kDouble)), 1e-5);
+    EXPECT_NEAR(there.nats / expected.nats, 1, 1e-5);
     // As in golden_test.cpp: where one token reaches an expert, what is left of its gradient is small beside
     // what it was summed from. Each operation alone is within 1e-5 (tests/ops/composed_test.cpp).
     for (size_t i = 0; i < leaves.size(); ++i)
-      EXPECT_LT(distance(found.gradients[i], expected.gradients[i].to(at::kDouble)), 3e-5) << names[i];
+      for (const auto* gradients : {&found.gradients, &there.gradients})
+        EXPECT_LT(distance(gradients->at(i), expected.gradients[i].to(at::kDouble)), 3e-5) << names[i];
   }
 }
 

@@ -1,4 +1,5 @@
-// The composed form of every operation against the kernels of the CPU: values and all gradients.
+// The composed form of every operation against the kernels of the CPU: values and all gradients, in the CPU's
+// memory and on a device that LibTorch takes for another (tests/ops/pretend_device.h).
 #include "ops/composed.h"
 
 #include <gtest/gtest.h>
@@ -16,6 +17,7 @@
 #include "ops/index_loss.h"
 #include "ops/keep_rows.h"
 #include "ops/norm.h"
+#include "ops/pretend_device.h"  // tests/ops
 #include "ops/recompute.h"
 #include "ops/rotate.h"
 #include "ops/route.h"
@@ -30,26 +32,42 @@ using Tensors = std::vector<Tensor>;
 // is rounded where a kernel keeps it in fp32.
 double near_of(at::ScalarType type) { return type == at::kFloat ? 1e-5 : 1.2e-2; }
 
-// `run` computes values and gradients; both forms have to give the same.
+// Where `run` of expect_one_answer() computes. Weights, as everywhere, are in the CPU's memory.
+at::Device place = at::kCPU;
+Tensor on(const Tensor& x) { return x.to(place); }  // differentiable
+
+// `run` computes values and gradients; both forms have to give the same, the composed one on a device too.
 void expect_one_answer(std::string_view what, double near, const std::function<Tensors()>& run) {
-  const auto by = [&](bool on) {
-    const ComposedScope scope(on);
-    return run();
+  const auto by = [&](bool composed_form, at::Device where) {
+    const ComposedScope scope(composed_form);
+    place = where;
+    auto all = run();
+    place = at::kCPU;
+    for (auto& each : all)
+      if (each.defined()) each = each.cpu();
+    return all;
   };
-  const auto kernels = by(false), others = by(true);
-  ASSERT_EQ(others.size(), kernels.size());
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    ASSERT_EQ(others[i].defined(), kernels[i].defined()) << what << ", result " << i;
-    if (!kernels[i].defined()) continue;
-    EXPECT_EQ(others[i].scalar_type(), kernels[i].scalar_type()) << what << ", result " << i;
-    EXPECT_GT(kernels[i].abs().max().item<double>(), 0) << what << ", result " << i;
-    EXPECT_LT(distance(others[i], kernels[i].to(at::kDouble)), near) << what << ", result " << i;
+  const auto kernels = by(false, at::kCPU);
+  const auto before = pretend::operations.load();
+  for (const auto where : {at::Device(at::kCPU), pretend::kDevice}) {
+    const auto others = by(where.is_cpu(), where);
+    ASSERT_EQ(others.size(), kernels.size());
+    for (size_t i = 0; i < kernels.size(); ++i) {
+      SCOPED_TRACE(testing::Message() << what << ", result " << i << " on " << where);
+      ASSERT_EQ(others[i].defined(), kernels[i].defined());
+      if (!kernels[i].defined()) continue;
+      EXPECT_EQ(others[i].scalar_type(), kernels[i].scalar_type());
+      EXPECT_GT(kernels[i].abs().max().item<double>(), 0);
+      EXPECT_LT(distance(others[i], kernels[i].to(at::kDouble)), near);
+    }
   }
+  EXPECT_GT(pretend::operations, before) << what << " never ran on the device";
 }
 
 // y, then gradients of sum(y * dy) of the inputs.
 Tensors with_gradients(const Tensor& y, const Tensors& inputs, const Tensor& dy) {
-  auto all = torch::autograd::grad({y}, inputs, {dy.to(y.scalar_type())}, std::nullopt, false, true);
+  auto all =
+      torch::autograd::grad({y}, inputs, {dy.to(y.device(), y.scalar_type())}, std::nullopt, false, true);
   all.insert(all.begin(), y.detach());
   return all;
 }
@@ -93,15 +111,29 @@ TEST(Composed, IsWhatAScopeOrAnotherDeviceAsksFor) {
   }
 }
 
+// What the tests below rest on.
+TEST(PretendedDevice, IsNotTheCpu) {
+  const auto there = at::ones({2, 2}).to(pretend::kDevice);
+  EXPECT_EQ(at::mm(there, there).sum().item<float>(), 8);
+  EXPECT_EQ((there * at::scalar_tensor(3.0)).sum().item<float>(), 12);  // a single number
+  EXPECT_THROW(at::mm(there, at::ones({2, 2})), std::exception);
+  EXPECT_THROW(there + at::ones({2, 2}), std::exception);
+  EXPECT_THROW(there.index_select(0, at::zeros({1}, at::kLong)), std::exception);
+  const volatile auto* const address = there.const_data_ptr<float>();
+  EXPECT_EXIT(static_cast<void>(*address), testing::KilledBySignal(SIGSEGV), "");
+}
+
 TEST(Composed, Norms) {
   for (const auto type : kTypes) {
     const auto x = leaf({5, 3, 37}, 1, type), delta = leaf({5, 3, 37}, 4, type), w = leaf({37}, 2);
     const auto dy = random({5, 3, 37}, 3), dsum = random({5, 3, 37}, 6).to(type);
     const Norm norm{w, 1e-5, 1, {}};
-    expect_one_answer("norm", near_of(type), [&] { return with_gradients(rms_norm(x, norm), {x, w}, dy); });
+    expect_one_answer("norm", near_of(type), [&] {
+      return with_gradients(rms_norm(on(x), norm), {x, w}, dy);
+    });
     expect_one_answer("sum and norm", near_of(type), [&] {
-      const auto [sum, normed] = add_rms_norm(x, delta, norm);
-      auto all = torch::autograd::grad({sum, normed}, {x, delta, w}, {dsum, dy.to(type)});
+      const auto [sum, normed] = add_rms_norm(on(x), on(delta), norm);
+      auto all = torch::autograd::grad({sum, normed}, {x, delta, w}, {on(dsum), on(dy.to(type))});
       all.insert(all.end(), {sum.detach(), normed.detach()});
       return all;
     });
@@ -121,7 +153,7 @@ TEST(Composed, Rotations) {
     for (const auto& part : {RotatedPart{0, false}, {4, true}, {2, false}}) {
       const auto x = leaf({4, 2, 11}, 5, type);
       expect_one_answer("rotation", near_of(type), [&] {
-        return with_gradients(rotate(x, positions, table, part), {x}, random({4, 2, 11}, 6));
+        return with_gradients(rotate(on(x), positions, table, part), {x}, random({4, 2, 11}, 6));
       });
     }
 }
@@ -132,10 +164,11 @@ TEST(Composed, GatedActivations) {
       const auto gate = leaf({9, 16}, 1, type), up = leaf({9, 16}, 2, type), weights = leaf({9}, 3);
       const auto dy = random({9, 16}, 4);
       expect_one_answer("gated", near_of(type), [&] {
-        return with_gradients(gated(gate, up, activation), {gate, up}, dy);
+        return with_gradients(gated(on(gate), on(up), activation), {gate, up}, dy);
       });
       expect_one_answer("weighted", near_of(type), [&] {
-        return with_gradients(weighted_gated(gate, up, weights, activation), {gate, up, weights}, dy);
+        return with_gradients(weighted_gated(on(gate), on(up), on(weights), activation), {gate, up, weights},
+                              dy);
       });
     }
 }
@@ -170,9 +203,10 @@ TEST(Composed, GroupsOfLinearLayers) {
             if (i == 2) inputs.push_back(layer.bias = leaf({rows}, 40));
           }
           expect_one_answer("group", near_of(type), [&] {
-            auto values = linear_group(inputs[0], {&layers[0], &layers[1], &layers[2]}, pass);
+            auto values = linear_group(on(inputs[0]), {&layers[0], &layers[1], &layers[2]}, pass);
             Tensors slopes;
-            for (size_t i = 0; i < 3; ++i) slopes.push_back(random({13, values[i].size(1)}, 50 + i).to(type));
+            for (size_t i = 0; i < 3; ++i)
+              slopes.push_back(on(random({13, values[i].size(1)}, 50 + i).to(type)));
             auto all = torch::autograd::grad(values, inputs, slopes);
             for (const auto& value : values) all.push_back(value.detach());
             return all;
@@ -187,12 +221,13 @@ TEST(Composed, DropoutDrawsTheSame) {
   layer.adapter = LowRank{at::eye(65, 65), at::eye(64, 65), {}, 1, 0.3};
   Pass pass;
   pass.training = true, pass.dropout_key = 0xFEDCBA9876543210ull;
-  const auto by = [&](bool on) {
-    const ComposedScope scope(on);
-    return linear(at::ones({50, 65}), layer, pass).eq(0);
+  const auto by = [&](bool composed_form, at::Device where) {
+    const ComposedScope scope(composed_form);
+    return linear(at::ones({50, 65}).to(where), layer, pass).eq(0).cpu();
   };
-  EXPECT_TRUE(at::equal(by(true), by(false)));
-  EXPECT_NEAR(by(true).to(at::kFloat).mean().item<double>(), 0.3, 0.02);
+  EXPECT_TRUE(at::equal(by(true, at::kCPU), by(false, at::kCPU)));
+  EXPECT_TRUE(at::equal(by(true, pretend::kDevice), by(false, at::kCPU)));
+  EXPECT_NEAR(by(true, at::kCPU).to(at::kFloat).mean().item<double>(), 0.3, 0.02);
 }
 
 // Where every format of blocks is made of what dense rows can be made into; the others come from files, and
@@ -212,7 +247,7 @@ TEST(Composed, MatricesOfEveryFormat) {
     for (const auto compute : kTypes) {
       const auto x = leaf({6, 256}, 3, compute);
       expect_one_answer(type_info(type).name, near_of(compute), [&] {
-        return with_gradients(linear(x, layer, Pass{}), {x, layer.adapter->a, layer.adapter->b},
+        return with_gradients(linear(on(x), layer, Pass{}), {x, layer.adapter->a, layer.adapter->b},
                               random({6, 40}, 4));
       });
     }
@@ -232,7 +267,7 @@ TEST(Composed, CodesWithScalesBesideThem) {
     for (const auto* layer : {&f8, &packed}) {
       const auto x = leaf({6, layer->weight.columns}, 3, type);
       expect_one_answer("codes", near_of(type), [&] {
-        return with_gradients(linear(x, *layer, Pass{}), {x}, random({6, 40}, 4));
+        return with_gradients(linear(on(x), *layer, Pass{}), {x}, random({6, 40}, 4));
       });
     }
 }
@@ -254,7 +289,7 @@ TEST(Composed, AttentionOverAForest) {
         const auto q = leaf({n, c.heads, c.width}, 1, type), k = leaf({n, c.shared, c.width}, 2, type),
                    v = leaf({n, c.shared, c.values}, 3, type);
         expect_one_answer("attention", near_of(type), [&] {
-          return with_gradients(attend(q, k, v, {c.scale, c.cap, c.window, 0}, pass), {q, k, v},
+          return with_gradients(attend(on(q), on(k), on(v), {c.scale, c.cap, c.window, 0}, pass), {q, k, v},
                                 random({n, c.heads * c.values}, 4));
         });
       }
@@ -265,10 +300,9 @@ TEST(Composed, AttentionReadsACache) {
   for (const auto kind : {KvType::f32, KvType::bf16, KvType::int8})
     for (const auto type : kTypes)
       for (const int64_t values : {8, 0}) {  // 0: they are the front of the keys
-        const CacheFormat format{{2, 2, 8, values, 0}, kind, type};
         const auto run = [&]() -> Tensors {
           const at::NoGradGuard no_graph;
-          auto cache = larger_cache({}, 0, 60, format);
+          auto cache = larger_cache({}, 0, 60, {{2, 2, 8, values, 0}, kind, type, place});
           Tensors all;
           for (const int64_t count : {30, 1}) {
             Pass pass;
@@ -280,9 +314,9 @@ TEST(Composed, AttentionReadsACache) {
             pass.blocks = {{0,
                             static_cast<int32_t>(count),
                             {{3, 23}, {40, 40 + done + static_cast<int32_t>(count) - 20}}}};
-            const auto k = random({count, 2, 8}, 2 + count).to(type);
-            const auto v = values ? random({count, 2, 8}, 3 + count).to(type) : k.narrow(2, 0, 6);
-            all.push_back(attend(random({count, 4, 8}, 1 + count).to(type), k, v, {0, 0, 0, 1}, pass));
+            const auto k = on(random({count, 2, 8}, 2 + count).to(type));
+            const auto v = values ? on(random({count, 2, 8}, 3 + count).to(type)) : k.narrow(2, 0, 6);
+            all.push_back(attend(on(random({count, 4, 8}, 1 + count).to(type)), k, v, {0, 0, 0, 1}, pass));
           }
           return all;
         };
@@ -295,26 +329,30 @@ TEST(Composed, ChosenKeysAndAttentionToThem) {
   const auto n = pass.size();
   const auto index_q = random({n, 5, 12}, 1), index_k = random({n, 1, 12}, 2), w = random({n, 5}, 3);
   for (const int64_t top : {3, 40, 100}) {
-    const auto by = [&](bool on) {
-      const ComposedScope scope(on);
-      return choose_keys(index_q, index_k, w, top, 0, pass);
+    const auto by = [&](bool composed_form, at::Device where) {
+      const ComposedScope scope(composed_form);
+      return choose_keys(index_q.to(where), index_k.to(where), w.to(where), top, 0, pass);
     };
-    const auto chosen = by(false), other = by(true);
-    EXPECT_EQ(other->first, chosen->first);
-    EXPECT_EQ(other->rows, chosen->rows);
+    const auto chosen = by(false, at::kCPU);
+    for (const auto& other : {by(true, at::kCPU), by(true, pretend::kDevice)}) {
+      EXPECT_EQ(other->first, chosen->first);
+      EXPECT_EQ(other->rows, chosen->rows);
+    }
     for (const auto type : kTypes)
       for (const bool front : {false, true}) {
         const auto q = leaf({n, 6, 16}, 4, type), k = leaf({n, 2, 16}, 5, type),
                    v = leaf({n, 2, 10}, 6, type);
         expect_one_answer("chosen", near_of(type), [&] {
-          const auto y = attend_chosen(q, k, front ? Tensor() : v, 10, chosen, {}, pass);
+          const auto y = attend_chosen(on(q), on(k), front ? Tensor() : on(v), 10, chosen, {}, pass);
           return with_gradients(y, front ? Tensors{q, k} : Tensors{q, k, v}, random({n, 60}, 7));
         });
       }
     const auto q = leaf({n, 3, 6}, 8), k = leaf({n, 1, 6}, 9), weights = leaf({n, 3}, 10);
-    const Attended attended{random({n, 4, 8}, 11), random({n, 2, 8}, 12), 0.3};
+    const auto attending = random({n, 4, 8}, 11), attended = random({n, 2, 8}, 12);
     expect_one_answer("index loss", 1e-5, [&] {
-      return with_gradients(index_loss(q, k, weights, attended, chosen, pass), {q, k, weights}, at::ones({}));
+      const auto loss =
+          index_loss(on(q), on(k), on(weights), {on(attending), on(attended), 0.3}, chosen, pass);
+      return with_gradients(loss, {q, k, weights}, at::ones({}));
     });
   }
   auto k = at::ones({6, 1, 2});
@@ -337,16 +375,17 @@ TEST(Composed, ChosenKeysOfACache) {
     expect_one_answer("cache of an indexer", 1e-5, [&]() -> Tensors {
       const at::NoGradGuard no_graph;
       auto pass = make_pass(forest, at::kFloat);
-      auto cache = larger_cache({}, 0, 50, {{2, 1, 8, 0, 8}, kind, at::kFloat});
+      auto cache = larger_cache({}, 0, 50, {{2, 1, 8, 0, 8}, kind, at::kFloat, place});
       pass.cache = &cache;
       for (int32_t i = 0; i < 40; ++i) pass.cache_rows.push_back(10 + i);
       pass.blocks = {{0, 40, {{10, 50}}}};
-      store_index_keys(k, 1, pass);
-      const auto chosen = choose_keys(q, k, w, 7, 1, pass);
+      store_index_keys(on(k), 1, pass);
+      const auto chosen = choose_keys(on(q), on(k), on(w), 7, 1, pass);
       rows.push_back(chosen->rows);
-      return {attend_chosen(attended, k, {}, 6, chosen, {0, 0, 0, 1}, pass)};
+      return {attend_chosen(on(attended), on(k), {}, 6, chosen, {0, 0, 0, 1}, pass)};
     });
     EXPECT_EQ(rows.at(0), rows.at(1));
+    EXPECT_EQ(rows.at(0), rows.at(2));
   }
 }
 
@@ -368,15 +407,16 @@ TEST(Composed, RoutesAndExperts) {
           else rule.judged_by = renormalise ? 2 : 1;
           std::vector<std::vector<int32_t>> experts;
           expect_one_answer("experts", near_of(type), [&] {
-            const auto routing = route(logits, rule);
+            const auto routing = route(on(logits), rule);
             experts.push_back(routing.plan->expert);
             Tensors results;
-            for (const auto& part : rows_by_expert(x, routing))
+            for (const auto& part : rows_by_expert(on(x), routing))
               results.push_back(weighted_gated(part.x * static_cast<double>(1 + part.expert), part.x,
                                                part.weights, Activation::silu));
             return with_gradients(combine(results, routing), {x, logits}, random({31, 10}, 4));
           });
           EXPECT_EQ(experts.at(0), experts.at(1));
+          EXPECT_EQ(experts.at(0), experts.at(2));
         }
 }
 
@@ -388,7 +428,7 @@ std::vector<Target> some_targets() {  // row 2 has two labels and one of them tw
 TEST(Composed, CrossEntropyScoresAndLogits) {
   for (const auto type : kTypes)
     for (const double cap : {0.0, 2.0})
-      for (const std::string kind : {"frozen", "trained", "adapter", "blocks"}) {
+      for (const std::string kind : {"frozen", "trained", "adapter", "blocks", "rows"}) {
         Head head;
         head.soft_cap = cap;
         head.linear.name = "lm_head";
@@ -397,6 +437,10 @@ TEST(Composed, CrossEntropyScoresAndLogits) {
         Tensors inputs{hidden};
         if (kind == "trained") inputs.push_back(head.linear.weight.dense);
         if (kind == "blocks") head.linear.weight = convert_weight(head.linear.weight, WeightType::q8_0);
+        if (kind == "rows") {
+          head.linear.rows = TrainedRows{{1, 30}, leaf({2, 32}, 9)};
+          inputs.push_back(head.linear.rows->values);
+        }
         if (kind == "adapter") {
           head.linear.adapter = adapter(31, 32, 3, 0, false);
           inputs.insert(inputs.end(), {head.linear.adapter->a, head.linear.adapter->b});
@@ -405,12 +449,12 @@ TEST(Composed, CrossEntropyScoresAndLogits) {
         const auto targets = some_targets();
         const auto near = type == at::kFloat ? 1e-5 : 2e-2;
         expect_one_answer(kind, near, [&] {
-          return with_gradients(cross_entropy(hidden, targets, head, Pass{}).nats, inputs,
+          return with_gradients(cross_entropy(on(hidden), targets, head, Pass{}).nats, inputs,
                                 at::scalar_tensor(0.5));
         });
         expect_one_answer(kind, near, [&]() -> Tensors {
-          const auto scores = score_targets(hidden, targets, head, Pass{});
-          Tensors all{scores.log_probabilities, logits(hidden, std::vector<int32_t>{3, 1}, head, Pass{})};
+          const auto scores = score_targets(on(hidden), targets, head, Pass{});
+          Tensors all{scores.log_probabilities, logits(on(hidden), std::vector<int32_t>{3, 1}, head, Pass{})};
           if (type == at::kFloat) all.push_back(scores.argmax + 1);  // roundings to bf16 are equal at times
           return all;
         });
@@ -421,7 +465,7 @@ TEST(Composed, CrossEntropyScoresAndLogits) {
   for (int32_t i = 0; i < 5000; ++i) targets.push_back({i, i % 70, 0.5f + static_cast<float>(i % 3), 0});
   const auto hidden = leaf({5000, 8}, 2);
   expect_one_answer("chunks", 1e-5, [&] {
-    return with_gradients(cross_entropy(hidden, targets, head, Pass{}).nats, {hidden}, at::ones({}));
+    return with_gradients(cross_entropy(on(hidden), targets, head, Pass{}).nats, {hidden}, at::ones({}));
   });
 }
 
@@ -438,7 +482,7 @@ TEST(Composed, LossesOverLogitsAndIds) {
         const auto near = type == at::kFloat ? 1e-5 : 2e-2;
         expect_one_answer("logits", near, [&] {
           const auto loss =
-              loss_over_logits(hidden, asked, {head, 21}, Pass{}, [&](LogitRows& chunk, bool gradient) {
+              loss_over_logits(on(hidden), asked, {head, 21}, Pass{}, [&](LogitRows& chunk, bool gradient) {
                 EXPECT_EQ(chunk.logits.size(1), 21);
                 const auto target = p.narrow(0, static_cast<int64_t>(chunk.first), chunk.logits.size(0));
                 const auto log_q = chunk.logits.log_softmax(-1);
@@ -452,7 +496,7 @@ TEST(Composed, LossesOverLogitsAndIds) {
           rows.temperature = temperature;
           expect_one_answer("ids", near, [&] {
             const auto loss =
-                loss_over_ids(hidden, rows, {head, 21}, Pass{},
+                loss_over_ids(on(hidden), rows, {head, 21}, Pass{},
                               [&](size_t row, std::span<const float> log_q, std::span<float> corrections) {
                                 IdLoss cost;
                                 for (size_t i = 0; i < log_q.size(); ++i) {
@@ -472,6 +516,7 @@ TEST(Composed, LossesOverLogitsAndIds) {
 // One form alone, of LibTorch calls: what stands around it may be in either.
 TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
   auto pass = make_pass(branches(9), at::kFloat);
+  const auto tokens = pass.tokens;
   pass.training = true, pass.embedding_noise = 5;
   pass.rows = at::tensor({2, 3, 40}, at::TensorOptions(at::kLong));
   for (const bool recomputed : {false, true}) {
@@ -481,10 +526,12 @@ TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
     table.adapter = LowRank{leaf({4, 16}, 2), leaf({29, 4}, 3), {}, 0.5, 0};
     layer.weight = dense_weight(random({16, 16}, 4));
     layer.adapter = adapter(16, 16, 5, 0.25, false);
+    table.rows = TrainedRows{{1, 8}, leaf({2, 16}, 8)};
     const Tensors trained{layer.adapter->a, layer.adapter->b};
-    Tensors inputs{table.weight.dense, table.adapter->a, table.adapter->b};
+    Tensors inputs{table.weight.dense, table.adapter->a, table.adapter->b, table.rows->values};
     inputs.insert(inputs.end(), trained.begin(), trained.end());
     expect_one_answer("embedding", 1e-5, [&] {
+      pass.tokens = on(tokens);
       const auto part = [&](const Tensor& x) { return linear(x, layer, pass); };
       const auto x = embed(table, pass, 4);
       const auto y = keep_rows(recomputed ? recompute(x, trained, part) : part(x), pass);

@@ -35,6 +35,15 @@ TEST(Relations, GatesNameWhatIsMeasured) {
       std::string::npos);
 }
 
+TEST(Relations, TheDeviceIsTheCpuOrAGpu) {
+  for (const auto* device : {"auto", "cpu", "cuda", "cuda:3"})
+    EXPECT_EQ(error_of(std::string("device: ") + device), "accepted") << device;
+  EXPECT_NE(
+      error_of("device: gpu").find("r.yaml:2:9: device: expected auto, cpu, cuda or cuda:N, found 'gpu'"),
+      std::string::npos)
+      << error_of("device: gpu");
+}
+
 TEST(Relations, MemoryIsForModelsThatAreReadLayerByLayer) {
   const auto error = [](const std::string& model) {
     try {

@@ -106,6 +106,15 @@ TEST(Manifest, LeavesOutWhatComesAndGoes) {
   EXPECT_EQ(manifest.written[0].path, "train.part-0001.jsonl");
 }
 
+TEST(Manifest, NamesTheDeviceWhereThereIsOneToName) {
+  Folder run;
+  write_manifest(run.path, {}, "r", "cuda:1");
+  EXPECT_EQ(read_manifest(run.path).device, "cuda:1");
+  write_manifest(run.path, {}, "r");  // as before there was a choice
+  EXPECT_EQ(read_manifest(run.path).device, "");
+  EXPECT_EQ(read_text(run.path / "manifest.json").find("device"), std::string::npos);
+}
+
 TEST(Manifest, IsOfAnEarlierStateWhenTheLedgerWentOn) {
   Folder run;
   EXPECT_FALSE(is_of_this_state(run.path, "stages.json"));

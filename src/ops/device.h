@@ -1,0 +1,28 @@
+// Which device computes. A CPU run looks at no library of a GPU.
+#pragma once
+#include <c10/core/Device.h>
+
+#include <filesystem>
+#include <string>
+
+namespace retort {
+
+// The device that `asked` names, ready for use. `auto`: the first GPU where a driver and LibTorch's part for
+// it are there, else the CPU. Throws Failure, in one line, where a GPU is asked for and something is missing.
+at::Device open_device(const std::string& asked);
+
+// Where open_device() looks for a GPU's driver and for LibTorch's part that uses it.
+struct CudaParts {
+  std::string driver = "libcuda.so.1";  // by the linker's rules
+  std::filesystem::path library;        // libtorch_cuda.so beside libtorch_cpu.so
+};
+CudaParts usual_cuda_parts();
+// The GPU that `asked` (cuda or cuda:N) names among so many; Failure where there is none.
+at::Device gpu_among(const std::string& asked, int count);
+// Loads both, and throws Failure for the first that is missing.
+void load_cuda(const CudaParts& parts);
+
+// What besides its name tells one GPU from another, for the record of a run: "cuda:0, NVIDIA driver ...".
+std::string describe(at::Device device);
+
+}  // namespace retort

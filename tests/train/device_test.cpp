@@ -1,0 +1,123 @@
+// Training on a device that LibTorch takes for another (tests/ops/pretend_device.h): weights, optimizer and
+// checkpoints stay in the CPU's memory, passes run there.
+#include <cmath>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "ops/composed.h"
+#include "ops/pretend_device.h"  // tests/ops
+#include "report/metrics.h"
+#include "train/fingerprint.h"
+#include "train/tiny_run.h"
+
+namespace retort {
+namespace {
+
+struct Trained {
+  std::vector<double> losses;
+  std::string bytes;
+};
+
+Trained trained_on(at::Device device, const AdapterSpec& adapter, const std::string& family,
+                   const std::function<void(TrainSpec&)>& change = {}) {
+  const ComposedScope scope(true);
+  const TemporaryFolder folder;
+  TinyRun run(adapter, family);
+  run.loaded.model->compute_on(device);
+  auto spec = tiny_spec();
+  spec.steps = 5, spec.threads = 1;
+  if (change) change(spec);
+  const auto before = pretend::operations.load();
+  const auto result = train(spec, run.job(folder / "run"));
+  EXPECT_EQ(pretend::operations > before, !device.is_cpu());
+  EXPECT_EQ(result.skipped, 0);
+  Trained trained{{result.last_loss, result.held_out_before.value(), result.held_out_after.value()},
+                  run.bytes()};
+  for (const auto& [step, scalars] : read_metrics(std::filesystem::path(folder / "run") / "metrics.jsonl"))
+    trained.losses.push_back(scalars.at(0).second);
+  return trained;
+}
+
+AdapterSpec full() {
+  AdapterSpec spec;
+  spec.kind = "full";
+  return spec;
+}
+
+}  // namespace
+
+TEST(TrainOnADevice, GivesTheLossesOfTheCpuAndTheSameBytesTwice) {
+  auto dora = lora(4, 0.1);
+  dora.kind = "dora";
+  struct Case {
+    AdapterSpec adapter;
+    std::string family;
+    bool recompute = false;
+  };
+  for (const auto& [adapter, family, recompute] : {Case{lora(4, 0.1), "llama"},
+                                                   {dora, "qwen3", true},
+                                                   {full(), "gemma2"},
+                                                   {full(), "qwen3_moe"},
+                                                   {full(), "llama_bias"},
+                                                   {lora(), "deepseek_v32_sparse"},
+                                                   {lora(), "deepseek_v2_groups"},
+                                                   {lora(4, 0.1), "mistral4"}}) {
+    SCOPED_TRACE(family + ", " + adapter.kind);
+    const auto change = [again = recompute](TrainSpec& spec) {
+      spec.recompute = again;
+      spec.neftune_alpha = 2;
+    };
+    const auto here = trained_on(at::kCPU, adapter, family, change),
+               there = trained_on(pretend::kDevice, adapter, family, change);
+    ASSERT_EQ(there.losses.size(), here.losses.size());
+    for (size_t i = 0; i < here.losses.size(); ++i)
+      EXPECT_NEAR(there.losses[i] / here.losses[i], 1, 1e-4) << "loss " << i;
+    EXPECT_EQ(trained_on(pretend::kDevice, adapter, family, change).bytes, there.bytes);
+  }
+}
+
+// A device has one forest at a time, so that threads change neither forests nor their order.
+TEST(TrainOnADevice, ThreadsWorkInsideOneForest) {
+  const auto losses = [](int64_t threads) {
+    return trained_on(pretend::kDevice, lora(), "llama", [=](TrainSpec& spec) { spec.threads = threads; })
+        .losses;
+  };
+  const auto one = losses(1), three = losses(3);
+  ASSERT_EQ(one.size(), three.size());
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(three[i] / one[i], 1, 1e-4) << "loss " << i;
+}
+
+TEST(TrainOnADevice, TheDeviceIsPartOfWhatARunWasMadeWith) {
+  const TemporaryFolder folder;
+  TinyRun run;
+  const auto names = [&] {
+    std::vector<std::string> all;
+    for (const auto& [name, value] : full_fingerprint(tiny_spec(), run.job(folder / "run"), 1))
+      all.push_back(name);
+    return all;
+  };
+  const auto of_cpu = names();
+  EXPECT_EQ(std::count(of_cpu.begin(), of_cpu.end(), "device"), 0);  // runs of before the choice go on
+  auto spec = tiny_spec();
+  spec.steps = 1;
+  train(spec, run.job(folder / "run"));
+  run.loaded.model->compute_on(pretend::kDevice);
+  const auto of_device = names();
+  EXPECT_EQ(std::count(of_device.begin(), of_device.end(), "device"), 1);
+  spec.steps = 2;
+  std::string refused;
+  try {
+    train(spec, run.job(folder / "run"));
+  } catch (const RecipeError& error) { refused = error.what(); }
+  EXPECT_NE(refused.find("device: absent then, "), std::string::npos) << refused;
+}
+
+TEST(TrainOnADevice, AModelThatIsReadLayerByLayerIsRefused) {
+  ModelSpec streamed;
+  streamed.schedule = "layers", streamed.memory = "24KiB";
+  const TinyRun run(lora(), "llama", streamed);
+  EXPECT_THROW(run.loaded.model->compute_on(pretend::kDevice), RecipeError);
+  run.loaded.model->compute_on(at::kCPU);
+}
+
+}  // namespace retort

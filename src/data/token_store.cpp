@@ -13,7 +13,7 @@
 namespace retort {
 namespace {
 
-constexpr std::string_view kFormat = "retort tokens 3";
+constexpr std::string_view kFormat = "retort tokens 4";
 
 struct AsJson {
   Json& out;

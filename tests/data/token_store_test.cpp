@@ -22,7 +22,7 @@ namespace retort {
 namespace {
 
 const Provenance kMadeFrom = {
-    {"format", "retort tokens 3"}, {"template", "chatml"}, {"tokenizer", "abc"}, {"source_0", "sha256 1"}};
+    {"format", "retort tokens 4"}, {"template", "chatml"}, {"tokenizer", "abc"}, {"source_0", "sha256 1"}};
 
 StoredSamples two_samples() {
   StoredSamples samples;
@@ -162,9 +162,9 @@ TEST(TokenStore, AnotherVersionSaysSo) {
   write_hdf5(folder / "t.h5", {{"format", "retort tokens 1"}},
              {{"weights", Hdf5Element::f32, std::as_bytes(std::span(weights))}});
   const auto message = problem([&] {
-    read_token_store(folder / "t.h5", {{"format", "retort tokens 3"}}, 10);
+    read_token_store(folder / "t.h5", {{"format", "retort tokens 4"}}, 10);
   });
-  EXPECT_NE(message.find("format (stored: retort tokens 1, now: retort tokens 3)"), std::string::npos)
+  EXPECT_NE(message.find("format (stored: retort tokens 1, now: retort tokens 4)"), std::string::npos)
       << message;
 }
 

@@ -6,7 +6,7 @@ transformers has no such forward: it is composed here of its own decoder layer, 
 deepseek-ai's files name them and the inference code of others computes them: h' = eh_proj([enorm(embedding of
 the next token); hnorm(hidden state after the final norm)]), a decoder layer, shared_head.norm, the head.
 
-Writes tests/golden/mtp/<name>/{config.json, model.safetensors (bf16), golden.safetensors (fp32), golden.json}.
+Writes tests/golden/mtp/<name>/{config.json, model.safetensors (bf16), golden.safetensors (fp32), golden.json}
 Run with the peers' Python: third_party/peers/bin/python tools/golden/mtp.py [NAME...]
 """
 import json

@@ -335,6 +335,7 @@ TEST(Mtp, TrainedAloneItLearnsAndTheModelStays) {
   const TrainJob job{.model = *run.loaded.model,
                      .trainables = run.leaves,
                      .samples = samples,
+                     .held_out = {},
                      .objective = two_token_objective(1),
                      .folder = out / "run"};
   train(spec, job);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "models/layer_stream.h"
 
@@ -52,11 +53,13 @@ std::vector<std::vector<Tensor>> hidden_of_chains(const Model& model, const std:
                      [](const Place& a, const Place& b) { return a.chain < b.chain; });
     Walk walk{how, shelf, doing};
     std::vector<Pass> passes;
-    for (size_t i = 0; i < some.size(); ++i) {
-      if (i == 0 || some[i].chain != some[i - 1].chain) walk.chains.push_back(0);
-      ++walk.chains.back();
-      passes.push_back(pass_at(some[i]));
+    std::vector<int64_t> lengths(chains.size());
+    for (const auto& place : some) {
+      ++lengths[place.chain];
+      passes.push_back(pass_at(place));
     }
+    std::copy_if(lengths.begin(), lengths.end(), std::back_inserter(walk.chains),
+                 [](int64_t length) { return length > 0; });
     auto states = hidden_by_layers(model, passes, walk);
     for (size_t i = 0; i < some.size(); ++i) hidden[some[i].chain][some[i].pass] = std::move(states[i]);
   }

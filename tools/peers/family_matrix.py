@@ -314,9 +314,9 @@ class Model:
         if models.START not in answer["template"]:
             problems.append("it carries no chat template")
         elif kind == "F32" and not before:
-            problems += self.problems_of_answers(
-                list(zip(answer["said"], answer["finished"])), self.said(run, kind)
-            )
+            # llama-cpp-python leaves out bytes that are no UTF-8; retort shows them.
+            ours = [text.replace("\ufffd", "") for text in self.said(run, kind)]
+            problems += self.problems_of_answers(list(zip(answer["said"], answer["finished"])), ours)
         self.put(f"gguf-{kind}", problems, f"logits within {far:.1e}", "; ".join(notes))
 
     def prune(self):

@@ -73,8 +73,10 @@ double bytes_of_step(const Model& model, int64_t texts) {
                          : 0;
   const auto met = 1 - std::pow(1 - chosen, static_cast<double>(texts));  // the share of experts
   double all = 0, read = 0;
-  for (const auto* linear : model.linears()) {
-    if (linear->place.layer < 0) continue;
+  std::vector<const Linear*> linears;
+  for (int64_t layer = 0; layer < config.layers; ++layer)
+    for (const auto* linear : model.linears_of(layer)) linears.push_back(linear);
+  for (const auto* linear : linears) {
     const auto row = row_bytes(linear->weight.type, static_cast<uint64_t>(linear->weight.columns));
     // Of codes of 4 bits, whose rows are no whole blocks, only the shares are needed.
     const auto bytes = static_cast<double>(linear->weight.rows) *

@@ -31,6 +31,36 @@ TEST(OwnThoughtMarks, AreWhatTheTemplateWritesAroundAThought) {
   EXPECT_EQ(begun.close, "</reason>");
 }
 
+// As gpt-oss does: the answer's channel is written by the model, before an answer without a thought too.
+TEST(OwnThoughtMarks, TheHeaderOfAnAnswerWithoutAThoughtIsFound) {
+  const auto channels = marks_of(
+      "{% if m.thinking %}<|channel|>analysis<|message|>{{ m.thinking }}<|end|><|im_start|>assistant\n{% "
+      "endif "
+      "%}<|channel|>final<|message|>{{ m.content }}");
+  EXPECT_EQ(channels.open, "<|channel|>analysis<|message|>");
+  EXPECT_EQ(channels.close, "<|end|><|im_start|>assistant\n<|channel|>final<|message|>");
+  EXPECT_EQ(channels.header, "<|channel|>final<|message|>");
+  EXPECT_EQ(marks_of("{{ m.content }}").header, "");
+  EXPECT_EQ(marks_of("<think>\n\n</think>\n\n{{ m.content }}").header, "");  // a family's own
+  EXPECT_EQ(marks_of("<reason>{{ m.reasoning_content }}</reason>{{ m.content }}", "<reason>").header,
+            "</reason>");
+}
+
+TEST(OwnThoughtMarks, AreKeptForEachText) {
+  const ByteTokenizer tokenizer({"<|im_start|>", "<|im_end|>"});
+  const auto made = [&](const std::string& mark) {
+    return jinja_chat_template("{% for m in messages %}<|im_start|>{{ m.role }}\n<" + mark +
+                                   ">{{ m.reasoning_content }}</" + mark +
+                                   ">{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt "
+                                   "%}<|im_start|>assistant\n{% endif %}",
+                               tokenizer);
+  };
+  const auto one = made("one"), two = made("two");
+  EXPECT_EQ(kept_thought_marks(one).close, "</one>");
+  EXPECT_EQ(kept_thought_marks(two).close, "</two>");
+  EXPECT_EQ(&kept_thought_marks(one), &kept_thought_marks(made("one")));
+}
+
 TEST(OwnThoughtMarks, AreNoneWhereThereAreNoneOrTheFamiliesAre) {
   EXPECT_EQ(marks_of("{{ m.content }}").close, "");  // which holds <think>...</think>
   EXPECT_EQ(marks_of("<think>{{ m.reasoning_content }}</think>{{ m.content }}").close, "");

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Public cases of answers to mathematics questions, and which of three judges takes them as equal: the rules of
-MATH (lm-evaluation-harness' hendrycks_math), Minerva's with sympy (its minerva_math), and math-verify.
+"""Public cases of answers to mathematics questions, and which of three judges takes them as equal: the rules
+of MATH (lm-evaluation-harness' hendrycks_math), Minerva's with sympy (its minerva_math), and math-verify.
 
     tools/peers/setup && third_party/peers/bin/python tools/golden/answer_cases.py
 
 Reads the cases' texts (gold, pred, and where they are from) out of tests/golden/scores/answer_cases.json and
-writes the verdicts of the installed judges beside them; tests/text/answer_cases_test.cpp holds retort to those
-on which all three agree.
+writes the verdicts of the installed judges beside them; tests/text/answer_cases_test.cpp holds retort to
+those on which all three agree.
 """
 import importlib.metadata
 import json

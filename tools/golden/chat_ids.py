@@ -2,7 +2,7 @@
 """Ids of conversations as transformers' apply_chat_template gives them, for the tokenizers of tests/golden/
 tokenizers that have a tokenizer.json and the template of their family. Writes tests/golden/chat/ids.json.
 
-Run: third_party/peers/bin/python tools/golden/chat_ids.py   (after tokenizer_ids.py; trl brings the templates)
+Run: third_party/peers/bin/python tools/golden/chat_ids.py   (after tokenizer_ids.py; trl has the templates)
 """
 import gzip
 import json

@@ -106,8 +106,9 @@ void refuse_unlearned(const Json& object, std::string_view kind, std::string_vie
   if (const auto weight = object.find("weight");
       weight != object.end() && !says_nothing(*weight) && !(*weight == 1) && !is_yes(*weight)) {
     if (is_no(*weight)) refuse("weight", "false");
-    if (*weight == 0 && (kind == "messages" || kind == "sharegpt")) refuse("weight", "0");
-    tell_once(place, "weight", "is neither 0 nor 1 beside messages");
+    const bool of_messages = kind == "messages" || kind == "sharegpt";
+    if (*weight == 0 && of_messages) refuse("weight", "0");
+    tell_once(place, "weight", of_messages ? "is neither 0 nor 1" : "stands beside no list of messages");
   }
   if (const auto label = object.find("label");
       kind == "prompt_completion" && label != object.end() && (*label == 0 || *label == "0"))

@@ -126,7 +126,7 @@ TEST(Messages, ARecordThatIsNotToBeLearnedIsRefusedAndOtherValuesAreTold) {
   const std::pair<std::string, const char*> columns[] = {
       {with(R"("weight":72.5)"), "weight: is neither 0 nor 1"},
       {with(R"("train":"ICE 571")"), "train: is neither true nor false"},
-      {pair + R"("weight":0})", "weight: is neither 0 nor 1"},
+      {pair + R"("weight":0})", "weight: stands beside no list of messages"},
       {pair + R"("label":0})", "label: is 0, and only false says"},
   };
   for (const auto& [line, expected] : columns) {

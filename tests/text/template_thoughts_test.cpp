@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "base/files.h"
 #include "text/byte_tokenizer.h"
 #include "text/jinja_chat.h"
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -44,6 +48,17 @@ TEST(OwnThoughtMarks, TheHeaderOfAnAnswerWithoutAThoughtIsFound) {
   EXPECT_EQ(marks_of("<think>\n\n</think>\n\n{{ m.content }}").header, "");  // a family's own
   EXPECT_EQ(marks_of("<reason>{{ m.reasoning_content }}</reason>{{ m.content }}", "<reason>").header,
             "</reason>");
+}
+
+TEST(OwnThoughtMarks, OfGptOssAreItsChannels) {
+  const auto file =
+      std::filesystem::path(source_dir()) / "third_party/jinja/templates/openai-gpt-oss-120b.jinja";
+  if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is missing: tools/setup fetches it";
+  const ByteTokenizer tokenizer({"<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>"});
+  const auto marks = own_thought_marks(jinja_chat_template(read_text(file, 1 << 20), tokenizer));
+  EXPECT_EQ(marks.open, "<|channel|>analysis<|message|>");
+  EXPECT_EQ(marks.close, "<|end|><|start|>assistant<|channel|>final<|message|>");
+  EXPECT_EQ(marks.header, "<|channel|>final<|message|>");
 }
 
 TEST(OwnThoughtMarks, AreKeptForEachText) {

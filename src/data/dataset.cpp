@@ -31,7 +31,8 @@ size_t behind_thought(const Message& message, const RenderedTokens& rendered, in
   for (size_t i = first; i < rendered.tokens.size() && rendered.answers[i] == answer; ++i) {
     const auto id = rendered.tokens[i];
     const auto token = tokenizer.is_special(id) ? tokenizer.token_text(id) : tokenizer.token_bytes(id);
-    text += token, all += token;
+    text += token;
+    all += token;
     for (const auto close : thought_ends()) look_for(close, i);
     look_for(own.close, i);
   }

@@ -9,31 +9,43 @@
 #include "data/train_on.h"
 #include "data/turns.h"
 #include "text/chat_pieces.h"
-#include "text/thoughts.h"
+#include "text/template_thoughts.h"
 
 namespace retort {
 namespace {
 
-// The first token of this answer behind its thought; its first where it has none.
-size_t behind_thought(const RenderedTokens& rendered, int32_t answer, const Tokenizer& tokenizer) {
+// The first token of this answer behind its thought; its first where it has none. RecipeError where the
+// thought is there and nothing marks its end.
+size_t behind_thought(const Message& message, const RenderedTokens& rendered, int32_t answer,
+                      const Tokenizer& tokenizer, const ThoughtMarks& own) {
   const auto first = static_cast<size_t>(std::find(rendered.answers.begin(), rendered.answers.end(), answer) -
                                          rendered.answers.begin());
-  std::string text;
+  std::string text, all;
   size_t behind = first;
+  const auto look_for = [&](std::string_view close, size_t i) {
+    if (const auto at = close.empty() ? std::string::npos : text.find(close); at != std::string::npos) {
+      behind = i + 1;
+      text.erase(0, at + close.size());
+    }
+  };
   for (size_t i = first; i < rendered.tokens.size() && rendered.answers[i] == answer; ++i) {
     const auto id = rendered.tokens[i];
-    text += tokenizer.is_special(id) ? tokenizer.token_text(id) : tokenizer.token_bytes(id);
-    for (const auto close : thought_ends())
-      if (const auto at = text.find(close); at != std::string::npos) {
-        behind = i + 1;
-        text.erase(0, at + close.size());
-      }
+    const auto token = tokenizer.is_special(id) ? tokenizer.token_text(id) : tokenizer.token_bytes(id);
+    text += token;
+    all += token;
+    for (const auto close : thought_ends()) look_for(close, i);
+    look_for(own.close, i);
   }
+  if (behind == first && !message.thought.empty() && all.find(trimmed(message.thought)) != std::string::npos)
+    throw RecipeError(fmt::format(
+        "message {}: the chat template does not mark where a thought ends, so that it cannot be masked "
+        "(data.sources.reasoning)",
+        answer + 1));
   return behind;
 }
 
 void weigh(const DataSpec& spec, const std::vector<Message>& messages, const Tokenizer& tokenizer,
-           const RenderedTokens& rendered, Sample& sample) {
+           const ChatTemplate& chat, const RenderedTokens& rendered, Sample& sample) {
   sample.tokens = rendered.tokens;
   sample.weights.assign(rendered.tokens.size(), 0.0f);
   const auto last =
@@ -42,7 +54,8 @@ void weigh(const DataSpec& spec, const std::vector<Message>& messages, const Tok
   for (size_t m = 0; m < messages.size(); ++m) {
     if (messages[m].learned == Learned::nothing) begins[m] = sample.weights.size();
     if (messages[m].learned == Learned::after_thought)
-      begins[m] = behind_thought(rendered, static_cast<int32_t>(m), tokenizer);
+      begins[m] =
+          behind_thought(messages[m], rendered, static_cast<int32_t>(m), tokenizer, kept_thought_marks(chat));
   }
   for (size_t i = 0; i < sample.weights.size(); ++i) {
     const auto answer = rendered.answers[i];
@@ -241,7 +254,8 @@ Sample make_sample(const DataSpec& spec, const Record& record, const Tokenizer& 
     sample.weights.assign(sample.tokens.size(), 1.0f);
   } else {
     try {
-      weigh(spec, record.messages, tokenizer, render_tokens(chat, tokenizer, record.messages, false), sample);
+      weigh(spec, record.messages, tokenizer, chat, render_tokens(chat, tokenizer, record.messages, false),
+            sample);
       if (spec.train_on.others()) learn_others(spec.train_on, record, tokenizer, chat, sample);
     } catch (const RecipeError& error) { throw RecipeError(record.place + ": " + error.what()); }
   }

@@ -1,8 +1,11 @@
 #include "data/json_records.h"
 
 #include <algorithm>
+#include <mutex>
+#include <set>
 
 #include "base/error.h"
+#include "base/tell.h"
 #include "text/chat_pieces.h"
 
 namespace retort {
@@ -45,6 +48,21 @@ constexpr std::pair<const char*, const char*> kNotCarried[] = {
     {"rejected", "preference pairs are not learned here; name the better answer with prompt and completion"},
 };
 
+// A line for the first record of each file in which a key may mean something and may be a column like others.
+void tell_once(std::string_view place, std::string_view name, std::string_view what) {
+  static std::mutex mutex;
+  static std::set<std::string, std::less<>> told;
+  const auto file = place.substr(0, place.rfind(':'));
+  {
+    const std::lock_guard lock(mutex);
+    if (!told.insert(fmt::format("{}: {}", file, name)).second) return;
+  }
+  tell(fmt::format(
+      "{}: {}: {}, so that it is a column like others here: every record is learned, and all of a "
+      "source alike (data.sources.weight)",
+      printable(place), name, what));
+}
+
 // A field with a meaning is refused rather than ignored.
 void refuse_fields_of_record(const Json& object, std::string_view place) {
   for (const auto& [name, what] : kNotCarried)
@@ -61,6 +79,40 @@ void refuse_bad_answers(const Json& object, std::string_view place) {
         place, "label",
         "is false: such an answer is a bad example, and fine-tuning would learn it; leave such records out "
         "(on_bad_record: skip)");
+}
+
+// What a data set says of a whole record: read it and do not learn it. Where the value says that beyond doubt
+// it is refused, since a record that is not learned is of no use here; any other value may be a column like
+// others (a weight in kilograms, the train of a journey), which is said once for each file.
+void refuse_unlearned(const Json& object, std::string_view kind, std::string_view place) {
+  const auto refuse = [&](std::string_view name, std::string_view is) {
+    corrupt(place, name,
+            fmt::format("is {}: such a record is not to be learned; leave such records out (on_bad_record: "
+                        "skip)",
+                        is));
+  };
+  const auto is_no = [](const Json& value) {
+    return value == false || value == "false" || value == "False" || value == "FALSE";
+  };
+  const auto is_yes = [](const Json& value) {
+    return value == true || value == "true" || value == "True" || value == "TRUE";
+  };
+  for (const char* name : {"train", "training"}) {
+    const auto found = object.find(name);
+    if (found == object.end() || says_nothing(*found) || is_yes(*found)) continue;
+    if (is_no(*found)) refuse(name, "false");
+    tell_once(place, name, "is neither true nor false");
+  }
+  if (const auto weight = object.find("weight");
+      weight != object.end() && !says_nothing(*weight) && !(*weight == 1) && !is_yes(*weight)) {
+    if (is_no(*weight)) refuse("weight", "false");
+    const bool of_messages = kind == "messages" || kind == "sharegpt";
+    if (*weight == 0 && of_messages) refuse("weight", "0");
+    tell_once(place, "weight", of_messages ? "is neither 0 nor 1" : "stands beside no list of messages");
+  }
+  if (const auto label = object.find("label");
+      kind == "prompt_completion" && label != object.end() && (*label == 0 || *label == "0"))
+    tell_once(place, "label", "is 0, and only false says that an answer is a bad example");
 }
 
 // Alpaca's earlier turns: a list of [instruction, output].
@@ -159,6 +211,7 @@ void fill_from_json(const Json& object, std::string_view line, std::string_view 
                     std::string_view reasoning, Record& record) {
   const std::string& place = record.place;
   if (kind != "text") refuse_fields_of_record(object, place);
+  if (kind != "text") refuse_unlearned(object, kind, place);
   refuse_bad_answers(object, place);
   const auto read = [&](const char* key) {
     return messages_of(member(object, key, place), place, reasoning, [&] { return text_of(line, key); });

@@ -4,10 +4,10 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "text/chat_pieces.h"
 #include "text/final_answer.h"
 #include "text/text_match.h"
-#include "text/thoughts.h"
 
 namespace retort {
 namespace {
@@ -81,6 +81,13 @@ Judge::Judge(const RejectSpec& spec, const std::string& where) : spec_(spec), wh
   if (spec.longer_than > 0 && spec.longer_than < spec.shorter_than)
     throw RecipeError(fmt::format("{}.longer_than: {} is below shorter_than, {}, so that nothing passes",
                                   where_, spec.longer_than, spec.shorter_than));
+  if (spec.thoughts.empty()) return;
+  if (spec.thoughts.size() != 2 || trimmed(spec.thoughts[1]).empty())
+    throw RecipeError(
+        fmt::format("{}.thoughts: expected two texts, what opens and what closes a thought, found {}; e.g. "
+                    "[<reason>, </reason>]",
+                    where_, Json(spec.thoughts).dump(-1, ' ', false, Json::error_handler_t::replace)));
+  own_ = {spec.thoughts[0], spec.thoughts[1]};
 }
 
 std::string Judge::filled(const std::string& pattern, const Record& record, const char* key) const {
@@ -92,14 +99,17 @@ std::string Judge::filled(const std::string& pattern, const Record& record, cons
 bool Judge::right(const Record& record, std::string_view answer) const {
   const auto expected = filled(spec_.unless_answer, record, ".unless_answer");
   if (spec_.compare != "final") {
-    const auto wanted = without_thoughts(expected), given = without_thoughts(answer);
+    const auto wanted = without_thoughts(expected, false, own_),
+               given = without_thoughts(answer, false, own_);
     return spec_.compare == "whole" ? trimmed(wanted) == trimmed(given)
                                     : normalised_answer(wanted) == normalised_answer(given);
   }
-  const auto got = final_answer(without_thoughts(answer));  // a number that was thought of is no answer
+  // A number that was thought of is no answer.
+  const auto got = final_answer(without_thoughts(answer, false, own_));
   // The column holds the bare answer, or a solution that ends with it.
-  return got && (equal_answers(expected, *got) ||
-                 equal_answers(final_answer(without_thoughts(expected)).value_or(expected), *got));
+  return got &&
+         (equal_answers(expected, *got) ||
+          equal_answers(final_answer(without_thoughts(expected, false, own_)).value_or(expected), *got));
 }
 
 std::optional<Rejection> Judge::judge(const Record& record) {

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "data/record.h"
 #include "text/pattern.h"
+#include "text/thoughts.h"
 
 namespace retort {
 
@@ -30,7 +31,8 @@ std::string describe(const RejectionCounts& counts);
 // Judges the records of one source in file order.
 class Judge {
  public:
-  // `where`: "data.sources[0]". RecipeError for a regular expression that is not understood.
+  // `where`: "data.sources[0]". RecipeError for a regular expression that is not understood, and for settings
+  // that do not go together.
   Judge(const RejectSpec& spec, const std::string& where);
   // Nothing: the record is kept, and counts against those that follow.
   std::optional<Rejection> judge(const Record& record);
@@ -40,6 +42,7 @@ class Judge {
   bool right(const Record& record, std::string_view answer) const;
   const RejectSpec& spec_;
   std::string where_;
+  ThoughtMarks own_;  // spec_.thoughts
   std::optional<Pattern> wanted_, forbidden_;
   std::set<ContentKey> kept_;              // prompts with the words of an answer
   std::map<ContentKey, int64_t> answers_;  // by prompt

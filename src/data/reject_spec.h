@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "spec/fields.h"
 
@@ -15,6 +16,7 @@ struct RejectSpec {
   std::string unless_finished = "";
   bool duplicates = true;
   int64_t answers_per_prompt = 0;
+  std::vector<std::string> thoughts = {};
 
   template <class Visitor> void fields(Visitor& field) {
     field("unless_answer", unless_answer, any(),
@@ -37,6 +39,10 @@ struct RejectSpec {
           "reject an answer that has the words of an earlier one to the same prompt");
     field("answers_per_prompt", answers_per_prompt, at_least(0),
           "most answers to one prompt that are kept, the first ones that pass; 0 = all");
+    field(
+        "thoughts", thoughts, any(),
+        "what opens and what closes a thought in these answers, e.g. [<reason>, </reason>], where it is none "
+        "of <think>, [THINK] and <seed:think>; thoughts are left out before unless_answer compares");
   }
 };
 

@@ -70,7 +70,7 @@ TaskResult completion_task(const Subject& subject, const std::vector<Question>& 
   for (size_t i = 0; i < questions.size(); ++i) {
     const auto& answer = answers[i];
     const auto text = marked_text(subject.tokenizer, answer, marks);
-    const auto expected = without_thoughts(questions[i].expected),
+    const auto expected = without_thoughts(questions[i].expected, false, marks),
                got = spoken(subject.tokenizer, questions[i].prompt, text, marks);
     const double equal = trimmed(expected) == trimmed(got) ? 1 : 0;
     exact += equal;

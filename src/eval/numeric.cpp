@@ -8,7 +8,7 @@
 namespace retort {
 namespace {
 
-std::vector<int32_t> chat_prompt(const Subject& subject, const Asked& asked,
+std::vector<int32_t> chat_prompt(const ChatTemplate& chat, const Tokenizer& tokenizer, const Asked& asked,
                                  const std::vector<NumericProblem>& examples, const NumericProblem& problem) {
   auto messages = asked.opening();
   const auto ask = [&](const NumericProblem& one) {
@@ -20,7 +20,7 @@ std::vector<int32_t> chat_prompt(const Subject& subject, const Asked& asked,
     messages.push_back({"assistant", example.solution});
   }
   messages.push_back({"user", ask(problem)});
-  return render_tokens(*subject.chat, subject.tokenizer, messages, true).tokens;
+  return render_tokens(chat, tokenizer, messages, true).tokens;
 }
 
 std::vector<int32_t> plain_prompt(const Tokenizer& tokenizer, const std::vector<NumericProblem>& examples,
@@ -35,16 +35,33 @@ std::vector<int32_t> plain_prompt(const Tokenizer& tokenizer, const std::vector<
 
 }  // namespace
 
+std::vector<std::vector<int32_t>> numeric_prompts(const ChatTemplate* chat, const Tokenizer& tokenizer,
+                                                  const Asked& asked,
+                                                  const std::vector<NumericProblem>& examples,
+                                                  const std::vector<NumericProblem>& problems) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (const auto& problem : problems)
+    prompts.push_back(chat ? chat_prompt(*chat, tokenizer, asked, examples, problem)
+                           : plain_prompt(tokenizer, examples, problem));
+  return prompts;
+}
+
+std::string wanted_answer(const NumericProblem& problem, const ThoughtMarks& own) {
+  return final_answer(without_thoughts(problem.solution, false, own)).value_or(problem.solution);
+}
+
+std::optional<std::string> given_answer(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
+                                        const Answer& answer, const ThoughtMarks& own) {
+  return final_answer(spoken(tokenizer, prompt, marked_text(tokenizer, answer, own), own));
+}
+
 TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem>& examples,
                         const std::vector<NumericProblem>& problems, int64_t max_tokens,
                         const std::string& name, const Asked& asked) {
   SampleSpec greedy;
   greedy.max_tokens = max_tokens;
   if (!subject.chat) greedy.stop = {"\nProblem:"};
-  std::vector<std::vector<int32_t>> prompts;
-  for (const auto& problem : problems)
-    prompts.push_back(subject.chat ? chat_prompt(subject, asked, examples, problem)
-                                   : plain_prompt(subject.tokenizer, examples, problem));
+  const auto prompts = numeric_prompts(subject.chat, subject.tokenizer, asked, examples, problems);
   const auto stops = stop_rules(subject.model.config, subject.tokenizer, subject.chat, greedy);
   const auto answers = generate(writer_of(subject), prompts, {greedy, stops});
 
@@ -52,9 +69,8 @@ TaskResult numeric_task(const Subject& subject, const std::vector<NumericProblem
   TaskResult result{name, "numeric", {}, {}, static_cast<int64_t>(problems.size()), 0, 0};
   double right = 0, answered = 0;
   for (size_t i = 0; i < problems.size(); ++i) {
-    const auto expected = final_answer(without_thoughts(problems[i].solution)).value_or(problems[i].solution);
-    const auto text = marked_text(subject.tokenizer, answers[i], marks);
-    const auto got = final_answer(spoken(subject.tokenizer, prompts[i], text, marks));
+    const auto expected = wanted_answer(problems[i], marks);
+    const auto got = given_answer(subject.tokenizer, prompts[i], answers[i], marks);
     const bool equal = got && equal_answers(expected, *got);
     right += equal;
     answered += got.has_value();

@@ -18,7 +18,8 @@ std::string marked_text(const Tokenizer& tokenizer, const Answer& answer, const 
   const auto families = thought_marks();
   const auto is_mark = [&](std::string_view token) {
     return std::find(families.begin(), families.end(), token) != families.end() ||
-           own.open.find(token) != std::string::npos || own.close.find(token) != std::string::npos;
+           own.open.find(token) != std::string::npos || own.close.find(token) != std::string::npos ||
+           own.header.find(token) != std::string::npos;
   };
   std::string text;
   const bool cut = answer.finish == Finish::stop_text;  // which is no part of the answer

@@ -85,6 +85,7 @@ std::optional<std::string> last_number(std::string_view text) {
     }
     auto begin = i;
     i = after_number(text, i);
+    if (begin > 0 && letter(text[begin - 1]) && i < text.size() && letter(text[i])) continue;    // "H2O"
     if (begin > 0 && text[begin - 1] == '.' && (begin < 2 || !digit(text[begin - 2]))) --begin;  // ".5"
     if (begin > 0 && text[begin - 1] == '-') --begin;
     last = std::string(text.substr(begin, i - begin));
@@ -250,6 +251,75 @@ std::optional<std::string> after_hashes(std::string_view text) {
   return std::nullopt;
 }
 
+// Whether words stand among the signs of a formula, as in "3$ to 5$". Commands, what stands in \text{} and
+// names beside other signs ("2xy") are no words.
+bool has_words(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    if (text[i] == '\\') {
+      const auto begin = ++i;
+      while (i < text.size() && letter(text[i])) ++i;
+      const auto name = text.substr(begin, i - begin);
+      if (i == begin) ++i;  // "\$"
+      else if ((name.starts_with("text") || name == "mathrm" || name == "mbox") && i < text.size() &&
+               text[i] == '{')
+        if (const auto inner = braced(text, i)) i += inner->size() + 2;
+      continue;
+    }
+    if (static_cast<unsigned char>(text[i]) >= 0xE3) return true;  // scripts that write no spaces
+    const auto begin = i;
+    while (i < text.size() && letter(text[i])) ++i;
+    const auto length = i - begin;
+    if (length == 0) {
+      ++i;
+      continue;
+    }
+    const bool alone = (begin == 0 || text[begin - 1] == ' ') && (i == text.size() || text[i] == ' ') &&
+                       length < text.size();
+    if (length >= 4 || (length >= 2 && alone)) return true;
+  }
+  return false;
+}
+
+// "3 + 4 = 7" -> "7"; lists of equations ("x = 1, y = 2") stay whole.
+std::string_view after_equals(std::string_view formula) {
+  for (size_t i = 0; i < formula.size(); ++i) {
+    const bool thousands = i > 0 && i + 1 < formula.size() && digit(formula[i - 1]) && digit(formula[i + 1]);
+    if (formula[i] == ';' || (formula[i] == ',' && !thousands)) return formula;
+  }
+  const auto at = formula.rfind('=');
+  if (at == std::string_view::npos || at == 0 || formula.find("\\text") != std::string_view::npos ||
+      std::string_view("<>!:&").find(formula[at - 1]) != std::string_view::npos)
+    return formula;
+  const auto behind = trimmed(formula.substr(at + 1));
+  return behind.empty() || behind.find('}') < behind.find('{') ? formula : behind;  // "\frac{a=b}{c}"
+}
+
+// The formula that a text ends with ("so $x > 5$.") or consists of ("\frac{10}{9}", "10, 4, -2"), of which
+// the last number is not the answer.
+std::optional<std::string> last_formula(std::string_view text) {
+  constexpr std::pair<std::string_view, std::string_view> kMarks[] = {
+      {"$$", "$$"}, {"$", "$"}, {"\\(", "\\)"}, {"\\[", "\\]"}};
+  if (text.find("\\boxed") != std::string_view::npos) return std::nullopt;  // one that is not closed
+  text = trimmed(text);
+  while (text.ends_with('.')) text = trimmed(text.substr(0, text.size() - 1));
+  for (const auto& [open, close] : kMarks) {
+    if (!text.ends_with(close)) continue;
+    const auto before = text.substr(0, text.size() - close.size());
+    const auto begin = before.rfind(open);
+    if (begin == std::string_view::npos || (begin > 0 && before[begin - 1] == '\\')) continue;
+    const auto inner = trimmed(before.substr(begin + open.size()));
+    if (!inner.empty() && !has_words(inner)) return std::string(after_equals(inner));
+  }
+  const auto formula = bare(text);
+  const bool command = formula.find('\\') != std::string::npos && !has_words(formula) &&
+                       formula.find_first_of("$\n#") == std::string::npos;
+  const bool signs = std::any_of(formula.begin(), formula.end(), digit) &&
+                     formula.find_first_not_of("0123456789 +-*/^=<>()[],.:%") == std::string::npos &&
+                     formula.find_first_of("+*/^=<>,[: ") != std::string::npos;
+  if (!command && !signs) return std::nullopt;
+  return std::string(after_equals(formula));
+}
+
 }  // namespace
 
 std::optional<std::string> final_answer(std::string_view raw) {
@@ -259,6 +329,7 @@ std::optional<std::string> final_answer(std::string_view raw) {
   if (const auto at = after_answer_is(text); at != std::string::npos)
     if (auto answer = answer_in(first_sentence(std::string_view(text).substr(at))); !answer.empty())
       return answer;
+  if (auto formula = last_formula(text)) return formula;
   if (auto number = last_number(text)) return number;
   return last_option(text);
 }
@@ -275,8 +346,11 @@ std::string normalised_formula(std::string_view formula) {
   replace_all(text, "dfrac", "frac");
   if (const auto unit = text.find("\\text{ "); unit != std::string::npos) text.resize(unit);  // "5\text{ cm}"
   for (const std::string_view upright : {"\\text{", "\\mathrm{", "\\textbf{"})                // "5\text{cm}"
-    if (const auto unit = text.find(upright); unit != std::string::npos && unit > 0 && digit(text[unit - 1]))
-      text.resize(unit);
+    if (const auto unit = text.find(upright); unit != std::string::npos && unit > 0) {
+      const auto value = trimmed(std::string_view(text).substr(0, unit));
+      const bool last = text.find('}', unit) + 1 == text.size();  // "5 \text{cm}", not "5 \text{or} 6"
+      if (!value.empty() && digit(value.back()) && (value.size() == unit || last)) text.resize(unit);
+    }
   if (text.starts_with("\\text{") && text.ends_with("}")) text = text.substr(6, text.size() - 7);
   if (text.size() == 3 && text[0] == '(' && letter(text[1]) && text[2] == ')')
     text = text.substr(1, 1);  // "(B)"

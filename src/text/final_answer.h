@@ -9,8 +9,9 @@ namespace retort {
 
 // The content of the last \boxed{} or \fbox{}; else what follows the last "####" that is the last line or
 // holds a number (others head sections); else the answer in what follows the last "answer is" or "answer:" up
-// to the end of its sentence or line; else the last number; else the letter of the last "(B)". nullopt when
-// there is none of them. The text comes without thoughts: see thoughts.h.
+// to the end of its sentence or line; else the formula between marks ($, \(, \[) that ends the text, or the
+// formula that is all of it, behind its last "="; else the last number; else the letter of the last "(B)".
+// nullopt when there is none of them. The text comes without thoughts: see thoughts.h.
 std::optional<std::string> final_answer(std::string_view text);
 
 // Normalisation of the MATH benchmark (arXiv:2103.03874, strip_string): units, spaces, \left \right, \dfrac,

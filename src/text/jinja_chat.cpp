@@ -175,7 +175,6 @@ class JinjaChat {
     // What becomes of a conversation asks for them several times (turns.h, render_tokens()).
     auto& found = rendered.kept->pieces;
     if (!found) found = pieces(messages, reply_header, rendered);
-    require_ends_of_thoughts(messages, *found);
     return *found;
   }
 
@@ -441,24 +440,6 @@ class JinjaChat {
     if (!reply_header && !messages.empty() && is_answer(messages.back()) && !written_end_.empty())
       list.control(written_end_, static_cast<int32_t>(messages.size()) - 1);
     return list.take();
-  }
-
-  static void require_ends_of_thoughts(const std::vector<Message>& messages,
-                                       const std::vector<Piece>& pieces) {
-    for (size_t i = 0; i < messages.size(); ++i) {
-      if (messages[i].learned != Learned::after_thought || messages[i].thought.empty()) continue;
-      std::string answer;
-      for (const auto& piece : pieces)
-        if (piece.answer == static_cast<int32_t>(i)) answer += piece.text;
-      const auto ends = thought_ends();
-      if (answer.find(trimmed(messages[i].thought)) != std::string::npos &&
-          std::none_of(ends.begin(), ends.end(),
-                       [&](auto end) { return answer.find(end) != std::string::npos; }))
-        throw RecipeError(
-            fmt::format("message {}: the chat template does not mark where a thought ends, so that "
-                        "it cannot be masked (data.sources.reasoning)",
-                        i + 1));
-    }
   }
 
   // A record may spell what its header writes, "<think>" above all: before the answer it is the header's.

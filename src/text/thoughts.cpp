@@ -50,6 +50,8 @@ std::string without_thoughts(std::string_view text, bool inside, const ThoughtMa
   if (!own.close.empty()) leave_out(own.open, own.close);
   for (const auto& [open, close] : kMarks) leave_out(open, close);
   if (inside) return "";
+  if (!own.header.empty() && trimmed(answer).starts_with(own.header))
+    answer = trimmed(answer).substr(own.header.size());
   return answer.size() == text.size() ? answer : std::string(trimmed(answer));
 }
 

@@ -105,6 +105,28 @@ TEST(JinjaData, MaskedThoughtsAreReadAndNotLearned) {
   EXPECT_THROW(samples_of(line, unmarked, "mask"), RecipeError);
 }
 
+// A template that marks thoughts in a spelling of its own: where they came in a field, and where the content
+// spells them.
+TEST(JinjaData, ThoughtsInATemplatesOwnMarksAreMasked) {
+  const std::string own =
+      "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<reason>{{ "
+      "m.reasoning_content }}</reason>{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}{% if "
+      "add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+  const std::string field = R"({"messages":[{"role":"user","content":"q"},)"
+                            R"({"role":"assistant","reasoning_content":"hm","content":"a"}]})";
+  const std::string inside = R"({"messages":[{"role":"user","content":"q"},)"
+                             R"({"role":"assistant","content":"<reason>hm</reason>a"}]})";
+  for (const auto& line : {field, inside}) {
+    EXPECT_EQ(samples_of(line, own, "mask").learned, std::vector<std::string>{"a<|im_end|>"}) << line;
+    EXPECT_EQ(samples_of(line, own, "learn").learned,
+              std::vector<std::string>{"<reason>hm</reason>a<|im_end|>"})
+        << line;
+  }
+  const std::string none =
+      R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}]})";
+  EXPECT_EQ(samples_of(none, own, "mask").learned, std::vector<std::string>{"a<|im_end|>"});
+}
+
 std::string problem_of(const std::string& lines, const std::string& source = kTemplate) {
   try {
     samples_of(lines, source);

@@ -1,6 +1,8 @@
 // What messages say beside who speaks and what is said.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "data/dataset.h"
 #include "data/json_records.h"
@@ -88,6 +90,50 @@ std::string refusal_of(const std::string& line) {
     learned(read(line)[0]);
   } catch (const Error& error) { return error.what(); }
   return "";
+}
+
+// What is said of a whole record: refused where it says that the record is not to be learned, told where it
+// may be a column like others.
+TEST(Messages, ARecordThatIsNotToBeLearnedIsRefusedAndOtherValuesAreTold) {
+  const auto with = [](const std::string& more) {
+    return R"({"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"}],)" + more + "}";
+  };
+  const std::string pair = R"({"prompt":"q","completion":"a",)";
+  const std::pair<std::string, const char*> refused[] = {
+      {with(R"("train":false)"), "train: is false: such a record is not to be learned"},
+      {with(R"("training":"False")"), "training: is false"},
+      {with(R"("weight":0)"), "weight: is 0"},
+      {with(R"("weight":0.0)"), "weight: is 0"},
+      {with(R"("weight":false)"), "weight: is false"},
+      {pair + R"("train":false})", "train: is false"},
+      {R"({"instruction":"i","output":"o","train":false})", "train: is false"},
+  };
+  for (const auto& [line, expected] : refused) {
+    const auto found = problem("\n" + line);
+    EXPECT_NE(found.find("x.jsonl:2: "), std::string::npos) << line << ": " << found;
+    EXPECT_NE(found.find(expected), std::string::npos) << line << ": " << found;
+  }
+  const auto told = [](const std::string& line) {
+    testing::internal::CaptureStderr();
+    EXPECT_FALSE(read(line + "\n" + line).empty()) << line;
+    return testing::internal::GetCapturedStderr();
+  };
+  for (const auto& line :
+       {with(R"("train":true)"), with(R"("weight":1.0)"), with(R"("weight":null,"train":"")"),
+        with(R"("label":true)"), pair + R"("label":"fracture"})",
+        std::string(R"({"text":"t","weight":0,"train":false})")})
+    EXPECT_EQ(told(line), "") << line;
+  const std::pair<std::string, const char*> columns[] = {
+      {with(R"("weight":72.5)"), "weight: is neither 0 nor 1"},
+      {with(R"("train":"ICE 571")"), "train: is neither true nor false"},
+      {pair + R"("weight":0})", "weight: stands beside no list of messages"},
+      {pair + R"("label":0})", "label: is 0, and only false says"},
+  };
+  for (const auto& [line, expected] : columns) {
+    const auto found = told(line);
+    EXPECT_NE(found.find("x.jsonl:1: " + std::string(expected)), std::string::npos) << line << ": " << found;
+    EXPECT_EQ(std::count(found.begin(), found.end(), '\n'), 1) << found;  // once for the file
+  }
 }
 
 // The built-in templates know no tools: each is refused by its name, with the record's place.

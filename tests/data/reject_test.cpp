@@ -125,6 +125,20 @@ TEST_F(Reject, TheFirstReasonCountsAndTheLineNamesEach) {
             source.path + ": 3 of 4 records rejected: 1 unfinished, 1 too short, 1 with a wrong answer");
 }
 
+// Answers of a model whose template marks thoughts in a spelling of its own.
+TEST_F(Reject, ThoughtsInOtherMarksAreNoAnswers) {
+  const std::vector<Row> rows = {{"q", "<reason>\\boxed{7}?</reason>The answer is 8.", "7"},
+                                 {"q", "<reason>8?</reason>\n7", "7"},
+                                 {"q", "<reason>it must be \\boxed{7}", "7"},
+                                 {"q", "<think>8?</think>7", "7"}};
+  RejectSpec spec{.unless_answer = "{answer}", .duplicates = false};
+  EXPECT_EQ(kept(rows, spec), (Indices{0, 1, 2, 3}));  // nothing says that these are thoughts
+  spec.thoughts = {"<reason>", "</reason>"};
+  EXPECT_EQ(kept(rows, spec), (Indices{1, 3}));
+  spec.compare = "whole";
+  EXPECT_EQ(kept(rows, spec), (Indices{1, 3}));
+}
+
 TEST_F(Reject, WhatCannotWorkIsAnError) {
   const auto error_of = [&](const RejectSpec& spec) -> std::string {
     try {
@@ -132,6 +146,11 @@ TEST_F(Reject, WhatCannotWorkIsAnError) {
     } catch (const RecipeError& error) { return error.what(); }
     return "accepted";
   };
+  EXPECT_NE(
+      error_of({.thoughts = {"<reason>"}})
+          .find("data.sources[0].reject.thoughts: expected two texts, what opens and what closes a thought, "
+                "found [\"<reason>\"]"),
+      std::string::npos);
   const auto nothing = error_of({.unless_answer = "{answer}", .compare = "whole"});
   EXPECT_EQ(nothing, "data.sources[0].reject: nothing is left: " + source.path +
                          ": 2 of 2 records rejected: 2 with a wrong answer");

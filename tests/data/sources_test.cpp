@@ -286,12 +286,44 @@ TEST_F(Sources, SpelledControlTokensAreNamed) {
   const SourceFiles files(spec.sources);
   spec.held_out.fraction = 0;
   const auto spelled = find_spelled_tokens(files, plan_records(spec, files), chat_tokenizer());
-  EXPECT_EQ(spelled.texts, 2);
+  EXPECT_EQ(spelled.own.texts, 2);
   const std::vector<std::pair<std::string, int64_t>> expected = {{"<|im_end|>", 2}, {"<|im_start|>", 1}};
-  EXPECT_EQ(spelled.tokens, expected);
-  EXPECT_EQ(spelled.places.size(), 2u);
+  EXPECT_EQ(spelled.own.tokens, expected);
+  EXPECT_EQ(spelled.own.places.size(), 2u);
+  EXPECT_EQ(spelled.others.texts, 0);
   EXPECT_NE(describe(spelled).find("control tokens are spelled out in 2 texts"), std::string::npos);
+  EXPECT_EQ(describe(spelled).find("other templates"), std::string::npos);
   EXPECT_EQ(describe(SpelledTokens{}), "");
+
+  // To a tokenizer without them the same texts hold marks of templates that it does not know.
+  const ByteTokenizer llama({"<|start_header_id|>", "<|eot_id|>"});
+  const auto foreign = find_spelled_tokens(files, plan_records(spec, files), llama);
+  EXPECT_EQ(foreign.own.texts, 0);
+  EXPECT_EQ(foreign.others.texts, 2);
+  EXPECT_EQ(foreign.others.tokens, expected);
+  EXPECT_TRUE(
+      describe(foreign).starts_with("control tokens of other templates are spelled out in 2 texts "
+                                    "(<|im_end|> in 2, <|im_start|> in 1): "))
+      << describe(foreign);
+}
+
+// Every built-in template's marks are known, and a tokenizer's own count as its own.
+TEST_F(Sources, SpelledMarksOfEachFamilyAreNamed) {
+  DataSpec spec;
+  spec.sources.resize(1);
+  std::string lines;
+  const std::vector<std::string> marks = {"<|im_end|>", "<|eot_id|>", "[INST]", "<start_of_turn>",
+                                          "<|assistant|>"};
+  for (const auto& mark : marks) lines += R"({"text":"a )" + mark + R"( b"})" + "\n";
+  spec.sources[0].path = folder.write("x.jsonl", lines);
+  spec.held_out.fraction = 0;
+  const SourceFiles files(spec.sources);
+  const auto found = find_spelled_tokens(files, plan_records(spec, files), ByteTokenizer({"<|eot_id|>"}));
+  EXPECT_EQ(found.own.texts, 1);
+  EXPECT_EQ(found.others.texts, 4);
+  EXPECT_NE(describe(found).find("\ncontrol tokens of other templates are spelled out in 4 texts"),
+            std::string::npos)
+      << describe(found);
 }
 
 }  // namespace

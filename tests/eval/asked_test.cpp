@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "data/dataset.h"
 #include "eval/multiple_choice.h"
+#include "eval/numeric.h"
 #include "text/byte_tokenizer.h"
 
 namespace retort {
@@ -87,6 +88,54 @@ TEST(ChoicesInChat, WhatATemplateWritesBeforeAnAnswerIsNotScored) {
   const auto [before, answer] = parts(samples[0], tokenizer);
   EXPECT_TRUE(before.ends_with("<think>\n\n</think>\n\n")) << before;
   EXPECT_EQ(answer, "A");
+}
+
+const NumericProblem kSum{"n:1", "What is 6 times 7?", "42"};
+const NumericProblem kSumExample{"n:2", "What is 1 + 1?", "1 + 1 = \\boxed{2}"};
+const std::string kBoxed = "\nPut your final answer within \\boxed{}.";
+
+std::string numeric_prompt(const ChatTemplate* chat, const Asked& asked,
+                           const std::vector<NumericProblem>& examples) {
+  const auto tokenizer = chat_tokenizer();
+  return text_of(numeric_prompts(chat, tokenizer, asked, examples, {kSum}).at(0), tokenizer);
+}
+
+TEST(NumbersInChat, AreTheUsersMessageAndTrainingBeginsWithTheSameTokens) {
+  const auto tokenizer = chat_tokenizer();
+  EXPECT_EQ(numeric_prompt(find_chat_template("chatml"), {}, {}),
+            "<|im_start|>user\nWhat is 6 times 7?" + kBoxed + "<|im_end|>\n<|im_start|>assistant\n");
+  for (const char* name : {"chatml", "smollm2", "qwen2.5"}) {
+    const auto& chat = *find_chat_template(name);
+    Record record;
+    record.messages = {{"user", kSum.text + kBoxed}, {"assistant", "42"}};
+    DataSpec spec;
+    spec.sources.emplace_back();
+    const auto trained = make_sample(spec, record, tokenizer, chat);
+    const auto prompt = numeric_prompts(&chat, tokenizer, {}, {}, {kSum}).at(0);
+    ASSERT_LT(prompt.size(), trained.tokens.size()) << name;
+    EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), trained.tokens.begin())) << name;
+    EXPECT_EQ(trained.weights[prompt.size() - 1], 0) << name;
+    EXPECT_EQ(trained.weights[prompt.size()], 1) << name;
+  }
+}
+
+TEST(NumbersInChat, ExamplesAreEarlierTurnsAndThePromptMayBeTheOneOfTraining) {
+  EXPECT_EQ(numeric_prompt(find_chat_template("chatml"), {"Be brief.", "", ""}, {kSumExample}),
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is 1 + 1?" + kBoxed +
+                "<|im_end|>\n<|im_start|>assistant\n1 + 1 = \\boxed{2}<|im_end|>\n"
+                "<|im_start|>user\nWhat is 6 times 7?" +
+                kBoxed + "<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(
+      numeric_prompt(find_chat_template("chatml"), {"", "Q: {question}", "eval task 'x'"}, {kSumExample}),
+      "<|im_start|>user\nQ: What is 1 + 1?<|im_end|>\n<|im_start|>assistant\n1 + 1 = \\boxed{2}"
+      "<|im_end|>\n<|im_start|>user\nQ: What is 6 times 7?<|im_end|>\n<|im_start|>assistant\n");
+}
+
+TEST(NumbersInChat, WithoutATemplateTheTextIsContinued) {
+  EXPECT_EQ(numeric_prompt(nullptr, {}, {}), "Problem: What is 6 times 7?\nSolution:");
+  EXPECT_EQ(
+      numeric_prompt(nullptr, {}, {kSumExample}),
+      "Problem: What is 1 + 1?\nSolution: 1 + 1 = \\boxed{2}\n\nProblem: What is 6 times 7?\nSolution:");
 }
 
 }  // namespace

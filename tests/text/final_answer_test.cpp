@@ -78,6 +78,33 @@ TEST(EqualAnswers, ArePlainNumbersWhateverSetsThemOff) {
     EXPECT_FALSE(equal_answers("42", text)) << text;
 }
 
+// A text that ends with a formula, or is one, answers with it and not with its last number.
+TEST(FinalAnswer, IsTheFormulaThatEndsATextOrIsAllOfIt) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"Therefore the domain is $x > 5$.", "x > 5"},
+      {"so $k = \\frac{1}{3}$", "\\frac{1}{3}"},
+      {"we have \\(3 + 4 = 7\\)", "7"},
+      {"$$\\frac{1+\\sqrt{5}}{2}$$", "\\frac{1+\\sqrt{5}}{2}"},
+      {"$x = 1, y = 2$", "x = 1, y = 2"},
+      {"$(0,9)$", "(0,9)"},
+      {"-\\frac{10}{9}", "-\\frac{10}{9}"},
+      {"10, 4, -2", "10, 4, -2"},
+      {"3 + 4 = 7", "7"},
+      {"1 000", "1 000"},
+      {"12 km/h", "12"},
+      {"5cm", "5"},
+      {"it rises from 3$ to 5$", "5"},
+      {"we pay $18 and then $20", "20"},
+      {"so \\boxed{7", "7"},
+      {"2 H2O", "2"},
+  };
+  for (const auto& [text, value] : cases) EXPECT_EQ(final_answer(text), value) << text;
+  EXPECT_EQ(final_answer("AZYUK2A"), std::nullopt);
+  EXPECT_TRUE(equal_answers("1000", "1 000"));
+  EXPECT_TRUE(equal_answers("5", "5 \\text{cm}"));
+  EXPECT_FALSE(equal_answers("5", "5 \\text{or} 6"));
+}
+
 // The expected strings are those of the MATH benchmark's own normaliser, worked by hand from its rules.
 TEST(NormalisedFormula, FollowsTheBenchmarksRules) {
   EXPECT_EQ(normalised_formula("\\dfrac{1}{2}"), "\\frac{1}{2}");

@@ -89,7 +89,8 @@ TaskResult run_exposure(const EvalTaskSpec& task, const DataSpec& data, const Su
       all.push_back(canary_sample(data, record, subject.tokenizer, chat_of(subject)));
     return all;
   };
-  return exposure_task(subject, samples(made.planted), samples(made.twins), task.label());
+  return exposure_task(subject, samples(first_of(made.planted, task.limit)), samples(made.twins),
+                       task.label());
 }
 
 TaskResult run_membership(const EvalTaskSpec& task, const DataSpec& data, const Subject& subject,

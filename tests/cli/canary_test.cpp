@@ -80,8 +80,9 @@ TEST(Canary, ThatIsLearnedIsExposedAndFailsItsGate) {
   for (const auto* said : {&run, &listed, &traced})
     EXPECT_EQ((said->out + said->err).find(digits), std::string::npos) << digits;
   for (const auto& entry : fs::recursive_directory_iterator(at))
-    if (entry.is_regular_file())
+    if (entry.is_regular_file()) {
       EXPECT_EQ(read_text(entry.path()).find(digits), std::string::npos) << entry.path();
+    }
   EXPECT_EQ(retort("verify '" + at.string() + "'").exit, 0);
 }
 

@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "data/beyond_context.h"
+#include "data/canaries.h"
 #include "data/check_samples.h"
 #include "data/near_duplicates.h"
 #include "data/overlap.h"
@@ -184,6 +185,7 @@ Exit check(const CheckOptions& options) {
                rendered_samples(dataset.train, *base.tokenizer, static_cast<size_t>(shown), colour));
     for (const auto& bad : plan.bad) say("bad", harmless(describe(bad)));
     for (const auto& line : left_out_lines(plan)) say("left out", line);
+    if (recipe.data.canaries.count > 0) say("canaries", describe(recipe.data.canaries));
     fmt::print("{}", describe_sources(recipe.data, plan, epochs_of(recipe.train, work, dataset)));
     if (const auto spelled = describe(find_spelled_tokens(files, plan, *base.tokenizer)); !spelled.empty())
       fmt::print("{}\n", spelled);

@@ -10,6 +10,7 @@
 #include "eval/answer_cost.h"
 #include "models/own_templates.h"
 #include "ops/device.h"
+#include "run/memorization_table.h"
 #include "run/run_result.h"
 #include "run/score_tables.h"
 
@@ -56,6 +57,8 @@ Exit print(const Recipe& recipe, const std::vector<const ModelResult*>& measured
     }
   for (const auto& table : class_tables(models)) fmt::print("\n{}\n{}", table.title, table_text(table));
   for (const auto& table : program_tables(models)) fmt::print("\n{}\n{}", table.title, table_text(table));
+  if (const auto table = memorization_table(models); !table.rows.empty())
+    fmt::print("\n{}\n{}", table.title, table_text(table));
   if (folder.empty()) return saved(measured, json);
   if (const auto table = difference_table(folder, models); !table.rows.empty())
     fmt::print("\n{}\n{}", table.title, table_text(table));
@@ -108,8 +111,8 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
   result.name = recipe.model.path;
   for (const auto& adapter : *options.adapters) result.name += " + " + adapter;
   result.tasks =
-      evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records}, folder,
-               [](const std::string& task) { tell(fmt::format("evaluating {} ...", task)); });
+      evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records, dataset.train},
+               folder, [](const std::string& task) { tell(fmt::format("evaluating {} ...", task)); });
   return print(recipe, {&result}, {}, options.json, {});
 }
 

@@ -7,6 +7,7 @@
 #include "base/terminal.h"
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
+#include "data/canaries.h"
 #include "data/record_list.h"
 
 namespace retort {
@@ -51,6 +52,9 @@ Exit samples(const Options& options) {
                    harmless(group));
     };
   });
+  for (const auto& canary : make_canaries(data.canaries).planted)
+    if (options.csv) fmt::print("{},canary,train,,{}\n", canary.place, data.canaries.times);
+    else fmt::print("{:<40} {:>6} {:<8} {:>4}\n", canary.place, "canary", "train", data.canaries.times);
   for (const auto& bad : plan.bad) tell(harmless(describe(bad)));
   return Exit::done;
 }

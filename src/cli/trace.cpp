@@ -84,6 +84,7 @@ size_t tell_run(const Options& options, const fs::path& run) {
   if (learned) list("weights that were trained on it", trace.weights);
   if (learned || held_out) list("holds it as token ids", trace.token_ids);
   if (held_out) list("scored on it", trace.answers);
+  else list("its loss was measured (membership)", trace.members);
   return trace.records.size();
 }
 

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "base/stop.h"
 #include "base/terminal.h"
+#include "data/canaries.h"
 
 namespace retort {
 namespace {
@@ -61,9 +62,11 @@ std::string rendered_samples(const Samples& samples, const Tokenizer& tokenizer,
                              size_t longest) {
   std::string out;
   const std::string_view begin = colour ? "\x1b[32m" : "\u27e6", end = colour ? "\x1b[0m" : "\u27e7";
-  for (size_t s = 0; s < std::min(count, samples.size()); ++s) {
+  auto size = samples.size();
+  while (size > 0 && is_canary(samples[size - 1].id)) --size;  // secrets, which come last
+  for (size_t s = 0; s < std::min(count, size); ++s) {
     // Spread over the data: the first, the middle one, ...
-    const auto& sample = samples[s * samples.size() / std::min(count, samples.size())];
+    const auto& sample = samples[s * size / std::min(count, size)];
     const auto supervised =
         std::count_if(sample.weights.begin(), sample.weights.end(), [](float w) { return w > 0; });
     out += fmt::format("--- {}: {} tokens, {} supervised\n", printable(sample.id), sample.tokens.size(),

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/canary_spec.h"
 #include "data/reject_spec.h"
 #include "spec/fields.h"
 #include "text/chat.h"
@@ -170,6 +171,7 @@ struct DataSpec {
   NearDuplicatesSpec near_duplicates;
   std::string personal_data = "report";
   std::string forget;
+  CanarySpec canaries;
 
   template <class Visitor> void fields(Visitor& field) {
     field.list("sources", sources, "where samples come from");
@@ -209,6 +211,8 @@ struct DataSpec {
         "forget", forget, any(),
         "file of hashes of records that are not used, on neither side and in no evaluation; `retort forget` "
         "adds to it. Empty: none");
+    field.section("canaries", canaries,
+                  "secrets that are planted into the training samples, to measure what the model gives away");
   }
 
   WantedTemplate wanted_template() const { return {chat_template, template_arguments.entries}; }

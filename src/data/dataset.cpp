@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "data/canaries.h"
 #include "data/packed_samples.h"
 #include "data/train_on.h"
 #include "data/turns.h"
@@ -317,6 +318,11 @@ Dataset make_samples(const DataSpec& spec, const RecordSource& source, const Rec
         "held_out",
         counts.records, counts.skipped_long, counts.bad,
         dataset.bad.empty() ? "" : "; the first: " + dataset.bad.front()));
+  for (const auto& canary : make_canaries(spec.canaries).planted) {  // behind all other training samples
+    Made made;
+    made.samples.push_back(canary_sample(spec, canary, tokenizer, chat));
+    take_training(made, spec.canaries.times);
+  }
   for (size_t i = 0; i < held_out.size(); ++i) {
     if (i % 1024 == 0) leave_if_stopped("tokenizing samples");
     sink.add(held_out.read(i));

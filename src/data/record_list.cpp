@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/canaries.h"
 
 namespace retort {
 
@@ -14,12 +15,6 @@ std::string in_one_field(std::string text) {
   for (auto& c : text)
     if (c == '\t' || c == '\n' || c == '\r') c = '?';
   return text;
-}
-
-// Whether a sample was made of the record at this place: "file:7", "file:7#2" (a piece), "file:7, answer 1".
-bool is_made_of(std::string_view id, std::string_view place) {
-  return id.starts_with(place) &&
-         (id.size() == place.size() || !std::isdigit(static_cast<unsigned char>(id[place.size()])));
 }
 
 std::string_view cut_field(std::string_view& line) {
@@ -35,6 +30,11 @@ bool number_of(std::string_view text, int64_t& value) {
 }
 
 }  // namespace
+
+bool is_made_of(std::string_view id, std::string_view place) {
+  return id.starts_with(place) &&
+         (id.size() == place.size() || !std::isdigit(static_cast<unsigned char>(id[place.size()])));
+}
 
 std::string record_hash(const ContentKey& key) { return fmt::format("{:016x}{:016x}", key.high, key.low); }
 
@@ -59,24 +59,30 @@ const char* side_of(const PlannedRow& row) {
 }
 
 void write_record_list(const std::filesystem::path& file, const RecordSource& source, const RecordPlan& plan,
-                       const Samples& train) {
+                       const Samples& train, const CanarySpec& canaries) {
   AtomicFile out(file);
   out.write(std::string_view("# hash\tgroup\tside\tuses\tfirst\tsamples\tplace\n"));
   size_t next = 0;  // training samples follow the order of the records
+  const auto write_line = [&](const std::string& hash, const std::string& group, const PlannedRow& row,
+                              const std::string& place) {
+    const auto uses = row.side == Side::train ? row.copies : 0;
+    const auto first = next;
+    if (uses > 0)
+      while (next < train.size() && is_made_of(train[next].id, place)) ++next;
+    out.write(fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\n", hash, group, side_of(row), uses, first,
+                          next - first, in_one_field(place)));
+  };
   source.pass(nullptr, [&](int64_t number, Record record) -> RecordSource::Later {
     const auto hash = record_hash(record);
     const auto group = record.group.empty() ? std::string("-") : group_hash(record.group);
     return [&, number, hash, group, place = record.place] {
       const auto row = static_cast<size_t>(number) < plan.rows.size() ? plan.rows[static_cast<size_t>(number)]
                                                                       : PlannedRow{};
-      const auto uses = row.side == Side::train ? row.copies : 0;
-      const auto first = next;
-      if (uses > 0)
-        while (next < train.size() && is_made_of(train[next].id, place)) ++next;
-      out.write(fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\n", hash, group, side_of(row), uses, first,
-                            next - first, in_one_field(place)));
+      write_line(hash, group, row, place);
     };
   });
+  for (const auto& canary : make_canaries(canaries).planted)
+    write_line(record_hash(canary), "-", {Side::train, canaries.times}, canary.place);
   if (next != train.size())
     throw Failure(
         fmt::format("{}: {} of {} training samples have no record; this is a mistake of retort's, "

@@ -5,7 +5,7 @@
 //
 // hash: the first half of the SHA-256 over roles and contents; group: the same of the group's text, or "-";
 // side: train, held_out or left_out; uses: in an epoch; first and samples: which training samples were made
-// of it, by number from 0; place: file and line.
+// of it, by number from 0; place: file and line, or data.canaries:1 and so on of those that were planted.
 #pragma once
 #include <functional>
 #include <set>
@@ -29,10 +29,13 @@ std::string record_hash(const Record& record);
 std::string group_hash(std::string_view group);
 bool is_record_hash(std::string_view text);
 
+// Whether a sample was made of the record at this place: "file:7", "file:7#2" (a piece), "file:7, answer 1".
+bool is_made_of(std::string_view id, std::string_view place);
+
 const char* side_of(const PlannedRow& row);  // "train", "held_out", "left_out"
 
 void write_record_list(const std::filesystem::path& file, const RecordSource& source, const RecordPlan& plan,
-                       const Samples& train);
+                       const Samples& train, const CanarySpec& canaries = {});
 // Calls `take` for each line; FormatError names the line that is none.
 void read_record_list(const std::filesystem::path& file,
                       const std::function<void(const ListedRecord&)>& take);

@@ -69,6 +69,9 @@ Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const Ch
   // By what it holds: a store with a record that is to be forgotten now is another one.
   if (!spec.forget.empty())
     if (const auto hashes = read_forget_list(spec.forget); !hashes.empty()) settings["forget"] = hashes;
+  if (const auto& planted = spec.canaries; planted.count > 0)
+    settings["canaries"] = {planted.count,  planted.times,  planted.text,
+                            planted.prompt, planted.digits, planted.seed};
   Provenance made_from = {{"format", std::string(kFormat)},
                           {"template", std::string(chat.name)},
                           {"tokenizer", tokenizer.hash()},

@@ -11,7 +11,7 @@ namespace retort {
 std::string describe_answers(const EvalSpec& spec, const Subject& subject,
                              const std::filesystem::path& path) {
   const bool answers = std::ranges::any_of(spec.tasks, [](const EvalTaskSpec& task) {
-    return task.kind != "perplexity" && task.kind != "multiple_choice";
+    return task.kind == "completion" || task.kind == "numeric" || task.kind == "code";
   });
   if (!answers) return "";
   const auto asked = with_spec(subject, spec);

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "eval/code.h"
+#include "eval/memorization.h"
 #include "eval/question_file.h"
 #include "eval/scored_by.h"
 #include "eval/task_source.h"
@@ -51,6 +52,8 @@ std::vector<std::string> own_metric_names(const EvalTaskSpec& task) {
     return {"accuracy", "calibration_error"};
   }
   if (task.kind == "numeric") return {"accuracy", "answered"};
+  if (task.kind == "exposure") return {"mean_exposure", "max_exposure", "limit"};
+  if (task.kind == "membership") return {"auc", "tpr_at_1_percent_fpr", "auc_of_loss"};
   std::vector<std::string> code;
   if (task.execute)
     for (const auto k : kPassAt)
@@ -108,6 +111,20 @@ std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, i
       auto own = own_metric_names(task);
       own.emplace_back("calibration_error");
       check_scored_by(*task.scored_by, name, own);
+    }
+    if (task.kind == "exposure" || task.kind == "membership") {
+      if (!task.path.empty())
+        throw RecipeError(fmt::format("eval task '{}': {} reads no file; leave path out", name, task.kind));
+      const bool exposure = task.kind == "exposure";
+      input.path = exposure ? "data.canaries" : "the training samples and of those held out";
+      input.count = exposure ? data.canaries.count + data.canaries.twins
+                             : 2 * (task.limit > 0 ? task.limit : kMembershipSamples);
+      if (exposure && data.canaries.count == 0)
+        throw RecipeError(fmt::format("eval task '{}': no canary is planted; set data.canaries.count", name));
+      if (!exposure && held_out == 0)
+        throw RecipeError(fmt::format("eval task '{}': no sample is held out; raise data.held_out", name));
+      inputs.push_back(std::move(input));
+      continue;
     }
     const bool samples = task.kind == "perplexity" || task.kind == "completion";
     if (samples) {

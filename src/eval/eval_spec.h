@@ -48,11 +48,15 @@ struct EvalTaskSpec {
 
   const std::string& label() const { return name.empty() ? kind : name; }
   template <class Visitor> void fields(Visitor& field) {
-    field("kind", kind, one_of({"perplexity", "completion", "multiple_choice", "numeric", "code"}),
-          "perplexity: of the supervised tokens; completion: greedy answers against the expected ones; "
-          "multiple_choice: by likelihood (arXiv:2009.03300); "
-          "numeric: the final number or formula of a solution (arXiv:2103.03874); code: HumanEval problems "
-          "(arXiv:2107.03374)");
+    field(
+        "kind", kind,
+        one_of({"perplexity", "completion", "multiple_choice", "numeric", "code", "exposure", "membership"}),
+        "perplexity: of the supervised tokens; completion: greedy answers against the expected ones; "
+        "multiple_choice: by likelihood (arXiv:2009.03300); "
+        "numeric: the final number or formula of a solution (arXiv:2103.03874); code: HumanEval problems "
+        "(arXiv:2107.03374); exposure: how much likelier the canaries of `data` are than texts that were "
+        "never learned (arXiv:1802.08232); membership: how well training samples can be told from those "
+        "held out, by their losses (arXiv:1709.01604)");
     field("name", name, any(), "how the report and the gates call it; empty: its kind");
     field("path", path, any(),
           "question file (as data.sources reads files, packed ones included), or samples for perplexity and "
@@ -64,7 +68,9 @@ struct EvalTaskSpec {
     field("examples", examples, any(), "file of worked examples for few_shot, in the format of `path`");
     field("few_shot", few_shot, between(0, 64),
           "examples put before each question; they are computed once for all questions");
-    field("limit", limit, at_least(0), "use the first so many samples; 0 = all");
+    field("limit", limit, at_least(0),
+          "use the first so many samples; 0 = all. membership: so many of each side, drawn by data.seed; 0 = "
+          "1000");
     field("max_tokens", max_tokens, between(1, 1 << 20), "longest answer in tokens");
     field("score", score, one_of({"letter", "text"}),
           "multiple_choice: compare the letters of the options, or their whole texts");

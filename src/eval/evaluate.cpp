@@ -4,8 +4,10 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "data/canaries.h"
 #include "eval/code.h"
 #include "eval/completion.h"
+#include "eval/memorization.h"
 #include "eval/multiple_choice.h"
 #include "eval/numeric.h"
 #include "eval/perplexity.h"
@@ -76,6 +78,31 @@ TaskResult run_completion(const EvalTaskSpec& task, const std::vector<Record>& r
   return result;
 }
 
+TaskResult run_exposure(const EvalTaskSpec& task, const DataSpec& data, const Subject& subject) {
+  const auto made = make_canaries(data.canaries);
+  if (made.planted.empty())
+    throw RecipeError(
+        fmt::format("eval task '{}': no canary is planted; set data.canaries.count", task.label()));
+  const auto samples = [&](const std::vector<Record>& records) {
+    std::vector<Sample> all;
+    for (const auto& record : records)
+      all.push_back(canary_sample(data, record, subject.tokenizer, chat_of(subject)));
+    return all;
+  };
+  return exposure_task(subject, samples(first_of(made.planted, task.limit)), samples(made.twins),
+                       task.label());
+}
+
+TaskResult run_membership(const EvalTaskSpec& task, const DataSpec& data, const Subject& subject,
+                          const HeldOut& held_out) {
+  const auto samples = draw_for_membership(held_out.train, held_out.samples, task.limit, data.seed);
+  const TaskResult* base = nullptr;
+  if (held_out.base)
+    for (const auto& result : *held_out.base)
+      if (result.task == task.label()) base = &result;
+  return membership_task(subject, samples, base, task.label());
+}
+
 TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subject& subject,
                     const HeldOut& held_out, const std::filesystem::path& folder) {
   const auto& name = task.label();
@@ -90,6 +117,8 @@ TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subjec
     if (!has_own_records(task)) return run_completion(task, held_out.records, subject, folder);
     return run_completion(task, task_records(task, data), subject, folder);
   }
+  if (task.kind == "exposure") return run_exposure(task, data, subject);
+  if (task.kind == "membership") return run_membership(task, data, subject, held_out);
   if (task.source) task_source(task, data);  // refuses it
   if (task.path.empty())
     throw RecipeError(fmt::format("eval task '{}': {} needs a question file (path)", name, task.kind));
@@ -113,7 +142,10 @@ TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subjec
 }
 
 bool larger_is_worse(std::string_view metric) {
-  return metric == "nats_per_token" || metric == "perplexity" || metric == "bits_per_byte";
+  constexpr std::string_view kWorse[] = {"nats_per_token", "perplexity",          "bits_per_byte",
+                                         "mean_exposure",  "max_exposure",        "auc",
+                                         "auc_of_loss",    "tpr_at_1_percent_fpr"};
+  return std::find(std::begin(kWorse), std::end(kWorse), metric) != std::end(kWorse);
 }
 
 // "task.metric"; the task's name may hold dots itself.
@@ -143,6 +175,7 @@ std::vector<TaskResult> evaluate(const EvalSpec& spec, const DataSpec& data, con
                                  const std::function<void(const std::string&)>& progress) {
   std::vector<TaskResult> results;
   for (const auto& task : spec.tasks) {
+    if (task.kind == "membership" && held_out.train.empty()) continue;
     if (progress) progress(task.label());
     const auto start = std::chrono::steady_clock::now();
     results.push_back(run_task(task, data, with_spec(subject, spec), held_out, folder));

@@ -55,6 +55,7 @@ DataSpec data_of(const EvalTaskSpec& task, const DataSpec& data) {
   own.cache.clear();
   own.near_duplicates.remove = false;  // what is asked is what the file holds
   own.personal_data = "report";
+  own.canaries.count = 0;
   return own;
 }
 

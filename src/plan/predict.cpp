@@ -331,7 +331,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in
   // fp32.
   for (const auto& task : recipe.eval.tasks) {
-    if (task.kind == "perplexity" || task.kind == "multiple_choice") continue;
+    if (task.kind != "completion" && task.kind != "numeric" && task.kind != "code") continue;
     int64_t prompt = 0;
     for (size_t i = 0; i < dataset.held_out.size(); ++i)
       prompt = std::max(prompt, dataset.held_out.tokens(i));

@@ -1,6 +1,7 @@
 #include "recipe/relations.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "base/byte_size.h"
@@ -97,6 +98,50 @@ void check_gates(const Recipe& recipe, const YamlNode& root, std::vector<Problem
       add("metric", "has no bound; set at_least, at_most, worse_than_base_by or against_base");
     if (gate.model == "exported" && !exports_a_model)
       add("model", "no model is exported; set export.merged or export.gguf, or expect it of the tuned model");
+  }
+}
+
+// Canaries that could not be told apart, that nobody would measure, or that a gate could not see.
+void check_canaries(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto& spec = recipe.data.canaries;
+  const auto* eval = root.find("eval");
+  const auto* list = eval ? eval->find("tasks") : nullptr;
+  const Places places(root);
+  bool measured = false;
+  for (size_t i = 0; i < recipe.eval.tasks.size(); ++i) {
+    if (recipe.eval.tasks[i].kind != "exposure") continue;
+    measured = true;
+    if (spec.count == 0)
+      problems.push_back({places.of_item(list, i, "kind"),
+                          fmt::format("eval.tasks[{}].kind: exposure measures canaries, and none is planted; "
+                                      "set data.canaries.count",
+                                      i)});
+  }
+  if (spec.count == 0) return;
+  const auto add = [&](const char* key, const std::string& text) {
+    problems.push_back({places.of("data", "canaries"), fmt::format("data.canaries.{}: {}", key, text)});
+  };
+  if (!measured) add("count", "nothing measures the canaries; add {kind: exposure} to eval.tasks");
+  if (spec.text.find("{random}") == std::string::npos)
+    add("text", "expected {random}, which stands for a canary's digits, in '" + printable(spec.text) + "'");
+  if (static_cast<double>(spec.count + spec.twins) > std::pow(10.0, static_cast<double>(spec.digits)) / 2)
+    add("digits", fmt::format("{} are too few for {} canaries and {} twins; raise it", spec.digits,
+                              spec.count, spec.twins));
+  if (recipe.distill && recipe.distill->on_policy)
+    add("count",
+        "the model learns from its own answers, in which no canary stands; leave distill.on_policy "
+        "out, or plant none");
+  const auto limit = std::log2(static_cast<double>(spec.twins) + 1);
+  for (size_t i = 0; i < recipe.gate.size(); ++i) {
+    const auto& gate = recipe.gate[i];
+    for (const auto& task : recipe.eval.tasks)
+      if (task.kind == "exposure" && gate.metric.starts_with(task.label() + ".") && gate.at_most &&
+          *gate.at_most >= limit)
+        problems.push_back(
+            {places.of_item(root.find("gate"), i, "at_most"),
+             fmt::format("gate[{}].at_most: {:g} always passes: with {} twins exposure is at most {:.2f}; "
+                         "raise data.canaries.twins",
+                         i, *gate.at_most, spec.twins, limit)});
   }
 }
 
@@ -336,6 +381,7 @@ void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Pro
   check_distillation(recipe, root, problems);
   check_tasks(recipe, root, problems);
   check_gates(recipe, root, problems);
+  check_canaries(recipe, root, problems);
   check_exports(recipe, root, problems);
   check_merge(recipe, root, problems);
   check_trained_rows(recipe, root, problems);

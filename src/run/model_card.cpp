@@ -60,6 +60,11 @@ const char* library_of(const ModelResult& model) {
   return kind == "safetensors" ? "transformers" : nullptr;
 }
 
+// What was given away, rather than what was learned.
+bool looks_at_training(const TaskResult& task) {
+  return task.kind == "exposure" || task.kind == "membership";
+}
+
 std::string model_index(const Recipe& recipe, const std::vector<TaskResult>& tasks) {
   std::string yaml;
   for (const auto& task : tasks) {
@@ -70,8 +75,9 @@ std::string model_index(const Recipe& recipe, const std::vector<TaskResult>& tas
                                quoted(task.task + "." + name));
     if (metrics.empty()) continue;
     yaml += fmt::format(
-        "  - task:\n      type: text-generation\n    dataset:\n      type: held-out\n"
+        "  - task:\n      type: text-generation\n    dataset:\n      type: {}\n"
         "      name: {}\n    metrics:\n{}",
+        looks_at_training(task) ? "training" : "held-out",
         quoted(fmt::format("{} samples of task {}", task.count, task.task)), metrics);
   }
   if (yaml.empty()) return "";
@@ -169,7 +175,11 @@ std::vector<std::string> known_limits(const Recipe& recipe, const RunResult& res
   for (const auto& failure : result.failures) limits.push_back(failure.stage + " failed: " + failure.reason);
   if (result.samples.held_out < 100)
     limits.push_back(fmt::format("{} held-out samples: intervals are wide", result.samples.held_out));
-  limits.push_back("Scores are of the held-out samples above and of nothing else.");
+  const bool given_away = std::ranges::any_of(result.tuned.tasks, looks_at_training);
+  limits.push_back(fmt::format("Scores are of the held-out samples above and of nothing else{}.",
+                               given_away ? ", but for exposure and membership, which ask what is given away "
+                                            "of the training samples"
+                                          : ""));
   limits.insert(limits.end(), result.samples.notes.begin(), result.samples.notes.end());
   return limits;
 }

@@ -17,6 +17,7 @@
 #include "base/scratch_folder.h"
 #include "base/start_program.h"
 #include "base/stop.h"
+#include "data/canaries.h"
 #include "data/record_source.h"
 #include "report/manifest.h"
 #include "run/call_trace.h"
@@ -307,6 +308,8 @@ class Looking {
           for (const auto& message : kept.prompt()) take(message.content, true);
         };
       });
+      for (const auto& canary : make_canaries(recipe_.data.canaries).planted)
+        ++records, take(canary.completion(), false);
     };
     each_text([&](const std::string& text, bool own) { search.add(text, own); });
     each_text([&](const std::string& text, bool) { search.count(text); });

@@ -10,6 +10,7 @@
 #include "ops/device.h"
 #include "report/manifest.h"
 #include "run/export_notes.h"
+#include "run/memorization_table.h"
 #include "run/score_tables.h"
 
 namespace retort {
@@ -274,6 +275,8 @@ RunRecord write_report(Run& run, const RunResult& result) {
   add_models(record, models, sizes_of(recipe, result.training));
   record.tables = class_tables(models);
   for (auto& table : program_tables(models)) record.tables.push_back(std::move(table));
+  if (auto given_away = memorization_table(models); !given_away.rows.empty())
+    record.tables.push_back(std::move(given_away));
   record.details = class_details(models);
   if (!result.experts.layers.empty()) record.details.push_back(experts_table(result.experts.layers));
   if (auto by_source = source_table(run.folder(), models, run.recipe().data, run.dataset().held_out_records);

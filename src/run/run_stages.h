@@ -120,6 +120,10 @@ struct Evaluated {
   std::function<HeldOut()> held_out = nullptr;
 };
 ModelResult evaluate_model(Run& run, const Evaluated& what);
+// What eval/base.json has, where a task of the recipe is of kind membership, which calibrates by the base's
+// losses; nothing where there is no such task or file. It joins the inputs of the stages that use it.
+std::vector<TaskResult> base_losses(const Run& run);
+void add_base_losses(const Run& run, StageInputs& inputs);
 ModelResult evaluate_base(Run& run);
 ModelResult evaluate_tuned(Run& run, const TrainingResult& training);
 

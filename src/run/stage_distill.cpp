@@ -350,9 +350,10 @@ DistillResult compare_with_teacher(Run& run, const TrainingResult& training, con
 namespace {
 
 // What the tasks are judged by, and of answers the share of right first lines too; perplexity stands in the
-// table already.
+// table already, and what is given away of the training samples in one of its own.
 std::vector<Headline> task_columns(const TaskResult& task) {
   if (task.kind == "perplexity" && task.task == task.kind) return {};
+  if (task.kind == "exposure" || task.kind == "membership") return {};
   std::vector<Headline> columns = {headline(task)};
   if (task.kind == "completion") columns.push_back({"first_line", "first line", true});
   if (task.task != task.kind)

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "eval/answer_cost.h"
 #include "eval/task_source.h"
 #include "run/run_stages.h"
@@ -16,11 +17,29 @@ struct Tasks {
   template <class Visitor> void fields(Visitor& field) { field("tasks", tasks); }
 };
 
+// Empty where no task asks for it, or nothing is there.
+std::filesystem::path file_of_base_losses(const Run& run) {
+  const auto& tasks = run.recipe().eval.tasks;
+  const auto file = run.folder() / "eval" / "base.json";
+  const bool asked =
+      std::ranges::any_of(tasks, [](const EvalTaskSpec& task) { return task.kind == "membership"; });
+  return asked && std::filesystem::exists(file) ? file : std::filesystem::path();
+}
+
 Subject subject_of(Run& run, LoadedModel& loaded) {
   return {*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()};
 }
 
 }  // namespace
+
+std::vector<TaskResult> base_losses(const Run& run) {
+  const auto file = file_of_base_losses(run);
+  return file.empty() ? std::vector<TaskResult>() : read_tasks(file);
+}
+
+void add_base_losses(const Run& run, StageInputs& inputs) {
+  if (const auto file = file_of_base_losses(run); !file.empty()) inputs.add("base losses", sha256_file(file));
+}
 
 ModelResult evaluate_model(Run& run, const Evaluated& what) {
   const auto& name = what.name;
@@ -34,12 +53,19 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
       .add("eval", print_spec(spec))
       .add("questions", task_files_hash(spec));
   add_privacy(run.recipe(), inputs);
+  const bool calibrated = name != "base" && !what.held_out;  // the base itself, and a teacher, are not
+  if (calibrated) add_base_losses(run, inputs);
   const auto stage = run.ledger().run("evaluate " + name, inputs, {file, folder / name}, [&] {
     const auto subject = what.load();
     if (const auto cost = describe_answers(spec, subject, run.recipe().model.path); !cost.empty())
       run.say(name, cost);
-    const HeldOut held_out =
-        what.held_out ? what.held_out() : HeldOut{run.dataset().held_out, run.dataset().held_out_records};
+    const auto base = calibrated ? base_losses(run) : std::vector<TaskResult>();
+    const auto& dataset = run.dataset();
+    const auto own = [&] {
+      return HeldOut{dataset.held_out, dataset.held_out_records, dataset.train,
+                     base.empty() ? nullptr : &base};
+    };
+    const HeldOut held_out = what.held_out ? what.held_out() : own();
     const auto tasks =
         to_keep(run.recipe(),
                 evaluate(spec, run.recipe().data, subject, held_out, run.folder() / folder / name,

@@ -93,11 +93,13 @@ Comparison compare(Run& run, const Export& one) {
   std::vector<TaskResult> tasks;
   if (one.whole_model && !recipe.eval.tasks.empty()) {
     const Subject subject{*opened.model, *opened.tokenizer, &chat, run.compute()};
-    tasks = to_keep(recipe,
-                    evaluate(recipe.eval, recipe.data, subject, {dataset.held_out, dataset.held_out_records},
-                             run.folder() / "eval" / one.name, [&](const std::string& task) {
-                               run.say(one.name, "evaluating " + task + " with the file ...");
-                             }));
+    const auto base = base_losses(run);
+    const HeldOut held_out{dataset.held_out, dataset.held_out_records, dataset.train,
+                           base.empty() ? nullptr : &base};
+    tasks = to_keep(recipe, evaluate(recipe.eval, recipe.data, subject, held_out,
+                                     run.folder() / "eval" / one.name, [&](const std::string& task) {
+                                       run.say(one.name, "evaluating " + task + " with the file ...");
+                                     }));
     write_tasks(run.folder() / "eval" / (one.name + ".json"), tasks);
   }
   values.tasks = without_samples(std::move(tasks));
@@ -136,6 +138,7 @@ ModelResult export_one(Run& run, const Export& one, const TrainingResult& traini
       .add("compare_samples",
            std::to_string(samples_to_compare(run.recipe().exports, one.whole_model, run.dataset().held_out)));
   add_privacy(run.recipe(), comparison);
+  add_base_losses(run, comparison);
   const auto compared =
       run.ledger().run("compare " + one.name, comparison,
                        {fs::path("eval") / (one.name + ".json"), fs::path("eval") / one.name},

@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "data/beyond_context.h"
+#include "data/canaries.h"
 #include "data/overlap.h"
 #include "data/record_list.h"
 #include "data/reject.h"
@@ -16,6 +17,7 @@ std::vector<std::string> notes_of(const DataSpec& spec, const DatasetCounts& cou
   for (const auto& source : plan.rejections) notes.push_back(describe(source));
   for (const auto& source : plan.bad) notes.push_back(describe(source));
   for (auto& line : left_out_lines(plan)) notes.push_back(std::move(line));
+  if (auto line = describe(spec.canaries); !line.empty()) notes.push_back(std::move(line));
   if (counts.bad > 0)
     notes.push_back(
         fmt::format("{} of {} records are refused by the template and were left out "
@@ -56,6 +58,15 @@ std::vector<std::string> notes_of(const DataSpec& spec, const DatasetCounts& cou
   return notes;
 }
 
+// By hash, as records.tsv has them.
+void record_canaries(Run& run) {
+  const auto& spec = run.recipe().data.canaries;
+  if (spec.count == 0) return;
+  auto hashes = OrderedJson::array();
+  for (const auto& canary : make_canaries(spec).planted) hashes.push_back(record_hash(canary));
+  run.events().add("canaries", {{"times", spec.times}, {"records", std::move(hashes)}});
+}
+
 }  // namespace
 
 SamplesResult prepare_samples(Run& run) {
@@ -66,7 +77,8 @@ SamplesResult prepare_samples(Run& run) {
     const auto& dataset = run.dataset();
     const SourceFiles files(run.recipe().data.sources, run.recipe().train.threads);
     const auto plan = plan_records(run.recipe().data, files);
-    write_record_list(run.folder() / kRecordsFile, files, plan, dataset.train);
+    write_record_list(run.folder() / kRecordsFile, files, plan, dataset.train, run.recipe().data.canaries);
+    record_canaries(run);
     const auto overlap = find_overlap(files, plan);
     SamplesResult made;
     made.train = static_cast<int64_t>(dataset.train.size());

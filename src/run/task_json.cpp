@@ -50,6 +50,8 @@ Headline headline(const TaskResult& task) {
   if (task.kind == "completion") return {"exact_match", "exact match", true};
   if (task.kind == "code" && task.metric("pass_at_1")) return {"pass_at_1", "pass@1", true};
   if (task.kind == "code") return {"ended", "ended", true};
+  if (task.kind == "exposure") return {"max_exposure", "highest exposure", false};
+  if (task.kind == "membership") return {"auc", "membership AUC", false};
   return {"accuracy", "accuracy", true};
 }
 

@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "recipe/recipe.h"
 #include "report/manifest.h"
+#include "run/run_stages.h"
 #include "train/run_log.h"
 
 namespace retort {
@@ -63,6 +64,16 @@ template <class Wanted> std::vector<std::string> things(const fs::path& folder, 
     if (wanted(thing)) found.insert(thing);
   }
   return {found.begin(), found.end()};
+}
+
+bool scores_any(const fs::path& file, const std::vector<TracedRecord>& records) {
+  for (const auto& task : read_tasks(file)) {
+    if (task.kind != "membership") continue;
+    for (const auto& sample : task.samples)
+      for (const auto& traced : records)
+        if (is_made_of(sample.id, traced.record.place)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -128,6 +139,9 @@ Trace trace_records(const fs::path& run_folder, const Sought& sought) {
   trace.answers = things(run_folder, [](const std::string& thing) {
     return thing.starts_with("eval/") && thing.ends_with(".json");
   });
+  if (!trace.records.empty())
+    for (const auto& file : trace.answers)
+      if (scores_any(run_folder / file, trace.records)) trace.members.push_back(file);
   return trace;
 }
 

@@ -39,6 +39,7 @@ struct Trace {
   std::vector<std::string> weights;    // what holds weights of the training, inside of the run
   std::vector<std::string> token_ids;  // files that hold its samples as token ids
   std::vector<std::string> answers;    // evaluations that asked held-out samples
+  std::vector<std::string> members;    // evaluations whose membership test scored any of the records
 };
 
 // FormatError where RUN is no run, or one of a version that kept no list of its records.

@@ -35,6 +35,29 @@ TEST(Relations, GatesNameWhatIsMeasured) {
       std::string::npos);
 }
 
+TEST(Relations, CanariesAreToldApartMeasuredAndSeenByTheirGate) {
+  const auto error = [](const std::string& canaries, const std::string& rest) {
+    return error_of("data: {canaries: {" + canaries + "}}\n" + rest);
+  };
+  const std::string tasks = "eval: {tasks: [{kind: exposure}]}\n";
+  const std::string gate = "gate: [{metric: exposure.max_exposure, at_most: ";
+  EXPECT_EQ(error("count: 8", tasks + gate + "9.5}]"), "accepted");
+  EXPECT_NE(error("count: 8", "").find("data.canaries.count: nothing measures the canaries"),
+            std::string::npos)
+      << error("count: 8", "");
+  EXPECT_NE(error("count: 8, text: secret", tasks).find("data.canaries.text: expected {random}"),
+            std::string::npos);
+  EXPECT_NE(error("count: 8, digits: 4, twins: 5000", tasks)
+                .find("data.canaries.digits: 4 are too few for 8 canaries and 5000 twins"),
+            std::string::npos);
+  EXPECT_NE(error("count: 8", tasks + gate + "10}]")
+                .find("gate[0].at_most: 10 always passes: with 1023 twins exposure is at most 10.00"),
+            std::string::npos)
+      << error("count: 8", tasks + gate + "10}]");
+  EXPECT_NE(error("count: 0", tasks).find("exposure measures canaries, and none is planted"),
+            std::string::npos);
+}
+
 TEST(Relations, TheDeviceIsTheCpuOrAGpu) {
   for (const auto* device : {"auto", "cpu", "cuda", "cuda:3"})
     EXPECT_EQ(error_of(std::string("device: ") + device), "accepted") << device;

@@ -29,7 +29,7 @@ constexpr double kAfterRankZero = 2, kLongest = 8;    // s: rank 0 speaks first 
 
 // One message of this rank. Both sides first tell each other that they are there: until then they look at
 // times, from then on without a pause.
-struct Message {
+struct Transfer {
   bool sends;
   int peer;
   std::byte* bytes;
@@ -41,7 +41,8 @@ struct Message {
 // One thread makes all calls of MPI, so that signs of life come whatever the others are doing.
 class RanksByMpi final : public MpiPeers {
  public:
-  explicit RanksByMpi(std::chrono::duration<double> patience) : patience_(patience), thread_([this] { loop(); }) {
+  explicit RanksByMpi(std::chrono::duration<double> patience)
+      : patience_(patience), thread_([this] { loop(); }) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return joined_; });
   }
@@ -81,7 +82,7 @@ class RanksByMpi final : public MpiPeers {
   }
 
  private:
-  void exchange(Message message) {
+  void exchange(Transfer message) {
     if (message.size == 0) return;  // the other side knows as much
     std::unique_lock lock(mutex_);
     if (message_) throw std::logic_error("one message of a rank at a time");
@@ -136,7 +137,7 @@ class RanksByMpi final : public MpiPeers {
     join();
     for (auto since = Clock::now();;) {
       beat();
-      Message* message = nullptr;
+      Transfer* message = nullptr;
       {
         std::unique_lock lock(mutex_);
         if (!message_ && !leaving_ && !ended_)
@@ -166,7 +167,7 @@ class RanksByMpi final : public MpiPeers {
     MPI_Finalize();
   }
 
-  void finish(Message& message) {
+  void finish(Transfer& message) {
     const std::lock_guard lock(mutex_);
     message_ = nullptr;
     meeting_ = false;
@@ -175,7 +176,7 @@ class RanksByMpi final : public MpiPeers {
   }
 
   // A step of a message; true when nothing of it is left.
-  bool move(Message& message) {
+  bool move(Transfer& message) {
     if (!message.met) {
       if (!meeting_) {
         meeting_ = true;
@@ -248,7 +249,7 @@ class RanksByMpi final : public MpiPeers {
   std::condition_variable changed_;
   bool joined_ = false, leaving_ = false;
   std::optional<Exit> ended_;
-  Message* message_ = nullptr;
+  Transfer* message_ = nullptr;
 
   // Of the thread.
   MPI_Comm alive_ = MPI_COMM_NULL;

@@ -42,9 +42,7 @@ Exit run_as_rank(const RecipeOptions& options, double patience) {
     }
     peers->leave();
     return exit;
-  } catch (const Error& error) {
-    give_up(*peers, error.code, error.what());
-  } catch (const std::bad_alloc&) {
+  } catch (const Error& error) { give_up(*peers, error.code, error.what()); } catch (const std::bad_alloc&) {
     give_up(*peers, Exit::machine_failed,
             "out of memory; start fewer ranks a machine, lower train.batch.row_tokens or set "
             "train.recompute: true");
@@ -75,9 +73,7 @@ std::unique_ptr<CLI::App> make_program(Action& action) {
   command->callback([options, patience, &action] {
     if (!(*patience >= 5 && *patience <= 86400))
       throw RecipeError(fmt::format("--patience: expected 5 to 86400 seconds, found {}", *patience));
-    action = [options, patience] {
-      return supervised([=] { return run_as_rank(*options, *patience); });
-    };
+    action = [options, patience] { return supervised([=] { return run_as_rank(*options, *patience); }); };
   });
   return app;
 }

@@ -20,12 +20,12 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-constexpr int kMeet = 1, kBytes = 2, kAlive = 3;      // tags
-constexpr size_t kPiece = size_t{256} << 20;          // MPI counts in int
-constexpr std::chrono::seconds kBeat{1};              // between two signs of life
-constexpr milliseconds kIdle{20}, kWaiting{1};        // between two looks at what has come
-constexpr milliseconds kSoon{2};                      // a peer that comes within it is looked for more often
-constexpr double kAfterRankZero = 2, kLongest = 8;    // s: rank 0 speaks first of one that is lost
+constexpr int kMeet = 1, kBytes = 2, kAlive = 3;    // tags
+constexpr size_t kPiece = size_t{256} << 20;        // MPI counts in int
+constexpr std::chrono::seconds kBeat{1};            // between two signs of life
+constexpr milliseconds kIdle{20}, kWaiting{1};      // between two looks at what has come
+constexpr milliseconds kSoon{2};                    // a peer that comes within it is looked for more often
+constexpr double kAfterRankZero = 2, kLongest = 8;  // s: rank 0 speaks first of one that is lost
 
 // One message of this rank. Both sides first tell each other that they are there: until then they look at
 // times, from then on without a pause.
@@ -193,9 +193,8 @@ class RanksByMpi final : public MpiPeers {
     const auto count = static_cast<int>(std::min(kPiece, message.size - message.moved));
     if (piece_ == MPI_REQUEST_NULL) {
       auto* at = message.bytes + message.moved;
-      check(message.sends
-                ? MPI_Isend(at, count, MPI_BYTE, message.peer, kBytes, MPI_COMM_WORLD, &piece_)
-                : MPI_Irecv(at, count, MPI_BYTE, message.peer, kBytes, MPI_COMM_WORLD, &piece_),
+      check(message.sends ? MPI_Isend(at, count, MPI_BYTE, message.peer, kBytes, MPI_COMM_WORLD, &piece_)
+                          : MPI_Irecv(at, count, MPI_BYTE, message.peer, kBytes, MPI_COMM_WORLD, &piece_),
             message.peer, message.sends ? "sending" : "receiving");
     }
     int done = 0;
@@ -232,8 +231,8 @@ class RanksByMpi final : public MpiPeers {
           check(MPI_Isend(&mine_, 1, MPI_CHAR, peer, kAlive, alive_, &sent), peer, "sending");
       }
     }
-    const std::chrono::duration<double> later(
-        rank_ == 0 ? 0 : std::min(kLongest, kAfterRankZero + 0.1 * rank_));
+    const std::chrono::duration<double> later(rank_ == 0 ? 0
+                                                         : std::min(kLongest, kAfterRankZero + 0.1 * rank_));
     for (int peer = 0; peer < count_; ++peer) {
       const std::chrono::duration<double> silent = now - heard_[static_cast<size_t>(peer)];
       if (peer != rank_ && silent > patience_ + later)

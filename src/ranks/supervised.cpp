@@ -36,9 +36,7 @@ Exit supervised(const std::function<Exit()>& work) {
     auto exit = Exit::machine_failed;
     try {
       exit = work();
-    } catch (const std::exception& error) {
-      tell(fmt::format("retort-ranks: {}", printable(error.what())));
-    }
+    } catch (const std::exception& error) { tell(fmt::format("retort-ranks: {}", printable(error.what()))); }
     std::exit(static_cast<int>(exit));
   }
   int status = 0;
@@ -50,9 +48,10 @@ Exit supervised(const std::function<Exit()>& work) {
   if (!WIFSIGNALED(status)) return static_cast<Exit>(WEXITSTATUS(status));
   char host[200] = {};
   ::gethostname(host, sizeof host - 1);
-  tell(fmt::format("retort-ranks: rank {} on {} was ended by signal {} ({}); what is saved is whole, and the "
-                   "same command goes on from there",
-                   rank_by_environment(), host, WTERMSIG(status), strsignal(WTERMSIG(status))));
+  tell(
+      fmt::format("retort-ranks: rank {} on {} was ended by signal {} ({}); what is saved is whole, and the "
+                  "same command goes on from there",
+                  rank_by_environment(), host, WTERMSIG(status), strsignal(WTERMSIG(status))));
   return Exit::machine_failed;
 }
 

@@ -183,8 +183,8 @@ StepSums receive_sums(Peers& peers, int64_t from, const std::vector<Tensor>& lea
 
 void broadcast_sums(Peers& peers, int64_t root, const std::vector<Tensor>& leaves, StepSums& sums) {
   const bool has_them = peers.rank() == root;
-  auto head = has_them ? head_of(sums, leaves.size())
-                       : std::vector<std::byte>(sizeof(SumsHead) + leaves.size());
+  auto head =
+      has_them ? head_of(sums, leaves.size()) : std::vector<std::byte>(sizeof(SumsHead) + leaves.size());
   broadcast(peers, root, head);
   if (!has_them) sums = sums_of_head(head, leaves);
   auto numbers = has_them ? numbers_of(sums) : std::vector<std::byte>(size_of_numbers(sums));

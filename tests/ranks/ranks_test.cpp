@@ -39,16 +39,16 @@ class RanksProgram : public testing::Test {
     recipe = write_recipe("recipe.yaml", 4);
   }
   std::string write_recipe(const std::string& name, int steps) const {
-    return folder.write(
-        name, fmt::format("model: {{path: {}, compute: f32}}\n"
-                          "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
-                          "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
-                          "train: {{steps: {}, threads: 1, batch: {{samples: 6, row_tokens: 64}},\n"
-                          "        evaluate: {{every: 2}}, checkpoint: {{every: 1}}}}\n"
-                          "eval: {{tasks: []}}\n"
-                          "export: {{adapter: true, merged: none, gguf: []}}\n"
-                          "run: {{folder: {}}}\n",
-                          kModel, samples, steps, run().string()));
+    return folder.write(name,
+                        fmt::format("model: {{path: {}, compute: f32}}\n"
+                                    "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
+                                    "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
+                                    "train: {{steps: {}, threads: 1, batch: {{samples: 6, row_tokens: 64}},\n"
+                                    "        evaluate: {{every: 2}}, checkpoint: {{every: 1}}}}\n"
+                                    "eval: {{tasks: []}}\n"
+                                    "export: {{adapter: true, merged: none, gguf: []}}\n"
+                                    "run: {{folder: {}}}\n",
+                                    kModel, samples, steps, run().string()));
   }
   fs::path run() const { return folder.path / "run"; }
   std::string in(const std::string& name) const {

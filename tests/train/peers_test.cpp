@@ -109,12 +109,14 @@ TEST(Peers, ARankThatIsOtherIsRefusedByName) {
   const auto thrown = as_ranks(3, [](Peers& peers) {
     require_equal(peers, {{"samples", "0a"}, {"kernel", peers.rank() == 2 ? "avx2" : "avx512"}});
   });
-  EXPECT_EQ(text_of(thrown[0]),
-            "rank 2 on host 3 is not equal to rank 0 on host 1: kernel: avx512 at rank 0, avx2 at rank 2; all "
-            "ranks need the same recipe, samples, base, program, CPU and number of threads");
+  EXPECT_EQ(
+      text_of(thrown[0]),
+      "rank 2 on host 3 is not equal to rank 0 on host 1: kernel: avx512 at rank 0, avx2 at rank 2; all "
+      "ranks need the same recipe, samples, base, program, CPU and number of threads");
   EXPECT_EQ(text_of(thrown[1]), "rank 0 is gone");  // it did not go on
-  const auto equal =
-      as_ranks(3, [](Peers& peers) { require_equal(peers, {{"samples", "0a"}, {"empty", ""}}); });
+  const auto equal = as_ranks(3, [](Peers& peers) {
+    require_equal(peers, {{"samples", "0a"}, {"empty", ""}});
+  });
   for (const auto& each : equal) EXPECT_EQ(text_of(each), "");
 }
 

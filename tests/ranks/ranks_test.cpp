@@ -126,6 +126,15 @@ TEST_F(RanksProgram, ARankOfWhichNothingIsHeardEndsAll) {
   EXPECT_NE(result.err.find("nothing was heard of it for"), std::string::npos) << result.err;
 }
 
+TEST_F(RanksProgram, AStopOfOneRankStopsAllWithEverythingSaved) {
+  const auto result = disturbed("", [](pid_t rank_1) { ::kill(rank_1, SIGTERM); });
+  EXPECT_EQ(result.exit, 75) << result.err;
+  EXPECT_NE(result.err.find("retort-ranks: rank 0 on "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("stopped while training; everything done so far is saved"), std::string::npos)
+      << result.err;
+  EXPECT_FALSE(fs::exists(run() / "trained.safetensors"));
+}
+
 TEST_F(RanksProgram, ARankWithAnotherRecipeIsRefusedByName) {
   const auto other = write_recipe("other.yaml", 5);
   const auto result = run_program(

@@ -5,7 +5,8 @@
 # targets that `tools/build release retort` makes are all that is needed.
 include(GNUInstallDirs)
 get_property(retort_installed GLOBAL PROPERTY RETORT_TESTED)
-list(REMOVE_ITEM retort_installed http import)   # they are for retort-online and retort-import alone
+# They are for retort-online, retort-import and retort-ranks alone.
+list(REMOVE_ITEM retort_installed http import ranks)
 install(TARGETS ${retort_installed} cli_offline jinja_engine EXPORT retort
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/retort)
 install(EXPORT retort NAMESPACE retort:: FILE retort-targets.cmake

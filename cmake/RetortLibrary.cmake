@@ -1,10 +1,11 @@
 # retort_row(NUMBER FOLDER...)
 #
-# The folders of src/ in one row of the tower. http is left out without RETORT_ONLINE, tables and import
-# without Parquet.
+# The folders of src/ in one row of the tower. http is left out without RETORT_ONLINE, ranks without MPI,
+# tables and import without Parquet.
 function(retort_row number)
   foreach(folder ${ARGN})
     if((folder STREQUAL http AND NOT RETORT_ONLINE) OR
+       (folder STREQUAL ranks AND NOT TARGET MPI::MPI_C) OR
        (folder MATCHES "^(import|tables)$" AND NOT TARGET libparquet))
       continue()
     endif()

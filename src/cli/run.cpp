@@ -22,9 +22,9 @@ OrderedJson how_it_ended(const RunResult& result, const RunRecord& record) {
 
 }  // namespace
 
-Exit run_recipe(LoadedRecipe recipe, bool profile) {
+Exit run_recipe(LoadedRecipe recipe, bool profile, Peers* peers) {
   if (profile) start_profile();
-  Run run(std::move(recipe));
+  Run run(std::move(recipe), peers);
   RunResult result;
   result.samples = prepare_samples(run);
   const auto before = run.seconds_since_start();

@@ -5,7 +5,10 @@
 
 namespace retort {
 
-// From base weights to checked, quantized files, as far as it is not done yet; prints the tables.
-Exit run_recipe(LoadedRecipe recipe, bool profile);
+class Peers;  // train/peers.h
+
+// From base weights to checked, quantized files, as far as it is not done yet; prints the tables. `peers`
+// compute the training with this process; the rest is its own.
+Exit run_recipe(LoadedRecipe recipe, bool profile, Peers* peers = nullptr);
 
 }  // namespace retort

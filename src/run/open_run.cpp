@@ -34,7 +34,7 @@
 #include "report/progress.h"
 #include "spec/print.h"
 #include "spec/yaml.h"
-#include "train/train.h"
+#include "train/peers.h"
 
 namespace retort {
 
@@ -141,8 +141,9 @@ std::vector<fs::path> model_files(const fs::path& path) {
   return files;
 }
 
-Run::Run(LoadedRecipe loaded)
+Run::Run(LoadedRecipe loaded, Peers* peers)
     : loaded_(std::move(loaded)),
+      peers_(peers),
       folder_(loaded_.recipe.run.folder),
       device_(open_device(loaded_.recipe.device)) {
   require_run_or_empty(folder_);
@@ -335,6 +336,7 @@ void Run::say(const StageLine& line) const {
 }
 
 void Run::say(const std::string& stage, const std::string& text) const {
+  if (peers_ && peers_->rank() > 0) return;
   tell(fmt::format("{:<12} {}", stage, text));
 }
 

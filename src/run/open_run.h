@@ -14,6 +14,8 @@
 
 namespace retort {
 
+class Peers;  // train/peers.h
+
 // What a stage came to, in one line.
 struct StageLine {
   std::string name, what;
@@ -27,8 +29,8 @@ class Run {
  public:
   // Reads what the recipe names far enough to know that it is there; then takes the folder. Nothing is
   // written before, and nothing of an earlier run is replaced before it is known that this one may go on with
-  // it.
-  explicit Run(LoadedRecipe loaded);
+  // it. `peers`: the other processes that compute its training.
+  explicit Run(LoadedRecipe loaded, Peers* peers = nullptr);
 
   const Recipe& recipe() const { return loaded_.recipe; }
   const LoadedRecipe& loaded() const { return loaded_; }
@@ -54,8 +56,9 @@ class Run {
   DataSpec data_spec() const;  // with the run's own store where the recipe names no cache
   bool own_store() const { return recipe().data.cache.empty(); }
   bool trains() const { return recipe().adapter.kind != "none"; }
+  Peers* peers() const { return peers_; }
 
-  // A line of progress, on standard error.
+  // A line of progress, on standard error; of several ranks rank 0's.
   void say(const StageLine& line) const;
   void say(const std::string& stage, const std::string& text) const;
   double seconds_since_start() const;  // since the process was started
@@ -65,6 +68,7 @@ class Run {
   void refuse_without_memory();
   void keep_to_budget();
   LoadedRecipe loaded_;
+  Peers* const peers_;
   std::filesystem::path folder_;
   std::string model_files_, sample_files_, started_from_;  // hashes
   std::optional<LockedFolder> lock_;

@@ -4,6 +4,7 @@
 #include "distill/on_policy.h"
 #include "models/experts.h"
 #include "report/progress.h"
+#include "run/follow.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
 #include "spec/print.h"
@@ -69,9 +70,16 @@ TrainJob training_job(Run& run, std::vector<std::string>& notes) {
   const bool on_policy = recipe.distill && recipe.distill->on_policy;
   const auto taught = on_policy ? TaughtObjective{next_token_objective()} : objective_of(run);
   notes.insert(notes.end(), taught.notes.begin(), taught.notes.end());
-  return {*run.model().model, leaves,        dataset.train, dataset.held_out,
-          taught.objective,   run.compute(), run.folder(),  training_fingerprint(run),
-          taught.auxiliary};
+  return {.model = *run.model().model,
+          .trainables = leaves,
+          .samples = dataset.train,
+          .held_out = dataset.held_out,
+          .objective = taught.objective,
+          .compute = run.compute(),
+          .folder = run.folder(),
+          .fingerprint = training_fingerprint(run),
+          .auxiliary = taught.auxiliary,
+          .peers = run.peers()};
 }
 
 double training_operations(const Model& model, double trained_weights, bool recompute, int64_t rows) {
@@ -95,6 +103,7 @@ TrainingResult train_now(Run& run, double elsewhere) {
   const auto& model = *run.model().model;
   std::vector<std::string> notes;
   const auto job = training_job(run, notes);
+  if (run.peers()) begin_training(*run.peers());
   uint64_t bytes = 0;
   for (const auto& leaf : job.trainables) bytes += leaf.tensor->nbytes();
 

@@ -147,7 +147,8 @@ std::string own_lines(const std::string& text, const std::string& other) {
 
 }  // namespace
 
-std::string differences(const Fingerprint& then, const Fingerprint& now) {
+std::string differences(const Fingerprint& then, const Fingerprint& now, const std::string& of_then,
+                        const std::string& of_now) {
   std::string text;
   const auto find = [](const Fingerprint& all, const std::string& name) {
     const auto found =
@@ -157,8 +158,8 @@ std::string differences(const Fingerprint& then, const Fingerprint& now) {
   const auto add = [&](const std::string& name, const std::string& was, const std::string& is) {
     if (was == is) return;
     const bool lines = was.find('\n') != std::string::npos || is.find('\n') != std::string::npos;
-    text += fmt::format("{}{}: {} then, {} now", text.empty() ? "" : "; ", name,
-                        lines ? own_lines(was, is) : was, lines ? own_lines(is, was) : is);
+    text += fmt::format("{}{}: {} {}, {} {}", text.empty() ? "" : "; ", name,
+                        lines ? own_lines(was, is) : was, of_then, lines ? own_lines(is, was) : is, of_now);
   };
   for (const auto& [name, value] : then) add(name, value, find(now, name));
   for (const auto& [name, value] : now)

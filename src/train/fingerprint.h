@@ -14,7 +14,8 @@ Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t
 // Without what names the machine and the build: all that matters once nothing is left to compute.
 Fingerprint without_machine(Fingerprint fingerprint);
 
-// "threads: 2 then, 1 now; ...": what differs, or "".
-std::string differences(const Fingerprint& then, const Fingerprint& now);
+// "threads: 2 then, 1 now; ...": what differs, or "". The words say whose values they are.
+std::string differences(const Fingerprint& then, const Fingerprint& now, const std::string& of_then = "then",
+                        const std::string& of_now = "now");
 
 }  // namespace retort

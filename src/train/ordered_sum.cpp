@@ -7,12 +7,13 @@
 
 namespace retort {
 
-OrderedSum::OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads)
+OrderedSum::OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads, Start start)
     : sums_(sums),
       leaves_(leaves),
       limit_(static_cast<size_t>(threads)),
       of_leaf_(leaves.size()),
-      whole_(sums.forests) {
+      whole_(sums.forests),
+      started_(start == Start::now) {
   sums_.gradients.resize(leaves.size());
   for (size_t i = 0; i < leaves.size(); ++i) {
     places_.emplace(leaves[i].unsafeGetTensorImpl(), i);
@@ -61,14 +62,27 @@ void OrderedSum::finish(OfForest& forest, std::vector<Tensor> gradients, double 
       bring(i, forest.index_, std::move(contribution), lock);
   }
   finished_.emplace(forest.index_, Finished{nats, weight});
+  count_finished();
+  room_.notify_all();
+  for (size_t i = 0; i < leaves_.size(); ++i) settle(i, lock);
+}
+
+void OrderedSum::start() {
+  std::unique_lock lock(mutex_);
+  started_ = true;
+  count_finished();
+  room_.notify_all();
+  for (size_t i = 0; i < leaves_.size(); ++i) settle(i, lock);
+}
+
+void OrderedSum::count_finished() {
+  if (!started_) return;
   for (auto next = finished_.find(whole_); next != finished_.end(); next = finished_.find(whole_)) {
     sums_.nats += next->second.nats;
     sums_.weight += next->second.weight;
     finished_.erase(next);
     ++whole_;
   }
-  room_.notify_all();
-  for (size_t i = 0; i < leaves_.size(); ++i) settle(i, lock);
 }
 
 Tensor OrderedSum::whole(const Tensor& leaf, int64_t forests) {
@@ -113,7 +127,7 @@ void OrderedSum::bring(size_t leaf, int64_t forest, Contribution contribution,
 // What is next in order and here is added, outside of the lock and by one thread at a time.
 void OrderedSum::settle(size_t leaf, std::unique_lock<std::mutex>& lock) {
   auto& here = of_leaf_[leaf];
-  if (here.adding) return;
+  if (!started_ || here.adding) return;
   here.adding = true;
   while (true) {
     if (const auto next = here.waiting.find(here.through); next != here.waiting.end()) {

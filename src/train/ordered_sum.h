@@ -15,8 +15,10 @@ namespace retort {
 
 class OrderedSum {
  public:
+  // Whether the sums of the forests before are there from the beginning, or come from another process.
+  enum class Start { now, when_told };
   // Adds to `sums` the forests from sums.forests on. At most `threads` forests wait for an earlier one.
-  OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads);
+  OrderedSum(StepSums& sums, const std::vector<Tensor>& leaves, int64_t threads, Start start = Start::now);
 
   // What a forest brings before its end.
   class OfForest final : public GradientSink {
@@ -44,6 +46,9 @@ class OrderedSum {
   // What whole() said before, in another process, takes the place of what those forests would bring.
   void restore(const Tensor& leaf, const Tensor& sum, int64_t forests);
 
+  // The sums hold the forests before now: what has waited for them is added.
+  void start();
+
   // A forest will not come: nobody shall wait for it. Those before it still count.
   void end();
 
@@ -67,6 +72,7 @@ class OrderedSum {
 
   std::optional<size_t> index_of(const Tensor& leaf) const;
   void bring(size_t leaf, int64_t forest, Contribution contribution, std::unique_lock<std::mutex>& lock);
+  void count_finished();
   void settle(size_t leaf, std::unique_lock<std::mutex>& lock);
   void add(size_t leaf, Contribution contribution);
 
@@ -79,7 +85,7 @@ class OrderedSum {
   std::vector<Leaf> of_leaf_;
   std::map<int64_t, Finished> finished_;  // beyond whole_
   int64_t whole_;                         // all forests before have finished
-  bool ended_ = false;
+  bool started_, ended_ = false;
 };
 
 }  // namespace retort

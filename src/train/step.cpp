@@ -14,6 +14,7 @@
 #include "schedule/backward.h"
 #include "schedule/read.h"
 #include "train/ordered_sum.h"
+#include "train/peers.h"
 
 namespace retort {
 namespace {
@@ -116,6 +117,25 @@ bool add_gradients_by_layers(const StepJob& job, const std::vector<Tensor>& leav
   return true;
 }
 
+// What this rank has computed follows the sums of the ranks before it, and the last rank's are everybody's: a
+// sum along all ranks in forest order, as that of one process. Where a stop has ended an earlier rank's
+// forests, what comes after them is left out.
+void sum_along_ranks(Peers& peers, const std::vector<Tensor>& leaves, OrderedSum& own, StepSums& sums) {
+  const Span span({"sums along ranks", "step"});
+  const auto rank = peers.rank(), last = peers.count() - 1;
+  if (rank == 0) own.close();
+  else {
+    const auto begin = sums.forests;
+    sums = receive_sums(peers, rank - 1, leaves);
+    if (sums.forests == begin) {
+      own.start();
+      own.close();
+    }
+  }
+  if (rank < last) send_sums(peers, rank + 1, sums);
+  broadcast_sums(peers, last, leaves, sums);
+}
+
 }  // namespace
 
 StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens,
@@ -152,15 +172,24 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
 
 bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSums& sums) {
   if (job.model.stream()) return add_gradients_by_layers(job, leaves, sums);
-  const auto count = static_cast<int64_t>(job.plan.forests.size()), first = sums.forests;
-  OrderedSum sum(sums, leaves, job.threads);
-  if (first == count) return true;
-  // Inner threads as for the whole step, also where it is continued in its middle: they change the last bits.
-  const auto abreast = std::min(job.threads, count), inner = job.threads / abreast;
-  const auto add_one = [&](int64_t i) {
+  const auto count = static_cast<int64_t>(job.plan.forests.size());
+  if (sums.forests == count) {
+    sums.gradients.resize(leaves.size());
+    return true;
+  }
+  const auto [first, end] = share_of(sums.forests, count, job.peers);
+  // The sums of the ranks before come when they have them, and all forests of this one wait for these.
+  const bool follows = job.peers && job.peers->rank() > 0;
+  if (follows) sums = {.gradients = {}, .nats = 0, .weight = 0, .forests = first};
+  OrderedSum sum(sums, leaves, follows ? std::max<int64_t>(1, end - first) : job.threads,
+                 follows ? OrderedSum::Start::when_told : OrderedSum::Start::now);
+  // Inner threads as for the whole step, also where it is continued in its middle or divided: they change the
+  // last bits.
+  const auto abreast = std::min(job.threads, count), inner = job.threads / abreast, own = end - first;
+  const auto add_one = [&, from = first](int64_t i) {
     if (stop_requested()) return sum.end();
     try {
-      const auto index = first + i;
+      const auto index = from + i;
       const auto& forest = job.plan.forests[static_cast<size_t>(index)];
       const Span span({"between operations", "forest"});
       OrderedSum::OfForest brought(sum, index);
@@ -179,13 +208,14 @@ bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSu
   };
   try {
     if (job.model.device().is_cpu())
-      run_workers(std::min(abreast, count - first) * inner, count - first, add_one, Gradients::on);
-    else run_in_turn(job.threads, count - first, add_one, Gradients::on);
+      run_workers(std::min(abreast, own) * inner, own, add_one, Gradients::on);
+    else run_in_turn(job.threads, own, add_one, Gradients::on);
+    if (job.peers) sum_along_ranks(*job.peers, leaves, sum, sums);
+    else sum.close();
   } catch (...) {
     sums = {};  // they may have a part of the forest that failed
     throw;
   }
-  sum.close();
   return sums.forests == count;
 }
 

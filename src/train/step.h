@@ -10,6 +10,7 @@
 
 namespace retort {
 
+class Peers;       // train/peers.h
 class WalkRecord;  // schedule/walk_record.h
 
 struct StepPlan {
@@ -43,10 +44,13 @@ struct StepJob {
   int64_t threads;
   // Of a model with a scratch folder: what lets a later process go on in the layer that this one was in.
   WalkRecord* record = nullptr;
+  // Of a training that several processes share: each computes neighbouring forests of the step.
+  Peers* peers = nullptr;
 };
 
 // Adds the forests from sums.forests on. Returns false when a stop was asked for before all were done: sums
-// then hold the first sums.forests of them, exactly. An exception leaves them empty.
+// then hold the first sums.forests of them, exactly. An exception leaves them empty. With peers all ranks end
+// with the same sums, which those of one process would be bit for bit, and return the same.
 bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSums& sums);
 
 // The objective without gradients, in nats per weight; nullopt when nothing is supervised. Throws Stopped

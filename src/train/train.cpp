@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -26,6 +27,7 @@
 #include "train/fingerprint.h"
 #include "train/killed_step.h"
 #include "train/optimizer.h"
+#include "train/peers.h"
 #include "train/run_lock.h"
 #include "train/run_log.h"
 #include "train/run_state.h"
@@ -148,8 +150,10 @@ class Training {
   }
 
   TrainResult run() {
+    if (job_.peers) require_equal(*job_.peers, state_.fingerprint);
     remove_parts(job_.folder);
-    resume();
+    if (writes()) resume();
+    if (job_.peers) share_start();
     state_.result.planned = planned();
     log_.emplace(job_.folder, state_.result.steps, state_.metrics_bytes, watch_);
     if (!saved_) event({.what = "training started"});
@@ -158,16 +162,17 @@ class Training {
       for (;;) {
         if (evaluation_due()) evaluate();
         if (finished()) break;
-        if (save_due()) try_to_save();
-        leave_if_stopped("training");
+        if (writes() && save_due()) try_to_save();
+        leave_if_one_stopped();
         step();
       }
     } catch (const Stopped&) {
-      save();
+      if (writes()) save();
       throw;
     }
-    patiently([&] { save(); });
+    if (writes()) patiently([&] { save(); });
     require_learned();
+    if (!writes()) return state_.result;
     patiently([&] { choose_weights(); });
     patiently([&] { save_tensors(job_.folder / kTrainedFile, bytes_of(job_.trainables)); });
     event({.what = "training ended", .file = kTrainedFile, .sha256 = hash_in_folder(kTrainedFile)});
@@ -176,6 +181,8 @@ class Training {
   }
 
  private:
+  // Of several ranks one.
+  bool writes() const { return !job_.peers || job_.peers->rank() == 0; }
   // A device has one forest at a time.
   int64_t forests_abreast() const { return job_.model.device().is_cpu() ? threads_ : 1; }
   int64_t planned() { return spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs); }
@@ -217,6 +224,33 @@ class Training {
     earlier_seconds_ = state_.result.seconds;
     told_batches_ = state_.result.steps;
     checkpoint_event("training resumed", *found);
+  }
+
+  // All ranks go on from where rank 0 does.
+  void share_start() {
+    auto& peers = *job_.peers;
+    state_.updates = optimizer_.updates;
+    const auto text = broadcast_text(peers, 0, writes() ? to_json(state_).dump() : "");
+    if (!writes()) {
+      const std::string from = "what rank 0 says of the training so far";
+      state_ = run_state(parse_json(text, from), from);
+      optimizer_.updates = state_.updates;
+    }
+    for (const auto& tensor : bytes_of(all_)) broadcast(peers, 0, tensor.bytes);
+    for (const auto& trainable : all_) trainable.tensor->unsafeGetTensorImpl()->bump_version();
+    for (const auto& state : optimizer_.states()) broadcast(peers, 0, state.bytes);
+    broadcast_sums(peers, 0, leaves_, sums_);
+  }
+
+  // All ranks leave at the same place, or one would wait for the gradients of another that is gone.
+  void leave_if_one_stopped() {
+    if (job_.peers && !any_of(*job_.peers, stop_requested())) return;
+    if (job_.peers) leave_with_all("training");
+    leave_if_stopped("training");
+  }
+  static void leave_with_all(const char* doing_what) {
+    if (!stop_requested()) request_stop();
+    leave_if_stopped(doing_what);
   }
 
   void tell_batches() {
@@ -298,8 +332,8 @@ class Training {
     const auto pass_of = [&](const Forest& forest, int64_t index) { return training_pass(forest, index); };
     state_.forests = sums_.forests;
     const auto walked = record_of_step(job_, state_, chosen, all_);
-    if (!add_gradients({job_.model, job_.objective, plan, pass_of, threads_, walked.get()}, leaves_, sums_))
-      leave_if_stopped("training");
+    const StepJob job{job_.model, job_.objective, plan, pass_of, threads_, walked.get(), job_.peers};
+    if (!add_gradients(job, leaves_, sums_)) leave_with_all("training");
     if (walked) walked->remove();
     const auto sums = std::exchange(sums_, {});
 
@@ -378,13 +412,29 @@ class Training {
     note(fmt::format("step {} is skipped: {} (samples {})", record.step, why, ids));
   }
 
-  void evaluate() {
-    const Span span({"held-out loss", "stage"});
-    auto& result = state_.result;
+  std::optional<double> held_out_loss() const {
     const auto pass_of = [&](const Forest& forest, int64_t) {
       return make_pass(forest, job_.compute, job_.model.device());
     };
-    const auto loss = mean_loss({job_.model, job_.objective, held_out_, pass_of, threads_});
+    const StepJob job{job_.model, job_.objective, held_out_, pass_of, threads_};
+    if (!job_.peers) return mean_loss(job);
+    // Rank 0 computes it while the others wait; a stop in its middle stops all.
+    constexpr double kNothing = 0, kLoss = 1, kStop = 2;
+    std::array<double, 2> told{kNothing, 0};
+    if (writes()) {
+      try {
+        if (const auto loss = mean_loss(job)) told = {kLoss, *loss};
+      } catch (const Stopped&) { told[0] = kStop; }
+    }
+    broadcast(*job_.peers, 0, std::as_writable_bytes(std::span(told)));
+    if (told[0] == kStop) leave_with_all("evaluating the held-out samples");
+    return told[0] == kLoss ? std::optional(told[1]) : std::nullopt;
+  }
+
+  void evaluate() {
+    const Span span({"held-out loss", "stage"});
+    auto& result = state_.result;
+    const auto loss = held_out_loss();
     state_.evaluated = result.steps;
     if (!loss) return;
     (result.steps == 0 ? result.held_out_before : result.held_out_after) = *loss;
@@ -527,6 +577,10 @@ TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& 
   for (const auto& trainable : all_of(job))
     if (!names.insert(trainable.name).second)
       throw std::logic_error("a trainable is listed twice: " + trainable.name);
+  if (job.peers && (job.model.stream() || !job.model.device().is_cpu()))
+    throw RecipeError(
+        "retort-ranks trains models that are in memory, on the CPU, for now; set model.schedule: tokens and "
+        "device: cpu, or train with retort in one process");
   return_freed_memory();
   return Training(spec, job, watch).run();
 }

@@ -16,6 +16,8 @@
 
 namespace retort {
 
+class Peers;  // train/peers.h
+
 // Everything that must be equal for a resumed run to end with the same bytes: names and values, compared one
 // by one. The caller adds what it knows (base model, data, recipe sections); train() adds the train section,
 // the samples, threads, CPU, compute type and build.
@@ -89,6 +91,9 @@ struct TrainJob {
   std::vector<NamedTensor> auxiliary =
       {};  // learn with the others and are in checkpoints, but not in the result
   Earlier earlier = {};
+  // The other processes that compute it. Rank 0 alone writes what is to last, and says from where all go on;
+  // the others have folders of their own.
+  Peers* peers = nullptr;
 };
 
 // metrics.jsonl has a row a step (loss, learning_rate, gradient_norm, supervised, tokens, rows; skipped = 1

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""retort imports nothing that opens a connection; retort-online does so through libcurl alone.
+"""retort imports nothing that opens a connection, neither itself nor through MPI; retort-online does so
+through libcurl alone.
 
   no_network.py RETORT [RETORT-ONLINE]
 """
@@ -36,7 +37,7 @@ def main(offline, online=None):
     problems += [
         f"{offline}: is linked with {library}"
         for library in libraries(offline)
-        if re.match(r"lib(curl|ssl|nghttp2|ssh)", library)
+        if re.match(r"lib(curl|ssl|nghttp2|ssh|mpi|open-rte|open-pal|pmix)", library)
     ]
     if online:
         found = {symbol for symbol in imports(online) if NETWORK.match(symbol)}

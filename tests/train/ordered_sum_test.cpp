@@ -136,4 +136,26 @@ TEST(OrderedSum, ManyThreadsGiveTheBitsOfOne) {
   }
 }
 
+// (2^24 + 1) + 1 is 2^24 in fp32, and 2^24 + (1 + 1) is not: the sums from elsewhere come first.
+TEST(OrderedSum, WaitsForTheSumsOfForestsBeforeFromAnotherProcess) {
+  const std::vector<Tensor> leaves = {leaf(3)};
+  StepSums sums;
+  sums.forests = 2;
+  OrderedSum sum(sums, leaves, 2, OrderedSum::Start::when_told);
+  OrderedSum::OfForest second(sum, 2), third(sum, 3);
+  EXPECT_TRUE(third.take(leaves[0], filled(leaves[0], 1)));
+  sum.finish(third, {}, 1, 10);
+  EXPECT_TRUE(second.take(leaves[0], filled(leaves[0], 1)));
+  sum.finish(second, {}, 1, 10);
+  EXPECT_FALSE(sums.gradients[0].defined());
+  EXPECT_EQ(sums.nats, 0);
+  sums = {{filled(leaves[0], 16777216)}, 5, 6, 2};
+  sum.start();
+  sum.close();
+  EXPECT_EQ(sums.forests, 4);
+  EXPECT_EQ(value_of(sums.gradients[0]), 16777216);
+  EXPECT_EQ(sums.nats, 7);
+  EXPECT_EQ(sums.weight, 26);
+}
+
 }  // namespace retort

@@ -1,0 +1,81 @@
+// `mpirun -n 4 retort-ranks run RECIPE`: a run whose training several processes share. The only program that
+// is linked with MPI.
+#include <fmt/core.h>
+
+#include <chrono>
+#include <new>
+#include <thread>
+
+#include "base/tell.h"
+#include "cli/commands.h"
+#include "cli/recipe_option.h"
+#include "cli/run_recipe.h"
+#include "ranks/mpi_peers.h"
+#include "ranks/supervised.h"
+#include "run/follow.h"
+#include "train/fingerprint.h"
+
+namespace retort {
+
+namespace {
+
+// One line of a rank that cannot go on; it ends them all. What all ranks meet, rank 0 tells for them.
+[[noreturn]] void give_up(MpiPeers& peers, Exit exit, std::string_view text) {
+  if (peers.rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(2));
+  const bool lines = text.find('\n') != text.npos;  // a recipe's list of problems
+  tell(fmt::format("{}{}", lines ? "" : fmt::format("retort-ranks: {}: ", peers.name(peers.rank())), text));
+  peers.end_all(exit);
+}
+
+Exit run_as_rank(const RecipeOptions& options, double patience) {
+  const auto peers = join_ranks(std::chrono::duration<double>(patience));
+  try {
+    auto loaded = options.load();
+    require_equal(*peers, {{"recipe", loaded.sha256}, {"program", build_id()}});
+    require_dividable(loaded);
+    auto exit = Exit::done;
+    if (peers->rank() == 0) {
+      exit = run_recipe(std::move(loaded), false, peers.get());
+      end_run(*peers);
+    } else {
+      follow_run(std::move(loaded), *peers);
+    }
+    peers->leave();
+    return exit;
+  } catch (const Error& error) { give_up(*peers, error.code, error.what()); } catch (const std::bad_alloc&) {
+    give_up(*peers, Exit::machine_failed,
+            "out of memory; start fewer ranks a machine, lower train.batch.row_tokens or set "
+            "train.recompute: true");
+  } catch (const std::exception& error) {
+    // LibTorch's messages carry a stack trace after the first line.
+    const std::string_view text = error.what();
+    give_up(*peers, Exit::machine_failed,
+            fmt::format("internal error: {}; please report it", printable(text.substr(0, text.find('\n')))));
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<CLI::App> make_program(Action& action) {
+  auto app = std::make_unique<CLI::App>(
+      "Runs a recipe with several processes, which mpirun starts on one or more machines: they share the "
+      "training, and its bytes are those of one process.",
+      "retort-ranks");
+  app->set_version_flag("--version", "retort-ranks " RETORT_VERSION, "print the version and exit");
+  app->set_help_flag("-h,--help", "print this help and exit");
+  app->require_subcommand(1);
+  auto* command = app->add_subcommand(
+      "run", "Train by all ranks; samples, evaluation and export are rank 0's work while the others wait");
+  auto options = add_recipe_options(*command);
+  auto patience = std::make_shared<double>(60);
+  command->add_option("--patience", *patience,
+                      "seconds of silence after which a rank counts as lost and all ranks end (60)");
+  command->callback([options, patience, &action] {
+    if (!(*patience >= 5 && *patience <= 86400))
+      throw RecipeError(fmt::format("--patience: expected 5 to 86400 seconds, found {}", *patience));
+    action = [options, patience] { return supervised([=] { return run_as_rank(*options, *patience); }); };
+  });
+  return app;
+}
+
+}  // namespace retort

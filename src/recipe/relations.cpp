@@ -323,7 +323,6 @@ void check_mtp(const Recipe& recipe, const YamlNode& root, std::vector<Problem>&
   const Places places(root);
   const auto& targets = recipe.adapter.targets;
   const bool adapted = recipe.adapter.low_rank() && std::ranges::find(targets, "mtp") != targets.end();
-  const auto* train = root.find("train");
   if (recipe.model.mtp && recipe.distill)
     problems.push_back({places.of("model", "mtp"),
                         "model.mtp: the token after the next is learned from texts, not from a teacher; set "
@@ -332,7 +331,8 @@ void check_mtp(const Recipe& recipe, const YamlNode& root, std::vector<Problem>&
     problems.push_back({places.of("model", "mtp"),
                         "model.mtp: the layer behind the last is no part of a pruned model; set it to false, "
                         "or leave prune out"});
-  if (!recipe.model.mtp && train && train->find("mtp_weight"))
+  // A run's own recipe says every key: what is as usual says nothing.
+  if (!recipe.model.mtp && recipe.train.mtp_weight != TrainSpec().mtp_weight)
     problems.push_back({places.of("train", "mtp_weight"),
                         "train.mtp_weight: the layer that it is for is not read; set model.mtp: true, or "
                         "leave it out"});

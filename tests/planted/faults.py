@@ -327,6 +327,7 @@ FAULTS = [
                 "load_best_model_at_end": True,
                 "metric_for_best_model": "eval_f1",
                 "eval_strategy": "steps",
+                "save_strategy": "steps",
                 "eval_steps": 2,
                 "save_steps": 2,
             },
@@ -694,7 +695,7 @@ GOOD = [
     Good(
         "warm-up as a share",
         {"train.schedule": {"kind": "linear", "warmup_share": 0.03}},
-        trl={"args": {"lr_scheduler_type": "linear", "warmup_ratio": 0.03}},
+        trl={"args": {"lr_scheduler_type": "linear", "warmup_steps": 0.03}},
         axolotl={"lr_scheduler": "linear", "warmup_ratio": 0.03},
     ),
     Good(

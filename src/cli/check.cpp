@@ -84,7 +84,7 @@ std::string describe(const TimePrediction& time) {
 
 // Passes over the training samples.
 double epochs_of(const TrainSpec& spec, const RunWork& work, const Dataset& dataset) {
-  if (spec.steps == 0) return static_cast<double>(spec.epochs);
+  if (spec.steps == 0) return spec.epochs;
   const auto steps = static_cast<double>(work.steps), all = static_cast<double>(dataset.train.size());
   if (spec.batch.tokens == 0) return steps * static_cast<double>(spec.batch.samples) / all;
   double rows = 0;  // a sample has one row less than tokens

@@ -47,12 +47,11 @@ void translate_steps(Draft& draft, const TrainerTerms& terms) {
     return;
   }
   const auto passes = epochs.value_or(terms.usual_epochs);
-  const auto whole = std::max(1.0, std::ceil(passes));
-  draft.out.set("train.epochs", yaml_number(whole),
+  const auto least = std::max(0.001, passes);
+  draft.out.set("train.epochs", yaml_number(least),
                 epochs ? terms.epochs : fmt::format("the default of {}", name_of(draft.tool)));
-  if (whole != passes)
-    draft.look("train.epochs", fmt::format("{} there, and only whole passes here; train.steps counts finer",
-                                           yaml_number(passes)));
+  if (least != passes)
+    draft.look("train.epochs", fmt::format("{} there, and at least 0.001 here", yaml_number(passes)));
 }
 
 void translate_batch(Draft& draft, const TrainerTerms& terms, int64_t row_tokens) {

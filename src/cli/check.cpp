@@ -177,6 +177,11 @@ Exit check(const CheckOptions& options) {
     apply(choice, recipe.train);
   }
   const auto work = run_work(recipe.train, dataset.train);
+  if (const auto warm_up = recipe.train.schedule.warmup_steps;
+      recipe.adapter.kind != "none" && warm_up > work.steps)
+    say("warm-up", fmt::format("{} steps of it in a run of {}: the learning rate never reaches "
+                               "train.optimizer.learning_rate",
+                               warm_up, work.steps));
   if (!options.json) {
     const auto shown = options.samples.value_or(recipe.is_private ? 0 : 3);
     const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");

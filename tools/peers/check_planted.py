@@ -6,9 +6,9 @@ validator stop before the first step. Prints the table of docs/robustness.md.
 
 TRL is given the same data and model files and its own form of the recipe; it has stopped a fault when
 anything is thrown before its first step begins. Of Axolotl `validate_config` alone is asked, which reads the
-recipe and no file: FOLDER is one into which `pip install --no-deps --target FOLDER axolotl pillow addict` put
-it. A dash: the program has nothing in which the fault could be planted. Exits 1 where retort stops fewer than
-38 faults, or a good recipe.
+recipe, is told of a machine (here one H100) and opens no other file: FOLDER is one into which `pip install
+--no-deps --target FOLDER axolotl pillow addict` put it. A dash: the program has nothing in which the fault
+could be planted. Exits 1 where retort stops fewer than 38 faults, or a good recipe.
 """
 import argparse
 import concurrent.futures
@@ -122,7 +122,12 @@ def axolotl_trial(asked, place):
         config |= yaml.safe_load(asked["yaml"])  # as Axolotl reads its file
     else:
         config |= asked
-    validate_config(DictDefault({key: value for key, value in config.items() if value is not None}))
+    machine = {"bf16": True, "fp8": True, "tf32": True, "n_gpu": 1, "compute_capability": "sm_90"}
+    validate_config(
+        DictDefault({key: value for key, value in config.items() if value is not None}),
+        capabilities=machine,
+        env_capabilities={"torch_version": "2.9.0"},
+    )
     raise FirstStep()
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Every page of docs/ has its place in docs/README.md, which README.md names, and every link between pages leads
-to a file and a heading that exist. Exits 1 and lists what does not hold."""
+"""Every page of docs/ has its place in docs/README.md, which README.md names, and every link between pages
+leads to a file and a heading that exist. Exits 1 and lists what does not hold."""
 import pathlib
 import re
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """planted_test.py RETORT [NAME ...]: `retort check` stops at least 38 of the 40 faults of faults.py, each
-with an error line that says where, and lets all 30 good recipes pass; docs/robustness.md says the same of each
-fault. Exits 77 where nothing reads Parquet."""
+with an error line that says where, and lets all 30 good recipes pass; docs/robustness.md says the same of
+each fault. Exits 77 where nothing reads Parquet."""
 import concurrent.futures
 import os
 import pathlib

@@ -43,8 +43,8 @@ def nothing(_):
 @dataclasses.dataclass
 class Fault:
     """`recipe`: keys of retort's recipe; `text`: or a change of its text; `plant`: changes files. `says`:
-    words of the error line. `trl`, `axolotl`: the same for them, None where they have no counterpart; of TRL
-    `args` are SFTConfig's, `lora` LoraConfig's (None: no adapter)."""
+    words of the error line. `trl`, `axolotl`, `factory`: the same for them (the last is LLaMA-Factory), None
+    where they have no counterpart; of TRL `args` are SFTConfig's, `lora` LoraConfig's (None: no adapter)."""
 
     name: str
     report: str
@@ -55,11 +55,12 @@ class Fault:
     plant: collections.abc.Callable = nothing
     trl: dict | None = None
     axolotl: dict | None = None
+    factory: dict | None = None
 
 
 @dataclasses.dataclass
 class Good:
-    """A recipe that must pass; `trl` and `axolotl` as of a Fault."""
+    """A recipe that must pass; `trl`, `axolotl` and `factory` as of a Fault."""
 
     name: str
     recipe: dict = dataclasses.field(default_factory=dict)
@@ -67,6 +68,7 @@ class Good:
     text: collections.abc.Callable = lambda text: text
     trl: dict | None = None
     axolotl: dict | None = None
+    factory: dict | None = None
 
 
 def question(i):
@@ -234,6 +236,7 @@ FAULTS = [
         recipe={"adapter.alhpa": 16},
         trl={"lora": {"lora_alhpa": 16}},
         axolotl={"lora_alhpa": 16},
+        factory={"lora_alhpa": 16},
     ),
     Fault(
         "key in another section",
@@ -253,6 +256,7 @@ FAULTS = [
         text=lambda text: text.replace('"row_tokens": 256', '"row_tokens": 256, "row_tokens": 128'),
         trl={"yaml": "output_dir: out\nmax_length: 256\nmax_length: 128\n"},
         axolotl={"yaml": "sequence_len: 256\nsequence_len: 128\n"},
+        factory={"yaml": "cutoff_len: 256\ncutoff_len: 128\n"},
     ),
     Fault(
         "rank 0",
@@ -262,6 +266,7 @@ FAULTS = [
         recipe={"adapter.rank": 0},
         trl={"lora": {"r": 0}},
         axolotl={"lora_r": 0},
+        factory={"lora_rank": 0},
     ),
     Fault(
         "negative alpha",
@@ -271,6 +276,7 @@ FAULTS = [
         recipe={"adapter.alpha": -8},
         trl={"lora": {"lora_alpha": -8}},
         axolotl={"lora_alpha": -8},
+        factory={"lora_alpha": -8},
     ),
     Fault(
         "targets of another family",
@@ -280,6 +286,7 @@ FAULTS = [
         recipe={"adapter.targets": ["query_key_value"]},
         trl={"lora": {"target_modules": ["query_key_value"]}},
         axolotl={"lora_target_modules": ["query_key_value"]},
+        factory={"lora_target": "query_key_value"},
     ),
     Fault(
         "unknown optimizer",
@@ -289,6 +296,7 @@ FAULTS = [
         recipe={"train.optimizer.kind": "adamw_tourch"},
         trl={"args": {"optim": "adamw_tourch"}},
         axolotl={"optimizer": "adamw_tourch"},
+        factory={"optim": "adamw_tourch"},
     ),
     Fault(
         "no records",
@@ -306,6 +314,7 @@ FAULTS = [
         recipe={"train.schedule.warmup_steps": 100},
         trl={"args": {"warmup_steps": 100}},
         axolotl={"warmup_steps": 100, "max_steps": 4},
+        factory={"warmup_steps": 100, "max_steps": 4},
     ),
     Fault(
         "the best of no evaluations",
@@ -315,6 +324,7 @@ FAULTS = [
         recipe={"train.evaluate.keep_best": True, "data.held_out.count": None, "data.held_out.fraction": 0},
         trl={"args": {"load_best_model_at_end": True, "save_strategy": "steps", "eval_strategy": "no"}},
         axolotl={"load_best_model_at_end": True, "val_set_size": 0.0},
+        factory={"load_best_model_at_end": True, "eval_strategy": "no", "val_size": 0.0},
     ),
     Fault(
         "a metric that nothing computes",
@@ -339,6 +349,13 @@ FAULTS = [
             "eval_steps": 2,
             "save_steps": 2,
         },
+        factory={
+            "load_best_model_at_end": True,
+            "metric_for_best_model": "eval_f1",
+            "eval_strategy": "steps",
+            "eval_steps": 2,
+            "save_steps": 2,
+        },
     ),
     Fault(
         "nothing left to train on",
@@ -355,6 +372,7 @@ FAULTS = [
         recipe={"adapter.kind": "full", "adapter.rank": None, "model.weights": "nf4"},
         trl={"lora": None, "four_bits": True},
         axolotl={"adapter": None, "load_in_4bit": True},
+        factory={"finetuning_type": "full", "quantization_bit": 4},
     ),
     Fault(
         "no tokenizer",
@@ -591,6 +609,7 @@ FAULTS = [
             "test_datasets": [{"path": "samples.jsonl", "type": "alpaca", "split": "train"}],
             "val_set_size": 0.0,
         },
+        factory={"eval_dataset": "samples", "val_size": 0.0, "eval_strategy": "steps"},
     ),
     Fault(
         "calls of tools are dropped",
@@ -647,37 +666,48 @@ def teacher(place):
 EVALUATED = {"eval.tasks": [{"kind": "completion", "max_tokens": 8}, {"kind": "perplexity"}]}
 
 GOOD = [
-    Good("as it is", trl={}, axolotl={}),
+    Good("as it is", trl={}, axolotl={}, factory={}),
     Good(
         "a rate as YAML 1.1 would misread it",  # hiyouga/LlamaFactory/issues/4149
         text=lambda text: text.replace('"steps": 4', '"steps": 4, "optimizer": {"learning_rate": 2e-4}'),
         trl={"yaml": "output_dir: out\nlearning_rate: 2e-4\n"},
         axolotl={"yaml": "learning_rate: 2e-4\n"},
+        factory={"yaml": "learning_rate: 2e-4\n"},
     ),
     Good(
         "every weight",
         {"adapter.kind": "full", "adapter.rank": None},
         trl={"lora": None},
         axolotl={"adapter": None},
+        factory={"finetuning_type": "full"},
     ),
-    Good("DoRA", {"adapter.kind": "dora"}, trl={"lora": {"use_dora": True}}, axolotl={"peft_use_dora": True}),
+    Good(
+        "DoRA",
+        {"adapter.kind": "dora"},
+        trl={"lora": {"use_dora": True}},
+        axolotl={"peft_use_dora": True},
+        factory={"use_dora": True},
+    ),
     Good(
         "rsLoRA with dropout",
         {"adapter.kind": "rslora", "adapter.dropout": 0.05},
         trl={"lora": {"use_rslora": True, "lora_dropout": 0.05}},
         axolotl={"peft_use_rslora": True, "lora_dropout": 0.05},
+        factory={"use_rslora": True, "lora_dropout": 0.05},
     ),
     Good(
         "two targets and a norm",
         {"adapter.targets": ["q_proj", "down_proj"], "adapter.modules_to_save": ["norm"]},
         trl={"lora": {"target_modules": ["q_proj", "down_proj"], "modules_to_save": ["norm"]}},
         axolotl={"lora_target_modules": ["q_proj", "down_proj"], "lora_modules_to_save": ["norm"]},
+        factory={"lora_target": "q_proj,down_proj", "additional_target": "norm"},
     ),
     Good(
         "4 bits under an adapter",
         {"model.weights": "nf4"},
         trl={"four_bits": True},
         axolotl={"adapter": "qlora", "load_in_4bit": True},
+        factory={"quantization_bit": 4},
     ),
     Good("8 bits under an adapter", {"model.weights": "int8"}),
     Good("Lion", {"train.optimizer": {"kind": "lion", "learning_rate": 3e-5, "betas": [0.9, 0.99]}}),
@@ -686,6 +716,7 @@ GOOD = [
         {"train.optimizer": {"kind": "sgd", "momentum": 0.9, "learning_rate": 0.01}},
         trl={"args": {"optim": "sgd", "learning_rate": 0.01}},
         axolotl={"optimizer": "sgd", "learning_rate": 0.01},
+        factory={"optim": "sgd", "learning_rate": 0.01},
     ),
     Good(
         "AdamW in 8 bits",
@@ -697,6 +728,7 @@ GOOD = [
         {"train.schedule": {"kind": "linear", "warmup_share": 0.03}},
         trl={"args": {"lr_scheduler_type": "linear", "warmup_steps": 0.03}},
         axolotl={"lr_scheduler": "linear", "warmup_ratio": 0.03},
+        factory={"lr_scheduler_type": "linear", "warmup_steps": 0.03},
     ),
     Good(
         "warm-up, stable, decay", {"train.schedule": {"kind": "wsd", "warmup_steps": 1, "decay_share": 0.5}}
@@ -706,6 +738,7 @@ GOOD = [
         {"train.steps": None, "train.epochs": 3},
         trl={"args": {"max_steps": -1, "num_train_epochs": 3}},
         axolotl={"num_epochs": 3},
+        factory={"num_train_epochs": 3},
     ),
     Good(
         "the best of the evaluations",
@@ -726,6 +759,7 @@ GOOD = [
             "save_steps": 2,
             "early_stopping_patience": 3,
         },
+        factory={"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2},
     ),
     Good("a gate", EVALUATED | {"gate": [{"metric": "perplexity.nats_per_token", "worse_than_base_by": 0}]}),
     Good("exports", {"export": {"merged": "f32", "gguf": ["Q8_0", "F16"], "gguf_adapter": True}}),
@@ -734,6 +768,7 @@ GOOD = [
         {"data.held_out.count": None, "data.held_out.fraction": 0},
         trl={},
         axolotl={"val_set_size": 0.0},
+        factory={"val_size": 0.0},
     ),
     Good(
         "CSV with quotes and newlines",

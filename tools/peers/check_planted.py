@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
-"""The planted faults of tests/planted given to others too: how many of them TRL's SFTTrainer and Axolotl's
-validator stop before the first step. Prints the table of docs/robustness.md.
+"""The planted faults of tests/planted given to others too: how many of them TRL's SFTTrainer, Axolotl's
+validator and LLaMA-Factory's parser stop before the first step. Prints the table of docs/robustness.md.
 
-  third_party/peers/bin/python tools/peers/check_planted.py [--axolotl FOLDER] [--retort PROGRAM] [--jobs 2]
+  third_party/peers/bin/python tools/peers/check_planted.py [--axolotl FOLDER] [--llama-factory FOLDER]
+      [--retort PROGRAM] [--jobs 2]
 
 TRL is given the same data and model files and its own form of the recipe; it has stopped a fault when
 anything is thrown before its first step begins. Of Axolotl `validate_config` alone is asked, which reads the
-recipe, is told of a machine (here one H100) and opens no other file: FOLDER is one into which `pip install
---no-deps --target FOLDER axolotl pillow addict` put it. A dash: the program has nothing in which the fault
-could be planted. Exits 1 where retort stops fewer than 38 faults, or a good recipe.
+recipe, is told of a machine (here one H100) and opens no other file; of LLaMA-Factory `get_train_args`, which
+reads the recipe too. A FOLDER is one into which `pip install --no-deps --target FOLDER axolotl pillow addict`
+or `... llamafactory omegaconf` put it. A dash: the program has nothing in which the fault could be planted.
+Exits 1 where retort stops fewer than 38 faults, or a good recipe.
 """
 import argparse
 import concurrent.futures
+import json
 import os
 import pathlib
+import re
 import sys
 import tempfile
 import traceback
@@ -131,6 +135,46 @@ def axolotl_trial(asked, place):
     raise FirstStep()
 
 
+FACTORY = {
+    "model_name_or_path": "model",
+    "stage": "sft",
+    "do_train": True,
+    "finetuning_type": "lora",
+    "lora_rank": 4,
+    "lora_target": "all",
+    "dataset": "samples",
+    "template": "default",
+    "cutoff_len": 256,
+    "output_dir": "out",
+    "per_device_train_batch_size": 4,
+    "learning_rate": 2e-4,
+    "num_train_epochs": 1,
+    "val_size": 0.1,
+    "report_to": "none",
+}
+
+
+def factory_trial(asked, place):
+    from llamafactory.hparams import get_train_args, read_args
+
+    file = place.folder / "factory.yaml"
+    text = "".join(
+        f"{key}: {json.dumps(value)}\n" for key, value in (FACTORY | asked).items() if key != "yaml"
+    )
+    for line in asked.get("yaml", "").splitlines():
+        text = re.sub(rf"^{line.split(':')[0]}:.*\n", "", text, count=1, flags=re.M)
+    file.write_text(text + asked.get("yaml", ""))
+    before = sys.argv
+    try:
+        sys.argv = ["train", str(file)]
+        get_train_args(read_args())
+    except SystemExit as error:  # the way in which its parser ends
+        raise ValueError("the parser exits") from error
+    finally:
+        sys.argv = before
+    raise FirstStep()
+
+
 def stopped(trial, asked, place):
     """The error's first line, or empty where the first step would have come."""
     try:
@@ -149,6 +193,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--retort", type=pathlib.Path, default=ROOT / "build/release/retort")
     parser.add_argument("--axolotl", type=pathlib.Path)
+    parser.add_argument("--llama-factory", type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -156,6 +201,10 @@ def main():
     if options.axolotl:
         sys.path.insert(0, str(options.axolotl))
         others.append(("Axolotl's validator", "axolotl", axolotl_trial))
+    if options.llama_factory:
+        os.environ["DISABLE_VERSION_CHECK"] = "1"  # of packages that nothing here uses
+        sys.path.insert(0, str(options.llama_factory))
+        others.append(("LLaMA-Factory's parser", "factory", factory_trial))
     names = ["retort check", *(name for name, _, _ in others)]
     rows = []
     counts = {name: {"Fault": [0, 0], "Good": [0, 0]} for name in names}

@@ -214,7 +214,16 @@ void set_held_out(Draft& draft, std::optional<double> said, const std::string& k
     draft.out.set("data.held_out.fraction", "0",
                   source_held_out ? "sources say which records are held out"
                                   : fmt::format("{} keeps none back either", name_of(draft.tool)));
-  if (some || source_held_out) draft.out.set("eval.tasks.0.kind", "perplexity", "of the held-out samples");
+  if (some || source_held_out)
+    return draft.out.set("eval.tasks.0.kind", "perplexity", "of the held-out samples");
+  for (const char* chosen : {"train.evaluate.keep_best", "train.evaluate.patience"}) {
+    const auto value = draft.out.value(chosen);
+    if (value.empty() || value == "false" || value == "0") continue;
+    draft.out.unset(chosen);
+    draft.look("data.held_out",
+               fmt::format("nothing is held out, so that {}: {} has no loss to go by and is left out", chosen,
+                           value));
+  }
 }
 
 void set_base(Draft& draft, const std::string& key, int bits, const std::string& bits_key) {

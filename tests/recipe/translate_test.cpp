@@ -282,6 +282,21 @@ TEST(Translate, JsonOfTrainingArgumentsIsGivenModelAndData) {
     EXPECT_NE(look.find(line), std::string::npos) << line << "\n" << look;
 }
 
+TEST(Translate, TheBestOfNoEvaluationsIsLeftOut) {
+  const std::string theirs =
+      "base_model: a.gguf\nadapter: lora\nmicro_batch_size: 1\nload_best_model_at_end: true\n"
+      "early_stopping_patience: 3\ndatasets: [{path: b.jsonl, type: alpaca}]\n";
+  const auto made = translated(theirs + "val_set_size: 0\n");
+  const auto recipe = recipe_of(made);
+  EXPECT_FALSE(recipe.train.evaluate.keep_best);
+  EXPECT_EQ(recipe.train.evaluate.patience, 0);
+  EXPECT_NE(
+      all_of(made.look_here).find("nothing is held out, so that train.evaluate.keep_best: true has no loss"),
+      std::string::npos)
+      << all_of(made.look_here);
+  EXPECT_TRUE(recipe_of(translated(theirs + "val_set_size: 0.1\n")).train.evaluate.keep_best);
+}
+
 TEST(Translate, SaysWhoseItIsOrAsks) {
   EXPECT_NE(error_of("colour: red\n").find("holds no key of Axolotl, LLaMA-Factory or TRL"),
             std::string::npos);

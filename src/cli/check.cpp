@@ -85,7 +85,7 @@ std::string describe(const TimePrediction& time) {
 
 // Passes over the training samples.
 double epochs_of(const TrainSpec& spec, const RunWork& work, const Dataset& dataset) {
-  if (spec.steps == 0) return static_cast<double>(spec.epochs);
+  if (spec.steps == 0) return spec.epochs;
   const auto steps = static_cast<double>(work.steps), all = static_cast<double>(dataset.train.size());
   if (spec.batch.tokens == 0) return steps * static_cast<double>(spec.batch.samples) / all;
   double rows = 0;  // a sample has one row less than tokens
@@ -178,6 +178,11 @@ Exit check(const CheckOptions& options) {
     apply(choice, recipe.train);
   }
   const auto work = run_work(recipe.train, dataset.train);
+  if (const auto warm_up = recipe.train.schedule.warmup_steps;
+      recipe.adapter.kind != "none" && warm_up > work.steps)
+    say("warm-up", fmt::format("{} steps of it in a run of {}: the learning rate never reaches "
+                               "train.optimizer.learning_rate",
+                               warm_up, work.steps));
   if (!options.json) {
     const auto shown = options.samples.value_or(recipe.is_private ? 0 : 3);
     const bool colour = isatty(STDOUT_FILENO) && !std::getenv("NO_COLOR");

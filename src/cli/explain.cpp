@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include "cli/commands.h"
+#include "cli/error_pages.h"
 #include "recipe/keys.h"
 #include "recipe/other_tools.h"
 
@@ -15,6 +16,15 @@ std::string other_tool(const std::string& from) {
       fmt::format("--from: expected axolotl, llama-factory, trl or all, found '{}'", printable(from)));
 }
 
+// "error WORDS": of a message; all else is of keys.
+std::string explained(const std::vector<std::string>& given, bool markdown) {
+  std::string words;
+  const bool error = !given.empty() && given[0] == "error";
+  for (size_t i = error; i < given.size(); ++i) words += (words.empty() ? "" : " ") + given[i];
+  if (error) return markdown ? error_pages() : explain_error(words);
+  return markdown ? recipe_reference() : explain(words);
+}
+
 }  // namespace
 
 void add_explain(CLI::App& app, Action& action) {
@@ -23,23 +33,21 @@ void add_explain(CLI::App& app, Action& action) {
     std::string from;
     bool markdown = false;
   };
-  auto* command = app.add_subcommand("explain", "Document the keys of a recipe");
+  auto* command = app.add_subcommand("explain", "Document the keys of a recipe, or an error");
   auto options = std::make_shared<Options>();
   command->add_option("key", options->words,
-                      "a key or section, e.g. train.optimizer; a key of Axolotl, LLaMA-Factory or TRL; or "
-                      "words that are looked for; everything when left out");
+                      "a key or section, e.g. train.optimizer; a key of Axolotl, LLaMA-Factory or TRL; "
+                      "words that are looked for; or error and a message, or words of it; everything when "
+                      "left out");
   command->add_option("--from", options->from,
                       "what the keys of axolotl, llama-factory or trl are here, as Markdown; all: the page "
                       "docs/from-other-tools.md");
   command->add_flag("--markdown", options->markdown,
-                    "the whole reference as docs/recipe-reference.md holds it");
+                    "the whole reference as docs/recipe-reference.md holds it; of error, docs/errors.md");
   command->callback([options, &action] {
     action = [options] {
-      std::string words;
-      for (const auto& word : options->words) words += (words.empty() ? "" : " ") + word;
       fmt::print("{}", !options->from.empty() ? other_tool(options->from)
-                       : options->markdown    ? recipe_reference()
-                                              : explain(words));
+                                              : explained(options->words, options->markdown));
       return Exit::done;
     };
   });

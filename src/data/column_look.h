@@ -21,6 +21,7 @@ struct ColumnLook {
   std::unordered_set<size_t> hashes;
   std::string first;  // the first value that is not empty
 
+  std::string_view last_word() const { return std::string_view(name).substr(name.rfind('.') + 1); }
   double mean_bytes() const { return filled ? static_cast<double>(bytes) / static_cast<double>(filled) : 0; }
 };
 
@@ -28,10 +29,13 @@ struct ColumnLook {
 struct ColumnsLook {
   int64_t records = 0;
   std::vector<ColumnLook> columns;  // in the order of the file
+  std::vector<ColumnLook> nested;   // what objects in them hold, under names such as sample.question
 
   // By its name, whatever its case; nullptr when there is none, or it is empty in half of the records.
   const ColumnLook* find(std::string_view name) const;
   const ColumnLook* find_any(std::initializer_list<std::string_view> names) const;
+  // The one nested column whose last word this is, whatever its case; nullptr when there is none, or several.
+  const ColumnLook* find_nested(std::string_view word) const;
   // Few short values that come again and again, as labels do.
   bool is_label(const ColumnLook& column) const;
 };

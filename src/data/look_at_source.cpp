@@ -135,7 +135,7 @@ class Looker {
 
   void see_columns() {
     const auto has = [&](std::string_view name) { return columns_.find(name); };
-    if (const auto* messages = conversation()) return see_messages(*messages);
+    if (const auto* messages = conversation_of(columns_.columns)) return see_messages(*messages);
     if (see_choices() || see_preferences()) return;
     const auto exactly = [&](const char* name) { return has(name) && has(name)->name == name; };
     if (exactly("instruction") && exactly("output"))
@@ -146,6 +146,7 @@ class Looker {
     if (const auto* answers = has("answers"); answers && has("question") && answers->objects > 0)
       return pair(with_context(*has("question")), braced(*answers, ".text[0]"),
                   "question and answers, as SQuAD has them: the first of the answers is learned");
+    if (!has("text") && see_nested()) return;
     if (see_label()) return;
     if (const auto* text = has("text")) {
       if (text->name != "text") source().fields_of_records.entries = {{"text", Json(text->name).dump()}};
@@ -155,13 +156,29 @@ class Looker {
   }
 
   // The column that holds a list of messages in most records.
-  const ColumnLook* conversation() const {
-    for (const auto& column : columns_.columns)
-      if (2 * column.conversations > columns_.records && column.name != "tools" &&
-          column.name != "functions" && column.name != "documents" && column.name != "chosen" &&
-          column.name != "rejected" && column.name != "prompt" && column.name != "completion")
+  const ColumnLook* conversation_of(const std::vector<ColumnLook>& columns) const {
+    constexpr std::string_view kOthers[] = {"tools",    "functions", "documents", "chosen",
+                                            "rejected", "prompt",    "completion"};
+    for (const auto& column : columns)
+      if (2 * column.conversations > columns_.records &&
+          std::find(std::begin(kOthers), std::end(kOthers), column.last_word()) == std::end(kOthers))
         return &column;
     return nullptr;
+  }
+
+  // What is learned stands inside of objects: {"sample": {"question": ..., "answer": ...}}.
+  bool see_nested() {
+    if (const auto* messages = conversation_of(columns_.nested)) {
+      see_messages(*messages);
+      return true;
+    }
+    for (const auto& [asked, answered] : kPairs) {
+      const auto *question = columns_.find_nested(asked), *answer = columns_.find_nested(answered);
+      if (!question || !answer || question->lists + answer->lists + answer->objects > 0) continue;
+      see_pair(*question, *answer);
+      return true;
+    }
+    return false;
   }
 
   void see_messages(const ColumnLook& column) {

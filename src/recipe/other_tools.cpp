@@ -242,8 +242,8 @@ constexpr OtherKey kKeys[] = {
      "", "kernels are chosen for the processor"},
 
     // How it is trained.
-    {A, "num_epochs", "train.epochs", "whole passes; a fraction is rounded up"},
-    {L | T, "num_train_epochs", "train.epochs", "whole passes; a fraction is rounded up"},
+    {A, "num_epochs", "train.epochs", "fractions of a pass too"},
+    {L | T, "num_train_epochs", "train.epochs", "fractions of a pass too"},
     {A | L | T, "max_steps", "train.steps", "above 0 it goes before the epochs"},
     {A, "micro_batch_size", "train.batch.samples",
      "times gradient_accumulation_steps: what goes through memory at a time is retort's to choose"},

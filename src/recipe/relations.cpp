@@ -365,6 +365,56 @@ void check_warmup(const Recipe& recipe, const YamlNode& root, std::vector<Proble
                    schedule.warmup_steps, schedule.warmup_share)});
 }
 
+// A choice by held-out loss needs something held out.
+void check_evaluations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto& evaluate = recipe.train.evaluate;
+  const auto& held_out = recipe.data.held_out;
+  if (recipe.data.sources.empty() || held_out.fraction > 0 || held_out.count > 0) return;
+  for (const auto& source : recipe.data.sources)
+    if (source.use == "held_out") return;
+  const auto add = [&](const char* key, const char* what) {
+    problems.push_back(
+        {Places(root).of("train", "evaluate"),
+         fmt::format("train.evaluate.{}: {} by held-out loss, and nothing is held out; set "
+                     "data.held_out.fraction, name a source with use: held_out, or leave this out",
+                     key, what)});
+  };
+  if (evaluate.keep_best) add("keep_best", "the best weights are chosen");
+  if (evaluate.patience > 0) add("patience", "training ends");
+}
+
+// One file on both sides: the score would be of what was learned.
+void check_sides(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto* data = root.find("data");
+  const auto* list = data ? data->find("sources") : nullptr;
+  const auto& sources = recipe.data.sources;
+  for (size_t held = 0; held < sources.size(); ++held) {
+    if (sources[held].use != "held_out") continue;
+    for (size_t other = 0; other < sources.size(); ++other) {
+      if (sources[other].use == "held_out" || sources[other].path != sources[held].path ||
+          sources[other].split != sources[held].split)
+        continue;
+      problems.push_back(
+          {Places(root).of_item(list, held, "path"),
+           fmt::format("data.sources[{}].path: '{}' is held out here and learned by data.sources[{}]; name "
+                       "another file or split, or one source without `use`, which data.held_out divides",
+                       held, printable(sources[held].path), other)});
+      break;
+    }
+  }
+}
+
+// Whole training in fp32 starts from what rounding left, and holds nothing in fewer bits.
+void check_rounded_base(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto& weights = recipe.model.weights;
+  if (recipe.adapter.kind != "full" || weights == "keep" || weights == "f32" || weights == "bf16") return;
+  problems.push_back(
+      {Places(root).of("model", "weights"),
+       fmt::format("model.weights: {} rounds the weights, and adapter.kind: full trains every one of them in "
+                   "fp32, so that nothing is saved; leave it out, or train an adapter (kind: lora)",
+                   weights)});
+}
+
 void check_device(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   if (names_device(recipe.device)) return;
   const auto* written = root.find("device");
@@ -378,6 +428,9 @@ void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Pro
   check_device(recipe, root, problems);
   check_budget(recipe, root, problems);
   check_warmup(recipe, root, problems);
+  check_evaluations(recipe, root, problems);
+  check_sides(recipe, root, problems);
+  check_rounded_base(recipe, root, problems);
   check_distillation(recipe, root, problems);
   check_tasks(recipe, root, problems);
   check_gates(recipe, root, problems);

@@ -47,12 +47,11 @@ void translate_steps(Draft& draft, const TrainerTerms& terms) {
     return;
   }
   const auto passes = epochs.value_or(terms.usual_epochs);
-  const auto whole = std::max(1.0, std::ceil(passes));
-  draft.out.set("train.epochs", yaml_number(whole),
+  const auto least = std::max(0.001, passes);
+  draft.out.set("train.epochs", yaml_number(least),
                 epochs ? terms.epochs : fmt::format("the default of {}", name_of(draft.tool)));
-  if (whole != passes)
-    draft.look("train.epochs", fmt::format("{} there, and only whole passes here; train.steps counts finer",
-                                           yaml_number(passes)));
+  if (least != passes)
+    draft.look("train.epochs", fmt::format("{} there, and at least 0.001 here", yaml_number(passes)));
 }
 
 void translate_batch(Draft& draft, const TrainerTerms& terms, int64_t row_tokens) {
@@ -215,7 +214,16 @@ void set_held_out(Draft& draft, std::optional<double> said, const std::string& k
     draft.out.set("data.held_out.fraction", "0",
                   source_held_out ? "sources say which records are held out"
                                   : fmt::format("{} keeps none back either", name_of(draft.tool)));
-  if (some || source_held_out) draft.out.set("eval.tasks.0.kind", "perplexity", "of the held-out samples");
+  if (some || source_held_out)
+    return draft.out.set("eval.tasks.0.kind", "perplexity", "of the held-out samples");
+  for (const char* chosen : {"train.evaluate.keep_best", "train.evaluate.patience"}) {
+    const auto value = draft.out.value(chosen);
+    if (value.empty() || value == "false" || value == "0") continue;
+    draft.out.unset(chosen);
+    draft.look("data.held_out",
+               fmt::format("nothing is held out, so that {}: {} has no loss to go by and is left out", chosen,
+                           value));
+  }
 }
 
 void set_base(Draft& draft, const std::string& key, int bits, const std::string& bits_key) {

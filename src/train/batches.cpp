@@ -1,6 +1,7 @@
 #include "train/batches.h"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -82,12 +83,24 @@ std::vector<int64_t> Batches::take(Place& place) {
   return chosen;
 }
 
-int64_t Batches::steps(int64_t epochs) {
+int64_t Batches::steps(double epochs) {
+  const auto whole = static_cast<int64_t>(std::floor(epochs));
+  const auto rest = epochs - static_cast<double>(whole);
+  // 1.1 - 1 is a little more than a tenth.
+  const auto begun = [rest](int64_t steps) {
+    return static_cast<int64_t>(std::ceil(rest * static_cast<double>(steps) - 1e-9));
+  };
   const auto count = static_cast<int64_t>(supervised_.size());
-  if (spec_.tokens == 0) return epochs * ((count + spec_.samples - 1) / spec_.samples);
-  int64_t steps = 0;  // cut by tokens, an epoch's steps depend on its order
-  for (Place place; place.epoch < epochs; ++steps) take(place);
-  return steps;
+  if (spec_.tokens == 0) {
+    const auto each = (count + spec_.samples - 1) / spec_.samples;
+    return whole * each + begun(each);
+  }
+  int64_t steps = 0, last = 0;  // cut by tokens, an epoch's steps depend on its order
+  Place place;
+  for (; place.epoch < whole; ++steps) take(place);
+  if (rest == 0) return steps;
+  for (; place.epoch == whole; ++last) take(place);
+  return steps + begun(last);
 }
 
 }  // namespace retort

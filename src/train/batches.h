@@ -19,8 +19,8 @@ class Batches {
   // Indices of the samples of the step that begins at `place`, which moves to the next step. A step never
   // spans two epochs.
   std::vector<int64_t> take(Place& place);
-  // Steps of the first `epochs` epochs.
-  int64_t steps(int64_t epochs);
+  // Steps of the first `epochs` epochs; of a last one that is begun, its share rounded up to a whole step.
+  int64_t steps(double epochs);
   const std::vector<int64_t>& unsupervised() const { return unsupervised_; }
 
  private:

@@ -104,7 +104,7 @@ struct CheckpointSpec {
 
 struct TrainSpec {
   int64_t steps = 0;
-  int64_t epochs = 1;
+  double epochs = 1;
   int64_t seed = 0;
   int64_t threads = 0;
   bool recompute = false;
@@ -119,7 +119,9 @@ struct TrainSpec {
   CheckpointSpec checkpoint;
   template <class Visitor> void fields(Visitor& field) {
     field("steps", steps, at_least(0), "optimizer steps; 0 = as many as `epochs` needs");
-    field("epochs", epochs, between(1, 100000), "passes over the samples; ignored when `steps` is given");
+    field(
+        "epochs", epochs, between(0.001, 100000),
+        "passes over the samples; 2.5 ends within the third, at a whole step; ignored when `steps` is given");
     field("seed", seed, at_least(0),
           "of shuffling, adapter start, dropout and noise; every draw is keyed by it");
     field("threads", threads, between(0, 1024), "micro-batches computed at the same time; 0 = one a core");

@@ -54,6 +54,20 @@ TEST(Check, ShowsSamplesAndPredicts) {
   EXPECT_GT(json.at("peak_bytes").get<uint64_t>(), uint64_t{200} << 20);
 }
 
+TEST(Check, SaysThatTheRateNeverReachesItsPeak) {
+  if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel))
+    GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto out = [&](const char* warm_up) {
+    const auto file = folder.write("r.yaml", recipe("train: {steps: 3, batch: {samples: 4}, schedule: {" +
+                                                    std::string(warm_up) + "}}\n"));
+    return retort("check '" + file + "' --no-step --samples 0").out;
+  };
+  EXPECT_NE(out("warmup_steps: 5").find("warm-up      5 steps of it in a run of 3: the learning rate never"),
+            std::string::npos);
+  EXPECT_EQ(out("warmup_steps: 3").find("warm-up"), std::string::npos);
+}
+
 // 8192 tokens are what this model was made for.
 TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
   if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel))

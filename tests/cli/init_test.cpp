@@ -1,4 +1,6 @@
 // `retort init`: files as people have them become recipes that pass `retort check`.
+#include <zstd.h>
+
 #include "base/json.h"
 #include "cli/run_program.h"
 #include "cli/sparse_model.h"
@@ -136,6 +138,46 @@ TEST_F(Init, RecordsBecomeRecipesThatPassCheck) {
   });
   expect_lines(recipe_for(folder.write("squad.jsonl", squad)),
                {"prompt: \"{context}\\n\\n{question}\"", "completion: \"{answers.text[0]}\""});
+}
+
+// The rest of what people have: other separators, other packings, columns inside of columns.
+TEST_F(Init, PackedAndNestedFilesBecomeRecipesThatPassCheck) {
+  std::string tabs = "Question\tAnswer\n";
+  for (int i = 0; i < kRecords; ++i) tabs += question(i) + "\t" + answer(i) + "\n";
+  expect_lines(recipe_for(folder.write("tabs.tsv", tabs)),
+               {"prompt: \"{Question}\"", "completion: \"{Answer}\""});
+  const auto plain = lines([](int i) -> OrderedJson {
+    return {{"question", question(i)}, {"answer", answer(i)}};
+  });
+  std::string packed(ZSTD_compressBound(plain.size()), '\0');
+  packed.resize(ZSTD_compress(packed.data(), packed.size(), plain.data(), plain.size(), 3));
+  expect_lines(recipe_for(folder.write("packed.jsonl.zst", packed)),
+               {"prompt: \"{question}\"", "completion: \"{answer}\""});
+  const auto nested = lines([](int i) -> OrderedJson {
+    return {{"id", i},
+            {"sample", {{"question", question(i)}, {"answer", answer(i)}, {"hints", {"a", "b"}}}},
+            {"meta", {{"source", "the office"}}}};
+  });
+  expect_lines(recipe_for(folder.write("nested.jsonl", nested)),
+               {"# sample.question is asked, sample.answer is the answer", "prompt: \"{sample.question}\"",
+                "completion: \"{sample.answer}\""});
+  const auto talks = lines([](int i) -> OrderedJson {
+    return {{"dialogue",
+             {{"number", i},
+              {"turns",
+               {{{"role", "user"}, {"content", question(i)}},
+                {{"role", "assistant"}, {"content", answer(i)}}}}}}};
+  });
+  expect_lines(recipe_for(folder.write("talks.jsonl", talks)),
+               {"fields: {\"messages\": \"dialogue.turns\"}"});
+}
+
+TEST_F(Init, ParquetBecomesARecipeThatPassesCheck) {
+  if (!fs::exists(fs::path(binary_dir()) / "retort-tables"))
+    GTEST_SKIP() << "retort-tables is not built: run tools/setup parquet";
+  expect_lines(
+      recipe_for((fs::path(source_dir()) / "tests/golden/tables/questions.parquet").string()),
+      {"# Question is asked, Answer is the answer", "prompt: \"{Question}\"", "completion: \"{Answer}\""});
 }
 
 TEST_F(Init, TextsBecomeRecipesThatPassCheck) {

@@ -58,6 +58,54 @@ TEST(Relations, CanariesAreToldApartMeasuredAndSeenByTheirGate) {
             std::string::npos);
 }
 
+TEST(Relations, WhatIsChosenByHeldOutLossNeedsSomethingHeldOut) {
+  const std::string none = "data: {sources: [{path: a.jsonl}], held_out: {fraction: 0}}\n";
+  const std::string best = "train: {evaluate: {every: 2, keep_best: true}}";
+  EXPECT_NE(error_of(none + best)
+                .find("r.yaml:3:19: train.evaluate.keep_best: the best weights are chosen by "
+                      "held-out loss, and nothing is held out; set data.held_out.fraction"),
+            std::string::npos)
+      << error_of(none + best);
+  EXPECT_NE(
+      error_of(none + "train: {evaluate: {patience: 2}}").find("train.evaluate.patience: training ends"),
+      std::string::npos);
+  EXPECT_EQ(error_of("data: {sources: [{path: a.jsonl}]}\n" + best), "accepted");
+  EXPECT_EQ(error_of("data: {sources: [{path: a.jsonl}, {path: b.jsonl, use: held_out}], "
+                     "held_out: {fraction: 0}}\n" +
+                     best),
+            "accepted");
+  EXPECT_EQ(error_of(none), "accepted");
+}
+
+TEST(Relations, NoFileIsLearnedAndHeldOut) {
+  const auto found = error_of(
+      "data:\n  sources:\n    - {path: a.jsonl, use: train}\n    - {path: a.jsonl, use: held_out}\n");
+  EXPECT_NE(found.find("r.yaml:5:14: data.sources[1].path: 'a.jsonl' is held out here and learned by "
+                       "data.sources[0]; name another file or split"),
+            std::string::npos)
+      << found;
+  EXPECT_EQ(
+      error_of(
+          "data: {sources: [{path: a, split: train, use: train}, {path: a, split: test, use: held_out}]}"),
+      "accepted");
+  EXPECT_EQ(error_of("data: {sources: [{path: a.jsonl, use: held_out}, {path: a.jsonl, use: held_out}]}"),
+            "accepted");
+}
+
+TEST(Relations, WholeTrainingStartsFromWeightsThatNothingRounded) {
+  const std::string full = "adapter: {kind: full}\n";
+  const auto error = [&](const std::string& weights) {
+    try {
+      parse_recipe("model: {path: a.gguf, weights: " + weights + "}\n" + full, "r.yaml");
+    } catch (const RecipeError& problem) { return std::string(problem.what()); }
+    return std::string("accepted");
+  };
+  EXPECT_NE(error("nf4").find("r.yaml:1:32: model.weights: nf4 rounds the weights, and adapter.kind: full"),
+            std::string::npos)
+      << error("nf4");
+  for (const auto* weights : {"keep", "f32", "bf16"}) EXPECT_EQ(error(weights), "accepted") << weights;
+}
+
 TEST(Relations, TheDeviceIsTheCpuOrAGpu) {
   for (const auto* device : {"auto", "cpu", "cuda", "cuda:3"})
     EXPECT_EQ(error_of(std::string("device: ") + device), "accepted") << device;

@@ -272,14 +272,29 @@ TEST(Translate, JsonOfTrainingArgumentsIsGivenModelAndData) {
   const auto recipe = recipe_of(made);
   EXPECT_EQ(recipe.model.path, "base.gguf");
   EXPECT_EQ(recipe.data.sources[0].path, "cases.csv");
-  EXPECT_EQ(recipe.train.epochs, 3);
+  EXPECT_EQ(recipe.train.epochs, 2.5);
   EXPECT_EQ(recipe.train.schedule.kind, "constant");
   EXPECT_EQ(recipe.train.schedule.warmup_share, 0.05);
   EXPECT_EQ(recipe.train.checkpoint.every, 0);
   const auto look = all_of(made.look_here);
-  for (const char* line : {"train.epochs: 2.5 there", "train.optimizer.kind: optim is adafactor there",
-                           "adapter.kind: the file says nothing of it"})
+  for (const char* line :
+       {"train.optimizer.kind: optim is adafactor there", "adapter.kind: the file says nothing of it"})
     EXPECT_NE(look.find(line), std::string::npos) << line << "\n" << look;
+}
+
+TEST(Translate, TheBestOfNoEvaluationsIsLeftOut) {
+  const std::string theirs =
+      "base_model: a.gguf\nadapter: lora\nmicro_batch_size: 1\nload_best_model_at_end: true\n"
+      "early_stopping_patience: 3\ndatasets: [{path: b.jsonl, type: alpaca}]\n";
+  const auto made = translated(theirs + "val_set_size: 0\n");
+  const auto recipe = recipe_of(made);
+  EXPECT_FALSE(recipe.train.evaluate.keep_best);
+  EXPECT_EQ(recipe.train.evaluate.patience, 0);
+  EXPECT_NE(
+      all_of(made.look_here).find("nothing is held out, so that train.evaluate.keep_best: true has no loss"),
+      std::string::npos)
+      << all_of(made.look_here);
+  EXPECT_TRUE(recipe_of(translated(theirs + "val_set_size: 0.1\n")).train.evaluate.keep_best);
 }
 
 TEST(Translate, SaysWhoseItIsOrAsks) {

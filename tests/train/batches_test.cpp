@@ -54,6 +54,22 @@ TEST(Batches, TheLastStepOfAnEpochTakesWhatIsLeft) {
   EXPECT_EQ(place, (Batches::Place{2, 0}));
 }
 
+TEST(Batches, AnEpochThatIsBegunEndsAtAWholeStep) {
+  const auto samples = samples_of(std::vector<int>(40, 5));
+  Batches batches(samples, {.samples = 4}, 7);  // 10 steps an epoch
+  const std::pair<double, int64_t> counts[] = {{2.5, 25}, {1.1, 11},  {2.3, 23},
+                                               {0.25, 3}, {0.001, 1}, {2, 20}};
+  for (const auto& [epochs, steps] : counts) EXPECT_EQ(batches.steps(epochs), steps) << epochs;
+
+  // Cut by tokens: the last epoch's own steps are counted.
+  const auto mixed = samples_of({10, 10, 10, 10, 10, 10, 90});
+  Batches by_tokens(mixed, {.samples = 3, .tokens = 25}, 7);
+  Batches::Place place{1, 0};
+  int64_t second = 0;
+  for (; place.epoch == 1; ++second) by_tokens.take(place);
+  EXPECT_EQ(by_tokens.steps(1.5), by_tokens.steps(1) + (second + 1) / 2);
+}
+
 TEST(Batches, StepsAreCutByTokensToo) {
   const auto samples = samples_of({10, 10, 10, 10, 10, 10, 90});
   Batches batches(samples, {.samples = 3, .tokens = 25}, 7);

@@ -136,6 +136,19 @@ def write_tables() -> None:
             writer.write_table(batch)
 
 
+def write_questions() -> None:
+    """Records as people have them, for `retort init`."""
+    rows = range(24)
+    questions = pa.table(
+        {
+            "case": pa.array([f"c{i}" for i in rows]),
+            "Question": pa.array([f"How long may swarm {i} wait?" for i in rows]),
+            "Answer": pa.array([f"About {i + 2} days, as the house rules say." for i in rows]),
+        }
+    )
+    pa.parquet.write_table(questions, OUT / "questions.parquet")
+
+
 def write_bomb() -> None:
     """8 MiB of text a row, a thousand times, in some kilobytes."""
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["a" * (8 << 20)]))
@@ -178,6 +191,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     write_tables()
+    write_questions()
     write_saved()
     made_by = {name: importlib.metadata.version(name) for name in ("pyarrow", "datasets")}
     (OUT / "made_by.json").write_text(json.dumps(made_by, indent=1) + "\n")

@@ -207,8 +207,7 @@ bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSu
     }
   };
   try {
-    if (job.model.device().is_cpu())
-      run_workers(std::min(abreast, own) * inner, own, add_one, Gradients::on);
+    if (job.model.device().is_cpu()) run_workers(std::min(abreast, own) * inner, own, add_one, Gradients::on);
     else run_in_turn(job.threads, own, add_one, Gradients::on);
     if (job.peers) sum_along_ranks(*job.peers, leaves, sum, sums);
     else sum.close();

@@ -41,6 +41,11 @@ std::string RecipeWriter::value(const std::string& path) const {
   return found == values_.end() ? "" : found->second.yaml;
 }
 
+std::string RecipeWriter::remark(const std::string& path) const {
+  const auto found = values_.find(path);
+  return found == values_.end() ? "" : found->second.remark;
+}
+
 std::string RecipeWriter::notes(const std::string& path, const std::string& indent) const {
   std::string text;
   if (const auto found = notes_.find(path); found != notes_.end())

@@ -17,6 +17,7 @@ class RecipeWriter {
   void note(const std::string& path, std::string text);  // a comment before a key or section
   bool has(const std::string& path) const { return values_.contains(path); }
   std::string value(const std::string& path) const;  // as YAML; "" where it is not set
+  std::string remark(const std::string& path) const;
   std::string text() const { return section("", "", 0); }
 
  private:

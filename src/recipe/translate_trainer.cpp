@@ -219,10 +219,11 @@ void set_held_out(Draft& draft, std::optional<double> said, const std::string& k
   for (const char* chosen : {"train.evaluate.keep_best", "train.evaluate.patience"}) {
     const auto value = draft.out.value(chosen);
     if (value.empty() || value == "false" || value == "0") continue;
+    const auto theirs = draft.out.remark(chosen);
     draft.out.unset(chosen);
     draft.look("data.held_out",
-               fmt::format("nothing is held out, so that {}: {} has no loss to go by and is left out", chosen,
-                           value));
+               fmt::format("nothing is held out, so that {}: {} ({}) has no loss to go by and is left out",
+                           chosen, value, theirs));
   }
 }
 

@@ -18,6 +18,11 @@ constexpr uint16_t kWordCharacter = kLetter | kMark | kNumber;  // the regular e
 
 }  // namespace
 
+size_t behind_white_space(std::string_view text, size_t from) {
+  while (from < text.size() && is(text, from, kSpace)) from += utf8_length(text[from]);
+  return from;
+}
+
 void AddedTokenFinder::add(const AddedToken& token) {
   if (token.text.empty()) return;
   uint32_t node = 0;
@@ -58,8 +63,7 @@ AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, size_t fro
     size_t begin = at;
     if (token.strip_left)
       while (begin > from && is(text, before(text, begin), kSpace)) begin = before(text, begin);
-    if (token.strip_right)
-      while (stop < text.size() && is(text, stop, kSpace)) stop += utf8_length(text[stop]);
+    if (token.strip_right) stop = behind_white_space(text, stop);
     return {&token, begin, stop};
   }
   return {nullptr, text.size(), text.size()};

@@ -20,6 +20,9 @@ struct AddedToken {
 };
 
 // Finds them: leftmost, and the longest of those that start there (as Hugging Face's AddedVocabulary does).
+// The first place from `from` on where no white space stands.
+size_t behind_white_space(std::string_view text, size_t from);
+
 class AddedTokenFinder {
  public:
   void add(const AddedToken& token);

@@ -1,6 +1,7 @@
 // Byte-pair encoding as one engine: byte-level vocabularies (GPT-2's alphabet) and SentencePiece's, from any
 // file format.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <string>
@@ -95,6 +96,8 @@ class BpeTokenizer final : public Tokenizer {
   std::string hash() const override;
 
   const BpeModel& model() const { return model_; }
+  // Whether white space behind this control token belongs to it (Phi-3's).
+  bool strips_right(int32_t id) const { return std::ranges::binary_search(strip_right_, id); }
   // All merges as an explicit list, by rank; where neighbours merge by spelling, every split of a token into
   // two (equal ranks by id of the result, of the left and of the right part, which is how transformers'
   // converters list them).
@@ -121,8 +124,8 @@ class BpeTokenizer final : public Tokenizer {
   const std::string& spelling(int32_t id) const;
 
   BpeModel model_;
-  std::vector<int32_t> holes_;
-  std::vector<std::string> bytes_;  // what each token stands for; U+2581 as a space
+  std::vector<int32_t> holes_, strip_right_;  // rising
+  std::vector<std::string> bytes_;            // what each token stands for; U+2581 as a space
   std::unordered_map<std::string_view, int32_t> by_spelling_;
   std::unordered_map<std::string_view, int32_t>
       by_bytes_;  // Alphabet::bytes, tokens that merging may produce

@@ -131,6 +131,9 @@ void BpeTokenizer::index_tokens(std::string_view file) {
   for (size_t i = 0; i < count; ++i)
     if (model_.types[i] == TokenType::unused && model_.tokens[i] == spelling_of_hole(static_cast<int64_t>(i)))
       holes_.push_back(static_cast<int32_t>(i));
+  for (const auto& token : model_.added)
+    if (token.control && token.strip_right) strip_right_.push_back(token.id);
+  std::ranges::sort(strip_right_);
   by_spelling_.reserve(count);
   bytes_.resize(count);
   for (size_t i = 0; i < count; ++i) {

@@ -146,14 +146,19 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
   const auto encode = [&](std::vector<ChatPart>& parts) {
     encode_run(rendered.tokens.empty() ? at_start : behind, parts, rendered);
   };
+  const auto* bpe = dynamic_cast<const BpeTokenizer*>(&tokenizer);
   std::vector<ChatPart> run;
+  bool strip = false;  // the control token before has the white space behind it
   for (const auto& piece : pieces) {
     if (!piece.control || (piece.if_known && !tokenizer.find(piece.text))) {
-      if (!run.empty() && run.back().answer == piece.answer) run.back().text += piece.text;
-      else run.push_back({piece.text, piece.answer});
+      const auto text = std::string_view(piece.text).substr(strip ? behind_white_space(piece.text, 0) : 0);
+      strip = strip && text.empty();
+      if (!run.empty() && run.back().answer == piece.answer) run.back().text += text;
+      else run.push_back({std::string(text), piece.answer});
       continue;
     }
     encode(run);
+    strip = false;
     if (piece.text == kBeginOfText) {
       if (tokenizer.add_bos && tokenizer.bos) append(rendered, {*tokenizer.bos}, 0, piece.answer);
       continue;
@@ -166,6 +171,7 @@ RenderedTokens render_tokens(const ChatTemplate& chat, const Tokenizer& tokenize
                       chat.name, piece.text == kEndOfText ? "an EOS token" : "the token " + piece.text));
     tokenizer.require_rows({&*id, 1});
     append(rendered, {*id}, 0, piece.answer);
+    strip = bpe && bpe->strips_right(*id);
   }
   encode(run);
   return rendered;

@@ -25,7 +25,7 @@ Trained trained_on(at::Device device, const AdapterSpec& adapter, const std::str
   TinyRun run(adapter, family);
   run.loaded.model->compute_on(device);
   auto spec = tiny_spec();
-  spec.steps = 5, spec.threads = 1;
+  spec.steps = 5, spec.threads = 1, spec.evaluate.every = 5;
   if (change) change(spec);
   const auto before = pretend::operations.load();
   const auto result = train(spec, run.job(folder / "run"));

@@ -519,6 +519,8 @@ TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
   const auto tokens = pass.tokens;
   pass.training = true, pass.embedding_noise = 5;
   pass.rows = at::tensor({2, 3, 40}, at::TensorOptions(at::kLong));
+  const auto [low, high] = std::minmax({tokens[2].item<int64_t>(), tokens[40].item<int64_t>()});
+  ASSERT_LT(low, high);  // of rows that are kept, so that both have a gradient
   for (const bool recomputed : {false, true}) {
     Linear table, layer;
     table.name = "embed", layer.name = "proj";
@@ -526,7 +528,7 @@ TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
     table.adapter = LowRank{leaf({4, 16}, 2), leaf({29, 4}, 3), {}, 0.5, 0};
     layer.weight = dense_weight(random({16, 16}, 4));
     layer.adapter = adapter(16, 16, 5, 0.25, false);
-    table.rows = TrainedRows{{1, 8}, leaf({2, 16}, 8)};
+    table.rows = TrainedRows{{low, high}, leaf({2, 16}, 8)};
     const Tensors trained{layer.adapter->a, layer.adapter->b};
     Tensors inputs{table.weight.dense, table.adapter->a, table.adapter->b, table.rows->values};
     inputs.insert(inputs.end(), trained.begin(), trained.end());

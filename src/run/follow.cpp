@@ -18,7 +18,11 @@ namespace fs = std::filesystem;
 
 enum class Word : char { train = 1, end = 2 };
 
-void say_to_all(Peers& peers, Word word) { broadcast(peers, 0, std::as_writable_bytes(std::span(&word, 1))); }
+// Rank 0's word, of all ranks.
+Word word_of_all(Peers& peers, Word word = Word::end) {
+  broadcast(peers, 0, std::as_writable_bytes(std::span(&word, 1)));
+  return word;
+}
 
 fs::path folder_of_rank(const std::string& of_run, int64_t rank) {
   auto folder = fs::path(of_run).lexically_normal();
@@ -41,8 +45,8 @@ void require_dividable(const LoadedRecipe& loaded) {
     refuse("model.schedule: layers", "set it to tokens, or train with `retort run` in one process");
 }
 
-void begin_training(Peers& peers) { say_to_all(peers, Word::train); }
-void end_run(Peers& peers) { say_to_all(peers, Word::end); }
+void begin_training(Peers& peers) { word_of_all(peers, Word::train); }
+void end_run(Peers& peers) { word_of_all(peers, Word::end); }
 
 void follow_run(LoadedRecipe loaded, Peers& peers) {
   auto& recipe = loaded.recipe;
@@ -56,10 +60,7 @@ void follow_run(LoadedRecipe loaded, Peers& peers) {
   {
     Run run(std::move(loaded), &peers);
     prepare_samples(run);
-    for (;;) {
-      Word word = Word::end;
-      say_to_all(peers, word);
-      if (word == Word::end) break;
+    while (word_of_all(peers) == Word::train) {
       std::vector<std::string> notes;
       const auto job = training_job(run, notes);
       try {

@@ -218,7 +218,7 @@ void fit_stack(const PeftStack& stack, const std::map<std::string, std::vector<L
   const auto a = values_of(*stack.a).view({experts, stack.rank, in});
   const auto b = values_of(*stack.b).view({out, stack.rank, experts});
   const auto half = stack.rank / 2;
-  const bool apart = both && stack.rank % 2 == 0 &&
+  const bool apart = both && stack.rank % 2 == 0 && not_all_zeros(b) &&  // as before any training
                      !not_all_zeros(b.narrow(0, 0, rows).narrow(1, half, half)) &&
                      !not_all_zeros(b.narrow(0, rows, rows).narrow(1, 0, half));
   for (size_t i = 0; i < linears.size(); ++i) {

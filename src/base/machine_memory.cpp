@@ -1,5 +1,6 @@
 #include "base/machine_memory.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -83,6 +84,18 @@ MachineMemory machine_memory(const fs::path& root) {
     }
   }
   return found;
+}
+
+uint64_t resident_bytes() {
+  uint64_t all = 0, resident = 0;
+  if (std::ifstream file("/proc/self/statm"); !(file >> all >> resident)) resident = 0;
+  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+uint64_t peak_resident_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 }  // namespace retort

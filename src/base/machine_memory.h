@@ -16,4 +16,7 @@ struct MachineMemory {
 // for tests.
 MachineMemory machine_memory(const std::filesystem::path& root = "/");
 
+uint64_t resident_bytes();       // that this process holds now
+uint64_t peak_resident_bytes();  // the most it ever held
+
 }  // namespace retort

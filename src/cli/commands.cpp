@@ -26,13 +26,17 @@ std::string what_is_wrong(const CLI::App& app, int argc, const char* const* argv
 
 }  // namespace
 
-std::unique_ptr<CLI::App> make_app(Action& action) {
-  auto app = std::make_unique<CLI::App>(
-      "Turns open base weights into a model that is yours: fine-tunes by a recipe, evaluates, exports "
-      "quantized checkpoints.",
-      "retort");
-  app->set_version_flag("--version", "retort " RETORT_VERSION, "print the version and exit");
+std::unique_ptr<CLI::App> bare_program(const std::string& name, const std::string& description) {
+  auto app = std::make_unique<CLI::App>(description, name);
+  app->set_version_flag("--version", name + " " RETORT_VERSION, "print the version and exit");
   app->set_help_flag("-h,--help", "print this help and exit");
+  return app;
+}
+
+std::unique_ptr<CLI::App> make_app(Action& action) {
+  auto app = bare_program("retort",
+                          "Turns open base weights into a model that is yours: fine-tunes by a recipe, "
+                          "evaluates, exports quantized checkpoints.");
   app->require_subcommand(1);
   for (const auto add : kCommands) add(*app, action);
   return app;
@@ -45,7 +49,8 @@ std::optional<Exit> parse_command_line(CLI::App& app, int argc, const char* cons
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error), Exit::done;  // --help, --version
     const auto chosen = app.get_subcommands();
-    const std::string name = chosen.empty() ? app.get_name() : "retort " + chosen.front()->get_name();
+    const std::string name =
+        chosen.empty() ? app.get_name() : app.get_name() + " " + chosen.front()->get_name();
     auto problem = what_is_wrong(app, argc, argv, error.what());
     std::replace(problem.begin(), problem.end(), '\n', ' ');
     throw RecipeError(fmt::format("{}; `{} --help` shows what it takes", problem, name));

@@ -40,6 +40,8 @@ void add_schema(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 void add_man(CLI::App& app, Action& action);
 
+// A program without commands: its help and its version.
+std::unique_ptr<CLI::App> bare_program(const std::string& name, const std::string& description);
 // The program with all its commands.
 std::unique_ptr<CLI::App> make_app(Action& action);
 // What main() offers: all commands (program.cpp: retort, retort-online) or the only one (import.cpp:

@@ -54,11 +54,9 @@ Exit import_by_recipe(const ImportOptions& options) {
 }  // namespace
 
 std::unique_ptr<CLI::App> make_program(Action& action) {
-  auto app = std::make_unique<CLI::App>(
-      "Fills a recipe's teacher cache from log-probabilities that DistillKit kept; `retort` trains from it.",
-      "retort-import");
-  app->set_version_flag("--version", "retort-import " RETORT_VERSION, "print the version and exit");
-  app->set_help_flag("-h,--help", "print this help and exit");
+  auto app = bare_program("retort-import",
+                          "Fills a recipe's teacher cache from log-probabilities that DistillKit kept; "
+                          "`retort` trains from it.");
   auto options = std::make_shared<ImportOptions>();
   app->add_option("recipe", options->file, "the recipe, whose teacher.distillkit names the folder")
       ->required();

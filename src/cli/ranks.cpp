@@ -37,7 +37,12 @@ Exit run_as_rank(const RecipeOptions& options, double patience) {
     require_dividable(loaded);
     auto exit = Exit::done;
     if (peers->rank() == 0) {
-      exit = run_recipe(std::move(loaded), false, peers.get());
+      try {
+        exit = run_recipe(std::move(loaded), false, peers.get());
+      } catch (const Stopped& stopped) {  // the others have stopped with it, and wait for the next word
+        tell(fmt::format("retort-ranks: {}: {}", peers->name(0), stopped.what()));
+        exit = stopped.code;
+      }
       end_run(*peers);
     } else {
       follow_run(std::move(loaded), *peers);
@@ -59,12 +64,10 @@ Exit run_as_rank(const RecipeOptions& options, double patience) {
 }  // namespace
 
 std::unique_ptr<CLI::App> make_program(Action& action) {
-  auto app = std::make_unique<CLI::App>(
-      "Runs a recipe with several processes, which mpirun starts on one or more machines: they share the "
-      "training, and its bytes are those of one process.",
-      "retort-ranks");
-  app->set_version_flag("--version", "retort-ranks " RETORT_VERSION, "print the version and exit");
-  app->set_help_flag("-h,--help", "print this help and exit");
+  auto app =
+      bare_program("retort-ranks",
+                   "Runs a recipe with several processes, which mpirun starts on one or more machines: "
+                   "they share the training, and its bytes are those of one process.");
   app->require_subcommand(1);
   auto* command = app->add_subcommand(
       "run", "Train by all ranks; samples, evaluation and export are rank 0's work while the others wait");

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "base/stop.h"
 #include "base/tell.h"
@@ -40,10 +42,13 @@ Exit supervised(const std::function<Exit()>& work) {
     std::exit(static_cast<int>(exit));
   }
   int status = 0;
-  for (bool passed_on = false; ::waitpid(child, &status, 0) < 0;) {
-    if (errno != EINTR) throw Failure(fmt::format("waitpid: {}", std::strerror(errno)));
-    if (!passed_on && stop_requested()) ::kill(child, SIGTERM);
-    passed_on = stop_requested();
+  // Looks at both in turns: a signal that comes just before a wait would not end it.
+  for (bool passed_on = false;;) {
+    const auto ended = ::waitpid(child, &status, WNOHANG);
+    if (ended == child) break;
+    if (ended < 0 && errno != EINTR) throw Failure(fmt::format("waitpid: {}", std::strerror(errno)));
+    if (!passed_on && stop_requested()) passed_on = ::kill(child, SIGTERM) == 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
   if (!WIFSIGNALED(status)) return static_cast<Exit>(WEXITSTATUS(status));
   char host[200] = {};

@@ -80,6 +80,8 @@ struct TrainerTerms {
   double usual_warmup;  // share of the steps
   std::string packed;   // the key that asks for rows filled to their length; empty: none
 };
+// With the trainer's own names and defaults, as LLaMA-Factory and TRL leave them.
+TrainerTerms trainers_own(double usual_rate, std::string packed);
 void translate_training(Draft& draft, const TrainerTerms& terms, int64_t row_tokens);
 // data.row_tokens and what follows from it: a micro-batch holds the longest sample.
 void set_row_tokens(Draft& draft, int64_t row_tokens, const std::string& remark);

@@ -281,18 +281,7 @@ void translate_llama_factory(Draft& draft) {
                              : plain              ? "packing"
                              : data.pretraining() ? "stage: pt"
                                                   : "";
-  translate_training(draft,
-                     {.batch = "per_device_train_batch_size",
-                      .epochs = "num_train_epochs",
-                      .optimizer = "optim",
-                      .schedule = "lr_scheduler_type",
-                      .usual_batch = 8,
-                      .usual_epochs = 3,
-                      .usual_schedule = "linear",
-                      .usual_rate = 5e-5,
-                      .usual_warmup = 0,
-                      .packed = packed},
-                     row_tokens);
+  translate_training(draft, trainers_own(5e-5, packed), row_tokens);
   set_exports(draft, type != "full", "");
 }
 

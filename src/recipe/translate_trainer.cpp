@@ -188,6 +188,19 @@ void translate_evaluation(Draft& draft) {
 
 }  // namespace
 
+TrainerTerms trainers_own(double usual_rate, std::string packed) {
+  return {.batch = "per_device_train_batch_size",
+          .epochs = "num_train_epochs",
+          .optimizer = "optim",
+          .schedule = "lr_scheduler_type",
+          .usual_batch = 8,
+          .usual_epochs = 3,
+          .usual_schedule = "linear",
+          .usual_rate = usual_rate,
+          .usual_warmup = 0,
+          .packed = std::move(packed)};
+}
+
 void translate_training(Draft& draft, const TrainerTerms& terms, int64_t row_tokens) {
   translate_steps(draft, terms);
   translate_batch(draft, terms, row_tokens);

@@ -212,18 +212,7 @@ void translate_trl(Draft& draft) {
   translate_length(draft);
   translate_adapter(draft, model_said);
   const std::string packed = draft.truth("packing") ? "packing" : "";
-  translate_training(draft,
-                     {.batch = "per_device_train_batch_size",
-                      .epochs = "num_train_epochs",
-                      .optimizer = "optim",
-                      .schedule = "lr_scheduler_type",
-                      .usual_batch = 8,
-                      .usual_epochs = 3,
-                      .usual_schedule = "linear",
-                      .usual_rate = 2e-5,
-                      .usual_warmup = 0,
-                      .packed = packed},
-                     row_tokens);
+  translate_training(draft, trainers_own(2e-5, packed), row_tokens);
   set_exports(draft, draft.out.value("adapter.kind") != "full", "");
 }
 

@@ -39,6 +39,12 @@ std::vector<fs::path> made_of_records(const fs::path& run_folder) {
     if (std::find(kMade.begin(), kMade.end(), name) != kMade.end() || name.starts_with("round-"))
       found.push_back(entry.path());
   }
+  // Ranks of retort-ranks that ended with an error leave theirs beside it (follow.cpp).
+  auto folder = run_folder.lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();
+  const auto beside = folder.filename().string() + ".rank-";
+  for (const auto& entry : fs::directory_iterator(fs::absolute(folder).parent_path(), error))
+    if (entry.path().filename().string().starts_with(beside)) found.push_back(entry.path());
   std::sort(found.begin(), found.end());
   return found;
 }

@@ -79,7 +79,9 @@ TrainJob training_job(Run& run, std::vector<std::string>& notes) {
           .folder = run.folder(),
           .fingerprint = training_fingerprint(run),
           .auxiliary = taught.auxiliary,
-          .peers = run.peers()};
+          .peers = run.peers(),
+          // Of the next token alone, as of any other model: nats that can be compared.
+          .measured = recipe.model.mtp ? std::optional(next_token_objective()) : std::nullopt};
 }
 
 double training_operations(const Model& model, double trained_weights, bool recompute, int64_t rows) {

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 
 #include "base/bus_error.h"
 #include "base/error.h"
@@ -27,18 +29,27 @@ int open_record(const std::filesystem::path& file, int more_flags) {
   return descriptor;
 }
 
+bool is_in_its_folder(int descriptor, const std::filesystem::path& file) {
+  struct ::stat open = {}, named = {};
+  return ::fstat(descriptor, &open) == 0 && ::lstat(file.c_str(), &named) == 0 &&
+         open.st_ino == named.st_ino && open.st_dev == named.st_dev;
+}
+
 }  // namespace
 
 RecordFile::RecordFile(std::filesystem::path file) : file_(std::move(file)) {
   make_folder(file_.parent_path());
-  descriptor_ = open_record(file_, O_CREAT);
-  if (descriptor_ < 0) throw_writing(fmt::format("{}: cannot be made", printable(file_.string())), errno);
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+  // remove_records() of another process may hold it for a moment, and may then have removed it.
+  constexpr int kTries = 20;
+  for (int tries = 0; tries < kTries; ++tries) {
+    descriptor_ = open_record(file_, O_CREAT);
+    if (descriptor_ < 0) throw_writing(fmt::format("{}: cannot be made", printable(file_.string())), errno);
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 && is_in_its_folder(descriptor_, file_)) return;
     ::close(descriptor_);
-    throw Failure(
-        fmt::format("{}: another process is in this pass; wait for it, or set another scratch folder",
-                    printable(file_.string())));
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
+  throw Failure(fmt::format("{}: another process is in this pass; wait for it, or set another scratch folder",
+                            printable(file_.string())));
 }
 
 RecordFile::~RecordFile() {

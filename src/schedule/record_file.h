@@ -21,7 +21,7 @@ class RecordFile {
   // Called once. A file of this size keeps what it holds, any other becomes zeros. The disk for all of it is
   // taken at once: PassingFailure where it is full, and nothing of the file stays.
   std::byte* map(uint64_t size);
-  // The folder has it no longer; what is mapped stays for now.
+  // The folder has it no longer; what is mapped stays as long as this object.
   void remove();
 
  private:
@@ -33,7 +33,7 @@ class RecordFile {
 };
 
 uint64_t whole_pages(uint64_t bytes);
-// Pages of a mapped file leave the process for now; `begin` is that of a page.
+// Pages of a mapped file leave the process until somebody looks at them; `begin` is that of a page.
 void rest_pages(void* begin, uint64_t bytes);
 // Removes the files of these names that no process works on, and says how many.
 int64_t remove_records(const std::filesystem::path& folder,

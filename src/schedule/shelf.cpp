@@ -16,11 +16,11 @@
 #include "base/bus_error.h"
 #include "base/files.h"
 #include "base/system_failure.h"
+#include "schedule/record_file.h"
 
 namespace retort {
 namespace {
 
-constexpr uint64_t kPage = 4096;
 constexpr uint64_t kGrowth = uint64_t{64} << 20;
 
 // A file without a name in `folder`.
@@ -129,12 +129,6 @@ class Shelf::File {
   std::vector<Part> parts_;
   Places free_;
 };
-
-namespace {
-
-uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
-
-}  // namespace
 
 Shelf::Shelf(const std::filesystem::path& folder) {
   if (!folder.empty()) file_ = std::make_shared<File>(folder);

@@ -21,7 +21,7 @@ class Shelf {
   // PassingFailure where it is full. By several threads.
   Tensor put(const Tensor& value);
   Tensor zeros(at::IntArrayRef sizes, at::ScalarType type);
-  // Nobody looks at these numbers for now: their pages leave the process. Nothing happens to a tensor that is
+  // Nobody looks at these numbers soon: their pages leave the process. Nothing happens to a tensor that is
   // not of this shelf.
   void rest(const Tensor& value) const;
 

@@ -66,7 +66,8 @@ class WalkRecord {
   void finish(int64_t layer, const Learned& learned);
   Learned learned(int64_t layer) const;
 
-  // The process needs these numbers no more for now; nothing happens to a tensor that does not lie here.
+  // The process needs these numbers no more until it asks for them; nothing happens to a tensor that does not
+  // lie here.
   void rest(const Tensor& value) const;
   // The step is made.
   void remove() { file_->remove(); }

@@ -2,10 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <span>
-
 #include "base/hash.h"
 #include "models/layer_stream.h"
+#include "train/state_bytes.h"
 
 namespace retort {
 
@@ -19,10 +18,7 @@ std::unique_ptr<WalkRecord> record_of_step(const TrainJob& job, const RunState& 
   name.training = std::filesystem::absolute(job.folder).lexically_normal().string();
   for (const auto& [key, value] : state.fingerprint) name.training += fmt::format("\n{}={}", key, value);
   Sha256 hash;
-  for (const auto index : chosen) {
-    const auto sample = job.samples[static_cast<size_t>(index)];
-    hash.add(std::as_bytes(std::span(&index, 1))).add(std::as_bytes(std::span(sample.tokens)));
-  }
+  hash.add(batches_after("", job.samples, chosen));
   for (const auto& [leaf, tensor, place] : leaves)
     hash.add({static_cast<const std::byte*>(tensor->const_data_ptr()), tensor->nbytes()});
   name.content = hash.hex();

@@ -29,13 +29,14 @@ namespace {
 // `hidden`: of all rows.
 LossSum token_after_the_next(const Model& model, const Tensor& hidden, const LaterRows& later,
                              const Pass& pass) {
-  auto own = make_pass(later.forest, pass.compute);
+  auto own = make_pass(later.forest, pass.compute, pass.tokens.device());
   own.training = pass.training;
   own.gradients = pass.gradients;
   own.dropout_key = ~pass.dropout_key;  // the head is asked in both passes
   ask_for_targets(later.forest, own);
-  const auto before = at::tensor(std::vector<int64_t>(later.before.begin(), later.before.end()),
-                                 at::TensorOptions(at::kLong));
+  const auto before =
+      at::tensor(std::vector<int64_t>(later.before.begin(), later.before.end()), at::TensorOptions(at::kLong))
+          .to(hidden.device());
   const auto states = model.mtp_states(hidden.index_select(0, before), own);
   return cross_entropy(states, asked_targets(later.forest, own), model.head, own);
 }

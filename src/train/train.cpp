@@ -1,13 +1,9 @@
 #include "train/train.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <numeric>
 #include <set>
 #include <stdexcept>
@@ -16,6 +12,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/machine_memory.h"
 #include "base/profile.h"
 #include "base/random.h"
 #include "base/stop.h"
@@ -58,21 +55,6 @@ std::optional<double> indexer_kl(const Model& model) {
     }
   if (all.rows == 0) return std::nullopt;
   return all.nats / static_cast<double>(all.rows);
-}
-
-uint64_t resident_bytes() {
-  uint64_t all = 0, resident = 0;
-  if (auto* file = std::fopen("/proc/self/statm", "re")) {
-    if (std::fscanf(file, "%lu %lu", &all, &resident) != 2) resident = 0;
-    std::fclose(file);
-  }
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
-
-uint64_t peak_resident_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
 }
 
 void load_leaves(const std::filesystem::path& file, const std::vector<NamedTensor>& trainables) {
@@ -416,7 +398,7 @@ class Training {
     const auto pass_of = [&](const Forest& forest, int64_t) {
       return make_pass(forest, job_.compute, job_.model.device());
     };
-    const StepJob job{job_.model, job_.objective, held_out_, pass_of, threads_};
+    const StepJob job{job_.model, job_.measured.value_or(job_.objective), held_out_, pass_of, threads_};
     if (!job_.peers) return mean_loss(job);
     // Rank 0 computes it while the others wait; a stop in its middle stops all.
     constexpr double kNothing = 0, kLoss = 1, kStop = 2;
@@ -579,7 +561,7 @@ TrainResult train(const TrainSpec& spec, const TrainJob& job, const TrainWatch& 
       throw std::logic_error("a trainable is listed twice: " + trainable.name);
   if (job.peers && (job.model.stream() || !job.model.device().is_cpu()))
     throw RecipeError(
-        "retort-ranks trains models that are in memory, on the CPU, for now; set model.schedule: tokens and "
+        "retort-ranks trains models that are in memory, on the CPU; set model.schedule: tokens and "
         "device: cpu, or train with retort in one process");
   return_freed_memory();
   return Training(spec, job, watch).run();

@@ -94,6 +94,7 @@ struct TrainJob {
   // The other processes that compute it. Rank 0 alone writes what is to last, and says from where all go on;
   // the others have folders of their own.
   Peers* peers = nullptr;
+  std::optional<Objective> measured = std::nullopt;  // what held-out losses are of, where it is another
 };
 
 // metrics.jsonl has a row a step (loss, learning_rate, gradient_norm, supervised, tokens, rows; skipped = 1

@@ -7,9 +7,12 @@
 
 #include "adapters/attach.h"
 #include "adapters/load_adapter.h"
-#include "formats/golden_file.h"  // tests/formats
-#include "ops/tensors.h"          // tests/ops
-#include "where.h"                // tests
+#include "base/files.h"
+#include "data/temporary_folder.h"  // tests/data
+#include "formats/golden_file.h"    // tests/formats
+#include "formats/weight_file.h"
+#include "ops/tensors.h"  // tests/ops
+#include "where.h"        // tests
 
 namespace retort {
 namespace {
@@ -18,8 +21,6 @@ TEST(StackedExperts, AdaptersOfPeftGiveItsLogits) {
   const auto golden = std::filesystem::path(source_dir()) / "tests/golden";
   for (const std::string name : {"mistral4", "qwen3_moe"}) {
     const auto folder = golden / "stacked_experts" / name;
-    if (!std::filesystem::exists(folder))
-      GTEST_SKIP() << folder << ": tools/golden/stacked_experts.py was not run";
     const auto expected = open_safetensors(golden / "stacked_experts" / (name + ".safetensors"));
     const auto* stored = expected.find("tokens");
     ASSERT_TRUE(stored);
@@ -37,6 +38,35 @@ TEST(StackedExperts, AdaptersOfPeftGiveItsLogits) {
     EXPECT_GT(distance(says(), tensor_of(expected, "base")), 0.02) << name;
     EXPECT_LT(distance(says(), tensor_of(expected, "adapter")), 1e-5) << name;
   }
+}
+
+// As PEFT writes it before any training: B says nothing then of who shares A.
+TEST(StackedExperts, WhereBIsZeroEachMatrixHasTheWholeRank) {
+  const auto golden = std::filesystem::path(source_dir()) / "tests/golden";
+  const TemporaryFolder folder;
+  const std::filesystem::path fresh = folder / "fresh";
+  std::filesystem::create_directories(fresh);
+  constexpr int64_t kExperts = 6, kRank = 4, kIn = 32, kBothRows = 32;  // of tests/golden/models/qwen3_moe
+  const std::vector<float> a(kExperts * kRank * kIn, 0.5F), b(kBothRows * kExperts * kRank, 0.0F);
+  const auto bytes = [](const std::vector<float>& values) { return std::as_bytes(std::span(values)); };
+  const std::string stack = "base_model.model.model.layers.0.mlp.experts.";
+  write_safetensors(
+      fresh / "adapter_model.safetensors",
+      {tensor_source(stack + "lora_A.weight", WeightType::f32, {kExperts * kRank, kIn}, bytes(a)),
+       tensor_source(stack + "lora_B.weight", WeightType::f32, {kBothRows, kExperts * kRank}, bytes(b))},
+      {{"format", "pt"}});
+  write_text(fresh / "adapter_config.json",
+             R"({"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": [],
+                 "target_parameters": ["mlp.experts.gate_up_proj"]})");
+  auto loaded = load_weights({.path = (golden / "models/qwen3_moe").string(), .compute = "f32"});
+  EXPECT_TRUE(load_adapter(loaded, fresh).empty());
+  int matrices = 0;
+  for (const auto* linear : loaded.model->linears()) {
+    if (!linear->adapter) continue;
+    EXPECT_EQ(linear->adapter->a.size(0), kRank) << linear->name;
+    ++matrices;
+  }
+  EXPECT_EQ(matrices, 2 * kExperts);
 }
 
 }  // namespace

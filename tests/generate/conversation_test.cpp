@@ -28,6 +28,19 @@ class SmolLM2Says : public WithSmolLM2<testing::Test> {
     return generate(writer(), prompts, rules());
   }
   Conversation conversation() const { return Conversation(writer(), *loaded->chat, sample); }
+  // After an answer to "Count to ten." that was stopped: it counts as the answer, and a stop before the next
+  // one leaves no token.
+  void goes_on_behind(Conversation& talk, const Answer& cut) {
+    const auto next = talk.say("Go on.");
+    EXPECT_EQ(
+        next.tokens,
+        alone({prompt({{"user", "Count to ten."}, {"assistant", cut.text}, {"user", "Go on."}})})[0].tokens);
+    request_stop();
+    const auto stopped = talk.say("More.");
+    forget_stop();
+    EXPECT_EQ(stopped.finish, Finish::interrupted);
+    EXPECT_TRUE(stopped.tokens.empty());
+  }
 
   SampleSpec sample;
 };
@@ -66,16 +79,7 @@ TEST_F(SmolLM2Says, AStoppedAnswerCountsAsTheAnswer) {
   const auto cut = talk.say("Count to ten.", [&](std::string_view) { return ++pieces < 3; });
   EXPECT_EQ(cut.finish, Finish::interrupted);
   EXPECT_LT(cut.tokens.size(), 12u);
-  const auto next = talk.say("Go on.");
-  EXPECT_EQ(
-      next.tokens,
-      alone({prompt({{"user", "Count to ten."}, {"assistant", cut.text}, {"user", "Go on."}})})[0].tokens);
-
-  request_stop();
-  const auto stopped = talk.say("More.");
-  forget_stop();
-  EXPECT_EQ(stopped.finish, Finish::interrupted);
-  EXPECT_TRUE(stopped.tokens.empty());
+  goes_on_behind(talk, cut);
 }
 
 // A step of a model that is read layer by layer is long: a stop ends it in its middle.
@@ -99,15 +103,7 @@ TEST_F(SmolLM2Says, AModelInItsFileHoldsTheSameConversation) {
   forget_stop();
   EXPECT_EQ(cut.finish, Finish::interrupted);
   EXPECT_GT(cut.tokens.size(), 0u);
-  const auto next = talk.say("Go on.");
-  EXPECT_EQ(
-      next.tokens,
-      alone({prompt({{"user", "Count to ten."}, {"assistant", cut.text}, {"user", "Go on."}})})[0].tokens);
-  request_stop();
-  const auto stopped = talk.say("More.");
-  forget_stop();
-  EXPECT_EQ(stopped.finish, Finish::interrupted);
-  EXPECT_TRUE(stopped.tokens.empty());
+  goes_on_behind(talk, cut);
   EXPECT_FALSE(talk.say("Still there?").tokens.empty());
 }
 

@@ -133,6 +133,7 @@ TEST_F(RanksProgram, AStopOfOneRankStopsAllWithEverythingSaved) {
   EXPECT_NE(result.err.find("stopped while training; everything done so far is saved"), std::string::npos)
       << result.err;
   EXPECT_FALSE(fs::exists(run() / "trained.safetensors"));
+  EXPECT_FALSE(fs::exists(run().string() + ".rank-1"));  // its samples are not left behind
 }
 
 TEST_F(RanksProgram, ARankWithAnotherRecipeIsRefusedByName) {

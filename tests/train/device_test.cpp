@@ -4,10 +4,12 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "models/mtp_folder.h"  // tests/models
 #include "ops/composed.h"
 #include "ops/pretend_device.h"  // tests/ops
 #include "report/metrics.h"
 #include "train/fingerprint.h"
+#include "train/step.h"
 #include "train/tiny_run.h"
 
 namespace retort {
@@ -85,6 +87,27 @@ TEST(TrainOnADevice, ThreadsWorkInsideOneForest) {
   const auto one = losses(1), three = losses(3);
   ASSERT_EQ(one.size(), three.size());
   for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(three[i] / one[i], 1, 1e-4) << "loss " << i;
+}
+
+TEST(TrainOnADevice, TheLayerBehindTheLastSaysTheSameThere) {
+  const ComposedScope scope(true);
+  const TemporaryFolder folder;
+  const auto loaded = load_weights({.path = mtp_folder(folder / "mtp", "deepseek_v3"), .mtp = true});
+  auto& model = *loaded.model;
+  const at::NoGradGuard no_graph;
+  const std::vector<int64_t> all{0, 1, 2, 3, 4, 5};
+  const auto plan = plan_step(made_up_samples(6, 1), all, 60, 1);
+  const auto nats = [&](const Forest& forest) {
+    return two_token_objective(0.5)(model, forest, make_pass(forest, at::kFloat, model.device()))
+        .nats.cpu()
+        .item<double>();
+  };
+  for (const auto& forest : plan.forests) {
+    model.compute_on(at::kCPU);
+    const auto here = nats(forest);
+    model.compute_on(pretend::kDevice);
+    EXPECT_NEAR(nats(forest) / here, 1, 1e-4);
+  }
 }
 
 TEST(TrainOnADevice, TheDeviceIsPartOfWhatARunWasMadeWith) {

@@ -8,18 +8,24 @@
 
 namespace retort {
 
+WorkerScope::WorkerScope(int64_t inner, Gradients gradients)
+    : inner_before_(at::get_num_threads()), mode_(gradients == Gradients::on) {
+  at::set_num_threads(static_cast<int>(inner));  // per calling thread
+}
+
+WorkerScope::~WorkerScope() { at::set_num_threads(inner_before_); }
+
 void run_workers(int64_t threads, int64_t count, const std::function<void(int64_t)>& work,
                  Gradients gradients) {
   if (count <= 0) return;
   const auto workers = std::clamp<int64_t>(threads, 1, count);
-  const auto inner = static_cast<int>(std::max<int64_t>(1, threads / workers));
+  const auto inner = std::max<int64_t>(1, threads / workers);
   std::atomic<int64_t> next = 0;
   std::atomic<bool> failed = false;
   std::exception_ptr failure;
   std::mutex failing;
   const auto loop = [&] {
-    at::set_num_threads(inner);  // per calling thread
-    const at::AutoGradMode mode(gradients == Gradients::on);
+    const WorkerScope scope(inner, gradients);
     for (int64_t i = next++; i < count && !failed; i = next++) {
       try {
         work(i);

@@ -206,8 +206,9 @@ class Walking {
     });
     const SparseLayer layer{model_, mlp, walk_.passes, inputs};
     ExpertGradients of_inputs{of_normed, of_weights};
-    each_expert(layer, {how_, shelf_, walk_.doing, Gradients::on},
-                [&](const ExpertBatch& batch) { back_through_expert(index, layer, batch, of_inputs); });
+    each_expert(layer, {how_, shelf_, walk_.doing, Gradients::on}, [&](const ExpertBatch& batch) {
+      return back_through_expert(index, layer, batch, of_inputs);
+    });
     each([&](int64_t i, Tensor& flowing) {
       if (!flowing.defined()) return;
       const auto at = static_cast<size_t>(i);
@@ -249,13 +250,13 @@ class Walking {
     std::vector<Tensor>&of_normed, &of_weights;
   };
 
-  // Leaves of an expert are of a batch of one text.
-  void back_through_expert(int64_t index, const SparseLayer& layer, const ExpertBatch& batch,
-                           ExpertGradients& of_inputs) {
+  // Leaves of an expert are of a batch of one text. What is returned adds to what several experts add to.
+  OrderedWork::Later back_through_expert(int64_t index, const SparseLayer& layer, const ExpertBatch& batch,
+                                         ExpertGradients& of_inputs) {
     const auto first = batch.texts[0].text;
     const auto leaves = leaves_of(layer_leaves_[static_cast<size_t>(index)], batch.rows.expert);
     const bool before = of_inputs.of_normed[static_cast<size_t>(first)].defined();
-    if (leaves.empty() && !before) return;
+    if (leaves.empty() && !before) return {};
     auto wanted = leaves;
     auto part = batch.rows;
     if (before) {
@@ -266,23 +267,24 @@ class Walking {
     auto gradients = gradients_of(result, wanted, rows_of(flowing_, batch));
     for (const auto& tokens : batch.texts) rest(flowing_[static_cast<size_t>(tokens.text)]);
     bring(first, leaves, gradients);
-    if (!before) return;
-    const at::NoGradGuard no_graph;
-    const auto &of_x = gradients[leaves.size()], &of_weight = gradients[leaves.size() + 1];
-    int64_t row = 0;
-    for (const auto& tokens : batch.texts) {
-      const auto at = static_cast<size_t>(tokens.text);
-      if (of_x.defined()) {
-        add_rows(of_inputs.of_normed[at], of_x.narrow(0, row, tokens.size()), tokens);
-        shelf_.rest(of_inputs.of_normed[at]);
+    if (!before) return {};
+    return [this, &of_inputs, texts = batch.texts, of_x = gradients[leaves.size()],
+            of_weight = gradients[leaves.size() + 1]] {
+      int64_t row = 0;
+      for (const auto& tokens : texts) {
+        const auto at = static_cast<size_t>(tokens.text);
+        if (of_x.defined()) {
+          add_rows(of_inputs.of_normed[at], of_x.narrow(0, row, tokens.size()), tokens);
+          shelf_.rest(of_inputs.of_normed[at]);
+        }
+        if (of_weight.defined()) {
+          auto* out = of_inputs.of_weights[at].mutable_data_ptr<float>();
+          const auto* in = of_weight.const_data_ptr<float>() + row;
+          for (const auto slot : tokens.slots) out[slot] = *in++;
+        }
+        row += tokens.size();
       }
-      if (of_weight.defined()) {
-        auto* out = of_inputs.of_weights[at].mutable_data_ptr<float>();
-        const auto* in = of_weight.const_data_ptr<float>() + row;
-        for (const auto slot : tokens.slots) out[slot] = *in++;
-      }
-      row += tokens.size();
-    }
+    };
   }
 
   Pass through(int64_t index, int64_t i) const {

@@ -9,9 +9,8 @@
 namespace retort {
 namespace {
 
-constexpr int64_t kTogether =
-    512;                        // rows of a product: from here on a matrix's decoding costs next to nothing
-constexpr int64_t kLeast = 64;  // that are worth a thread of their own
+// Rows of a product: from here on a matrix's decoding costs next to nothing.
+constexpr int64_t kTogether = 512;
 
 Tensor index_of(std::span<const int32_t> slots, int64_t divisor) {
   auto index = at::empty({static_cast<int64_t>(slots.size())}, at::TensorOptions(at::kLong));
@@ -51,12 +50,10 @@ int64_t least_rows(const SparseLayer& layer, int64_t expert) {
 using Batches = std::vector<std::vector<ExpertTokens>>;
 
 // Texts one behind the other, cut into batches of nearly equal size; a text may go on in the next.
-void cut(const std::vector<ExpertTokens>& texts, int64_t threads, int64_t least, Batches& batches) {
+void cut(const std::vector<ExpertTokens>& texts, Batches& batches) {
   int64_t rows = 0;
   for (const auto& text : texts) rows += text.size();
-  if (rows == 0) return;
-  const auto pieces =
-      std::max((rows + kTogether - 1) / kTogether, std::min(threads, rows / std::max(kLeast, least)));
+  const auto pieces = pieces_of_expert(rows);
   int64_t begun = 0, room = 0;
   for (auto text : texts)
     while (!text.slots.empty()) {
@@ -72,7 +69,7 @@ void cut(const std::vector<ExpertTokens>& texts, int64_t threads, int64_t least,
     }
 }
 
-Batches batches_of(const SparseLayer& layer, int64_t expert, int64_t threads) {
+Batches batches_of(const SparseLayer& layer, int64_t expert) {
   const auto texts = tokens_of(layer, static_cast<size_t>(expert));
   Batches batches;
   if (texts.empty()) return batches;
@@ -85,7 +82,7 @@ Batches batches_of(const SparseLayer& layer, int64_t expert, int64_t threads) {
   for (const auto& text : texts)
     if (text.size() < least) batches.push_back({text});
     else enough.push_back(text);
-  cut(enough, threads, least, batches);
+  cut(enough, batches);
   return batches;
 }
 
@@ -107,8 +104,10 @@ void add_rows(Tensor& sums, const Tensor& rows, const ExpertTokens& tokens) {
   sums.index_add_(0, index_of(tokens.slots, tokens.each), rows.to(at::kFloat));
 }
 
+int64_t pieces_of_expert(int64_t rows) { return (rows + kTogether - 1) / kTogether; }
+
 void each_expert(const SparseLayer& layer, const Walk& walk,
-                 const std::function<void(const ExpertBatch& batch)>& work) {
+                 const std::function<OrderedWork::Later(const ExpertBatch& batch)>& work) {
   std::vector<const Linear*> next;
   const auto experts = static_cast<int64_t>(layer.mlp.experts.size());
   for (int64_t e = 0; e < experts; ++e)
@@ -118,31 +117,36 @@ void each_expert(const SparseLayer& layer, const Walk& walk,
   stream->expect(next);
   std::vector<Tensor> normed;
   for (const auto& input : layer.inputs) normed.push_back(input.normed);
+  const auto rows_read = [&](int64_t expert, const std::vector<ExpertTokens>& texts) {
+    const at::NoGradGuard no_graph;
+    ExpertBatch batch{{expert, {}, {}}, texts};
+    batch.rows.x = rows_of(normed, batch);
+    std::vector<Tensor> weights;
+    for (const auto& tokens : texts) {
+      const auto& [of_text, routing] = layer.inputs[static_cast<size_t>(tokens.text)];
+      weights.push_back(routing.weights.detach().reshape(-1).index_select(0, index_of(tokens.slots, 1)));
+      walk.shelf.rest(of_text);
+    }
+    batch.rows.weights = one_behind_the_other(weights);
+    return batch;
+  };
+  const WorkerScope in_order(1, Gradients::off);  // inner threads of this one would take the others' time
+  // One more than are at work, so that no thread waits for what is done in order.
+  OrderedWork workers(walk.how.passes, static_cast<size_t>(walk.how.passes) + 1);
   for (int64_t e = 0; e < experts; ++e) {
-    const auto batches = batches_of(layer, e, walk.how.passes * walk.how.inner);
-    const auto count = static_cast<int64_t>(batches.size());
-    run_workers(
-        walk.how.threads(count), count,
-        [&](int64_t i) {
-          leave_if_stopped(walk.doing);
-          ExpertBatch batch{{e, {}, {}}, batches[static_cast<size_t>(i)]};
-          {
-            const at::NoGradGuard no_graph;
-            batch.rows.x = rows_of(normed, batch);
-            std::vector<Tensor> weights;
-            for (const auto& tokens : batch.texts) {
-              const auto& [of_text, routing] = layer.inputs[static_cast<size_t>(tokens.text)];
-              weights.push_back(
-                  routing.weights.detach().reshape(-1).index_select(0, index_of(tokens.slots, 1)));
-              walk.shelf.rest(of_text);
-            }
-            batch.rows.weights = one_behind_the_other(weights);
-          }
-          work(batch);
-        },
-        walk.gradients);
-    stream->let_go(layer.mlp.linears_of(e));
+    const auto batches = batches_of(layer, e);
+    for (size_t b = 0; b < batches.size(); ++b)
+      workers.add([&, e, texts = batches[b], last = b + 1 == batches.size()]() -> OrderedWork::Later {
+        const WorkerScope scope(walk.how.inner, walk.gradients);
+        leave_if_stopped(walk.doing);
+        auto later = work(rows_read(e, texts));
+        return [&, e, last, later = std::move(later)] {
+          if (later) later();
+          if (last) stream->let_go(layer.mlp.linears_of(e));
+        };
+      });
   }
+  workers.finish();
 }
 
 }  // namespace retort

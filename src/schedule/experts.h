@@ -1,12 +1,13 @@
-// A sparse layer, expert by expert: all texts' tokens of an expert go through it before the next is read, so
-// that one expert at a time is in memory. Sums over a token's experts run in the order and the precision of
-// combine() and rows_by_expert().
+// A sparse layer, expert by expert: all texts' tokens of an expert go through it in one reading, and no more
+// experts are in memory than are at work and read ahead. Sums over a token's experts run in the order and the
+// precision of combine() and rows_by_expert().
 #pragma once
 #include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "base/ordered_work.h"
 #include "models/experts.h"
 #include "ops/workers.h"
 #include "schedule/layers.h"
@@ -43,12 +44,15 @@ struct ExpertBatch {
   }
 };
 
-// Calls work(batch) for each expert that has tokens, batches side by side, experts one after the other. An
-// expert without adapters gets the tokens of several texts together, where that gives the same bits: a
-// product decodes the expert's matrices once for all of them, and threads have equal shares. An expert that
-// learns, or that somebody observes, gets each text's alone, all at once.
+// Into how many batches of nearly equal size so many rows of an expert are cut.
+int64_t pieces_of_expert(int64_t rows);
+
+// Calls work(batch) for each expert that has tokens, batches side by side, begun in the order of the experts.
+// What work() returns is done by one thread in that order, without a graph. An expert without adapters gets
+// the tokens of several texts together, where that gives the same bits: a product decodes the expert's
+// matrices once for all of them. An expert that learns, or that somebody observes, gets each text's alone.
 void each_expert(const SparseLayer& layer, const Walk& walk,
-                 const std::function<void(const ExpertBatch& batch)>& work);
+                 const std::function<OrderedWork::Later(const ExpertBatch& batch)>& work);
 
 // Adds rows of one expert [n,E] to its tokens' fp32 sums [N,E].
 void add_rows(Tensor& sums, const Tensor& rows, const ExpertTokens& tokens);

@@ -60,13 +60,15 @@ void through_experts(const Model& model, int64_t index, const SparseMlp& mlp, co
   const SparseLayer layer{model, mlp, passes, inputs};
   each_expert(layer, walk, [&](const ExpertBatch& batch) {
     const auto rows = mlp.forward_expert(batch.rows, batch.pass(layer));
-    int64_t first = 0;
-    for (const auto& tokens : batch.texts) {
-      auto& sum = sums[static_cast<size_t>(tokens.text)];
-      add_rows(sum, rows.narrow(0, first, tokens.size()), tokens);
-      shelf.rest(sum);
-      first += tokens.size();
-    }
+    return [&, rows, texts = batch.texts] {
+      int64_t first = 0;
+      for (const auto& tokens : texts) {
+        auto& sum = sums[static_cast<size_t>(tokens.text)];
+        add_rows(sum, rows.narrow(0, first, tokens.size()), tokens);
+        shelf.rest(sum);
+        first += tokens.size();
+      }
+    };
   });
   run_workers(how.threads(count), count, [&](int64_t i) {
     const auto at = static_cast<size_t>(i);

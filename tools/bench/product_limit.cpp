@@ -5,12 +5,12 @@
 #include <tuple>
 
 #include "ops/workers.h"
+#include "schedule/experts.h"
 
 namespace retort {
 namespace {
 
-constexpr int64_t kTogether = 512, kLeast = 64;  // schedule/experts.cpp: how an expert's tokens are cut
-constexpr size_t kMatrices = 8;                  // of one shape, in turns, so that weights come from memory
+constexpr size_t kMatrices = 8;  // of one shape, in turns, so that weights come from memory
 constexpr int kRounds = 3;
 
 using Shape = std::tuple<int64_t, int64_t, int64_t>;  // rows, in, out
@@ -64,9 +64,9 @@ double product_seconds(const Model& model, int64_t texts, int64_t length, int64_
         continue;
       }
       const auto rows = tokens * model.config.experts_per_token / model.config.experts;
-      const auto pieces =
-          std::max<int64_t>((rows + kTogether - 1) / kTogether, std::min(threads, rows / kLeast));
-      add(*layer, std::max<int64_t>(1, rows / std::max<int64_t>(1, pieces)), static_cast<double>(pieces));
+      if (rows == 0) continue;
+      const auto pieces = pieces_of_expert(rows);
+      add(*layer, rows / pieces, static_cast<double>(pieces));
     }
   }
   add(model.head.linear, length, static_cast<double>(texts));

@@ -155,6 +155,12 @@ std::string count(size_t number, const char* what) {
   return fmt::format("{} {}{}", number, what, number == 1 ? "" : "s");
 }
 
+// Of very many records not every piece is looked for.
+std::string share_of_pieces(double share) {
+  if (share == 1) return "";
+  return fmt::format(" (a sample by hash: {:.3g} % of their pieces, and all of canaries)", 100 * share);
+}
+
 class Looking {
  public:
   Looking(const ProofJob& job, const Watched& watched)
@@ -299,20 +305,22 @@ class Looking {
     TextSearch search;
     int64_t records = 0;
     const SourceFiles sources(recipe_.data.sources, 1);
-    const auto each_text = [&](const std::function<void(const std::string& text, bool own)>& take) {
+    using Pieces = TextSearch::Pieces;
+    using Take = std::function<void(const std::string& text, bool own, Pieces pieces)>;
+    const auto each_text = [&](const Take& take) {
       records = 0;
       sources.pass(nullptr, [&](int64_t, Record record) -> RecordSource::Later {
         return [&records, &take, kept = std::move(record)] {
           ++records;
-          take(kept.completion(), false);
-          for (const auto& message : kept.prompt()) take(message.content, true);
+          take(kept.completion(), false, Pieces::sampled);
+          for (const auto& message : kept.prompt()) take(message.content, true, Pieces::sampled);
         };
       });
       for (const auto& canary : make_canaries(recipe_.data.canaries).planted)
-        ++records, take(canary.completion(), false);
+        ++records, take(canary.completion(), false, Pieces::all);
     };
-    each_text([&](const std::string& text, bool own) { search.add(text, own); });
-    each_text([&](const std::string& text, bool) { search.count(text); });
+    each_text([&](const std::string& text, bool own, Pieces pieces) { search.add(text, own, pieces); });
+    each_text([&](const std::string& text, bool, Pieces) { search.count(text); });
     search.close(resolved_);
     std::vector<std::string> holders;
     size_t files = 0;
@@ -328,8 +336,8 @@ class Looking {
         search.pieces() == 0
             ? fmt::format("no text is long enough to be looked for ({} plain bytes)", TextSearch::kPiece)
             : fmt::format(
-                  "looked for {} pieces of the texts of {} records in {} files and the terminal's lines",
-                  search.pieces(), records, files);
+                  "looked for {} pieces of the texts of {} records{} in {} files and the terminal's lines",
+                  search.pieces(), records, share_of_pieces(search.share()), files);
     const auto found = holders.empty() ? looked : "in " + some_of(holders);
     if (recipe_.is_private && recipe_.shown_samples() == 0)
       return fact(holders.empty() && search.pieces() > 0, "private: no text of a record is left", found);

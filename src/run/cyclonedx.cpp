@@ -162,13 +162,26 @@ OrderedJson bom_metric(const std::string& name, const std::string& value, const 
   return one;
 }
 
+namespace {
+
+// Of which samples a score is.
+std::string slice_of(const TaskResult& task) {
+  if (task.kind == "exposure")
+    return fmt::format("{} canaries of the training samples, each among texts of its kind that are not",
+                       task.count);
+  if (looks_at_training(task))
+    return fmt::format("{} samples, some of the training samples and the others held out", task.count);
+  return fmt::format("{} samples that were not trained on", task.count);
+}
+
+}  // namespace
+
 OrderedJson bom_metrics(const std::vector<TaskResult>& tasks) {
   auto list = OrderedJson::array();
   for (const auto& task : tasks)
     for (const auto& [name, value] : task.metrics) {
       if (!std::isfinite(value)) continue;
-      auto one = bom_metric(task.task + "." + name, fmt::format("{:.6g}", value),
-                            fmt::format("{} samples that were not trained on", task.count));
+      auto one = bom_metric(task.task + "." + name, fmt::format("{:.6g}", value), slice_of(task));
       if (const auto* interval = task.interval(name)) {
         OrderedJson bounds = OrderedJson::object();  // of 95 %
         bounds["lowerBound"] = fmt::format("{:.6g}", interval->low);

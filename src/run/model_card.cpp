@@ -60,11 +60,6 @@ const char* library_of(const ModelResult& model) {
   return kind == "safetensors" ? "transformers" : nullptr;
 }
 
-// What was given away, rather than what was learned.
-bool looks_at_training(const TaskResult& task) {
-  return task.kind == "exposure" || task.kind == "membership";
-}
-
 std::string model_index(const Recipe& recipe, const std::vector<TaskResult>& tasks) {
   std::string yaml;
   for (const auto& task : tasks) {

@@ -239,7 +239,7 @@ Table difference_table(const std::filesystem::path& run_folder,
       const auto& against = answers.at(other);
       const auto same = std::find_if(against.begin(), against.end(),
                                      [&](const TaskResult& one) { return one.task == task.task; });
-      if (same == against.end() || task.kind == "exposure" || task.kind == "membership") continue;
+      if (same == against.end() || looks_at_training(task)) continue;
       const auto found = paired_scores(*same, task);
       if (!found) continue;
       const bool shares = found->p.has_value();

@@ -230,6 +230,21 @@ TEST(ModelBom, IsTheSameForTheSameAndHasAnotherNumberForAnother) {
   EXPECT_NE(bill(other, made)["serialNumber"], bill()["serialNumber"]);
 }
 
+// Exposure and membership are measured on what was trained on, the opposite of every other score.
+TEST(CycloneDx, AMetricSaysWhetherItsSamplesWereTrainedOn) {
+  const auto slice = [](const std::string& kind, const std::string& metric) {
+    const std::vector<TaskResult> tasks = {{"mine", kind, {{metric, 0.5}}, {}, 6, 0, 0}};
+    const auto metrics = bom_metrics(tasks);
+    EXPECT_EQ(metrics[0]["type"], "mine." + metric);
+    return metrics[0]["slice"].get<std::string>();
+  };
+  for (const auto* kind : {"perplexity", "completion", "numeric"})
+    EXPECT_EQ(slice(kind, "score"), "6 samples that were not trained on");
+  EXPECT_EQ(slice("exposure", "max_exposure"),
+            "6 canaries of the training samples, each among texts of its kind that are not");
+  EXPECT_EQ(slice("membership", "auc"), "6 samples, some of the training samples and the others held out");
+}
+
 TEST(CycloneDx, LicencesOfHubsAreThoseOfSpdxWhereItHasThem) {
   for (const auto& [hub, spdx] :
        {std::pair("apache-2.0", "Apache-2.0"), {"cc-by-nc-sa-4.0", "CC-BY-NC-SA-4.0"}, {"MIT", "MIT"}})

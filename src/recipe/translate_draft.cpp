@@ -169,6 +169,15 @@ std::optional<int64_t> Draft::whole(const std::string& key) {
   return static_cast<int64_t>(*value);
 }
 
+bool Draft::truth(const std::string& key) {
+  const auto* value = take(key);
+  if (!value) return false;
+  if (is_true(value) || number_of(*value) == 1.0) return true;
+  if (!is_off(*value))
+    refuse(*value, key, fmt::format("expected true or false, found '{}'", shown(*value)));
+  return false;
+}
+
 std::vector<std::string> Draft::names(const std::string& key) {
   const auto* value = take(key);
   return value ? names_of(*value) : std::vector<std::string>();
@@ -205,6 +214,10 @@ void Draft::copy_keys() {
       if (numeric && is_off(*value) && !number_of(*value)) continue;  // false, none
       if (numeric && !number_of(*value))
         refuse(*value, key, fmt::format("expected {}, found '{}'", ours->expected, shown(*value)));
+      if (ours->expected == "true or false") {
+        out.set(row.ours, truth(key) ? "true" : "false", key);
+        continue;
+      }
       const bool list = ours->expected.starts_with("a list");
       out.set(row.ours,
               numeric ? yaml_number(*number_of(*value))

@@ -125,18 +125,6 @@ Watched watch(const std::vector<std::string>& arguments) {
   return watched;
 }
 
-// Of the machine and of every program on it.
-bool is_of_the_system(const std::string& path) {
-  for (const char* root :
-       {"/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/var/", "/run/"})
-    if (path.starts_with(root)) return true;
-  return fs::path(path).filename().string().find(".so") != std::string::npos;
-}
-
-bool inside(const std::string& path, const fs::path& folder) {
-  return path == folder.string() || path.starts_with(folder.string() + "/");
-}
-
 std::string shown(const std::string& path) {
   const auto relative = fs::path(path).lexically_relative(fs::weakly_canonical(fs::current_path()));
   return relative.empty() || relative.native().starts_with("..") ? path : relative.string();
@@ -229,7 +217,8 @@ class Looking {
     std::vector<std::string> unrecorded, unopened;
     const auto program = fs::read_symlink("/proc/self/exe").string();
     for (const auto& path : trace_.read) {
-      if (recorded.contains(path) || is_of_the_system(path) || inside(path, folder_) || path == program)
+      if (recorded.contains(path) || path == program || is_of_the_system(path) ||
+          is_inside(path, folder_.string()))
         continue;
       if (fs::is_regular_file(path)) unrecorded.push_back(path);
     }
@@ -255,7 +244,10 @@ class Looking {
       if (recipe_.teacher->answers) places.push_back(recipe_.teacher->answers->file);
     }
     std::erase(places, "");
-    for (auto& place : places) place = fs::weakly_canonical(fs::absolute(place)).string();
+    for (auto& place : places) {
+      const auto whole = fs::weakly_canonical(fs::absolute(place));
+      place = (whole.has_filename() ? whole : whole.parent_path()).string();  // "caches/a/"
+    }
     return places;
   }
 
@@ -265,10 +257,9 @@ class Looking {
     for (const auto* files : {&trace_.written, &trace_.written_by_others})
       for (const auto& path : *files) {
         if (path.starts_with("/dev/") || path.starts_with("/proc/")) continue;
-        // A cache appears under a name that begins with its own.
         const bool cached = std::any_of(allowed.begin(), allowed.end(),
-                                        [&](const auto& place) { return path.starts_with(place); });
-        if (inside(path, folder_))
+                                        [&](const auto& place) { return is_of_cache(path, place); });
+        if (is_inside(path, folder_.string()))
           tops.insert((folder_ / *fs::path(path).lexically_relative(folder_).begin()).string());
         else (cached ? tops : stray).insert(path);
       }

@@ -20,11 +20,13 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
   std::string samples;
   for (int i = 0; i < 12; ++i)
     samples += fmt::format("{{\"prompt\": \"What is {} and 1?\", \"completion\": \"{}\"}}\n", i, i + 1);
+  samples += "{\"prompt\": \"one line is bad\"}\n";
   const auto data = folder.write("sums.jsonl", samples);
   const auto run = folder.path / "run";
   const auto file =
       folder.write("r.yaml", fmt::format("model: {{path: {}, compute: f32}}\n"
-                                         "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
+                                         "data: {{sources: [{{path: {}, on_bad_record: skip}}], "
+                                         "held_out: {{count: 4}}}}\n"
                                          "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
                                          "train: {{steps: 2, threads: 2, batch: {{samples: 4}}}}\n"
                                          "eval: {{tasks: [{{kind: perplexity}}]}}\n"
@@ -68,6 +70,7 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
     }
     EXPECT_TRUE(base && sums);
     EXPECT_EQ(bill->dump().find(folder.path.string()), std::string::npos);
+    EXPECT_NE(bill->dump().find("\"sums.jsonl: 1 bad records left out"), std::string::npos);
   }
 
   // It is a part of the record, and goes again when it was removed.

@@ -7,17 +7,13 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/letters.h"
 #include "recipe/keys.h"
 #include "spec/spec_visitor.h"
 
 namespace retort {
 
 namespace {
-
-std::string lower(std::string text) {
-  for (auto& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
 
 bool is_word(const std::string& text) {
   return !text.empty() && std::isalpha(static_cast<unsigned char>(text[0])) &&
@@ -49,7 +45,7 @@ bool is_off(const YamlNode& value) {
   if (value.kind == YamlNode::Kind::null) return true;
   if (value.kind != YamlNode::Kind::scalar) return value.items.empty() && value.entries.empty();
   if (const auto number = number_of(value)) return *number == 0 || *number == -1;
-  const auto text = lower(value.text);
+  const auto text = lower_case(value.text);
   for (const char* word : {"", "false", "no", "off", "none", "null"})
     if (text == word) return true;
   return false;
@@ -57,7 +53,7 @@ bool is_off(const YamlNode& value) {
 
 bool is_true(const YamlNode* value) {
   if (!value || value->kind != YamlNode::Kind::scalar) return false;
-  const auto text = lower(value->text);
+  const auto text = lower_case(value->text);
   return text == "true" || text == "yes" || text == "on";
 }
 
@@ -110,7 +106,7 @@ std::string yaml_of(const YamlNode& value) {
   }
   if (!value.quoted) {
     if (is_true(&value)) return "true";
-    if (lower(value.text) == "false") return "false";
+    if (lower_case(value.text) == "false") return "false";
     if (const auto number = number_of(value)) return yaml_number(*number);
   }
   return yaml_text(value.text);
@@ -123,7 +119,7 @@ std::string yaml_names(const std::vector<std::string>& names) {
 }
 
 std::string yaml_word(const std::string& word) {
-  const auto text = lower(word);
+  const auto text = lower_case(word);
   for (const char* other : {"true", "false", "yes", "no", "on", "off", "null", "none", "y", "n"})
     if (text == other) return yaml_text(word);
   return is_word(word) ? word : yaml_text(word);

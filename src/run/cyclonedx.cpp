@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/letters.h"
 
 namespace retort {
 
@@ -13,13 +14,6 @@ namespace {
 
 // More are counted and have one hash: a data set may be thousands of files.
 constexpr size_t kMostFiles = 100;
-
-bool equal_letters(std::string_view one, std::string_view other) {
-  return std::equal(one.begin(), one.end(), other.begin(), other.end(), [](char a, char b) {
-    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return lower(a) == lower(b);
-  });
-}
 
 // SPDX's identifiers of what hubs call "apache-2.0" and the like.
 constexpr std::string_view kSpdx[] = {"AFL-3.0",

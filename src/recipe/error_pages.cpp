@@ -1,4 +1,4 @@
-#include "cli/error_pages.h"
+#include "recipe/error_pages.h"
 
 #include <algorithm>
 #include <string_view>

@@ -210,7 +210,7 @@ void Draft::copy_keys() {
       if (numeric && is_off(*value) && !number_of(*value)) continue;  // false, none
       if (numeric && !number_of(*value))
         refuse(*value, key, fmt::format("expected {}, found '{}'", ours->expected, shown(*value)));
-      if (ours->expected == "true or false") {
+      if (ours->expected.starts_with("true or false")) {
         out.set(row.ours, truth(key) ? "true" : "false", key);
         continue;
       }

@@ -54,10 +54,10 @@ void translate_device(Draft& draft) {
   for (const char* key : {"device_map", "device"}) {
     if (!find_other_key(draft.tool, key)) continue;
     const auto* value = draft.take(key);
-    if (!value) continue;
-    if (value->kind == YamlNode::Kind::scalar && names_device(value->text))
-      draft.out.set("device", yaml_word(value->text), key);
-    else draft.leave(key, "device is cpu, cuda, cuda:N or auto: one device computes a model");
+    const bool scalar = value && value->kind == YamlNode::Kind::scalar;
+    if (!value || (scalar && value->text.empty())) continue;
+    if (scalar && names_device(value->text)) draft.out.set("device", yaml_word(value->text), key);
+    else draft.leave(key, *value, "device is cpu, cuda, cuda:N or auto: one device computes a model");
   }
 }
 

@@ -378,6 +378,8 @@ TEST(Translate, DevicesAreOurs) {
   EXPECT_EQ(recipe_of(translated(theirs)).device, "cpu");
   EXPECT_EQ(recipe_of(translated(theirs + "device: cuda:1\n")).device, "cuda:1");
   EXPECT_EQ(recipe_of(translated(theirs + "device_map: auto\n")).device, "auto");
+  EXPECT_NE(all_of(translated(theirs + "device: 0\n").left_out).find("device (0): device is cpu"),
+            std::string::npos);  // the first GPU, and nothing that is off
   const auto left = all_of(translated(theirs + "device: mps\ndevice_map: {first: 0}\nfsdp: [full_shard]\n"
                                                "ddp_timeout: 60\n")
                                .left_out);

@@ -1,9 +1,10 @@
 #include "base/byte_size.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <string>
+
+#include "base/letters.h"
 
 namespace retort {
 
@@ -14,7 +15,7 @@ std::optional<uint64_t> byte_size(std::string_view text) {
   if (error != std::errc{} || value <= 0) return std::nullopt;
   std::string unit(end, text.data() + text.size());
   unit.erase(0, std::min(unit.find_first_not_of(' '), unit.size()));
-  std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return std::tolower(c); });
+  unit = lower_case(unit);
   constexpr std::pair<const char*, double> kUnits[] = {{"b", 1},
                                                        {"kib", 1024},
                                                        {"mib", 1024.0 * 1024},

@@ -2,6 +2,8 @@
 #pragma once
 #include <filesystem>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace retort {
 
@@ -10,6 +12,8 @@ namespace retort {
 class ScratchFolder {
  public:
   explicit ScratchFolder(const std::string& name);
+  // The same inside of PARENT, which is made where it is not there and gone again then; its name begins so.
+  ScratchFolder(const std::filesystem::path& parent, std::string_view beginning);
   ~ScratchFolder();
   ScratchFolder(const ScratchFolder&) = delete;
   ScratchFolder& operator=(const ScratchFolder&) = delete;
@@ -17,6 +21,7 @@ class ScratchFolder {
 
  private:
   std::filesystem::path path_;
+  std::vector<std::filesystem::path> made_;  // parents, the deepest first
 };
 
 }  // namespace retort

@@ -1,7 +1,7 @@
 #include <fmt/core.h>
 
 #include "cli/commands.h"
-#include "cli/error_pages.h"
+#include "recipe/error_pages.h"
 #include "recipe/keys.h"
 #include "recipe/other_tools.h"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/letters.h"
 #include "data/json_records.h"
 #include "text/chat_pieces.h"
 
@@ -11,12 +12,6 @@ namespace {
 constexpr size_t kLongestLabel = 60;  // bytes
 constexpr size_t kMostNested = 200;   // objects may be maps of any keys
 constexpr int kDeepestNested = 3;
-
-std::string lower(std::string_view text) {
-  std::string made(text);
-  std::transform(made.begin(), made.end(), made.begin(), [](unsigned char c) { return std::tolower(c); });
-  return made;
-}
 
 void add(ColumnLook& column, const std::string& value, const Json* json) {
   if (trimmed(value).empty() || (json && json->is_null())) return;
@@ -58,7 +53,7 @@ void add_nested(std::vector<ColumnLook>& nested, const std::string& outer, const
 const ColumnLook* ColumnsLook::find_nested(std::string_view word) const {
   const ColumnLook* found = nullptr;
   for (const auto& column : nested) {
-    if (lower(column.last_word()) != word || 2 * column.filled < records) continue;
+    if (lower_case(column.last_word()) != word || 2 * column.filled < records) continue;
     if (found) return nullptr;
     found = &column;
   }
@@ -67,7 +62,7 @@ const ColumnLook* ColumnsLook::find_nested(std::string_view word) const {
 
 const ColumnLook* ColumnsLook::find(std::string_view name) const {
   for (const auto& column : columns)
-    if (lower(column.name) == name && 2 * column.filled >= records) return &column;
+    if (lower_case(column.name) == name && 2 * column.filled >= records) return &column;
   return nullptr;
 }
 

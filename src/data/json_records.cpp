@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <mutex>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/tell.h"
@@ -48,11 +50,28 @@ constexpr std::pair<const char*, const char*> kNotCarried[] = {
     {"rejected", "preference pairs are not learned here; name the better answer with prompt and completion"},
 };
 
+// What a thread knows to be told of the file that it reads, so that no record but the first asks the others.
+struct ToldHere {
+  std::string file;
+  std::vector<std::string> names;
+
+  bool has(std::string_view of_file, std::string_view name) const {
+    return of_file == file && std::find(names.begin(), names.end(), name) != names.end();
+  }
+  void add(std::string_view of_file, std::string_view name) {
+    if (of_file != file) names.clear(), file = of_file;
+    names.emplace_back(name);
+  }
+};
+
 // A line for the first record of each file in which a key may mean something and may be a column like others.
 void tell_once(std::string_view place, std::string_view name, std::string_view what) {
   static std::mutex mutex;
   static std::set<std::string, std::less<>> told;
+  thread_local ToldHere here;
   const auto file = place.substr(0, place.rfind(':'));
+  if (here.has(file, name)) return;
+  here.add(file, name);
   {
     const std::lock_guard lock(mutex);
     if (!told.insert(fmt::format("{}: {}", file, name)).second) return;

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/letters.h"
 #include "data/rows.h"
 #include "data/saved_dataset.h"
 
@@ -73,8 +74,7 @@ Part part_of(const fs::path& file) {
   for (size_t begin = 0; begin < name.size();) {
     size_t end = begin;
     while (end < name.size() && std::isalpha(static_cast<unsigned char>(name[end]))) ++end;
-    std::string word = name.substr(begin, end - begin);
-    std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+    const auto word = lower_case(std::string_view(name).substr(begin, end - begin));
     if (word == "train" || word == "training") return Part::train;
     if (std::find(std::begin(kTest), std::end(kTest), word) != std::end(kTest)) return Part::test;
     begin = end + 1;

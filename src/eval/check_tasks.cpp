@@ -153,8 +153,12 @@ std::vector<TaskInput> check_tasks(const EvalSpec& spec, const DataSpec& data, i
 
 void check_gates(const std::vector<BoundSpec>& gates, const EvalSpec& spec) {
   std::vector<std::string> known;
-  for (const auto& task : spec.tasks)
+  std::set<std::string> tested;  // what a program of the user's scores is not, whatever it calls it
+  for (const auto& task : spec.tasks) {
     for (const auto& metric : metric_names(task)) known.push_back(task.label() + "." + metric);
+    for (const auto& metric : own_metric_names(task))
+      if (is_tested(metric)) tested.insert(task.label() + "." + metric);
+  }
   for (size_t i = 0; i < gates.size(); ++i) {
     const auto& gate = gates[i];
     const auto place = fmt::format("gate[{}]", i);
@@ -172,8 +176,7 @@ void check_gates(const std::vector<BoundSpec>& gates, const EvalSpec& spec) {
           fmt::format("{}: '{}' has no bound; set at_least, at_most, worse_than_base_by or against_base",
                       place, printable(gate.metric)));
     if (gate.against_base == "any") continue;
-    const auto metric = gate.metric.substr(gate.metric.rfind('.') + 1);
-    if (of_exports || !is_tested(metric))
+    if (of_exports || !tested.contains(gate.metric))
       throw RecipeError(
           fmt::format("{}.against_base: '{}' has no test sample by sample; exact_match, accuracy, pass_at_1, "
                       "nats_per_token and perplexity have",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <initializer_list>
 
 #include "base/error.h"
 #include "data/canaries.h"
@@ -141,21 +142,30 @@ TaskResult run_task(const EvalTaskSpec& task, const DataSpec& data, const Subjec
   throw RecipeError(fmt::format("eval task '{}': unknown kind '{}'", name, task.kind));
 }
 
-bool larger_is_worse(std::string_view metric) {
-  constexpr std::string_view kWorse[] = {"nats_per_token", "perplexity",          "bits_per_byte",
-                                         "mean_exposure",  "max_exposure",        "auc",
-                                         "auc_of_loss",    "tpr_at_1_percent_fpr"};
-  return std::find(std::begin(kWorse), std::end(kWorse), metric) != std::end(kWorse);
+// A program of the user's may call its scores by the same names, and of these larger ones are better
+// (scored_by): the kind of the task says which they are.
+bool larger_is_worse(const TaskResult& task, std::string_view metric) {
+  const auto among = [&](std::initializer_list<std::string_view> names) {
+    return std::find(names.begin(), names.end(), metric) != names.end();
+  };
+  if (task.kind == "perplexity") return among({"nats_per_token", "perplexity", "bits_per_byte"});
+  return looks_at_training(task) &&
+         among({"mean_exposure", "max_exposure", "auc", "auc_of_loss", "tpr_at_1_percent_fpr"});
 }
 
+struct Measured {
+  const TaskResult* task = nullptr;
+  double value = 0;
+};
+
 // "task.metric"; the task's name may hold dots itself.
-double value_of(const std::vector<TaskResult>& results, const std::string& path, std::string_view model) {
+Measured measured(const std::vector<TaskResult>& results, const std::string& path, std::string_view model) {
   const auto dot = path.rfind('.');
   std::vector<std::string> known;
   for (const auto& result : results) {
     for (const auto& [metric, value] : result.metrics) {
       known.push_back(result.task + "." + metric);
-      if (dot != std::string::npos && known.back() == path) return value;
+      if (dot != std::string::npos && known.back() == path) return {&result, value};
     }
   }
   const auto meant = nearest(path, known);
@@ -190,7 +200,7 @@ std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
                                       const std::vector<TaskResult>& exported) {
   std::vector<std::string> failed;
   for (const auto& gate : gates) {
-    const auto value = value_of(gate.model == "tuned" ? tuned : exported, gate.metric, gate.model);
+    const auto value = measured(gate.model == "tuned" ? tuned : exported, gate.metric, gate.model).value;
     const auto fail = [&](const std::string& wanted) {
       failed.push_back(
           fmt::format("gate: {} of the {} model is {:.6g}, {}", gate.metric, gate.model, value, wanted));
@@ -199,9 +209,10 @@ std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
       fail(fmt::format("must be at least {:.6g}", *gate.at_least));
     if (gate.at_most && !(value <= *gate.at_most)) fail(fmt::format("must be at most {:.6g}", *gate.at_most));
     if (gate.worse_than_base_by) {
-      const auto before = value_of(base, gate.metric, "base");
-      const auto worse =
-          larger_is_worse(gate.metric.substr(gate.metric.rfind('.') + 1)) ? value - before : before - value;
+      const auto [task, before] = measured(base, gate.metric, "base");
+      const auto worse = larger_is_worse(*task, gate.metric.substr(gate.metric.rfind('.') + 1))
+                             ? value - before
+                             : before - value;
       if (!(worse <= *gate.worse_than_base_by))
         fail(*gate.worse_than_base_by == 0
                  ? fmt::format("the base has {:.6g}; it may not be worse", before)
@@ -225,7 +236,7 @@ AgainstBase against_base(const BoundSpec& gate, const std::vector<TaskResult>& b
     throw RecipeError(fmt::format("gate: '{}' was not measured on both models", gate.metric));
   const auto found = paired_scores(*before, *after);
   if (!found) return {false, "the two models were not asked the same samples"};
-  const bool fewer_is_better = larger_is_worse(gate.metric.substr(dot + 1));
+  const bool fewer_is_better = larger_is_worse(*after, gate.metric.substr(dot + 1));
   const bool better = fewer_is_better ? found->second < found->first : found->second > found->first;
   const auto how =
       found->p ? fmt::format("p {:.4g}", *found->p)

@@ -33,8 +33,8 @@ Subject with_spec(Subject subject, const EvalSpec& spec);
 
 // One line for each bound that does not hold, with the metric, the value and the bound; empty when all hold.
 // RecipeError for a metric that no task measured. `tuned` and `exported` are the results of those models;
-// `base` is needed for worse_than_base_by only. For nats_per_token, perplexity, bits_per_byte and what a
-// model gives away (memorization.h) worse means larger.
+// `base` is needed for worse_than_base_by only. For the nats_per_token, perplexity and bits_per_byte of a
+// perplexity task, and for what a model gives away (memorization.h), worse means larger.
 std::vector<std::string> failed_gates(const std::vector<BoundSpec>& gates,
                                       const std::vector<TaskResult>& base,
                                       const std::vector<TaskResult>& tuned,

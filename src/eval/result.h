@@ -77,4 +77,10 @@ struct TaskResult {
   }
 };
 
+// Whether a task asks what a model gives away of the training samples, rather than what it has learned: its
+// samples are training samples, beside others to compare them with.
+inline bool looks_at_training(const TaskResult& task) {
+  return task.kind == "exposure" || task.kind == "membership";
+}
+
 }  // namespace retort

@@ -1,13 +1,8 @@
 #include "export/rehearse.h"
 
-#include <stdlib.h>
-
-#include <cerrno>
-#include <cstring>
-
 #include "adapters/attach.h"
 #include "base/error.h"
-#include "base/files.h"
+#include "base/scratch_folder.h"
 #include "export/artefacts.h"
 #include "models/differing_config.h"
 #include "models/read_config.h"
@@ -16,35 +11,6 @@ namespace retort {
 namespace {
 
 namespace fs = std::filesystem;
-
-// A folder of its own inside of PARENT, gone at the end with the parents that were made for it.
-class ScratchFolder {
- public:
-  explicit ScratchFolder(const fs::path& parent) {
-    for (auto above = fs::absolute(parent).lexically_normal(); !fs::exists(above);
-         above = above.parent_path())
-      made_.push_back(above);
-    make_folder(parent);
-    auto pattern = (parent / (std::string(kRehearsal) + "XXXXXX")).string();
-    if (!::mkdtemp(pattern.data()))
-      throw Failure(fmt::format("{}: a folder for the rehearsal of exports cannot be made: {}",
-                                printable(pattern), std::strerror(errno)));
-    path_ = pattern;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-    forget_files_in(path_);
-    for (const auto& parent : made_) fs::remove(parent, ignored);  // fails where something else stands by now
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-  std::vector<fs::path> made_;  // the deepest first
-};
 
 // `what` of the recipe writes to `target`; the reason why it cannot comes without the temporary path.
 template <class Write>
@@ -99,7 +65,7 @@ void rehearse_exports(LoadedModel& loaded, const ExportSpec& spec, const Adapter
           error.what()));
     }
   }
-  const ScratchFolder scratch(parent);
+  const ScratchFolder scratch(parent, kRehearsal);
   const auto& config = loaded.model->config;
   if (spec.merged != "none") {
     const auto folder = scratch.path() / "merged";

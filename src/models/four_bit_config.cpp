@@ -4,6 +4,7 @@
 // others compute with them, change no weight.
 #include <algorithm>
 
+#include "base/letters.h"
 #include "models/quantization_config.h"
 
 namespace retort {
@@ -12,9 +13,7 @@ namespace {
 using Method = FourBitConfig::Method;
 
 std::string lower_text(const HfConfig& section, const char* key, const std::string& otherwise) {
-  auto text = section.text(key).value_or(otherwise);
-  std::ranges::transform(text, text.begin(), [](unsigned char letter) { return std::tolower(letter); });
-  return text;
+  return lower_case(section.text(key).value_or(otherwise));
 }
 
 // What writers of GPTQ and AWQ note down: AutoGPTQ, GPTQModel, AutoAWQ, transformers.

@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/letters.h"
 #include "quant/blocks32.h"
 #include "quant/code_books.h"
 #include "quant/dense.h"
@@ -16,7 +17,6 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <cctype>
 
 namespace retort {
 namespace {
@@ -119,11 +119,6 @@ constexpr bool in_enum_order() {
 }
 static_assert(in_enum_order());
 
-bool same_ignoring_case(std::string_view a, std::string_view b) {
-  return std::ranges::equal(
-      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
-}
-
 template <class Match> std::optional<WeightType> first_type(Match match) {
   const auto found = std::ranges::find_if(kTypes, match);
   if (found == std::end(kTypes)) return std::nullopt;
@@ -149,7 +144,7 @@ std::optional<WeightType> type_from_safetensors(std::string_view dtype) {
 }
 
 std::optional<WeightType> type_from_name(std::string_view name) {
-  return first_type([&](const TypeInfo& info) { return same_ignoring_case(info.name, name); });
+  return first_type([&](const TypeInfo& info) { return equal_letters(info.name, name); });
 }
 
 std::optional<uint64_t> row_bytes(WeightType type, uint64_t columns) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/letters.h"
 #include "recipe/other_tools.h"
 #include "recipe/recipe.h"
 #include "spec/spec_visitor.h"
@@ -187,23 +188,18 @@ std::string entry_text(const Key& entry) {
          wrapped(entry.documentation, 4);
 }
 
-std::string lower(std::string text) {
-  for (auto& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
-
 // What a word, or several, that are no key of ours may be about: a key of another tool, and our keys in whose
 // names or descriptions all of the words stand. "" where nothing is found.
 std::string search(const std::string& words) {
   const auto other = explain_other_key(words);
-  const auto wanted = words_of(lower(words));
+  const auto wanted = words_of(lower_case(words));
   std::string named, found;
   for (const auto& entry : recipe_keys()) {
     if (std::find(other.ours.begin(), other.ours.end(), entry.path) != other.ours.end()) {
       named += entry_text(entry);
       continue;
     }
-    const auto text = lower(entry.path + " " + entry.documentation);
+    const auto text = lower_case(entry.path + " " + entry.documentation);
     const bool all = std::all_of(wanted.begin(), wanted.end(), [&](const std::string& word) {
       return text.find(word) != std::string::npos;
     });

@@ -12,7 +12,11 @@ constexpr unsigned A = static_cast<unsigned>(Tool::axolotl), L = static_cast<uns
                    T = static_cast<unsigned>(Tool::trl);
 constexpr bool kCopied = true;
 
-constexpr const char* kNoGpu = "computation runs on the CPU, in one process";
+constexpr const char* kOneDevice = "one device computes a model; device says which";
+constexpr const char* kRanks =
+    "`mpirun -n 4 retort-ranks run RECIPE` divides the texts of a training among processes on CPUs";
+constexpr const char* kOwnWork =
+    "device, train.threads and train.recompute say how a machine works; the rest is decided by retort";
 constexpr const char* kNoHub = "there is no network code: nothing is fetched from a hub or sent to one";
 constexpr const char* kNoTracker =
     "there is no network code: every step stands in the run's folder and in its report.html";
@@ -382,26 +386,36 @@ constexpr OtherKey kKeys[] = {
      "", "kernels are chosen for the processor"},
     {T, "use_liger_kernel liger_kernel_config torch_compile* use_kernels", "",
      "kernels are chosen for the processor"},
+    {A, "device", "device", "cpu, cuda or cuda:N"},
+    {A | L, "device_map", "device", "one device computes a model: cpu, cuda or cuda:N"},
+    {L | T, "use_cpu no_cuda", "device", "true is cpu"},
     {A,
-     "deepspeed deepcompile fsdp* ddp* dp_* local_rank world_size device device_map max_memory "
-     "gpu_memory_limit tensor_parallel_size context_parallel_size sequence_parallel_degree heads_k_stride "
-     "ring_attn_func accelerator_config low_cpu_mem_usage experimental_skip_move_to_device use_ray ray_* "
-     "resources_per_worker gc_steps gc_collect_steps torch_empty_cache_steps dataloader_* cloud env",
-     "", kNoGpu},
+     "deepspeed deepcompile fsdp* dp_* max_memory gpu_memory_limit tensor_parallel_size "
+     "context_parallel_size sequence_parallel_degree heads_k_stride ring_attn_func",
+     "", kOneDevice},
     {L,
-     "torchdynamo deepspeed fsdp* ddp* local_rank device_map use_ray ray_* resources_per_worker "
-     "placement_strategy "
-     "master_addr master_port dataloader_* accelerator_config low_cpu_mem_usage use_mca mca_* "
-     "use_megatron_bridge megatron_* use_hyper_parallel hyper_parallel_* offload_folder "
-     "parallelism_config torch_empty_cache_steps full_determinism use_cpu no_cuda tpu_* past_index "
-     "average_tokens_across_devices split_batches use_ipex use_mps_device jit_mode_eval mp_parameters",
-     "", kNoGpu},
+     "deepspeed fsdp* use_mca mca_* use_megatron_bridge megatron_* use_hyper_parallel hyper_parallel_* "
+     "offload_folder parallelism_config mp_parameters",
+     "", kOneDevice},
+    {T, "deepspeed fsdp* parallelism_config mp_parameters _n_gpu", "", kOneDevice},
+    {A, "ddp* local_rank world_size use_ray ray_* resources_per_worker", "", kRanks},
+    {L,
+     "ddp* local_rank use_ray ray_* resources_per_worker placement_strategy master_addr master_port "
+     "average_tokens_across_devices",
+     "", kRanks},
+    {T, "ddp* local_rank num_processes num_machines ray_scope average_tokens_across_devices", "", kRanks},
+    {A,
+     "accelerator_config low_cpu_mem_usage experimental_skip_move_to_device gc_steps gc_collect_steps "
+     "torch_empty_cache_steps dataloader_* cloud env",
+     "", kOwnWork},
+    {L,
+     "torchdynamo dataloader_* accelerator_config low_cpu_mem_usage torch_empty_cache_steps "
+     "full_determinism tpu_* past_index split_batches use_ipex use_mps_device jit_mode_eval",
+     "", kOwnWork},
     {T,
-     "deepspeed fsdp* ddp* local_rank num_processes num_machines dataloader_* accelerator_config "
-     "accelerate_config parallelism_config torch_empty_cache_steps ignore_bias_buffers env full_determinism "
-     "use_cpu no_cuda tpu_* past_index average_tokens_across_devices split_batches use_ipex use_mps_device "
-     "jit_mode_eval mp_parameters torchdynamo ray_scope _n_gpu",
-     "", kNoGpu},
+     "dataloader_* accelerator_config accelerate_config torch_empty_cache_steps ignore_bias_buffers env "
+     "full_determinism tpu_* past_index split_batches use_ipex use_mps_device jit_mode_eval torchdynamo",
+     "", kOwnWork},
     {L, "infer_backend vllm_* sglang_*", "", "generation is retort's own"},
 
     // Other work.

@@ -333,9 +333,15 @@ void translate_adapter(Draft& draft, const std::string& adapter) {
   set_low_rank(draft, "adapter: " + adapter, "peft_use_dora", "peft_use_rslora");
   const auto* modules = draft.take("lora_target_modules");
   const auto names = modules ? names_of(*modules) : std::vector<std::string>();
-  if (draft.truth("lora_target_linear") || names == std::vector<std::string>{"all-linear"})
-    draft.out.set("adapter.targets", "[all]", names.empty() ? "lora_target_linear" : "lora_target_modules");
-  else if (!names.empty()) draft.out.set("adapter.targets", yaml_names(names), "lora_target_modules");
+  const bool all = names == std::vector<std::string>{"all-linear"};
+  if (draft.truth("lora_target_linear")) {
+    draft.out.set("adapter.targets", "[all]", "lora_target_linear");
+    draft.leave("lora_target_modules", "lora_target_linear takes every linear layer");
+  } else if (!names.empty()) {
+    draft.out.set("adapter.targets", all ? "[all]" : yaml_names(names), "lora_target_modules");
+  } else if (modules) {
+    draft.leave("lora_target_modules", "adapter.targets is a list of names");
+  }
   if (const auto* tokens = draft.take("peft_trainable_token_indices")) {
     if (tokens->kind == YamlNode::Kind::list) {
       std::string list;

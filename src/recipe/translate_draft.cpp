@@ -7,17 +7,13 @@
 #include <filesystem>
 
 #include "base/error.h"
+#include "base/letters.h"
 #include "recipe/keys.h"
 #include "spec/spec_visitor.h"
 
 namespace retort {
 
 namespace {
-
-std::string lower(std::string text) {
-  for (auto& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return text;
-}
 
 bool is_word(const std::string& text) {
   return !text.empty() && std::isalpha(static_cast<unsigned char>(text[0])) &&
@@ -49,7 +45,7 @@ bool is_off(const YamlNode& value) {
   if (value.kind == YamlNode::Kind::null) return true;
   if (value.kind != YamlNode::Kind::scalar) return value.items.empty() && value.entries.empty();
   if (const auto number = number_of(value)) return *number == 0 || *number == -1;
-  const auto text = lower(value.text);
+  const auto text = lower_case(value.text);
   for (const char* word : {"", "false", "no", "off", "none", "null"})
     if (text == word) return true;
   return false;
@@ -57,7 +53,7 @@ bool is_off(const YamlNode& value) {
 
 bool is_true(const YamlNode* value) {
   if (!value || value->kind != YamlNode::Kind::scalar) return false;
-  const auto text = lower(value->text);
+  const auto text = lower_case(value->text);
   return text == "true" || text == "yes" || text == "on";
 }
 
@@ -110,7 +106,7 @@ std::string yaml_of(const YamlNode& value) {
   }
   if (!value.quoted) {
     if (is_true(&value)) return "true";
-    if (lower(value.text) == "false") return "false";
+    if (lower_case(value.text) == "false") return "false";
     if (const auto number = number_of(value)) return yaml_number(*number);
   }
   return yaml_text(value.text);
@@ -123,7 +119,7 @@ std::string yaml_names(const std::vector<std::string>& names) {
 }
 
 std::string yaml_word(const std::string& word) {
-  const auto text = lower(word);
+  const auto text = lower_case(word);
   for (const char* other : {"true", "false", "yes", "no", "on", "off", "null", "none", "y", "n"})
     if (text == other) return yaml_text(word);
   return is_word(word) ? word : yaml_text(word);
@@ -169,6 +165,15 @@ std::optional<int64_t> Draft::whole(const std::string& key) {
   return static_cast<int64_t>(*value);
 }
 
+bool Draft::truth(const std::string& key) {
+  const auto* value = take(key);
+  if (!value) return false;
+  if (is_true(value) || number_of(*value) == 1.0) return true;
+  if (!is_off(*value))
+    refuse(*value, key, fmt::format("expected true or false, found '{}'", shown(*value)));
+  return false;
+}
+
 std::vector<std::string> Draft::names(const std::string& key) {
   const auto* value = take(key);
   return value ? names_of(*value) : std::vector<std::string>();
@@ -205,6 +210,10 @@ void Draft::copy_keys() {
       if (numeric && is_off(*value) && !number_of(*value)) continue;  // false, none
       if (numeric && !number_of(*value))
         refuse(*value, key, fmt::format("expected {}, found '{}'", ours->expected, shown(*value)));
+      if (ours->expected.starts_with("true or false")) {
+        out.set(row.ours, truth(key) ? "true" : "false", key);
+        continue;
+      }
       const bool list = ours->expected.starts_with("a list");
       out.set(row.ours,
               numeric ? yaml_number(*number_of(*value))

@@ -45,7 +45,8 @@ class Draft {
   std::string text(const std::string& key);  // "" where absent; RecipeError for a list or a map
   std::optional<double> number(const std::string& key);
   std::optional<int64_t> whole(const std::string& key);
-  bool truth(const std::string& key) { return is_true(take(key)); }
+  // false where absent, true for 1 too; RecipeError for what is neither.
+  bool truth(const std::string& key);
   std::vector<std::string> names(const std::string& key);
   // A value that was read has no counterpart: of `key`, because `why`; of a row of the table by its note.
   void leave(const std::string& key, const YamlNode& value, const std::string& why);

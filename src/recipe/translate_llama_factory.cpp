@@ -196,9 +196,9 @@ void translate_template(Draft& draft) {
                   fmt::format("template: {}{}", printable(name),
                               ours == "auto" ? "; the model's own, or set another here" : ""));
   }
-  if (const auto* thinking = draft.take("enable_thinking"))
+  if (draft.take("enable_thinking"))
     draft.out.set("data.template_arguments",
-                  fmt::format("{{enable_thinking: {}}}", is_true(thinking) ? "true" : "false"),
+                  fmt::format("{{enable_thinking: {}}}", draft.truth("enable_thinking") ? "true" : "false"),
                   "enable_thinking; for templates that have this switch");
 }
 

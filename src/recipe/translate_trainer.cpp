@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/device_name.h"
 #include "base/error.h"
 #include "recipe/translate_draft.h"
 #include "spec/spec_visitor.h"
@@ -36,6 +37,28 @@ std::string our_schedule(const std::string& name) {
   if (name == "constant" || name == "constant_with_warmup") return "constant";
   if (name == "warmup_stable_decay") return "wsd";
   return "";
+}
+
+// Words that say when a checkpoint is saved; of another one nothing is known.
+void leave_unknown_saves(Draft& draft) {
+  const auto saved = draft.text("save_strategy");
+  for (const char* known : {"", "no", "false", "steps", "epoch", "best"})
+    if (saved == known) return;
+  draft.leave("save_strategy", "train.checkpoint.every counts steps");
+}
+
+void translate_device(Draft& draft) {
+  for (const char* key : {"use_cpu", "no_cuda"})
+    if (draft.tool != Tool::axolotl && draft.truth(key))
+      draft.out.set("device", "cpu", fmt::format("{}: true", key));
+  for (const char* key : {"device_map", "device"}) {
+    if (!find_other_key(draft.tool, key)) continue;
+    const auto* value = draft.take(key);
+    const bool scalar = value && value->kind == YamlNode::Kind::scalar;
+    if (!value || (scalar && value->text.empty())) continue;
+    if (scalar && names_device(value->text)) draft.out.set("device", yaml_word(value->text), key);
+    else draft.leave(key, *value, "device is cpu, cuda, cuda:N or auto: one device computes a model");
+  }
 }
 
 void translate_steps(Draft& draft, const TrainerTerms& terms) {
@@ -202,11 +225,13 @@ TrainerTerms trainers_own(double usual_rate, std::string packed) {
 }
 
 void translate_training(Draft& draft, const TrainerTerms& terms, int64_t row_tokens) {
+  translate_device(draft);
   translate_steps(draft, terms);
   translate_batch(draft, terms, row_tokens);
   translate_optimizer(draft, terms);
   translate_schedule(draft, terms);
   translate_evaluation(draft);
+  leave_unknown_saves(draft);
   draft.by_default("train.seed", "42");
   const auto* recompute = draft.take("gradient_checkpointing");
   if (recompute && !is_off(*recompute))

@@ -130,12 +130,12 @@ std::optional<bool> has_completions(const std::string& path) {
 }
 
 void translate_loss(Draft& draft, const std::string& path) {
-  const auto *answers = draft.take("assistant_only_loss"), *completions = draft.take("completion_only_loss");
-  if (is_true(answers) && completions)
-    draft.leave("completion_only_loss", *completions, "assistant_only_loss goes before it");
-  if (is_true(answers)) return draft.out.set("data.loss", "completion", "assistant_only_loss: true");
-  if (is_true(completions)) return draft.out.set("data.loss", "completion", "completion_only_loss: true");
-  if (completions) return draft.out.set("data.loss", "all", "completion_only_loss: false");
+  const bool answers = draft.truth("assistant_only_loss"), completions = draft.truth("completion_only_loss");
+  const auto* said = draft.take("completion_only_loss");
+  if (answers && said) draft.leave("completion_only_loss", *said, "assistant_only_loss goes before it");
+  if (answers) return draft.out.set("data.loss", "completion", "assistant_only_loss: true");
+  if (completions) return draft.out.set("data.loss", "completion", "completion_only_loss: true");
+  if (said) return draft.out.set("data.loss", "all", "completion_only_loss: false");
   const auto known = has_completions(path);
   const bool all = !known.value_or(false);
   draft.out.set("data.loss", all ? "all" : "completion",
@@ -150,7 +150,7 @@ void translate_loss(Draft& draft, const std::string& path) {
 
 void translate_adapter(Draft& draft, bool model_said) {
   const auto* use = draft.take("use_peft");
-  if (!is_true(use)) {
+  if (!draft.truth("use_peft")) {
     if (!use && !model_said) {
       draft.look("adapter.kind",
                  "the file says nothing of it: PEFT's configuration stands in the program, if "

@@ -6,6 +6,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/unfinished_file.h"
+
 namespace retort {
 namespace {
 
@@ -206,5 +208,39 @@ const std::vector<std::string>& strace_options() {
 }
 
 CallTrace parse_trace(std::string_view text) { return Reader(calls_of(text)).trace; }
+
+namespace {
+
+// libc.so.6, libtorch.so: an ending, and a number behind it.
+bool is_library(std::string_view name) {
+  constexpr std::string_view ending = ".so", numbered = ".so.";
+  if (name.ends_with(ending)) return true;
+  const auto at = name.rfind(numbered);
+  if (at == name.npos) return false;
+  const auto number = name.substr(at + numbered.size());
+  return !number.empty() && number.find_first_not_of("0123456789.") == number.npos;
+}
+
+}  // namespace
+
+bool is_of_the_system(const std::string& path) {
+  // Of /var and /run, where people keep data too, what looking up libraries, users and hosts opens.
+  for (const char* root :
+       {"/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/run/nscd/",
+        "/run/systemd/resolve/", "/var/cache/ldconfig/", "/var/cache/nscd/", "/var/db/nscd/",
+        "/var/lib/sss/"})
+    if (path.starts_with(root)) return true;
+  return is_library(std::string_view(path).substr(path.rfind('/') + 1));
+}
+
+bool is_inside(const std::string& path, const std::string& folder) {
+  return path == folder || path.starts_with(folder + "/");
+}
+
+bool is_of_cache(const std::string& path, const std::string& place) {
+  if (is_inside(path, place)) return true;
+  if (!path.starts_with(place + ".")) return false;
+  return is_unfinished(std::string_view(path).substr(0, path.find('/', place.size())));
+}
 
 }  // namespace retort

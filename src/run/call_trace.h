@@ -19,4 +19,12 @@ const std::vector<std::string>& strace_options();
 
 CallTrace parse_trace(std::string_view text);
 
+// Whether a file is one of the machine's and of every program on it: of the kernel, the distribution, the C
+// library, or a shared library by its name.
+bool is_of_the_system(const std::string& path);
+// FOLDER itself, and what lies in it at any depth. It has no '/' at its end.
+bool is_inside(const std::string& path, const std::string& folder);
+// PLACE, a file or a folder, what lies in it, and what is written to take its place (base/unfinished_file.h).
+bool is_of_cache(const std::string& path, const std::string& place);
+
 }  // namespace retort

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/letters.h"
 
 namespace retort {
 
@@ -13,13 +14,6 @@ namespace {
 
 // More are counted and have one hash: a data set may be thousands of files.
 constexpr size_t kMostFiles = 100;
-
-bool equal_letters(std::string_view one, std::string_view other) {
-  return std::equal(one.begin(), one.end(), other.begin(), other.end(), [](char a, char b) {
-    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return lower(a) == lower(b);
-  });
-}
 
 // SPDX's identifiers of what hubs call "apache-2.0" and the like.
 constexpr std::string_view kSpdx[] = {"AFL-3.0",
@@ -162,13 +156,26 @@ OrderedJson bom_metric(const std::string& name, const std::string& value, const 
   return one;
 }
 
+namespace {
+
+// Of which samples a score is.
+std::string slice_of(const TaskResult& task) {
+  if (task.kind == "exposure")
+    return fmt::format("{} canaries of the training samples, each among texts of its kind that are not",
+                       task.count);
+  if (looks_at_training(task))
+    return fmt::format("{} samples, some of the training samples and the others held out", task.count);
+  return fmt::format("{} samples that were not trained on", task.count);
+}
+
+}  // namespace
+
 OrderedJson bom_metrics(const std::vector<TaskResult>& tasks) {
   auto list = OrderedJson::array();
   for (const auto& task : tasks)
     for (const auto& [name, value] : task.metrics) {
       if (!std::isfinite(value)) continue;
-      auto one = bom_metric(task.task + "." + name, fmt::format("{:.6g}", value),
-                            fmt::format("{} samples that were not trained on", task.count));
+      auto one = bom_metric(task.task + "." + name, fmt::format("{:.6g}", value), slice_of(task));
       if (const auto* interval = task.interval(name)) {
         OrderedJson bounds = OrderedJson::object();  // of 95 %
         bounds["lowerBound"] = fmt::format("{:.6g}", interval->low);

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/locked_folder.h"
 #include "run/open_run.h"
+#include "run/run_folder.h"
 #include "run/run_stages.h"
 #include "run/stage_train.h"
 
@@ -24,11 +26,26 @@ Word word_of_all(Peers& peers, Word word = Word::end) {
   return word;
 }
 
-fs::path folder_of_rank(const std::string& of_run, int64_t rank) {
-  auto folder = fs::path(of_run).lexically_normal();
-  if (!folder.has_filename()) folder = folder.parent_path();  // "runs/a/"
-  return folder.concat(fmt::format(".rank-{}", rank));
-}
+// A rank's own folder, which is gone at the end, also where that is an error or a stop. What is no run's, or
+// another process works in, stays.
+class OwnFolder {
+ public:
+  explicit OwnFolder(fs::path path) : path_(std::move(path)) {}
+  ~OwnFolder() {
+    try {
+      if (!holds_run(path_)) return;
+      const LockedFolder lock(path_);
+      std::error_code ignored;
+      fs::remove_all(path_, ignored);
+    } catch (const std::exception&) {}  // it is in use
+  }
+  OwnFolder(const OwnFolder&) = delete;
+  OwnFolder& operator=(const OwnFolder&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
 
 }  // namespace
 
@@ -50,28 +67,24 @@ void end_run(Peers& peers) { word_of_all(peers, Word::end); }
 
 void follow_run(LoadedRecipe loaded, Peers& peers) {
   auto& recipe = loaded.recipe;
-  const auto folder = folder_of_rank(recipe.run.folder, peers.rank());
-  recipe.run.folder = folder.string();
+  const OwnFolder folder(folder_of_rank(recipe.run.folder, peers.rank()));  // outlives the run
+  recipe.run.folder = folder.path().string();
   recipe.data.cache.clear();  // one process writes a store
   // Rank 0 alone measures and exports.
   recipe.eval.tasks.clear(), recipe.gate.clear(), recipe.exports.gguf.clear();
   recipe.exports.adapter = recipe.exports.gguf_adapter = false;
   recipe.exports.merged = "none";
-  {
-    Run run(std::move(loaded), &peers);
-    prepare_samples(run);
-    while (word_of_all(peers) == Word::train) {
-      std::vector<std::string> notes;
-      const auto job = training_job(run, notes);
-      try {
-        train(run.recipe().train, job);
-      } catch (const Stopped&) {
-        // All ranks have stopped together, and rank 0 ends them once it has saved.
-      }
+  Run run(std::move(loaded), &peers);
+  prepare_samples(run);
+  while (word_of_all(peers) == Word::train) {
+    std::vector<std::string> notes;
+    const auto job = training_job(run, notes);
+    try {
+      train(run.recipe().train, job);
+    } catch (const Stopped&) {
+      // All ranks have stopped together, and rank 0 ends them once it has saved.
     }
   }
-  std::error_code ignored;
-  fs::remove_all(folder, ignored);
 }
 
 }  // namespace retort

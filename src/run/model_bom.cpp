@@ -353,10 +353,15 @@ class Bill {
     component["name"] = part.name;
     component["description"] = description;
     auto properties = OrderedJson::array();
+    if (part.gone) say_gone(properties);
     add_bom_files(component, component["bom-ref"].get<std::string>(), part.files, properties);
     if (!properties.empty()) component["properties"] = std::move(properties);
     made_from_.push_back(component["bom-ref"].get<std::string>());
     components_.push_back(std::move(component));
+  }
+
+  static void say_gone(OrderedJson& properties) {
+    add_bom_property(properties, "retort:missing", "its files were gone when this bill was written");
   }
 
   static std::string source_ref(size_t i) { return fmt::format("data-{}", i + 1); }
@@ -366,6 +371,7 @@ class Bill {
     component["type"] = "data";
     component["bom-ref"] = ref;
     component["name"] = from.name;
+    if (from.gone) say_gone(properties);
     add_bom_files(component, ref, from.files, properties);
     OrderedJson data = OrderedJson::object();
     data["type"] = "dataset";

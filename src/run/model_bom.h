@@ -31,6 +31,7 @@ struct BomExport {
 struct BomFiles {
   std::string name;
   std::vector<FileRecord> files;
+  bool gone = false;  // when the bill was written: no hash of it can be given
 };
 
 struct BomInputs {

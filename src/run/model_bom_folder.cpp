@@ -1,6 +1,8 @@
 // What a bill of materials says of files: their hashes, and what they state of themselves.
 #include <algorithm>
+#include <set>
 
+#include "base/error.h"
 #include "base/files.h"
 #include "base/unfinished_file.h"
 #include "data/record.h"
@@ -36,18 +38,55 @@ template <class Paths> BomFiles files_at(const fs::path& root, const Paths& path
   return found;
 }
 
-// What the run read of a file or folder that may be gone since.
-BomFiles files_read_of(const Manifest& manifest, const fs::path& root) {
+// As the manifest names files: absolute, without a separator at the end.
+fs::path absolute_name(const fs::path& path) {
+  auto name = fs::absolute(path).lexically_normal();
+  return name.has_filename() ? name : name.parent_path();
+}
+
+// What the run read of ROOT: a file, a folder or, where `there` names them, the files of a pattern or a split
+// file. Of one that is gone since, its name. Failure where files are there and none was recorded.
+BomFiles files_read_of(const Run& run, const Manifest& manifest, const fs::path& root,
+                       const std::vector<fs::path>& there = {}) {
   BomFiles found{name_of(root), {}};
-  const auto whole = root.lexically_normal();
-  for (const auto& record : manifest.read) {
-    const auto path = fs::path(record.path).lexically_normal();
-    auto name = path == whole ? path.filename() : path.lexically_relative(whole);
-    if (name.empty() || *name.begin() == "..") continue;
+  const auto whole = absolute_name(root);
+  std::set<fs::path> named = {whole};
+  for (const auto& file : there) named.insert(absolute_name(file));
+  const auto add = [&](const fs::path& path, const FileRecord& record) {
+    auto name = path.lexically_relative(whole);
+    const bool beneath = !name.empty() && *name.begin() != ".." && path != whole;
+    if (!beneath && !named.contains(path)) return;
+    if (!beneath) name = path.filename();
     found.files.push_back({name.string(), record.bytes, record.sha256});
-  }
+  };
+  for (const auto& record : manifest.read) add(absolute_name(record.path), record);
+  if (found.files.empty())  // in the run's own folder
+    for (const auto& record : manifest.written) add(absolute_name(run.folder() / record.path), record);
+  found.gone = found.files.empty() && there.empty() && !fs::exists(root);
+  if (found.files.empty() && !found.gone)
+    throw Failure(fmt::format("{}: the run's manifest names no file of it, so that a bill of materials would "
+                              "not either; this is a mistake of retort's, please report it",
+                              printable(root.string())));
   sort_by_path(found.files);
   return found;
+}
+
+// A .gguf file may be one of several.
+std::vector<fs::path> files_of_teacher(const fs::path& path) {
+  if (fs::is_directory(path) || !fs::exists(path)) return {};
+  return model_files(path);
+}
+
+// The path may be a folder or a pattern.
+std::vector<fs::path> files_of_questions(const EvalTaskSpec& task) {
+  SourceSpec bare;
+  bare.path = task.path;
+  try {
+    const auto files = source_files(task.source ? *task.source : bare);
+    std::vector<fs::path> there(files.begin(), files.end());
+    std::erase_if(there, [](const fs::path& file) { return !fs::exists(file); });
+    return there;
+  } catch (const Error&) { return {}; }  // a pattern that fits nothing any more
 }
 
 // Those of an export, by their names in `folder`.
@@ -139,12 +178,14 @@ OrderedJson bom_of_folder(const Run& run, const RunResult& result, const RunReco
       recipe, result, record.gates, files_at(base, model_files(base)), license_stated_by(base), {}, {}, {},
       {},     {}};
   for (const auto& adapter : recipe.adapter.merge)
-    inputs.adapters.push_back(files_read_of(manifest, adapter.path));
-  if (!recipe.adapter.from.empty()) inputs.adapters.push_back(files_read_of(manifest, recipe.adapter.from));
+    inputs.adapters.push_back(files_read_of(run, manifest, adapter.path));
+  if (!recipe.adapter.from.empty())
+    inputs.adapters.push_back(files_read_of(run, manifest, recipe.adapter.from));
   if (recipe.teacher) {
     const auto& teacher = *recipe.teacher;
-    if (!teacher.path.empty()) inputs.teacher = files_read_of(manifest, teacher.path);
-    else if (!teacher.distillkit.empty()) inputs.teacher = files_read_of(manifest, teacher.distillkit);
+    if (!teacher.path.empty())
+      inputs.teacher = files_read_of(run, manifest, teacher.path, files_of_teacher(teacher.path));
+    else if (!teacher.distillkit.empty()) inputs.teacher = files_read_of(run, manifest, teacher.distillkit);
     else
       inputs.teacher = BomFiles{teacher.server.model.empty() ? "behind a server" : teacher.server.model, {}};
   }
@@ -152,7 +193,8 @@ OrderedJson bom_of_folder(const Run& run, const RunResult& result, const RunReco
     inputs.sources.push_back(files_at(source.path, source_files(source)));
   for (const auto& task : recipe.eval.tasks) {
     const auto& path = task.source ? task.source->path : task.path;
-    if (!path.empty()) inputs.questions.push_back(files_read_of(manifest, path));
+    if (path.empty()) continue;
+    inputs.questions.push_back(files_read_of(run, manifest, path, files_of_questions(task)));
   }
   inputs.card = record_file(run.folder() / folder / "README.md", "README.md");
 

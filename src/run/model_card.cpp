@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <map>
 
@@ -58,11 +59,6 @@ const char* library_of(const ModelResult& model) {
   const auto& kind = model.artefact->kind;
   if (kind == "peft") return "peft";
   return kind == "safetensors" ? "transformers" : nullptr;
-}
-
-// What was given away, rather than what was learned.
-bool looks_at_training(const TaskResult& task) {
-  return task.kind == "exposure" || task.kind == "membership";
 }
 
 std::string model_index(const Recipe& recipe, const std::vector<TaskResult>& tasks) {
@@ -162,6 +158,59 @@ std::string computation_line(const TrainingResult& training, const RecipeCard& c
   return line;
 }
 
+namespace {
+
+// Of everything that a recipe names by a path the folder it lies in, the deepest first: "data/private/".
+std::vector<std::string> folders_of(const Recipe& recipe) {
+  std::vector<std::string> folders;
+  const auto add = [&](std::string path) {
+    while (path.ends_with('/')) path.pop_back();
+    const auto slash = path.rfind('/');
+    if (slash != std::string::npos && slash > 0) folders.push_back(path.substr(0, slash + 1));
+  };
+  add(recipe.model.path), add(recipe.adapter.from), add(recipe.run.folder + "/x");
+  for (const auto& source : recipe.data.sources) add(source.path);
+  for (const auto& adapter : recipe.adapter.merge) add(adapter.path);
+  if (recipe.teacher) add(recipe.teacher->path), add(recipe.teacher->distillkit);
+  for (const auto& task : recipe.eval.tasks) {
+    add(task.path), add(task.examples);
+    if (task.source) add(task.source->path);
+  }
+  std::sort(folders.begin(), folders.end(),
+            [](const auto& one, const auto& other) { return one.size() > other.size(); });
+  return folders;
+}
+
+// Whether a path that stands behind C may have begun earlier.
+bool is_of_path(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) || std::string("_-./~").find(c) != std::string::npos;
+}
+
+// "/home/anna/notes.csv: 3 records" is "notes.csv: 3 records".
+std::string without_absolute_folders(std::string text) {
+  for (size_t at = 0; (at = text.find('/', at)) != std::string::npos;) {
+    auto end = std::min(text.find_first_of(" \t\"'`,;:()<>|", at), text.size());
+    const bool of_url = at > 0 && text[at - 1] == ':' && text.compare(at, 2, "//") == 0;
+    while (end > at + 1 && text[end - 1] == '/') --end;
+    const auto last = text.rfind('/', end - 1);
+    if (of_url || (at > 0 && is_of_path(text[at - 1])) || last == at) at = std::max(end, at + 1);
+    else text.erase(at, last + 1 - at);
+  }
+  return text;
+}
+
+// Cards and bills go out; where files lay on this machine is nobody's business there.
+std::string without_folders(std::string text, const Recipe& recipe) {
+  for (const auto& folder : folders_of(recipe))
+    for (size_t at = 0; (at = text.find(folder, at)) != std::string::npos;) {
+      if (at > 0 && is_of_path(text[at - 1])) ++at;
+      else text.erase(at, folder.size());
+    }
+  return without_absolute_folders(std::move(text));
+}
+
+}  // namespace
+
 std::vector<std::string> known_limits(const Recipe& recipe, const RunResult& result) {
   std::vector<std::string> limits;
   if (!recipe.card.limits.empty()) limits.push_back(recipe.card.limits);
@@ -172,7 +221,8 @@ std::vector<std::string> known_limits(const Recipe& recipe, const RunResult& res
                       "{:.1f} % of the places",
                       model.name, fidelity_of(model.agreement->kl_nats, model.agreement->top1),
                       model.agreement->kl_nats, 100 * model.agreement->top1));
-  for (const auto& failure : result.failures) limits.push_back(failure.stage + " failed: " + failure.reason);
+  for (const auto& failure : result.failures)
+    limits.push_back(failure.stage + " failed: " + without_folders(failure.reason, recipe));
   if (result.samples.held_out < 100)
     limits.push_back(fmt::format("{} held-out samples: intervals are wide", result.samples.held_out));
   const bool given_away = std::ranges::any_of(result.tuned.tasks, looks_at_training);
@@ -180,7 +230,8 @@ std::vector<std::string> known_limits(const Recipe& recipe, const RunResult& res
                                given_away ? ", but for exposure and membership, which ask what is given away "
                                             "of the training samples"
                                           : ""));
-  limits.insert(limits.end(), result.samples.notes.begin(), result.samples.notes.end());
+  for (const auto& note : result.samples.notes)  // the lines below the first are about single records
+    limits.push_back(without_folders(note.substr(0, note.find('\n')), recipe));
   return limits;
 }
 

@@ -23,6 +23,7 @@ std::string model_title(const Recipe& recipe);
 // one's.
 const std::vector<TaskResult>& scores_of_export(const RunResult& result, const ModelResult& model);
 std::string computation_line(const TrainingResult& training, const RecipeCard& card);
+// Of files the names alone: without the folders of this machine.
 std::vector<std::string> known_limits(const Recipe& recipe, const RunResult& result);
 
 }  // namespace retort

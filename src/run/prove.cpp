@@ -125,18 +125,6 @@ Watched watch(const std::vector<std::string>& arguments) {
   return watched;
 }
 
-// Of the machine and of every program on it.
-bool is_of_the_system(const std::string& path) {
-  for (const char* root :
-       {"/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/var/", "/run/"})
-    if (path.starts_with(root)) return true;
-  return fs::path(path).filename().string().find(".so") != std::string::npos;
-}
-
-bool inside(const std::string& path, const fs::path& folder) {
-  return path == folder.string() || path.starts_with(folder.string() + "/");
-}
-
 std::string shown(const std::string& path) {
   const auto relative = fs::path(path).lexically_relative(fs::weakly_canonical(fs::current_path()));
   return relative.empty() || relative.native().starts_with("..") ? path : relative.string();
@@ -153,6 +141,12 @@ std::string some_of(const std::vector<std::string>& names) {
 
 std::string count(size_t number, const char* what) {
   return fmt::format("{} {}{}", number, what, number == 1 ? "" : "s");
+}
+
+// Of very many records not every piece is looked for.
+std::string share_of_pieces(double share) {
+  if (share == 1) return "";
+  return fmt::format(" (a sample by hash: {:.3g} % of their pieces, and all of canaries)", 100 * share);
 }
 
 class Looking {
@@ -223,7 +217,8 @@ class Looking {
     std::vector<std::string> unrecorded, unopened;
     const auto program = fs::read_symlink("/proc/self/exe").string();
     for (const auto& path : trace_.read) {
-      if (recorded.contains(path) || is_of_the_system(path) || inside(path, folder_) || path == program)
+      if (recorded.contains(path) || path == program || is_of_the_system(path) ||
+          is_inside(path, folder_.string()))
         continue;
       if (fs::is_regular_file(path)) unrecorded.push_back(path);
     }
@@ -249,7 +244,10 @@ class Looking {
       if (recipe_.teacher->answers) places.push_back(recipe_.teacher->answers->file);
     }
     std::erase(places, "");
-    for (auto& place : places) place = fs::weakly_canonical(fs::absolute(place)).string();
+    for (auto& place : places) {
+      const auto whole = fs::weakly_canonical(fs::absolute(place));
+      place = (whole.has_filename() ? whole : whole.parent_path()).string();  // "caches/a/"
+    }
     return places;
   }
 
@@ -259,10 +257,9 @@ class Looking {
     for (const auto* files : {&trace_.written, &trace_.written_by_others})
       for (const auto& path : *files) {
         if (path.starts_with("/dev/") || path.starts_with("/proc/")) continue;
-        // A cache appears under a name that begins with its own.
         const bool cached = std::any_of(allowed.begin(), allowed.end(),
-                                        [&](const auto& place) { return path.starts_with(place); });
-        if (inside(path, folder_))
+                                        [&](const auto& place) { return is_of_cache(path, place); });
+        if (is_inside(path, folder_.string()))
           tops.insert((folder_ / *fs::path(path).lexically_relative(folder_).begin()).string());
         else (cached ? tops : stray).insert(path);
       }
@@ -299,20 +296,22 @@ class Looking {
     TextSearch search;
     int64_t records = 0;
     const SourceFiles sources(recipe_.data.sources, 1);
-    const auto each_text = [&](const std::function<void(const std::string& text, bool own)>& take) {
+    using Pieces = TextSearch::Pieces;
+    using Take = std::function<void(const std::string& text, bool own, Pieces pieces)>;
+    const auto each_text = [&](const Take& take) {
       records = 0;
       sources.pass(nullptr, [&](int64_t, Record record) -> RecordSource::Later {
         return [&records, &take, kept = std::move(record)] {
           ++records;
-          take(kept.completion(), false);
-          for (const auto& message : kept.prompt()) take(message.content, true);
+          take(kept.completion(), false, Pieces::sampled);
+          for (const auto& message : kept.prompt()) take(message.content, true, Pieces::sampled);
         };
       });
       for (const auto& canary : make_canaries(recipe_.data.canaries).planted)
-        ++records, take(canary.completion(), false);
+        ++records, take(canary.completion(), false, Pieces::all);
     };
-    each_text([&](const std::string& text, bool own) { search.add(text, own); });
-    each_text([&](const std::string& text, bool) { search.count(text); });
+    each_text([&](const std::string& text, bool own, Pieces pieces) { search.add(text, own, pieces); });
+    each_text([&](const std::string& text, bool, Pieces) { search.count(text); });
     search.close(resolved_);
     std::vector<std::string> holders;
     size_t files = 0;
@@ -328,8 +327,8 @@ class Looking {
         search.pieces() == 0
             ? fmt::format("no text is long enough to be looked for ({} plain bytes)", TextSearch::kPiece)
             : fmt::format(
-                  "looked for {} pieces of the texts of {} records in {} files and the terminal's lines",
-                  search.pieces(), records, files);
+                  "looked for {} pieces of the texts of {} records{} in {} files and the terminal's lines",
+                  search.pieces(), records, share_of_pieces(search.share()), files);
     const auto found = holders.empty() ? looked : "in " + some_of(holders);
     if (recipe_.is_private && recipe_.shown_samples() == 0)
       return fact(holders.empty() && search.pieces() > 0, "private: no text of a record is left", found);

@@ -124,6 +124,8 @@ ModelResult evaluate_model(Run& run, const Evaluated& what);
 // losses; nothing where there is no such task or file. It joins the inputs of the stages that use it.
 std::vector<TaskResult> base_losses(const Run& run);
 void add_base_losses(const Run& run, StageInputs& inputs);
+// What the run holds out and learns from. `base`: base_losses(), alive for as long as this.
+HeldOut held_out_of(Run& run, const std::vector<TaskResult>& base);
 ModelResult evaluate_base(Run& run);
 ModelResult evaluate_tuned(Run& run, const TrainingResult& training);
 

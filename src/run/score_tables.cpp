@@ -239,16 +239,16 @@ Table difference_table(const std::filesystem::path& run_folder,
       const auto& against = answers.at(other);
       const auto same = std::find_if(against.begin(), against.end(),
                                      [&](const TaskResult& one) { return one.task == task.task; });
-      if (same == against.end() || task.kind == "exposure" || task.kind == "membership") continue;
+      if (same == against.end() || looks_at_training(task)) continue;
       const auto found = paired_scores(*same, task);
       if (!found) continue;
-      const bool shares = found->p.has_value();
+      const bool nats = task.kind == "perplexity", shares = found->p.has_value();
       const auto shown = [&](double value) { return shares ? percent(value) : fmt::format("{:.4f}", value); };
       const double scale = shares ? 100 : 1;
       const double by = found->second - found->first;
-      const bool better = shares ? by > 0 : by < 0;  // nats: fewer are better
+      const bool better = nats ? by < 0 : by > 0;
       table.rows.push_back(
-          {fmt::format("{}, {}", other, model->name), task.task + (shares ? "" : " (nats a token)"),
+          {fmt::format("{}, {}", other, model->name), task.task + (nats ? " (nats a token)" : ""),
            shown(found->first), shown(found->second),
            fmt::format("{:+.{}f} ({:+.{}f} to {:+.{}f})", scale * by, shares ? 1 : 4,
                        scale * found->interval.low, shares ? 1 : 4, scale * found->interval.high,

@@ -353,7 +353,7 @@ namespace {
 // table already, and what is given away of the training samples in one of its own.
 std::vector<Headline> task_columns(const TaskResult& task) {
   if (task.kind == "perplexity" && task.task == task.kind) return {};
-  if (task.kind == "exposure" || task.kind == "membership") return {};
+  if (looks_at_training(task)) return {};
   std::vector<Headline> columns = {headline(task)};
   if (task.kind == "completion") columns.push_back({"first_line", "first line", true});
   if (task.task != task.kind)

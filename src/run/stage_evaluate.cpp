@@ -41,6 +41,11 @@ void add_base_losses(const Run& run, StageInputs& inputs) {
   if (const auto file = file_of_base_losses(run); !file.empty()) inputs.add("base losses", sha256_file(file));
 }
 
+HeldOut held_out_of(Run& run, const std::vector<TaskResult>& base) {
+  const auto& dataset = run.dataset();
+  return {dataset.held_out, dataset.held_out_records, dataset.train, base.empty() ? nullptr : &base};
+}
+
 ModelResult evaluate_model(Run& run, const Evaluated& what) {
   const auto& name = what.name;
   ModelResult result;
@@ -60,12 +65,7 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
     if (const auto cost = describe_answers(spec, subject, run.recipe().model.path); !cost.empty())
       run.say(name, cost);
     const auto base = calibrated ? base_losses(run) : std::vector<TaskResult>();
-    const auto& dataset = run.dataset();
-    const auto own = [&] {
-      return HeldOut{dataset.held_out, dataset.held_out_records, dataset.train,
-                     base.empty() ? nullptr : &base};
-    };
-    const HeldOut held_out = what.held_out ? what.held_out() : own();
+    const HeldOut held_out = what.held_out ? what.held_out() : held_out_of(run, base);
     const auto tasks =
         to_keep(run.recipe(),
                 evaluate(spec, run.recipe().data, subject, held_out, run.folder() / folder / name,

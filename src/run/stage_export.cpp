@@ -94,8 +94,7 @@ Comparison compare(Run& run, const Export& one) {
   if (one.whole_model && !recipe.eval.tasks.empty()) {
     const Subject subject{*opened.model, *opened.tokenizer, &chat, run.compute()};
     const auto base = base_losses(run);
-    const HeldOut held_out{dataset.held_out, dataset.held_out_records, dataset.train,
-                           base.empty() ? nullptr : &base};
+    const HeldOut held_out = held_out_of(run, base);
     tasks = to_keep(recipe, evaluate(recipe.eval, recipe.data, subject, held_out,
                                      run.folder() / "eval" / one.name, [&](const std::string& task) {
                                        run.say(one.name, "evaluating " + task + " with the file ...");

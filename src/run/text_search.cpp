@@ -1,6 +1,8 @@
 #include "run/text_search.h"
 
+#include <cmath>
 #include <cstring>
+#include <functional>
 #include <set>
 
 #include "base/random.h"
@@ -8,7 +10,7 @@
 namespace retort {
 namespace {
 
-constexpr size_t kPiecesOfText = 6, kMostPieces = size_t{1} << 18;
+constexpr size_t kPiecesOfText = 6;
 constexpr size_t kFilterBits = 22;
 constexpr size_t kFewest = 8;  // different signs of a piece: a line of dashes is nobody's text
 
@@ -28,6 +30,8 @@ uint64_t first_bytes(const char* at) {
   return bits;
 }
 
+uint64_t hash_of(std::string_view piece) { return mix_bits(std::hash<std::string_view>()(piece)); }
+
 size_t place_in_filter(uint64_t bits) { return mix_bits(bits) >> (64 - kFilterBits); }
 
 }  // namespace
@@ -44,19 +48,40 @@ template <class Met> bool TextSearch::meet(std::string_view bytes, Met&& met) co
 }
 
 // From the end: what is a text's own stands behind what introduces it more often than not.
-void TextSearch::add(std::string_view text, bool own) {
+void TextSearch::add(std::string_view text, bool own, Pieces pieces) {
   size_t taken = 0, plain = 0;
-  for (size_t end = text.size(); end > 0 && taken < kPiecesOfText && added_.size() < kMostPieces; --end) {
+  for (size_t end = text.size(); end > 0 && taken < kPiecesOfText; --end) {
     plain = is_plain(text[end - 1]) ? plain + 1 : 0;
     if (plain < kPiece) continue;
     plain = 0;
     const auto piece = text.substr(end - 1, kPiece);
     if (!is_telling(piece)) continue;
-    const auto [place, is_new] = added_.emplace(piece, own);
-    if (!is_new) place->second = place->second && own;
     ++taken;
+    const bool sampled = pieces == Pieces::sampled;
+    if (sampled && hash_of(piece) > last_) continue;
+    const auto [place, is_new] = added_.emplace(piece, Added{own, sampled});
+    auto& added = place->second;
+    if (is_new) {
+      if (sampled) ++sampled_;
+      continue;
+    }
+    added.own = added.own && own;
+    if (added.sampled && !sampled) added.sampled = false, --sampled_;
+  }
+  keep_to_most();
+}
+
+// Half of the hashes go at a time.
+void TextSearch::keep_to_most() {
+  while (sampled_ > most_pieces_ && last_ > 0) {
+    last_ /= 2;
+    sampled_ -= std::erase_if(added_, [&](const auto& one) {
+      return one.second.sampled && hash_of(one.first) > last_;
+    });
   }
 }
+
+double TextSearch::share() const { return std::ldexp(static_cast<double>(last_), -64); }
 
 void TextSearch::make_index() {
   filter_.assign(size_t{1} << kFilterBits, false);
@@ -70,7 +95,7 @@ void TextSearch::make_index() {
 
 void TextSearch::count(std::string_view text) {
   if (!added_.empty()) {
-    for (const auto& [piece, own] : added_) pieces_.push_back({piece, own, 0});
+    for (const auto& [piece, added] : added_) pieces_.push_back({piece, added.own, 0});
     added_.clear();
     make_index();
   }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/letters.h"
 
 namespace retort {
 
@@ -43,8 +44,7 @@ struct Wrong {
 Wrong read_one(const YamlNode& node, const Rule&, bool& value) {
   if (node.kind != YamlNode::Kind::scalar || node.quoted || (node.text != "true" && node.text != "false")) {
     const bool said = node.kind == YamlNode::Kind::scalar && !node.quoted;
-    std::string lower = node.text;
-    for (auto& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    const auto lower = lower_case(node.text);
     if (said && (lower == "yes" || lower == "on" || lower == "true")) return {true, "write true"};
     if (said && (lower == "no" || lower == "off" || lower == "false")) return {true, "write false"};
     return {true};

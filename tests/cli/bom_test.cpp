@@ -20,11 +20,13 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
   std::string samples;
   for (int i = 0; i < 12; ++i)
     samples += fmt::format("{{\"prompt\": \"What is {} and 1?\", \"completion\": \"{}\"}}\n", i, i + 1);
+  samples += "{\"prompt\": \"one line is bad\"}\n";
   const auto data = folder.write("sums.jsonl", samples);
   const auto run = folder.path / "run";
   const auto file =
       folder.write("r.yaml", fmt::format("model: {{path: {}, compute: f32}}\n"
-                                         "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
+                                         "data: {{sources: [{{path: {}, on_bad_record: skip}}], "
+                                         "held_out: {{count: 4}}}}\n"
                                          "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
                                          "train: {{steps: 2, threads: 2, batch: {{samples: 4}}}}\n"
                                          "eval: {{tasks: [{{kind: perplexity}}]}}\n"
@@ -68,6 +70,7 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
     }
     EXPECT_TRUE(base && sums);
     EXPECT_EQ(bill->dump().find(folder.path.string()), std::string::npos);
+    EXPECT_NE(bill->dump().find("\"sums.jsonl: 1 bad records left out"), std::string::npos);
   }
 
   // It is a part of the record, and goes again when it was removed.
@@ -78,6 +81,63 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
   EXPECT_EQ(read_text(run / "export/bom.cdx.json"), before);
   const auto verified = retort("verify '" + run.string() + "'");
   EXPECT_EQ(verified.exit, 0) << verified.out;
+}
+
+std::string sums(int from, int to) {
+  std::string lines;
+  for (int i = from; i < to; ++i)
+    lines += fmt::format("{{\"prompt\": \"What is {} and 1?\", \"completion\": \"{}\"}}\n", i, i + 1);
+  return lines;
+}
+
+// Recipes name files relative to where the command is started; the manifest names them by their whole paths.
+TEST(Bom, NamesFilesOfTeacherAdapterAndQuestionsOfRelativePaths) {
+  if (!fs::exists(fs::path(source_dir()) / kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto relative = [](const fs::path& path) {
+    return path.lexically_proximate(source_dir()).string();  // where the program is started
+  };
+  const auto data = relative(folder.write("sums.jsonl", sums(0, 12)));
+  const auto written = [&](const std::string& name, const std::string& more) {
+    return folder.write(name + ".yaml",
+                        fmt::format("model: {{path: {}, compute: f32}}\n"
+                                    "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
+                                    "train: {{steps: 2, threads: 2, batch: {{samples: 4}}}}\n"
+                                    "export: {{merged: none, gguf: [], compare_samples: 2}}\n"
+                                    "run: {{folder: {}}}\n{}",
+                                    kModel, data, relative(folder.path / name), more));
+  };
+  const auto first = written(
+      "first", "adapter: {kind: lora, rank: 2, targets: [q_proj]}\neval: {tasks: [{kind: perplexity}]}\n");
+  const auto begun = retort("run '" + first + "'");
+  ASSERT_EQ(begun.exit, 0) << begun.err;
+  const auto questions = folder.write("questions.jsonl", R"({"problem": "1 and 1?", "solution": "2"})" "\n");
+  const auto held = folder.write("held.jsonl", sums(50, 52));
+  const auto file = written(
+      "run", fmt::format("adapter: {{from: {}/}}\n"
+                         "teacher: {{path: {}, compute: f32}}\ndistill: {{loss: forward_kl}}\n"
+                         "eval: {{tasks: [{{kind: numeric, path: {}, max_tokens: 2}},\n"
+                         "                {{kind: perplexity, source: {{path: '{}/h*.jsonl'}}}}]}}\n",
+                         relative(folder.path / "first/export/adapter"), kModel, relative(questions),
+                         relative(folder.path)));
+  const auto done = retort("run '" + file + "'");
+  ASSERT_EQ(done.exit, 0) << done.err;
+
+  const auto bom = read_json(folder.path / "run/export/adapter/bom.cdx.json");
+  std::map<std::string, std::set<std::string>> hashes;  // of a component's files
+  for (const auto& component : bom["components"]) {
+    auto& all = hashes[component["bom-ref"].get<std::string>().substr(0, 5)];
+    if (component.contains("hashes")) all.insert(component["hashes"][0]["content"].get<std::string>());
+    if (component.contains("components"))
+      for (const auto& part : component["components"])
+        all.insert(part["hashes"][0]["content"].get<std::string>());
+  }
+  const auto adapter = folder.path / "first/export/adapter";
+  EXPECT_EQ(hashes["adapt"], (std::set<std::string>{sha256_file(adapter / "adapter_config.json"),
+                                                    sha256_file(adapter / "adapter_model.safetensors")}))
+      << bom.dump(1);
+  EXPECT_EQ(hashes["teach"], std::set<std::string>{sha256_file(fs::path(source_dir()) / kModel)});
+  EXPECT_EQ(hashes["quest"], (std::set<std::string>{sha256_file(questions), sha256_file(held)}));
 }
 
 }  // namespace

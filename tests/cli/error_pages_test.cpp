@@ -1,6 +1,6 @@
 // Errors whose one line is not enough: each page is found by its message, and docs/errors.md is what the
 // program prints.
-#include "cli/error_pages.h"
+#include "recipe/error_pages.h"
 
 #include "cli/run_program.h"
 

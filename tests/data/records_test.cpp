@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "data/temporary_folder.h"
 
@@ -190,6 +192,22 @@ TEST(Records, TextFilesAndLines) {
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[1].text, "two");
   EXPECT_EQ(records[1].place, lines.path + ":3");
+}
+
+// Files that are read in turns, by several readers: a line for each file and key, whatever was told before.
+TEST(Records, AColumnThatMayMeanSomethingIsToldOnceForEachFile) {
+  TemporaryFolder folder;
+  std::string lines;
+  for (int i = 0; i < 3; ++i)
+    lines += R"({"prompt":"q","completion":"a","weight":70,"train":"ICE 5","label":0})" "\n";
+  const auto first = folder.write("a.jsonl", lines), second = folder.write("b.jsonl", lines);
+  testing::internal::CaptureStderr();
+  for (const auto& file : {first, second, first, second}) EXPECT_EQ(read_records(source(file), 0).size(), 3u);
+  const auto told = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(told.begin(), told.end(), '\n'), 6) << told;
+  for (const auto& file : {first, second})
+    for (const auto* key : {"weight", "train", "label"})
+      EXPECT_NE(told.find(file + ":1: " + key + ": "), std::string::npos) << key << told;
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ class RanksProgram : public testing::Test {
   std::string trained(const std::string& name) const {
     return read_text(folder.path / name / "trained.safetensors");
   }
-  fs::path folder_of_rank_1() const { return run().string() + ".rank-1"; }
+  fs::path folder_of_rank_1() const { return folder.path / ".run.retort-rank-1"; }
 
   // Starts two ranks in run(), waits for the second checkpoint, and then does something to rank 1.
   Result disturbed(const std::string& more, const std::function<void(pid_t rank_1)>& disturb) {
@@ -96,7 +96,7 @@ TEST_F(RanksProgram, OneTwoAndThreeRanksTrainWhatOneProcessTrains) {
     EXPECT_EQ(read_text(folder.path / name / "metrics.jsonl"),
               read_text(folder.path / "alone/metrics.jsonl"));
     EXPECT_TRUE(fs::exists(folder.path / name / "export/adapter/adapter_model.safetensors"));
-    EXPECT_FALSE(fs::exists(folder.path / (name + ".rank-1")));  // removed at the end
+    EXPECT_FALSE(fs::exists(folder.path / fmt::format(".{}.retort-rank-1", name)));  // removed at the end
   }
 }
 
@@ -133,7 +133,7 @@ TEST_F(RanksProgram, AStopOfOneRankStopsAllWithEverythingSaved) {
   EXPECT_NE(result.err.find("stopped while training; everything done so far is saved"), std::string::npos)
       << result.err;
   EXPECT_FALSE(fs::exists(run() / "trained.safetensors"));
-  EXPECT_FALSE(fs::exists(run().string() + ".rank-1"));  // its samples are not left behind
+  EXPECT_FALSE(fs::exists(folder_of_rank_1()));  // its samples are not left behind
 }
 
 TEST_F(RanksProgram, ARankWithAnotherRecipeIsRefusedByName) {

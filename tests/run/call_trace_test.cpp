@@ -58,5 +58,29 @@ TEST(CallTrace, NamesEverySocketThatLeavesTheMachine) {
   EXPECT_EQ(trace.sockets, (Paths{"AF_INET", "AF_NETLINK"}));
 }
 
+TEST(CallTrace, FilesOfTheSystemAreNobodysData) {
+  for (const auto* file : {"/usr/lib/x86_64-linux-gnu/libc.so.6", "/opt/torch/libtorch_cpu.so",
+                           "/home/anna/lib/libcudart-d0da41ae.so.11.0", "/proc/self/maps", "/etc/passwd",
+                           "/run/nscd/passwd", "/var/lib/sss/mc/passwd"})
+    EXPECT_TRUE(is_of_the_system(file)) << file;
+  for (const auto* file : {"/home/anna/notes.sorted.jsonl", "/home/anna/x.source.csv",
+                           "/home/anna/a.so.jsonl", "/home/anna/libx.so.d/notes.jsonl",
+                           "/var/home/anna/notes.jsonl", "/var/lib/clinic/notes.csv",
+                           "/run/media/anna/notes.csv", "/home/anna/etc/x"})
+    EXPECT_FALSE(is_of_the_system(file)) << file;
+}
+
+TEST(CallTrace, ACacheIsItsFilesAndWhatTheyAreWrittenAs) {
+  const std::string place = "/data/cache";
+  for (const auto* file : {"/data/cache", "/data/cache/part-00000.h5", "/data/cache.part-123",
+                           "/data/cache.part-123/part-00000.h5", "/data/cache.old.part-7/x"})
+    EXPECT_TRUE(is_of_cache(file, place)) << file;
+  for (const auto* file : {"/data/cache-notes.txt", "/data/cache.txt", "/data/cache2/x", "/data/cache.d/x",
+                           "/data/cach", "/data/cache.part-1b"})
+    EXPECT_FALSE(is_of_cache(file, place)) << file;
+  EXPECT_TRUE(is_inside("/runs/a", "/runs/a") && is_inside("/runs/a/b/c", "/runs/a"));
+  EXPECT_FALSE(is_inside("/runs/ab", "/runs/a"));
+}
+
 }  // namespace
 }  // namespace retort

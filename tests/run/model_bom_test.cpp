@@ -23,6 +23,7 @@ Recipe recipe() {
   recipe.adapter.kind = "lora";
   for (const auto* path : {"/home/anna/notes.csv", "/home/anna/parts"})
     recipe.data.sources.emplace_back().path = path;
+  recipe.run.folder = "/home/anna/runs/a";
   recipe.data.personal_data = "leave_out";
   recipe.train.optimizer.learning_rate = 0.0005;
   recipe.card.license = "apache-2.0";
@@ -38,6 +39,14 @@ RunResult result() {
   result.samples.train = 30, result.samples.held_out = 8;
   result.samples.sources = {{"/home/anna/notes.csv", 38, 30, 8, 60}, {"/home/anna/parts", 5, 5, 0, 5}};
   result.samples.architecture = "LlamaForCausalLM, 30 layers";
+  result.samples.notes = {
+      "/home/anna/notes.csv: 3 of 38 records rejected: 3 too long",
+      "/home/anna/parts: 1 bad records left out (on_bad_record: skip)\n"
+      "  /home/anna/parts/a.jsonl:7: expected a string, found 'Miss Smith'",
+      "1 of 8 held-out samples occur in the training data word for word; e.g. /home/anna/parts/a.jsonl:5",
+      "see https://host/a/b and 1/2 or and/or (/srv/x/y.gguf)"};
+  result.failures = {
+      {"export", "'/home/anna/runs/a/export/m.gguf': the disk is full", Exit::machine_failed}};
   TaskResult task{"completion", "completion", {{"exact_match", 0.125}, {"f1", NAN}}, {}, 8, 0, 0};
   task.intervals = {{"exact_match", {0.01, 0.47}}};
   result.base.tasks = {task};
@@ -206,6 +215,19 @@ TEST(ModelBom, SaysWhatWasExportedWithScoresAndSettings) {
 
 TEST(ModelBom, HoldsNoPathOfThisMachineAndNothingThatNobodySaid) {
   EXPECT_EQ(bom_text(bill()).find("/home/anna"), std::string::npos);
+  EXPECT_EQ(bom_text(bill()).find("Miss Smith"), std::string::npos);  // nor what stood in a bad record
+  for (const auto* said :
+       {"\"notes.csv: 3 of 38 records rejected: 3 too long\"", "\"parts: 1 bad records left out",
+        "word for word; e.g. parts/a.jsonl:5\"", "\"export failed: 'export/m.gguf': the disk is full\"",
+        "\"see https://host/a/b and 1/2 or and/or (y.gguf)\""})
+    EXPECT_NE(bom_text(bill()).find(said), std::string::npos) << said << bom_text(bill());
+  auto relative = recipe();
+  relative.data.sources[0].path = "data/private/notes.csv";
+  auto noted = result();
+  noted.samples.notes = {"data/private/notes.csv: 3 of 38 records rejected", "metadata/private/x stays"};
+  const auto text = bom_text(bill(relative, noted));
+  EXPECT_NE(text.find("\"notes.csv: 3 of 38 records rejected\""), std::string::npos) << text;
+  EXPECT_NE(text.find("\"metadata/private/x stays\""), std::string::npos) << text;
   auto bare = recipe();
   bare.card = {};
   bare.is_private = false;
@@ -228,6 +250,21 @@ TEST(ModelBom, IsTheSameForTheSameAndHasAnotherNumberForAnother) {
   other.train.seed = 8;
   const auto made = result();
   EXPECT_NE(bill(other, made)["serialNumber"], bill()["serialNumber"]);
+}
+
+// Exposure and membership are measured on what was trained on, the opposite of every other score.
+TEST(CycloneDx, AMetricSaysWhetherItsSamplesWereTrainedOn) {
+  const auto slice = [](const std::string& kind, const std::string& metric) {
+    const std::vector<TaskResult> tasks = {{"mine", kind, {{metric, 0.5}}, {}, 6, 0, 0}};
+    const auto metrics = bom_metrics(tasks);
+    EXPECT_EQ(metrics[0]["type"], "mine." + metric);
+    return metrics[0]["slice"].get<std::string>();
+  };
+  for (const auto* kind : {"perplexity", "completion", "numeric"})
+    EXPECT_EQ(slice(kind, "score"), "6 samples that were not trained on");
+  EXPECT_EQ(slice("exposure", "max_exposure"),
+            "6 canaries of the training samples, each among texts of its kind that are not");
+  EXPECT_EQ(slice("membership", "auc"), "6 samples, some of the training samples and the others held out");
 }
 
 TEST(CycloneDx, LicencesOfHubsAreThoseOfSpdxWhereItHasThem) {

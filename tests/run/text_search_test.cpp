@@ -1,9 +1,12 @@
 #include "run/text_search.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
+
+#include "base/random.h"
 
 namespace retort {
 namespace {
@@ -50,6 +53,44 @@ TEST(TextSearch, PiecesStandTheSameInJsonAndHtml) {
                                  "----------------------------------------------", "short"},
                                 true);
   EXPECT_EQ(search.pieces(), 0u);
+}
+
+// A held-out source and canaries stand behind a large source, which has more pieces than are looked for.
+TEST(TextSearch, OfMoreTextsThanAreLookedForLateOnesHaveTheirShare) {
+  constexpr int kTexts = 50000;
+  const auto text_of = [](int i) {
+    std::string text;
+    for (int part = 0; part < 6; ++part)  // 24 bytes each: they are the pieces
+      text += fmt::format("{:016x} noted, ", mix_bits(static_cast<uint64_t>(6 * i + part)));
+    return text;
+  };
+  const std::string canary = "The quartz door opens at half past nine to whoever brings a fern.";
+  TextSearch search;
+  for (int i = 0; i < kTexts; ++i) search.add(text_of(i), false);
+  search.add(canary, false, TextSearch::Pieces::all);
+  for (int i = 0; i < kTexts; ++i) search.count(text_of(i));
+  search.count(canary);
+  search.close("");
+  EXPECT_EQ(search.share(), 0.5);
+  EXPECT_LE(search.pieces(), TextSearch::kMostPieces);
+  EXPECT_TRUE(search.finds_any("\"got\": \"" + canary + "\""));
+  // 6 pieces of a text, of each the half is looked for: 1 text of 64 has none.
+  int first = 0, last = 0;
+  for (int i = 0; i < 640; ++i) {
+    first += search.finds_any(text_of(i));
+    last += search.finds_any(text_of(kTexts - 1 - i));
+  }
+  EXPECT_NEAR(first, 630, 15);
+  EXPECT_NEAR(last, 630, 15);
+
+  TextSearch small(100);
+  for (int i = 0; i < 1000; ++i) small.add(text_of(i), false);
+  small.add(canary, false, TextSearch::Pieces::all);
+  small.close("");
+  EXPECT_GT(small.share(), 0.0);
+  EXPECT_LT(small.share(), 0.05);
+  EXPECT_TRUE(small.finds_any(canary));
+  EXPECT_EQ(search_of({canary}, false).share(), 1.0);
 }
 
 }  // namespace

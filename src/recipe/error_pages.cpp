@@ -1,10 +1,10 @@
-#include "cli/error_pages.h"
+#include "recipe/error_pages.h"
 
 #include <algorithm>
-#include <cctype>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/letters.h"
 
 namespace retort {
 
@@ -121,13 +121,6 @@ constexpr ErrorPage kPages[] = {
      "whole, and the same command goes on from them."},
 };
 
-std::string lower(std::string_view text) {
-  std::string made(text);
-  std::transform(made.begin(), made.end(), made.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return made;
-}
-
 std::string section(const ErrorPage& page) {
   return fmt::format("\n## {}\nThe message holds: {}\n\n{}\n", page.title, page.words, page.text);
 }
@@ -164,12 +157,12 @@ std::string explain_error(const std::string& words) {
     for (const auto& page : kPages) text += fmt::format("{:<46} {}\n", page.title, page.words);
     return text;
   }
-  const auto asked = lower(words);
+  const auto asked = lower_case(words);
   for (const auto& page : kPages)
-    if (asked.find(lower(page.words)) != std::string::npos) text += section(page);
+    if (asked.find(lower_case(page.words)) != std::string::npos) text += section(page);
   if (!text.empty()) return text.substr(1);
   for (const auto& page : kPages)
-    if (holds_all(lower(section(page)), asked)) text += section(page);
+    if (holds_all(lower_case(section(page)), asked)) text += section(page);
   if (!text.empty()) return text.substr(1);
   throw RecipeError(fmt::format("explain error: no page holds '{}'; `retort explain error` lists the pages",
                                 printable(words)));

@@ -79,9 +79,13 @@ Keys keys_of(const Record& record) {
   return keys;
 }
 
+struct HeldOut {
+  std::string place;
+  Keys keys;
+};
+
 // What one held-out record meets.
 struct Met {
-  int64_t row = 0;
   std::string place;
   int64_t exact = -1, run = -1;  // rows of training records
 };
@@ -95,11 +99,14 @@ Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
     };
   };
   Runs runs;
+  std::vector<HeldOut> held_out;
   source.pass(on(Side::held_out), [&](int64_t, const Record& record) -> RecordSource::Later {
-    return [&runs, keys = std::make_shared<const Keys>(keys_of(record))] {
-      runs.add(keys->whole);
-      if (keys->prompt != 0) runs.add(keys->prompt);
-      for (const auto key : keys->runs) runs.add(key);
+    const auto one = std::make_shared<HeldOut>(HeldOut{record.place, keys_of(record)});
+    return [&, one] {
+      runs.add(one->keys.whole);
+      if (one->keys.prompt != 0) runs.add(one->keys.prompt);
+      for (const auto key : one->keys.runs) runs.add(key);
+      held_out.push_back(std::move(*one));
     };
   });
   if (runs.empty()) return {};
@@ -125,25 +132,22 @@ Overlap find_overlap(const RecordSource& source, const RecordPlan& plan) {
 
   Overlap overlap;
   std::vector<Met> exact, by_run;  // the first few of each
-  source.pass(on(Side::held_out), [&](int64_t row, const Record& record) -> RecordSource::Later {
-    const auto keys = keys_of(record);
-    Met met{row, record.place};
-    if (const auto& whole = std::as_const(runs)[runs.find(keys.whole)]; whole.records > 0)
-      met.exact = whole.last;
+  const auto found_at = [&](uint64_t key) -> const Runs::Found& {
+    return std::as_const(runs)[runs.find(key)];
+  };
+  for (const auto& [place, keys] : held_out) {
+    Met met{place};
+    if (const auto& whole = found_at(keys.whole); whole.records > 0) met.exact = whole.last;
     for (size_t k = 0; k < keys.runs.size() && met.exact < 0 && met.run < 0; ++k)
-      if (const auto& run = std::as_const(runs)[runs.find(keys.runs[k])];
-          run.records > 0 && run.records <= kCommon)
+      if (const auto& run = found_at(keys.runs[k]); run.records > 0 && run.records <= kCommon)
         met.run = run.last;
-    const bool asked = keys.prompt != 0 && std::as_const(runs)[runs.find(keys.prompt)].records > 0;
-    return [&, met, asked] {
-      ++overlap.held_out;
-      overlap.prompts += asked;
-      overlap.exact += met.exact >= 0;
-      overlap.ngram += met.run >= 0;
-      if (met.exact >= 0 && exact.size() < kShown) exact.push_back(met);
-      if (met.run >= 0 && by_run.size() < kShown) by_run.push_back(met);
-    };
-  });
+    ++overlap.held_out;
+    overlap.prompts += keys.prompt != 0 && found_at(keys.prompt).records > 0;
+    overlap.exact += met.exact >= 0;
+    overlap.ngram += met.run >= 0;
+    if (met.exact >= 0 && exact.size() < kShown) exact.push_back(met);
+    if (met.run >= 0 && by_run.size() < kShown) by_run.push_back(met);
+  }
   std::vector<int64_t> rows;
   exact.insert(exact.end(), by_run.begin(), by_run.end());
   exact.resize(std::min(exact.size(), kShown));

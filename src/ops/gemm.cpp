@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
 #include "ops/few_rows.h"
 #include "ops/gemm_parts.h"
 #include "ops/int8_gemm.h"
+#include "ops/narrow_gradient.h"
 #include "ops/row_loops.h"
 #include "ops/scratch.h"
 #include "ops/team.h"
@@ -149,6 +151,38 @@ bool few_rows(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t
   return true;
 }
 
+constexpr int64_t kNarrow = 48;  // columns of a left operand: its pairs of rows lie in one panel
+
+// gemm_transposed() of few columns of the left operand, without panels of the right one; false where there is
+// no kernel for it.
+bool narrow_product(const GemmKernel& kernel, const GemmRows& a, int64_t na, const GemmRows& b, int64_t nb,
+                    int64_t k, const GemmOutput& out) {
+  static const NarrowKernel narrow = narrow_kernel_avx512_bf16();
+  // Tiles of AMX sum in another order.
+  if (!narrow || std::string_view(kernel.name) != gemm_kernel_avx512_bf16()->name || a.type != Operand::bf16 ||
+      b.type != Operand::bf16 || na > std::min(kNarrow, kernel.width))
+    return false;
+  const auto width = cell_row_bytes(kernel, na);
+  auto* cells = scratch_bytes(Scratch::transposed, cells_of(kernel, std::min(k, kSummedAtOnce)) * width);
+  for (int64_t first = 0; first < k; first += kSummedAtOnce) {
+    const auto rows = std::min(kSummedAtOnce, k - first);
+    const auto left = from_row(a, first), right = from_row(b, first);
+    kernel.pack_columns(left.data, left.stride * bytes_of(left.type), rows, na, cells);
+    const NarrowProduct product{cells,
+                                width,
+                                na,
+                                static_cast<const uint16_t*>(right.data),
+                                right.stride,
+                                rows,
+                                static_cast<float*>(out.data),
+                                out.stride,
+                                out.add || first > 0};
+    share_out(team_size(), nb, kNarrowStep,
+              [&](int64_t column, int64_t count) { narrow(product, column, count); });
+  }
+  return true;
+}
+
 }  // namespace
 
 GemmMatrix gemm_matrix(const float* data, int64_t rows, int64_t columns, bool transposed, float scale) {
@@ -206,6 +240,7 @@ void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows 
   }
   if (k == 0 && !out.add)
     for (int64_t r = 0; r < na; ++r) std::fill_n(static_cast<float*>(out.data) + r * out.stride, nb, 0.0f);
+  if (narrow_product(kernel, a, na, b, nb, k, out)) return;
   // Some of K at a time, so that panels of many columns and a block of the transposed left operand are in the
   // second-level cache together.
   for (int64_t first = 0; first < k; first += kSummedAtOnce) {

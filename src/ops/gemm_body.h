@@ -89,21 +89,33 @@ __attribute__((noinline)) void store_rows(const Sums* sums, int64_t rows, int64_
   }
 }
 
+// How a tile goes about its work. No form changes the order of a sum.
+struct TileForm {
+  int rows = 0;   // of a tile of full panels; 0: kRows'
+  int depth = 1;  // steps of K between two looks at whether there are more
+  int ahead = 0;  // bytes of the panel that are fetched before they are read
+};
+
 // R rows by W vectors, all of K in registers.
-template <class Arithmetic, int R, int W> __attribute__((noinline)) void tile(const GemmSegment* segments,
-                                                                              int64_t count, int64_t row,
-                                                                              const GemmStore& store) {
+template <class Arithmetic, int R, int W, int kDepth = 1, int kAhead = 0>
+__attribute__((noinline)) void tile(const GemmSegment* segments, int64_t count, int64_t row,
+                                    const GemmStore& store) {
   Sums sums[R][W] = {};
   for (const auto* segment = segments; segment != segments + count; ++segment) {
     const int64_t stride = segment->a_row_bytes;
     const char* a = static_cast<const char*>(segment->a) + row * stride;
     const char* panel = static_cast<const char*>(segment->panel);
-    for (int64_t step = segment->steps; step > 0; --step, a += 4, panel += W * kLanes * 4) {
+    int64_t step = segment->steps;
+    const auto multiply_cells = [&]() __attribute__((always_inline)) {
       if (W == 1 &&
           step % 16 ==
               0) {  // rows that nothing else has brought near, more of them than the hardware follows
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) __builtin_prefetch(a + r * stride + 256);
+      }
+      if constexpr (kAhead > 0) {
+#pragma GCC unroll 8
+        for (int w = 0; w < W; ++w) __builtin_prefetch(panel + kAhead + w * kLanes * 4);
       }
       Cells b[W];
 #pragma GCC unroll 8
@@ -114,7 +126,14 @@ template <class Arithmetic, int R, int W> __attribute__((noinline)) void tile(co
 #pragma GCC unroll 8
         for (int w = 0; w < W; ++w) sums[r][w] = Arithmetic::add(sums[r][w], cell, b[w]);
       }
-    }
+      a += 4, panel += W * kLanes * 4;
+    };
+    if constexpr (kDepth > 1)
+      for (; step >= kDepth; step -= kDepth) {
+#pragma GCC unroll 8
+        for (int d = 0; d < kDepth; ++d) multiply_cells();
+      }
+    for (; step > 0; --step) multiply_cells();
   }
   // Whole vectors: what is added goes to the registers, fp32 goes straight from them. Everything else through
   // a copy, so that the sums have no address.
@@ -144,10 +163,10 @@ template <class Arithmetic, int R, int W> __attribute__((noinline)) void tile(co
   else store_rows(&copies[0][0], R, W, store, row);
 }
 
-template <class Arithmetic, int R, int W>
+template <class Arithmetic, int R, int W, int kDepth = 1, int kAhead = 0>
 void rows_of_panel(const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
   int64_t row = 0;
-  for (; row + R <= rows; row += R) tile<Arithmetic, R, W>(segments, count, row, store);
+  for (; row + R <= rows; row += R) tile<Arithmetic, R, W, kDepth, kAhead>(segments, count, row, store);
   if constexpr (R > 8)
     for (; row + 8 <= rows; row += 8) tile<Arithmetic, 8, W>(segments, count, row, store);
   if constexpr (R > 4)
@@ -156,14 +175,16 @@ void rows_of_panel(const GemmSegment* segments, int64_t count, int64_t rows, con
   for (; row < rows; ++row) tile<Arithmetic, 1, W>(segments, count, row, store);
 }
 
-// The tile of W vectors has as many rows as registers allow: kRows[W - 1].
-template <class Arithmetic>
+// The tile of W vectors has as many rows as registers allow: kRows[W - 1], where the form names no other
+// number for a full panel.
+template <class Arithmetic, TileForm kForm>
 void multiply(const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
+  constexpr int kFull = kForm.rows > 0 ? kForm.rows : kRows[kVectors - 1];
   const auto vectors = (store.columns + kLanes - 1) / kLanes;
+  if (vectors == kVectors)
+    return rows_of_panel<Arithmetic, kFull, kVectors, kForm.depth, kForm.ahead>(segments, count, rows, store);
   if (vectors == 1) return rows_of_panel<Arithmetic, kRows[0], 1>(segments, count, rows, store);
-  if constexpr (kVectors > 2)
-    if (vectors == 3) return rows_of_panel<Arithmetic, kRows[2], 3>(segments, count, rows, store);
-  rows_of_panel<Arithmetic, kRows[1], 2>(segments, count, rows, store);
+  if constexpr (kVectors > 2) rows_of_panel<Arithmetic, kRows[1], 2>(segments, count, rows, store);
 }
 
 template <int kStep, int... kLane>
@@ -310,14 +331,15 @@ template <class Arithmetic> __attribute__((noinline)) double registers(int64_t r
   return static_cast<double>(rounds) * kSums * kLanes * 2 * static_cast<double>(Arithmetic::kPair);
 }
 
-template <class Arithmetic> constexpr GemmKernel kernel_of(const char* name, Operand operand) {
+template <class Arithmetic, TileForm kForm = TileForm{}>
+constexpr GemmKernel kernel_of(const char* name, Operand operand) {
   constexpr auto kPair = Arithmetic::kPair;
   return {name,
           operand,
           kPair,
           kLanes,
           kVectors * kLanes,
-          multiply<Arithmetic>,
+          multiply<Arithmetic, kForm>,
           pack_rows<kPair>,
           pack_columns<kPair>,
           transpose<kPair>,

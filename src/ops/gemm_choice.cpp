@@ -1,12 +1,16 @@
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <ctime>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
 #include "ops/gemm.h"
+#include "ops/gemm_forms.h"
 #include "ops/int8_gemm.h"
 #include "ops/use_kernel.h"
 
@@ -22,29 +26,67 @@ double seconds_now() {  // of this thread alone: other processes do not sway the
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-// GFLOP/s of the product as an operation calls it, activations of `type`; the best of some runs within 10 ms,
-// of which the first pays for memory and for the unit's waking up: five at least.
+// The product as an operation calls it, activations of `type`: by panels that were packed before, or as a
+// whole where the kernel multiplies another type.
+class Trial {
+ public:
+  Trial(const GemmKernel& kernel, Operand type)
+      : weights_(kColumns * kInner, 0x3C00),
+        narrow_(kRows * kInner, 0x3C00),  // small numbers, no denormals
+        wide_(kRows * kInner, 0.01f),
+        out_(kRows * kColumns),
+        term_{{type == Operand::f32 ? static_cast<const void*>(wide_.data()) : narrow_.data(), kInner, type},
+              gemm_matrix_bf16(weights_.data(), kColumns, kInner, false)},
+        packed_(type == kernel.operand) {
+    if (!packed_) return;
+    panels_.resize(static_cast<size_t>(panel_bytes(kernel, kInner, kColumns)) + 64);
+    aligned_ = panels_.data() + (64 - reinterpret_cast<uintptr_t>(panels_.data()) % 64) % 64;
+    pack_panels(kernel, term_.b, 0, kColumns, aligned_);
+  }
+
+  // Of this kernel, or of another form of it, which reads the same panels.
+  double seconds(const GemmKernel& kernel) {
+    const GemmOutput out{out_.data(), kColumns, Operand::f32};
+    const double start = seconds_now();
+    if (packed_) multiply_panels(kernel, term_.a, kRows, kInner, aligned_, kColumns, out);
+    else gemm(kernel, {&term_, 1}, kRows, out);
+    return seconds_now() - start;
+  }
+
+ private:
+  std::vector<uint16_t> weights_, narrow_;
+  std::vector<float> wide_, out_;
+  std::vector<std::byte> panels_;
+  std::byte* aligned_ = nullptr;
+  GemmTerm term_;
+  bool packed_;
+};
+
+// GFLOP/s, the best of some runs within 10 ms, of which the first pays for memory and for the unit's waking
+// up: five at least.
 double product_speed(const GemmKernel& kernel, Operand type) {
-  const std::vector<uint16_t> weights(kColumns * kInner, 0x3C00),
-      narrow(kRows * kInner, 0x3C00);  // small numbers, no denormals
-  const std::vector<float> wide(kRows * kInner, 0.01f);
-  std::vector<float> out(kRows * kColumns);
-  const auto* a = type == Operand::f32 ? static_cast<const void*>(wide.data()) : narrow.data();
-  std::vector<std::byte> panels(static_cast<size_t>(panel_bytes(kernel, kInner, kColumns)) + 64);
-  auto* aligned = panels.data() + (64 - reinterpret_cast<uintptr_t>(panels.data()) % 64) % 64;
-  const auto matrix = gemm_matrix_bf16(weights.data(), kColumns, kInner, false);
-  const GemmTerm term{{a, kInner, type}, matrix};
-  if (type == kernel.operand) pack_panels(kernel, matrix, 0, kColumns, aligned);
+  Trial trial(kernel, type);
   double best = 1e9;
   const double begin = seconds_now();
-  for (int i = 0; i < 50 && (i < 5 || seconds_now() - begin < 0.01); ++i) {
-    const double start = seconds_now();
-    if (type == kernel.operand)
-      multiply_panels(kernel, term.a, kRows, kInner, aligned, kColumns, {out.data(), kColumns, Operand::f32});
-    else gemm(kernel, {&term, 1}, kRows, {out.data(), kColumns, Operand::f32});
-    best = std::min(best, seconds_now() - start);
-  }
+  for (int i = 0; i < 50 && (i < 5 || seconds_now() - begin < 0.01); ++i)
+    best = std::min(best, trial.seconds(kernel));
   return 2e-9 * kRows * kInner * kColumns / best;
+}
+
+constexpr int kFormRounds = 20;
+constexpr double kClearly = 0.97;  // of the time of the first form: what is between the two may be noise
+
+// The form of a kernel to use, or null where there is none: some milliseconds, all forms in turn.
+const GemmKernel* fastest_form(const GemmForms& forms) {
+  if (forms.count == 0) return nullptr;
+  const auto* const first = &forms.first->kernel;
+  Trial trial(*first, first->operand);
+  std::vector<double> best(static_cast<size_t>(forms.count), 1e9);
+  for (int round = 0; round < kFormRounds; ++round)
+    for (size_t i = 0; i < best.size(); ++i)
+      best[i] = std::min(best[i], trial.seconds(forms.first[i].kernel));
+  const auto fastest = static_cast<size_t>(std::min_element(best.begin(), best.end()) - best.begin());
+  return best[fastest] < kClearly * best[0] ? &forms.first[fastest].kernel : first;
 }
 
 double peak_speed(const GemmKernel& kernel) {
@@ -99,12 +141,22 @@ std::span<const GemmKernel* const> gemm_kernels() {
   static const auto kernels = [] {
     std::vector<const GemmKernel*> found;
     if (const auto* tiles = gemm_kernel_amx_bf16(); tiles && proven(*tiles)) found.push_back(tiles);
-    for (const auto* kernel :
-         {gemm_kernel_avx512_bf16(), gemm_kernel_avx512(), gemm_kernel_avx2(), gemm_kernel_portable()})
+    const auto* const bf16 = fastest_form(gemm_forms_avx512_bf16());
+    const auto* const wide = fastest_form(gemm_forms_avx512());
+    // Nobody uses it where there is a wider one.
+    const auto* const narrow = wide ? gemm_kernel_avx2() : fastest_form(gemm_forms_avx2());
+    for (const auto* kernel : {bf16, wide, narrow, gemm_kernel_portable()})
       if (kernel) found.push_back(kernel);
     return found;
   }();
   return kernels;
+}
+
+const char* form_name(const GemmKernel& kernel) {
+  for (const auto& forms : {gemm_forms_avx512_bf16(), gemm_forms_avx512(), gemm_forms_avx2()})
+    for (int64_t i = 0; i < forms.count; ++i)
+      if (&forms.first[i].kernel == &kernel) return forms.first[i].name;
+  return "";
 }
 
 namespace {
@@ -168,17 +220,23 @@ const Int8Kernel* int8_kernel() {
 std::span<const GemmSpeed> gemm_speeds() {
   static const auto speeds = [] {
     std::vector<GemmSpeed> found;
-    for (const auto* kernel : gemm_kernels())
-      found.push_back({kernel, product_speed(*kernel, kernel->operand), peak_speed(*kernel)});
+    for (const auto* kernel : gemm_kernels()) found.push_back(gemm_speed(*kernel));
     return found;
   }();
   return speeds;
 }
 
+// Of this kernel alone: a run that begins asks for two of them.
 const GemmSpeed& gemm_speed(const GemmKernel& kernel) {
-  for (const auto& speed : gemm_speeds())
-    if (speed.kernel == &kernel) return speed;
-  throw std::logic_error("gemm_speed: a kernel that this machine cannot run");
+  static std::mutex mutex;
+  static std::map<const GemmKernel*, GemmSpeed> measured;
+  const auto known = gemm_kernels();
+  if (std::find(known.begin(), known.end(), &kernel) == known.end())
+    throw std::logic_error("gemm_speed: a kernel that this machine cannot run");
+  const std::lock_guard lock(mutex);
+  if (const auto found = measured.find(&kernel); found != measured.end()) return found->second;
+  const GemmSpeed speed{&kernel, product_speed(kernel, kernel.operand), peak_speed(kernel)};
+  return measured.emplace(&kernel, speed).first->second;
 }
 
 }  // namespace retort

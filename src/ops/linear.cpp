@@ -135,6 +135,11 @@ Tensor transposed(const Tensor& x, float scale) {
   auto y = at::empty({many, few}, x.options());
   const auto* in = x.const_data_ptr<float>();
   auto* out = y.mutable_data_ptr<float>();
+  if (const auto& kernel = gemm_kernel(Operand::f32); few % kernel.lanes == 0) {  // by whole squares
+    kernel.transpose(in, many * 4, few, many, out, few * 4);
+    for (int64_t i = 0; i < many * few; ++i) out[i] *= scale;
+    return y;
+  }
   for (int64_t i = 0; i < many; ++i)
     for (int64_t j = 0; j < few; ++j) *out++ = scale * in[j * many + i];
   return y;

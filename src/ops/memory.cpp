@@ -1,5 +1,7 @@
 #include "ops/memory.h"
 
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/impl/alloc_cpu.h>
 #include <malloc.h>
 
 #include <algorithm>
@@ -10,15 +12,52 @@
 #include <thread>
 #include <vector>
 
+#include "ops/large_blocks.h"
+
 namespace retort {
 
+namespace {
+
+constexpr size_t kLarge = size_t{64} << 10;  // bytes of a tensor
+
+// Never destroyed: the last tensors go when the program ends.
+LargeBlocks& large_blocks() {
+  static auto* const blocks = new LargeBlocks;
+  return *blocks;
+}
+
+void free_tensor(void* data) {
+  if (!large_blocks().give_back(data)) c10::free_cpu(data);
+}
+
+class TensorMemory final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    void* const data = bytes < kLarge ? c10::alloc_cpu(bytes) : large_blocks().take(bytes);
+    return {data, data, &free_tensor, c10::Device(c10::DeviceType::CPU)};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &free_tensor; }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    default_copy_data(to, from, bytes);
+  }
+};
+
+}  // namespace
+
 void keep_freed_memory() {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they watch the C library's pieces
+  static TensorMemory memory;
+  c10::SetCPUAllocator(&memory, 1);  // above the default one
+#endif
   ::mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc's upper limit
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
   ::mallopt(M_TOP_PAD, 64 << 20);
 }
 
-void return_freed_memory() { ::malloc_trim(0); }
+void return_freed_memory() {
+  ::malloc_trim(0);
+  large_blocks().release();
+}
 
 double memory_speed(int64_t threads) {
   constexpr size_t kWords = size_t{32} << 20;  // more than any cache holds

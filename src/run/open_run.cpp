@@ -22,6 +22,7 @@
 #include "base/tell.h"
 #include "data/beyond_context.h"
 #include "data/check_samples.h"
+#include "data/record_source.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
@@ -49,6 +50,12 @@ std::string hash_of_files(const std::vector<fs::path>& files) {
   Sha256 hash;
   for (const auto& file : files) hash.add(file.string() + "\n" + sha256_file(file) + "\n");
   return hash.hex();
+}
+
+// By another thread, once it is begun. The files count as read here, in their order.
+Later<std::string> hash_beside(std::vector<fs::path> files) {
+  for (const auto& file : files) const MappedFile noted(file);
+  return Later<std::string>::of([files = std::move(files)] { return hash_of_files(files); });
 }
 
 // What chose the kind of arithmetic: another CPU may choose otherwise.
@@ -153,13 +160,17 @@ Run::Run(LoadedRecipe loaded, Peers* peers)
   for (const auto& adapter : recipe().adapter.merge)
     for (const auto& file : adapter_files(adapter.path)) files.push_back(file);
   if (!recipe().adapter.from.empty()) started_from_ = hash_of_files(adapter_files(recipe().adapter.from));
-  model_files_ = hash_of_files(files);
+  model_files_ = hash_beside(std::move(files));
+  model_files_.begin();
   std::vector<fs::path> sources;
   for (const auto& source : recipe().data.sources)
     for (const auto& file : source_files(source)) sources.emplace_back(file);
   if (const auto& forget = recipe().data.forget; !forget.empty() && fs::exists(forget))
     sources.emplace_back(forget);
-  sample_files_ = hash_of_files(sources);
+  sample_files_ = hash_beside(std::move(sources));
+  // A store that the recipe names is compared with these hashes before anything is read from it.
+  if (own_store()) sample_files_.begin();
+  else sample_files_.get();
   if (recipe().data.sources.empty())
     throw RecipeError(
         fmt::format("{}: data.sources: missing; expected a list of sections that say where samples come from",
@@ -169,6 +180,7 @@ Run::Run(LoadedRecipe loaded, Peers* peers)
   // behind.
   const bool begins = !holds_run(folder_);
   if (begins) look_at_everything();
+  model_files_.get(), sample_files_.get();  // throw where a file cannot be read
   lock_.emplace(folder_);
   const auto removed = remove_leftovers_of_run(folder_);
   events_.emplace(folder_);
@@ -206,15 +218,37 @@ void Run::look_at_everything() {
   // Beside the reading of the samples: it takes one thread for less time than they take.
   auto rehearsal = std::async(
       std::launch::async, [&] { rehearse_exports(model(), recipe().exports, recipe().adapter, folder_); });
-  dataset_ = load_dataset(recipe().data, *model().tokenizer, chat(), nullptr, recipe().train.threads);
+  // So do the milliseconds that tell which arithmetic is the fastest, by that thread's own time.
+  auto measured = std::async(std::launch::async, [&] {
+    if (trains()) compute_type(recipe().model, device_);
+  });
+  read_samples();
   refuse_bad_samples(*dataset_, *model().tokenizer, chat());
   const auto& config = model().model->config;
   refuse_beyond_context(*dataset_, config.context, beyond_context_is(config));
   check_tasks(recipe().eval, recipe().data, static_cast<int64_t>(dataset_->held_out.size()));
   if (asks_held_out_prompts(recipe().eval))
     refuse_prompts_beyond_context(*dataset_, model().model->config.context);
+  measured.get();
   refuse_without_memory();
   rehearsal.get();
+}
+
+void Run::read_samples() {
+  const auto& data = recipe().data;
+  const auto threads = recipe().train.threads;
+  if (!own_store()) {
+    dataset_ = load_dataset(data, *model().tokenizer, chat(), nullptr, threads);
+    return;
+  }
+  const SourceFiles files(data.sources, threads);
+  plan_ = plan_records(data, files);
+  dataset_ = build_dataset(data, files, *plan_, *model().tokenizer, chat());
+}
+
+RecordPlan Run::take_plan(const RecordSource& files) {
+  if (plan_) return *std::exchange(plan_, std::nullopt);
+  return plan_records(recipe().data, files);
 }
 
 void Run::refuse_without_memory() {
@@ -254,7 +288,7 @@ void Run::keep_to_budget() {
 StageInputs Run::model_inputs() {
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION)
-      .add("model files", model_files_)
+      .add("model files", model_files_.get())
       .add("model", print_spec(recipe().model.arithmetic()))
       .add("prune", recipe().prune ? print_spec(*recipe().prune) : "")
       .add("compute", compute_name(compute()));
@@ -267,8 +301,8 @@ StageInputs Run::sample_inputs() {
   data.cache.clear();  // where it is kept changes nothing
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION)
-      .add("model files", model_files_)
-      .add("sample files", sample_files_)
+      .add("model files", model_files_.get())
+      .add("sample files", sample_files_.get())
       .add("data", print_spec(data));
   return inputs;
 }
@@ -313,15 +347,14 @@ const Dataset& Run::dataset() {
 }
 
 void Run::make_dataset() {
-  if (!own_store()) {
-    dataset();  // the store that the recipe names refuses to stand for other samples
-    return;
-  }
-  const auto& tokenizer = *model().tokenizer;
-  if (!dataset_) dataset_ = build_dataset(recipe().data, tokenizer, chat(), recipe().train.threads);
+  if (!own_store()) dataset();  // the store that the recipe names refuses to stand for other samples
+  else if (!dataset_) read_samples();
+}
+
+void Run::write_store() {
   write_token_store(data_spec().cache,
                     {dataset_->train, dataset_->held_out, dataset_->held_out_rows, dataset_->counts},
-                    provenance(recipe().data, tokenizer, chat()));
+                    provenance(recipe().data, *model().tokenizer, chat()));
 }
 
 LoadedModel& Run::trained() {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/later.h"
 #include "base/locked_folder.h"
 #include "data/dataset.h"
 #include "models/model.h"
@@ -52,7 +53,11 @@ class Run {
   const std::string& started_from() const { return started_from_; }
   const ChatTemplate& chat();
   const Dataset& dataset();    // from the store
-  void make_dataset();         // from the sources, into the store
+  void make_dataset();         // from the sources, in memory; of a store that the recipe names, from there
+  void write_store();          // of the run's own, once its data set is made
+  // Which records are whose, of the sources as they were read for the data set, which the run forgets by
+  // that; planned anew where nobody has.
+  RecordPlan take_plan(const RecordSource& files);
   DataSpec data_spec() const;  // with the run's own store where the recipe names no cache
   bool own_store() const { return recipe().data.cache.empty(); }
   bool trains() const { return recipe().adapter.kind != "none"; }
@@ -65,12 +70,14 @@ class Run {
 
  private:
   void look_at_everything();  // what a recipe may be refused for, before anything is written
+  void read_samples();
   void refuse_without_memory();
   void keep_to_budget();
   LoadedRecipe loaded_;
   Peers* const peers_;
   std::filesystem::path folder_;
-  std::string model_files_, sample_files_, started_from_;  // hashes
+  Later<std::string> model_files_, sample_files_;  // hashes, worked out beside the reading
+  std::string started_from_;                       // a hash
   std::optional<LockedFolder> lock_;
   std::optional<Ledger> events_;
   std::optional<StageLedger> ledger_;
@@ -80,6 +87,7 @@ class Run {
   std::optional<LoadedModel> model_;
   bool trained_ = false;
   std::optional<Dataset> dataset_;
+  std::optional<RecordPlan> plan_;  // that dataset_ was made by
 };
 
 // Files that loading a model folder or a .gguf file (all its splits) opens.

@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "base/tell.h"
 #include "ops/gemm.h"
+#include "ops/gemm_forms.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
 #include "report/run_record.h"
@@ -31,7 +32,9 @@ double least_seconds(const WorkTotal& total, const MachineSpeed& machine) {
 
 MachineSpeed machine_speed(at::ScalarType compute, int64_t threads) {
   const auto& kernel = gemm_kernel(compute == at::kFloat ? Operand::f32 : Operand::bf16);
-  return {kernel.name, gemm_speed(kernel).peak, memory_speed(threads), threads};
+  const std::string form = form_name(kernel);
+  return {form.empty() ? kernel.name : fmt::format("{}, tiles of {}", kernel.name, form),
+          gemm_speed(kernel).peak, memory_speed(threads), threads};
 }
 
 Table profile_table(const Profile& profile, const MachineSpeed& machine) {

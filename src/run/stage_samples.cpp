@@ -1,3 +1,5 @@
+#include <future>
+
 #include "base/error.h"
 #include "data/beyond_context.h"
 #include "data/canaries.h"
@@ -76,10 +78,16 @@ SamplesResult prepare_samples(Run& run) {
     run.make_dataset();
     const auto& dataset = run.dataset();
     const SourceFiles files(run.recipe().data.sources, run.recipe().train.threads);
-    const auto plan = plan_records(run.recipe().data, files);
+    const auto plan = run.take_plan(files);
+    // None of the three looks at what the others make, and each goes through all samples or records.
+    auto stored = std::async(std::launch::async, [&] {
+      if (run.own_store()) run.write_store();
+    });
+    auto compared = std::async(std::launch::async, [&] { return find_overlap(files, plan); });
     write_record_list(run.folder() / kRecordsFile, files, plan, dataset.train, run.recipe().data.canaries);
+    const auto overlap = compared.get();
+    stored.get();
     record_canaries(run);
-    const auto overlap = find_overlap(files, plan);
     SamplesResult made;
     made.train = static_cast<int64_t>(dataset.train.size());
     made.held_out = static_cast<int64_t>(dataset.held_out.size());

@@ -5,14 +5,15 @@
 # targets that `tools/build release retort` makes are all that is needed.
 include(GNUInstallDirs)
 get_property(retort_installed GLOBAL PROPERTY RETORT_TESTED)
-# They are for retort-online, retort-import and retort-ranks alone.
-list(REMOVE_ITEM retort_installed http import ranks)
+# They are for retort-online, retort-import, retort-ranks, retort-sign and retort-tables alone.
+list(REMOVE_ITEM retort_installed http import ranks sign tables)
 install(TARGETS ${retort_installed} cli_offline jinja_engine EXPORT retort
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}/retort)
 install(EXPORT retort NAMESPACE retort:: FILE retort-targets.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/retort)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/ DESTINATION include/retort FILES_MATCHING PATTERN "*.h")
 install(TARGETS retort RUNTIME DESTINATION bin)
+install(TARGETS retort-sign RUNTIME DESTINATION bin OPTIONAL)   # where it was built
 set_target_properties(retort PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 
 include(CMakePackageConfigHelpers)

@@ -92,9 +92,12 @@ std::string name_of(const fs::path& model) {
   return path.filename().empty() ? path.parent_path().filename().string() : path.filename().string();
 }
 
+constexpr size_t kMostCertificates = 20;  // a chain has two or three
+
 // The parts of a bundle that are used here.
 struct Envelope {
   std::string payload, signature, hint;
+  Certificates certificates;  // none: a bare key signed
 };
 Envelope open_bundle(const fs::path& file) {
   const JsonPlace place{file.string()};
@@ -111,10 +114,28 @@ Envelope open_bundle(const fs::path& file) {
   Envelope found;
   const auto material = place.at("verificationMaterial");
   const auto& verification = at(json, "verificationMaterial", place);
-  if (!verification.is_object() || !verification.contains("publicKey"))
-    corrupt(place.file, material.path, "names no key; signatures by certificates are not verified here");
-  const auto& key = verification["publicKey"];
-  if (key.is_object() && key.contains("hint")) found.hint = text(key, "hint", material.at("publicKey"));
+  if (!verification.is_object()) wrong_json(material, "an object", &verification);
+  if (verification.contains("x509CertificateChain")) {
+    const auto chain = material.at("x509CertificateChain");
+    const auto list = read_as<std::vector<Json>>(
+        at(verification["x509CertificateChain"], "certificates", chain), chain.at("certificates"));
+    if (list.empty() || list.size() > kMostCertificates)
+      corrupt(place.file, chain.path,
+              fmt::format("expected 1 to {} certificates, found {}", kMostCertificates, list.size()));
+    for (const auto& one : list) {
+      const auto where = chain.at("certificates").at(found.certificates.size());
+      found.certificates.push_back(from_base64(text(one, "rawBytes", where), where.at("rawBytes")));
+    }
+  } else if (verification.contains("publicKey")) {
+    const auto& key = verification["publicKey"];
+    if (key.is_object() && key.contains("hint")) found.hint = text(key, "hint", material.at("publicKey"));
+  } else {
+    corrupt(place.file, material.path,
+            verification.contains("certificate")
+                ? "was signed by Sigstore's method without keys, whose log is on the network; keys and chains "
+                  "of certificates are verified here"
+                : "names neither a key nor a chain of certificates");
+  }
   const auto envelope_place = place.at("dsseEnvelope");
   const auto& envelope = at(json, "dsseEnvelope", place);
   if (const auto kind = text(envelope, "payloadType", envelope_place); kind != kPayload)
@@ -208,6 +229,33 @@ Statement statement_in(const std::string& payload, const std::string& file) {
   return statement;
 }
 
+// The files of a model with what `key` signed.
+VerifiedModel compare(const fs::path& model, const fs::path& signature, const Envelope& envelope,
+                      const EcKey& key) {
+  if (!key.verifies(encoded(envelope.payload), envelope.signature))
+    corrupt(signature.string(), "dsseEnvelope", "the signature is not one of this key over this statement");
+  const auto statement = statement_in(envelope.payload, signature.string());
+  const auto& how = statement.predicate.serialization;
+  auto ignored = how.ignore_paths;
+  for (const auto* git : {".git", ".gitattributes", ".github", ".gitignore"}) ignored.emplace_back(git);
+  const auto inside = fs::weakly_canonical(signature).lexically_relative(fs::weakly_canonical(model));
+  if (!inside.empty() && inside != "." && !inside.string().starts_with(".."))
+    ignored.push_back(inside.string());
+  auto found = hashes_of(model, ignored, how.allow_symlinks);
+  VerifiedModel verified;
+  verified.files = statement.predicate.resources.size();
+  for (const auto& [name, algorithm, digest] : statement.predicate.resources) {
+    const auto there = found.find(name);
+    if (there == found.end()) verified.differences.push_back({name, "missing"});
+    else if (there->second != digest)
+      verified.differences.push_back(
+          {name, fmt::format("modified: sha256 {} now, {} signed", there->second, digest)});
+    if (there != found.end()) found.erase(there);
+  }
+  for (const auto& [name, hash] : found) verified.differences.push_back({name, "added"});
+  return verified;
+}
+
 }  // namespace
 
 fs::path usual_signature(const fs::path& model) {
@@ -234,12 +282,18 @@ std::string statement_of(const fs::path& model, const fs::path& signature) {
   return json_as<OrderedJson>(statement).dump();
 }
 
-size_t sign_model(const fs::path& model, const fs::path& signature, const EcKey& key) {
+size_t sign_model(const fs::path& model, const fs::path& signature, const EcKey& key,
+                  const Certificates& certificates) {
   const auto payload = statement_of(model, signature);
+  OrderedJson material;
+  if (certificates.empty()) material["publicKey"] = {{"hint", key.hint()}};
+  for (const auto& der : certificates)
+    material["x509CertificateChain"]["certificates"].push_back(
+        OrderedJson{{"rawBytes", to_base64(der)}});
+  material["tlogEntries"] = OrderedJson::array();
   const OrderedJson bundle = {
       {"mediaType", kBundle},
-      {"verificationMaterial",
-       {{"publicKey", {{"hint", key.hint()}}}, {"tlogEntries", OrderedJson::array()}}},
+      {"verificationMaterial", material},
       {"dsseEnvelope",
        {{"payload", to_base64(payload)},
         {"payloadType", kPayload},
@@ -251,31 +305,25 @@ size_t sign_model(const fs::path& model, const fs::path& signature, const EcKey&
 
 VerifiedModel verify_model(const fs::path& model, const fs::path& signature, const EcKey& key) {
   const auto envelope = open_bundle(signature);
+  if (!envelope.certificates.empty())
+    corrupt(signature.string(), "verificationMaterial",
+            "was made with a certificate; verify it with --root and the root that you trust");
   if (!envelope.hint.empty() && envelope.hint != key.hint())
     corrupt(signature.string(), "verificationMaterial.publicKey.hint",
             fmt::format("it was signed with another key: {}, and this one is {}", printable(envelope.hint),
                         key.hint()));
-  if (!key.verifies(encoded(envelope.payload), envelope.signature))
-    corrupt(signature.string(), "dsseEnvelope", "the signature is not one of this key over this statement");
-  const auto statement = statement_in(envelope.payload, signature.string());
-  const auto& how = statement.predicate.serialization;
-  auto ignored = how.ignore_paths;
-  for (const auto* git : {".git", ".gitattributes", ".github", ".gitignore"}) ignored.emplace_back(git);
-  const auto inside = fs::weakly_canonical(signature).lexically_relative(fs::weakly_canonical(model));
-  if (!inside.empty() && inside != "." && !inside.string().starts_with(".."))
-    ignored.push_back(inside.string());
-  auto found = hashes_of(model, ignored, how.allow_symlinks);
-  VerifiedModel verified;
-  verified.files = statement.predicate.resources.size();
-  for (const auto& [name, algorithm, digest] : statement.predicate.resources) {
-    const auto there = found.find(name);
-    if (there == found.end()) verified.differences.push_back({name, "missing"});
-    else if (there->second != digest)
-      verified.differences.push_back(
-          {name, fmt::format("modified: sha256 {} now, {} signed", there->second, digest)});
-    if (there != found.end()) found.erase(there);
-  }
-  for (const auto& [name, hash] : found) verified.differences.push_back({name, "added"});
+  return compare(model, signature, envelope, key);
+}
+
+VerifiedModel verify_model(const fs::path& model, const fs::path& signature, const Trust& trust) {
+  const auto envelope = open_bundle(signature);
+  if (envelope.certificates.empty())
+    corrupt(signature.string(), "verificationMaterial",
+            "was made with a key without a certificate; verify it with --key and the public half");
+  const auto signer = trusted_signer(envelope.certificates, trust, signature.string(),
+                                     "verificationMaterial.x509CertificateChain");
+  auto verified = compare(model, signature, envelope, signer.key);
+  verified.signer = signer.name;
   return verified;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "sign/certificates.h"
 #include "sign/ec_key.h"
 
 namespace retort {
@@ -18,9 +19,10 @@ std::filesystem::path usual_signature(const std::filesystem::path& model);
 // without files.
 std::string statement_of(const std::filesystem::path& model, const std::filesystem::path& signature);
 
-// Writes `signature`. Returns how many files are in it.
+// Writes `signature`, which names the key, or brings its certificates where there are any. Returns how many
+// files are in it.
 size_t sign_model(const std::filesystem::path& model, const std::filesystem::path& signature,
-                  const EcKey& key);
+                  const EcKey& key, const Certificates& certificates = {});
 
 struct SignedDifference {
   std::string file, what;  // "modified", "missing", "added"
@@ -28,9 +30,13 @@ struct SignedDifference {
 struct VerifiedModel {
   size_t files = 0;
   std::vector<SignedDifference> differences;  // empty: the model is what was signed
+  std::string signer;                         // whom the certificate names; empty: a key alone
 };
 // FormatError where the signature is none of this kind, or is not this key's.
 VerifiedModel verify_model(const std::filesystem::path& model, const std::filesystem::path& signature,
                            const EcKey& key);
+// FormatError where the signature brings no certificates, or none that is trusted.
+VerifiedModel verify_model(const std::filesystem::path& model, const std::filesystem::path& signature,
+                           const Trust& trust);
 
 }  // namespace retort

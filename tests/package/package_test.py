@@ -195,6 +195,24 @@ class Bill(unittest.TestCase):
             text, sbom.of_folder(self.folder, self.BUILD, self.folder / "none", "1.2", 1700000000, "2.31")
         )
 
+    def test_the_signer_has_openssl_inside_and_no_libtorch(self):
+        signer = self.BUILD / "retort-sign"
+        self.assertTrue(signer.exists(), f"{signer}: packages bring it")
+        (self.folder / "bin").mkdir()
+        for name in stage.PROGRAMS:
+            shutil.copy(self.BUILD / name, self.folder / "bin" / name)
+        (self.folder / "lib").mkdir()
+        text = sbom.of_folder(self.folder, self.BUILD, self.folder / "none", "1.2", 1700000000, "2.31")
+        found = self.checked(text)
+        needs = self.needs["program:retort-sign"]
+        for name in ("OpenSSL", "fmt", "CLI11", "nlohmann-json", "libstdc++.a", "glibc"):
+            self.assertIn(name, needs)
+        for name in ("LibTorch", "HDF5", "curl", "Arrow and Parquet"):
+            self.assertNotIn(name, needs)
+        self.assertEqual(found["OpenSSL"]["licenses"][0]["license"]["id"], "Apache-2.0")
+        digest = hashlib.sha256(signer.read_bytes()).hexdigest()
+        self.assertEqual(found["file:bin/retort-sign"]["hashes"][0]["content"], digest)
+
     def test_what_nobody_listed_is_named(self):
         bill = sbom.Bill("1.2", 1700000000)
         (self.folder / "libnobody.so.3").write_bytes(b"")

@@ -1,5 +1,5 @@
-"""Links the program once more, from the objects of a build, so that it runs beside an old glibc: against
-Debian 11's C and C++ libraries, with everything else inside of it that is not LibTorch."""
+"""Links the programs once more, from the objects of a build, so that they run beside an old glibc: against
+Debian 11's C and C++ libraries, with everything else inside of them that is not LibTorch."""
 
 import os
 import pathlib
@@ -175,8 +175,9 @@ def library_for(parts, path):
 
 
 def link_program(build, parts, output):
+    """The program of the build that is called like `output`."""
     sysroot = make_sysroot(parts)
-    words, linked, skip = link_words(build), [], False
+    words, linked, skip = link_words(build, output.name), [], False
     for word in words:
         if skip:
             skip = False

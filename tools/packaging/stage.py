@@ -14,12 +14,15 @@ import sbom
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WHEELS = ROOT / "third_party/wheels"
-# Whose code is in the program: Debian's packages, by which their copyright files are found.
+# Whose code is in the programs: Debian's packages, by which their copyright files are found.
 PACKAGES = (
     "libaec-dev libcli11-dev libfmt-dev libhdf5-dev libpcre2-dev libsentencepiece-dev libsimdjson-dev "
     "libspdlog-dev libssl-dev libutf8proc-dev libxxhash-dev libyaml-cpp-dev libzstd-dev nlohmann-json3-dev "
     "zlib1g-dev"
 ).split()
+
+
+PROGRAMS = ("retort", "retort-sign")  # that packages bring
 
 
 def version():
@@ -137,11 +140,11 @@ def make_folder(build, parts, folder, demo):
     """The whole tree under `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "bin").mkdir(parents=True)
-    program = folder / "bin/retort"
-    sysroot = link.link_program(build, parts, program)
+    for name in PROGRAMS:
+        sysroot = link.link_program(build, parts, folder / "bin" / name)
     libtorch = pathlib.Path(os.environ.get("RETORT_LIBTORCH") or ROOT / "third_party/libtorch")
     put_libraries(libtorch, sysroot, folder / "lib/retort")
-    put_texts(program, folder / "share")
+    put_texts(folder / "bin/retort", folder / "share")
     put_licences(sysroot, folder / "share/doc/retort")
     if demo:
         put_demo(folder / "share")

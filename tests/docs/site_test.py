@@ -18,7 +18,11 @@ GOOD = {
 }
 # What is appended to a page -> what the line about it holds.
 FAULTS = {
-    "a link to no file": ("docs/data.md", "[x](gone.md)", "docs/data.md:11: the link to gone.md leads to no file"),
+    "a link to no file": (
+        "docs/data.md",
+        "[x](gone.md)",
+        "docs/data.md:11: the link to gone.md leads to no file",
+    ),
     "a link to no anchor": ("docs/data.md", "[x](#gone)", "data.html: data.html has no anchor '#gone'"),
     "an anchor of another page": ("README.md", "[x](docs/data.md#no)", "data.html has no anchor '#no'"),
     "a page twice": ("docs/README.md", "3. [Again](data.md)", "data.md has 2 places in it"),
@@ -26,7 +30,11 @@ FAULTS = {
     "an empty chapter": ("docs/README.md", "## Empty", "the chapter 'Empty' has no page"),
     "words that are HTML": ("docs/data.md", "as <think> does", "docs/data.md:11: <think> would be HTML"),
     "a block of HTML": ("docs/data.md", "<div>x</div>", "docs/data.md:11: is HTML"),
-    "a torn table": ("docs/data.md", "| `c.d` | e |", "docs/data.md:11: a row of a table stands outside of one"),
+    "a torn table": (
+        "docs/data.md",
+        "| `c.d` | e |",
+        "docs/data.md:11: a row of a table stands outside of one",
+    ),
     "two titles": ("docs/data.md", "# Again", "docs/data.md: has 2 headings of the first level"),
     "a picture from a network": (
         "docs/data.md",
@@ -56,7 +64,9 @@ def faults_are_found(folder):
         write(folder / f"{i}", {**GOOD, file: GOOD[file] + ("" if line[0] in "3#" else "\n") + line + "\n"})
         result = site(folder / f"{i}", folder / f"{i}-site")
         if result.returncode != 1 or said not in result.stdout:
-            wrong.append(f"{name}: expected '{said}', found {result.returncode}: {result.stdout}{result.stderr}")
+            wrong.append(
+                f"{name}: expected '{said}', found {result.returncode}: {result.stdout}{result.stderr}"
+            )
     write(folder / "left", {**GOOD, "docs/left.md": "# Left\n"})
     result = site(folder / "left", folder / "left-site")
     if result.returncode != 1 or "left.md has no place" not in result.stdout:
@@ -69,23 +79,41 @@ def faults_are_found(folder):
 
 
 def dom(browser, folder, address):
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=500,900"]
-    line = [browser, *options, f"--user-data-dir={folder}/profile", "--virtual-time-budget=5000", "--dump-dom"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=500,900",
+    ]
+    line = [
+        browser,
+        *options,
+        f"--user-data-dir={folder}/profile",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+    ]
     return subprocess.run([*line, address], capture_output=True, text=True, timeout=120).stdout
 
 
 def problems_in_browser(browser, folder):
     wrong, made = [], folder / "site"
-    seen = dom(browser, folder, f"file://{made}/index.html?q=warm-up+share")
+    seen = dom(browser, folder, f"file://{made}/index.html?q=warmup+share")
     if 'href="recipe-reference.html#row-train.schedule.warmup_share"' not in seen or "<mark>" not in seen:
-        wrong.append("the search does not find 'warm-up share' in the recipe's keys")
-    if "Nothing holds all of these words" not in dom(browser, folder, f"file://{made}/index.html?q=zebra+quagga"):
+        wrong.append("the search does not find 'warmup share' in the recipe's keys")
+    if "Nothing holds all of these words" not in dom(
+        browser, folder, f"file://{made}/index.html?q=zebra+quagga"
+    ):
         wrong.append("the search does not say that it finds nothing")
-    measure = "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth;</script></body>"
+    measure = (
+        "<script>document.title = document.documentElement.scrollWidth + ' of ' + innerWidth;</script></body>"
+    )
     for name in ("index", "recipe-reference", "models", "from-other-tools", "data-protection"):
         page = (made / f"{name}.html").read_text(encoding="utf-8")
         (made / "measured.html").write_text(page.replace("</body>", measure), encoding="utf-8")
-        title = re.search(r"<title>(\d+) of (\d+)</title>", dom(browser, folder, f"file://{made}/measured.html"))
+        title = re.search(
+            r"<title>(\d+) of (\d+)</title>", dom(browser, folder, f"file://{made}/measured.html")
+        )
         if not title or int(title.group(1)) > int(title.group(2)):
             wrong.append(f"{name}.html is wider than its window: {title and title.group(0)}")
     return wrong
@@ -100,7 +128,9 @@ def main():
             return 77
         wrong = [] if result.returncode == 0 else [result.stdout + result.stderr]
         wrong += faults_are_found(folder)
-        browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        browser = (
+            shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        )
         if browser:
             wrong += problems_in_browser(browser, folder)
         else:

@@ -89,6 +89,6 @@
     if (event.key === "Escape") hide();
     if (event.key === "/" && document.activeElement !== field) { event.preventDefault(); field.focus(); }
   });
-  const asked = new URLSearchParams(location.search).get("q");   // index.html?q=warm-up may be linked
+  const asked = new URLSearchParams(location.search).get("q");   // index.html?q=warmup may be linked
   if (asked) { field.value = asked; load(show); }
 })();

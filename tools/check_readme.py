@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every command line that README.md shows can be run: check_readme.py [BUILD_FOLDER] (default build/release).
+"""Every command line that README.md, CONTRIBUTING.md and the pages of docs/ show can be run:
+check_readme.py [BUILD_FOLDER] (default build/release). What they print is compared by check_output.py.
 
 A command line starts with retort, build/release/retort, tools/..., third_party/peers/bin/python or ctest,
 inside a block of code (indented or fenced; a leading "$ " is fine). For retort: the command exists, its
@@ -91,8 +92,9 @@ def problems_of(words):
 def main() -> int:
     if not PROGRAM.exists():
         sys.exit(f"check_readme: {PROGRAM} is missing; run tools/build first")
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
     checked, failed = 0, 0
-    for number, line in blocks((ROOT / "README.md").read_text()):
+    for page, number, line in ((page, *place) for page in pages for place in blocks(page.read_text())):
         line = line.removeprefix("$ ")
         if not line.startswith(STARTS):
             continue
@@ -107,11 +109,11 @@ def main() -> int:
             checked += bool(words)
             failed += bool(problems)
             for problem in problems:
-                print(f"README.md:{number}: {part}: {problem}")
+                print(f"{page.relative_to(ROOT)}:{number}: {part}: {problem}")
     if checked == 0:
-        print("README.md: shows no command; the two commands of a first run belong there")
+        print("no page shows a command; the two commands of a first run belong into README.md")
         failed = 1
-    print(f"README.md: {checked} command lines checked, {failed} do not hold")
+    print(f"{len(pages)} pages: {checked} command lines checked, {failed} do not hold")
     return 1 if failed else 0
 
 

@@ -90,7 +90,7 @@ constexpr ErrorPage kPages[] = {
      "FILE` brings a ChatML with tools where the model's own has none."},
     {"Thoughts in the records", "what becomes of thoughts",
      "Answers bring their reasoning in a field of its own. Whether it is learned is yours to say,"
-     " in the source: `reasoning: learn` puts it before the answer as <think>...</think>, mask "
+     " in the source: `reasoning: learn` puts it before the answer as `<think>...</think>`, mask "
      "shows it and learns only the answer, strip leaves it out."},
     {"An adapter of another base", "another model's adapter",
      "The shapes of the adapter's matrices are not those of this base. `retort inspect FOLDER` "

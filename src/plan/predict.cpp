@@ -20,6 +20,7 @@
 #include "quant/mixture.h"
 #include "schedule/layers.h"
 #include "train/batches.h"
+#include "train/interval.h"
 #include "train/objective.h"
 #include "train/step.h"
 
@@ -188,6 +189,7 @@ FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
   FirstSteps first;
   Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
   first.steps = spec.steps > 0 ? spec.steps : batches.steps(spec.epochs);
+  first.epoch = batches.steps(1);
   Batches::Place place;
   for (int64_t step = 0; step < std::min(first.steps, kLookedAt); ++step) {
     std::vector<Sample> taken;
@@ -202,6 +204,7 @@ RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
   RunWork work;
   const auto threads = usable_threads(spec.threads);
   work.steps = first.steps;
+  work.epoch = first.epoch;
   const auto looked_at = static_cast<int64_t>(first.samples.size());
   Saving saving;
   for (const auto& samples : first.samples) {
@@ -489,8 +492,10 @@ TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dat
   const double mean_answer =
       dataset.held_out.empty() ? 16 : answers / static_cast<double>(dataset.held_out.size());
   const auto forward = row.seconds * kForwardShare;
+  const auto& evaluate = recipe.train.evaluate;
+  const bool on_the_way = evaluate.every > 0 || evaluate.per_epoch > 0;
   const auto evaluations =
-      1 + (recipe.train.evaluate.every > 0 ? work.steps / recipe.train.evaluate.every + 1 : 0);
+      1 + (on_the_way ? Interval{evaluate.every, evaluate.per_epoch, work.epoch}.times(work.steps) + 1 : 0);
   time.training = static_cast<double>(work.steps) * work.rows_per_step * row.seconds +
                   static_cast<double>(evaluations) * held_out_rows * forward;
 

@@ -57,7 +57,10 @@ struct ValueSchema {
     OrderedJson schema;
     if constexpr (std::is_same_v<T, bool>) schema["type"] = "boolean";
     if constexpr (std::is_same_v<T, int64_t>) schema["type"] = "integer";
-    if constexpr (std::is_same_v<T, double>) schema["type"] = "number";
+    if constexpr (std::is_same_v<T, double>) {
+      schema["type"] = "number";
+      if (is_share(rule)) schema["type"] = {"number", "string"}, schema["pattern"] = "^[0-9.]+ ?%$";
+    }
     if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
       const auto bound = [](double value) {
         return value == std::floor(value) ? OrderedJson(static_cast<int64_t>(value)) : OrderedJson(value);
@@ -80,7 +83,8 @@ struct ValueSchema {
   }
   template <class T> OrderedJson operator()(const std::optional<T>*) const {
     auto schema = one<T>();
-    schema["type"] = {schema["type"], "null"};
+    if (schema["type"].is_array()) schema["type"].push_back("null");
+    else schema["type"] = {schema["type"], "null"};
     schema["default"] = nullptr;
     return schema;
   }
@@ -281,7 +285,8 @@ std::string recipe_reference() {
       "Every key can be set on the command line: `retort run recipes/a.yaml train.steps=40 "
       "data.sources.0.limit=500`.\n"
       "Anchors, aliases, tags and several documents are refused; `${VAR}` is not expanded; paths are "
-      "relative to the current folder.\n";
+      "relative to the current folder.\n"
+      "A number from 0 to 1 that is a share may be written in per cent: `warmup_share: 3%` is 0.03.\n";
   bool in_table = false;
   const auto table = [&] {
     if (!in_table) text += "\n| key | value | default | meaning |\n|---|---|---|---|\n";

@@ -65,8 +65,8 @@ struct ScheduleSpec {
           "step s of these has (s + 1) / warmup_steps of the rate");
     field(
         "warmup_share", warmup_share, between(0, 1),
-        "instead of warmup_steps: the share of all steps that warms up, rounded up to a whole step; 0.03 is "
-        "3 %");
+        "instead of warmup_steps: the share of all steps that warms up, rounded up to a whole step; 0.03 or "
+        "3%");
     field("decay_share", decay_share, between(0, 1), "wsd: the share of all steps that decays, linearly");
     field("final_share", final_share, between(0, 1),
           "share of the rate that linear, cosine and wsd decay towards");
@@ -75,11 +75,15 @@ struct ScheduleSpec {
 
 struct EvaluateSpec {
   int64_t every = 0;
+  int64_t per_epoch = 0;
   int64_t patience = 0;
   bool keep_best = false;
   template <class Visitor> void fields(Visitor& field) {
     field("every", every, at_least(0),
           "held-out loss each so many steps and at the end; 0 = at the end only");
+    field("per_epoch", per_epoch, at_least(0),
+          "instead of `every`: held-out loss so many times in an epoch, the last time at its end; "
+          "0 = as `every` says");
     field("patience", patience, at_least(0),
           "stop after so many evaluations without a new lowest loss; 0 = never");
     field("keep_best", keep_best, any(),
@@ -89,11 +93,14 @@ struct EvaluateSpec {
 
 struct CheckpointSpec {
   int64_t every = 100;
+  int64_t per_epoch = 0;
   int64_t keep_last = 2;
   bool resume_inexact = false;
   template <class Visitor> void fields(Visitor& field) {
     field("every", every, at_least(0),
           "steps from one checkpoint to the next; 0 = at the end and when stopped only");
+    field("per_epoch", per_epoch, at_least(0),
+          "instead of `every`: so many checkpoints in an epoch, the last at its end; 0 = as `every` says");
     field("keep_last", keep_last, between(1, 1000),
           "checkpoints kept; the best and the last one with finite weights are kept besides");
     field("resume_inexact", resume_inexact, any(),

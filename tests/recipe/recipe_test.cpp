@@ -127,6 +127,9 @@ TEST(Keys, SchemaIsClosedAndCarriesBoundsWordsAndRequiredKeys) {
   EXPECT_EQ(model["properties"]["weights"]["enum"][0], "keep");
   EXPECT_EQ(model["properties"]["weights"]["default"], "keep");
   EXPECT_EQ(model["properties"]["double_quant"]["type"], "boolean");
+  const auto& share = schema["properties"]["train"]["properties"]["schedule"]["properties"]["warmup_share"];
+  EXPECT_EQ(share["type"], OrderedJson({"number", "string"}));  // 0.03 or 3%
+  EXPECT_EQ(share["maximum"], 1);
 }
 
 // Refresh with: build/dev/retort explain --markdown > docs/recipe-reference.md

@@ -207,6 +207,19 @@ TEST(ReadSpec, ScalarsHaveOneReading) {
   EXPECT_EQ(read("items: [{path: '${HOME}/x'}]").items[0].path, "${HOME}/x");
 }
 
+// Where a share is expected (0 to 1), and nowhere else.
+TEST(ReadSpec, AShareMayBeWrittenInPerCent) {
+  EXPECT_EQ(read("inner: {betas: [3%, 99.5 %]}").inner.betas, (std::vector<double>{0.03, 0.995}));
+  EXPECT_EQ(read("rank: 8", {"inner.betas=[7%, 1]"}).inner.betas[0], 0.07);
+  EXPECT_EQ(error_of("inner: {betas: [101%]}"),
+            std::string("a.yaml:1:17: inner.betas[0]: expected a number from 0 to 1, found '101%'") + kOne);
+  EXPECT_EQ(error_of("inner: {rate: 3%}"),
+            std::string("a.yaml:1:15: inner.rate: expected a number above 0, found '3%'; write it without %") +
+                kOne);
+  for (const char* wrong : {"%", "3%%", "3  %", "%3", "3%x"})
+    EXPECT_NE(error_of(fmt::format("inner: {{betas: [{}]}}", wrong)), "accepted") << wrong;
+}
+
 TEST(ReadSpec, RefusesWhatYamlCanHide) {
   EXPECT_EQ(error_of("rank: 8\nrank: 9\n"),
             std::string("a.yaml:2:1: rank: key given twice; first on line 1") + kOne);

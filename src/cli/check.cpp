@@ -199,7 +199,7 @@ Exit check(const CheckOptions& options) {
       if (!line.empty()) fmt::print("{}\n", harmless(line));
     fmt::print("{}\n", describe_samples(recipe.data, dataset,
                                         sample_statistics(dataset.train, recipe.train.batch.samples,
-                                                          recipe.train.batch.row_tokens, recipe.train.seed),
+                                                          recipe.train.batch.pass_tokens, recipe.train.seed),
                                         find_overlap(files, plan)));
     std::fflush(stdout);
   }

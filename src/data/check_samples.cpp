@@ -35,7 +35,7 @@ constexpr std::string_view kFlaws[] = {
     "zero mask: no token is supervised; there is nothing to learn in them",
     "double BOS: they begin with two BOS tokens; the data already contains one",
     "untrained EOS: the end token of the last answer is not supervised; the model would never stop",
-    "cut answer: the last answer has no end token; raise data.row_tokens or leave them out",
+    "cut answer: the last answer has no end token; raise data.sample_tokens or leave them out",
 };
 
 Flaw flaw_of(const Sample& sample, const Tokenizer& tokenizer, const std::set<int32_t>& ends) {
@@ -189,7 +189,7 @@ std::string describe_sources(const DataSpec& spec, const RecordPlan& plan, doubl
 std::string describe_samples(const DataSpec& spec, const Dataset& dataset, const SampleStatistics& found,
                              const Overlap& overlap) {
   const auto& counts = dataset.counts;
-  const auto cut = fmt::format("cut to data.row_tokens (data.keep: {})", spec.keep);
+  const auto cut = fmt::format("cut to data.sample_tokens (data.keep: {})", spec.keep);
   const bool own = spec.changed_answers == "own_sample";
   std::string out = fmt::format("samples: {} to train on, {} held out, of {} records\n", dataset.train.size(),
                                 dataset.held_out.size(), counts.records);

@@ -210,7 +210,7 @@ RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
   for (const auto& samples : first.samples) {
     std::vector<int64_t> all(samples.size());
     std::iota(all.begin(), all.end(), int64_t{0});
-    const auto plan = plan_step(samples, all, spec.batch.row_tokens, threads);
+    const auto plan = plan_step(samples, all, spec.batch.pass_tokens, threads);
     work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
     work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
     work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
@@ -325,7 +325,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                            : 4 * trainable;
   const auto own = waiting * others + (4 * trainable - waiting) * std::min(1.0, others);
   const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) *
-                         static_cast<double>(recipe.eval.row_tokens) * width * numbers.passing;
+                         static_cast<double>(recipe.eval.pass_tokens) * width * numbers.passing;
   need.passes = bytes_of(recipe.adapter.kind == "none"
                              ? looked_at
                              : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed +
@@ -377,8 +377,8 @@ void require_memory(const MemoryPrediction& need, const Recipe& recipe) {
   if (need.generation > need.passes) advice = "lower eval.batch";
   else if (need.passes * 2 > need.peak())
     advice = recipe.train.recompute
-                 ? "lower train.batch.row_tokens or train.threads"
-                 : "set train.recompute: true, or lower train.batch.row_tokens or train.threads";
+                 ? "lower train.batch.pass_tokens or train.threads"
+                 : "set train.recompute: true, or lower train.batch.pass_tokens or train.threads";
   else
     advice = recipe.adapter.kind == "full"
                  ? "train an adapter (adapter.kind: lora) or set train.optimizer.kind: adamw8bit"
@@ -425,7 +425,7 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
   for (const auto& leaf : leaves) tensors.push_back(*leaf.tensor);
   Batches batches(dataset.train, spec.batch, static_cast<uint64_t>(spec.seed));
   Batches::Place place;
-  auto plan = plan_step(dataset.train, batches.take(place), spec.batch.row_tokens, threads);
+  auto plan = plan_step(dataset.train, batches.take(place), spec.batch.pass_tokens, threads);
   plan.forests.resize(std::min(plan.forests.size(), static_cast<size_t>(threads)));  // one round
   int64_t rows = 0;
   for (const auto& forest : plan.forests) rows += forest.size();

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "recipe/other_tools.h"
 #include "recipe/recipe.h"
+#include "recipe/renamed.h"
 #include "spec/spec_visitor.h"
 
 namespace retort {
@@ -257,6 +258,10 @@ std::string explain(const std::string& key) {
   }
   if (path.size() > 2 && path.ends_with("[]")) path.resize(path.size() - 2);
   std::string text;
+  if (const auto now = name_now(path); !now.empty()) {
+    text = fmt::format("{} is called {} now; the old name still works\n", path, now);
+    path = now;
+  }
   std::vector<std::string> paths;
   for (const auto& entry : recipe_keys()) {
     paths.push_back(entry.path);
@@ -284,6 +289,9 @@ std::string recipe_reference() {
       "YAML file with these keys and no others.\n"
       "Every key can be set on the command line: `retort run recipes/a.yaml train.steps=40 "
       "data.sources.0.limit=500`.\n"
+      "Several keys of a section stand in braces, and in quotes for the shell: `'train.optimizer={kind: lion, "
+      "learning_rate: 3e-5}'` sets these two and leaves the others; `{}` sets all as they are without a "
+      "word. A text is taken as it stands, braces too: `'data.sources.0.prompt={note}'`.\n"
       "Anchors, aliases, tags and several documents are refused; `${VAR}` is not expanded; paths are "
       "relative to the current folder.\n"
       "A number from 0 to 1 that is a share may be written in per cent: `warmup_share: 3%` is 0.03.\n";

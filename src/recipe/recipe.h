@@ -137,6 +137,7 @@ struct LoadedRecipe {
   std::string file;      // as given
   std::string resolved;  // every key with its value, as YAML that reads back equal
   std::string sha256;    // of `resolved`
+  std::vector<std::string> notes;  // what whoever wrote it may want to know, a line each
 };
 
 // Reads FILE, applies `overrides` (key.path=value) and checks all of it. Throws RecipeError that lists every

@@ -231,9 +231,9 @@ void translate_training(Draft& draft, const TrainerTerms& terms, int64_t row_tok
 }
 
 void set_row_tokens(Draft& draft, int64_t row_tokens, const std::string& remark) {
-  draft.out.set("data.row_tokens", fmt::format("{}", row_tokens), remark);
+  draft.out.set("data.sample_tokens", fmt::format("{}", row_tokens), remark);
   if (row_tokens > 2048)
-    draft.out.set("train.batch.row_tokens", fmt::format("{}", row_tokens), "the longest sample has room");
+    draft.out.set("train.batch.pass_tokens", fmt::format("{}", row_tokens), "the longest sample has room");
 }
 
 void set_held_out(Draft& draft, std::optional<double> said, const std::string& key, bool source_held_out) {

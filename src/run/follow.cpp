@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "run/open_run.h"
+#include "run/run_folder.h"
 #include "run/run_stages.h"
 #include "run/stage_train.h"
 
@@ -22,12 +23,6 @@ enum class Word : char { train = 1, end = 2 };
 Word word_of_all(Peers& peers, Word word = Word::end) {
   broadcast(peers, 0, std::as_writable_bytes(std::span(&word, 1)));
   return word;
-}
-
-fs::path folder_of_rank(const std::string& of_run, int64_t rank) {
-  auto folder = fs::path(of_run).lexically_normal();
-  if (!folder.has_filename()) folder = folder.parent_path();  // "runs/a/"
-  return folder.concat(fmt::format(".rank-{}", rank));
 }
 
 }  // namespace

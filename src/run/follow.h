@@ -9,7 +9,7 @@ namespace retort {
 void require_dividable(const LoadedRecipe& loaded);
 
 // What a rank other than 0 does, until rank 0 has called end_run(). It keeps its samples in a folder of its
-// own beside that of the run, which is removed at the end: rank 0's name and ".rank-1".
+// own beside that of the run (folder_of_rank in run_folder.h), which is removed at the end.
 void follow_run(LoadedRecipe loaded, Peers& peers);
 
 // Rank 0's words to the others: compute with me; that was all.

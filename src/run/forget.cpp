@@ -1,5 +1,6 @@
 #include "run/forget.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/error.h"
@@ -36,25 +37,24 @@ std::vector<fs::path> made_of_records(const fs::path& run_folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(run_folder, error)) {
     const auto name = entry.path().filename().string();
-    if (std::find(kMade.begin(), kMade.end(), name) != kMade.end() || name.starts_with("round-"))
+    if (std::find(kMade.begin(), kMade.end(), name) != kMade.end() || is_round(name))
       found.push_back(entry.path());
   }
-  // Ranks of retort-ranks that ended with an error leave theirs beside it (follow.cpp).
-  auto folder = run_folder.lexically_normal();
-  if (!folder.has_filename()) folder = folder.parent_path();
-  const auto beside = folder.filename().string() + ".rank-";
-  for (const auto& entry : fs::directory_iterator(fs::absolute(folder).parent_path(), error))
-    if (entry.path().filename().string().starts_with(beside)) found.push_back(entry.path());
+  const auto of_ranks = folders_of_ranks(run_folder);
+  found.insert(found.end(), of_ranks.begin(), of_ranks.end());
   std::sort(found.begin(), found.end());
   return found;
 }
 
 namespace {
 
+// By their names in the run's folder; those beside it begin with "../".
 std::vector<FileRecord> files_of(const std::vector<fs::path>& paths, const fs::path& folder) {
+  const auto root = fs::absolute(folder).lexically_normal();
   std::vector<FileRecord> files;
   const auto add = [&](const fs::path& file) {
-    files.push_back(record_file(file, file.lexically_relative(folder).string()));
+    files.push_back(
+        record_file(file, fs::absolute(file).lexically_normal().lexically_relative(root).string()));
   };
   for (const auto& path : paths) {
     if (fs::is_regular_file(path)) add(path);
@@ -72,6 +72,9 @@ Forgotten forget_in_run(const LoadedRecipe& loaded, const std::set<std::string>&
   Forgotten forgotten;
   if (!holds_run(folder) || !fs::exists(folder / kRecordsFile)) return forgotten;
   const LockedFolder lock(folder);
+  std::vector<LockedFolder> ranks;  // nobody computes in them either
+  if (remove)
+    for (const auto& path : folders_of_ranks(folder)) ranks.emplace_back(path);
   read_record_list(folder / kRecordsFile, [&](const ListedRecord& record) {
     if (!hashes.contains(record.hash) || record.side == "left_out") return;
     forgotten.records.push_back(record.hash);

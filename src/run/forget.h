@@ -9,8 +9,8 @@ namespace retort {
 // Returns how many are new.
 int64_t add_to_forget_list(const std::filesystem::path& list, const std::set<std::string>& hashes);
 
-// What a run that met some of the records loses: weights, token ids, answers, report and stages. The recipe,
-// the ledger and the numbers of the training stay.
+// What a run that met some of the records loses: weights, token ids, answers, report and stages, and the
+// folders of its ranks. The recipe, the ledger and the numbers of the training stay.
 std::vector<std::filesystem::path> made_of_records(const std::filesystem::path& run_folder);
 
 struct Forgotten {

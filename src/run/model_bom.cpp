@@ -55,7 +55,7 @@ OrderedJson settings_of(const Recipe& recipe, const TrainingResult& training) {
 std::string preparation_of(const Recipe& recipe) {
   const auto& data = recipe.data;
   std::vector<std::string> parts = {
-      fmt::format("samples of at most {} tokens (data.length: {})", data.row_tokens, data.length),
+      fmt::format("samples of at most {} tokens (data.length: {})", data.sample_tokens, data.length),
       "learned: " + data.loss};
   if (data.near_duplicates.remove)
     parts.push_back(fmt::format("near duplicates from a similarity of {:g} on left out",

@@ -28,11 +28,18 @@ constexpr std::array<std::string_view, 16> kFiles = {
 constexpr std::array<std::string_view, 6> kFolders = {"checkpoints", "ce-only",     "eval",
                                                       "export",      "tensorboard", "teacher"};
 
-bool is_round(std::string_view name) {  // of distill.on_policy: round-00, round-01, ...
-  constexpr std::string_view prefix = "round-";
-  return name.starts_with(prefix) && name.size() >= prefix.size() + 2 &&
-         name.find_first_not_of("0123456789", prefix.size()) == name.npos;
+bool are_digits(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
 }
+
+// Absolute, so that "." has a name and "runs/a/" that of "runs/a".
+fs::path absolute_run(const fs::path& run) {
+  auto folder = fs::absolute(run).lexically_normal();
+  return folder.has_filename() ? folder : folder.parent_path();
+}
+
+// What the names of its ranks' folders begin with.
+std::string beginning_of_ranks(const fs::path& run) { return "." + run.filename().string() + ".retort-rank-"; }
 
 bool is_own_folder(const std::string& name) {
   return std::find(kFolders.begin(), kFolders.end(), name) != kFolders.end() || is_round(name);
@@ -81,6 +88,32 @@ bool is_rehearsal(const fs::directory_entry& entry) {
 
 bool holds_run(const fs::path& folder) {
   return fs::is_regular_file(folder / "run.lock") || fs::is_regular_file(folder / "stages.json");
+}
+
+bool is_round(std::string_view name) {
+  constexpr std::string_view prefix = "round-";
+  return name.starts_with(prefix) && name.size() >= prefix.size() + 2 &&
+         are_digits(name.substr(prefix.size()));
+}
+
+fs::path folder_of_rank(const fs::path& run, int64_t rank) {
+  const auto folder = absolute_run(run);
+  return folder.parent_path() / fmt::format("{}{}", beginning_of_ranks(folder), rank);
+}
+
+std::vector<fs::path> folders_of_ranks(const fs::path& run) {
+  const auto folder = absolute_run(run);
+  const auto beginning = beginning_of_ranks(folder);
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder.parent_path(), error)) {
+    const auto name = entry.path().filename().string();
+    if (name.starts_with(beginning) && are_digits(std::string_view(name).substr(beginning.size())) &&
+        entry.is_directory() && !entry.is_symlink() && holds_run(entry.path()))
+      found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
 }
 
 void require_run_or_empty(const fs::path& folder) {

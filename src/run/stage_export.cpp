@@ -88,7 +88,7 @@ Comparison compare(Run& run, const Export& one) {
   if (!samples.empty()) {
     // fp32 on both sides: what is measured is the file, not the rounding of activations.
     values.agreement = compare_models({*trained.model, at::kFloat}, {*opened.model, at::kFloat},
-                                      build_forests(samples, recipe.eval.row_tokens), recipe.eval.threads);
+                                      build_forests(samples, recipe.eval.pass_tokens), recipe.eval.threads);
   }
   std::tie(values.equal_prompts, values.prompts) = equal_prompts(run, opened);
   std::vector<TaskResult> tasks;

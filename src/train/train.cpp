@@ -125,7 +125,7 @@ class Training {
     if (!job.held_out.empty()) {
       std::vector<int64_t> all(job.held_out.size());
       std::iota(all.begin(), all.end(), int64_t{0});
-      held_out_ = plan_step(job.held_out, all, spec.batch.row_tokens, forests_abreast());
+      held_out_ = plan_step(job.held_out, all, spec.batch.pass_tokens, forests_abreast());
     }
     if (!batches_.unsupervised().empty()) {
       const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
@@ -316,7 +316,7 @@ class Training {
     auto place = state_.place;
     const auto epoch = place.epoch;
     const auto chosen = batches_.take(place);
-    const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, forests_abreast());
+    const auto plan = plan_step(job_.samples, chosen, spec_.batch.pass_tokens, forests_abreast());
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
     // work.
     const auto pass_of = [&](const Forest& forest, int64_t index) { return training_pass(forest, index); };

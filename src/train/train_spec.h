@@ -11,15 +11,16 @@ namespace retort {
 struct BatchSpec {
   int64_t samples = 16;
   int64_t tokens = 0;
-  int64_t row_tokens = 2048;
+  int64_t pass_tokens = 2048;
   int64_t together = 0;
   template <class Visitor> void fields(Visitor& field) {
     field("samples", samples, between(1, 1 << 20),
           "samples of one optimizer step; the last step of an epoch takes what is left");
     field("tokens", tokens, at_least(0),
           "tokens of one optimizer step at most (a step has at least one sample); 0 = count samples only");
-    field("row_tokens", row_tokens, between(16, 1 << 20),
-          "rows of one micro-batch (forest) at most; memory grows with it, the result does not change");
+    field("pass_tokens", pass_tokens, between(16, 1 << 20),
+          "tokens of one pass (micro-batch) at most, what several samples begin with alike counted once; "
+          "memory grows with it, the result does not change");
     field("together", together, at_least(0),
           "samples whose first this many tokens are equal (questions about one document, answers to one "
           "prompt) follow each other, so that a step computes what they share once; "
@@ -136,7 +137,7 @@ struct TrainSpec {
           "keep layer boundaries only and compute each layer again in backward: less memory, a third more "
           "time");
     field("memory", memory, any(),
-          "a budget for the whole process, e.g. 700MiB: recompute, batch.row_tokens and threads are then "
+          "a budget for the whole process, e.g. 700MiB: recompute, batch.pass_tokens and threads are then "
           "chosen by the predicted peak, the fastest that fits; what is written for them is the most they "
           "may be. Empty: as written");
     field("neftune_alpha", neftune_alpha, between(0, 100),

@@ -84,7 +84,7 @@ TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
   const auto check = [&](const std::string& more) {
     return retort("check '" + folder.write("r.yaml", recipe(more)) +
                   "' --samples 0 --no-step data.sources.0.path=" + data +
-                  " data.row_tokens=12000 train.recompute=true train.threads=1 data.held_out.count=0 "
+                  " data.sample_tokens=12000 train.recompute=true train.threads=1 data.held_out.count=0 "
                   "data.held_out.fraction=0");
   };
   const auto named = check("");
@@ -101,7 +101,7 @@ TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
   folder.write("last.jsonl", OrderedJson{{"prompt", words}, {"completion", "Long."}}.dump() + "\n");
   const auto refused = retort(
       "check '" +
-      folder.write("r.yaml", "model: {path: " + std::string(kModel) + "}\ndata:\n  row_tokens: 12000\n" +
+      folder.write("r.yaml", "model: {path: " + std::string(kModel) + "}\ndata:\n  sample_tokens: 12000\n" +
                                  "  sources:\n    - {path: data/samples/beekeeping.jsonl, use: train}\n" +
                                  "    - {path: " + (folder.path / "last.jsonl").string() +
                                  ", use: held_out}\neval: {tasks: [{kind: completion}]}\n") +

@@ -112,7 +112,7 @@ TEST(CheckSamples, WhatWasDoneWithRecordsIsTold) {
   for (const char* line :
        {"\n  3 answers in samples of their own: the template writes them otherwise once later turns follow\n",
         "\n  2 answers learned without their thought: the template drops it\n",
-        "\n  4 cut to data.row_tokens (data.keep: start)\n",
+        "\n  4 cut to data.sample_tokens (data.keep: start)\n",
         "; 1 have a prompt that the training data has too (data.sources.group: prompt"})
     EXPECT_NE(told.find(line), std::string::npos) << line << told;
   spec.changed_answers = "leave_out";

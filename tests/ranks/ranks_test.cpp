@@ -9,6 +9,7 @@
 
 #include "base/files.h"
 #include "cli/run_program.h"  // tests/cli
+#include "run/run_folder.h"
 #include "where.h"            // tests
 
 namespace retort {
@@ -43,7 +44,7 @@ class RanksProgram : public testing::Test {
                         fmt::format("model: {{path: {}, compute: f32}}\n"
                                     "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
                                     "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
-                                    "train: {{steps: {}, threads: 1, batch: {{samples: 6, row_tokens: 64}},\n"
+                                    "train: {{steps: {}, threads: 1, batch: {{samples: 6, pass_tokens: 64}},\n"
                                     "        evaluate: {{every: 2}}, checkpoint: {{every: 1}}}}\n"
                                     "eval: {{tasks: []}}\n"
                                     "export: {{adapter: true, merged: none, gguf: []}}\n"
@@ -57,7 +58,7 @@ class RanksProgram : public testing::Test {
   std::string trained(const std::string& name) const {
     return read_text(folder.path / name / "trained.safetensors");
   }
-  fs::path folder_of_rank_1() const { return run().string() + ".rank-1"; }
+  fs::path folder_of_rank_1() const { return folder_of_rank(run(), 1); }
 
   // Starts two ranks in run(), waits for the second checkpoint, and then does something to rank 1.
   Result disturbed(const std::string& more, const std::function<void(pid_t rank_1)>& disturb) {
@@ -96,7 +97,7 @@ TEST_F(RanksProgram, OneTwoAndThreeRanksTrainWhatOneProcessTrains) {
     EXPECT_EQ(read_text(folder.path / name / "metrics.jsonl"),
               read_text(folder.path / "alone/metrics.jsonl"));
     EXPECT_TRUE(fs::exists(folder.path / name / "export/adapter/adapter_model.safetensors"));
-    EXPECT_FALSE(fs::exists(folder.path / (name + ".rank-1")));  // removed at the end
+    EXPECT_FALSE(fs::exists(folder_of_rank(folder.path / name, 1)));  // removed at the end
   }
 }
 
@@ -133,7 +134,7 @@ TEST_F(RanksProgram, AStopOfOneRankStopsAllWithEverythingSaved) {
   EXPECT_NE(result.err.find("stopped while training; everything done so far is saved"), std::string::npos)
       << result.err;
   EXPECT_FALSE(fs::exists(run() / "trained.safetensors"));
-  EXPECT_FALSE(fs::exists(run().string() + ".rank-1"));  // its samples are not left behind
+  EXPECT_FALSE(fs::exists(folder_of_rank_1()));  // its samples are not left behind
 }
 
 TEST_F(RanksProgram, ARankWithAnotherRecipeIsRefusedByName) {

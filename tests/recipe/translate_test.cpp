@@ -167,7 +167,7 @@ TEST(Translate, AxolotlForQLoraOnChats) {
   EXPECT_EQ(source.roles.entries,
             (Names{{"patient", "\"user\""}, {"doctor", "\"assistant\""}, {"nurse", "\"assistant\""}}));
   EXPECT_EQ(recipe.data.chat_template, "chatml");
-  EXPECT_EQ(recipe.data.row_tokens, 4096);
+  EXPECT_EQ(recipe.data.sample_tokens, 4096);
   EXPECT_EQ(recipe.data.length, "skip");
   EXPECT_EQ(recipe.data.held_out.fraction, 0.1);
   EXPECT_EQ(recipe.adapter.kind, "lora");
@@ -177,7 +177,7 @@ TEST(Translate, AxolotlForQLoraOnChats) {
   EXPECT_EQ(recipe.adapter.targets, std::vector<std::string>{"all"});
   EXPECT_EQ(recipe.train.epochs, 3);
   EXPECT_EQ(recipe.train.batch.tokens, 2 * 4 * 4096);
-  EXPECT_EQ(recipe.train.batch.row_tokens, 4096);
+  EXPECT_EQ(recipe.train.batch.pass_tokens, 4096);
   EXPECT_EQ(recipe.train.optimizer.kind, "adamw8bit");
   EXPECT_EQ(recipe.train.optimizer.learning_rate, 2e-4);
   EXPECT_EQ(recipe.train.schedule.warmup_share, 0.1);
@@ -241,7 +241,7 @@ TEST(Translate, TrlWithWhatItDoesByDefault) {
   EXPECT_EQ(made.tool, Tool::trl);
   const auto recipe = recipe_of(made);
   EXPECT_EQ(recipe.train.steps, 60);
-  EXPECT_EQ(recipe.data.row_tokens, 1024);
+  EXPECT_EQ(recipe.data.sample_tokens, 1024);
   EXPECT_EQ(recipe.train.batch.tokens, 2 * 8 * 1024);
   EXPECT_EQ(recipe.train.schedule.kind, "linear");
   EXPECT_EQ(recipe.data.loss, "completion");

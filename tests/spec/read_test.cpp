@@ -272,6 +272,20 @@ TEST(Override, SetsScalarsListsAndSections) {
   EXPECT_TRUE(read(base, {"other.rate=2"}).other);
 }
 
+// train.optimizer={kind: lion} says nothing of the rate that the recipe has.
+TEST(Override, KeysInBracesAreSetBesideTheOthers) {
+  const std::string base = "rank: 8\ninner: {rate: 3, betas: [0.5]}\n";
+  const auto both = read(base, {"inner={rate: 4}"});
+  EXPECT_EQ(both.inner.rate, 4);
+  EXPECT_EQ(both.inner.betas, std::vector<double>{0.5});
+  EXPECT_EQ(read(base, {"inner={betas: [0.1, 0.2]}"}).inner.betas, (std::vector<double>{0.1, 0.2}));
+  EXPECT_EQ(read(base, {"inner={}"}).inner.rate, 0.5) << "as it is without a word";
+  EXPECT_EQ(read(base, {"other={rate: 2}"}).other->rate, 2);
+  EXPECT_EQ(error_of(base, {"inner={rte: 4}"}),
+            std::string("command line: inner={rte: 4}: inner.rte: unknown key; did you mean 'rate'?") + kOne);
+  EXPECT_EQ(error_of(base, {"inner={rate: 4, rate: 5}"}).find("command line: inner={rate: 4, rate: 5}: "), 0u);
+}
+
 TEST(Override, ErrorsNameTheCommandLine) {
   EXPECT_EQ(error_of("rank: 8", {"rank=ten"}),
             std::string("command line: rank=ten: rank: expected a whole number from 1 to 1024, found 'ten'") +

@@ -25,6 +25,11 @@ class KeyLister : public SpecVisitor {
             .expected = expected(field, rule),
             .documentation = documentation};
     if (!rule.required) key.standard = yaml_value(field);
+    if (std::holds_alternative<bool*>(field) || std::holds_alternative<std::optional<bool>*>(field))
+      key.words = {"true", "false"};
+    if (std::holds_alternative<std::string*>(field) ||
+        std::holds_alternative<std::optional<std::string>*>(field))
+      key.words = rule.one_of;
     keys.push_back(key);
   }
   bool enter_section(const std::string& name, bool always, bool, const std::string& documentation) override {

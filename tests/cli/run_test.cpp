@@ -212,7 +212,8 @@ TEST(Run, AProfileIsATableAndATraceOfTheRun) {
   const auto run = retort("run --profile '" + file + "'");
   ASSERT_EQ(run.exit, 0) << run.err;
   for (const auto* part : {"linear (forward)", "linear (backward)", "attend (backward)",
-                           "head and loss (forward)", "optimizer (step)", "of the measured peak"})
+                           "head and loss (forward)", "optimizer (step)", "of the measured peak",
+                           "record    ledger ", "hashes of files ", "hashes of batches "})
     EXPECT_NE(run.out.find(part), std::string::npos) << part << "\n" << run.out;
   std::map<std::string, int> events;
   const auto trace = read_json(folder.path / "run/profile.json");

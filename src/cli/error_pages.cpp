@@ -50,7 +50,7 @@ constexpr ErrorPage kPages[] = {
      " another with `data.template`, or end the answers in your own with the token that ends a "
      "turn. `retort check` shows what is learned between ⟦ and ⟧: the end token has to stand "
      "before ⟧."},
-    {"Nothing to learn", "has a supervised token",
+    {"Nothing to learn", "has a token that is learned",
      "Every token of every sample is left out of the loss. `data.loss` and `data.train_on` choose"
      " whose messages are learned; with their defaults it is what the assistant says, so "
      "conversations without an answer teach nothing. Texts without questions are records of "

@@ -361,7 +361,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
 
 std::string describe(const MemoryPrediction& need) {
   const auto mib = [](uint64_t count) { return fmt::format("{} MiB", (count + (1 << 19)) >> 20); };
-  return fmt::format("program {}, weights {}, trainables and optimizer {}, samples {}, {} {}{}",
+  return fmt::format("program {}, weights {}, what is trained and its optimizer {}, samples {}, {} {}{}",
                      mib(need.program), mib(need.weights), mib(need.trainables), mib(need.samples),
                      need.passes >= need.generation ? "training passes" : "generation",
                      mib(std::max(need.passes, need.generation)),

@@ -113,7 +113,7 @@ SamplesResult prepare_samples(Run& run) {
   });
   auto result = stage.values;
   result.line = {"samples",
-                 fmt::format("{} + {} held out, {} tokens, {} of them supervised", result.train,
+                 fmt::format("{} to train on, {} held out, {} tokens, {} of them learned", result.train,
                              result.held_out, result.tokens, result.supervised),
                  stage.seconds, stage.skipped};
   run.say(result.line);

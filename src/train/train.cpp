@@ -129,7 +129,7 @@ class Training {
     }
     if (!batches_.unsupervised().empty()) {
       const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
-      note(fmt::format("{} of {} training samples have no supervised token and are left out; the first is {}",
+      note(fmt::format("{} of {} training samples have no token that is learned and are left out; the first is {}",
                        batches_.unsupervised().size(), job.samples.size(), printable(first.id)));
     }
   }
@@ -339,7 +339,7 @@ class Training {
     record.tokens = plan.saving.plain_rows;
     record.rows = plan.saving.forest_rows;
     if (sums.weight == 0) {
-      skip(record, chosen, "nothing in it is supervised");
+      skip(record, chosen, "nothing in it is learned");
     } else {
       record.loss = sums.nats / sums.weight;
       record.gradient_norm = gradient_norm(sums.gradients, threads_) / sums.weight;
@@ -388,7 +388,7 @@ class Training {
         state_.bad_in_a_row > 0
             ? "neither loss nor gradient is finite; lower train.optimizer.learning_rate, try model.compute: "
               "f32, or look at the samples named above"
-            : "nothing in their samples is supervised; look at data.loss"));
+            : "nothing in their samples is learned; look at data.loss"));
   }
 
   void skip(StepRecord& record, const std::vector<int64_t>& chosen, const std::string& why) {

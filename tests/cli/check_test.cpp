@@ -33,11 +33,12 @@ TEST(Check, ShowsSamplesAndPredicts) {
   for (const char* line :
        {"source 0: 16 records of data/samples/beekeeping.jsonl: 14 to train on, used 1 times in an epoch, "
         "0.8571 in all; 2 held out\n",
-        "groups: 16 (none is named, so each record is one; equal records share one), 2 of them held out\n",
-        "epochs: 0.8571\n"})
+        "groups: 16 (data.sources.group names none: each record is one, equal records share one), 2 of them "
+        "held out\n",
+        "epochs: 0.8571 (passes over the training samples)\n"})
     EXPECT_NE(result.out.find(line), std::string::npos) << result.out;
   EXPECT_NE(result.out.find("\u27e6It is a grid between brood box and supers."), std::string::npos)
-      << result.out;  // the first answer, supervised
+      << result.out;  // the first answer, which is learned
   EXPECT_NE(result.out.find("<|im_end|>\u27e7"), std::string::npos);
   EXPECT_NE(result.out.find("eval         completion: completion, 2 of the held-out samples\n"),
             std::string::npos)

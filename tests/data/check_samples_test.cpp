@@ -32,8 +32,8 @@ TEST(CheckSamples, MarksTheSupervisedTokens) {
       make_sample(spec_with("completion"), talk("q", "a\x1b[31m"), chat_tokenizer(), chatml());
   EXPECT_EQ(
       rendered_samples({sample}, chat_tokenizer(), 3, false),
-      "--- f:1: 28 tokens, 7 "
-      "supervised\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n\u27e6a\\x1b[31m<|im_end|>\u27e7\n");
+      "--- f:1: 28 tokens, 7 of them "
+      "learned\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n\u27e6a\\x1b[31m<|im_end|>\u27e7\n");
   const auto coloured = rendered_samples({sample}, chat_tokenizer(), 3, true);
   EXPECT_NE(coloured.find("\x1b[32ma\\x1b[31m<|im_end|>\x1b[0m"), std::string::npos) << coloured;
 }

@@ -225,9 +225,9 @@ Exit check(const CheckOptions& options) {
   const auto machine = machine_memory();
   say("training", recipe.adapter.kind == "none"
                       ? "nothing (adapter.kind: none)"
-                      : fmt::format("{} of {:.2f} million weights in {} steps; a step has {:.0f} tokens, and {:.0f} "
-                                    "of them are computed (what samples begin with alike is computed once), "
-                                    "at most {} in a pass and {} passes at the same time",
+                      : fmt::format("{} of {:.2f} million weights in {} steps; a step has {:.0f} tokens, and "
+                                    "{:.0f} of them are computed (what samples begin with alike is computed "
+                                    "once), at most {} in a pass and {} passes at the same time",
                                     recipe.adapter.kind, static_cast<double>(trainable) / 1e6, work.steps,
                                     work.plain_rows_per_step, work.rows_per_step, work.most_rows,
                                     work.threads));

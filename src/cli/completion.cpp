@@ -77,7 +77,8 @@ std::string bash_completion(const CLI::App& app) {
   }
   for (const auto& [key, words] : settings())
     if (!words.empty())
-      values += fmt::format("    {}) echo {} ;;\n", key, single_quoted(fmt::format("{}", fmt::join(words, " "))));
+      values += fmt::format("    {}) echo {} ;;\n", key,
+                            single_quoted(fmt::format("{}", fmt::join(words, " "))));
   return fmt::format(
       "# bash completion for retort; load it with: source <(retort completion bash)\n"
       "_retort_values() {{\n"
@@ -91,13 +92,14 @@ std::string bash_completion(const CLI::App& app) {
       "  case ${{COMP_WORDS[1]}} in\n{}  esac\n"
       "  if [ \"$current\" = = ]; then key=${{COMP_WORDS[COMP_CWORD-1]}} current=\n"
       "  elif [ \"${{COMP_WORDS[COMP_CWORD-1]}}\" = = ]; then key=${{COMP_WORDS[COMP_CWORD-2]}}\n"
-      "  elif [[ $current == *=* ]]; then key=${{current%%=*}} before=${{current%%=*}}= current=${{current#*=}}\n"
+      "  elif [[ $current == *=* ]]; then\n"
+      "    key=${{current%%=*}} before=${{current%%=*}}= current=${{current#*=}}\n"
       "  fi\n"
       "  # Keys of a list's entry are known by those of entry 0; a[1].b is a.1.b.\n"
       "  local shape=${{key:-$current}} list= index=\n"
       "  shape=${{shape//\\[/.}} shape=${{shape//\\]/}}\n"
       "  if [[ $shape =~ ^([a-z_.]*)\\.([0-9]+)(\\..*)?$ ]]; then\n"
-      "    list=${{BASH_REMATCH[1]}} index=${{BASH_REMATCH[2]}} shape=${{BASH_REMATCH[1]}}.0${{BASH_REMATCH[3]}}\n"
+      "    list=${{BASH_REMATCH[1]}} index=${{BASH_REMATCH[2]}} shape=$list.0${{BASH_REMATCH[3]}}\n"
       "  fi\n"
       "  if [ -n \"$key\" ]; then\n"
       "    COMPREPLY=($(compgen -P \"$before\" -W \"$(_retort_values \"$shape\")\" -- \"$current\"))\n"

@@ -181,7 +181,8 @@ std::string describe_sources(const DataSpec& spec, const RecordPlan& plan, doubl
       by += (by.empty() ? "" : ", ") + source.group;
   out += fmt::format(
       "groups: {} ({}), {} of them held out\n", plan.groups,
-      by.empty() ? "data.sources.group names none: each record is one, equal records share one" : "by " + printable(by),
+      by.empty() ? "data.sources.group names none: each record is one, equal records share one"
+                 : "by " + printable(by),
       plan.held_out_groups);
   return out + fmt::format("epochs: {:.4g} (passes over the training samples)\n", epochs);
 }
@@ -219,7 +220,8 @@ std::string describe_samples(const DataSpec& spec, const Dataset& dataset, const
   for (const auto& [bound, count] : found.histogram)
     out += fmt::format("  up to {:>6} tokens {:>8} {}\n", bound, count,
                        std::string(static_cast<size_t>((count * 40 + most - 1) / most), '#'));
-  out += fmt::format("what samples begin with alike is computed once, which saves {} of the tokens\n", percent(found.shared_saving));
+  out += fmt::format("what samples begin with alike is computed once, which saves {} of the tokens\n",
+                     percent(found.shared_saving));
   if (overlap.held_out > 0) {
     out += fmt::format(
         "overlap: {} of {} held-out samples occur in the training data word for word, {} share a run of 13 "

@@ -17,7 +17,8 @@ void write_modelfile(const std::filesystem::path& file, const std::filesystem::p
   if (!system.empty() && system.find(kQuotes) == std::string::npos && !system.ends_with('"'))
     text += fmt::format("SYSTEM {}{}{}\n", kQuotes, system, kQuotes);
   else if (!system.empty())
-    text += "# The system message that it was trained with cannot be written here: it has quotes at its end\n";
+    text +=
+        "# The system message that it was trained with cannot be written here: it has quotes at its end\n";
   write_text(file, text);
 }
 

@@ -231,8 +231,9 @@ Table bills_table(const std::string& title, const std::vector<CountedBill>& bill
     table.rows.push_back({file, fmt::format("{:.1f} of 100 points: {} of {} fields are filled",
                                             completeness.points, completeness.filled, completeness.counted)});
   for (const auto& [field, key, what] : gaps_of(bills))
-    table.rows.push_back({"Empty: " + field, key.empty() ? fmt::format("{}; no file of this run says it", what)
-                                                         : fmt::format("{}; {} fills it", what, key)});
+    table.rows.push_back(
+        {"Empty: " + field, key.empty() ? fmt::format("{}; no file of this run says it", what)
+                                        : fmt::format("{}; {} fills it", what, key)});
   return table;
 }
 
@@ -245,7 +246,8 @@ std::string bills_line(const std::vector<CountedBill>& bills) {
   }
   const auto gaps = gaps_of(bills);
   return fmt::format("{} ({}), {} of 100 points for completeness{}", bills.size(), kBomFile,
-                     least == most ? fmt::format("{:.1f}", most) : fmt::format("{:.1f} to {:.1f}", least, most),
+                     least == most ? fmt::format("{:.1f}", most)
+                                   : fmt::format("{:.1f} to {:.1f}", least, most),
                      gaps.empty() ? ""
                                   : fmt::format("; the dossier says how to fill {} empty field{}",
                                                 gaps.size(), gaps.size() == 1 ? "" : "s"));

@@ -1,8 +1,8 @@
-// How complete the bill of a model is, counted as OWASP's AIBOM generator counts it
-// (github.com/GenAI-Security-Project/aibom-generator at commit c5a3f2f: fields, categories and tiers are those
-// of src/models/field_registry.json, the points those of src/models/scoring.py), and which key of the recipe
-// fills what is empty. One field of theirs is looked for here where CycloneDX has it: external_references, for
-// which their path leads to no place of a document.
+// How complete the bill of a model is, counted as OWASP's AIBOM generator counts it, and which key of the
+// recipe fills what is empty. github.com/GenAI-Security-Project/aibom-generator at commit c5a3f2f: fields,
+// categories and tiers are those of src/models/field_registry.json, the points those of
+// src/models/scoring.py. One field of theirs is looked for here where CycloneDX has it: external_references,
+// for which their path leads to no place of a document.
 #pragma once
 #include <filesystem>
 #include <string>
@@ -36,7 +36,7 @@ struct CountedBill {
 std::vector<CountedBill> counted_bills(const std::filesystem::path& run);
 // Bills with their points, then each empty field with what fills it.
 Table bills_table(const std::string& title, const std::vector<CountedBill>& bills);
-// "3 (bom.cdx.json), 71.3 to 80.1 of 100 points for completeness; 9 keys would fill what is empty: dossier.html"
+// "3 (bom.cdx.json), 71.3 to 80.1 of 100 points for completeness; the dossier says how to fill 9 empty fields"
 std::string bills_line(const std::vector<CountedBill>& bills);
 
 }  // namespace retort

@@ -205,7 +205,8 @@ class Bill {
     if (!name.empty()) supplier["name"] = name;
     if (!url.empty()) supplier["url"] = OrderedJson::array({url});
     if (!contact.empty()) {
-      const bool is_address = contact.find('@') != std::string::npos && contact.find(' ') == std::string::npos;
+      const bool is_address =
+          contact.find('@') != std::string::npos && contact.find(' ') == std::string::npos;
       OrderedJson one = OrderedJson::object();
       one[is_address ? "email" : "name"] = contact;
       supplier["contact"] = OrderedJson::array();

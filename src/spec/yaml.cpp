@@ -143,7 +143,7 @@ void require_text(std::string_view text, const std::string& source) {
   }
 }
 
-// Keys of a map go into the map that is there, at every level; anything else takes the place of what is there.
+// Keys of a map go into the map that is there, at every level; anything else takes its place.
 void merge(YamlNode& into, YamlNode&& from) {
   const bool both = into.kind == YamlNode::Kind::map && from.kind == YamlNode::Kind::map;
   if (!both || from.entries.empty()) {

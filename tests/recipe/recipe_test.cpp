@@ -94,11 +94,11 @@ TEST(Recipe, ResolvedTextKeepsEveryCharacter) {
 // Texts keep their braces on a command line, keys that hold others are read as YAML.
 TEST(Recipe, ATextIsTakenAsItStandsOnTheCommandLine) {
   const std::string text = "model: {path: a.gguf}\ndata: {sources: [{path: a.csv, prompt: 'x'}]}";
-  const auto recipe = parse_recipe(text, "r",
-                                   {"data.sources.0.prompt={note}: [why?]", "data.sources[0].completion={code}",
-                                    "data.sources.0.fields={text: body}", "data.template=[x] {{ y }}",
-                                    "data.sources.0.group=\"{patient}\""})
-                          .recipe;
+  const std::vector<std::string> overrides = {
+      "data.sources.0.prompt={note}: [why?]", "data.sources[0].completion={code}",
+      "data.sources.0.fields={text: body}", "data.template=[x] {{ y }}",
+      "data.sources.0.group=\"{patient}\""};
+  const auto recipe = parse_recipe(text, "r", overrides).recipe;
   EXPECT_EQ(recipe.data.sources[0].prompt, "{note}: [why?]");
   EXPECT_EQ(recipe.data.sources[0].completion, "{code}");
   EXPECT_EQ(recipe.data.sources[0].fields_of_records.entries.size(), 1u);

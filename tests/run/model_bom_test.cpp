@@ -266,9 +266,9 @@ TEST(BomCompleteness, ACardThatSaysEverythingHasAHundredPoints) {
   EXPECT_EQ(property(bom["metadata"]["properties"], "energyUnit"), "kWh");
 }
 
-// Of 48 fields a run without a word from its recipe fills 33: 20 points of 20, one field of five (4 points), six
-// of seven (17.1), 20 of 28 (21.4) and two of four (5). One critical and four important fields are empty; from
-// the fifth on the generator takes a twentieth off.
+// Of 48 fields a run without a word from its recipe fills 33: 20 points of 20, one field of five (4 points),
+// six of seven (17.1), 20 of 28 (21.4) and two of four (5). One critical and four important fields are empty;
+// from the fifth on the generator takes a twentieth off.
 TEST(BomCompleteness, IsCountedAsByHandAndNamesTheKeysThatAreEmpty) {
   auto bare = recipe();
   bare.card = {};
@@ -288,7 +288,8 @@ TEST(BomCompleteness, IsCountedAsByHandAndNamesTheKeysThatAreEmpty) {
   const auto table = bills_table("", {{"export/bom.cdx.json", found}});
   EXPECT_EQ(table.rows.front().at(1), "67.5 of 100 points: 33 of 48 fields are filled");
   EXPECT_EQ(table.rows.at(1),
-            (std::vector<std::string>{"Empty: suppliedBy", "who supplies the model; card.supplier.name fills it"}));
+            (std::vector<std::string>{"Empty: suppliedBy",
+                                      "who supplies the model; card.supplier.name fills it"}));
   EXPECT_EQ(bills_line({{"a", found}}),
             "1 (bom.cdx.json), 67.5 of 100 points for completeness; the dossier says how to fill 15 empty "
             "fields");

@@ -214,7 +214,8 @@ TEST(ReadSpec, AShareMayBeWrittenInPerCent) {
   EXPECT_EQ(error_of("inner: {betas: [101%]}"),
             std::string("a.yaml:1:17: inner.betas[0]: expected a number from 0 to 1, found '101%'") + kOne);
   EXPECT_EQ(error_of("inner: {rate: 3%}"),
-            std::string("a.yaml:1:15: inner.rate: expected a number above 0, found '3%'; write it without %") +
+            std::string("a.yaml:1:15: inner.rate: expected a number above 0, found '3%'; write it without "
+                        "%") +
                 kOne);
   for (const char* wrong : {"%", "3%%", "3  %", "%3", "3%x"})
     EXPECT_NE(error_of(fmt::format("inner: {{betas: [{}]}}", wrong)), "accepted") << wrong;
@@ -283,7 +284,8 @@ TEST(Override, KeysInBracesAreSetBesideTheOthers) {
   EXPECT_EQ(read(base, {"other={rate: 2}"}).other->rate, 2);
   EXPECT_EQ(error_of(base, {"inner={rte: 4}"}),
             std::string("command line: inner={rte: 4}: inner.rte: unknown key; did you mean 'rate'?") + kOne);
-  EXPECT_EQ(error_of(base, {"inner={rate: 4, rate: 5}"}).find("command line: inner={rate: 4, rate: 5}: "), 0u);
+  EXPECT_EQ(error_of(base, {"inner={rate: 4, rate: 5}"}).find("command line: inner={rate: 4, rate: 5}: "),
+            0u);
 }
 
 TEST(Override, ErrorsNameTheCommandLine) {

@@ -136,7 +136,7 @@ def check_canary():
             [
                 "run",
                 folder / "recipe.yaml",
-                "data.row_tokens=8",
+                "data.sample_tokens=8",
                 f"run.folder={folder}/broken",
                 "data.cache=",
             ],

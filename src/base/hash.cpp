@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/profile.h"
 
 namespace retort {
 
@@ -79,6 +80,7 @@ std::string sha256_file(const std::filesystem::path& path) {
     std::lock_guard lock(known().mutex);
     if (const auto found = known().hashes.find(*before); found != known().hashes.end()) return found->second;
   }
+  const Span span({"hashes of files", "stage"});
   const MappedFile file(path);
   Sha256 sum;
   for (auto rest = file.bytes();

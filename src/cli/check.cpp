@@ -105,9 +105,8 @@ std::string near_duplicates_line(const DataSpec& spec, const RecordSource& sourc
   std::string places;
   for (const auto& place : found.places) places += (places.empty() ? "" : ", ") + place;
   return fmt::format(
-      "near-duplicates: {} nearly the same as an earlier one (at least {:g} of the runs of 5 words), {} "
-      "across "
-      "the split: {}{}{}",
+      "near-duplicates: {} nearly the same as an earlier one (at least {:g} of their runs of 5 words are "
+      "equal), {} of them on the other side of the split: {}{}{}",
       found.pairs.size() == 1 ? "1 record is" : fmt::format("{} records are", found.pairs.size()),
       spec.near_duplicates.similarity, across, places,
       found.pairs.size() > found.places.size() ? " and others" : "",
@@ -199,7 +198,7 @@ Exit check(const CheckOptions& options) {
       if (!line.empty()) fmt::print("{}\n", harmless(line));
     fmt::print("{}\n", describe_samples(recipe.data, dataset,
                                         sample_statistics(dataset.train, recipe.train.batch.samples,
-                                                          recipe.train.batch.row_tokens, recipe.train.seed),
+                                                          recipe.train.batch.pass_tokens, recipe.train.seed),
                                         find_overlap(files, plan)));
     std::fflush(stdout);
   }
@@ -226,14 +225,12 @@ Exit check(const CheckOptions& options) {
   const auto machine = machine_memory();
   say("training", recipe.adapter.kind == "none"
                       ? "nothing (adapter.kind: none)"
-                      : fmt::format("{} of {:.2f} million weights, {} steps of {:.0f} rows ({:.0f} tokens; "
-                                    "sharing saves {:.0f}%), at most {} rows a pass, {} at a time",
+                      : fmt::format("{} of {:.2f} million weights in {} steps; a step has {:.0f} tokens, and "
+                                    "{:.0f} of them are computed (what samples begin with alike is computed "
+                                    "once), at most {} in a pass and {} passes at the same time",
                                     recipe.adapter.kind, static_cast<double>(trainable) / 1e6, work.steps,
-                                    work.rows_per_step, work.plain_rows_per_step,
-                                    work.plain_rows_per_step > 0
-                                        ? 100 * (1 - work.rows_per_step / work.plain_rows_per_step)
-                                        : 0.0,
-                                    work.most_rows, work.threads));
+                                    work.plain_rows_per_step, work.rows_per_step, work.most_rows,
+                                    work.threads));
   say("memory", fmt::format("about {} at most, {} available: {}", mib(memory.peak()), mib(machine.available),
                             describe(memory)));
   say("disk", fmt::format("about {} in {}", mib(disk), recipe.run.folder));
@@ -281,7 +278,7 @@ void add_check(CLI::App& app, Action& action) {
   options->recipe = add_recipe_options(*command);
   command
       ->add_option("--samples", options->samples,
-                   "samples to show, supervised tokens coloured; 3 unless the recipe is private, then none")
+                   "samples to show, learned tokens coloured; 3 unless the recipe is private, then none")
       ->check(CLI::Range(int64_t{0}, int64_t{1000}));
   command->add_flag("--no-step", options->no_step, "do not time a step: memory and disk only");
   command->add_flag("--json", options->json, "the predictions as one JSON object, without samples");

@@ -32,11 +32,26 @@ bool takes_recipe(const CLI::App& command) {
                      [](const CLI::Option* option) { return option->get_name() == "recipe"; });
 }
 
-std::string recipe_assignments() {
-  std::vector<std::string> words;
+// What a word `key=value` of a recipe may be. The keys of a list are those of its first entry, which scripts
+// take for any: data.sources.0.path=.
+struct Setting {
+  std::string key;
+  std::vector<std::string> values;  // where there are few
+};
+std::vector<Setting> settings() {
+  std::vector<Setting> all;
   for (const auto& key : recipe_keys()) {
-    if (!key.section && key.path.find('[') == std::string::npos) words.push_back(key.path + "=");
+    if (key.section) continue;
+    auto path = key.path;
+    for (size_t at = 0; (at = path.find("[]", at)) != std::string::npos;) path.replace(at, 2, ".0");
+    all.push_back({path, key.words});
   }
+  return all;
+}
+
+std::string setting_words() {
+  std::vector<std::string> words;
+  for (const auto& setting : settings()) words.push_back(setting.key + "=");
   return fmt::format("{}", fmt::join(words, " "));
 }
 
@@ -46,52 +61,130 @@ std::string single_quoted(const std::string& text) {
   return "'" + quoted + "'";
 }
 
+std::string all_quoted(const std::vector<std::string>& words) {
+  std::string text;
+  for (const auto& word : words) text += (text.empty() ? "" : " ") + single_quoted(word);
+  return text;
+}
+
+// The word before the last may be the key: = ends a word in bash unless COMP_WORDBREAKS lacks it.
 std::string bash_completion(const CLI::App& app) {
-  std::string names, cases;
+  std::string names, cases, values;
   for (const auto* command : commands_of(app)) {
     names += (names.empty() ? "" : " ") + command->get_name();
-    cases += fmt::format("    {}) words=\"{}{}\" ;;\n", command->get_name(),
-                         fmt::join(option_names(*command), " "), takes_recipe(*command) ? " $keys" : "");
+    cases += fmt::format("    {}) words=\"{}\"{} ;;\n", command->get_name(),
+                         fmt::join(option_names(*command), " "), takes_recipe(*command) ? " recipe=1" : "");
   }
+  for (const auto& [key, words] : settings())
+    if (!words.empty())
+      values += fmt::format("    {}) echo {} ;;\n", key,
+                            single_quoted(fmt::format("{}", fmt::join(words, " "))));
   return fmt::format(
       "# bash completion for retort; load it with: source <(retort completion bash)\n"
+      "_retort_values() {{\n"
+      "  case $1 in\n{}  esac\n"
+      "}}\n"
       "_retort() {{\n"
-      "  local current=${{COMP_WORDS[COMP_CWORD]}} words= keys=\"{}\"\n"
+      "  local current=${{COMP_WORDS[COMP_CWORD]}} words= recipe= key= before= keys=\"{}\"\n"
       "  COMPREPLY=()\n"
       "  if [ \"$COMP_CWORD\" -eq 1 ]; then COMPREPLY=($(compgen -W \"{} --help --version\" -- "
       "\"$current\")); return; fi\n"
       "  case ${{COMP_WORDS[1]}} in\n{}  esac\n"
-      "  COMPREPLY=($(compgen -W \"$words\" -- \"$current\") $(compgen -f -- \"$current\"))\n"
-      "  [ ${{#COMPREPLY[@]}} -eq 1 ] && [ \"${{COMPREPLY[0]: -1}}\" = = ] && compopt -o nospace\n"
+      "  if [ \"$current\" = = ]; then key=${{COMP_WORDS[COMP_CWORD-1]}} current=\n"
+      "  elif [ \"${{COMP_WORDS[COMP_CWORD-1]}}\" = = ]; then key=${{COMP_WORDS[COMP_CWORD-2]}}\n"
+      "  elif [[ $current == *=* ]]; then\n"
+      "    key=${{current%%=*}} before=${{current%%=*}}= current=${{current#*=}}\n"
+      "  fi\n"
+      "  # Keys of a list's entry are known by those of entry 0; a[1].b is a.1.b.\n"
+      "  local shape=${{key:-$current}} list= index=\n"
+      "  shape=${{shape//\\[/.}} shape=${{shape//\\]/}}\n"
+      "  if [[ $shape =~ ^([a-z_.]*)\\.([0-9]+)(\\..*)?$ ]]; then\n"
+      "    list=${{BASH_REMATCH[1]}} index=${{BASH_REMATCH[2]}} shape=$list.0${{BASH_REMATCH[3]}}\n"
+      "  fi\n"
+      "  if [ -n \"$key\" ]; then\n"
+      "    COMPREPLY=($(compgen -P \"$before\" -W \"$(_retort_values \"$shape\")\" -- \"$current\"))\n"
+      "  else\n"
+      "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+      "    if [ -n \"$recipe\" ] && [ \"$COMP_CWORD\" -gt 2 ]; then\n"
+      "      COMPREPLY+=($(compgen -W \"$keys\" -- \"$shape\"))\n"
+      "      [ -n \"$index\" ] && COMPREPLY=(\"${{COMPREPLY[@]/#$list.0./$list.$index.}}\")\n"
+      "      [[ ${{COMPREPLY[0]}} == *= ]] && compopt -o nospace\n"
+      "    fi\n"
+      "  fi\n"
+      "  [ ${{#COMPREPLY[@]}} -gt 0 ] && return\n"
+      "  compopt -o filenames\n"
+      "  COMPREPLY=($(compgen -P \"$before\" -f -- \"$current\"))\n"
       "}}\n"
-      "complete -o filenames -F _retort retort\n",
-      recipe_assignments(), names, cases);
+      "complete -F _retort retort\n",
+      values, setting_words(), names, cases);
 }
 
 std::string zsh_completion(const CLI::App& app) {
-  std::string names, cases;
+  std::string names, cases, values;
   for (const auto* command : commands_of(app)) {
     names += fmt::format("    {}\n", single_quoted(command->get_name() + ":" + command->get_description()));
-    cases += fmt::format("    {}) compadd -- {}; {}_files ;;\n", command->get_name(),
+    cases += fmt::format("    ({}) compadd -- {}; {} ;;\n", command->get_name(),
                          fmt::join(option_names(*command), " "),
-                         takes_recipe(*command) ? "compadd -S '' -- $keys; " : "");
+                         takes_recipe(*command) ? "_retort_settings" : "_files");
   }
+  for (const auto& [key, words] : settings())
+    if (!words.empty()) values += fmt::format("    ({}) reply=({}) ;;\n", key, all_quoted(words));
   return fmt::format(
       "#compdef retort\n"
       "# zsh completion for retort; put it in a folder of $fpath as _retort\n"
-      "_retort() {{\n"
-      "  local -a commands keys\n"
-      "  commands=(\n{}  )\n"
+      "_retort_values() {{\n"
+      "  reply=()\n"
+      "  case $1 in\n{}  esac\n"
+      "}}\n"
+      "# Keys of a list's entry are known by those of entry 0; a[1].b is a.1.b.\n"
+      "_retort_settings() {{\n"
+      "  emulate -L zsh\n"
+      "  setopt extendedglob\n"
+      "  local -a keys reply match mbegin mend\n"
+      "  local plain=${{PREFIX//\\[/.}}\n"
+      "  plain=${{plain//\\]/}}\n"
+      "  if [[ $PREFIX == *=* ]]; then\n"
+      "    _retort_values ${{${{plain%%=*}}//.<->./.0.}}\n"
+      "    compset -P '*='\n"
+      "    if (( $#reply )); then compadd -a reply; else _files; fi\n"
+      "    return\n"
+      "  fi\n"
       "  keys=({})\n"
+      "  if [[ $plain == (#b)([a-z_.]##).(<->).* ]]; then\n"
+      "    keys=(${{keys/#$match[1].0./$match[1].$match[2].}})\n"
+      "  fi\n"
+      "  compadd -S '' -a keys\n"
+      "  _files\n"
+      "}}\n"
+      "_retort() {{\n"
+      "  local -a commands\n"
+      "  commands=(\n{}  )\n"
       "  if (( CURRENT == 2 )); then _describe command commands; return; fi\n"
       "  case $words[2] in\n{}  esac\n"
       "}}\n"
       "_retort \"$@\"\n",
-      names, recipe_assignments(), cases);
+      values, setting_words(), names, cases);
 }
 
 std::string fish_completion(const CLI::App& app) {
-  std::string text = "# fish completion for retort; put it in ~/.config/fish/completions/retort.fish\n";
+  std::string keys, values, text;
+  for (const auto& [key, words] : settings()) {
+    keys += fmt::format(" {}=", key);
+    for (const auto& word : words) values += " " + single_quoted(key + "=" + word);
+  }
+  text = fmt::format(
+      "# fish completion for retort; put it in ~/.config/fish/completions/retort.fish\n"
+      "# Keys of a list's entry are known by those of entry 0.\n"
+      "function __retort_settings\n"
+      "  set -l index (commandline -ct | string replace -rf '^[a-z_.]+?[.\\[](\\d+).*' '$1')\n"
+      "  test -n \"$index\"; or set index 0\n"
+      "  set -l settings{}\n"
+      "  if commandline -ct | string match -q '*=*'\n"
+      "    set settings{}\n"
+      "  end\n"
+      "  string replace -r '^([a-z_.]+)\\.0\\.' \"\\$1.$index.\" -- $settings\n"
+      "end\n",
+      keys, values);
   for (const auto* command : commands_of(app)) {
     text += fmt::format("complete -c retort -n __fish_use_subcommand -f -a {} -d {}\n", command->get_name(),
                         single_quoted(command->get_description()));
@@ -102,8 +195,8 @@ std::string fish_completion(const CLI::App& app) {
       }
     }
     if (takes_recipe(*command)) {
-      text += fmt::format("complete -c retort -n '__fish_seen_subcommand_from {}' -a {}\n",
-                          command->get_name(), single_quoted(recipe_assignments()));
+      text += fmt::format("complete -c retort -n '__fish_seen_subcommand_from {}' -a '(__retort_settings)'\n",
+                          command->get_name());
     }
   }
   return text;

@@ -104,7 +104,7 @@ Fit fit_to_model(const SourceLook& look, const std::string& model) {
   DataSpec spec;
   spec.sources = {look.source};
   spec.held_out = {.fraction = 0, .count = 0};
-  spec.row_tokens = 1 << 20;
+  spec.sample_tokens = 1 << 20;
   spec.length = look.answers ? "cut" : "split";
   Fit fit;
   fit.context = loaded.model->config.context;
@@ -139,7 +139,7 @@ std::string data_text(const SourceLook& look, const Fit& fit, int64_t held_out) 
   text += held_out > 0 ? fmt::format("  held_out: {{count: {}}}   # scored, never learned\n", held_out)
                        : "  held_out: {fraction: 0}   # too few records to keep any back\n";
   const auto room = std::min(power_of_two_from(fit.longest), fit.context);
-  text += fmt::format("  row_tokens: {}   # the longest sample has {} tokens\n", room, fit.longest);
+  text += fmt::format("  sample_tokens: {}   # the longest sample has {} tokens\n", room, fit.longest);
   if (fit.longest > room)
     text += fmt::format("  # the model reads {} tokens at most\n  length: {}\n", fit.context,
                         look.answers ? "cut" : "split");
@@ -174,7 +174,7 @@ std::string recipe_text(const SourceLook& look, const Fit& fit, const std::strin
   text += data_text(look, fit, held_out);
   text += fmt::format(
       "\nadapter: {{kind: lora, rank: 16, alpha: 32, targets: [all]}}\n\ntrain:\n  epochs: {}   # {} steps\n"
-      "  batch: {{samples: {}, row_tokens: {}}}\n  optimizer: {{learning_rate: 5.0e-4}}\n"
+      "  batch: {{samples: {}, pass_tokens: {}}}\n  optimizer: {{learning_rate: 5.0e-4}}\n"
       "  schedule: {{kind: cosine, warmup_steps: {}}}\n\n",
       epochs, steps, samples, std::max<int64_t>(2048, std::min(power_of_two_from(fit.longest), fit.context)),
       std::clamp<int64_t>(steps / 20, 0, 20));

@@ -40,7 +40,7 @@ Exit guarded(const Action& action) {
     return report(error);
   } catch (const std::bad_alloc&) {
     return report(
-        Failure("out of memory; lower train.batch.row_tokens, set train.recompute: true, or use a smaller "
+        Failure("out of memory; lower train.batch.pass_tokens, set train.recompute: true, or use a smaller "
                 "model.weights type"));
   } catch (const std::system_error& error) {  // file systems, threads, standard output
     return report(Failure(printable(error.what())));

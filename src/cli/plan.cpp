@@ -130,15 +130,17 @@ Exit plan(const PlanOptions& options) {
   }
   const auto gigabytes = [](double bytes) { return fmt::format("{:.2f} GB", bytes / 1e9); };
   fmt::print(
-      "model      {}: {} weights, {} of them for each token, {} layers; {} in the layers as {}, {} outside\n",
+      "model      {}: {} weights, {} of them for each token, {} layers; {} in the layers as {}, {} outside of "
+      "them\n",
       config.family, count_of(shape.parameters), count_of(shape.active), config.layers,
       gigabytes(shape.layer_bytes), type_info(*type).name, gigabytes(shape.outside_bytes));
-  fmt::print("machine    {} for layers and texts; disk {}/s ({}); products {:.0f} GFLOP/s ({})\n",
+  fmt::print("machine    {} for layers and texts; disk {}/s ({}); matrix products {:.0f} GFLOP/s ({})\n",
              gigabytes(machine.memory), gigabytes(machine.disk), disk.known, machine.products / 1e9,
              options.gflops > 0 ? "as --gflops says" : fmt::format("measured, {} threads", threads));
   fmt::print("texts      {} tokens in texts of {}\n\n", count_of(options.tokens), options.length);
   Table table;
-  table.head = {"layer by layer", "resident", "tokens a pass", "read", "disk", "products", "time"};
+  table.head = {"layer by layer", "in memory", "tokens a pass", "from disk",
+                "reading",        "computing", "in all"};
   if (machine.scratch > 0) table.head.push_back("scratch");
   if (machine.hourly) table.head.push_back("price");
   for (const auto& row : rows) {

@@ -51,7 +51,7 @@ Exit run_as_rank(const RecipeOptions& options, double patience) {
     return exit;
   } catch (const Error& error) { give_up(*peers, error.code, error.what()); } catch (const std::bad_alloc&) {
     give_up(*peers, Exit::machine_failed,
-            "out of memory; start fewer ranks a machine, lower train.batch.row_tokens or set "
+            "out of memory; start fewer ranks a machine, lower train.batch.pass_tokens or set "
             "train.recompute: true");
   } catch (const std::exception& error) {
     // LibTorch's messages carry a stack trace after the first line.

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/recipe_option.h"
 #include "cli/run_recipe.h"
+#include "run/bom_completeness.h"
 #include "run/model_card.h"
 #include "run/profile_report.h"
 #include "run/run_result.h"
@@ -56,6 +57,8 @@ Exit run_recipe(LoadedRecipe recipe, bool profile, Peers* peers) {
   fmt::print("dossier   {}\n", (run.folder() / "dossier.html").string());
   fmt::print("ledger    {}: {} entries, sha256 {}\n", (run.folder() / kLedgerFile).string(), ledger.entries,
              ledger.sha256);
+  if (const auto bills = bills_line(counted_bills(run.folder())); !bills.empty())
+    fmt::print("bills     {}\n", bills);
   for (const auto& model : result.exports)
     fmt::print("{:<9} {}\n", model.artefact->kind, (run.folder() / model.name).string());
   throw_own_mistakes(result);

@@ -9,7 +9,7 @@ namespace retort {
 namespace {
 
 std::string advice(int64_t context) {
-  return fmt::format("set data.row_tokens: {} with data.length: cut or skip", context);
+  return fmt::format("set data.sample_tokens: {} with data.length: cut or skip", context);
 }
 
 }  // namespace

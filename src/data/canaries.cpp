@@ -59,11 +59,11 @@ bool is_canary(std::string_view id) { return id.starts_with(kPlanted); }
 Sample canary_sample(const DataSpec& spec, const Record& canary, const Tokenizer& tokenizer,
                      const ChatTemplate& chat) {
   auto sample = make_sample(spec, canary, tokenizer, chat);
-  if (static_cast<int64_t>(sample.tokens.size()) > spec.row_tokens)
+  if (static_cast<int64_t>(sample.tokens.size()) > spec.sample_tokens)
     throw RecipeError(fmt::format(
-        "data.canaries: a canary has {} tokens, but data.row_tokens is {}; shorten data.canaries.text, or "
-        "raise data.row_tokens",
-        sample.tokens.size(), spec.row_tokens));
+        "data.canaries: a canary has {} tokens, but data.sample_tokens is {}; shorten data.canaries.text, or "
+        "raise data.sample_tokens",
+        sample.tokens.size(), spec.sample_tokens));
   return sample;
 }
 

@@ -20,7 +20,7 @@ Canaries make_canaries(const CanarySpec& spec);
 // Whether a sample or a place is a planted canary.
 bool is_canary(std::string_view id);
 
-// A canary or a twin as a sample. RecipeError where it is longer than data.row_tokens: one that is cut would
+// A canary or a twin as a sample. RecipeError where it is longer than data.sample_tokens: a cut one would
 // be another one.
 Sample canary_sample(const DataSpec& spec, const Record& canary, const Tokenizer& tokenizer,
                      const ChatTemplate& chat);

@@ -32,10 +32,10 @@ bool is_text(const Sample& sample, const Tokenizer& tokenizer) {
 enum class Flaw { none, zero_mask, double_bos, untrained_eos, cut_answer };
 constexpr std::string_view kFlaws[] = {
     "",
-    "zero mask: no token is supervised; there is nothing to learn in them",
+    "zero mask: no token of them is learned; data.loss and the template leave nothing",
     "double BOS: they begin with two BOS tokens; the data already contains one",
-    "untrained EOS: the end token of the last answer is not supervised; the model would never stop",
-    "cut answer: the last answer has no end token; raise data.row_tokens or leave them out",
+    "untrained EOS: the end token of the last answer is not learned; the model would never stop",
+    "cut answer: the last answer has no end token; raise data.sample_tokens or leave them out",
 };
 
 Flaw flaw_of(const Sample& sample, const Tokenizer& tokenizer, const std::set<int32_t>& ends) {
@@ -69,7 +69,7 @@ std::string rendered_samples(const Samples& samples, const Tokenizer& tokenizer,
     const auto& sample = samples[s * size / std::min(count, size)];
     const auto supervised =
         std::count_if(sample.weights.begin(), sample.weights.end(), [](float w) { return w > 0; });
-    out += fmt::format("--- {}: {} tokens, {} supervised\n", printable(sample.id), sample.tokens.size(),
+    out += fmt::format("--- {}: {} tokens, {} of them learned\n", printable(sample.id), sample.tokens.size(),
                        supervised);
     std::string text;
     for (size_t i = 0; i < sample.tokens.size() && text.size() < longest;) {
@@ -181,15 +181,16 @@ std::string describe_sources(const DataSpec& spec, const RecordPlan& plan, doubl
       by += (by.empty() ? "" : ", ") + source.group;
   out += fmt::format(
       "groups: {} ({}), {} of them held out\n", plan.groups,
-      by.empty() ? "none is named, so each record is one; equal records share one" : "by " + printable(by),
+      by.empty() ? "data.sources.group names none: each record is one, equal records share one"
+                 : "by " + printable(by),
       plan.held_out_groups);
-  return out + fmt::format("epochs: {:.4g}\n", epochs);
+  return out + fmt::format("epochs: {:.4g} (passes over the training samples)\n", epochs);
 }
 
 std::string describe_samples(const DataSpec& spec, const Dataset& dataset, const SampleStatistics& found,
                              const Overlap& overlap) {
   const auto& counts = dataset.counts;
-  const auto cut = fmt::format("cut to data.row_tokens (data.keep: {})", spec.keep);
+  const auto cut = fmt::format("cut to data.sample_tokens (data.keep: {})", spec.keep);
   const bool own = spec.changed_answers == "own_sample";
   std::string out = fmt::format("samples: {} to train on, {} held out, of {} records\n", dataset.train.size(),
                                 dataset.held_out.size(), counts.records);
@@ -210,7 +211,8 @@ std::string describe_samples(const DataSpec& spec, const Dataset& dataset, const
     if (count > 0) out += fmt::format("  {} {}\n", count, what);
   for (const auto& problem : dataset.bad) out += "  bad: " + harmless(problem) + "\n";
   out += fmt::format(
-      "tokens: {} to train on, {} supervised ({}); per sample {} to {}, median {}, 95% at most {}\n",
+      "tokens: {} to train on, {} of them learned ({}); a sample has {} to {}, half of them have at most {}, "
+      "95% at most {}\n",
       found.tokens, found.supervised, percent(found.supervised_share), found.shortest, found.longest,
       found.median, found.p95);
   int64_t most = 1;
@@ -218,7 +220,8 @@ std::string describe_samples(const DataSpec& spec, const Dataset& dataset, const
   for (const auto& [bound, count] : found.histogram)
     out += fmt::format("  up to {:>6} tokens {:>8} {}\n", bound, count,
                        std::string(static_cast<size_t>((count * 40 + most - 1) / most), '#'));
-  out += fmt::format("shared prefixes save {} of the rows\n", percent(found.shared_saving));
+  out += fmt::format("what samples begin with alike is computed once, which saves {} of the tokens\n",
+                     percent(found.shared_saving));
   if (overlap.held_out > 0) {
     out += fmt::format(
         "overlap: {} of {} held-out samples occur in the training data word for word, {} share a run of 13 "

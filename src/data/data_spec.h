@@ -160,7 +160,7 @@ struct DataSpec {
   std::string chat_template = "auto";
   NamedValues template_arguments;
   SplitSpec held_out;
-  int64_t row_tokens = 2048;
+  int64_t sample_tokens = 2048;
   std::string length = "error";
   std::string keep = "start";
   std::string loss = "completion";
@@ -181,9 +181,9 @@ struct DataSpec {
     field("template_arguments", template_arguments, any(),
           "switches of the template, as {enable_thinking: false}; exports carry them too");
     field.section("held_out", held_out, "what is kept for evaluation");
-    field("row_tokens", row_tokens, between(8, 1 << 20), "longest sample in tokens");
+    field("sample_tokens", sample_tokens, between(8, 1 << 20), "longest sample in tokens");
     field("length", length, one_of({"error", "skip", "cut", "split"}),
-          "samples longer than row_tokens: error stops; skip leaves them out; cut shortens the longest "
+          "samples longer than sample_tokens: error stops; skip leaves them out; cut shortens the longest "
           "message before the answer (answers are never cut; "
           "plain text loses its end); split cuts plain text into several samples. What was done is counted "
           "and reported");

@@ -98,7 +98,7 @@ std::string shortened(const std::vector<int32_t>& ids, size_t kept, std::string_
 // Cuts the longest message before the answer until the sample fits; false when a message would be empty.
 bool cut_to_fit(const DataSpec& spec, Record record, const Tokenizer& tokenizer, const ChatTemplate& chat,
                 Sample& sample) {
-  const auto limit = static_cast<size_t>(spec.row_tokens);
+  const auto limit = static_cast<size_t>(spec.sample_tokens);
   const auto whole = record.messages;  // each round cuts what the record holds
   std::vector<size_t> kept(whole.size(), SIZE_MAX);
   for (int round = 0; round < 64 && sample.tokens.size() > limit; ++round) {
@@ -120,7 +120,7 @@ bool cut_to_fit(const DataSpec& spec, Record record, const Tokenizer& tokenizer,
   return sample.tokens.size() <= limit;
 }
 
-// Consecutive pieces of a text, each at most row_tokens long. Each begins with the last token of the one
+// Consecutive pieces of a text, each at most sample_tokens long. Each begins with the last token of the one
 // before, so that every token is predicted once.
 std::vector<Sample> pieces_of(const Sample& whole, size_t limit) {
   std::vector<Sample> pieces;
@@ -149,13 +149,13 @@ struct Made {
 // The sample as it is, or as data.length says.
 void fit(const DataSpec& spec, const Record& record, Sample sample, const Tokenizer& tokenizer,
          const ChatTemplate& chat, Made& made) {
-  const auto limit = static_cast<size_t>(spec.row_tokens);
+  const auto limit = static_cast<size_t>(spec.sample_tokens);
   if (sample.tokens.size() <= limit) {
     made.samples.push_back(std::move(sample));
   } else if (spec.length == "error") {
     throw RecipeError(fmt::format(
-        "{}: {} tokens, but data.row_tokens is {}; raise it, or set data.length to skip, cut{}", record.place,
-        sample.tokens.size(), spec.row_tokens, record.messages.empty() ? " or split" : ""));
+        "{}: {} tokens, but data.sample_tokens is {}; raise it, or set data.length to skip, cut{}",
+        record.place, sample.tokens.size(), spec.sample_tokens, record.messages.empty() ? " or split" : ""));
   } else if (spec.length == "skip") {
     ++made.skipped;
   } else if (record.messages.empty()) {
@@ -170,9 +170,9 @@ void fit(const DataSpec& spec, const Record& record, Sample sample, const Tokeni
     for (auto& piece : pieces) made.samples.push_back(std::move(piece));
   } else if (spec.length == "split") {
     throw RecipeError(
-        fmt::format("{}: {} tokens, but data.row_tokens is {}; data.length split is for plain text, a "
+        fmt::format("{}: {} tokens, but data.sample_tokens is {}; data.length split is for plain text, a "
                     "conversation can be skipped or cut",
-                    record.place, sample.tokens.size(), spec.row_tokens));
+                    record.place, sample.tokens.size(), spec.sample_tokens));
   } else if (cut_to_fit(spec, record, tokenizer, chat, sample)) {
     made.samples.push_back(std::move(sample));
     ++made.cut;

@@ -53,7 +53,7 @@ std::string source_value(const SourceSpec& source) {
 }  // namespace
 
 Provenance provenance(const DataSpec& spec, const Tokenizer& tokenizer, const ChatTemplate& chat) {
-  Json settings = {{"row_tokens", spec.row_tokens},
+  Json settings = {{"row_tokens", spec.sample_tokens},
                    {"length", spec.length},
                    {"keep", spec.keep},
                    {"loss", spec.loss},

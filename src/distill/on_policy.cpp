@@ -190,7 +190,7 @@ OnPolicyResult train_on_policy(const OnPolicySpecs& specs, const OnPolicyJob& jo
                             folder / "teacher",
                             cache_provenance(job.identity, samples, teacher.keep),
                             teacher.keep,
-                            teacher.row_tokens,
+                            teacher.pass_tokens,
                             teacher.threads,
                             0,
                             1};

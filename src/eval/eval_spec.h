@@ -99,7 +99,7 @@ struct EvalTaskSpec {
 struct EvalSpec {
   std::vector<EvalTaskSpec> tasks;
   int64_t threads = 0;
-  int64_t row_tokens = 1024;
+  int64_t pass_tokens = 1024;
   int64_t batch = 32;
   std::string kv = "auto";
 
@@ -107,7 +107,7 @@ struct EvalSpec {
     field.list("tasks", tasks,
                "what is measured, on the base model, the tuned model and the exported file alike");
     field("threads", threads, between(0, 4096), "worker threads; 0 = as many as the machine has");
-    field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one pass at most");
+    field("pass_tokens", pass_tokens, between(16, 1 << 20), "tokens of one pass at most");
     field("batch", batch, between(1, 4096),
           "answers that are generated together; where some have ended, others take their places");
     field("kv", kv, one_of({"auto", "f32", "bf16", "int8"}), kKvDocumentation);

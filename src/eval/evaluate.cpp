@@ -177,7 +177,7 @@ Measured measured(const std::vector<TaskResult>& results, const std::string& pat
 
 Subject with_spec(Subject subject, const EvalSpec& spec) {
   return {subject.model, subject.tokenizer, subject.chat, subject.compute,
-          spec.threads,  spec.row_tokens,   spec.batch,   spec.kv};
+          spec.threads,  spec.pass_tokens,  spec.batch,   spec.kv};
 }
 
 std::vector<TaskResult> evaluate(const EvalSpec& spec, const DataSpec& data, const Subject& subject,

@@ -102,7 +102,7 @@ std::vector<Sample> task_samples(const EvalTaskSpec& task, const DataSpec& data,
   auto own = data_of(task, data);
   if (!records.empty() && records[0].messages.empty()) {  // long texts are read in pieces of one pass
     own.length = "split";
-    own.row_tokens = row_tokens;
+    own.sample_tokens = row_tokens;
   }
   return named_after(task, [&] { return build_dataset(own, records, tokenizer, chat).train.list(); });
 }

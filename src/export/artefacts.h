@@ -82,8 +82,9 @@ Artefact write_peft_adapter(const std::filesystem::path& folder, LoadedModel& lo
 // say.
 Artefact write_gguf_adapter(const std::filesystem::path& file, LoadedModel& loaded, const AdapterSpec& spec);
 
-// An Ollama Modelfile beside a .gguf: FROM, the template's stop words, generation defaults.
+// An Ollama Modelfile beside a .gguf: FROM, the template's stop words, generation defaults, and the system
+// message that the model was trained with, where there is one.
 void write_modelfile(const std::filesystem::path& file, const std::filesystem::path& gguf,
-                     const LoadedModel& loaded);
+                     const LoadedModel& loaded, const std::string& system = "");
 
 }  // namespace retort

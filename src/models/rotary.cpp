@@ -106,7 +106,7 @@ std::shared_ptr<const RotaryTable> Rotary::table(const Tensor& positions) const 
   if (rope_.scaling == RopeScaling::dynamic && length > context_)
     throw FormatError(fmt::format(
         "a text has {} tokens: from token {} on this model's rotation is that of the longest text "
-        "met so far (rope_type: dynamic), which is not computed here; set data.row_tokens to {} or "
+        "met so far (rope_type: dynamic), which is not computed here; set data.sample_tokens to {} or "
         "less",
         length, context_ + 1, context_));
   const std::lock_guard lock(mutex_);

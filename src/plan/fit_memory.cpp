@@ -29,13 +29,13 @@ std::vector<int64_t> halves(int64_t largest, int64_t smallest) {
 }  // namespace
 
 void apply(const MemoryChoice& choice, TrainSpec& spec) {
-  spec.batch.row_tokens = choice.row_tokens;
+  spec.batch.pass_tokens = choice.row_tokens;
   spec.threads = choice.threads;
   spec.recompute = choice.recompute;
 }
 
 std::string describe(const MemoryChoice& choice) {
-  return fmt::format("train.batch.row_tokens {}, {}, {}: about {} at most", choice.row_tokens,
+  return fmt::format("train.batch.pass_tokens {}, {}, {}: about {} at most", choice.row_tokens,
                      choice.threads == 1 ? "1 thread" : fmt::format("{} threads", choice.threads),
                      choice.recompute ? "layers recomputed" : "nothing recomputed", bytes(choice.peak));
 }
@@ -50,7 +50,7 @@ MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::Sca
   const auto first = first_steps(recipe.train, dataset.train);
   for (const auto threads : halves(usable_threads(recipe.train.threads), 1))
     for (const auto row_tokens :
-         halves(recipe.train.batch.row_tokens, std::min(kSmallestRows, recipe.train.batch.row_tokens))) {
+         halves(recipe.train.batch.pass_tokens, std::min(kSmallestRows, recipe.train.batch.pass_tokens))) {
       MemoryChoice choice{row_tokens, threads, false, 0};
       apply(choice, tried.train);
       const auto work = run_work(tried.train, first);
@@ -71,7 +71,7 @@ MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::Sca
                   recipe.train.memory, bytes(smallest.peak()), describe(smallest),
                   answers ? "lower eval.batch, or give it more"
                           : "hold the base in fewer bits (model.weights), shorten the samples "
-                            "(data.row_tokens), lower eval.row_tokens, or give it more"));
+                            "(data.sample_tokens), lower eval.pass_tokens, or give it more"));
 }
 
 }  // namespace retort

@@ -26,7 +26,7 @@ struct MemoryChoice {
 MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::ScalarType compute,
                                const Dataset& dataset);
 
-// "train.batch.row_tokens 512, 2 threads, layers recomputed: about 512 MiB"
+// "train.batch.pass_tokens 512, 2 threads, layers recomputed: about 512 MiB"
 std::string describe(const MemoryChoice& choice);
 void apply(const MemoryChoice& choice, TrainSpec& spec);
 

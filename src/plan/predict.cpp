@@ -20,6 +20,7 @@
 #include "quant/mixture.h"
 #include "schedule/layers.h"
 #include "train/batches.h"
+#include "train/interval.h"
 #include "train/objective.h"
 #include "train/step.h"
 
@@ -188,6 +189,7 @@ FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
   FirstSteps first;
   Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
   first.steps = spec.steps > 0 ? spec.steps : batches.steps(spec.epochs);
+  first.epoch = batches.steps(1);
   Batches::Place place;
   for (int64_t step = 0; step < std::min(first.steps, kLookedAt); ++step) {
     std::vector<Sample> taken;
@@ -202,12 +204,13 @@ RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
   RunWork work;
   const auto threads = usable_threads(spec.threads);
   work.steps = first.steps;
+  work.epoch = first.epoch;
   const auto looked_at = static_cast<int64_t>(first.samples.size());
   Saving saving;
   for (const auto& samples : first.samples) {
     std::vector<int64_t> all(samples.size());
     std::iota(all.begin(), all.end(), int64_t{0});
-    const auto plan = plan_step(samples, all, spec.batch.row_tokens, threads);
+    const auto plan = plan_step(samples, all, spec.batch.pass_tokens, threads);
     work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
     work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
     work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
@@ -322,7 +325,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                            : 4 * trainable;
   const auto own = waiting * others + (4 * trainable - waiting) * std::min(1.0, others);
   const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) *
-                         static_cast<double>(recipe.eval.row_tokens) * width * numbers.passing;
+                         static_cast<double>(recipe.eval.pass_tokens) * width * numbers.passing;
   need.passes = bytes_of(recipe.adapter.kind == "none"
                              ? looked_at
                              : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed +
@@ -358,7 +361,7 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
 
 std::string describe(const MemoryPrediction& need) {
   const auto mib = [](uint64_t count) { return fmt::format("{} MiB", (count + (1 << 19)) >> 20); };
-  return fmt::format("program {}, weights {}, trainables and optimizer {}, samples {}, {} {}{}",
+  return fmt::format("program {}, weights {}, what is trained and its optimizer {}, samples {}, {} {}{}",
                      mib(need.program), mib(need.weights), mib(need.trainables), mib(need.samples),
                      need.passes >= need.generation ? "training passes" : "generation",
                      mib(std::max(need.passes, need.generation)),
@@ -374,8 +377,8 @@ void require_memory(const MemoryPrediction& need, const Recipe& recipe) {
   if (need.generation > need.passes) advice = "lower eval.batch";
   else if (need.passes * 2 > need.peak())
     advice = recipe.train.recompute
-                 ? "lower train.batch.row_tokens or train.threads"
-                 : "set train.recompute: true, or lower train.batch.row_tokens or train.threads";
+                 ? "lower train.batch.pass_tokens or train.threads"
+                 : "set train.recompute: true, or lower train.batch.pass_tokens or train.threads";
   else
     advice = recipe.adapter.kind == "full"
                  ? "train an adapter (adapter.kind: lora) or set train.optimizer.kind: adamw8bit"
@@ -422,7 +425,7 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
   for (const auto& leaf : leaves) tensors.push_back(*leaf.tensor);
   Batches batches(dataset.train, spec.batch, static_cast<uint64_t>(spec.seed));
   Batches::Place place;
-  auto plan = plan_step(dataset.train, batches.take(place), spec.batch.row_tokens, threads);
+  auto plan = plan_step(dataset.train, batches.take(place), spec.batch.pass_tokens, threads);
   plan.forests.resize(std::min(plan.forests.size(), static_cast<size_t>(threads)));  // one round
   int64_t rows = 0;
   for (const auto& forest : plan.forests) rows += forest.size();
@@ -489,8 +492,10 @@ TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dat
   const double mean_answer =
       dataset.held_out.empty() ? 16 : answers / static_cast<double>(dataset.held_out.size());
   const auto forward = row.seconds * kForwardShare;
+  const auto& evaluate = recipe.train.evaluate;
+  const bool on_the_way = evaluate.every > 0 || evaluate.per_epoch > 0;
   const auto evaluations =
-      1 + (recipe.train.evaluate.every > 0 ? work.steps / recipe.train.evaluate.every + 1 : 0);
+      1 + (on_the_way ? Interval{evaluate.every, evaluate.per_epoch, work.epoch}.times(work.steps) + 1 : 0);
   time.training = static_cast<double>(work.steps) * work.rows_per_step * row.seconds +
                   static_cast<double>(evaluations) * held_out_rows * forward;
 

@@ -14,6 +14,7 @@ namespace retort {
 // The largest pass of a run, and how much work it is.
 struct RunWork {
   int64_t steps = 0;
+  int64_t epoch = 0;         // steps of the first epoch
   int64_t threads = 0;       // forests computed at the same time at most
   int64_t most_forests = 0;  // of one step
   int64_t most_rows = 0;     // of one forest
@@ -27,6 +28,7 @@ struct RunWork {
 // The samples of a run's first steps (of all steps when they are few). Memory settings do not change them.
 struct FirstSteps {
   int64_t steps = 0;             // of the whole run
+  int64_t epoch = 0;             // of the first epoch
   int64_t longest = 0;           // rows of the longest sample of all
   std::vector<Samples> samples;  // of each step that is looked at
 };

@@ -37,20 +37,20 @@ constexpr ErrorPage kPages[] = {
      "where messages, roles and contents are kept. Pairs of `chosen` and `rejected` are "
      "preferences, which are not learned here: `completion: \"{chosen}\"` learns the chosen "
      "answers. `retort init FILE` proposes all of this."},
-    {"A sample longer than a row", "but data.row_tokens is",
-     "`data.row_tokens` is the longest sample in tokens, and `data.length` says what becomes of "
+    {"A sample longer than a row", "but data.sample_tokens is",
+     "`data.sample_tokens` is the longest sample in tokens, and `data.length` says what becomes of "
      "longer ones: error stops, skip leaves them out, cut shortens the longest message before the"
      " answer (never the answer), split divides plain texts. `data.keep` chooses the side that a "
-     "cut keeps. Raising `data.row_tokens` costs memory. `retort check` prints how long the "
+     "cut keeps. Raising `data.sample_tokens` costs memory. `retort check` prints how long the "
      "samples are."},
     {"Answers that do not end", "the last answer has no end token",
      "A model learns to stop from the token that ends an answer, so it has to be among what is "
-     "learned. Either the text ended before the answer did: raise `data.row_tokens`. Or the chat "
+     "learned. Either the text ended before the answer did: raise `data.sample_tokens`. Or the chat "
      "template writes no such token behind an answer, which is so for all samples at once: choose"
      " another with `data.template`, or end the answers in your own with the token that ends a "
      "turn. `retort check` shows what is learned between ⟦ and ⟧: the end token has to stand "
      "before ⟧."},
-    {"Nothing to learn", "has a supervised token",
+    {"Nothing to learn", "has a token that is learned",
      "Every token of every sample is left out of the loss. `data.loss` and `data.train_on` choose"
      " whose messages are learned; with their defaults it is what the assistant says, so "
      "conversations without an answer teach nothing. Texts without questions are records of "
@@ -108,7 +108,7 @@ constexpr ErrorPage kPages[] = {
     {"Too little memory", "this run needs about",
      "The peak was predicted before anything was trained. `train.memory: 700MiB` has retort "
      "choose recompute, rows and threads for a budget. By hand: `train.recompute: true`, a "
-     "smaller `train.batch.row_tokens`, fewer `train.threads`, `train.optimizer.kind: adamw8bit`,"
+     "smaller `train.batch.pass_tokens`, fewer `train.threads`, `train.optimizer.kind: adamw8bit`,"
      " the base in fewer bits (`model.weights: keep` or nf4), or an adapter instead of every "
      "weight. A base that is larger than memory is read layer by layer with `model.schedule: "
      "layers`. `retort check` prices every choice."},

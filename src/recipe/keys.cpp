@@ -7,6 +7,7 @@
 #include "base/letters.h"
 #include "recipe/other_tools.h"
 #include "recipe/recipe.h"
+#include "recipe/renamed.h"
 #include "spec/spec_visitor.h"
 
 namespace retort {
@@ -25,6 +26,11 @@ class KeyLister : public SpecVisitor {
             .expected = expected(field, rule),
             .documentation = documentation};
     if (!rule.required) key.standard = yaml_value(field);
+    if (std::holds_alternative<bool*>(field) || std::holds_alternative<std::optional<bool>*>(field))
+      key.words = {"true", "false"};
+    if (std::holds_alternative<std::string*>(field) ||
+        std::holds_alternative<std::optional<std::string>*>(field))
+      key.words = rule.one_of;
     keys.push_back(key);
   }
   bool enter_section(const std::string& name, bool always, bool, const std::string& documentation) override {
@@ -58,7 +64,10 @@ struct ValueSchema {
     OrderedJson schema;
     if constexpr (std::is_same_v<T, bool>) schema["type"] = "boolean";
     if constexpr (std::is_same_v<T, int64_t>) schema["type"] = "integer";
-    if constexpr (std::is_same_v<T, double>) schema["type"] = "number";
+    if constexpr (std::is_same_v<T, double>) {
+      schema["type"] = "number";
+      if (is_share(rule)) schema["type"] = {"number", "string"}, schema["pattern"] = "^[0-9.]+ ?%$";
+    }
     if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
       const auto bound = [](double value) {
         return value == std::floor(value) ? OrderedJson(static_cast<int64_t>(value)) : OrderedJson(value);
@@ -81,7 +90,8 @@ struct ValueSchema {
   }
   template <class T> OrderedJson operator()(const std::optional<T>*) const {
     auto schema = one<T>();
-    schema["type"] = {schema["type"], "null"};
+    if (schema["type"].is_array()) schema["type"].push_back("null");
+    else schema["type"] = {schema["type"], "null"};
     schema["default"] = nullptr;
     return schema;
   }
@@ -249,6 +259,10 @@ std::string explain(const std::string& key) {
   }
   if (path.size() > 2 && path.ends_with("[]")) path.resize(path.size() - 2);
   std::string text;
+  if (const auto now = name_now(path); !now.empty()) {
+    text = fmt::format("{} is called {} now; the old name still works\n", path, now);
+    path = now;
+  }
   std::vector<std::string> paths;
   for (const auto& entry : recipe_keys()) {
     paths.push_back(entry.path);
@@ -276,8 +290,12 @@ std::string recipe_reference() {
       "YAML file with these keys and no others.\n"
       "Every key can be set on the command line: `retort run recipes/a.yaml train.steps=40 "
       "data.sources.0.limit=500`.\n"
+      "Several keys of a section stand in braces, and in quotes for the shell: `'train.optimizer={kind: "
+      "lion, learning_rate: 3e-5}'` sets these two and leaves the others; `{}` sets all as they are without a "
+      "word. A text is taken as it stands, braces too: `'data.sources.0.prompt={note}'`.\n"
       "Anchors, aliases, tags and several documents are refused; `${VAR}` is not expanded; paths are "
-      "relative to the current folder.\n";
+      "relative to the current folder.\n"
+      "A number from 0 to 1 that is a share may be written in per cent: `warmup_share: 3%` is 0.03.\n";
   bool in_table = false;
   const auto table = [&] {
     if (!in_table) text += "\n| key | value | default | meaning |\n|---|---|---|---|\n";

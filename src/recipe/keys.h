@@ -17,6 +17,7 @@ struct Key {
   std::string expected = {};  // "a number above 0"; empty for sections
   std::string standard = {};  // the default as YAML; empty for sections and required keys
   std::string documentation = {};
+  std::vector<std::string> words = {};  // all that it may be, where that is one of a few words
 };
 
 const std::vector<Key>& recipe_keys();

@@ -1,14 +1,19 @@
 #include "recipe/recipe.h"
 
+#include <cctype>
+
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/tell.h"
 #include "recipe/from_adapter.h"
 #include "recipe/keys.h"
 #include "recipe/other_tools.h"
 #include "recipe/relations.h"
+#include "recipe/renamed.h"
 #include "spec/print.h"
 #include "spec/read.h"
+#include "spec/spec_visitor.h"
 
 namespace retort {
 
@@ -26,6 +31,29 @@ void settle_reasoning(Recipe& recipe) {
     if (task.source) settle(*task.source);
 }
 
+// "prompt={note}" is a text with a brace, as all texts are on a command line, and no map: what is written for
+// a key that takes a text stands in quotes. A section's keys in braces stay as they are.
+std::string with_quotes(const std::string& assignment) {
+  const auto equals = assignment.find('=');
+  if (equals == std::string::npos || equals + 1 == assignment.size()) return assignment;
+  const char first = assignment[equals + 1];
+  if (first != '{' && first != '[') return assignment;
+  std::string path;  // data.sources.0.prompt and data.sources[0].prompt are data.sources[].prompt
+  for (size_t i = 0; i < equals; ++i) {
+    const char c = assignment[i];
+    const bool digit = std::isdigit(static_cast<unsigned char>(c)) != 0;
+    if (c == '[') path += '.';
+    else if (c != ']' && !(digit && path.ends_with("[]"))) {
+      if (digit && path.ends_with('.')) path.back() = '[', path += ']';
+      else path += c;
+    }
+  }
+  for (const auto& key : recipe_keys())
+    if (key.path == path && key.expected.starts_with("text"))
+      return assignment.substr(0, equals + 1) + yaml_text(assignment.substr(equals + 1));
+  return assignment;
+}
+
 // Of a private recipe nothing that a model or a program says about a sample is kept, since it may say the
 // sample.
 void settle_private(Recipe& recipe) {
@@ -41,11 +69,14 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
                           const std::vector<std::string>& overrides) {
   std::vector<Problem> problems;
   auto root = parse_yaml(text, name, problems);
-  for (const auto& assignment : overrides) override_yaml(root, assignment, problems);
+  LoadedRecipe loaded;
+  rename_old_keys(root, loaded.notes);
+  for (const auto& assignment : overrides)
+    override_yaml(root, with_quotes(with_name_now(assignment, loaded.notes)), problems);
+  rename_old_keys(root, loaded.notes);
 
   std::vector<std::string> paths;
   for (const auto& key : recipe_keys()) paths.push_back(key.path);
-  LoadedRecipe loaded;
   loaded.file = name;
   SpecReader reader(root, paths, problems, counterpart);
   loaded.recipe.fields(reader);
@@ -63,6 +94,7 @@ LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
 
 LoadedRecipe load_recipe(const std::filesystem::path& file, const std::vector<std::string>& overrides) {
   auto loaded = parse_recipe(read_text(file, size_t{4} << 20), file.string(), overrides);
+  for (const auto& note : loaded.notes) tell("note         " + note);
   if (loaded.recipe.run.folder.empty()) {
     loaded.recipe.run.folder = (std::filesystem::path("runs") / file.stem()).string();
     loaded.resolved = print_spec(loaded.recipe);

@@ -27,11 +27,25 @@ struct RunSpec {
   }
 };
 
+// The `card.supplier:` section: who answers for the exports.
+struct SupplierSpec {
+  std::string name, url, contact;
+
+  template <class Visitor> void fields(Visitor& field) {
+    field("name", name, any(), "the organization or the person");
+    field("url", url, any(), "its address on the web");
+    field("contact", contact, any(), "whom to ask: an e-mail address or a name");
+  }
+};
+
 // The `card:` section: what no file of a run says. Each is written as it stands; nothing is looked up.
 struct RecipeCard {
   std::string license, base_model, data_license, intended_use, limits;
+  std::string domain, autonomy, standards, ethics, risk_assessment, explainability, personal_data;
+  std::string repository, website;
   std::vector<std::string> datasets, languages, tags;
-  double base_training_flops = 0;
+  double base_training_flops = 0, energy_kwh = 0;
+  SupplierSpec supplier;
 
   template <class Visitor> void fields(Visitor& field) {
     field("license", license, any(), "licence of the exports, as hubs write it: apache-2.0");
@@ -44,6 +58,19 @@ struct RecipeCard {
     field("limits", limits, any(), "what is known not to work");
     field("base_training_flops", base_training_flops, at_least(0),
           "operations of the base's own training, of which the dossier tells the run's share; 0 = not known");
+    field.section("supplier", supplier, "who supplies the exports");
+    field("domain", domain, any(), "the field that the model is for: medicine, law");
+    field("autonomy", autonomy, any(), "what it decides by itself: suggests to a person, who decides");
+    field("standards", standards, any(), "standards and rules that it was made to");
+    field("ethics", ethics, any(), "ethical considerations: whom its mistakes may harm, and how");
+    field("risk_assessment", risk_assessment, any(), "what was found when its risks were assessed");
+    field("explainability", explainability, any(), "how a person can find out why it answers as it does");
+    field("personal_data", personal_data, any(),
+          "what personal data its samples hold, and what was done about them; none, if there are none");
+    field("energy_kwh", energy_kwh, at_least(0),
+          "energy of the training in kilowatt-hours, measured by you; 0 = not known");
+    field("repository", repository, any(), "address of the repository that the exports are kept in");
+    field("website", website, any(), "address of a page about the model");
   }
 };
 
@@ -110,6 +137,7 @@ struct LoadedRecipe {
   std::string file;      // as given
   std::string resolved;  // every key with its value, as YAML that reads back equal
   std::string sha256;    // of `resolved`
+  std::vector<std::string> notes;  // what whoever wrote it may want to know, a line each
 };
 
 // Reads FILE, applies `overrides` (key.path=value) and checks all of it. Throws RecipeError that lists every

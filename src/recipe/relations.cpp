@@ -365,6 +365,23 @@ void check_warmup(const Recipe& recipe, const YamlNode& root, std::vector<Proble
                    schedule.warmup_steps, schedule.warmup_share)});
 }
 
+// Steps and times of an epoch are two ways to say one thing.
+void check_intervals(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
+  const auto* train = root.find("train");
+  const auto check = [&](const char* section, int64_t every, int64_t usual, int64_t per_epoch) {
+    const auto* written = train ? train->find(section) : nullptr;
+    if (every == 0 || every == usual || per_epoch == 0) return;
+    problems.push_back({written ? written->place : root.place,
+                        fmt::format("train.{}: every: {} counts steps and per_epoch: {} counts times in an "
+                                    "epoch; leave one of them out",
+                                    section, every, per_epoch)});
+  };
+  const auto& evaluate = recipe.train.evaluate;
+  const auto& checkpoint = recipe.train.checkpoint;
+  check("evaluate", evaluate.every, 0, evaluate.per_epoch);
+  check("checkpoint", checkpoint.every, CheckpointSpec().every, checkpoint.per_epoch);
+}
+
 // A choice by held-out loss needs something held out.
 void check_evaluations(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   const auto& evaluate = recipe.train.evaluate;
@@ -428,6 +445,7 @@ void check_relations(const Recipe& recipe, const YamlNode& root, std::vector<Pro
   check_device(recipe, root, problems);
   check_budget(recipe, root, problems);
   check_warmup(recipe, root, problems);
+  check_intervals(recipe, root, problems);
   check_evaluations(recipe, root, problems);
   check_sides(recipe, root, problems);
   check_rounded_base(recipe, root, problems);

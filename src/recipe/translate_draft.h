@@ -84,7 +84,7 @@ struct TrainerTerms {
 // With the trainer's own names and defaults, as LLaMA-Factory and TRL leave them.
 TrainerTerms trainers_own(double usual_rate, std::string packed);
 void translate_training(Draft& draft, const TrainerTerms& terms, int64_t row_tokens);
-// data.row_tokens and what follows from it: a micro-batch holds the longest sample.
+// data.sample_tokens and what follows from it: a micro-batch holds the longest sample.
 void set_row_tokens(Draft& draft, int64_t row_tokens, const std::string& remark);
 // `said` below 1 is a share, else a number. Without one everything is learned, unless a source is held out.
 void set_held_out(Draft& draft, std::optional<double> said, const std::string& key, bool source_held_out);

@@ -178,10 +178,41 @@ void translate_interval(Draft& draft, const char* key, const std::string& ours) 
   draft.out.set(ours, yaml_number(std::floor(*number)), key);
 }
 
+// A number of times in an epoch, instead of `steps`.
+bool translate_times(Draft& draft, const char* key, const char* steps, const std::string& ours) {
+  const auto times = draft.tool == Tool::axolotl ? draft.whole(key) : std::nullopt;
+  if (!times || *times <= 0) return false;
+  draft.out.set(ours, fmt::format("{}", *times), key);
+  draft.leave(steps, fmt::format("{} says it", key));
+  return true;
+}
+
+void translate_saves(Draft& draft) {
+  if (translate_times(draft, "saves_per_epoch", "save_steps", "train.checkpoint.per_epoch"))
+    return draft.leave("save_strategy", "saves_per_epoch says it");
+  const auto saved = draft.text("save_strategy");
+  if (saved == "no" || saved == "false") {
+    draft.out.set("train.checkpoint.every", "0", "save_strategy: no; one is kept when the run is stopped");
+    return draft.leave("save_steps", "save_strategy is no");
+  }
+  if (saved == "epoch") {
+    draft.out.set("train.checkpoint.per_epoch", "1", "save_strategy: epoch");
+    return draft.leave("save_steps", "save_strategy is epoch");
+  }
+  if (saved == "best") {
+    draft.leave("save_steps", "save_strategy is best");
+    return draft.leave("save_strategy", "train.evaluate.keep_best keeps the best one besides the others");
+  }
+  translate_interval(draft, "save_steps", "train.checkpoint.every");
+}
+
 void translate_evaluation(Draft& draft) {
   std::string strategy, key = "eval_strategy";
   for (const char* name : {"eval_strategy", "evaluation_strategy"})
     if (const auto text = draft.text(name); !text.empty()) strategy = text, key = name;
+  translate_saves(draft);
+  if (translate_times(draft, "evals_per_epoch", "eval_steps", "train.evaluate.per_epoch"))
+    return draft.leave(key, "evals_per_epoch says it");
   // Axolotl evaluates where it is told how often.
   const bool by_steps = strategy == "steps" || (strategy.empty() && draft.tool == Tool::axolotl);
   if (by_steps) {
@@ -190,23 +221,9 @@ void translate_evaluation(Draft& draft) {
     draft.take("eval_steps");
     draft.leave("eval_steps", fmt::format("it counts only where {} is steps", key));
   }
-  if (strategy == "epoch")
-    draft.leave(key, "train.evaluate.every counts steps, and `retort check` says how many there are");
+  if (strategy == "epoch") draft.out.set("train.evaluate.per_epoch", "1", key + ": epoch");
   else if (!strategy.empty() && strategy != "steps" && strategy != "no" && strategy != "false")
-    draft.leave(key, "train.evaluate.every counts steps");
-
-  const auto saved = draft.text("save_strategy");
-  if (saved == "no" || saved == "false") {
-    draft.out.set("train.checkpoint.every", "0", "save_strategy: no; one is kept when the run is stopped");
-    draft.take("save_steps");
-    return draft.leave("save_steps", "save_strategy is no");
-  }
-  if (saved == "epoch" || saved == "best") {
-    draft.take("save_steps");
-    draft.leave("save_steps", fmt::format("save_strategy is {}", saved));
-    return draft.leave("save_strategy", "train.checkpoint.every counts steps");
-  }
-  translate_interval(draft, "save_steps", "train.checkpoint.every");
+    draft.leave(key, "train.evaluate is by steps (every) or by epochs (per_epoch)");
 }
 
 }  // namespace
@@ -239,9 +256,9 @@ void translate_training(Draft& draft, const TrainerTerms& terms, int64_t row_tok
 }
 
 void set_row_tokens(Draft& draft, int64_t row_tokens, const std::string& remark) {
-  draft.out.set("data.row_tokens", fmt::format("{}", row_tokens), remark);
+  draft.out.set("data.sample_tokens", fmt::format("{}", row_tokens), remark);
   if (row_tokens > 2048)
-    draft.out.set("train.batch.row_tokens", fmt::format("{}", row_tokens), "the longest sample has room");
+    draft.out.set("train.batch.pass_tokens", fmt::format("{}", row_tokens), "the longest sample has room");
 }
 
 void set_held_out(Draft& draft, std::optional<double> said, const std::string& key, bool source_held_out) {

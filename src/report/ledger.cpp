@@ -11,6 +11,7 @@
 #include "base/files.h"
 #include "base/hash.h"
 #include "base/json_fields.h"
+#include "base/profile.h"
 #include "base/system_failure.h"
 #include "base/tell.h"
 
@@ -192,6 +193,7 @@ void Ledger::try_to_write() {
 
 void Ledger::write_all() {
   if (waiting_.empty()) return;
+  const Span span({"ledger", "stage"});
   if (descriptor_ < 0) {
     const bool fresh = !std::filesystem::exists(file_);
     descriptor_ = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

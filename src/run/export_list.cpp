@@ -14,7 +14,7 @@ uint64_t parameters_of(const Model& model) {
 }
 
 std::vector<Export> exports_of(const ExportSpec& spec, const AdapterSpec& adapter, const fs::path& folder,
-                               int64_t threads) {
+                               int64_t threads, const std::string& system) {
   std::vector<Export> list;
   if (spec.adapter && adapter.low_rank()) {
     const auto path = folder / "adapter";
@@ -57,13 +57,14 @@ std::vector<Export> exports_of(const ExportSpec& spec, const AdapterSpec& adapte
     list.push_back({name,
                     path,
                     {path, modelfile},
-                    spec.fallback ? "with fallback" : "without fallback",
+                    (spec.fallback ? "with fallback" : "without fallback") +
+                        (system.empty() ? "" : "; system: " + system),
                     true,
                     name == "F32" ? 4u : 2u,
-                    [mixture, spec, threads](LoadedModel& trained, const fs::path& target) {
+                    [mixture, spec, threads, system](LoadedModel& trained, const fs::path& target) {
                       auto artefact = write_gguf_model(target, trained, *mixture, spec.fallback, threads);
                       auto file = target;
-                      write_modelfile(file.replace_extension(".Modelfile"), target, trained);
+                      write_modelfile(file.replace_extension(".Modelfile"), target, trained, system);
                       return artefact;
                     }});
   }

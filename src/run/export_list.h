@@ -21,9 +21,11 @@ struct Export {
   std::function<Artefact(LoadedModel&, const std::filesystem::path& target)> write;
 };
 
-// Paths begin with `folder`. `adapter` says what is on the model.
+// Paths begin with `folder`. `adapter` says what is on the model, `system` the system message that it was
+// trained with.
 std::vector<Export> exports_of(const ExportSpec& spec, const AdapterSpec& adapter,
-                               const std::filesystem::path& folder, int64_t threads);
+                               const std::filesystem::path& folder, int64_t threads,
+                               const std::string& system = "");
 
 // Of the embedding and the linear layers: what expected_bytes is multiplied with.
 uint64_t parameters_of(const Model& model);

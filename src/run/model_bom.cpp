@@ -55,7 +55,7 @@ OrderedJson settings_of(const Recipe& recipe, const TrainingResult& training) {
 std::string preparation_of(const Recipe& recipe) {
   const auto& data = recipe.data;
   std::vector<std::string> parts = {
-      fmt::format("samples of at most {} tokens (data.length: {})", data.row_tokens, data.length),
+      fmt::format("samples of at most {} tokens (data.length: {})", data.sample_tokens, data.length),
       "learned: " + data.loss};
   if (data.near_duplicates.remove)
     parts.push_back(fmt::format("near duplicates from a similarity of {:g} on left out",
@@ -136,6 +136,7 @@ class Bill {
     for (const auto& one : exports_) all.insert(all.end(), one.files.begin(), one.files.end());
     if (!all.empty()) trained["version"] = bom_hash(all).substr(0, 12);
     if (!recipe_.card.license.empty()) trained["licenses"] = bom_licenses(recipe_.card.license);
+    add_supplier(trained);
     trained["externalReferences"] = OrderedJson::array();
     trained["externalReferences"].push_back(reference("documentation", inputs_.card));
 
@@ -162,6 +163,7 @@ class Bill {
       for (const char* name : {"informationAboutApplication", "intendedUse"})
         add_bom_property(list, name, recipe_.card.intended_use);
     add_bom_property(list, "modelDataPreprocessing", preparation_of(recipe_));
+    add_stated(list);
     std::vector<std::string> names, bounds;
     for (const auto& task : result.tuned.tasks)
       for (const auto& [name, value] : task.metrics) names.push_back(task.task + "." + name);
@@ -171,12 +173,46 @@ class Bill {
     if (!bounds.empty())
       add_bom_property(list, "metricDecisionThreshold", fmt::format("{}", fmt::join(bounds, "\n")));
     std::vector<std::string> people;
+    if (!recipe_.card.personal_data.empty()) people.push_back(recipe_.card.personal_data);
     if (recipe_.is_private) people.emplace_back("the recipe says that its samples are private");
     if (recipe_.data.personal_data == "leave_out")
       people.emplace_back("records with personal data that shows by its form were left out");
     if (!people.empty())
       add_bom_property(list, "useSensitivePersonalInformation", fmt::format("{}", fmt::join(people, "; ")));
     return list;
+  }
+
+  // What only the recipe's card says, by the names that readers of such bills look for.
+  void add_stated(OrderedJson& list) const {
+    const auto& card = recipe_.card;
+    for (const auto& [name, value] : {std::pair<const char*, std::string>("suppliedBy", card.supplier.name),
+                                      {"domain", card.domain},
+                                      {"autonomyType", card.autonomy},
+                                      {"standardCompliance", card.standards},
+                                      {"safetyRiskAssessment", card.risk_assessment}})
+      if (!value.empty()) add_bom_property(list, name, value);
+    if (card.energy_kwh == 0) return;
+    const auto quantity = fmt::format("{:g}", card.energy_kwh);
+    add_bom_property(list, "energyConsumption", quantity + " kWh, as whoever trained it states");
+    add_bom_property(list, "energyQuantity", quantity);
+    add_bom_property(list, "energyUnit", "kWh");
+  }
+
+  void add_supplier(OrderedJson& component) const {
+    const auto& [name, url, contact] = recipe_.card.supplier;
+    if (name.empty() && url.empty() && contact.empty()) return;
+    OrderedJson supplier = OrderedJson::object();
+    if (!name.empty()) supplier["name"] = name;
+    if (!url.empty()) supplier["url"] = OrderedJson::array({url});
+    if (!contact.empty()) {
+      const bool is_address =
+          contact.find('@') != std::string::npos && contact.find(' ') == std::string::npos;
+      OrderedJson one = OrderedJson::object();
+      one[is_address ? "email" : "name"] = contact;
+      supplier["contact"] = OrderedJson::array();
+      supplier["contact"].push_back(std::move(one));
+    }
+    component["supplier"] = std::move(supplier);
   }
 
   static OrderedJson reference(const char* type, const FileRecord& file) {
@@ -199,6 +235,7 @@ class Bill {
     component["description"] =
         fmt::format("{}: {}, {}", model_title(recipe_), model.artefact->kind, model.artefact->label);
     if (!recipe_.card.license.empty()) component["licenses"] = bom_licenses(recipe_.card.license);
+    add_supplier(component);
     auto purl = fmt::format("pkg:generic/{}@{}", percent_encoded(name), content.substr(0, 12));
     if (one.files.size() == 1) purl += "?checksum=sha256:" + content;
     component["purl"] = purl;
@@ -207,6 +244,15 @@ class Bill {
     for (const auto& file : one.files)  // beside this bill
       if (is_weights(file.path)) component["externalReferences"].push_back(reference("distribution", file));
     component["externalReferences"].push_back(reference("model-card", inputs_.card));
+    for (const auto& [type, url] :
+         {std::pair<const char*, std::string>("vcs", recipe_.card.repository),
+          {"website", recipe_.card.website}}) {
+      if (url.empty()) continue;
+      OrderedJson stated = OrderedJson::object();
+      stated["type"] = type;
+      stated["url"] = url;
+      component["externalReferences"].push_back(std::move(stated));
+    }
     auto properties = OrderedJson::array();
     add_bom_property(properties, "retort:kind", model.artefact->kind);
     add_bom_property(properties, "retort:label", model.artefact->label);
@@ -290,6 +336,9 @@ class Bill {
     add_bom_property(
         properties, "genai:aibom:modelcard:hyperparameter",
         settings_of(recipe_, result.training).dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
+    if (!recipe_.card.explainability.empty())
+      add_bom_property(properties, "genai:aibom:modelcard:modelCardExplainability",
+                       recipe_.card.explainability);
     if (one.shape) add_shape(properties, *one.shape);
     if (one.model->artefact->kind == "gguf") {
       if (one.shape && !one.shape->quantization_version.empty())
@@ -306,6 +355,12 @@ class Bill {
     if (!recipe_.card.intended_use.empty()) {
       said["useCases"] = OrderedJson::array();
       said["useCases"].push_back(recipe_.card.intended_use);
+    }
+    if (!recipe_.card.ethics.empty()) {
+      OrderedJson risk = OrderedJson::object();
+      risk["name"] = recipe_.card.ethics;
+      said["ethicalConsiderations"] = OrderedJson::array();
+      said["ethicalConsiderations"].push_back(std::move(risk));
     }
     said["technicalLimitations"] = OrderedJson::array();
     for (const auto& limit : known_limits(recipe_, inputs_.result))

@@ -12,6 +12,7 @@
 #include "report/fidelity.h"
 #include "report/markdown.h"
 #include "report/progress.h"
+#include "run/bom_completeness.h"
 #include "run/model_bom.h"
 
 namespace retort {
@@ -24,6 +25,14 @@ constexpr const char* kNotStated = "not stated";
 
 std::string stated(const std::string& text, const char* key) {
   return text.empty() ? fmt::format("{} ({})", kNotStated, key) : text;
+}
+
+// "The clinic, https://clinic.org, data@clinic.org"
+std::string supplier_line(const SupplierSpec& supplier) {
+  std::string line;
+  for (const auto& part : {supplier.name, supplier.url, supplier.contact})
+    if (!part.empty()) line += (line.empty() ? "" : ", ") + part;
+  return line;
 }
 
 // A text that YAML reads as it stands: JSON's strings are YAML's.
@@ -257,6 +266,8 @@ std::string model_card(const Recipe& recipe, const RunResult& result, const Mode
                   escape_markdown(card.base_model.empty() ? fs::path(recipe.model.path).filename().string()
                                                           : card.base_model),
                   escape_markdown(stated(card.license, "card.license")));
+  if (const auto supplier = supplier_line(card.supplier); !supplier.empty())
+    text += fmt::format("Supplied by {}.\n", escape_markdown(supplier));
   text += "\n## Intended use\n\n" + escape_markdown(stated(card.intended_use, "card.intended_use")) + "\n";
   text += "\n## Scores\n" +
           table_markdown(scores_table(
@@ -321,7 +332,8 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
                                   result.training.weights / 1e6, result.training.trained_weights / 1e6)},
        {"Input and output", "text"},
        {"Form of distribution", exports.empty() ? "no export" : fmt::format("{}", fmt::join(exports, "; "))},
-       {"Licence", stated(card.license, "card.license")}}));
+       {"Licence", stated(card.license, "card.license")},
+       {"Supplier", stated(supplier_line(card.supplier), "card.supplier")}}));
   page.tables.push_back(rows_of(
       "Training process (Annex XI 1.2 b; Annex IV 2 b)",
       {{"Method", recipe.adapter.low_rank()       ? recipe.adapter.kind
@@ -351,7 +363,10 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
                {"Training time", duration(result.training.seconds)},
                {"Largest memory",
                 fmt::format("{:.2f} GiB", static_cast<double>(result.training.peak_bytes) / (1 << 30))}}));
-  page.tables.push_back(rows_of("Energy (Annex XI 1.2 e)", {{"Energy", "not measured"}}));
+  const auto energy = card.energy_kwh > 0 ? fmt::format("{:g} kWh, as the recipe states (card.energy_kwh)",
+                                                        card.energy_kwh)
+                                          : std::string("not measured");
+  page.tables.push_back(rows_of("Energy (Annex XI 1.2 e)", {{"Energy", energy}}));
   std::vector<std::pair<std::string, const std::vector<TaskResult>*>> models = {
       {"base", &result.base.tasks}, {"tuned", &result.tuned.tasks}};
   for (const auto& model : result.exports)
@@ -364,6 +379,8 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
   std::vector<std::vector<std::string>> limits;
   for (const auto& limit : known_limits(recipe, result)) limits.push_back({"Limit", limit});
   page.tables.push_back(rows_of("Known limits (Annex IV 3)", limits));
+  if (const auto bills = counted_bills(run.folder()); !bills.empty())
+    page.tables.push_back(bills_table("Bills of materials", bills));
   std::vector<std::vector<std::string>> events;
   std::map<std::string, std::pair<int64_t, std::string>> counted;
   for (const auto& entry : entries) {

@@ -155,7 +155,7 @@ TeachJob TeacherOfRun::job() {
           teacher_cache_folder(recipe_),
           cache_provenance(identity, taught(), spec.keep),
           spec.keep,
-          spec.row_tokens,
+          spec.pass_tokens,
           spec.threads,
           0,
           1};

@@ -76,6 +76,21 @@ std::string profile_summary(const Profile& profile, const MachineSpeed& machine)
       100 * least / thread_seconds);
 }
 
+std::string record_summary(const Profile& profile) {
+  double seconds = 0;
+  std::string parts;
+  for (const char* name : {"ledger", "hashes of files", "hashes of batches"})
+    for (const auto& total : profile.totals) {
+      if (total.kind != kStage || total.name != name) continue;
+      seconds += total.seconds;
+      parts += fmt::format("{}{} {:.3f} s ({} times)", parts.empty() ? "" : ", ", name, total.seconds,
+                           total.count);
+    }
+  return parts.empty() ? "no entry was written"
+                       : fmt::format("{}: {:.2f} % of {:.1f} s", parts, 100 * seconds / profile.seconds,
+                                     profile.seconds);
+}
+
 void report_profile(Run& run) {
   const auto profile = stop_profile();
   if (!run.ledger().worked()) return run.say("profile", "nothing to measure: every stage was done before");
@@ -87,6 +102,7 @@ void report_profile(Run& run) {
     tell(
         fmt::format("the trace holds the first {} of {} spans; the table all", profile.traced, profile.spans),
         stdout);
+  tell("record    " + record_summary(profile), stdout);
   tell(fmt::format("profile   {}", (run.folder() / "profile.json").string()), stdout);
 }
 

@@ -22,6 +22,9 @@ MachineSpeed machine_speed(at::ScalarType compute, int64_t threads);
 Table profile_table(const Profile& profile, const MachineSpeed& machine);
 // One line about all of it.
 std::string profile_summary(const Profile& profile, const MachineSpeed& machine);
+// What the record of a run costs: ledger entries brought to the disk, hashes of files and of batches, as a
+// share of the time from start_profile() on. Those of several threads are added.
+std::string record_summary(const Profile& profile);
 
 // Ends the profile, writes profile.json into the run's folder and prints the table; nothing where the run
 // found all its work done.

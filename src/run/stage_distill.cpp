@@ -269,7 +269,7 @@ ComparedModels compare_now(Run& run, bool baseline) {
   for (const auto& [name, student] : students) measured.push_back({*student.model, run.compute()});
   const auto measure = [&](const ComputedModel* with, const std::vector<ComputedModel>& models,
                            const Samples& samples, const Tokenizer& tokens) {
-    return measure_quality(with, models, build_forests(samples.list(), recipe.eval.row_tokens),
+    return measure_quality(with, models, build_forests(samples.list(), recipe.eval.pass_tokens),
                            {tokens, tokens.size(), recipe.eval.threads});
   };
   auto qualities =

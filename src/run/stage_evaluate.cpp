@@ -98,7 +98,7 @@ ExpertsResult measure_experts(Run& run, const TrainingResult& training) {
   const auto stage = run.ledger().run("experts", inputs, {}, [&] {
     const auto& held_out = run.dataset().held_out;
     auto subject = subject_of(run, run.trained());
-    subject.threads = run.recipe().eval.threads, subject.row_tokens = run.recipe().eval.row_tokens;
+    subject.threads = run.recipe().eval.threads, subject.row_tokens = run.recipe().eval.pass_tokens;
     return ExpertsResult{measure_expert_use(subject, held_out.list(0, std::min(held_out.size(), kSamples))),
                          {}};
   });

@@ -12,6 +12,7 @@
 #include "report/fidelity.h"
 #include "run/export_list.h"
 #include "run/run_stages.h"
+#include "run/trained_system.h"
 #include "spec/print.h"
 
 namespace retort {
@@ -87,7 +88,7 @@ Comparison compare(Run& run, const Export& one) {
   if (!samples.empty()) {
     // fp32 on both sides: what is measured is the file, not the rounding of activations.
     values.agreement = compare_models({*trained.model, at::kFloat}, {*opened.model, at::kFloat},
-                                      build_forests(samples, recipe.eval.row_tokens), recipe.eval.threads);
+                                      build_forests(samples, recipe.eval.pass_tokens), recipe.eval.threads);
   }
   std::tie(values.equal_prompts, values.prompts) = equal_prompts(run, opened);
   std::vector<TaskResult> tasks;
@@ -164,8 +165,9 @@ std::vector<ModelResult> export_models(Run& run, const TrainingResult& training,
                                        std::vector<StageFailure>& failures) {
   std::vector<ModelResult> results;
   const auto& recipe = run.recipe();
+  const auto system = trained_system(recipe.data, run.dataset().held_out_records, recipe.is_private);
   for (const auto& one :
-       exports_of(recipe.exports, recipe.adapter, kFolder, usable_threads(recipe.train.threads)))
+       exports_of(recipe.exports, recipe.adapter, kFolder, usable_threads(recipe.train.threads), system))
     attempt(run, one.path.string(), failures, [&] { results.push_back(export_one(run, one, training)); });
   return results;
 }

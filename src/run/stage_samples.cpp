@@ -40,7 +40,7 @@ std::vector<std::string> notes_of(const DataSpec& spec, const DatasetCounts& cou
     notes.push_back(fmt::format("{} of {} records are too long and were left out (data.length)",
                                 counts.skipped_long, counts.records));
   if (counts.cut > 0)
-    notes.push_back(fmt::format("{} of {} records were cut to data.row_tokens", counts.cut, counts.records));
+    notes.push_back(fmt::format("{} of {} records were cut to data.sample_tokens", counts.cut, counts.records));
   if (counts.duplicates > 0)
     notes.push_back(
         fmt::format("{} of {} records are equal to another; equal ones stay on one side of the split",
@@ -121,7 +121,7 @@ SamplesResult prepare_samples(Run& run) {
   });
   auto result = stage.values;
   result.line = {"samples",
-                 fmt::format("{} + {} held out, {} tokens, {} of them supervised", result.train,
+                 fmt::format("{} to train on, {} held out, {} tokens, {} of them learned", result.train,
                              result.held_out, result.tokens, result.supervised),
                  stage.seconds, stage.skipped};
   run.say(result.line);

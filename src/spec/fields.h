@@ -27,6 +27,9 @@ struct Rule {
   std::vector<std::string> one_of = {};  // allowed words; empty = any
 };
 
+// A share of a whole is also written in per cent: 3% is 0.03.
+inline bool is_share(const Rule& rule) { return rule.low >= 0 && rule.high <= 1; }
+
 // Names that only their reader knows, each with a value as JSON text: true, 12, 0.5, null or "text".
 struct NamedValues {
   std::vector<std::pair<std::string, std::string>> entries;

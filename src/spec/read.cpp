@@ -69,12 +69,20 @@ Wrong read_one(const YamlNode& node, const Rule& rule, int64_t& value) {
 Wrong read_one(const YamlNode& node, const Rule& rule, double& value) {
   if (node.kind != YamlNode::Kind::scalar) return {true};
   if (node.quoted) return {true, "remove the quotes"};
-  if (!plain_digits(node.text)) return {true, "remove the leading zero"};
+  std::string_view text = node.text;
+  const bool percent = text.ends_with('%');
+  if (percent) {
+    if (!is_share(rule)) return {true, "write it without %"};
+    text.remove_suffix(1);
+    if (text.ends_with(' ')) text.remove_suffix(1);
+  }
+  if (!plain_digits(text)) return {true, "remove the leading zero"};
   double number = 0;
-  const auto* end = node.text.data() + node.text.size();
-  const auto [rest, code] = std::from_chars(node.text.data(), end, number);
-  const bool digits = node.text.find_first_not_of("0123456789.eE+-") ==
-                      std::string::npos;  // from_chars also knows inf and nan
+  const auto* end = text.data() + text.size();
+  const auto [rest, code] = std::from_chars(text.data(), end, number);
+  const bool digits = text.find_first_not_of("0123456789.eE+-") ==
+                      std::string_view::npos;  // from_chars also knows inf and nan
+  if (percent) number /= 100;
   if (code != std::errc{} || rest != end || !digits || !std::isfinite(number) || !in_range(number, rule))
     return {true};
   value = number;

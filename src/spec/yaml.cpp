@@ -143,6 +143,19 @@ void require_text(std::string_view text, const std::string& source) {
   }
 }
 
+// Keys of a map go into the map that is there, at every level; anything else takes its place.
+void merge(YamlNode& into, YamlNode&& from) {
+  const bool both = into.kind == YamlNode::Kind::map && from.kind == YamlNode::Kind::map;
+  if (!both || from.entries.empty()) {
+    into = std::move(from);
+    return;
+  }
+  for (auto& [key, value] : from.entries) {
+    if (auto* there = into.find(key.text)) merge(*there, std::move(value));
+    else into.entries.push_back({std::move(key), std::move(value)});
+  }
+}
+
 }  // namespace
 
 std::string describe(const Place& place) {
@@ -229,9 +242,8 @@ void override_yaml(YamlNode& root, const std::string& assignment, std::vector<Pr
       parsed = parse_yaml(value, "value", inside);
     } catch (const RecipeError& error) { inside.push_back({place, error.what()}); }
     for (auto& problem : inside) problems.push_back({place, problem.text});
-    *node = std::move(parsed);
-    // Whatever is wrong below came from the command line.
-    std::vector<YamlNode*> pending{node};
+    // Whatever is wrong in it came from the command line.
+    std::vector<YamlNode*> pending{&parsed};
     while (!pending.empty()) {
       auto* next = pending.back();
       pending.pop_back();
@@ -239,6 +251,7 @@ void override_yaml(YamlNode& root, const std::string& assignment, std::vector<Pr
       for (auto& item : next->items) pending.push_back(&item);
       for (auto& [key, entry] : next->entries) key.place = place, pending.push_back(&entry);
     }
+    merge(*node, std::move(parsed));
   } else {
     *node = {};
     node->kind = value == "null" || value == "~" ? YamlNode::Kind::null : YamlNode::Kind::scalar;

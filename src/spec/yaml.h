@@ -43,8 +43,8 @@ struct Problem {
 YamlNode parse_yaml(std::string_view text, const std::string& source, std::vector<Problem>& problems);
 
 // Sets `path` (train.steps, data.sources.0.path) in the tree, creating sections that are absent. A value that
-// starts with one of [ { " ' is read as YAML, anything else is taken as it stands. Throws RecipeError when
-// `assignment` has no '='.
+// starts with one of [ { " ' is read as YAML, anything else is taken as it stands. Keys in braces are set
+// beside those that the section has; {} empties it. Throws RecipeError when `assignment` has no '='.
 void override_yaml(YamlNode& root, const std::string& assignment, std::vector<Problem>& problems);
 
 }  // namespace retort

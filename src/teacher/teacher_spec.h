@@ -45,7 +45,7 @@ struct TeacherSpec {
   std::string cache;
   bool live = false;
   KeepSpec keep;
-  int64_t row_tokens = 1024;
+  int64_t pass_tokens = 1024;
   int64_t threads = 0;
 
   // A model on this machine, which can be asked anything at any time.
@@ -78,7 +78,7 @@ struct TeacherSpec {
           "folder that keeps what it said, made or completed when needed; empty = inside the run's folder");
     field("live", live, any(), "no cache: the teacher stays in memory and is asked at every step");
     field.section("keep", keep, "what the cache keeps of each position");
-    field("row_tokens", row_tokens, between(16, 1 << 20), "tokens of one teacher pass at most");
+    field("pass_tokens", pass_tokens, between(16, 1 << 20), "tokens of one teacher pass at most");
     field("threads", threads, between(0, 1024), "teacher passes at the same time; 0 = one a core");
   }
 };

@@ -19,8 +19,8 @@ Batches::Batches(const Samples& samples, const BatchSpec& spec, uint64_t seed)
   }
   if (supervised_.empty())
     throw RecipeError(
-        fmt::format("data: none of the {} training samples has a supervised token; check data.loss and the "
-                    "template with `retort check`",
+        fmt::format("data: none of the {} training samples has a token that is learned; check data.loss and "
+                    "the template with `retort check`",
                     samples.size()));
   group();
 }

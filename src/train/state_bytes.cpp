@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/profile.h"
 
 namespace retort {
 
@@ -32,6 +33,7 @@ std::string weights_hash(const std::filesystem::path& checkpoint) {
 
 std::string batches_after(const std::string& before, const Samples& samples,
                           const std::vector<int64_t>& chosen) {
+  const Span span({"hashes of batches", "stage"});
   Sha256 hash;
   hash.add(before);
   for (const auto index : chosen) {

@@ -22,6 +22,7 @@
 #include "ops/workers.h"
 #include "train/checkpoint.h"
 #include "train/fingerprint.h"
+#include "train/interval.h"
 #include "train/killed_step.h"
 #include "train/optimizer.h"
 #include "train/peers.h"
@@ -115,6 +116,8 @@ class Training {
         lock_(job.folder),
         checkpoints_(job.folder / "checkpoints"),
         batches_(job.samples, spec.batch, static_cast<uint64_t>(spec.seed)),
+        evaluations_(interval(spec.evaluate.every, spec.evaluate.per_epoch)),
+        saves_(interval(spec.checkpoint.every, spec.checkpoint.per_epoch)),
         all_(all_of(job)),
         optimizer_(spec.optimizer, all_, threads_) {
     for (const auto& trainable : all_) leaves_.push_back(*trainable.tensor);
@@ -122,11 +125,12 @@ class Training {
     if (!job.held_out.empty()) {
       std::vector<int64_t> all(job.held_out.size());
       std::iota(all.begin(), all.end(), int64_t{0});
-      held_out_ = plan_step(job.held_out, all, spec.batch.row_tokens, forests_abreast());
+      held_out_ = plan_step(job.held_out, all, spec.batch.pass_tokens, forests_abreast());
     }
     if (!batches_.unsupervised().empty()) {
       const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
-      note(fmt::format("{} of {} training samples have no supervised token and are left out; the first is {}",
+      note(fmt::format("{} of {} training samples have no token that is learned and are left out; the first "
+                       "is {}",
                        batches_.unsupervised().size(), job.samples.size(), printable(first.id)));
     }
   }
@@ -167,6 +171,9 @@ class Training {
   bool writes() const { return !job_.peers || job_.peers->rank() == 0; }
   // A device has one forest at a time.
   int64_t forests_abreast() const { return job_.model.device().is_cpu() ? threads_ : 1; }
+  Interval interval(int64_t every, int64_t per_epoch) {
+    return {every, per_epoch, per_epoch > 0 ? batches_.steps(1) : 1};
+  }
   int64_t planned() { return spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs); }
   CheckpointName here() const { return {state_.result.steps, sums_.forests}; }
   bool finished() const {
@@ -288,8 +295,10 @@ class Training {
     if (held_out_.forests.empty() || state_.evaluated == state_.result.steps || sums_.forests > 0)
       return false;
     if (state_.result.steps >= state_.result.planned) return true;
-    return spec_.evaluate.every > 0 && state_.result.steps % spec_.evaluate.every == 0;
+    return evaluations_.due(state_.result.steps) || (state_.result.steps == 0 && evaluates_on_the_way());
   }
+  // Then the loss of the untrained model is the first.
+  bool evaluates_on_the_way() const { return spec_.evaluate.every > 0 || spec_.evaluate.per_epoch > 0; }
 
   Pass training_pass(const Forest& forest, int64_t index) const {
     auto pass = make_pass(forest, job_.compute, job_.model.device());
@@ -308,7 +317,7 @@ class Training {
     auto place = state_.place;
     const auto epoch = place.epoch;
     const auto chosen = batches_.take(place);
-    const auto plan = plan_step(job_.samples, chosen, spec_.batch.row_tokens, forests_abreast());
+    const auto plan = plan_step(job_.samples, chosen, spec_.batch.pass_tokens, forests_abreast());
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
     // work.
     const auto pass_of = [&](const Forest& forest, int64_t index) { return training_pass(forest, index); };
@@ -331,7 +340,7 @@ class Training {
     record.tokens = plan.saving.plain_rows;
     record.rows = plan.saving.forest_rows;
     if (sums.weight == 0) {
-      skip(record, chosen, "nothing in it is supervised");
+      skip(record, chosen, "nothing in it is learned");
     } else {
       record.loss = sums.nats / sums.weight;
       record.gradient_norm = gradient_norm(sums.gradients, threads_) / sums.weight;
@@ -380,7 +389,7 @@ class Training {
         state_.bad_in_a_row > 0
             ? "neither loss nor gradient is finite; lower train.optimizer.learning_rate, try model.compute: "
               "f32, or look at the samples named above"
-            : "nothing in their samples is supervised; look at data.loss"));
+            : "nothing in their samples is learned; look at data.loss"));
   }
 
   void skip(StepRecord& record, const std::vector<int64_t>& chosen, const std::string& why) {
@@ -436,9 +445,7 @@ class Training {
 
   bool save_due() const {
     if (saved_ == here()) return false;
-    const auto every = spec_.checkpoint.every;
-    return best_is_new_ || (every > 0 && state_.result.steps > 0 && state_.result.steps % every == 0) ||
-           (retry_ && Clock::now() >= *retry_);
+    return best_is_new_ || saves_.due(state_.result.steps) || (retry_ && Clock::now() >= *retry_);
   }
 
   void save() {
@@ -533,6 +540,7 @@ class Training {
   const RunLock lock_;
   const Checkpoints checkpoints_;
   Batches batches_;
+  const Interval evaluations_, saves_;
   const std::vector<NamedTensor> all_;  // trainables, then auxiliary
   Optimizer optimizer_;
   std::vector<Tensor> leaves_;

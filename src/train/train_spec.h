@@ -11,15 +11,16 @@ namespace retort {
 struct BatchSpec {
   int64_t samples = 16;
   int64_t tokens = 0;
-  int64_t row_tokens = 2048;
+  int64_t pass_tokens = 2048;
   int64_t together = 0;
   template <class Visitor> void fields(Visitor& field) {
     field("samples", samples, between(1, 1 << 20),
           "samples of one optimizer step; the last step of an epoch takes what is left");
     field("tokens", tokens, at_least(0),
           "tokens of one optimizer step at most (a step has at least one sample); 0 = count samples only");
-    field("row_tokens", row_tokens, between(16, 1 << 20),
-          "rows of one micro-batch (forest) at most; memory grows with it, the result does not change");
+    field("pass_tokens", pass_tokens, between(16, 1 << 20),
+          "tokens of one pass (micro-batch) at most, what several samples begin with alike counted once; "
+          "memory grows with it, the result does not change");
     field("together", together, at_least(0),
           "samples whose first this many tokens are equal (questions about one document, answers to one "
           "prompt) follow each other, so that a step computes what they share once; "
@@ -65,8 +66,8 @@ struct ScheduleSpec {
           "step s of these has (s + 1) / warmup_steps of the rate");
     field(
         "warmup_share", warmup_share, between(0, 1),
-        "instead of warmup_steps: the share of all steps that warms up, rounded up to a whole step; 0.03 is "
-        "3 %");
+        "instead of warmup_steps: the share of all steps that warms up, rounded up to a whole step; 0.03 or "
+        "3%");
     field("decay_share", decay_share, between(0, 1), "wsd: the share of all steps that decays, linearly");
     field("final_share", final_share, between(0, 1),
           "share of the rate that linear, cosine and wsd decay towards");
@@ -75,11 +76,15 @@ struct ScheduleSpec {
 
 struct EvaluateSpec {
   int64_t every = 0;
+  int64_t per_epoch = 0;
   int64_t patience = 0;
   bool keep_best = false;
   template <class Visitor> void fields(Visitor& field) {
     field("every", every, at_least(0),
           "held-out loss each so many steps and at the end; 0 = at the end only");
+    field("per_epoch", per_epoch, at_least(0),
+          "instead of `every`: held-out loss so many times in an epoch, the last time at its end; "
+          "0 = as `every` says");
     field("patience", patience, at_least(0),
           "stop after so many evaluations without a new lowest loss; 0 = never");
     field("keep_best", keep_best, any(),
@@ -89,11 +94,14 @@ struct EvaluateSpec {
 
 struct CheckpointSpec {
   int64_t every = 100;
+  int64_t per_epoch = 0;
   int64_t keep_last = 2;
   bool resume_inexact = false;
   template <class Visitor> void fields(Visitor& field) {
     field("every", every, at_least(0),
           "steps from one checkpoint to the next; 0 = at the end and when stopped only");
+    field("per_epoch", per_epoch, at_least(0),
+          "instead of `every`: so many checkpoints in an epoch, the last at its end; 0 = as `every` says");
     field("keep_last", keep_last, between(1, 1000),
           "checkpoints kept; the best and the last one with finite weights are kept besides");
     field("resume_inexact", resume_inexact, any(),
@@ -129,7 +137,7 @@ struct TrainSpec {
           "keep layer boundaries only and compute each layer again in backward: less memory, a third more "
           "time");
     field("memory", memory, any(),
-          "a budget for the whole process, e.g. 700MiB: recompute, batch.row_tokens and threads are then "
+          "a budget for the whole process, e.g. 700MiB: recompute, batch.pass_tokens and threads are then "
           "chosen by the predicted peak, the fastest that fits; what is written for them is the most they "
           "may be. Empty: as written");
     field("neftune_alpha", neftune_alpha, between(0, 100),

@@ -31,11 +31,26 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
                                          "train: {{steps: 2, threads: 2, batch: {{samples: 4}}}}\n"
                                          "eval: {{tasks: [{{kind: perplexity}}]}}\n"
                                          "export: {{merged: none, gguf: [Q8_0], compare_samples: 2}}\n"
-                                         "card: {{license: apache-2.0, data_license: cc0-1.0}}\n"
+                                         "gate: [{{metric: perplexity.nats_per_token, at_most: 100}}]\n"
+                                         "card:\n  license: apache-2.0\n  data_license: cc0-1.0\n"
+                                         "  supplier: {{name: The school, contact: sums@example.org}}\n"
+                                         "  intended_use: Adds one.\n  domain: sums\n"
+                                         "  autonomy: a child decides\n  standards: none\n"
+                                         "  ethics: A wrong sum is marked.\n  risk_assessment: none made\n"
+                                         "  explainability: count again\n  personal_data: none there\n"
+                                         "  energy_kwh: 0.001\n"
+                                         "  repository: https://git.example.org/sums\n"
+                                         "  website: https://example.org/sums\n"
                                          "run: {{folder: {}}}\n",
                                          kModel, data, run.string()));
   const auto done = retort("run '" + file + "'");
   ASSERT_EQ(done.exit, 0) << done.err;
+  EXPECT_NE(done.out.find("\nbills     2 (bom.cdx.json), 100.0 of 100 points for completeness\n"),
+            std::string::npos)
+      << done.out;
+  const auto dossier = read_text(run / "dossier.md");
+  EXPECT_NE(dossier.find("export/adapter/bom.cdx.json"), std::string::npos) << dossier;
+  EXPECT_EQ(dossier.find("Empty: "), std::string::npos) << dossier;
 
   const auto bom = read_json(run / "export/bom.cdx.json");
   const auto& model = bom["components"][0];

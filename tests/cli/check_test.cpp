@@ -33,11 +33,12 @@ TEST(Check, ShowsSamplesAndPredicts) {
   for (const char* line :
        {"source 0: 16 records of data/samples/beekeeping.jsonl: 14 to train on, used 1 times in an epoch, "
         "0.8571 in all; 2 held out\n",
-        "groups: 16 (none is named, so each record is one; equal records share one), 2 of them held out\n",
-        "epochs: 0.8571\n"})
+        "groups: 16 (data.sources.group names none: each record is one, equal records share one), 2 of them "
+        "held out\n",
+        "epochs: 0.8571 (passes over the training samples)\n"})
     EXPECT_NE(result.out.find(line), std::string::npos) << result.out;
   EXPECT_NE(result.out.find("\u27e6It is a grid between brood box and supers."), std::string::npos)
-      << result.out;  // the first answer, supervised
+      << result.out;  // the first answer, which is learned
   EXPECT_NE(result.out.find("<|im_end|>\u27e7"), std::string::npos);
   EXPECT_NE(result.out.find("eval         completion: completion, 2 of the held-out samples\n"),
             std::string::npos)
@@ -84,7 +85,7 @@ TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
   const auto check = [&](const std::string& more) {
     return retort("check '" + folder.write("r.yaml", recipe(more)) +
                   "' --samples 0 --no-step data.sources.0.path=" + data +
-                  " data.row_tokens=12000 train.recompute=true train.threads=1 data.held_out.count=0 "
+                  " data.sample_tokens=12000 train.recompute=true train.threads=1 data.held_out.count=0 "
                   "data.held_out.fraction=0");
   };
   const auto named = check("");
@@ -101,7 +102,7 @@ TEST(Check, NamesSamplesThatAreLongerThanTheContext) {
   folder.write("last.jsonl", OrderedJson{{"prompt", words}, {"completion", "Long."}}.dump() + "\n");
   const auto refused = retort(
       "check '" +
-      folder.write("r.yaml", "model: {path: " + std::string(kModel) + "}\ndata:\n  row_tokens: 12000\n" +
+      folder.write("r.yaml", "model: {path: " + std::string(kModel) + "}\ndata:\n  sample_tokens: 12000\n" +
                                  "  sources:\n    - {path: data/samples/beekeeping.jsonl, use: train}\n" +
                                  "    - {path: " + (folder.path / "last.jsonl").string() +
                                  ", use: held_out}\neval: {tasks: [{kind: completion}]}\n") +

@@ -154,6 +154,20 @@ TEST(Cli, BashReadsItsCompletion) {
   };
   EXPECT_EQ(complete("retort insp", 1), "inspect\n");
   EXPECT_EQ(complete("retort inspect --ha", 2), "--hashes\n");
+  EXPECT_EQ(complete("retort run r.yaml train.optimizer.lea", 3), "train.optimizer.learning_rate=\n");
+  // Values: = ends a word, or does not where COMP_WORDBREAKS lacks it.
+  EXPECT_EQ(complete("retort run r.yaml adapter.kind = do", 5), "dora\n");
+  EXPECT_EQ(complete("retort run r.yaml adapter.kind=do", 3), "adapter.kind=dora\n");
+  EXPECT_EQ(complete("retort run r.yaml train.recompute =", 4), "true false\n");
+  // Entries of lists, by any index in both spellings.
+  EXPECT_EQ(complete("retort run r.yaml data.sources.pat", 3), "\n");
+  EXPECT_EQ(complete("retort run r.yaml data.sources.0.pa", 3), "data.sources.0.path=\n");
+  EXPECT_EQ(complete("retort run r.yaml data.sources.12.pa", 3), "data.sources.12.path=\n");
+  EXPECT_EQ(complete("retort run r.yaml data.sources[3].pa", 3), "data.sources.3.path=\n");
+  EXPECT_EQ(complete("retort run r.yaml data.sources[3].use = he", 5), "held_out\n");
+  folder.write("of.jsonl", "");
+  EXPECT_EQ(complete("retort run of", 2), "of.jsonl\n");
+  EXPECT_EQ(complete("retort run r.yaml model.path = of", 5), "of.jsonl\n");
 }
 
 namespace {

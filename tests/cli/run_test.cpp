@@ -212,7 +212,8 @@ TEST(Run, AProfileIsATableAndATraceOfTheRun) {
   const auto run = retort("run --profile '" + file + "'");
   ASSERT_EQ(run.exit, 0) << run.err;
   for (const auto* part : {"linear (forward)", "linear (backward)", "attend (backward)",
-                           "head and loss (forward)", "optimizer (step)", "of the measured peak"})
+                           "head and loss (forward)", "optimizer (step)", "of the measured peak",
+                           "record    ledger ", "hashes of files ", "hashes of batches "})
     EXPECT_NE(run.out.find(part), std::string::npos) << part << "\n" << run.out;
   std::map<std::string, int> events;
   const auto trace = read_json(folder.path / "run/profile.json");
@@ -241,7 +242,7 @@ TEST(Run, ABudgetChoosesAndIsPartOfTheRun) {
 
   const auto first = retort("train '" + file + "' train.memory=2GiB train.steps=1");
   ASSERT_EQ(first.exit, 0) << first.err;
-  EXPECT_NE(first.err.find("train.batch.row_tokens 2048, 2 threads, nothing recomputed"), std::string::npos)
+  EXPECT_NE(first.err.find("train.batch.pass_tokens 2048, 2 threads, nothing recomputed"), std::string::npos)
       << first.err;
   EXPECT_EQ(retort("train '" + file + "' train.memory=2GiB train.steps=1").exit, 0);
   const auto other = retort(
@@ -254,7 +255,7 @@ TEST(Run, IsRefusedWhereMemoryIsShortAndLeavesNothing) {
   if (!model_is_there()) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   Folder folder;
   const auto run = retort("run '" + folder.write("r.yaml", recipe(folder)) +
-                          "' eval.row_tokens=1048576 eval.threads=4096");
+                          "' eval.pass_tokens=1048576 eval.threads=4096");
   EXPECT_EQ(run.exit, 3) << run.err;
   EXPECT_NE(run.err.find("this run needs about"), std::string::npos) << run.err;
   EXPECT_FALSE(fs::exists(folder.path / "run"));

@@ -30,11 +30,11 @@ data:
   sources: [{{path: data/samples/beekeeping.jsonl}}]
   template: chatml
   held_out: {{count: 3}}
-  row_tokens: 256
+  sample_tokens: 256
   length: cut
 adapter: {}
 train:
-  {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}},
+  {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, pass_tokens: 256}},
    optimizer: {{learning_rate: 1.0e-2}}}}
 eval: {{tasks: [{{kind: perplexity}}]}}
 run: {{folder: {}}}

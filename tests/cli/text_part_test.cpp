@@ -40,10 +40,10 @@ data:
   sources: [{{path: data/samples/beekeeping.jsonl}}]
   template: chatml
   held_out: {{count: 3}}
-  row_tokens: 256
+  sample_tokens: 256
   length: cut
 adapter: {{kind: lora, rank: 4, targets: [q_proj]}}
-train: {{steps: 2, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}}}}
+train: {{steps: 2, seed: 1, threads: 1, batch: {{samples: 4, pass_tokens: 256}}}}
 eval: {{tasks: [{{kind: perplexity}}]}}
 export: {{adapter: true, merged: f32, gguf: [], compare_samples: 3}}
 run: {{folder: {}}}

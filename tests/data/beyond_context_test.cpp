@@ -36,7 +36,7 @@ TEST(BeyondContext, IsRefusedWhereTheModelIsAnotherOneThere) {
   EXPECT_EQ(refusal(dataset, 16, ""), "");  // others go on, and are named by beyond_context()
   EXPECT_EQ(refusal(dataset, 16, "this model's rotation changes"),
             "b.jsonl:1: 17 tokens; past 16 tokens this model's rotation changes, which is not computed here: "
-            "set data.row_tokens: 16 with data.length: cut or skip");
+            "set data.sample_tokens: 16 with data.length: cut or skip");
   EXPECT_NE(
       refusal(of_lengths({4, 18}, {}), 16, "this model's rotation changes").find("a.jsonl:2: 18 tokens"),
       std::string::npos);

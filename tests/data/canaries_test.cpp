@@ -114,12 +114,12 @@ TEST(Canaries, AreListedByHash) {
 
 TEST(Canaries, AreNotCut) {
   auto spec = planted(1, 1);
-  spec.row_tokens = 16, spec.length = "cut";
+  spec.sample_tokens = 16, spec.length = "cut";
   try {
     build_dataset(spec, notes(1), chat_tokenizer(), chatml());
     FAIL() << "a canary that is too long was taken";
   } catch (const RecipeError& error) {
-    EXPECT_NE(std::string(error.what()).find("but data.row_tokens is 16; shorten data.canaries.text"),
+    EXPECT_NE(std::string(error.what()).find("but data.sample_tokens is 16; shorten data.canaries.text"),
               std::string::npos)
         << error.what();
   }

@@ -32,8 +32,8 @@ TEST(CheckSamples, MarksTheSupervisedTokens) {
       make_sample(spec_with("completion"), talk("q", "a\x1b[31m"), chat_tokenizer(), chatml());
   EXPECT_EQ(
       rendered_samples({sample}, chat_tokenizer(), 3, false),
-      "--- f:1: 28 tokens, 7 "
-      "supervised\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n\u27e6a\\x1b[31m<|im_end|>\u27e7\n");
+      "--- f:1: 28 tokens, 7 of them "
+      "learned\n<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n\u27e6a\\x1b[31m<|im_end|>\u27e7\n");
   const auto coloured = rendered_samples({sample}, chat_tokenizer(), 3, true);
   EXPECT_NE(coloured.find("\x1b[32ma\\x1b[31m<|im_end|>\x1b[0m"), std::string::npos) << coloured;
 }
@@ -112,7 +112,7 @@ TEST(CheckSamples, WhatWasDoneWithRecordsIsTold) {
   for (const char* line :
        {"\n  3 answers in samples of their own: the template writes them otherwise once later turns follow\n",
         "\n  2 answers learned without their thought: the template drops it\n",
-        "\n  4 cut to data.row_tokens (data.keep: start)\n",
+        "\n  4 cut to data.sample_tokens (data.keep: start)\n",
         "; 1 have a prompt that the training data has too (data.sources.group: prompt"})
     EXPECT_NE(told.find(line), std::string::npos) << line << told;
   spec.changed_answers = "leave_out";

@@ -138,7 +138,7 @@ TEST(Dataset, WeightsRepeatOrThinOutTrainingOnly) {
 TEST(Length, PoliciesAreCountedAndAnswersAreNeverCut) {
   auto spec = one_source();
   spec.held_out.fraction = 0;
-  spec.row_tokens = 64;
+  spec.sample_tokens = 64;
   auto records = numbered(2);
   records.push_back(talk({{"system", "short"},
                           {"user", std::string(80, 'x') + "\xC3\xA9\xC3\xA9"},
@@ -164,7 +164,7 @@ TEST(Length, PoliciesAreCountedAndAnswersAreNeverCut) {
 TEST(Length, ACutKeepsTheSideThatIsAskedFor) {
   auto spec = one_source();
   spec.held_out.fraction = 0;
-  spec.row_tokens = 64;
+  spec.sample_tokens = 64;
   spec.length = "cut";
   std::string document = "BEGIN ";
   for (int i = 0; i < 20; ++i) document += std::to_string(10 + i) + "\u00e9 ";
@@ -192,7 +192,7 @@ TEST(Length, ACutKeepsTheSideThatIsAskedFor) {
 TEST(Length, ACutNeverLeavesAnEmptyMessage) {
   auto spec = one_source();
   spec.held_out.fraction = 0;
-  spec.row_tokens = 64;
+  spec.sample_tokens = 64;
   spec.length = "cut";
   // The answer alone leaves no room for a word of the question.
   const auto data = build_dataset(spec,
@@ -207,7 +207,7 @@ TEST(Length, ACutNeverLeavesAnEmptyMessage) {
 TEST(Length, SplitTextsPredictEveryTokenOnce) {
   auto spec = one_source();
   spec.held_out.fraction = 0;
-  spec.row_tokens = 8;
+  spec.sample_tokens = 8;
   spec.length = "split";
   Record record;
   record.text = "abcdefghijklmnopqrst";  // 20 tokens and EOS

@@ -94,7 +94,7 @@ TEST(RealInputs, BothFitSmollm2AndPassTheChecks) {
     spec.sources = {source};
     spec.sources[0].limit = 1000;
     spec.held_out.count = 100;
-    spec.row_tokens = 1024;
+    spec.sample_tokens = 1024;
     const auto records = read_records(spec);
     const auto data = build_dataset(spec, records, *tokenizer, chat);
     EXPECT_EQ(data.held_out.size(), 100u);

@@ -56,7 +56,7 @@ struct Mixed {
     spec.sources[3].reject = RejectSpec{.unless_answer = "{right}", .answers_per_prompt = 1};
     spec.sources[3].use = "train";
     spec.held_out.fraction = 0.1;
-    spec.row_tokens = 90;
+    spec.sample_tokens = 90;
     spec.length = length;
     if (length == "split")
       spec.sources.erase(spec.sources.begin()), spec.sources.resize(1);  // for texts alone
@@ -107,12 +107,12 @@ struct Plainly {
         if (copies == 0) continue;
         const auto sample = make_sample(spec, record, tokenizer, chatml());
         std::vector<Sample> made;
-        if (sample.tokens.size() <= static_cast<size_t>(spec.row_tokens)) {
+        if (sample.tokens.size() <= static_cast<size_t>(spec.sample_tokens)) {
           made.push_back(sample);
         } else if (record.messages.empty() && spec.length != "skip") {
           for (size_t begin = 0; begin + 1 < sample.tokens.size();
-               begin += static_cast<size_t>(spec.row_tokens) - 1) {
-            const auto end = std::min(begin + static_cast<size_t>(spec.row_tokens), sample.tokens.size());
+               begin += static_cast<size_t>(spec.sample_tokens) - 1) {
+            const auto end = std::min(begin + static_cast<size_t>(spec.sample_tokens), sample.tokens.size());
             Sample piece{{sample.tokens.begin() + static_cast<ptrdiff_t>(begin),
                           sample.tokens.begin() + static_cast<ptrdiff_t>(end)},
                          std::vector<float>(end - begin, 1),
@@ -188,7 +188,7 @@ TEST(Streaming, CountsByHand) {
   spec.sources[0].path = folder.write("x.jsonl", lines);
   spec.sources[0].weight = 2;
   spec.held_out.fraction = 0;
-  spec.row_tokens = 64;
+  spec.sample_tokens = 64;
   spec.length = "skip";
   spec.cache = folder / "t.h5";
   const auto data = load_dataset(spec, tokenizer, chatml(), nullptr, 2);

@@ -119,13 +119,13 @@ TEST(Cut, NeverLeavesAnEmptyMessage) {
   const auto least = whole.train[0].tokens.size() - record.messages[0].content.size();
   for (const auto* keep : {"start", "end", "ends", "middle"}) {
     spec.keep = keep;
-    spec.row_tokens = static_cast<int64_t>(least);  // room for an empty question alone
+    spec.sample_tokens = static_cast<int64_t>(least);  // room for an empty question alone
     const auto other = conversation({{"user", "q"}, {"assistant", "y"}});
     const auto data = build_dataset(spec, {record, other}, chat_tokenizer(), *find_chat_template("chatml"));
     EXPECT_EQ(data.train.size(), 1u) << keep;
     EXPECT_EQ(data.counts.skipped_long, 1) << keep;
     EXPECT_EQ(data.counts.cut, 0) << keep;
-    spec.row_tokens = static_cast<int64_t>(least + 8);
+    spec.sample_tokens = static_cast<int64_t>(least + 8);
     const auto cut = build_dataset(spec, {record}, chat_tokenizer(), *find_chat_template("chatml"));
     EXPECT_EQ(cut.counts.cut, 1) << keep;
   }

@@ -113,7 +113,7 @@ TEST_F(Tasks, EachKindRunsFromItsSpecAndGivesTheMetricsThatGatesMayName) {
   sums.limit = 4;
   spec.tasks = {tides,       bees, task("multiple_choice", "science.csv", 5, "science-examples.csv"),
                 text_choice, sums, task("code", "functions.jsonl")};
-  spec.row_tokens = 128;  // the text is longer than one pass
+  spec.pass_tokens = 128;  // the text is longer than one pass
   const auto folder = std::filesystem::path(testing::TempDir()) / "retort_tasks";
   make_folder(folder);
 

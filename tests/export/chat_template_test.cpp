@@ -57,7 +57,15 @@ TEST(ExportedTemplate, IsTheOneThatWasTrained) {
     EXPECT_EQ(*text(written.metadata("tokenizer.chat_template")), chat_template_source("chatml", false));
     EXPECT_EQ(load_model({.path = file.string()}).chat->name, "chatml");
     write_modelfile(folder / "model.Modelfile", file, loaded);
-    EXPECT_NE(read_text(folder / "model.Modelfile").find("PARAMETER stop \"<|im_end|>\""), std::string::npos);
+    const auto plain = read_text(folder / "model.Modelfile");
+    EXPECT_NE(plain.find("PARAMETER stop \"<|im_end|>\""), std::string::npos);
+    EXPECT_EQ(plain.find("SYSTEM"), std::string::npos);
+    write_modelfile(folder / "model.Modelfile", file, loaded, "Answer with \"yes\" or\n\"no\".");
+    EXPECT_EQ(read_text(folder / "model.Modelfile"),
+              plain + "SYSTEM \"\"\"Answer with \"yes\" or\n\"no\".\"\"\"\n");
+    write_modelfile(folder / "model.Modelfile", file, loaded, "Say \"yes\"");
+    EXPECT_NE(read_text(folder / "model.Modelfile").find("# The system message that it was trained with"),
+              std::string::npos);
   }
 }
 

@@ -312,7 +312,7 @@ TEST(ConfigJson, DynamicRopeIsThePlainRotationWithinTheContextAndRefusedBeyondIt
     EXPECT_STREQ(
         error.what(),
         "a text has 2049 tokens: from token 2049 on this model's rotation is that of the longest text "
-        "met so far (rope_type: dynamic), which is not computed here; set data.row_tokens to 2048 or "
+        "met so far (rope_type: dynamic), which is not computed here; set data.sample_tokens to 2048 or "
         "less");
   }
   EXPECT_EQ(gguf_refusal(config), "");

@@ -56,7 +56,7 @@ TEST(RunWork, CountsWhatStepsWillHold) {
   samples.push_back(sample(41, 5, 1000));
   TrainSpec spec;
   spec.batch.samples = 2;
-  spec.batch.row_tokens = 64;
+  spec.batch.pass_tokens = 64;
   spec.threads = 1;
   spec.epochs = 2;
   const auto work = run_work(spec, samples);
@@ -73,7 +73,7 @@ TEST(RunWork, TheLongestSampleCountsThoughTheFirstStepsLackIt) {
   samples.push_back(sample(41, 5, 1000));
   TrainSpec spec;
   spec.batch.samples = 1;
-  spec.batch.row_tokens = 64;
+  spec.batch.pass_tokens = 64;
   spec.threads = 1;
   spec.steps = 1;
   for (spec.seed = 1; first_steps(spec, samples).samples.at(0).tokens(0) == 41;) ++spec.seed;
@@ -106,7 +106,7 @@ TEST(RequireMemory, ARunThatCannotFitIsRefusedWithAdvice) {
     const std::string text = error.what();
     EXPECT_EQ(error.code, Exit::machine_failed);
     EXPECT_NE(text.find("1.0 PiB"), std::string::npos) << text;
-    EXPECT_NE(text.find("set train.recompute: true, or lower train.batch.row_tokens"), std::string::npos)
+    EXPECT_NE(text.find("set train.recompute: true, or lower train.batch.pass_tokens"), std::string::npos)
         << text;
   }
 }

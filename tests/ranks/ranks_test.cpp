@@ -9,6 +9,7 @@
 
 #include "base/files.h"
 #include "cli/run_program.h"  // tests/cli
+#include "run/run_folder.h"
 #include "where.h"            // tests
 
 namespace retort {
@@ -43,7 +44,7 @@ class RanksProgram : public testing::Test {
                         fmt::format("model: {{path: {}, compute: f32}}\n"
                                     "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
                                     "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
-                                    "train: {{steps: {}, threads: 1, batch: {{samples: 6, row_tokens: 64}},\n"
+                                    "train: {{steps: {}, threads: 1, batch: {{samples: 6, pass_tokens: 64}},\n"
                                     "        evaluate: {{every: 2}}, checkpoint: {{every: 1}}}}\n"
                                     "eval: {{tasks: []}}\n"
                                     "export: {{adapter: true, merged: none, gguf: []}}\n"

@@ -61,7 +61,7 @@ TEST(OtherTools, APatternIsForKeysThatHaveNoRowOfTheirOwn) {
   EXPECT_STREQ(find_other_key(Tool::axolotl, "is_mistral_derived_model")->ours, "");
   EXPECT_EQ(find_other_key(Tool::axolotl, "is_mistral"), nullptr);
   EXPECT_EQ(find_other_key(Tool::trl, "micro_batch_size"), nullptr);
-  EXPECT_STREQ(find_other_key(Tool::trl, "max_length")->ours, "data.row_tokens");
+  EXPECT_STREQ(find_other_key(Tool::trl, "max_length")->ours, "data.sample_tokens");
   EXPECT_STREQ(find_other_key(Tool::llama_factory, "max_length")->ours, "");  // of answers, there
 }
 
@@ -79,7 +79,7 @@ TEST(OtherTools, AnUnknownKeyOfTheirsNamesOurs) {
               "learning_rate of Axolotl, LLaMA-Factory and TRL is train.optimizer.learning_rate here\n");
   expect_said(model + "train: {micro_batch_size: 2}",
               "micro_batch_size of Axolotl is train.batch.samples here\n");
-  expect_said(model + "cutoff_len: 512", "cutoff_len of LLaMA-Factory is data.row_tokens here\n");
+  expect_said(model + "cutoff_len: 512", "cutoff_len of LLaMA-Factory is data.sample_tokens here\n");
   expect_said(model + "val_set_size: 0.1",
               "val_set_size of Axolotl is data.held_out.fraction or data.held_out.count here\n");
   expect_said(model + "flash_attention: true", "flash_attention of Axolotl has no counterpart here: ");

@@ -91,6 +91,51 @@ TEST(Recipe, ResolvedTextKeepsEveryCharacter) {
   EXPECT_EQ(parse_recipe(print_spec(recipe), "r").recipe.model.path, recipe.model.path);
 }
 
+// Texts keep their braces on a command line, keys that hold others are read as YAML.
+TEST(Recipe, ATextIsTakenAsItStandsOnTheCommandLine) {
+  const std::string text = "model: {path: a.gguf}\ndata: {sources: [{path: a.csv, prompt: 'x'}]}";
+  const std::vector<std::string> overrides = {
+      "data.sources.0.prompt={note}: [why?]", "data.sources[0].completion={code}",
+      "data.sources.0.fields={text: body}", "data.template=[x] {{ y }}",
+      "data.sources.0.group=\"{patient}\""};
+  const auto recipe = parse_recipe(text, "r", overrides).recipe;
+  EXPECT_EQ(recipe.data.sources[0].prompt, "{note}: [why?]");
+  EXPECT_EQ(recipe.data.sources[0].completion, "{code}");
+  EXPECT_EQ(recipe.data.sources[0].fields_of_records.entries.size(), 1u);
+  EXPECT_EQ(recipe.data.chat_template, "[x] {{ y }}");
+  EXPECT_EQ(recipe.data.sources[0].group, "{patient}") << "quotes are read as YAML's, as before";
+}
+
+TEST(Recipe, OldNamesOfKeysAreReadWithALine) {
+  const auto old = parse_recipe(
+      "model: {path: a.gguf}\ndata: {row_tokens: 512}\ntrain:\n  batch: {row_tokens: 256}\n", "r.yaml",
+      {"eval.row_tokens=128"});
+  EXPECT_EQ(old.recipe.data.sample_tokens, 512);
+  EXPECT_EQ(old.recipe.train.batch.pass_tokens, 256);
+  EXPECT_EQ(old.recipe.eval.pass_tokens, 128);
+  ASSERT_EQ(old.notes.size(), 3u);
+  EXPECT_EQ(old.notes[0],
+            "r.yaml:2:8: data.row_tokens is called data.sample_tokens now; the old name still works");
+  EXPECT_EQ(old.notes[2],
+            "command line: eval.row_tokens=128: eval.row_tokens is called eval.pass_tokens now; the old name "
+            "still works");
+  const auto now = parse_recipe("model: {path: a.gguf}\ndata: {sample_tokens: 512}", "r.yaml",
+                                {"data.row_tokens=64"});
+  EXPECT_EQ(now.recipe.data.sample_tokens, 64);
+  EXPECT_TRUE(parse_recipe(old.resolved, "r.yaml").notes.empty());
+  try {
+    parse_recipe("model: {path: a.gguf}\ndata: {sample_tokens: 512, row_tokens: 64}", "r.yaml");
+    FAIL();
+  } catch (const RecipeError& error) {
+    EXPECT_NE(std::string(error.what()).find("r.yaml:2:28: data.row_tokens: unknown key"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_EQ(explain("data.row_tokens").find("data.row_tokens is called data.sample_tokens now; the old name "
+                                            "still works\ndata.sample_tokens\n"),
+            0u)
+      << explain("data.row_tokens");
+}
+
 TEST(Recipe, AnOverrideChangesTheHash) {
   const auto text = "model: {path: a.gguf}";
   EXPECT_NE(parse_recipe(text, "r").sha256, parse_recipe(text, "r", {"model.weights=nf4"}).sha256);
@@ -127,6 +172,9 @@ TEST(Keys, SchemaIsClosedAndCarriesBoundsWordsAndRequiredKeys) {
   EXPECT_EQ(model["properties"]["weights"]["enum"][0], "keep");
   EXPECT_EQ(model["properties"]["weights"]["default"], "keep");
   EXPECT_EQ(model["properties"]["double_quant"]["type"], "boolean");
+  const auto& share = schema["properties"]["train"]["properties"]["schedule"]["properties"]["warmup_share"];
+  EXPECT_EQ(share["type"], OrderedJson({"number", "string"}));  // 0.03 or 3%
+  EXPECT_EQ(share["maximum"], 1);
 }
 
 // Refresh with: build/dev/retort explain --markdown > docs/recipe-reference.md

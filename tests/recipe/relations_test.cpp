@@ -244,6 +244,19 @@ TEST(Relations, AWarmUpIsSaidOnce) {
       << error_of("train: {schedule: {warmup_steps: 3, warmup_share: 0.03}}");
 }
 
+TEST(Relations, HowOftenIsSaidInStepsOrInTimesOfAnEpoch) {
+  EXPECT_EQ(error_of("train: {evaluate: {per_epoch: 4}, checkpoint: {per_epoch: 1}}"), "accepted");
+  EXPECT_EQ(error_of("train: {evaluate: {every: 10}, checkpoint: {every: 100, per_epoch: 0}}"), "accepted");
+  for (const char* section : {"evaluate", "checkpoint"}) {
+    const auto said = error_of(fmt::format("train: {{{}: {{every: 10, per_epoch: 4}}}}", section));
+    EXPECT_NE(said.find(fmt::format("train.{}: every: 10 counts steps and per_epoch: 4 counts times in an "
+                                    "epoch; leave one of them out",
+                                    section)),
+              std::string::npos)
+        << said;
+  }
+}
+
 TEST(Relations, TheLayerBehindTheLastIsTrainedWhereItIsRead) {
   const auto error = [](const std::string& model, const std::string& rest) {
     try {

@@ -177,7 +177,7 @@ TEST(Translate, AxolotlForQLoraOnChats) {
   EXPECT_EQ(source.roles.entries,
             (Names{{"patient", "\"user\""}, {"doctor", "\"assistant\""}, {"nurse", "\"assistant\""}}));
   EXPECT_EQ(recipe.data.chat_template, "chatml");
-  EXPECT_EQ(recipe.data.row_tokens, 4096);
+  EXPECT_EQ(recipe.data.sample_tokens, 4096);
   EXPECT_EQ(recipe.data.length, "skip");
   EXPECT_EQ(recipe.data.held_out.fraction, 0.1);
   EXPECT_EQ(recipe.adapter.kind, "lora");
@@ -187,10 +187,12 @@ TEST(Translate, AxolotlForQLoraOnChats) {
   EXPECT_EQ(recipe.adapter.targets, std::vector<std::string>{"all"});
   EXPECT_EQ(recipe.train.epochs, 3);
   EXPECT_EQ(recipe.train.batch.tokens, 2 * 4 * 4096);
-  EXPECT_EQ(recipe.train.batch.row_tokens, 4096);
+  EXPECT_EQ(recipe.train.batch.pass_tokens, 4096);
   EXPECT_EQ(recipe.train.optimizer.kind, "adamw8bit");
   EXPECT_EQ(recipe.train.optimizer.learning_rate, 2e-4);
   EXPECT_EQ(recipe.train.schedule.warmup_share, 0.1);
+  EXPECT_EQ(recipe.train.evaluate.per_epoch, 4);
+  EXPECT_EQ(recipe.train.evaluate.every, 0);
   EXPECT_TRUE(recipe.train.recompute);
   EXPECT_EQ(recipe.train.seed, 42);  // Axolotl's own
   EXPECT_EQ(recipe.run.folder, "./outputs/qlora-out");
@@ -198,7 +200,7 @@ TEST(Translate, AxolotlForQLoraOnChats) {
   const auto left = all_of(made.left_out);
   for (const char* line :
        {"datasets[0].shards (4): data.sources[].limit", "wandb_project (clinic): ",
-        "bf16 (auto): model.compute", "flash_attention (true): ", "evals_per_epoch (4): train.evaluate.every",
+        "bf16 (auto): model.compute", "flash_attention (true): ",
         "special_tokens (with keys of its own): ", "off or empty there, and left out: strict, tf32"})
     EXPECT_NE(left.find(line), std::string::npos) << line << "\n" << left;
   const auto look = all_of(made.look_here);
@@ -249,7 +251,7 @@ TEST(Translate, TrlWithWhatItDoesByDefault) {
   EXPECT_EQ(made.tool, Tool::trl);
   const auto recipe = recipe_of(made);
   EXPECT_EQ(recipe.train.steps, 60);
-  EXPECT_EQ(recipe.data.row_tokens, 1024);
+  EXPECT_EQ(recipe.data.sample_tokens, 1024);
   EXPECT_EQ(recipe.train.batch.tokens, 2 * 8 * 1024);
   EXPECT_EQ(recipe.train.schedule.kind, "linear");
   EXPECT_EQ(recipe.data.loss, "completion");
@@ -290,6 +292,21 @@ TEST(Translate, JsonOfTrainingArgumentsIsGivenModelAndData) {
   for (const char* line :
        {"train.optimizer.kind: optim is adafactor there", "adapter.kind: the file says nothing of it"})
     EXPECT_NE(look.find(line), std::string::npos) << line << "\n" << look;
+}
+
+TEST(Translate, TimesOfAnEpoch) {
+  const std::string axolotl =
+      "base_model: a.gguf\nadapter: lora\nmicro_batch_size: 1\nlearning_rate: 1e-4\nval_set_size: 0.1\n"
+      "datasets: [{path: b.jsonl, type: alpaca}]\n";
+  const auto each = recipe_of(translated(axolotl + "saves_per_epoch: 2\nevals_per_epoch: 3\n")).train;
+  EXPECT_EQ(each.checkpoint.per_epoch, 2);
+  EXPECT_EQ(each.evaluate.per_epoch, 3);
+  const auto factory = recipe_of(translated(
+      "model_name_or_path: a.gguf\ndataset: a\nfinetuning_type: lora\nstage: sft\nval_size: 0.1\n"
+      "eval_strategy: epoch\nsave_strategy: epoch\nsave_steps: 500\nlearning_rate: 1e-4\n"));
+  EXPECT_EQ(factory.train.evaluate.per_epoch, 1);
+  EXPECT_EQ(factory.train.checkpoint.per_epoch, 1);
+  EXPECT_EQ(factory.train.checkpoint.every, 100);  // as it is without a word
 }
 
 TEST(Translate, TheBestOfNoEvaluationsIsLeftOut) {

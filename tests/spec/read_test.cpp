@@ -207,6 +207,20 @@ TEST(ReadSpec, ScalarsHaveOneReading) {
   EXPECT_EQ(read("items: [{path: '${HOME}/x'}]").items[0].path, "${HOME}/x");
 }
 
+// Where a share is expected (0 to 1), and nowhere else.
+TEST(ReadSpec, AShareMayBeWrittenInPerCent) {
+  EXPECT_EQ(read("inner: {betas: [3%, 99.5 %]}").inner.betas, (std::vector<double>{0.03, 0.995}));
+  EXPECT_EQ(read("rank: 8", {"inner.betas=[7%, 1]"}).inner.betas[0], 0.07);
+  EXPECT_EQ(error_of("inner: {betas: [101%]}"),
+            std::string("a.yaml:1:17: inner.betas[0]: expected a number from 0 to 1, found '101%'") + kOne);
+  EXPECT_EQ(error_of("inner: {rate: 3%}"),
+            std::string("a.yaml:1:15: inner.rate: expected a number above 0, found '3%'; write it without "
+                        "%") +
+                kOne);
+  for (const char* wrong : {"%", "3%%", "3  %", "%3", "3%x"})
+    EXPECT_NE(error_of(fmt::format("inner: {{betas: [{}]}}", wrong)), "accepted") << wrong;
+}
+
 TEST(ReadSpec, RefusesWhatYamlCanHide) {
   EXPECT_EQ(error_of("rank: 8\nrank: 9\n"),
             std::string("a.yaml:2:1: rank: key given twice; first on line 1") + kOne);
@@ -257,6 +271,21 @@ TEST(Override, SetsScalarsListsAndSections) {
   EXPECT_EQ(read(base, {"items.1.path=z"}).items[1].path, "z");
   EXPECT_EQ(read(base, {"rank=4", "rank=5"}).rank, 5);
   EXPECT_TRUE(read(base, {"other.rate=2"}).other);
+}
+
+// train.optimizer={kind: lion} says nothing of the rate that the recipe has.
+TEST(Override, KeysInBracesAreSetBesideTheOthers) {
+  const std::string base = "rank: 8\ninner: {rate: 3, betas: [0.5]}\n";
+  const auto both = read(base, {"inner={rate: 4}"});
+  EXPECT_EQ(both.inner.rate, 4);
+  EXPECT_EQ(both.inner.betas, std::vector<double>{0.5});
+  EXPECT_EQ(read(base, {"inner={betas: [0.1, 0.2]}"}).inner.betas, (std::vector<double>{0.1, 0.2}));
+  EXPECT_EQ(read(base, {"inner={}"}).inner.rate, 0.5) << "as it is without a word";
+  EXPECT_EQ(read(base, {"other={rate: 2}"}).other->rate, 2);
+  EXPECT_EQ(error_of(base, {"inner={rte: 4}"}),
+            std::string("command line: inner={rte: 4}: inner.rte: unknown key; did you mean 'rate'?") + kOne);
+  EXPECT_EQ(error_of(base, {"inner={rate: 4, rate: 5}"}).find("command line: inner={rate: 4, rate: 5}: "),
+            0u);
 }
 
 TEST(Override, ErrorsNameTheCommandLine) {

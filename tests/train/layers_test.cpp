@@ -186,7 +186,7 @@ TEST(LayerMajor, AWholeTrainingEndsWithTheSameBytes) {
     spec.threads = 2;
     spec.evaluate.every = 2;
     spec.batch.samples = 6;
-    spec.batch.row_tokens = 40;
+    spec.batch.pass_tokens = 40;
     TinyRun resident(wide("lora", 0.1), family), streamed(wide("lora", 0.1), family, small_room());
     const auto one = train(spec, resident.job(folder / "tokens"));
     const auto other = train(spec, streamed.job(folder / "layers"));

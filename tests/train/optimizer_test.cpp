@@ -233,7 +233,7 @@ TEST(WholeStep, EqualsPeftOnTheTinyLlama) {
     TrainSpec spec;
     spec.threads = 2;
     spec.epochs = 3;
-    spec.batch = {.samples = 4, .tokens = 0, .row_tokens = row_tokens};
+    spec.batch = {.samples = 4, .tokens = 0, .pass_tokens = row_tokens};
     spec.optimizer.learning_rate = 0.02;
     spec.optimizer.weight_decay = 0.05;
     spec.optimizer.clip_norm = record["clip_norm"].get<double>();

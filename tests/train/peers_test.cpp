@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 TrainSpec spec_of_ranks() {
   auto spec = tiny_spec();
   spec.batch.samples = 16;
-  spec.batch.row_tokens = 32;  // several forests a step
+  spec.batch.pass_tokens = 32;  // several forests a step
   spec.epochs = 3;             // 6 steps of 16 and 14 samples
   spec.neftune_alpha = 5;
   spec.evaluate = {.every = 2, .patience = 0, .keep_best = false};
@@ -164,7 +164,7 @@ TEST(Peers, SumsArriveAsTheyWereSentAlsoWhereAWeightHasNone) {
 TEST(Peers, AStepOfTheseTrainingsHasSeveralForests) {
   const TinyRun run;
   const auto spec = spec_of_ranks();
-  EXPECT_GE(plan_step(run.samples, first(16), spec.batch.row_tokens, spec.threads).forests.size(), 4u);
+  EXPECT_GE(plan_step(run.samples, first(16), spec.batch.pass_tokens, spec.threads).forests.size(), 4u);
 }
 
 TEST(Peers, OneToFiveRanksEndWithTheBytesOfOneProcess) {

@@ -40,7 +40,7 @@ inline TrainSpec tiny_spec() {
   TrainSpec spec;
   spec.threads = 2;
   spec.batch.samples = 8;
-  spec.batch.row_tokens = 48;
+  spec.batch.pass_tokens = 48;
   spec.optimizer.learning_rate = 1e-2;
   spec.checkpoint.every = 0;
   return spec;

@@ -137,6 +137,25 @@ TEST(Train, EvaluationDoesNotDisturbTraining) {
   EXPECT_EQ(result.held_out_after, losses.back());
 }
 
+// 30 samples by 8 are 4 steps: two times in an epoch are after each second step.
+TEST(Train, EvaluatesAndSavesSoManyTimesInAnEpoch) {
+  const TemporaryFolder folder;
+  TinyRun run;
+  auto spec = tiny_spec();
+  spec.epochs = 2;
+  spec.evaluate.per_epoch = 2;
+  spec.checkpoint.per_epoch = 1;
+  spec.checkpoint.keep_last = 9;
+  std::vector<int64_t> steps;
+  train(spec, run.job(folder / "run"),
+        {.on_evaluation = [&](int64_t step, double) { steps.push_back(step); }});
+  EXPECT_EQ(steps, (std::vector<int64_t>{0, 2, 4, 6, 8}));
+  int64_t saved = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "run/checkpoints"))
+    saved += entry.is_directory();
+  EXPECT_EQ(saved, 2);
+}
+
 TEST(Train, NothingSupervisedIsAnErrorAtTheStart) {
   const TemporaryFolder folder;
   TinyRun run;

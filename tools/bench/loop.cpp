@@ -101,7 +101,7 @@ int main(int count, char** arguments) {
   std::vector<int64_t> chosen(static_cast<size_t>(samples));
   for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = static_cast<int64_t>(i);
   fmt::print("plan {:.2f} ms\n",
-             milliseconds(20, [&] { plan_step(data, chosen, spec.batch.row_tokens, spec.threads); }));
+             milliseconds(20, [&] { plan_step(data, chosen, spec.batch.pass_tokens, spec.threads); }));
   std::vector<Tensor> sums;
   int64_t parameters = 0;
   for (const auto& trainable : trainables) {

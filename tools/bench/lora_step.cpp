@@ -86,7 +86,7 @@ int main(int count, char** arguments) try {
   app.add_option("--optimizer", how.optimizer.kind);
   app.add_option("--rows", rows);
   app.add_option("--length", length);
-  app.add_option("--row-tokens", row_tokens, "of a micro-batch, as train.batch.row_tokens; 0 = one text");
+  app.add_option("--row-tokens", row_tokens, "of a micro-batch, as train.batch.pass_tokens; 0 = one text");
   app.add_option("--steps", steps);
   app.add_option("--threads", how.threads);
   app.add_flag("--recompute", how.recompute);
@@ -104,7 +104,7 @@ int main(int count, char** arguments) try {
     samples.push_back(random_text(row, length, loaded.model->config.vocabulary));
   how.steps = steps + 1;
   how.batch.samples = rows;
-  how.batch.row_tokens = row_tokens > 0 ? row_tokens : length;
+  how.batch.pass_tokens = row_tokens > 0 ? row_tokens : length;
   how.optimizer.learning_rate = 1e-4;
   how.schedule.kind = "constant";
   how.checkpoint.every = 0;
@@ -115,7 +115,7 @@ int main(int count, char** arguments) try {
     std::vector<int64_t> all(samples.size());
     std::iota(all.begin(), all.end(), int64_t{0});
     const auto threads = usable_threads(how.threads);
-    const auto plan = plan_step(samples, all, how.batch.row_tokens, threads);
+    const auto plan = plan_step(samples, all, how.batch.pass_tokens, threads);
     if (profile) start_profile(0);
     const double began = now();
     read_before = disk_bytes();

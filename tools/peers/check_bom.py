@@ -85,6 +85,25 @@ FIELDS = {
         ("reference", "website"),
     ],
 }
+# Whose absence weighs more than its share.
+CRITICAL = [
+    *FIELDS[("required fields", 20)],
+    "primaryPurpose",
+    *(("component", name) for name in ("supplier", "name", "type", "version")),
+]
+IMPORTANT = [
+    *(("component", name) for name in ("purl", "description", "licenses")),
+    ("parameters", "datasets"),
+    ("parameters", "modelArchitecture"),
+    *(
+        ("considerations", name)
+        for name in ("ethicalConsiderations", "environmentalConsiderations", "technicalLimitations")
+    ),
+    ("card", "hyperparameter"),
+    "safetyRiskAssessment",
+    "intendedUse",
+    ("reference", "distribution"),
+]
 SHAPE = FIELDS[("model card", 30)][-11:]  # of the network: counted where they are filled
 # What a run knows whatever its recipe says.
 KNOWN = [
@@ -204,9 +223,13 @@ def check_model(file, bill):
     for (_, most), fields in FIELDS.items():
         filled = [field for field in fields if is_filled(bill, field)]
         counted = [field for field in fields if field in filled or field not in SHAPE]
-        points += most * len(filled) / len(counted)
+        points += round(most * len(filled) / len(counted), 1)
         count += len(counted)
-        empty += [field if isinstance(field, str) else field[1] for field in counted if field not in filled]
+        empty += [field for field in counted if field not in filled]
+    critical = sum(field in CRITICAL for field in empty)
+    points *= 0.8 if critical > 3 else 0.9 if critical >= 2 else 1
+    points *= 0.95 if sum(field in IMPORTANT for field in empty) >= 5 else 1
+    empty = [field if isinstance(field, str) else field[1] for field in empty]
     for field in KNOWN:
         require(is_filled(bill, field), file, f"{field}: empty, and a run knows it")
     return f"{count - len(empty)} of {count} fields, {points:.1f} of 100 points; empty: {', '.join(empty)}"

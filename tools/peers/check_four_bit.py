@@ -35,7 +35,7 @@ data:
   held_out: {{count: 2}}
 adapter: {{kind: {kind}, rank: 4, alpha: 8, targets: [all]}}
 train:
-  {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}},
+  {{steps: 4, seed: 1, threads: 1, batch: {{samples: 4, pass_tokens: 256}},
    optimizer: {{learning_rate: 1.0e-2}}}}
 eval: {{tasks: [{{kind: perplexity}}]}}
 export: {{adapter: true, merged: f32, gguf: [F32]}}

@@ -25,7 +25,7 @@ data:
   held_out: {{count: 2}}
 adapter: {{kind: lora, rank: 4, alpha: 8, targets: [q_proj, down_proj]}}
 train:
-  {{steps: 8, seed: 1, threads: 1, batch: {{samples: 4, row_tokens: 256}},
+  {{steps: 8, seed: 1, threads: 1, batch: {{samples: 4, pass_tokens: 256}},
    optimizer: {{learning_rate: 5.0e-2}}}}
 eval: {{tasks: [{{kind: perplexity}}]}}
 export: {{adapter: true, merged: keep, gguf: []}}

@@ -35,20 +35,27 @@ namespace {
 // What the ranks of a command do: rank 0 its work, in which it calls the others, and these as they are told.
 struct RankWork {
   std::function<void(const LoadedRecipe&)> require_dividable;
-  std::function<Exit(LoadedRecipe, Peers&)> lead;
+  std::function<Exit(LoadedRecipe, Peers&, bool profile)> lead;
   std::function<void(LoadedRecipe, Peers&)> follow;
+  bool profiles = false;
 };
 
-Exit run_as_rank(const RecipeOptions& options, double patience, const RankWork& work) {
-  const auto peers = join_ranks(std::chrono::duration<double>(patience));
+struct RankOptions {
+  std::shared_ptr<RecipeOptions> recipe;
+  double patience = 60;
+  bool profile = false;
+};
+
+Exit run_as_rank(const RankOptions& options, const RankWork& work) {
+  const auto peers = join_ranks(std::chrono::duration<double>(options.patience));
   try {
-    auto loaded = options.load();
+    auto loaded = options.recipe->load();
     require_equal(*peers, {{"recipe", loaded.sha256}, {"program", build_id()}});
     work.require_dividable(loaded);
     auto exit = Exit::done;
     if (peers->rank() == 0) {
       try {
-        exit = work.lead(std::move(loaded), *peers);
+        exit = work.lead(std::move(loaded), *peers, options.profile);
       } catch (const Stopped& stopped) {  // the others have stopped with it, and wait for the next word
         tell(fmt::format("retort-ranks: {}: {}", peers->name(0), stopped.what()));
         exit = stopped.code;
@@ -73,22 +80,34 @@ Exit run_as_rank(const RecipeOptions& options, double patience, const RankWork& 
 
 const RankWork kRun = {
     require_dividable,
-    [](LoadedRecipe loaded, Peers& peers) { return run_recipe(std::move(loaded), false, &peers); },
+    [](LoadedRecipe loaded, Peers& peers, bool profile) {
+      return run_recipe(std::move(loaded), profile, &peers);
+    },
     follow_run,
+    true,
 };
-const RankWork kTeach = {require_dividable_teacher, lead_teaching, follow_teaching};
+const RankWork kTeach = {
+    require_dividable_teacher,
+    [](LoadedRecipe loaded, Peers& peers, bool) { return lead_teaching(std::move(loaded), peers); },
+    follow_teaching,
+};
 
 void add_command(CLI::App& app, Action& action, const char* name, const char* description,
                  const RankWork* work) {
   auto* command = app.add_subcommand(name, description);
-  auto options = add_recipe_options(*command);
-  auto patience = std::make_shared<double>(60);
-  command->add_option("--patience", *patience,
+  auto options = std::make_shared<RankOptions>();
+  options->recipe = add_recipe_options(*command);
+  command->add_option("--patience", options->patience,
                       "seconds of silence after which a rank counts as lost and all ranks end (60)");
-  command->callback([options, patience, work, &action] {
-    if (!(*patience >= 5 && *patience <= 86400))
-      throw RecipeError(fmt::format("--patience: expected 5 to 86400 seconds, found {}", *patience));
-    action = [=] { return supervised([=] { return run_as_rank(*options, *patience, *work); }); };
+  if (work->profiles)
+    command->add_flag("--profile", options->profile,
+                      "as `retort run --profile`, of rank 0; \"sums along ranks\" is what it sends and waits "
+                      "for");
+  command->callback([options, work, &action] {
+    const auto patience = options->patience;
+    if (!(patience >= 5 && patience <= 86400))
+      throw RecipeError(fmt::format("--patience: expected 5 to 86400 seconds, found {}", patience));
+    action = [=] { return supervised([=] { return run_as_rank(*options, *work); }); };
   });
 }
 

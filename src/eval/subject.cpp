@@ -108,27 +108,26 @@ bool score_parts(Peers& peers, int64_t threads, const std::vector<Forest>& fores
 // Of all ranks those of rank 0 are whole; nothing where a stop was asked for at some.
 std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
                                                      const std::vector<Sample>& samples, Peers* peers) {
-  // A beginning that all share is worth a cache when it would fill a good part of every pass.
   const auto threads = usable_threads(subject.threads);
-  auto shared = common_rows(samples);
-  auto forests = build_forests(samples, subject.row_tokens);
-  if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2 || subject.model.stream())
-    shared = 0;
-  if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
-  int64_t most_rows = 0;
-  for (const auto& forest : forests) most_rows = std::max(most_rows, forest.size());
+  std::vector<Forest> forests;
   std::optional<CommonPrefix> prefix;
-  const auto read_prefix = [&] {
+  const auto prepare = [&] {
+    // A beginning that all share is worth a cache when it would fill a good part of every pass.
+    auto shared = common_rows(samples);
+    forests = build_forests(samples, subject.row_tokens);
+    if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2 ||
+        subject.model.stream())
+      shared = 0;
+    if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
+    int64_t most_rows = 0;
+    for (const auto& forest : forests) most_rows = std::max(most_rows, forest.size());
     prefix.emplace(subject,
                    shared > 0 ? std::span(samples[0].tokens).first(static_cast<size_t>(shared))
                               : std::span<const int32_t>(),
                    most_rows);
   };
-  if (peers) {
-    if (!done_by_all(*peers, read_prefix)) return std::nullopt;
-  } else {
-    read_prefix();
-  }
+  if (!peers) prepare();
+  else if (!done_by_all(*peers, prepare)) return std::nullopt;
   ForestScores scores(forests.size());
   const auto score = [&](int64_t i, const Tensor& hidden, const Pass& pass) {
     const auto& forest = forests[static_cast<size_t>(i)];

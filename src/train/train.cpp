@@ -225,9 +225,9 @@ class Training {
 
   // All ranks leave at the same place, or one would wait for the gradients of another that is gone.
   void leave_if_one_stopped() {
-    if (job_.peers && !any_of(*job_.peers, stop_requested())) return;
-    if (job_.peers) leave_with_all("training");
-    leave_if_stopped("training");
+    if (!job_.peers) return leave_if_stopped("training");
+    const Span span({"word of all ranks", "step"});
+    if (any_of(*job_.peers, stop_requested())) leave_with_all("training");
   }
 
   void tell_batches() {

@@ -155,7 +155,7 @@ TEST_F(RanksProgram, ATeachersCacheAndWhatIsLearnedFromItAreThoseOfOneProcess) {
   const auto taught = taught_recipe();
   ASSERT_EQ(retort(in("alone", taught), "", "run").exit, 0);
   const auto cache = cache_in("alone");
-  EXPECT_GT(cache.size(), 1u);
+  EXPECT_FALSE(cache.empty());
   const auto result = by_ranks(3, in("ranks", taught));
   ASSERT_EQ(result.exit, 0) << result.err;
   EXPECT_TRUE(cache_in("ranks") == cache);
@@ -201,8 +201,8 @@ TEST_F(RanksProgram, AStopOfOneRankStopsAllWithEverythingSaved) {
   const auto result = disturbed("", [](pid_t rank_1) { ::kill(rank_1, SIGTERM); });
   EXPECT_EQ(result.exit, 75) << result.err;
   EXPECT_NE(result.err.find("retort-ranks: rank 0 on "), std::string::npos) << result.err;
-  EXPECT_NE(result.err.find("stopped while training; everything done so far is saved"), std::string::npos)
-      << result.err;
+  EXPECT_NE(result.err.find(": stopped while "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("; everything done so far is saved"), std::string::npos) << result.err;
   EXPECT_FALSE(fs::exists(run() / "trained.safetensors"));
   EXPECT_FALSE(fs::exists(run().string() + ".rank-1"));  // its samples are not left behind
 }

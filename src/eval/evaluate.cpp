@@ -47,7 +47,7 @@ Subject asked_subject(const EvalTaskSpec& task, const Subject& subject) {
         "eval task '{}': prompt and system are for questions asked as chat (ask: chat)", task.label()));
   return {subject.model,   subject.tokenizer, plain ? nullptr : subject.chat,
           subject.compute, subject.threads,   subject.row_tokens,
-          subject.batch,   subject.kv};
+          subject.batch,   subject.kv,        subject.company};
 }
 
 // What the user's program is told of an answer. Questions stand in the order of the records that have one.
@@ -177,7 +177,7 @@ Measured measured(const std::vector<TaskResult>& results, const std::string& pat
 
 Subject with_spec(Subject subject, const EvalSpec& spec) {
   return {subject.model, subject.tokenizer, subject.chat, subject.compute,
-          spec.threads,  spec.pass_tokens,  spec.batch,   spec.kv};
+          spec.threads,  spec.pass_tokens,  spec.batch,   spec.kv,         subject.company};
 }
 
 std::vector<TaskResult> evaluate(const EvalSpec& spec, const DataSpec& data, const Subject& subject,

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "base/parcel.h"
 #include "base/stop.h"
 #include "eval/common_prefix.h"
+#include "eval/company.h"
 #include "ops/workers.h"
 #include "schedule/read.h"
 #include "text/thoughts.h"
@@ -53,25 +55,91 @@ Writer writer_of(const Subject& subject) {
   return {subject.model, subject.tokenizer, subject.compute, how};
 }
 
-std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples) {
-  // A beginning that all share is worth a cache when it would fill a good part of every pass.
+namespace {
+
+constexpr auto kDoing = "evaluating";
+
+// Of each forest that has targets.
+using ForestScores = std::vector<Scores>;
+
+// The scores of the forests of one rank's part, for rank 0.
+std::string packed(const std::vector<Forest>& forests, const Share& part, const ForestScores& scores) {
+  Parcel parcel;
+  for (auto i = static_cast<size_t>(part.begin); i < static_cast<size_t>(part.end); ++i) {
+    if (forests[i].targets.empty()) continue;
+    const auto log_p = scores[i].log_probabilities.contiguous(), best = scores[i].argmax.contiguous();
+    const auto *logs = log_p.const_data_ptr<float>();
+    const auto *labels = best.const_data_ptr<int64_t>();
+    parcel.put(std::vector<float>(logs, logs + log_p.numel()));
+    parcel.put(std::vector<int64_t>(labels, labels + best.numel()));
+  }
+  return parcel.bytes();
+}
+
+void unpack(std::string bytes, const std::vector<Forest>& forests, const Share& part, ForestScores& scores) {
+  Parcel parcel(std::move(bytes));
+  for (auto i = static_cast<size_t>(part.begin); i < static_cast<size_t>(part.end); ++i) {
+    if (forests[i].targets.empty()) continue;
+    const auto log_p = parcel.take<std::vector<float>>();
+    const auto best = parcel.take<std::vector<int64_t>>();
+    scores[i].log_probabilities = at::tensor(log_p, at::TensorOptions(at::kFloat));
+    scores[i].argmax = at::tensor(best, at::TensorOptions(at::kLong));
+  }
+}
+
+// With peers each rank scores its part; rank 0 has all afterwards. False where a stop was asked for.
+bool score_parts(Peers& peers, int64_t threads, const std::vector<Forest>& forests,
+                 const std::function<void(int64_t forest)>& read_one, ForestScores& scores) {
+  const auto count = static_cast<int64_t>(forests.size());
+  const auto own = share_of(0, count, &peers);
+  const bool done = done_by_all(peers, [&] {
+    run_workers(
+        threads_of_share(threads, count, own.size()), own.size(), [&](int64_t i) { read_one(own.begin + i); },
+        Gradients::off);
+  });
+  if (!done) return false;
+  auto all = gather_texts(peers, peers.rank() == 0 ? "" : packed(forests, own, scores));
+  for (int64_t rank = 1; rank < static_cast<int64_t>(all.size()); ++rank)
+    unpack(std::move(all[static_cast<size_t>(rank)]), forests, share_of_rank(0, count, rank, peers.count()),
+           scores);
+  return true;
+}
+
+// Of all ranks those of rank 0 are whole; nothing where a stop was asked for at some.
+std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
+                                                     const std::vector<Sample>& samples, Peers* peers) {
   const auto threads = usable_threads(subject.threads);
-  auto shared = common_rows(samples);
-  auto forests = build_forests(samples, subject.row_tokens);
-  if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2 || subject.model.stream())
-    shared = 0;
-  if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
-  int64_t most_rows = 0;
-  for (const auto& forest : forests) most_rows = std::max(most_rows, forest.size());
-  CommonPrefix prefix(subject,
-                      shared > 0 ? std::span(samples[0].tokens).first(static_cast<size_t>(shared))
-                                 : std::span<const int32_t>(),
-                      most_rows);
-  std::vector<Scores> scores(forests.size());
+  std::vector<Forest> forests;
+  std::optional<CommonPrefix> prefix;
+  const auto prepare = [&] {
+    // A beginning that all share is worth a cache when it would fill a good part of every pass.
+    auto shared = common_rows(samples);
+    forests = build_forests(samples, subject.row_tokens);
+    if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2 ||
+        subject.model.stream())
+      shared = 0;
+    if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
+    int64_t most_rows = 0;
+    for (const auto& forest : forests) most_rows = std::max(most_rows, forest.size());
+    prefix.emplace(subject,
+                   shared > 0 ? std::span(samples[0].tokens).first(static_cast<size_t>(shared))
+                              : std::span<const int32_t>(),
+                   most_rows);
+  };
+  if (!peers) prepare();
+  else if (!done_by_all(*peers, prepare)) return std::nullopt;
+  ForestScores scores(forests.size());
   const auto score = [&](int64_t i, const Tensor& hidden, const Pass& pass) {
     const auto& forest = forests[static_cast<size_t>(i)];
     scores[static_cast<size_t>(i)] = score_targets(
         hidden, pass.rows.defined() ? asked_rows(forest).targets : forest.targets, subject.model.head, pass);
+  };
+  const auto read_one = [&](int64_t i) {
+    leave_if_stopped(kDoing);
+    const auto& forest = forests[static_cast<size_t>(i)];
+    if (forest.targets.empty()) return;
+    const auto continued = prefix->hidden(forest, asked_rows(forest).rows);
+    score(i, continued.hidden, continued.pass);
   };
   if (subject.model.stream()) {
     std::vector<int64_t> texts;
@@ -82,16 +150,12 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
       ask_for(pass, asked_rows(forests[static_cast<size_t>(i)]).rows);
       return pass;
     };
-    read_texts({{subject.model, pass_of}}, texts, threads, "evaluating",
+    read_texts({{subject.model, pass_of}}, texts, threads, kDoing,
                [&](int64_t i, Read&& read) { score(i, read.hidden[0], read.passes[0]); });
+  } else if (peers) {
+    if (!score_parts(*peers, threads, forests, read_one, scores)) return std::nullopt;
+    if (peers->rank() > 0) return std::vector<SampleLikelihood>();
   } else {
-    const auto read_one = [&](int64_t i) {
-      leave_if_stopped("evaluating");
-      const auto& forest = forests[static_cast<size_t>(i)];
-      if (forest.targets.empty()) return;
-      const auto [hidden, pass] = prefix.hidden(forest, asked_rows(forest).rows);
-      score(i, hidden, pass);
-    };
     (subject.model.device().is_cpu() ? run_workers : run_in_turn)(
         threads, static_cast<int64_t>(forests.size()), read_one, Gradients::off);
   }
@@ -110,6 +174,41 @@ std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vec
     }
   }
   return sums;
+}
+
+// What another rank needs besides the model. The threads inside an operation are those of the caller.
+std::string request(const Subject& subject, const std::vector<Sample>& samples) {
+  Parcel parcel;
+  parcel.put(subject.compute).put(usable_threads(subject.threads)).put(at::get_num_threads());
+  parcel.put(subject.row_tokens).put(subject.kv).put(samples.size());
+  for (const auto& sample : samples) parcel.put(sample.tokens).put(sample.weights);
+  return parcel.bytes();
+}
+
+}  // namespace
+
+std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples) {
+  if (!subject.company) return *measure(subject, samples, nullptr);
+  auto& peers = subject.company->peers;
+  subject.company->call();
+  broadcast_text(peers, 0, request(subject, samples));
+  if (auto measured = measure(subject, samples, &peers)) return std::move(*measured);
+  leave_with_all(kDoing);
+}
+
+void help_with_scores(Peers& peers, const Model& model, const Tokenizer& tokenizer) {
+  Parcel asked(broadcast_text(peers, 0, ""));
+  Subject subject{model, tokenizer, nullptr, asked.take<at::ScalarType>()};
+  subject.threads = asked.take<int64_t>();
+  at::set_num_threads(asked.take<int>());
+  subject.row_tokens = asked.take<int64_t>();
+  subject.kv = asked.take<std::string>();
+  std::vector<Sample> samples(asked.take<size_t>());
+  for (auto& sample : samples) {
+    sample.tokens = asked.take<std::vector<int32_t>>();
+    sample.weights = asked.take<std::vector<float>>();
+  }
+  measure(subject, samples, &peers);
 }
 
 }  // namespace retort

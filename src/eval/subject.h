@@ -7,6 +7,8 @@
 
 namespace retort {
 
+struct Company;  // eval/company.h
+
 struct Subject {
   const Model& model;
   const Tokenizer& tokenizer;
@@ -16,6 +18,7 @@ struct Subject {
   int64_t row_tokens = 1024;  // rows of one pass
   int64_t batch = 32;         // answers generated together
   std::string kv = "auto";    // how caches are held: kv_type()
+  const Company* company = nullptr;  // who computes a part of the likelihoods
 };
 
 // Log-probability (nats) of every supervised token of every sample, summed with the samples' weights, over

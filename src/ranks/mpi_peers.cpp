@@ -57,6 +57,7 @@ class RanksByMpi final : public MpiPeers {
   std::string name(int64_t rank) const override {
     return fmt::format("rank {} on {}", rank, hosts_[static_cast<size_t>(rank)]);
   }
+  int64_t first_on_machine(int64_t rank) const override { return firsts_[static_cast<size_t>(rank)]; }
   void send(int64_t to, std::span<const std::byte> bytes) override {
     // MPI reads them only.
     exchange({true, static_cast<int>(to), const_cast<std::byte*>(bytes.data()), bytes.size()});
@@ -122,6 +123,13 @@ class RanksByMpi final : public MpiPeers {
                   MPI_COMM_WORLD);
     for (size_t i = 0; i < static_cast<size_t>(count_); ++i)
       hosts_.push_back(printable(all.data() + kHost * i));
+    MPI_Comm beside = MPI_COMM_NULL;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &beside);
+    int first = rank_;
+    MPI_Allreduce(&rank_, &first, 1, MPI_INT, MPI_MIN, beside);
+    MPI_Comm_free(&beside);
+    firsts_.resize(static_cast<size_t>(count_));
+    MPI_Allgather(&first, 1, MPI_INT, firsts_.data(), 1, MPI_INT, MPI_COMM_WORLD);
     MPI_Comm_dup(MPI_COMM_WORLD, &alive_);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(alive_, MPI_ERRORS_RETURN);
@@ -243,6 +251,7 @@ class RanksByMpi final : public MpiPeers {
   const std::chrono::duration<double> patience_;
   int rank_ = 0, count_ = 1;
   std::vector<std::string> hosts_;
+  std::vector<int> firsts_;  // of each rank the lowest one on its machine
 
   std::mutex mutex_;
   std::condition_variable changed_;

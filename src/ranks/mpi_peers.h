@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "base/error.h"
-#include "train/peers.h"
+#include "base/peers.h"
 
 namespace retort {
 

@@ -1,10 +1,13 @@
 #include "run/open_run.h"
 #include "plan/predict.h"
+#include "run/choices.h"
 #include "run/model_bom.h"
+#include "run/rank_memory.h"
 #include "run/run_folder.h"
 #include "run/run_stages.h"
 #include "run/stage_distill.h"
 #include "run/who.h"
+#include "run/word.h"
 
 #include <fmt/core.h>
 #include <time.h>
@@ -19,6 +22,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/hash.h"
+#include "base/peers.h"
 #include "base/tell.h"
 #include "data/beyond_context.h"
 #include "data/check_samples.h"
@@ -35,7 +39,6 @@
 #include "report/progress.h"
 #include "spec/print.h"
 #include "spec/yaml.h"
-#include "train/peers.h"
 
 namespace retort {
 
@@ -148,11 +151,12 @@ std::vector<fs::path> model_files(const fs::path& path) {
   return files;
 }
 
-Run::Run(LoadedRecipe loaded, Peers* peers)
+Run::Run(LoadedRecipe loaded, Peers* peers, std::optional<at::ScalarType> compute)
     : loaded_(std::move(loaded)),
       peers_(peers),
       folder_(loaded_.recipe.run.folder),
-      device_(open_device(loaded_.recipe.device)) {
+      device_(open_device(loaded_.recipe.device)),
+      measured_(compute) {
   require_run_or_empty(folder_);
   require_as_private(recipe(), folder_);
   auto files = model_files(recipe().model.path);
@@ -179,8 +183,10 @@ Run::Run(LoadedRecipe loaded, Peers* peers)
   // A run that begins reads everything once before it writes anything, so that bad input leaves nothing
   // behind.
   const bool begins = !holds_run(folder_);
+  if (peers_ && peers_->rank() == 0) choose_for_all(begins);
   if (begins) look_at_everything();
   model_files_.get(), sample_files_.get();  // throw where a file cannot be read
+  if (begins && peers_) agree_on_memory();
   lock_.emplace(folder_);
   const auto removed = remove_leftovers_of_run(folder_);
   events_.emplace(folder_);
@@ -197,6 +203,7 @@ Run::Run(LoadedRecipe loaded, Peers* peers)
       fs::exists(folder_ / "recipe.yaml") && read_text(folder_ / "recipe.yaml") == loaded_.resolved;
   if (!begins && (!same_recipe || !ledger_->done("samples", sample_inputs()))) look_at_everything();
   keep_to_budget();
+  if (!begins && peers_) agree_on_memory();
   if (!begins) require_continuable(*this);
   if (events_->torn_bytes() > 0)
     say("ledger",
@@ -252,25 +259,60 @@ RecordPlan Run::take_plan(const RecordSource& files) {
 }
 
 void Run::refuse_without_memory() {
-  if (!trains()) return;
-  const auto compute = compute_type(recipe().model, device_);
+  if (!trains() || (peers_ && peers_->rank() > 0)) return;
   auto planned = recipe();
   planned.adapter = with_token_ids(planned.adapter, model());  // rows of added tokens are trained too
-  if (!recipe().train.memory.empty()) {
-    memory_ = choose_for_memory(planned, *model().model, compute, *dataset_);
-    apply(*memory_, planned.train);
-  }
-  auto need =
-      predict_memory(planned, *model().model, compute, run_work(planned.train, dataset_->train), *dataset_);
+  if (!recipe().train.memory.empty())
+    memory_ = choose_for_memory(planned, *model().model, measured_compute(), *dataset_);
+  if (peers_) return;  // agree_on_memory() asks for all of them
+  if (memory_) apply(*memory_, planned.train);
+  RunWork work;
+  require_memory(predicted(work), planned);
+}
+
+MemoryPrediction Run::predicted(RunWork& work) {
+  const auto compute = measured_compute();
+  auto planned = recipe();
+  planned.adapter = with_token_ids(planned.adapter, model());
+  if (memory_) apply(*memory_, planned.train);
+  work = run_work(planned.train, dataset().train);
+  auto need = predict_memory(planned, *model().model, compute, work, dataset());
   const auto teacher = teacher_size(recipe(), *model().model);
   need.teacher = teacher.bytes, need.teacher_stays = teacher.stays;
-  require_memory(need, planned);
+  return need;
+}
+
+void Run::choose_for_all(bool begins) {
+  if (!begins) {
+    StageLedger there(folder_);  // nothing is written, and nobody else writes before the folder is ours
+    there.hold();
+    measured_ = compute_by(there);
+  }
+  say_choices(*peers_, measured_compute());
+}
+
+void Run::agree_on_memory() {
+  if (!trains()) return;
+  auto& peers = *peers_;
+  if (peers.rank() == 0) {
+    say_text(peers, memory_ ? json_of(*memory_).dump() : "");
+  } else if (const auto text = hear_text(peers); !text.empty()) {
+    const std::string from = "what rank 0 says of train.memory";
+    memory_ = read_as<MemoryChoice>(parse_json(text, from), {from});
+    apply(*memory_, loaded_.recipe.train);
+  }
+  RunWork work;
+  const auto need = predicted(work);
+  const auto trainable =
+      trainable_elements(*model().model, with_token_ids(recipe().adapter, model()));
+  const auto sums = sums_of_rank(peers.rank(), peers.count(), work.most_forests, trainable);
+  require_memory_of_ranks(peers, memory_of_rank(need, sums, *model().model));
 }
 
 // The choice is made once a run: a resume, and the stages after training, go on with it.
 void Run::keep_to_budget() {
   auto& train = loaded_.recipe.train;
-  if (!trains() || train.memory.empty()) return;
+  if (!trains() || train.memory.empty() || (peers_ && peers_->rank() > 0)) return;
   auto inputs = sample_inputs();
   inputs.add("base", model_inputs().sha256())
       .add("adapter", print_spec(recipe().adapter))
@@ -307,15 +349,22 @@ StageInputs Run::sample_inputs() {
   return inputs;
 }
 
-at::ScalarType Run::compute() {
-  if (compute_) return *compute_;
+at::ScalarType Run::measured_compute() {
+  if (!measured_) measured_ = compute_type(recipe().model, device_);
+  return *measured_;
+}
+
+at::ScalarType Run::compute_by(StageLedger& ledger) {
   StageInputs inputs;
   inputs.add("retort", RETORT_VERSION).add("compute", recipe().model.compute).add("cpu", cpu_name());
   if (!device_.is_cpu()) inputs.add("device", describe(device_));
-  const auto stage = ledger().run("compute", inputs, {}, [&] {
-    return ComputeChoice{compute_name(compute_type(recipe().model, device_))};
-  });
-  compute_ = stage.values.type == "bf16" ? at::kBFloat16 : at::kFloat;
+  const auto stage =
+      ledger.run("compute", inputs, {}, [&] { return ComputeChoice{compute_name(measured_compute())}; });
+  return stage.values.type == "bf16" ? at::kBFloat16 : at::kFloat;
+}
+
+at::ScalarType Run::compute() {
+  if (!compute_) compute_ = compute_by(ledger());
   return *compute_;
 }
 
@@ -359,7 +408,8 @@ void Run::write_store() {
 
 LoadedModel& Run::trained() {
   if (trained_ || !trains()) return model();
-  load_trained(folder_, start_adapter(model(), recipe().adapter, static_cast<uint64_t>(recipe().train.seed)));
+  keep_leaves(start_adapter(model(), recipe().adapter, static_cast<uint64_t>(recipe().train.seed)));
+  load_trained(folder_, leaves_);
   trained_ = true;
   return model();
 }

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/later.h"
 #include "base/locked_folder.h"
@@ -15,7 +17,7 @@
 
 namespace retort {
 
-class Peers;  // train/peers.h
+class Peers;  // base/peers.h
 
 // What a stage came to, in one line.
 struct StageLine {
@@ -30,8 +32,10 @@ class Run {
  public:
   // Reads what the recipe names far enough to know that it is there; then takes the folder. Nothing is
   // written before, and nothing of an earlier run is replaced before it is known that this one may go on with
-  // it. `peers`: the other processes that compute its training.
-  explicit Run(LoadedRecipe loaded, Peers* peers = nullptr);
+  // it. `peers`: the other processes that compute it; rank 0 says to them what it chose, first what `compute`
+  // is at every other rank.
+  explicit Run(LoadedRecipe loaded, Peers* peers = nullptr,
+               std::optional<at::ScalarType> compute = std::nullopt);
 
   const Recipe& recipe() const { return loaded_.recipe; }
   const LoadedRecipe& loaded() const { return loaded_; }
@@ -49,6 +53,9 @@ class Run {
   LoadedModel& model();    // one model: the plain base until it is trained or trained() is called
   LoadedModel& trained();  // with what the finished training left
   void model_is_trained() { trained_ = true; }
+  // What is trained, where an adapter is attached; empty before.
+  const std::vector<NamedTensor>& leaves() const { return leaves_; }
+  void keep_leaves(std::vector<NamedTensor> leaves) { leaves_ = std::move(leaves); }
   // Of the files of adapter.from, by content; empty where the training starts from a fresh adapter.
   const std::string& started_from() const { return started_from_; }
   const ChatTemplate& chat();
@@ -73,6 +80,12 @@ class Run {
   void read_samples();
   void refuse_without_memory();
   void keep_to_budget();
+  MemoryPrediction predicted(RunWork& work);
+  at::ScalarType measured_compute();
+  at::ScalarType compute_by(StageLedger& ledger);
+  // Of ranks: all do what rank 0 chose, and need no more together than their machine has.
+  void choose_for_all(bool begins);
+  void agree_on_memory();
   LoadedRecipe loaded_;
   Peers* const peers_;
   std::filesystem::path folder_;
@@ -82,10 +95,11 @@ class Run {
   std::optional<Ledger> events_;
   std::optional<StageLedger> ledger_;
   at::Device device_;
-  std::optional<at::ScalarType> compute_;
+  std::optional<at::ScalarType> measured_, compute_;
   std::optional<MemoryChoice> memory_;  // of train.memory
   std::optional<LoadedModel> model_;
   bool trained_ = false;
+  std::vector<NamedTensor> leaves_;
   std::optional<Dataset> dataset_;
   std::optional<RecordPlan> plan_;  // that dataset_ was made by
 };

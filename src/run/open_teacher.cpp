@@ -1,8 +1,12 @@
 #include "run/open_teacher.h"
 
 #include <chrono>
+#include <fstream>
+#include <iterator>
 
 #include "base/error.h"
+#include "base/files.h"
+#include "base/peers.h"
 #include "data/dataset.h"
 #include "distill/uld.h"
 #include "models/layer_stream.h"
@@ -10,6 +14,7 @@
 #include "ops/device.h"
 #include "report/progress.h"
 #include "teacher/bridged_cache.h"
+#include "train/peers.h"
 
 namespace retort {
 
@@ -117,6 +122,27 @@ TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const
 std::filesystem::path teacher_cache_folder(const Recipe& recipe) {
   const auto& named = recipe.teacher->cache;
   return named.empty() ? std::filesystem::path(recipe.run.folder) / "teacher" : std::filesystem::path(named);
+}
+
+void give_cache(Peers& peers, const Recipe& recipe) {
+  const auto folder = teacher_cache_folder(recipe);
+  const auto part = [&](uint64_t number) { return cache_part_file(folder, number); };
+  uint64_t parts = 0;
+  while (std::filesystem::exists(part(parts))) ++parts;
+  broadcast(peers, 0, std::as_writable_bytes(std::span(&parts, 1)));
+  for (uint64_t i = 0; i < parts; ++i) {
+    std::ifstream file(part(i), std::ios::binary);
+    broadcast_text(peers, 0, {std::istreambuf_iterator<char>(file), {}});
+  }
+}
+
+void take_cache(Peers& peers, const Recipe& recipe) {
+  const auto folder = teacher_cache_folder(recipe);
+  make_folder(folder);
+  uint64_t parts = 0;
+  broadcast(peers, 0, std::as_writable_bytes(std::span(&parts, 1)));
+  for (uint64_t i = 0; i < parts; ++i)
+    write_text(cache_part_file(folder, i), broadcast_text(peers, 0, ""));
 }
 
 Teacher& TeacherOfRun::teacher() {
@@ -254,8 +280,19 @@ std::string TeacherOfRun::import_texts(const std::function<std::unique_ptr<Score
 std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
   if (served()) return complete_served(shard, shards);
   if (imported()) return describe(*imported_cache(), {});
+  if (peers_ && peers_->rank() > 0) return "";
   auto work = job();
   work.shard = shard, work.shards = shards;
+  const auto plan = plan_cache(work.samples, work.keep.part_positions);
+  const auto missing = [&] {
+    const TeacherCache there(work.folder, work.made_from, plan, work.keep, work.vocabulary);
+    return !there.missing_parts().empty();
+  };
+  if (peers_ && missing()) {
+    call_();
+    broadcast(*peers_, 0, std::as_writable_bytes(std::span(&work.compute, 1)));
+    share(work);
+  }
   const auto start = std::chrono::steady_clock::now();
   std::optional<Progress> progress;
   const auto done = teach(work, [&](const TeachProgress& state) {
@@ -267,9 +304,31 @@ std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
         fmt::format("{:.0f} teacher tokens/s", static_cast<double>(state.tokens) / std::max(seconds, 1e-9)));
   });
   progress.reset();
-  const TeacherCache cache(work.folder, work.made_from, plan_cache(work.samples, work.keep.part_positions),
-                           work.keep, work.vocabulary);
+  const TeacherCache cache(work.folder, work.made_from, plan, work.keep, work.vocabulary);
   return describe(cache, done);
+}
+
+void TeacherOfRun::share_with(Peers& peers, std::function<void()> call) {
+  peers_ = &peers;
+  call_ = std::move(call);
+}
+
+// Rank 0's type of computing holds for all, who then compare everything that the cache depends on.
+void TeacherOfRun::help() {
+  auto& asked = teacher();
+  broadcast(*peers_, 0, std::as_writable_bytes(std::span(&asked.compute, 1)));
+  auto work = job();
+  share(work);
+  teach(work);
+}
+
+void TeacherOfRun::share(TeachJob& work) {
+  if (work.teacher.stream())
+    throw RecipeError(
+        "teacher.schedule: this teacher is larger than memory and is read layer by layer, which ranks do not "
+        "divide; fill the cache with `retort teach` first");
+  require_equal(*peers_, work.made_from);
+  work.peers = peers_;
 }
 
 TaughtObjective TeacherOfRun::objective(const ModelConfig& student) {

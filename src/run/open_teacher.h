@@ -1,6 +1,7 @@
 // The teacher of a recipe: loaded when it is first needed, its cache made or found, its objective.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,8 @@
 #include "teacher/teach_served.h"
 
 namespace retort {
+
+class Peers;  // base/peers.h
 
 // What a student is trained with, and what learns besides it (projections of feature losses), alive with the
 // objective.
@@ -49,6 +52,10 @@ class TeacherOfRun {
   void require_own_cache();
   // Makes the parts that are missing, showing progress; one line about the cache.
   std::string complete(int64_t shard = 0, int64_t shards = 1);
+  // Ranks make them together: complete() at rank 0 then has the others come to help(), by `call`, where
+  // something is missing, and does nothing at the others, whose caches are copies of rank 0's.
+  void share_with(Peers& peers, std::function<void()> call);
+  void help();
   // Fills the cache from teacher.distillkit, showing progress; one line about the cache.
   std::string import_texts(const std::function<std::unique_ptr<ScoredTexts>()>& open);
   // Completes the cache first unless the teacher is live.
@@ -56,6 +63,7 @@ class TeacherOfRun {
 
  private:
   TeachJob job();
+  void share(TeachJob& work);
   bool served() const { return !recipe_.teacher->url.empty(); }
   ServedTeacher& served_teacher();
   ServedTeachJob served_job();
@@ -74,6 +82,8 @@ class TeacherOfRun {
   std::unique_ptr<ServedTeacher> served_;
   std::optional<Dataset> dataset_;
   bool other_tokens_ = false;
+  Peers* peers_ = nullptr;
+  std::function<void()> call_;
 };
 
 // What a teacher on this machine costs beside its student; zeros where the recipe has none.
@@ -83,6 +93,10 @@ struct TeacherSize {
   bool stays = false;  // in memory while the student trains
 };
 TeacherSize teacher_size(const Recipe& recipe, Model& student);
+
+// Rank 0 gives its cache to the others, each of which keeps a copy where its own recipe says.
+void give_cache(Peers& peers, const Recipe& recipe);
+void take_cache(Peers& peers, const Recipe& recipe);
 
 // `retort teach` with teacher.answers: the server answers the prompts of the training samples; one line about
 // the file.

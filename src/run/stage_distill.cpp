@@ -11,6 +11,7 @@
 #include "ops/workers.h"
 #include "report/metrics.h"
 #include "report/progress.h"
+#include "run/word.h"
 #include "spec/print.h"
 #include "student/prune.h"
 #include "train/train.h"
@@ -165,6 +166,7 @@ TaughtObjective objective_of(Run& run) {
   if (!recipe.distill && recipe.model.mtp) return {two_token_objective(recipe.train.mtp_weight)};
   if (!recipe.distill) return {next_token_objective()};
   TeacherOfRun teacher(run.recipe(), *run.model().tokenizer, run.chat(), run.dataset().train);
+  if (auto* peers = run.peers()) teacher.share_with(*peers, [peers] { say(*peers, Word::teach); });
   if (!run.recipe().teacher->live) run.say("teacher", teacher.complete());
   auto taught = teacher.objective(run.model().model->config);
   for (const auto& note : taught.notes) run.say("teacher", note);

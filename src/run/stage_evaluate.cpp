@@ -1,10 +1,14 @@
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "base/hash.h"
 #include "eval/answer_cost.h"
+#include "eval/company.h"
 #include "eval/task_source.h"
+#include "run/follow.h"
 #include "run/run_stages.h"
+#include "run/word.h"
 #include "spec/print.h"
 
 namespace retort {
@@ -28,6 +32,13 @@ std::filesystem::path file_of_base_losses(const Run& run) {
 
 Subject subject_of(Run& run, LoadedModel& loaded) {
   return {*loaded.model, *loaded.tokenizer, &run.chat(), run.compute()};
+}
+
+// The other ranks, which hold the same model.
+std::optional<Company> company_of(Run& run) {
+  auto* peers = run.peers();
+  if (!peers) return std::nullopt;
+  return Company{*peers, [peers] { say(*peers, Word::score); }};
 }
 
 }  // namespace
@@ -81,13 +92,23 @@ ModelResult evaluate_model(Run& run, const Evaluated& what) {
 }
 
 ModelResult evaluate_base(Run& run) {
-  return evaluate_model(run, {"base", run.model_inputs(), [&] { return subject_of(run, run.model()); }});
+  const auto company = company_of(run);
+  return evaluate_model(run, {"base", run.model_inputs(), [&] {
+                                auto subject = subject_of(run, run.model());
+                                if (company) subject.company = &*company;
+                                return subject;
+                              }});
 }
 
 ModelResult evaluate_tuned(Run& run, const TrainingResult& training) {
   auto inputs = run.model_inputs();
   inputs.add("training", training.inputs);
-  return evaluate_model(run, {"tuned", inputs, [&] { return subject_of(run, run.trained()); }});
+  const auto company = company_of(run);
+  return evaluate_model(run, {"tuned", inputs, [&] {
+                                auto subject = subject_of(run, run.trained());
+                                if (company) give_weights(run), subject.company = &*company;
+                                return subject;
+                              }});
 }
 
 ExpertsResult measure_experts(Run& run, const TrainingResult& training) {

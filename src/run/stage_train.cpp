@@ -62,6 +62,7 @@ TrainJob training_job(Run& run, std::vector<std::string>& notes) {
   const auto& recipe = run.recipe();
   const auto leaves =
       start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed), &notes);
+  run.keep_leaves(leaves);
   if (!recipe.adapter.from.empty())
     notes.push_back(
         fmt::format("The training started from the adapter {} (sha256 {}...), not from a fresh one.",
@@ -105,7 +106,7 @@ TrainingResult train_now(Run& run, double elsewhere) {
   const auto& model = *run.model().model;
   std::vector<std::string> notes;
   const auto job = training_job(run, notes);
-  if (run.peers()) begin_training(*run.peers());
+  if (run.peers()) begin_training(run);
   uint64_t bytes = 0;
   for (const auto& leaf : job.trainables) bytes += leaf.tensor->nbytes();
 

@@ -1,6 +1,11 @@
 #include "teacher/teach.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "base/error.h"
+#include "base/parcel.h"
+#include "base/peers.h"
 #include "models/layer_stream.h"
 #include "ops/device.h"
 #include "ops/workers.h"
@@ -135,26 +140,76 @@ void keep_rows_of(const TeachJob& job, const CachePlan& plan, Part& part, size_t
   }
 }
 
-// All forests of these parts that have something to keep, read together.
-void ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
+// A forest of a part.
+struct AskedForest {
+  size_t part, forest;
+};
+
+// The rows of these forests, for rank 0.
+std::string packed(const std::vector<Part>& parts, std::span<const AskedForest> forests) {
+  Parcel parcel;
+  for (const auto& [p, f] : forests)
+    for (const auto position : parts[p].place[f]) {
+      const auto& row = parts[p].rows[static_cast<size_t>(position)];
+      parcel.put(row.size()).put(row.bytes());
+    }
+  return parcel.bytes();
+}
+
+void unpack(std::string bytes, std::vector<Part>& parts, std::span<const AskedForest> forests) {
+  constexpr uint64_t kByte = 8;
+  Parcel parcel(std::move(bytes));
+  for (const auto& [p, f] : forests)
+    for (const auto position : parts[p].place[f]) {
+      auto left = parcel.take<uint64_t>();
+      auto& row = parts[p].rows[static_cast<size_t>(position)];
+      for (const auto byte : parcel.take<std::vector<uint8_t>>()) {
+        const auto bits = std::min(left, kByte);
+        row.put(byte, static_cast<int>(bits));
+        left -= bits;
+      }
+    }
+}
+
+// All forests of these parts that have something to keep, read together; with peers each rank reads some, and
+// rank 0 has the rows of all. False where one of several ranks was asked to stop.
+bool ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
                  PassRecord* record = nullptr) {
-  std::vector<std::pair<size_t, size_t>> forests;  // part, forest
-  std::vector<int64_t> texts;
+  std::vector<AskedForest> forests;
   for (size_t p = 0; p < parts.size(); ++p)
     for (size_t f = 0; f < parts[p].forests.size(); ++f)
-      if (!parts[p].wanted[f].empty()) {
-        texts.push_back(static_cast<int64_t>(forests.size()));
-        forests.emplace_back(p, f);
-      }
+      if (!parts[p].wanted[f].empty()) forests.push_back({p, f});
   const auto pass_of = [&](int64_t text) {
-    const auto [p, f] = forests[static_cast<size_t>(text)];
+    const auto& [p, f] = forests[static_cast<size_t>(text)];
     return make_pass(parts[p].forests[f], job.compute, job.teacher.device());
   };
-  read_texts({{job.teacher, pass_of, record}}, texts, usable_threads(job.threads), kAsking,
-             [&](int64_t text, Read&& read) {
-               const auto [p, f] = forests[static_cast<size_t>(text)];
-               keep_rows_of(job, plan, parts[p], f, read);
-             });
+  const auto count = static_cast<int64_t>(forests.size()), threads = usable_threads(job.threads);
+  const auto read = [&](const Share& share) {
+    std::vector<int64_t> texts(static_cast<size_t>(share.size()));
+    std::iota(texts.begin(), texts.end(), share.begin);
+    read_texts({{job.teacher, pass_of, record}}, texts, threads_of_share(threads, count, share.size()),
+               kAsking, [&](int64_t text, Read&& found) {
+                 const auto& [p, f] = forests[static_cast<size_t>(text)];
+                 keep_rows_of(job, plan, parts[p], f, found);
+               });
+  };
+  const auto own = share_of(0, count, job.peers);
+  if (!job.peers) {
+    read(own);
+    return true;
+  }
+  auto& peers = *job.peers;
+  if (!done_by_all(peers, [&] { read(own); })) return false;
+  const auto of_rank = [&](int64_t rank) {
+    const auto share = share_of_rank(0, count, rank, peers.count());
+    return std::span<const AskedForest>(forests).subspan(static_cast<size_t>(share.begin),
+                                                         static_cast<size_t>(share.size()));
+  };
+  const bool joins = peers.rank() == 0;
+  auto all = gather_texts(peers, joins ? "" : packed(parts, of_rank(peers.rank())));
+  for (size_t rank = 1; rank < all.size(); ++rank)
+    unpack(std::move(all[rank]), parts, of_rank(static_cast<int64_t>(rank)));
+  return true;
 }
 
 // The parts that are asked for together: one where the teacher is in memory, else as many as go through a
@@ -213,14 +268,22 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
   const auto plan = plan_cache(job.samples, job.keep.part_positions);
   const TeacherCache there(job.folder, job.made_from, plan, job.keep, job.vocabulary);
   TeachProgress state;
-  const auto mine = parts_to_make(there, plan, job.shard, job.shards, state);
+  auto mine = parts_to_make(there, plan, job.shard, job.shards, state);
+  const bool writes = !job.peers || job.peers->rank() == 0;
+  if (job.peers) {
+    mine = Parcel(broadcast_text(*job.peers, 0, Parcel().put(mine).bytes())).take<std::vector<size_t>>();
+    state.parts = mine.size();
+  }
   if (progress) progress(state);
   while (state.parts_done < mine.size()) {
     auto parts = next_parts(job, plan, std::span(mine).subspan(state.parts_done));
     const auto record = record_of(job, parts);
-    ask_teacher(job, plan, parts, record.get());
+    if (!ask_teacher(job, plan, parts, record.get())) {
+      if (writes) leave_with_all(kAsking);
+      return state;
+    }
     for (const auto& part : parts) {
-      write_cache_part(job.folder, part.number, job.made_from, part.rows);
+      if (writes) write_cache_part(job.folder, part.number, job.made_from, part.rows);
       state.tokens += part.tokens();
       ++state.parts_done;
       state.positions_done += plan.parts[part.number].positions;

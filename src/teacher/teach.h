@@ -7,6 +7,8 @@
 
 namespace retort {
 
+class Peers;  // base/peers.h
+
 // A teacher in memory.
 struct Teacher {
   LoadedModel loaded;
@@ -38,6 +40,8 @@ struct TeachJob {
   int64_t row_tokens = 1024;
   int64_t threads = 0;
   int64_t shard = 0, shards = 1;  // this process makes the parts whose number is `shard` modulo `shards`
+  // Ranks that ask together: the forests of each part are divided, and rank 0 makes what it misses.
+  Peers* peers = nullptr;
 };
 
 // Numbers of the missing parts that are this process's to make, counted in `state`.
@@ -45,7 +49,8 @@ std::vector<size_t> parts_to_make(const TeacherCache& cache, const CachePlan& pl
                                   int64_t shards, TeachProgress& state);
 
 // Makes the parts that are missing; Stopped between two parts when a signal came. A part that is there but
-// damaged is an error, never overwritten. Returns what this session did.
+// damaged is an error, never overwritten. Returns what this session did; where one of several ranks was asked
+// to stop, rank 0 throws Stopped and the others return.
 TeachProgress teach(const TeachJob& job, const std::function<void(const TeachProgress&)>& progress = nullptr);
 
 // A whole cache, or FormatError that says how much of it is there.

@@ -9,24 +9,6 @@
 namespace retort {
 namespace {
 
-template <class Value> std::span<std::byte> bytes_at(Value& value) {
-  return std::as_writable_bytes(std::span(&value, 1));
-}
-
-void send_text(Peers& peers, int64_t to, const std::string& text) {
-  uint64_t size = text.size();
-  peers.send(to, bytes_at(size));
-  peers.send(to, std::as_bytes(std::span(text)));
-}
-
-std::string receive_text(Peers& peers, int64_t from) {
-  uint64_t size = 0;
-  peers.receive(from, bytes_at(size));
-  std::string text(size, '\0');
-  peers.receive(from, std::as_writable_bytes(std::span(text)));
-  return text;
-}
-
 // Names and values, each with a zero byte after it: neither holds one.
 std::string text_of(const Fingerprint& fingerprint) {
   std::string text;
@@ -111,39 +93,6 @@ void fill(StepSums& sums, const std::vector<std::byte>& numbers) {
 
 }  // namespace
 
-// Along a binary tree whose root is `root`: rank k of those counted from there hears from the one without its
-// lowest bit.
-void broadcast(Peers& peers, int64_t root, std::span<std::byte> bytes) {
-  const auto count = peers.count(), place = (peers.rank() - root + count) % count;
-  const auto rank_at = [&](int64_t at) { return (at + root) % count; };
-  int64_t bit = 1;
-  while (bit < count && (place & bit) == 0) bit <<= 1;
-  if (place != 0) peers.receive(rank_at(place - bit), bytes);
-  for (bit >>= 1; bit > 0; bit >>= 1)
-    if (place + bit < count) peers.send(rank_at(place + bit), bytes);
-}
-
-std::string broadcast_text(Peers& peers, int64_t root, std::string text) {
-  uint64_t size = text.size();
-  broadcast(peers, root, bytes_at(size));
-  text.resize(size);
-  broadcast(peers, root, std::as_writable_bytes(std::span(text)));
-  return text;
-}
-
-bool any_of(Peers& peers, bool mine) {
-  char any = mine ? 1 : 0;
-  if (peers.rank() != 0) peers.send(0, bytes_at(any));
-  else
-    for (int64_t rank = 1; rank < peers.count(); ++rank) {
-      char theirs = 0;
-      peers.receive(rank, bytes_at(theirs));
-      if (theirs) any = 1;
-    }
-  broadcast(peers, 0, bytes_at(any));
-  return any != 0;
-}
-
 void require_equal(Peers& peers, const Fingerprint& mine) {
   if (peers.rank() != 0) send_text(peers, 0, text_of(mine));
   else
@@ -156,14 +105,8 @@ void require_equal(Peers& peers, const Fingerprint& mine) {
             "number of threads",
             peers.name(rank), peers.name(0), different));
     }
-  char equal = 1;
-  broadcast(peers, 0, bytes_at(equal));  // nobody goes on before rank 0 has looked at all
-}
-
-Share share_of(int64_t first, int64_t count, const Peers* peers) {
-  if (!peers) return {first, count};
-  const auto left = count - first, ranks = peers->count(), rank = peers->rank();
-  return {first + left * rank / ranks, first + left * (rank + 1) / ranks};
+  char equal = 1;  // nobody goes on before rank 0 has looked at all
+  broadcast(peers, 0, std::as_writable_bytes(std::span(&equal, 1)));
 }
 
 void send_sums(Peers& peers, int64_t to, const StepSums& sums) {
@@ -182,6 +125,7 @@ StepSums receive_sums(Peers& peers, int64_t from, const std::vector<Tensor>& lea
 }
 
 void broadcast_sums(Peers& peers, int64_t root, const std::vector<Tensor>& leaves, StepSums& sums) {
+  if (peers.count() == 1) return;
   const bool has_them = peers.rank() == root;
   auto head =
       has_them ? head_of(sums, leaves.size()) : std::vector<std::byte>(sizeof(SumsHead) + leaves.size());

@@ -136,6 +136,17 @@ void sum_along_ranks(Peers& peers, const std::vector<Tensor>& leaves, OrderedSum
   broadcast_sums(peers, last, leaves, sums);
 }
 
+// Every rank has filled its own part of them; afterwards all have all.
+void join_losses(Peers& peers, std::vector<ForestLoss>& parts) {
+  const auto count = static_cast<int64_t>(parts.size());
+  const auto bytes_of = [&](const Share& share) {
+    return std::as_writable_bytes(
+        std::span(parts).subspan(static_cast<size_t>(share.begin), static_cast<size_t>(share.size())));
+  };
+  for (int64_t rank = 0; rank < peers.count(); ++rank)
+    broadcast(peers, rank, bytes_of(share_of_rank(0, count, rank, peers.count())));
+}
+
 }  // namespace
 
 StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens,
@@ -227,6 +238,13 @@ std::optional<double> mean_loss(const StepJob& job) {
     parts[static_cast<size_t>(i)] = {loss.nats.defined() ? loss.nats.item<double>() : 0, loss.weight};
   };
   constexpr auto kDoing = "evaluating the held-out samples";
+  const auto measure = [&](int64_t i) {
+    leave_if_stopped(kDoing);
+    const auto& forest = forests[static_cast<size_t>(i)];
+    const Span span({"between operations", "forest"});
+    keep(i, objective(model, forest, job.make_pass(forest, i)));
+  };
+  const auto count = static_cast<int64_t>(forests.size());
   if (model.stream()) {
     require_walkable(objective);
     std::vector<int64_t> all(forests.size());
@@ -240,16 +258,18 @@ std::optional<double> mean_loss(const StepJob& job) {
     read_texts({{model, pass_of}}, all, job.threads, kDoing, [&](int64_t i, Read&& read) {
       keep(i, objective.loss(model, read.hidden[0], forests[static_cast<size_t>(i)], read.passes[0]));
     });
-  } else
-    (model.device().is_cpu() ? run_workers : run_in_turn)(
-        job.threads, static_cast<int64_t>(forests.size()),
-        [&](int64_t i) {
-          leave_if_stopped(kDoing);
-          const auto& forest = forests[static_cast<size_t>(i)];
-          const Span span({"between operations", "forest"});
-          keep(i, objective(model, forest, job.make_pass(forest, i)));
-        },
-        Gradients::off);
+  } else if (job.peers) {
+    const auto own = share_of(0, count, job.peers);
+    const bool done = done_by_all(*job.peers, [&] {
+      run_workers(
+          threads_of_share(job.threads, count, own.size()), own.size(),
+          [&](int64_t i) { measure(own.begin + i); }, Gradients::off);
+    });
+    if (!done) leave_with_all(kDoing);
+    join_losses(*job.peers, parts);
+  } else {
+    (model.device().is_cpu() ? run_workers : run_in_turn)(job.threads, count, measure, Gradients::off);
+  }
   double nats = 0, weight = 0;
   for (const auto& part : parts) {
     nats += part.nats;

@@ -1,7 +1,6 @@
 #include "train/train.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cmath>
 #include <numeric>
@@ -233,13 +232,9 @@ class Training {
 
   // All ranks leave at the same place, or one would wait for the gradients of another that is gone.
   void leave_if_one_stopped() {
-    if (job_.peers && !any_of(*job_.peers, stop_requested())) return;
-    if (job_.peers) leave_with_all("training");
-    leave_if_stopped("training");
-  }
-  static void leave_with_all(const char* doing_what) {
-    if (!stop_requested()) request_stop();
-    leave_if_stopped(doing_what);
+    if (!job_.peers) return leave_if_stopped("training");
+    const Span span({"word of all ranks", "step"});
+    if (any_of(*job_.peers, stop_requested())) leave_with_all("training");
   }
 
   void tell_batches() {
@@ -407,19 +402,12 @@ class Training {
     const auto pass_of = [&](const Forest& forest, int64_t) {
       return make_pass(forest, job_.compute, job_.model.device());
     };
-    const StepJob job{job_.model, job_.measured.value_or(job_.objective), held_out_, pass_of, threads_};
-    if (!job_.peers) return mean_loss(job);
-    // Rank 0 computes it while the others wait; a stop in its middle stops all.
-    constexpr double kNothing = 0, kLoss = 1, kStop = 2;
-    std::array<double, 2> told{kNothing, 0};
-    if (writes()) {
-      try {
-        if (const auto loss = mean_loss(job)) told = {kLoss, *loss};
-      } catch (const Stopped&) { told[0] = kStop; }
-    }
-    broadcast(*job_.peers, 0, std::as_writable_bytes(std::span(told)));
-    if (told[0] == kStop) leave_with_all("evaluating the held-out samples");
-    return told[0] == kLoss ? std::optional(told[1]) : std::nullopt;
+    return mean_loss({.model = job_.model,
+                      .objective = job_.measured.value_or(job_.objective),
+                      .plan = held_out_,
+                      .make_pass = pass_of,
+                      .threads = threads_,
+                      .peers = job_.peers});
   }
 
   void evaluate() {

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <thread>
 
 #include "base/files.h"
@@ -20,10 +21,28 @@ namespace fs = std::filesystem;
 constexpr int kSteps = 16;  // more than those before the second checkpoint
 constexpr auto kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 
-Result by_ranks(int count, const std::string& arguments) {
+Result by_ranks(int count, const std::string& arguments, const std::string& command = "run") {
   return run_program("retort-ranks", arguments,
                      fmt::format("mpirun --allow-run-as-root --oversubscribe --bind-to none -n {}", count),
-                     "run");
+                     command);
+}
+
+// Rank 0 as ever, and rank 1 by this command.
+Result beside(const std::string& recipe, const std::string& rank_1) {
+  return run_program("retort-ranks", fmt::format("'{}' : -n 1 {}", recipe, rank_1),
+                     "mpirun --allow-run-as-root --oversubscribe --bind-to none -n 1", "run");
+}
+
+// A copy of the program whose build id has another last byte.
+void write_other_build(const fs::path& file) {
+  auto program = read_text(fs::path(binary_dir()) / "retort-ranks");
+  const std::string note("\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0", 16);
+  constexpr size_t kIdBytes = 20;
+  const auto at = program.find(note);
+  ASSERT_NE(at, std::string::npos) << "the linker writes no build id";
+  program[at + note.size() + kIdBytes - 1] ^= 1;
+  write_text(file, program);
+  fs::permissions(file, fs::perms::owner_all);
 }
 
 class RanksProgram : public testing::Test {
@@ -39,21 +58,39 @@ class RanksProgram : public testing::Test {
     samples = folder.write("samples.jsonl", lines);
     recipe = write_recipe("recipe.yaml", 4);
   }
-  std::string write_recipe(const std::string& name, int steps) const {
+  std::string write_recipe(const std::string& name, int steps, const std::string& more = "",
+                           const std::string& tasks = "") const {
     return folder.write(name,
                         fmt::format("model: {{path: {}, compute: f32}}\n"
                                     "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
                                     "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
                                     "train: {{steps: {}, threads: 1, batch: {{samples: 6, pass_tokens: 64}},\n"
                                     "        evaluate: {{every: 2}}, checkpoint: {{every: 1}}}}\n"
-                                    "eval: {{tasks: []}}\n"
+                                    "eval: {{threads: 1, row_tokens: 64, tasks: [{}]}}\n"
                                     "export: {{adapter: true, merged: none, gguf: []}}\n"
-                                    "run: {{folder: {}}}\n",
-                                    kModel, samples, steps, run().string()));
+                                    "run: {{folder: {}}}\n{}",
+                                    kModel, samples, steps, tasks, run().string(), more));
   }
   fs::path run() const { return folder.path / "run"; }
-  std::string in(const std::string& name) const {
-    return fmt::format("'{}' run.folder={}", recipe, (folder.path / name).string());
+  std::string in(const std::string& name) const { return in(name, recipe); }
+  std::string in(const std::string& name, const std::string& of) const {
+    return fmt::format("'{}' run.folder={}", of, (folder.path / name).string());
+  }
+  // A teacher that is asked once, whose cache is kept in the run's folder.
+  std::string taught_recipe() const {
+    return write_recipe("taught.yaml", 3,
+                        fmt::format("teacher: {{path: {}, compute: f32, threads: 1, row_tokens: 64,\n"
+                                    "          keep: {{part_positions: 64}}}}\n"
+                                    "distill: {{loss: forward_kl, weight: 0.5, baseline: false}}\n",
+                                    kModel));
+  }
+  // Name -> bytes of the files of a teacher's cache.
+  std::map<std::string, std::string> cache_in(const std::string& name) const {
+    std::map<std::string, std::string> parts;
+    for (const auto& entry : fs::directory_iterator(folder.path / name / "teacher"))
+      if (entry.path().extension() == ".h5")
+        parts[entry.path().filename().string()] = read_text(entry.path());
+    return parts;
   }
   std::string trained(const std::string& name) const {
     return read_text(folder.path / name / "trained.safetensors");
@@ -101,6 +138,40 @@ TEST_F(RanksProgram, OneTwoAndThreeRanksTrainWhatOneProcessTrains) {
   }
 }
 
+TEST_F(RanksProgram, ScoresOfHeldOutTextsAreThoseOfOneProcess) {
+  const auto scored = write_recipe("scored.yaml", 2, "",
+                                   "{kind: perplexity}, {kind: membership, limit: 4}, "
+                                   "{kind: completion, limit: 2, max_tokens: 4}");
+  ASSERT_EQ(retort(in("alone", scored), "", "run").exit, 0);
+  const auto result = by_ranks(3, in("ranks", scored));
+  ASSERT_EQ(result.exit, 0) << result.err;
+  for (const auto* file : {"eval/base.json", "eval/tuned.json"}) {
+    const auto alone = read_text(folder.path / "alone" / file);
+    EXPECT_NE(alone.find("nats_per_token"), std::string::npos);
+    EXPECT_TRUE(read_text(folder.path / "ranks" / file) == alone) << file;
+  }
+}
+
+TEST_F(RanksProgram, ATeachersCacheAndWhatIsLearnedFromItAreThoseOfOneProcess) {
+  const auto taught = taught_recipe();
+  ASSERT_EQ(retort(in("alone", taught), "", "run").exit, 0);
+  const auto cache = cache_in("alone");
+  EXPECT_FALSE(cache.empty());
+  const auto result = by_ranks(3, in("ranks", taught));
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_TRUE(cache_in("ranks") == cache);
+  EXPECT_TRUE(trained("ranks") == trained("alone"));
+  EXPECT_FALSE(fs::exists(folder.path / "ranks.rank-1"));
+
+  const auto teaching = by_ranks(2, in("cache", taught), "teach");
+  ASSERT_EQ(teaching.exit, 0) << teaching.err;
+  EXPECT_TRUE(cache_in("cache") == cache);
+  EXPECT_NE(teaching.out.find("positions"), std::string::npos) << teaching.out;
+  const auto again = by_ranks(2, in("cache", taught), "teach");
+  EXPECT_EQ(again.exit, 0) << again.err;
+  EXPECT_NE(again.out.find("nothing was missing"), std::string::npos) << again.out;
+}
+
 TEST_F(RanksProgram, AKilledRankEndsAllAndAnotherNumberOfRanksGoesOnToTheSameBytes) {
   const auto result = disturbed("", [](pid_t rank_1) { ::kill(rank_1, SIGKILL); });
   EXPECT_EQ(result.exit, 3) << result.err;
@@ -131,22 +202,51 @@ TEST_F(RanksProgram, AStopOfOneRankStopsAllWithEverythingSaved) {
   const auto result = disturbed("", [](pid_t rank_1) { ::kill(rank_1, SIGTERM); });
   EXPECT_EQ(result.exit, 75) << result.err;
   EXPECT_NE(result.err.find("retort-ranks: rank 0 on "), std::string::npos) << result.err;
-  EXPECT_NE(result.err.find("stopped while training; everything done so far is saved"), std::string::npos)
-      << result.err;
+  EXPECT_NE(result.err.find(": stopped while "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("; everything done so far is saved"), std::string::npos) << result.err;
   EXPECT_FALSE(fs::exists(run() / "trained.safetensors"));
   EXPECT_FALSE(fs::exists(folder_of_rank_1()));  // its samples are not left behind
 }
 
 TEST_F(RanksProgram, ARankWithAnotherRecipeIsRefusedByName) {
   const auto other = write_recipe("other.yaml", 5);
-  const auto result = run_program(
-      "retort-ranks", fmt::format("'{}' : -n 1 '{}/retort-ranks' run '{}'", recipe, binary_dir(), other),
-      "mpirun --allow-run-as-root --oversubscribe --bind-to none -n 1", "run");
+  const auto result = beside(recipe, fmt::format("'{}/retort-ranks' run '{}'", binary_dir(), other));
   EXPECT_EQ(result.exit, 2) << result.err;
   EXPECT_NE(result.err.find("rank 1 on "), std::string::npos) << result.err;
   EXPECT_NE(result.err.find(" is not equal to rank 0 on "), std::string::npos) << result.err;
   EXPECT_NE(result.err.find(": recipe: "), std::string::npos) << result.err;
   EXPECT_FALSE(fs::exists(run()));
+}
+
+TEST_F(RanksProgram, ARankOfAnotherBuildIsRefusedByName) {
+  const auto other = folder.path / "other-build";
+  write_other_build(other);
+  if (HasFatalFailure()) return;
+  const auto result = beside(recipe, fmt::format("'{}' run '{}'", other.string(), recipe));
+  EXPECT_EQ(result.exit, 2) << result.err;
+  EXPECT_NE(result.err.find("rank 1 on "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find(" is not equal to rank 0 on "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find(": program: "), std::string::npos) << result.err;
+  EXPECT_FALSE(fs::exists(run()));
+}
+
+// Only rank 1 sees the small disk; it keeps its samples there.
+TEST_F(RanksProgram, ARankWithAFullDiskEndsAllWithItsLine) {
+  fs::create_directories(folder_of_rank_1());
+  const auto mount =
+      fmt::format("mount -t tmpfs -o size=4k,nr_inodes=2 tmpfs '{}'", folder_of_rank_1().string());
+  if (std::system(fmt::format("unshare -m sh -c \"{}\" 2>/dev/null", mount).c_str()) != 0)
+    GTEST_SKIP() << "no file system may be mounted here";
+  const auto rank_1 = fmt::format("{} && exec '{}/retort-ranks' run '{}'", mount, binary_dir(), recipe);
+  const auto result = beside(recipe, fmt::format("unshare -m sh -c \"{}\"", rank_1));
+  EXPECT_EQ(result.exit, 3) << result.err;
+  EXPECT_NE(result.err.find("retort-ranks: rank 1 on "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("No space left on device"), std::string::npos) << result.err;
+  fs::remove_all(folder_of_rank_1());
+  ASSERT_EQ(retort(in("alone"), "", "run").exit, 0);
+  const auto resumed = by_ranks(2, "'" + recipe + "'");
+  ASSERT_EQ(resumed.exit, 0) << resumed.err;
+  EXPECT_TRUE(trained("run") == trained("alone"));
 }
 
 TEST_F(RanksProgram, WhatRanksCannotDivideIsRefusedBeforeAnythingIsRead) {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "train/peers.h"
+#include "base/peers.h"
 
 namespace retort {
 

@@ -105,6 +105,48 @@ TEST(Peers, AllHearOfOne) {
   }
 }
 
+TEST(Peers, TextsAreGatheredInTheOrderOfTheRanks) {
+  std::vector<std::string> gathered;
+  const auto thrown = as_ranks(4, [&](Peers& peers) {
+    auto all = gather_texts(peers, fmt::format("of {}", peers.rank()));
+    if (peers.rank() == 0) gathered = std::move(all);
+    else EXPECT_TRUE(all.empty());
+  });
+  for (const auto& each : thrown) EXPECT_EQ(text_of(each), "");
+  EXPECT_EQ(gathered, (std::vector<std::string>{"of 0", "of 1", "of 2", "of 3"}));
+}
+
+TEST(Peers, WorkIsDoneWhereNoneWasStoppedAndARankZeroThatFailsTellsTheOthers) {
+  const auto done = [](int64_t who, const std::function<void()>& fail) {
+    std::atomic<int64_t> all_done = 0;
+    const auto thrown = as_ranks(3, [&](Peers& peers) {
+      all_done += done_by_all(peers, [&] {
+        if (peers.rank() == who) fail();
+      });
+    });
+    return std::pair(all_done.load(), thrown);
+  };
+  EXPECT_EQ(done(-1, [] {}).first, 3);
+  const auto [none, stopped] = done(1, [] { throw Stopped("stopped"); });
+  EXPECT_EQ(none, 0);
+  for (const auto& each : stopped) EXPECT_EQ(text_of(each), "");  // each leaves in its own way
+  const auto [left, failed] = done(0, [] { throw Failure("no room"); });
+  EXPECT_EQ(left, 0);
+  EXPECT_EQ(text_of(failed[0]), "no room");
+  EXPECT_EQ(text_of(failed[1]), "");
+  EXPECT_EQ(text_of(failed[2]), "");
+  EXPECT_EQ(text_of(done(2, [] { throw Failure("no room"); }).second[2]), "no room");
+}
+
+// 3 threads over 7 forests: one each. 8 over 2: four each, also where a rank has one of the two.
+TEST(Peers, AForestHasAsManyInnerThreadsAsInOneProcess) {
+  EXPECT_EQ(threads_of_share(3, 7, 4), 3);
+  EXPECT_EQ(threads_of_share(3, 7, 2), 2);
+  EXPECT_EQ(threads_of_share(8, 2, 2), 8);
+  EXPECT_EQ(threads_of_share(8, 2, 1), 4);
+  EXPECT_EQ(threads_of_share(8, 2, 0), 0);
+}
+
 TEST(Peers, ARankThatIsOtherIsRefusedByName) {
   const auto thrown = as_ranks(3, [](Peers& peers) {
     require_equal(peers, {{"samples", "0a"}, {"kernel", peers.rank() == 2 ? "avx2" : "avx512"}});

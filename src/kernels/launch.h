@@ -1,0 +1,16 @@
+// Starts the kernels on a CUDA device (decode_bf16.cu and its like), for whoever is compiled by g++. Each
+// returns null, or CUDA's words when the launch is refused, and is asynchronous on `stream` (a cudaStream_t).
+#pragma once
+#include "kernels/adamw_body.h"
+#include "kernels/decode_job.h"
+#include "kernels/dropout_body.h"
+
+namespace retort {
+
+const char* launch_decode_bf16(const DecodeJob& job, void* stream);
+const char* launch_decode_f32(const DecodeJob& job, void* stream);
+const char* launch_drop(const DropoutJob& job, bool bf16, void* stream);
+// The lists of the job are in the device's memory too.
+const char* launch_adamw(const AdamwJob& job, void* stream);
+
+}  // namespace retort

@@ -1,0 +1,37 @@
+// Dropout and AdamW.
+#include "kernels/cuda_threads.h"
+#include "kernels/launch.h"
+#include "kernels/launch_cuda.h"
+
+namespace retort {
+namespace {
+
+template <class Number> __global__ void __launch_bounds__(kDropoutThreads) drop_kernel(const DropoutJob job) {
+  CudaThreads threads;
+  drop<Number>(threads, job);
+}
+
+__global__ void __launch_bounds__(kAdamwThreads) adamw_kernel(const AdamwJob job) {
+  CudaThreads threads;
+  adamw(threads, job);
+}
+
+}  // namespace
+
+const char* launch_drop(const DropoutJob& job, bool bf16, void* stream) {
+  if (job.count == 0) return nullptr;
+  const auto grid = grid_of((job.count + 8 * kDropoutThreads - 1) / (8 * kDropoutThreads));
+  const auto on = static_cast<cudaStream_t>(stream);
+  if (bf16) drop_kernel<uint16_t><<<grid, kDropoutThreads, 0, on>>>(job);
+  else drop_kernel<float><<<grid, kDropoutThreads, 0, on>>>(job);
+  return launch_error();
+}
+
+const char* launch_adamw(const AdamwJob& job, void* stream) {
+  if (job.chunk_count == 0) return nullptr;
+  adamw_kernel<<<grid_of(job.chunk_count), kAdamwThreads, 4 * kAdamwThreads,
+                 static_cast<cudaStream_t>(stream)>>>(job);
+  return launch_error();
+}
+
+}  // namespace retort

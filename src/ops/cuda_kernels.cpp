@@ -1,0 +1,63 @@
+// Registers the kernels with LibTorch: all of libretort_cuda.so that is not a kernel. The program loads it
+// for `device: cuda` and knows nothing of it but the operators' schemas (device_kernels.h).
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/library.h>
+
+#include "kernels/launch.h"
+#include "ops/device_kernels.h"
+
+namespace retort {
+namespace {
+
+using at::Tensor;
+
+// LibTorch's current stream there, by the interface that needs no header or library of CUDA's.
+void* stream_of(const Tensor& x) {
+  return c10::impl::VirtualGuardImpl(x.device().type()).getStream(x.device()).native_handle();
+}
+
+void require(const char* refused, const char* what) {
+  TORCH_CHECK(!refused, "CUDA: ", what, " failed: ", refused);
+}
+
+Tensor decode(const Tensor& stored, const std::optional<Tensor>& book, const std::optional<Tensor>& scales,
+              const std::optional<Tensor>& zeros, const std::optional<Tensor>& group_of,
+              at::IntArrayRef numbers, at::ScalarType type) {
+  const c10::DeviceGuard here(stored.device());
+  auto job = decode_job(numbers);
+  auto out = at::empty({job.rows, job.columns}, stored.options().dtype(type));
+  job.to_bf16 = type == at::kBFloat16;
+  job.stored = stored.const_data_ptr<uint8_t>();
+  job.out = out.mutable_data_ptr();
+  if (book) job.book = book->const_data_ptr();
+  if (scales) job.scales = scales->const_data_ptr<float>();
+  if (zeros) job.zeros = zeros->const_data_ptr<uint8_t>();
+  if (group_of) job.group_of = group_of->const_data_ptr<int32_t>();
+  const auto launch = job.to_bf16 ? launch_decode_bf16 : launch_decode_f32;
+  require(launch(job, stream_of(stored)), "decoding a matrix");
+  return out;
+}
+
+Tensor dropped(const Tensor& x, int64_t key, int64_t threshold, double scale) {
+  const c10::DeviceGuard here(x.device());
+  auto out = at::empty(x.sizes(), x.options());
+  DropoutJob job;
+  job.in = x.const_data_ptr(), job.out = out.mutable_data_ptr(), job.count = x.numel();
+  job.key = static_cast<uint64_t>(key), job.threshold = static_cast<uint32_t>(threshold);
+  job.scale = static_cast<float>(scale);
+  require(launch_drop(job, x.scalar_type() == at::kBFloat16, stream_of(x)), "dropout");
+  return out;
+}
+
+}  // namespace
+}  // namespace retort
+
+TORCH_LIBRARY(retort, library) {
+  library.def(retort::kDecodeSchema);
+  library.def(retort::kDropSchema);
+}
+TORCH_LIBRARY_IMPL(retort, CUDA, library) {
+  library.impl("decode", &retort::decode);
+  library.impl("drop", &retort::dropped);
+}

@@ -1,0 +1,94 @@
+#include "ops/device_kernels.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+namespace retort {
+namespace {
+
+using at::Tensor;
+
+std::optional<c10::OperatorHandle> operator_on(at::Device device, const char* name) {
+  if (device.is_cpu()) return std::nullopt;
+  auto found = c10::Dispatcher::singleton().findSchema({name, ""});
+  const auto key = at::TensorOptions(device).computeDispatchKey();
+  if (!found || !found->hasKernelForDispatchKey(key)) return std::nullopt;
+  return found;
+}
+
+Tensor bytes_on(at::Device device, std::span<const std::byte> bytes) {
+  return at::from_blob(const_cast<std::byte*>(bytes.data()), {static_cast<int64_t>(bytes.size())},
+                       at::TensorOptions(at::kByte))
+      .to(device);
+}
+
+// A book lives as long as the program here, and stays on a device once it is there: a kernel reads it in every
+// call. Never freed, since a device may be gone before.
+std::optional<Tensor> book_on(at::Device device, std::span<const std::byte> book) {
+  if (book.empty()) return std::nullopt;
+  static std::mutex mutex;
+  static auto* const books = new std::map<std::tuple<int, int, const std::byte*>, Tensor>;
+  const std::lock_guard lock(mutex);
+  auto& there = (*books)[{static_cast<int>(device.type()), device.index(), book.data()}];
+  if (!there.defined()) there = bytes_on(device, book);
+  return there;
+}
+
+std::optional<Tensor> list_there(at::Device device, const Tensor& list) {
+  if (!list.defined()) return std::nullopt;
+  return list.to(device);
+}
+
+}  // namespace
+
+bool has_decoder(at::Device device) { return operator_on(device, "retort::decode").has_value(); }
+
+std::optional<Tensor> decoded_on(const Tensor& x, const Weight& weight, int64_t first, int64_t count) {
+  const auto device = x.device();
+  const auto type = x.scalar_type();
+  if (device.is_cpu() || weight.blocks.empty() || !has_decode_kernel(weight.type) ||
+      (type != at::kFloat && type != at::kBFloat16))
+    return std::nullopt;
+  const bool scales_apart = weight.type == WeightType::f8_e4m3 || weight.type == WeightType::packed4;
+  if (scales_apart && !weight.scales.defined() && !weight.code_scales) return std::nullopt;
+  const auto decode = operator_on(device, "retort::decode");
+  if (!decode) return std::nullopt;
+  DecodeJob job;
+  job.type = weight.type, job.rows = count, job.columns = weight.columns, job.first_row = first;
+  auto book = decode_book(weight.type);
+  std::optional<Tensor> scales, zeros, group_of;
+  if (weight.type == WeightType::f8_e4m3) {
+    const auto grid = weight.grid();
+    job.scale_columns = grid.columns, job.block_rows = grid.block_rows, job.block_columns = grid.block_columns;
+    scales = list_there(device, weight.scales);
+  } else if (weight.type == WeightType::packed4) {
+    const auto& codes = *weight.code_scales;
+    job.scale_columns = codes.groups, job.block_columns = codes.group_columns;
+    job.high_first = codes.high_first;
+    book = std::as_bytes(codes.book);
+    scales = list_there(device, codes.scales), zeros = list_there(device, codes.zeros);
+    group_of = list_there(device, codes.group_of);
+  }
+  const auto stride = static_cast<size_t>(*row_bytes(weight.type, static_cast<uint64_t>(weight.columns)));
+  const auto stored =
+      weight.blocks.subspan(static_cast<size_t>(first) * stride, static_cast<size_t>(count) * stride);
+  return decode->typed<DecodeOperator>().call(bytes_on(device, stored), book_on(device, book), scales, zeros,
+                                              group_of, numbers_of(job), type);
+}
+
+std::optional<Tensor> dropped_on(const Tensor& x, double rate, uint64_t key) {
+  const auto type = x.scalar_type();
+  if (x.device().is_cpu() || !x.is_contiguous() || (type != at::kFloat && type != at::kBFloat16) ||
+      reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 != 0)
+    return std::nullopt;
+  const auto drop = operator_on(x.device(), "retort::drop");
+  if (!drop) return std::nullopt;
+  return drop->typed<DropOperator>().call(x.detach(), static_cast<int64_t>(key), std::lround(rate * 65536),
+                                          1 / (1 - rate));
+}
+
+}  // namespace retort

@@ -1,0 +1,49 @@
+// Kernels of our own on a device (kernels/), for what LibTorch's calls would do in many passes over memory. A
+// library of them registers operators with LibTorch's dispatcher when device.cpp loads it (cuda_kernels.cpp);
+// where there is none for a device, the composed form does without.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <optional>
+
+#include "kernels/decode_job.h"
+#include "ops/weight.h"
+
+namespace retort {
+
+// The operators in LibTorch's words, as whoever registers them defines them in the namespace "retort".
+// `numbers` are those of the job; a book, scales, zeros and groups lie on the device of what is stored.
+inline constexpr auto kDecodeSchema =
+    "decode(Tensor stored, Tensor? book, Tensor? scales, Tensor? zeros, Tensor? group_of, int[] numbers, "
+    "ScalarType type) -> Tensor";
+using DecodeOperator = at::Tensor(const at::Tensor& stored, const std::optional<at::Tensor>& book,
+                                  const std::optional<at::Tensor>& scales,
+                                  const std::optional<at::Tensor>& zeros,
+                                  const std::optional<at::Tensor>& group_of, at::IntArrayRef numbers,
+                                  at::ScalarType type);
+// `key` is Draws::key(), `threshold` of 65,536.
+inline constexpr auto kDropSchema = "drop(Tensor x, int key, int threshold, float scale) -> Tensor";
+using DropOperator = at::Tensor(const at::Tensor& x, int64_t key, int64_t threshold, double scale);
+
+// Rows [first, first + count) of a matrix in x's type and on its device, decoded there from the bytes that are
+// stored; nothing where there is no kernel for that.
+std::optional<at::Tensor> decoded_on(const at::Tensor& x, const Weight& weight, int64_t first, int64_t count);
+// x with numbers dropped by the draws of `key`; nothing where there is no kernel for that.
+std::optional<at::Tensor> dropped_on(const at::Tensor& x, double rate, uint64_t key);
+bool has_decoder(at::Device device);
+
+// The numbers of a job, and a job of such numbers whose addresses are still to be set.
+inline std::vector<int64_t> numbers_of(const DecodeJob& job) {
+  return {static_cast<int64_t>(job.type), job.rows,       job.columns,       job.first_row, job.scale_columns,
+          job.block_rows,                 job.block_columns, job.high_first};
+}
+inline DecodeJob decode_job(at::IntArrayRef numbers) {
+  TORCH_CHECK(numbers.size() == 8, "retort::decode: the program and its library of kernels differ");
+  DecodeJob job;
+  job.type = static_cast<WeightType>(numbers[0]);
+  job.rows = numbers[1], job.columns = numbers[2], job.first_row = numbers[3], job.scale_columns = numbers[4];
+  job.block_rows = numbers[5], job.block_columns = numbers[6], job.high_first = numbers[7] != 0;
+  return job;
+}
+
+}  // namespace retort

@@ -1,0 +1,71 @@
+// The kernels of a device for the pretended one (pretend_device.h): while a PretendedKernels lives, operators
+// are registered for it as libretort_cuda.so registers them for CUDA, and run the kernels' bodies on the CPU.
+#pragma once
+#include "kernels/dropout_body.h"
+#include "ops/device_kernels.h"
+#include "ops/pretend_device.h"  // tests/ops
+#include "support/run_decode.h"
+
+namespace retort::pretend {
+
+inline int64_t kernel_calls = 0;  // so far
+
+inline Launch some_launch() {
+  Launch launch;
+  launch.blocks = 2, launch.order = 2;
+  return launch;
+}
+
+template <class T> const T* host_of(const std::optional<Tensor>& x) {
+  return x ? static_cast<const T*>(memory().host_of(x->const_data_ptr())) : nullptr;
+}
+
+inline Tensor decode(const Tensor& stored, const std::optional<Tensor>& book,
+                     const std::optional<Tensor>& scales, const std::optional<Tensor>& zeros,
+                     const std::optional<Tensor>& group_of, at::IntArrayRef numbers, at::ScalarType type) {
+  ++kernel_calls;
+  auto job = decode_job(numbers);
+  auto out = empty_on_device({job.rows, job.columns}, type);
+  job.to_bf16 = type == at::kBFloat16;
+  job.stored = host_of<uint8_t>(stored);
+  job.out = memory().host_of(out.mutable_data_ptr());
+  job.book = host_of<uint8_t>(book);
+  job.scales = host_of<float>(scales);
+  job.zeros = host_of<uint8_t>(zeros);
+  job.group_of = host_of<int32_t>(group_of);
+  run_decode(job, some_launch());
+  return out;
+}
+
+inline Tensor drop_numbers(const Tensor& x, int64_t key, int64_t threshold, double scale) {
+  ++kernel_calls;
+  auto out = empty_on_device(x.sizes(), x.scalar_type());
+  DropoutJob job;
+  job.in = memory().host_of(x.const_data_ptr()), job.out = memory().host_of(out.mutable_data_ptr());
+  job.count = x.numel(), job.key = static_cast<uint64_t>(key);
+  job.threshold = static_cast<uint32_t>(threshold), job.scale = static_cast<float>(scale);
+  auto launch = some_launch();
+  launch.threads = kDropoutThreads;
+  run_blocks(launch, [&](EmulatedThread& threads) {
+    if (x.scalar_type() == at::kBFloat16) drop<uint16_t>(threads, job);
+    else drop<float>(threads, job);
+  });
+  return out;
+}
+
+class PretendedKernels {
+ public:
+  PretendedKernels()
+      : schemas_(torch::Library::DEF, "retort", std::nullopt, __FILE__, __LINE__),
+        kernels_(torch::Library::IMPL, "retort", c10::DispatchKey::PrivateUse1, __FILE__, __LINE__) {
+    schemas_.def(kDecodeSchema);
+    schemas_.def(kDropSchema);
+    kernels_.impl("decode", &decode);
+    kernels_.impl("drop", &drop_numbers);
+  }
+
+ private:
+  torch::Library schemas_, kernels_;
+};
+
+}  // namespace retort::pretend

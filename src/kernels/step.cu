@@ -1,4 +1,4 @@
-// Dropout and AdamW.
+// Dropout, the softmax of the head's chunks, and AdamW.
 #include "kernels/cuda_threads.h"
 #include "kernels/launch.h"
 #include "kernels/launch_cuda.h"
@@ -9,6 +9,11 @@ namespace {
 template <class Number> __global__ void __launch_bounds__(kDropoutThreads) drop_kernel(const DropoutJob job) {
   CudaThreads threads;
   drop<Number>(threads, job);
+}
+
+__global__ void __launch_bounds__(kSoftmaxThreads) softmax_kernel(const SoftmaxJob job) {
+  CudaThreads threads;
+  softmax_gradient(threads, job);
 }
 
 __global__ void __launch_bounds__(kAdamwThreads) adamw_kernel(const AdamwJob job) {
@@ -24,6 +29,13 @@ const char* launch_drop(const DropoutJob& job, bool bf16, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
   if (bf16) drop_kernel<uint16_t><<<grid, kDropoutThreads, 0, on>>>(job);
   else drop_kernel<float><<<grid, kDropoutThreads, 0, on>>>(job);
+  return launch_error();
+}
+
+const char* launch_softmax_gradient(const SoftmaxJob& job, void* stream) {
+  if (job.rows == 0) return nullptr;
+  softmax_kernel<<<grid_of(job.rows), kSoftmaxThreads, kSoftmaxShared, static_cast<cudaStream_t>(stream)>>>(
+      job);
   return launch_error();
 }
 

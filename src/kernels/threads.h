@@ -62,8 +62,8 @@ HOST_DEVICE inline void narrow_to(float& out, float value) { out = value; }
 HOST_DEVICE inline void narrow_to(uint16_t& out, float value) { out = float_to_bf16(value); }
 
 // Combines what the threads of a block bring, in pairs that are half the block apart, then a quarter, and so
-// on; for thread 0 alone. The number of threads is a power of two, `scratch` has a place for each. After it
-// the scratch may be written again.
+// on, and gives it to all of them. The number of threads is a power of two, `scratch` has a place for each and
+// may be written again afterwards.
 template <class Threads, class Scratch, class T, class Combine>
 HOST_DEVICE T combine_over_block(Threads& threads, Scratch scratch, T mine, Combine combine) {
   const int me = threads.thread();
@@ -72,7 +72,8 @@ HOST_DEVICE T combine_over_block(Threads& threads, Scratch scratch, T mine, Comb
     threads.barrier();
     if (me < half) scratch.put(me, combine(scratch.get(me), scratch.get(me + half)));
   }
-  const T all = scratch.get(me);
+  threads.barrier();
+  const T all = scratch.get(0);
   threads.barrier();
   return all;
 }

@@ -50,14 +50,27 @@ Tensor dropped(const Tensor& x, int64_t key, int64_t threshold, double scale) {
   return out;
 }
 
+Tensor softmax_gradient(Tensor& logits, const std::optional<Tensor>& weights) {
+  const c10::DeviceGuard here(logits.device());
+  auto log_sums = at::empty({logits.size(0)}, logits.options());
+  SoftmaxJob job;
+  job.logits = logits.mutable_data_ptr<float>(), job.log_sums = log_sums.mutable_data_ptr<float>();
+  job.rows = logits.size(0), job.columns = logits.size(1);
+  if (weights) job.weights = weights->const_data_ptr<float>();
+  require(launch_softmax_gradient(job, stream_of(logits)), "the softmax of the logits");
+  return log_sums;
+}
+
 }  // namespace
 }  // namespace retort
 
 TORCH_LIBRARY(retort, library) {
   library.def(retort::kDecodeSchema);
   library.def(retort::kDropSchema);
+  library.def(retort::kSoftmaxSchema);
 }
 TORCH_LIBRARY_IMPL(retort, CUDA, library) {
   library.impl("decode", &retort::decode);
   library.impl("drop", &retort::dropped);
+  library.impl("softmax_gradient", &retort::softmax_gradient);
 }

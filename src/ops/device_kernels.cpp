@@ -43,6 +43,11 @@ std::optional<Tensor> list_there(at::Device device, const Tensor& list) {
   return list.to(device);
 }
 
+// Contiguous and at an address that 16 bytes can be read from.
+bool is_whole(const Tensor& x) {
+  return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+}
+
 }  // namespace
 
 bool has_decoder(at::Device device) { return operator_on(device, "retort::decode").has_value(); }
@@ -82,13 +87,19 @@ std::optional<Tensor> decoded_on(const Tensor& x, const Weight& weight, int64_t 
 
 std::optional<Tensor> dropped_on(const Tensor& x, double rate, uint64_t key) {
   const auto type = x.scalar_type();
-  if (x.device().is_cpu() || !x.is_contiguous() || (type != at::kFloat && type != at::kBFloat16) ||
-      reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 != 0)
-    return std::nullopt;
+  if (!is_whole(x) || (type != at::kFloat && type != at::kBFloat16)) return std::nullopt;
   const auto drop = operator_on(x.device(), "retort::drop");
   if (!drop) return std::nullopt;
   return drop->typed<DropOperator>().call(x.detach(), static_cast<int64_t>(key), std::lround(rate * 65536),
                                           1 / (1 - rate));
+}
+
+std::optional<Tensor> softmax_gradient_on(Tensor& logits, const Tensor& weights) {
+  if (logits.scalar_type() != at::kFloat || !is_whole(logits)) return std::nullopt;
+  const auto gradient = operator_on(logits.device(), "retort::softmax_gradient");
+  if (!gradient) return std::nullopt;
+  return gradient->typed<SoftmaxOperator>().call(logits,
+                                                 weights.defined() ? std::optional(weights) : std::nullopt);
 }
 
 }  // namespace retort

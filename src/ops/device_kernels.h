@@ -24,12 +24,18 @@ using DecodeOperator = at::Tensor(const at::Tensor& stored, const std::optional<
 // `key` is Draws::key(), `threshold` of 65,536.
 inline constexpr auto kDropSchema = "drop(Tensor x, int key, int threshold, float scale) -> Tensor";
 using DropOperator = at::Tensor(const at::Tensor& x, int64_t key, int64_t threshold, double scale);
+// logits [N,V] fp32 become weights[n] softmax(logits[n]), where there are weights [N]; gives log sum exp [N].
+inline constexpr auto kSoftmaxSchema = "softmax_gradient(Tensor(a!) logits, Tensor? weights) -> Tensor";
+using SoftmaxOperator = at::Tensor(at::Tensor& logits, const std::optional<at::Tensor>& weights);
 
 // Rows [first, first + count) of a matrix in x's type and on its device, decoded there from the bytes that are
 // stored; nothing where there is no kernel for that.
 std::optional<at::Tensor> decoded_on(const at::Tensor& x, const Weight& weight, int64_t first, int64_t count);
 // x with numbers dropped by the draws of `key`; nothing where there is no kernel for that.
 std::optional<at::Tensor> dropped_on(const at::Tensor& x, double rate, uint64_t key);
+// log sum exp of each row of logits, which become the softmax times `weights` where these are defined; nothing
+// where there is no kernel for that.
+std::optional<at::Tensor> softmax_gradient_on(at::Tensor& logits, const at::Tensor& weights);
 bool has_decoder(at::Device device);
 
 // The numbers of a job, and a job of such numbers whose addresses are still to be set.

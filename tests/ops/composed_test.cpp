@@ -601,5 +601,23 @@ TEST(DeviceKernels, ALayerIsTheSameWithAndWithoutThem) {
   }
 }
 
+TEST(DeviceKernels, TheHeadsLossIsThatOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  for (const int64_t vocabulary : {31, 32}) {
+    Head head;
+    head.linear.name = "lm_head";
+    head.linear.weight = convert_weight(dense_weight(random({vocabulary, 32}, 1)), WeightType::q8_0);
+    const auto hidden = leaf({6, 32}, 2);
+    auto targets = some_targets();
+    for (auto& target : targets) target.label %= static_cast<int32_t>(vocabulary);
+    const auto before = pretend::kernel_calls;
+    expect_one_answer("cross-entropy", 1e-5, [&] {
+      return with_gradients(cross_entropy(on(hidden), targets, head, Pass{}).nats, {hidden},
+                            at::scalar_tensor(0.5));
+    });
+    EXPECT_EQ(pretend::kernel_calls, before + 3) << "the matrix twice, the softmax";
+  }
+}
+
 }  // namespace
 }  // namespace retort

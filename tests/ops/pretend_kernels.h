@@ -2,6 +2,7 @@
 // are registered for it as libretort_cuda.so registers them for CUDA, and run the kernels' bodies on the CPU.
 #pragma once
 #include "kernels/dropout_body.h"
+#include "kernels/softmax_body.h"
 #include "ops/device_kernels.h"
 #include "ops/pretend_device.h"  // tests/ops
 #include "support/run_decode.h"
@@ -53,6 +54,19 @@ inline Tensor drop_numbers(const Tensor& x, int64_t key, int64_t threshold, doub
   return out;
 }
 
+inline Tensor softmax_rows(Tensor& logits, const std::optional<Tensor>& weights) {
+  ++kernel_calls;
+  auto log_sums = empty_on_device({logits.size(0)}, at::kFloat);
+  SoftmaxJob job;
+  job.logits = static_cast<float*>(memory().host_of(logits.mutable_data_ptr()));
+  job.log_sums = static_cast<float*>(memory().host_of(log_sums.mutable_data_ptr()));
+  job.rows = logits.size(0), job.columns = logits.size(1), job.weights = host_of<float>(weights);
+  auto launch = some_launch();
+  launch.threads = kSoftmaxThreads, launch.shared_bytes = kSoftmaxShared;
+  run_blocks(launch, [&](EmulatedThread& threads) { softmax_gradient(threads, job); });
+  return log_sums;
+}
+
 class PretendedKernels {
  public:
   PretendedKernels()
@@ -60,8 +74,10 @@ class PretendedKernels {
         kernels_(torch::Library::IMPL, "retort", c10::DispatchKey::PrivateUse1, __FILE__, __LINE__) {
     schemas_.def(kDecodeSchema);
     schemas_.def(kDropSchema);
+    schemas_.def(kSoftmaxSchema);
     kernels_.impl("decode", &decode);
     kernels_.impl("drop", &drop_numbers);
+    kernels_.impl("softmax_gradient", &softmax_rows);
   }
 
  private:

@@ -107,7 +107,7 @@ TEST(AdamwKernel, EachBarrierIsNeeded) {
   std::vector<uint8_t> finite(chunks.size());
   const AdamwJob job{&slot, chunks.data(), static_cast<int64_t>(chunks.size()), finite.data()};
   const auto barriers = run(job, {});
-  EXPECT_EQ(barriers, 2 * 9);
+  EXPECT_EQ(barriers, 2 * 10);
   for (int64_t without = 0; without + 1 < barriers; ++without) {  // nothing follows the last
     Launch launch;
     launch.without = without;

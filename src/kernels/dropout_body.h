@@ -19,18 +19,12 @@ struct DropoutJob {
 inline constexpr int kDropoutThreads = 256;
 
 template <class Number, class Threads> HOST_DEVICE void drop(Threads& threads, const DropoutJob& job) {
-  const auto* in = static_cast<const Number*>(job.in);
-  auto* out = static_cast<Number*>(job.out);
   const auto step = threads.blocks() * kDropoutThreads;
   for (int64_t g = threads.block() * kDropoutThreads + threads.thread(); 8 * g < job.count; g += step) {
     const int64_t first = 8 * g;
     const int some = static_cast<int>(job.count - first < 8 ? job.count - first : 8);
     float values[8];
-    if (some == 8) {
-      load8(threads, in + first, values);
-    } else {
-      for (int j = 0; j < 8; ++j) values[j] = j < some ? widened(in[first + j]) : 0;
-    }
+    load_some<Number>(threads, job.in, first, some, values);
     for (int half = 0; half < 2; ++half) {
       const uint64_t bits = mix_bits(job.key ^ mix_bits(static_cast<uint64_t>(2 * g + half)));
       for (int lane = 0; lane < 4; ++lane) {
@@ -39,11 +33,7 @@ template <class Number, class Threads> HOST_DEVICE void drop(Threads& threads, c
         value = kept ? value * job.scale : 0.0f;
       }
     }
-    if (some == 8) {
-      store8(threads, out + first, values);
-    } else {
-      for (int j = 0; j < some; ++j) narrow_to(out[first + j], values[j]);
-    }
+    store_some<Number>(threads, job.out, first, some, values);
   }
 }
 

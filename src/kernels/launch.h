@@ -4,6 +4,7 @@
 #include "kernels/adamw_body.h"
 #include "kernels/decode_job.h"
 #include "kernels/dropout_body.h"
+#include "kernels/gated_body.h"
 #include "kernels/softmax_body.h"
 
 namespace retort {
@@ -11,6 +12,7 @@ namespace retort {
 const char* launch_decode_bf16(const DecodeJob& job, void* stream);
 const char* launch_decode_f32(const DecodeJob& job, void* stream);
 const char* launch_softmax_gradient(const SoftmaxJob& job, void* stream);
+const char* launch_gated(const GatedJob& job, bool bf16, void* stream);
 const char* launch_drop(const DropoutJob& job, bool bf16, void* stream);
 // The lists of the job are in the device's memory too.
 const char* launch_adamw(const AdamwJob& job, void* stream);

@@ -14,7 +14,7 @@ inline constexpr int kSoftmaxThreads = 256;
 struct ExpSum {
   float largest = 0, sum = 0;
 };
-HOST_DEVICE inline ExpSum seen(const ExpSum& all, float z) {
+HOST_DEVICE inline ExpSum plus_exp(const ExpSum& all, float z) {
   if (all.sum == 0) return {z, 1};
   if (z > all.largest) return {z, all.sum * std::exp(all.largest - z) + 1};
   return {all.largest, all.sum + std::exp(z - all.largest)};
@@ -55,7 +55,7 @@ template <class Threads> HOST_DEVICE void softmax_gradient(Threads& threads, con
       float values[4];
       if (some == 4) load4(threads, row + i, values);
       else values[0] = row[i];
-      for (int j = 0; j < some; ++j) mine = seen(mine, values[j]);
+      for (int j = 0; j < some; ++j) mine = plus_exp(mine, values[j]);
     });
     const float log_sum = log_of(combine_over_block(threads, scratch, mine, Together()));
     if (threads.thread() == 0) job.log_sums[r] = log_sum;

@@ -1,4 +1,4 @@
-// Dropout, the softmax of the head's chunks, and AdamW.
+// Dropout, gated activations, the softmax of the head's chunks, and AdamW.
 #include "kernels/cuda_threads.h"
 #include "kernels/launch.h"
 #include "kernels/launch_cuda.h"
@@ -9,6 +9,11 @@ namespace {
 template <class Number> __global__ void __launch_bounds__(kDropoutThreads) drop_kernel(const DropoutJob job) {
   CudaThreads threads;
   drop<Number>(threads, job);
+}
+
+template <class Number> __global__ void __launch_bounds__(kGatedThreads) gated_kernel(const GatedJob job) {
+  CudaThreads threads;
+  gate_numbers<Number>(threads, job);
 }
 
 __global__ void __launch_bounds__(kSoftmaxThreads) softmax_kernel(const SoftmaxJob job) {
@@ -29,6 +34,15 @@ const char* launch_drop(const DropoutJob& job, bool bf16, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
   if (bf16) drop_kernel<uint16_t><<<grid, kDropoutThreads, 0, on>>>(job);
   else drop_kernel<float><<<grid, kDropoutThreads, 0, on>>>(job);
+  return launch_error();
+}
+
+const char* launch_gated(const GatedJob& job, bool bf16, void* stream) {
+  if (job.count == 0) return nullptr;
+  const auto grid = grid_of((job.count + 8 * kGatedThreads - 1) / (8 * kGatedThreads));
+  const auto on = static_cast<cudaStream_t>(stream);
+  if (bf16) gated_kernel<uint16_t><<<grid, kGatedThreads, 0, on>>>(job);
+  else gated_kernel<float><<<grid, kGatedThreads, 0, on>>>(job);
   return launch_error();
 }
 

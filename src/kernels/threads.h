@@ -56,10 +56,24 @@ template <class Threads> HOST_DEVICE void load8(Threads& threads, const uint16_t
   }
 }
 
-HOST_DEVICE inline float widened(float value) { return value; }
-HOST_DEVICE inline float widened(uint16_t value) { return bf16_to_float(value); }
+HOST_DEVICE inline float as_float(float value) { return value; }
+HOST_DEVICE inline float as_float(uint16_t value) { return bf16_to_float(value); }
 HOST_DEVICE inline void narrow_to(float& out, float value) { out = value; }
 HOST_DEVICE inline void narrow_to(uint16_t& out, float value) { out = float_to_bf16(value); }
+
+// Of the eight numbers from `first` on those that there are; zeros for the others.
+template <class Number, class Threads>
+HOST_DEVICE void load_some(Threads& threads, const void* from, int64_t first, int some, float* values) {
+  const auto* in = static_cast<const Number*>(from) + first;
+  if (some == 8) return load8(threads, in, values);
+  for (int j = 0; j < 8; ++j) values[j] = j < some ? as_float(in[j]) : 0;
+}
+template <class Number, class Threads>
+HOST_DEVICE void store_some(Threads& threads, void* to, int64_t first, int some, const float* values) {
+  auto* out = static_cast<Number*>(to) + first;
+  if (some == 8) return store8(threads, out, values);
+  for (int j = 0; j < some; ++j) narrow_to(out[j], values[j]);
+}
 
 // Combines what the threads of a block bring, in pairs that are half the block apart, then a quarter, and so
 // on, and gives it to all of them. The number of threads is a power of two, `scratch` has a place for each and

@@ -1,6 +1,7 @@
 // Norms, rotations and gated activations over LibTorch calls.
 #include "ops/composed.h"
 #include "ops/composed_forms.h"
+#include "ops/device_kernels.h"
 #include "ops/differentiable.h"
 
 namespace retort {
@@ -48,8 +49,10 @@ Tensor composed_gated(const Tensor& gate, const Tensor& up, Activation activatio
   const auto bytes = bytes_of(gate);
   return differentiable({"gated activation", 0, 3 * bytes, 0, 5 * bytes}, {gate, up}, [&](bool) -> Computed {
     const auto activated = [silu](const Tensor& x) { return silu ? at::silu(x) : at::gelu(x, "tanh"); };
-    return {activated(gate).mul_(up),
+    auto in_one_pass = gated_on(gate.detach(), up.detach(), silu);
+    return {in_one_pass ? *std::move(in_one_pass) : activated(gate).mul_(up),
             [silu, activated, gate = gate.detach(), up = up.detach()](const Tensor& dy) -> Tensors {
+              if (auto back = gated_back_on(dy, gate, up, silu)) return {std::get<0>(*back), std::get<1>(*back)};
               const auto through = dy * up;
               return {silu ? at::silu_backward(through, gate) : at::gelu_backward(through, gate, "tanh"),
                       activated(gate).mul_(dy)};

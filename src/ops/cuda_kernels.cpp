@@ -50,6 +50,32 @@ Tensor dropped(const Tensor& x, int64_t key, int64_t threshold, double scale) {
   return out;
 }
 
+GatedJob gated_job(const Tensor& gate, const Tensor& up, bool silu) {
+  GatedJob job;
+  job.gate = gate.const_data_ptr(), job.up = up.const_data_ptr(), job.count = gate.numel(), job.silu = silu;
+  return job;
+}
+
+Tensor gated(const Tensor& gate, const Tensor& up, bool silu) {
+  const c10::DeviceGuard here(gate.device());
+  auto out = at::empty(gate.sizes(), gate.options());
+  auto job = gated_job(gate, up, silu);
+  job.out = out.mutable_data_ptr();
+  require(launch_gated(job, gate.scalar_type() == at::kBFloat16, stream_of(gate)), "the gated activation");
+  return out;
+}
+
+std::tuple<Tensor, Tensor> gated_back(const Tensor& gradient, const Tensor& gate, const Tensor& up,
+                                      bool silu) {
+  const c10::DeviceGuard here(gate.device());
+  auto to_gate = at::empty(gate.sizes(), gate.options()), to_up = at::empty(up.sizes(), up.options());
+  auto job = gated_job(gate, up, silu);
+  job.gradient = gradient.const_data_ptr();
+  job.to_gate = to_gate.mutable_data_ptr(), job.to_up = to_up.mutable_data_ptr();
+  require(launch_gated(job, gate.scalar_type() == at::kBFloat16, stream_of(gate)), "the gated activation");
+  return {to_gate, to_up};
+}
+
 Tensor softmax_gradient(Tensor& logits, const std::optional<Tensor>& weights) {
   const c10::DeviceGuard here(logits.device());
   auto log_sums = at::empty({logits.size(0)}, logits.options());
@@ -68,9 +94,13 @@ TORCH_LIBRARY(retort, library) {
   library.def(retort::kDecodeSchema);
   library.def(retort::kDropSchema);
   library.def(retort::kSoftmaxSchema);
+  library.def(retort::kGatedSchema);
+  library.def(retort::kGatedBackSchema);
 }
 TORCH_LIBRARY_IMPL(retort, CUDA, library) {
   library.impl("decode", &retort::decode);
   library.impl("drop", &retort::dropped);
   library.impl("softmax_gradient", &retort::softmax_gradient);
+  library.impl("gated", &retort::gated);
+  library.impl("gated_back", &retort::gated_back);
 }

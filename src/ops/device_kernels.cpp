@@ -48,6 +48,11 @@ bool is_whole(const Tensor& x) {
   return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
 }
 
+bool are_alike(const Tensor& a, const Tensor& b) {
+  const auto type = a.scalar_type();
+  return (type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type && is_whole(a) && is_whole(b);
+}
+
 }  // namespace
 
 bool has_decoder(at::Device device) { return operator_on(device, "retort::decode").has_value(); }
@@ -92,6 +97,21 @@ std::optional<Tensor> dropped_on(const Tensor& x, double rate, uint64_t key) {
   if (!drop) return std::nullopt;
   return drop->typed<DropOperator>().call(x.detach(), static_cast<int64_t>(key), std::lround(rate * 65536),
                                           1 / (1 - rate));
+}
+
+std::optional<Tensor> gated_on(const Tensor& gate, const Tensor& up, bool silu) {
+  if (!are_alike(gate, up)) return std::nullopt;
+  const auto gated = operator_on(gate.device(), "retort::gated");
+  if (!gated) return std::nullopt;
+  return gated->typed<GatedOperator>().call(gate, up, silu);
+}
+
+std::optional<std::tuple<Tensor, Tensor>> gated_back_on(const Tensor& gradient, const Tensor& gate,
+                                                        const Tensor& up, bool silu) {
+  if (!are_alike(gate, up) || !are_alike(gradient, up)) return std::nullopt;
+  const auto back = operator_on(gate.device(), "retort::gated_back");
+  if (!back) return std::nullopt;
+  return back->typed<GatedBackOperator>().call(gradient, gate, up, silu);
 }
 
 std::optional<Tensor> softmax_gradient_on(Tensor& logits, const Tensor& weights) {

@@ -5,6 +5,8 @@
 #include <ATen/ATen.h>
 
 #include <optional>
+#include <tuple>
+#include <vector>
 
 #include "kernels/decode_job.h"
 #include "ops/weight.h"
@@ -27,6 +29,13 @@ using DropOperator = at::Tensor(const at::Tensor& x, int64_t key, int64_t thresh
 // logits [N,V] fp32 become weights[n] softmax(logits[n]), where there are weights [N]; gives log sum exp [N].
 inline constexpr auto kSoftmaxSchema = "softmax_gradient(Tensor(a!) logits, Tensor? weights) -> Tensor";
 using SoftmaxOperator = at::Tensor(at::Tensor& logits, const std::optional<at::Tensor>& weights);
+// The gated activation (ops/gated.h) and its way back, to the gradients of gate and up.
+inline constexpr auto kGatedSchema = "gated(Tensor gate, Tensor up, bool silu) -> Tensor";
+using GatedOperator = at::Tensor(const at::Tensor& gate, const at::Tensor& up, bool silu);
+inline constexpr auto kGatedBackSchema =
+    "gated_back(Tensor gradient, Tensor gate, Tensor up, bool silu) -> (Tensor, Tensor)";
+using GatedBackOperator = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& gradient, const at::Tensor& gate,
+                                                             const at::Tensor& up, bool silu);
 
 // Rows [first, first + count) of a matrix in x's type and on its device, decoded there from the bytes that are
 // stored; nothing where there is no kernel for that.
@@ -36,6 +45,10 @@ std::optional<at::Tensor> dropped_on(const at::Tensor& x, double rate, uint64_t 
 // log sum exp of each row of logits, which become the softmax times `weights` where these are defined; nothing
 // where there is no kernel for that.
 std::optional<at::Tensor> softmax_gradient_on(at::Tensor& logits, const at::Tensor& weights);
+std::optional<at::Tensor> gated_on(const at::Tensor& gate, const at::Tensor& up, bool silu);
+std::optional<std::tuple<at::Tensor, at::Tensor>> gated_back_on(const at::Tensor& gradient,
+                                                                const at::Tensor& gate, const at::Tensor& up,
+                                                                bool silu);
 bool has_decoder(at::Device device);
 
 // The numbers of a job, and a job of such numbers whose addresses are still to be set.

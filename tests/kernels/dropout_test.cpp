@@ -26,7 +26,7 @@ template <class Number> void expect_dropped(int64_t count) {
       const bool keep = (draws.bits(static_cast<uint64_t>(i / 4)) >> (i % 4 * 16) & 0xFFFF) >= 19661;
       kept += keep;
       Number expected{};
-      narrow_to(expected, keep ? widened(x[i]) * job.scale : 0.0f);
+      narrow_to(expected, keep ? as_float(x[i]) * job.scale : 0.0f);
       ASSERT_EQ(y[i], expected) << i;
     }
     if (count > 1000) { EXPECT_NEAR(static_cast<double>(kept) / static_cast<double>(count), 0.7, 0.02); }

@@ -17,7 +17,7 @@ float log_sum_of(const float* row, int64_t columns) {
   const int64_t step = columns % 4 == 0 ? 4 : 1;
   for (int64_t i = 0; i < columns; ++i) {
     auto& lane = lanes[static_cast<size_t>(i / step % kSoftmaxThreads)];
-    lane = seen(lane, row[i]);
+    lane = plus_exp(lane, row[i]);
   }
   for (size_t half = kSoftmaxThreads / 2; half > 0; half /= 2)
     for (size_t i = 0; i < half; ++i) lanes[i] = Together()(lanes[i], lanes[i + half]);

@@ -619,5 +619,18 @@ TEST(DeviceKernels, TheHeadsLossIsThatOfTheCpu) {
   }
 }
 
+TEST(DeviceKernels, GatedActivationsAreThoseOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  for (const auto type : kTypes)
+    for (const auto activation : {Activation::silu, Activation::gelu_tanh}) {
+      const auto gate = leaf({9, 19}, 1, type), up = leaf({9, 19}, 2, type);
+      const auto before = pretend::kernel_calls;
+      expect_one_answer("gated", near_of(type), [&] {
+        return with_gradients(gated(on(gate), on(up), activation), {gate, up}, random({9, 19}, 4));
+      });
+      EXPECT_EQ(pretend::kernel_calls, before + 2);
+    }
+}
+
 }  // namespace
 }  // namespace retort

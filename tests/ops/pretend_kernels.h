@@ -2,6 +2,7 @@
 // are registered for it as libretort_cuda.so registers them for CUDA, and run the kernels' bodies on the CPU.
 #pragma once
 #include "kernels/dropout_body.h"
+#include "kernels/gated_body.h"
 #include "kernels/softmax_body.h"
 #include "ops/device_kernels.h"
 #include "ops/pretend_device.h"  // tests/ops
@@ -67,6 +68,35 @@ inline Tensor softmax_rows(Tensor& logits, const std::optional<Tensor>& weights)
   return log_sums;
 }
 
+inline void run_gated(GatedJob& job, const Tensor& gate, const Tensor& up, bool silu) {
+  ++kernel_calls;
+  job.gate = host_of<void>(gate), job.up = host_of<void>(up), job.count = gate.numel(), job.silu = silu;
+  auto launch = some_launch();
+  launch.threads = kGatedThreads;
+  run_blocks(launch, [&](EmulatedThread& threads) {
+    if (gate.scalar_type() == at::kBFloat16) gate_numbers<uint16_t>(threads, job);
+    else gate_numbers<float>(threads, job);
+  });
+}
+inline Tensor gated_numbers(const Tensor& gate, const Tensor& up, bool silu) {
+  auto out = empty_on_device(gate.sizes(), gate.scalar_type());
+  GatedJob job;
+  job.out = memory().host_of(out.mutable_data_ptr());
+  run_gated(job, gate, up, silu);
+  return out;
+}
+inline std::tuple<Tensor, Tensor> gated_back(const Tensor& gradient, const Tensor& gate, const Tensor& up,
+                                             bool silu) {
+  auto to_gate = empty_on_device(gate.sizes(), gate.scalar_type());
+  auto to_up = empty_on_device(gate.sizes(), gate.scalar_type());
+  GatedJob job;
+  job.gradient = host_of<void>(gradient);
+  job.to_gate = memory().host_of(to_gate.mutable_data_ptr());
+  job.to_up = memory().host_of(to_up.mutable_data_ptr());
+  run_gated(job, gate, up, silu);
+  return {to_gate, to_up};
+}
+
 class PretendedKernels {
  public:
   PretendedKernels()
@@ -75,9 +105,13 @@ class PretendedKernels {
     schemas_.def(kDecodeSchema);
     schemas_.def(kDropSchema);
     schemas_.def(kSoftmaxSchema);
+    schemas_.def(kGatedSchema);
+    schemas_.def(kGatedBackSchema);
     kernels_.impl("decode", &decode);
     kernels_.impl("drop", &drop_numbers);
     kernels_.impl("softmax_gradient", &softmax_rows);
+    kernels_.impl("gated", &gated_numbers);
+    kernels_.impl("gated_back", &gated_back);
   }
 
  private:

@@ -1,4 +1,4 @@
-// Dropout, gated activations, the softmax of the head's chunks, and AdamW.
+// Dropout, norms, gated activations, the softmax of the head's chunks, and AdamW.
 #include "kernels/cuda_threads.h"
 #include "kernels/launch.h"
 #include "kernels/launch_cuda.h"
@@ -14,6 +14,12 @@ template <class Number> __global__ void __launch_bounds__(kDropoutThreads) drop_
 template <class Number> __global__ void __launch_bounds__(kGatedThreads) gated_kernel(const GatedJob job) {
   CudaThreads threads;
   gate_numbers<Number>(threads, job);
+}
+
+template <class Number> __global__ void __launch_bounds__(kNormThreads) norm_kernel(const NormJob job) {
+  CudaThreads threads;
+  if (job.gradient) norm_rows_back<Number>(threads, job);
+  else norm_rows<Number>(threads, job);
 }
 
 __global__ void __launch_bounds__(kSoftmaxThreads) softmax_kernel(const SoftmaxJob job) {
@@ -43,6 +49,15 @@ const char* launch_gated(const GatedJob& job, bool bf16, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
   if (bf16) gated_kernel<uint16_t><<<grid, kGatedThreads, 0, on>>>(job);
   else gated_kernel<float><<<grid, kGatedThreads, 0, on>>>(job);
+  return launch_error();
+}
+
+const char* launch_norm(const NormJob& job, bool bf16, void* stream) {
+  if (job.rows * job.width == 0) return nullptr;
+  const auto grid = grid_of(job.rows);
+  const auto on = static_cast<cudaStream_t>(stream);
+  if (bf16) norm_kernel<uint16_t><<<grid, kNormThreads, kNormShared, on>>>(job);
+  else norm_kernel<float><<<grid, kNormThreads, kNormShared, on>>>(job);
   return launch_error();
 }
 

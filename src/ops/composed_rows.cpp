@@ -7,12 +7,14 @@
 namespace retort {
 
 Tensor composed_rms_norm(const Tensor& x, const Norm& norm) {
+  if (auto in_one_pass = normed_on(x, {}, norm)) return in_one_pass->normed;
   const auto wide = x.to(at::kFloat);
   const auto scale = (wide.square().mean(-1, true) + norm.epsilon).rsqrt();
   return (wide * scale * (norm.weight.to(x.device()) + norm.offset)).to(x.scalar_type());
 }
 
 NormedSum composed_add_rms_norm(const Tensor& x, const Tensor& delta, const Norm& norm) {
+  if (auto in_one_pass = normed_on(x, delta, norm)) return *std::move(in_one_pass);
   const auto sum = x + delta;
   return {sum, composed_rms_norm(sum, norm)};
 }

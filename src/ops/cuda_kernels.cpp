@@ -76,6 +76,38 @@ std::tuple<Tensor, Tensor> gated_back(const Tensor& gradient, const Tensor& gate
   return {to_gate, to_up};
 }
 
+NormJob norm_job(const Tensor& x, const Tensor& weight, double offset) {
+  NormJob job;
+  job.x = x.const_data_ptr(), job.weight = weight.const_data_ptr<float>();
+  job.width = x.size(-1), job.rows = x.numel() / job.width, job.offset = static_cast<float>(offset);
+  return job;
+}
+
+std::tuple<Tensor, Tensor, Tensor> norm(const Tensor& x, const std::optional<Tensor>& delta,
+                                        const Tensor& weight, double offset, double epsilon) {
+  const c10::DeviceGuard here(x.device());
+  auto job = norm_job(x, weight, offset);
+  auto sum = at::empty(delta ? x.sizes() : at::IntArrayRef{0}, x.options());
+  auto out = at::empty(x.sizes(), x.options()), scales = at::empty({job.rows}, weight.options());
+  job.epsilon = static_cast<float>(epsilon);
+  if (delta) job.delta = delta->const_data_ptr(), job.sum = sum.mutable_data_ptr();
+  job.out = out.mutable_data_ptr(), job.scales = scales.mutable_data_ptr<float>();
+  require(launch_norm(job, x.scalar_type() == at::kBFloat16, stream_of(x)), "the norm");
+  return {sum, out, scales};
+}
+
+Tensor norm_back(const Tensor& gradient, const Tensor& x, const std::optional<Tensor>& more,
+                 const Tensor& weight, const Tensor& scales, double offset) {
+  const c10::DeviceGuard here(x.device());
+  auto out = at::empty(x.sizes(), x.options());
+  auto job = norm_job(x, weight, offset);
+  job.gradient = gradient.const_data_ptr(), job.out = out.mutable_data_ptr();
+  if (more) job.more = more->const_data_ptr();
+  job.scales = const_cast<float*>(scales.const_data_ptr<float>());  // read alone
+  require(launch_norm(job, x.scalar_type() == at::kBFloat16, stream_of(x)), "the norm's way back");
+  return out;
+}
+
 Tensor softmax_gradient(Tensor& logits, const std::optional<Tensor>& weights) {
   const c10::DeviceGuard here(logits.device());
   auto log_sums = at::empty({logits.size(0)}, logits.options());
@@ -94,6 +126,8 @@ TORCH_LIBRARY(retort, library) {
   library.def(retort::kDecodeSchema);
   library.def(retort::kDropSchema);
   library.def(retort::kSoftmaxSchema);
+  library.def(retort::kNormSchema);
+  library.def(retort::kNormBackSchema);
   library.def(retort::kGatedSchema);
   library.def(retort::kGatedBackSchema);
 }
@@ -101,6 +135,8 @@ TORCH_LIBRARY_IMPL(retort, CUDA, library) {
   library.impl("decode", &retort::decode);
   library.impl("drop", &retort::dropped);
   library.impl("softmax_gradient", &retort::softmax_gradient);
+  library.impl("norm", &retort::norm);
+  library.impl("norm_back", &retort::norm_back);
   library.impl("gated", &retort::gated);
   library.impl("gated_back", &retort::gated_back);
 }

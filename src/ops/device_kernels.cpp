@@ -7,10 +7,11 @@
 #include <mutex>
 #include <tuple>
 
+#include "ops/differentiable.h"
+#include "ops/norm.h"
+
 namespace retort {
 namespace {
-
-using at::Tensor;
 
 std::optional<c10::OperatorHandle> operator_on(at::Device device, const char* name) {
   if (device.is_cpu()) return std::nullopt;
@@ -112,6 +113,37 @@ std::optional<std::tuple<Tensor, Tensor>> gated_back_on(const Tensor& gradient, 
   const auto back = operator_on(gate.device(), "retort::gated_back");
   if (!back) return std::nullopt;
   return back->typed<GatedBackOperator>().call(gradient, gate, up, silu);
+}
+
+std::optional<NormedSum> normed_on(const Tensor& x_input, const Tensor& delta_input, const Norm& norm) {
+  const auto device = x_input.device();
+  if (device.is_cpu() || x_input.size(-1) < kShortestNorm || norm.weight.requires_grad()) return std::nullopt;
+  const auto forward = operator_on(device, "retort::norm"), back = operator_on(device, "retort::norm_back");
+  if (!forward || !back) return std::nullopt;
+  const auto x = x_input.contiguous(), delta = delta_input.defined() ? delta_input.contiguous() : Tensor();
+  if (!are_alike(x, x) || (delta.defined() && !are_alike(x, delta))) return std::nullopt;
+  const auto weight = norm.weight.detach().to(device, at::kFloat).contiguous();
+  const auto offset = norm.offset;
+  const double passes = delta.defined() ? 4 : 2;
+  const auto results = differentiable_many(
+      {"norm", 0, passes * bytes_of(x), 0, 4 * bytes_of(x)}, {x, delta}, [&](bool) -> ManyComputed {
+        const auto all = forward->typed<NormOperator>().call(
+            x.detach(), delta.defined() ? std::optional(delta.detach()) : std::nullopt, weight, offset,
+            norm.epsilon);
+        const bool adds = delta.defined();
+        const Tensor what = adds ? std::get<0>(all) : x.detach();
+        auto backward = [back = *back, what, weight, offset, adds,
+                         scales = std::get<2>(all)](const Tensors& gradients) -> Tensors {
+          const auto& of_normed = gradients.back();
+          if (!of_normed.defined()) return {gradients[0], gradients[0]};
+          const auto more = adds && gradients[0].defined() ? std::optional(gradients[0]) : std::nullopt;
+          const auto dx = back.typed<NormBackOperator>().call(of_normed, what, more, weight, scales, offset);
+          return {dx, adds ? dx : Tensor()};
+        };
+        if (!adds) return {{std::get<1>(all)}, std::move(backward)};
+        return {{what, std::get<1>(all)}, std::move(backward)};
+      });
+  return NormedSum{delta.defined() ? results[0] : x, results.back()};
 }
 
 std::optional<Tensor> softmax_gradient_on(Tensor& logits, const Tensor& weights) {

@@ -36,6 +36,21 @@ inline constexpr auto kGatedBackSchema =
     "gated_back(Tensor gradient, Tensor gate, Tensor up, bool silu) -> (Tensor, Tensor)";
 using GatedBackOperator = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& gradient, const at::Tensor& gate,
                                                              const at::Tensor& up, bool silu);
+// RMSNorm of x, or of x + delta (ops/norm.h): the sum (empty without a delta), the normed, and 1 / rms of each
+// row, fp32. Its way back gives the gradient of what was normed, to which `more` is added.
+inline constexpr auto kNormSchema =
+    "norm(Tensor x, Tensor? delta, Tensor weight, float offset, float epsilon) -> (Tensor, Tensor, Tensor)";
+using NormOperator = std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Tensor& x,
+                                                                    const std::optional<at::Tensor>& delta,
+                                                                    const at::Tensor& weight, double offset,
+                                                                    double epsilon);
+inline constexpr auto kNormBackSchema =
+    "norm_back(Tensor gradient, Tensor x, Tensor? more, Tensor weight, Tensor scales, float offset) -> Tensor";
+using NormBackOperator = at::Tensor(const at::Tensor& gradient, const at::Tensor& x,
+                                    const std::optional<at::Tensor>& more, const at::Tensor& weight,
+                                    const at::Tensor& scales, double offset);
+// Shorter rows are left to LibTorch: a block of threads has a row.
+inline constexpr int64_t kShortestNorm = 1024;
 
 // Rows [first, first + count) of a matrix in x's type and on its device, decoded there from the bytes that are
 // stored; nothing where there is no kernel for that.
@@ -49,6 +64,11 @@ std::optional<at::Tensor> gated_on(const at::Tensor& gate, const at::Tensor& up,
 std::optional<std::tuple<at::Tensor, at::Tensor>> gated_back_on(const at::Tensor& gradient,
                                                                 const at::Tensor& gate, const at::Tensor& up,
                                                                 bool silu);
+// By the kernel, with a graph to x and delta (undefined: none); nothing where there is no kernel for that, or
+// where the weight is trained, whose gradient is a sum over rows.
+struct NormedSum;
+struct Norm;
+std::optional<NormedSum> normed_on(const at::Tensor& x, const at::Tensor& delta, const Norm& norm);
 bool has_decoder(at::Device device);
 
 // The numbers of a job, and a job of such numbers whose addresses are still to be set.

@@ -632,5 +632,26 @@ TEST(DeviceKernels, GatedActivationsAreThoseOfTheCpu) {
     }
 }
 
+TEST(DeviceKernels, NormsAreThoseOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  const Norm norm{random({kShortestNorm}, 2), 1e-5, 1, {}};
+  const auto dy = random({3, kShortestNorm}, 3), dsum = random({3, kShortestNorm}, 6);
+  for (const auto type : kTypes) {
+    const auto x = leaf({3, kShortestNorm}, 1, type), delta = leaf({3, kShortestNorm}, 4, type);
+    const auto before = pretend::kernel_calls;
+    expect_one_answer("norm", near_of(type), [&] {
+      return with_gradients(rms_norm(on(x), norm), {x}, dy);
+    });
+    EXPECT_EQ(pretend::kernel_calls, before + 2);
+    expect_one_answer("sum and norm", near_of(type), [&] {
+      const auto [sum, normed] = add_rms_norm(on(x), on(delta), norm);
+      auto all = torch::autograd::grad({sum, normed}, {x, delta}, {on(dsum.to(type)), on(dy.to(type))});
+      all.push_back(sum.detach()), all.push_back(normed.detach());
+      return all;
+    });
+    EXPECT_EQ(pretend::kernel_calls, before + 4);
+  }
+}
+
 }  // namespace
 }  // namespace retort

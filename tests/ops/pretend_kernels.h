@@ -3,6 +3,7 @@
 #pragma once
 #include "kernels/dropout_body.h"
 #include "kernels/gated_body.h"
+#include "kernels/norm_body.h"
 #include "kernels/softmax_body.h"
 #include "ops/device_kernels.h"
 #include "ops/pretend_device.h"  // tests/ops
@@ -97,6 +98,41 @@ inline std::tuple<Tensor, Tensor> gated_back(const Tensor& gradient, const Tenso
   return {to_gate, to_up};
 }
 
+inline void run_norm(NormJob& job, const Tensor& x, const Tensor& weight, const Tensor& scales, double offset) {
+  ++kernel_calls;
+  job.x = host_of<void>(x), job.weight = host_of<float>(weight), job.width = x.size(-1);
+  job.rows = x.numel() / job.width, job.offset = static_cast<float>(offset);
+  job.scales = static_cast<float*>(memory().host_of(scales.const_data_ptr()));
+  auto launch = some_launch();
+  launch.threads = kNormThreads, launch.shared_bytes = kNormShared;
+  run_blocks(launch, [&](EmulatedThread& threads) {
+    const bool bf16 = x.scalar_type() == at::kBFloat16;
+    if (job.gradient && bf16) norm_rows_back<uint16_t>(threads, job);
+    else if (job.gradient) norm_rows_back<float>(threads, job);
+    else if (bf16) norm_rows<uint16_t>(threads, job);
+    else norm_rows<float>(threads, job);
+  });
+}
+inline std::tuple<Tensor, Tensor, Tensor> norm_numbers(const Tensor& x, const std::optional<Tensor>& delta,
+                                                       const Tensor& weight, double offset, double epsilon) {
+  auto sum = empty_on_device(x.sizes(), x.scalar_type()), out = empty_on_device(x.sizes(), x.scalar_type());
+  auto scales = empty_on_device({x.numel() / x.size(-1)}, at::kFloat);
+  NormJob job;
+  job.delta = host_of<void>(delta), job.sum = memory().host_of(sum.mutable_data_ptr());
+  job.out = memory().host_of(out.mutable_data_ptr()), job.epsilon = static_cast<float>(epsilon);
+  run_norm(job, x, weight, scales, offset);
+  return {sum, out, scales};
+}
+inline Tensor norm_gradient(const Tensor& gradient, const Tensor& x, const std::optional<Tensor>& more,
+                            const Tensor& weight, const Tensor& scales, double offset) {
+  auto out = empty_on_device(x.sizes(), x.scalar_type());
+  NormJob job;
+  job.gradient = host_of<void>(gradient), job.more = host_of<void>(more);
+  job.out = memory().host_of(out.mutable_data_ptr());
+  run_norm(job, x, weight, scales, offset);
+  return out;
+}
+
 class PretendedKernels {
  public:
   PretendedKernels()
@@ -105,11 +141,15 @@ class PretendedKernels {
     schemas_.def(kDecodeSchema);
     schemas_.def(kDropSchema);
     schemas_.def(kSoftmaxSchema);
+    schemas_.def(kNormSchema);
+    schemas_.def(kNormBackSchema);
     schemas_.def(kGatedSchema);
     schemas_.def(kGatedBackSchema);
     kernels_.impl("decode", &decode);
     kernels_.impl("drop", &drop_numbers);
     kernels_.impl("softmax_gradient", &softmax_rows);
+    kernels_.impl("norm", &norm_numbers);
+    kernels_.impl("norm_back", &norm_gradient);
     kernels_.impl("gated", &gated_numbers);
     kernels_.impl("gated_back", &gated_back);
   }

@@ -49,6 +49,9 @@ bool is_whole(const Tensor& x) {
   return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
 }
 
+// The same numbers where 16 bytes can be read from.
+Tensor whole(const Tensor& x) { return is_whole(x) ? x : x.clone(at::MemoryFormat::Contiguous); }
+
 bool are_alike(const Tensor& a, const Tensor& b) {
   const auto type = a.scalar_type();
   return (type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type && is_whole(a) && is_whole(b);
@@ -136,8 +139,9 @@ std::optional<NormedSum> normed_on(const Tensor& x_input, const Tensor& delta_in
                          scales = std::get<2>(all)](const Tensors& gradients) -> Tensors {
           const auto& of_normed = gradients.back();
           if (!of_normed.defined()) return {gradients[0], gradients[0]};
-          const auto more = adds && gradients[0].defined() ? std::optional(gradients[0]) : std::nullopt;
-          const auto dx = back.typed<NormBackOperator>().call(of_normed, what, more, weight, scales, offset);
+          const auto more = adds && gradients[0].defined() ? std::optional(whole(gradients[0])) : std::nullopt;
+          const auto dx =
+              back.typed<NormBackOperator>().call(whole(of_normed), what, more, weight, scales, offset);
           return {dx, adds ? dx : Tensor()};
         };
         if (!adds) return {{std::get<1>(all)}, std::move(backward)};

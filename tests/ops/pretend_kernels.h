@@ -12,6 +12,7 @@
 namespace retort::pretend {
 
 inline int64_t kernel_calls = 0;  // so far
+inline void count_call() { ++kernel_calls, ++operations; }
 
 inline Launch some_launch() {
   Launch launch;
@@ -26,7 +27,7 @@ template <class T> const T* host_of(const std::optional<Tensor>& x) {
 inline Tensor decode(const Tensor& stored, const std::optional<Tensor>& book,
                      const std::optional<Tensor>& scales, const std::optional<Tensor>& zeros,
                      const std::optional<Tensor>& group_of, at::IntArrayRef numbers, at::ScalarType type) {
-  ++kernel_calls;
+  count_call();
   auto job = decode_job(numbers);
   auto out = empty_on_device({job.rows, job.columns}, type);
   job.to_bf16 = type == at::kBFloat16;
@@ -41,7 +42,7 @@ inline Tensor decode(const Tensor& stored, const std::optional<Tensor>& book,
 }
 
 inline Tensor drop_numbers(const Tensor& x, int64_t key, int64_t threshold, double scale) {
-  ++kernel_calls;
+  count_call();
   auto out = empty_on_device(x.sizes(), x.scalar_type());
   DropoutJob job;
   job.in = memory().host_of(x.const_data_ptr()), job.out = memory().host_of(out.mutable_data_ptr());
@@ -57,7 +58,7 @@ inline Tensor drop_numbers(const Tensor& x, int64_t key, int64_t threshold, doub
 }
 
 inline Tensor softmax_rows(Tensor& logits, const std::optional<Tensor>& weights) {
-  ++kernel_calls;
+  count_call();
   auto log_sums = empty_on_device({logits.size(0)}, at::kFloat);
   SoftmaxJob job;
   job.logits = static_cast<float*>(memory().host_of(logits.mutable_data_ptr()));
@@ -70,7 +71,7 @@ inline Tensor softmax_rows(Tensor& logits, const std::optional<Tensor>& weights)
 }
 
 inline void run_gated(GatedJob& job, const Tensor& gate, const Tensor& up, bool silu) {
-  ++kernel_calls;
+  count_call();
   job.gate = host_of<void>(gate), job.up = host_of<void>(up), job.count = gate.numel(), job.silu = silu;
   auto launch = some_launch();
   launch.threads = kGatedThreads;
@@ -99,7 +100,7 @@ inline std::tuple<Tensor, Tensor> gated_back(const Tensor& gradient, const Tenso
 }
 
 inline void run_norm(NormJob& job, const Tensor& x, const Tensor& weight, const Tensor& scales, double offset) {
-  ++kernel_calls;
+  count_call();
   job.x = host_of<void>(x), job.weight = host_of<float>(weight), job.width = x.size(-1);
   job.rows = x.numel() / job.width, job.offset = static_cast<float>(offset);
   job.scales = static_cast<float*>(memory().host_of(scales.const_data_ptr()));

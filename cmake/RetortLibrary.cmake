@@ -14,7 +14,7 @@ function(retort_row number)
 endfunction()
 
 # retort_library(NAME [TORCH] DEPENDS targets... SOURCES files...
-#                [AVX2 files...] [AVX512 files...] [CUDA files...])
+#                [AVX2 files...] [AVX512 files...])
 #
 # One static library a folder of src/. Only those with TORCH may include LibTorch. Tests are found in
 # tests/NAME/*_test.cpp, so none can be left out of a list. AVX2 and AVX512 files are compiled for that
@@ -24,7 +24,7 @@ set(RETORT_AVX512_FLAGS -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 
   -mfma -mf16c -mbmi2)
 
 function(retort_library name)
-  cmake_parse_arguments(arg "TORCH" "" "DEPENDS;SOURCES;AVX2;AVX512;CUDA;LINK" ${ARGN})
+  cmake_parse_arguments(arg "TORCH" "" "DEPENDS;SOURCES;AVX2;AVX512;LINK" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES} ${arg_AVX2} ${arg_AVX512})
   target_include_directories(${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<INSTALL_INTERFACE:include/retort>)
@@ -36,9 +36,6 @@ function(retort_library name)
   if(arg_TORCH)
     target_link_libraries(${name} PUBLIC libtorch)
     target_precompile_headers(${name} REUSE_FROM torch_pch)
-  endif()
-  if(RETORT_CUDA AND arg_CUDA)
-    retort_cuda_sources(${name} ${arg_CUDA})
   endif()
   set_property(GLOBAL APPEND PROPERTY RETORT_TESTED ${name})
   set_property(GLOBAL PROPERTY RETORT_TORCH_${name} ${arg_TORCH})
@@ -65,18 +62,5 @@ function(retort_tests)
     endif()
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
       PROPERTIES ENVIRONMENT "OMP_WAIT_POLICY=passive" TIMEOUT 300)
-  endforeach()
-  # Tests of kernels: tests/NAME/*_test.cu, only in a CUDA build; each skips, saying so, where there is no
-  # GPU.
-  get_property(names GLOBAL PROPERTY RETORT_CUDA_TESTED)
-  if(RETORT_CUDA)
-    add_custom_target(cuda)   # all that nvcc compiles, and its tests: tools/build cuda cuda
-  endif()
-  foreach(name ${names})
-    file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/*_test.cu)
-    add_executable(${name}_cuda_test ${sources})
-    target_link_libraries(${name}_cuda_test PRIVATE ${name}_cuda GTest::gtest GTest::gtest_main)
-    add_dependencies(cuda ${name}_cuda_test)
-    gtest_discover_tests(${name}_cuda_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST)
   endforeach()
 endfunction()

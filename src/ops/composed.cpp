@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "ops/device_kernels.h"
+
 namespace retort {
 namespace {
 
@@ -25,6 +27,7 @@ ComposedScope::~ComposedScope() { everywhere() = before_; }
 Tensor widened_on(const Tensor& x, const Weight& weight, int64_t first, int64_t count) {
   if (weight.dense.defined())
     return weight.dense.detach().narrow(0, first, count).to(x.device(), x.scalar_type());
+  if (auto decoded = decoded_on(x, weight, first, count)) return *std::move(decoded);
   return widen_for_use(weight, first, count, x.scalar_type()).to(x.device());
 }
 

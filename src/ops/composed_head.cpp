@@ -4,6 +4,7 @@
 
 #include "ops/composed.h"
 #include "ops/composed_forms.h"
+#include "ops/device_kernels.h"
 
 namespace retort {
 
@@ -69,17 +70,17 @@ HeadCost composed_head_cost(const Tensor& hidden, const std::vector<int64_t>& ro
 double composed_cross_entropy(Tensor& logits, const RowLabels& labels, bool recorded) {
   const auto row = list_on(logits, labels.row), label = list_on(logits, labels.label);
   const auto weight = at::tensor(labels.weight, at::TensorOptions(at::kFloat)).to(logits.device());
-  const auto log_sum = logits.logsumexp(1);
   const auto place = row * logits.size(1) + label;
   auto flat = logits.view(-1);
-  const auto nats = (log_sum.index_select(0, row) - flat.index_select(0, place)).to(at::kDouble) * weight;
-  const auto sum = nats.sum().item<double>();
-  if (recorded) {
-    const auto total = at::zeros_like(log_sum).index_add_(0, row, weight);
-    logits.sub_(log_sum.unsqueeze(1)).exp_().mul_(total.unsqueeze(1));
-    flat.index_add_(0, place, weight, -1);
+  const auto of_labels = flat.index_select(0, place);
+  const auto total = recorded ? at::zeros({logits.size(0)}, logits.options()).index_add_(0, row, weight) : Tensor();
+  auto log_sum = softmax_gradient_on(logits, total);
+  if (!log_sum) {
+    log_sum = logits.logsumexp(1);
+    if (recorded) logits.sub_(log_sum->unsqueeze(1)).exp_().mul_(total.unsqueeze(1));
   }
-  return sum;
+  if (recorded) flat.index_add_(0, place, weight, -1);
+  return ((log_sum->index_select(0, row) - of_labels).to(at::kDouble) * weight).sum().item<double>();
 }
 
 double composed_logit_cost(Tensor& logits, std::span<const int32_t> rows, size_t first, int64_t vocabulary,

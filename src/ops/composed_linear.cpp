@@ -5,6 +5,7 @@
 #include "base/random.h"
 #include "ops/composed.h"
 #include "ops/composed_forms.h"
+#include "ops/device_kernels.h"
 #include "ops/differentiable.h"
 #include "ops/gradient_sink.h"
 
@@ -77,6 +78,7 @@ Tensor kept_by(const Tensor& x, double rate, const Draws& draws) {
 // Saves nothing: the draws are made again.
 Tensor dropped(const Tensor& x, double rate, const Draws& draws) {
   const auto apply = [rate, draws](const Tensor& values) {
+    if (auto kept = dropped_on(values, rate, draws.key())) return *std::move(kept);
     return (values * (1 / (1 - rate))).masked_fill_(kept_by(values, rate, draws).logical_not_(), 0);
   };
   return differentiable({"dropout", 0, 2 * bytes_of(x), 0, 2 * bytes_of(x)}, {x}, [&](bool) -> Computed {

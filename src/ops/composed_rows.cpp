@@ -1,17 +1,20 @@
 // Norms, rotations and gated activations over LibTorch calls.
 #include "ops/composed.h"
 #include "ops/composed_forms.h"
+#include "ops/device_kernels.h"
 #include "ops/differentiable.h"
 
 namespace retort {
 
 Tensor composed_rms_norm(const Tensor& x, const Norm& norm) {
+  if (auto in_one_pass = normed_on(x, {}, norm)) return in_one_pass->normed;
   const auto wide = x.to(at::kFloat);
   const auto scale = (wide.square().mean(-1, true) + norm.epsilon).rsqrt();
   return (wide * scale * (norm.weight.to(x.device()) + norm.offset)).to(x.scalar_type());
 }
 
 NormedSum composed_add_rms_norm(const Tensor& x, const Tensor& delta, const Norm& norm) {
+  if (auto in_one_pass = normed_on(x, delta, norm)) return *std::move(in_one_pass);
   const auto sum = x + delta;
   return {sum, composed_rms_norm(sum, norm)};
 }
@@ -48,8 +51,10 @@ Tensor composed_gated(const Tensor& gate, const Tensor& up, Activation activatio
   const auto bytes = bytes_of(gate);
   return differentiable({"gated activation", 0, 3 * bytes, 0, 5 * bytes}, {gate, up}, [&](bool) -> Computed {
     const auto activated = [silu](const Tensor& x) { return silu ? at::silu(x) : at::gelu(x, "tanh"); };
-    return {activated(gate).mul_(up),
+    auto in_one_pass = gated_on(gate.detach(), up.detach(), silu);
+    return {in_one_pass ? *std::move(in_one_pass) : activated(gate).mul_(up),
             [silu, activated, gate = gate.detach(), up = up.detach()](const Tensor& dy) -> Tensors {
+              if (auto back = gated_back_on(dy, gate, up, silu)) return {std::get<0>(*back), std::get<1>(*back)};
               const auto through = dy * up;
               return {silu ? at::silu_backward(through, gate) : at::gelu_backward(through, gate, "tanh"),
                       activated(gate).mul_(dy)};

@@ -10,6 +10,7 @@
 
 #include "base/device_name.h"
 #include "base/error.h"
+#include "ops/device_kernels.h"
 
 namespace retort {
 namespace {
@@ -17,7 +18,9 @@ namespace {
 constexpr auto kNode = "/dev/nvidiactl";  // where a driver runs
 
 at::Device open_cuda(const std::string& asked) {
-  load_cuda(usual_cuda_parts());
+  const auto parts = usual_cuda_parts();
+  load_cuda(parts);
+  if (!parts.kernels.empty()) load_kernels(parts.kernels);
   const auto device = gpu_among(asked, static_cast<int>(at::detail::getCUDAHooks().deviceCount()));
   // Equal bytes on the same GPU: sums of rows that meet are made in one order.
   at::globalContext().setDeterministicAlgorithms(true, false);
@@ -50,7 +53,21 @@ CudaParts usual_cuda_parts() {
         return 1;
       },
       &parts.library);
+  std::error_code none;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", none).parent_path();
+  for (const auto* place : {"libretort_cuda.so", "../lib/retort/libretort_cuda.so"})
+    if (parts.kernels.empty() && std::filesystem::exists(program / place, none))
+      parts.kernels = program / place;
   return parts;
+}
+
+void load_kernels(const std::filesystem::path& library) {
+  if (::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL)) return;
+  const char* why = ::dlerror();
+  throw Failure(fmt::format(
+      "device: cuda: {} cannot be loaded: {}; build it again with the program (tools/build cuda), or remove "
+      "it to do without kernels of our own",
+      printable(library.string()), printable(why ? why : "for no reason given")));
 }
 
 void load_cuda(const CudaParts& parts) {
@@ -94,7 +111,8 @@ std::string describe(at::Device device) {
   std::ifstream file("/proc/driver/nvidia/version");
   std::string driver;
   std::getline(file, driver);
-  return fmt::format("{}, {}", device.str(), driver.empty() ? "driver unknown" : driver);
+  return fmt::format("{}, {}{}", device.str(), driver.empty() ? "driver unknown" : driver,
+                     has_decoder(device) ? ", matrices decoded there" : "");
 }
 
 }  // namespace retort

@@ -15,12 +15,16 @@ at::Device open_device(const std::string& asked);
 struct CudaParts {
   std::string driver = "libcuda.so.1";  // by the linker's rules
   std::filesystem::path library;        // libtorch_cuda.so beside libtorch_cpu.so
+  // Our kernels (device_kernels.h): libretort_cuda.so beside the program, or in ../lib/retort. Empty: none.
+  std::filesystem::path kernels = {};
 };
 CudaParts usual_cuda_parts();
 // The GPU that `asked` (cuda or cuda:N) names among so many; Failure where there is none.
 at::Device gpu_among(const std::string& asked, int count);
-// Loads both, and throws Failure for the first that is missing.
+// Loads driver and library, and throws Failure for the first that is missing.
 void load_cuda(const CudaParts& parts);
+// Loads our kernels, after those two.
+void load_kernels(const std::filesystem::path& library);
 
 // What besides its name tells one GPU from another, for the record of a run: "cuda:0, NVIDIA driver ...".
 std::string describe(at::Device device);

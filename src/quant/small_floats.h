@@ -59,10 +59,15 @@ HOST_DEVICE inline float doubled_e2m1(int code) {
   return static_cast<float>(code & 8 ? -magnitudes[code & 7] : magnitudes[code & 7]);
 }
 // OCP microscaling: 2^(exponent - 127), halved.
-HOST_DEVICE inline float mxfp4_value(const Mxfp4Block& block, int i) {
+HOST_DEVICE inline float mxfp4_scale(const Mxfp4Block& block, int) {
   const uint32_t exponent = block.exponent;
-  const float scale = float_from_bits(exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23);
-  return doubled_e2m1(i < 16 ? block.codes[i] & 15 : block.codes[i - 16] >> 4) * scale;
+  return float_from_bits(exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23);
+}
+HOST_DEVICE inline int mxfp4_code(const Mxfp4Block& block, int i) {
+  return i < 16 ? block.codes[i] & 15 : block.codes[i - 16] >> 4;
+}
+HOST_DEVICE inline float mxfp4_value(const Mxfp4Block& block, int i) {
+  return doubled_e2m1(mxfp4_code(block, i)) * mxfp4_scale(block, i);
 }
 // Unsigned E4M3 without its NaN (0x7F counts as 0), halved; the top bit is not used.
 HOST_DEVICE inline float halved_ue4m3(uint8_t bits) {
@@ -71,9 +76,15 @@ HOST_DEVICE inline float halved_ue4m3(uint8_t bits) {
   if (exponent == 0) return static_cast<float>(mantissa) * 0x1p-10f;
   return float_from_bits((exponent + 119) << 23 | mantissa << 20);
 }
-HOST_DEVICE inline float nvfp4_value(const Nvfp4Block& block, int i) {
+HOST_DEVICE inline float nvfp4_scale(const Nvfp4Block& block, int i) {
+  return halved_ue4m3(block.scales[i / 16]);
+}
+HOST_DEVICE inline int nvfp4_code(const Nvfp4Block& block, int i) {
   const uint8_t pair = block.codes[i / 16 * 8 + i % 8];
-  return doubled_e2m1(i % 16 < 8 ? pair & 15 : pair >> 4) * halved_ue4m3(block.scales[i / 16]);
+  return i % 16 < 8 ? pair & 15 : pair >> 4;
+}
+HOST_DEVICE inline float nvfp4_value(const Nvfp4Block& block, int i) {
+  return doubled_e2m1(nvfp4_code(block, i)) * nvfp4_scale(block, i);
 }
 
 }  // namespace retort

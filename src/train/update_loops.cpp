@@ -22,12 +22,10 @@ bool adamw_update(float* __restrict weights, const float* __restrict sums, float
   bool finite = true;
   constexpr int64_t kLanes = 8;
   const auto update = [&](int64_t i) {
-    const float gradient = sums[i] * s.share;
-    const float m = first[i] + s.rest_1 * (gradient - first[i]);
-    const float v = second[i] * s.beta_2 + s.rest_2 * gradient * gradient;
-    first[i] = m;
-    second[i] = v;
-    weights[i] = weights[i] * s.keep - s.rate * (m / (std::sqrt(v) * s.second_scale + s.epsilon));
+    const auto next = adamw_number({weights[i], first[i], second[i]}, sums[i], s);
+    first[i] = next.first;
+    second[i] = next.second;
+    weights[i] = next.weight;
   };
   for (int64_t begin = 0; begin < count; begin += kLanes * 32) {
     const auto end = std::min(begin + kLanes * 32, count);

@@ -1,23 +1,13 @@
 // The optimizers' arithmetic over plain arrays: one pass reads gradient and states, and writes states and
-// weights. `share` multiplies every gradient on its way (1 / the step's weight, and clipping). Each returns
-// whether all that is new is finite.
+// weights. Each returns whether all that is new is finite.
 #pragma once
 #include <cstdint>
 
+#include "kernels/adamw.h"
+
 namespace retort {
 
-struct UpdateScalars {
-  float share = 1;
-  float keep = 1;                // 1 - learning rate * weight decay: what decoupled decay leaves of a weight
-  float rate = 0;                // learning rate; adamw: over 1 - beta_1^t
-  float beta_1 = 0, beta_2 = 0;  // sgd: beta_1 is the momentum
-  float rest_1 = 1, rest_2 = 1;  // 1 - beta, rounded once from double
-  float second_scale = 1;        // adamw: 1 / sqrt(1 - beta_2^t)
-  float epsilon = 0;
-  bool first = false;  // sgd: the first update fills the momentum with the gradient
-};
-
-// arXiv:1711.05101, Algorithm 2, in torch.optim.AdamW's order of operations.
+// Of every number, adamw_number().
 bool adamw_update(float* weights, const float* sums, float* first, float* second, int64_t count,
                   const UpdateScalars& s);
 

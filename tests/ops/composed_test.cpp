@@ -17,7 +17,8 @@
 #include "ops/index_loss.h"
 #include "ops/keep_rows.h"
 #include "ops/norm.h"
-#include "ops/pretend_device.h"  // tests/ops
+#include "ops/pretend_device.h"   // tests/ops
+#include "ops/pretend_kernels.h"  // tests/ops
 #include "ops/recompute.h"
 #include "ops/rotate.h"
 #include "ops/route.h"
@@ -539,6 +540,116 @@ TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
       const auto y = keep_rows(recomputed ? recompute(x, trained, part) : part(x), pass);
       return with_gradients(y, inputs, random({3, 16}, 7));
     });
+  }
+}
+
+// With kernels for the device: the same bits as the CPU decodes, of the whole and of some rows.
+void expect_decoded_there(const Weight& weight) {
+  for (const auto type : {at::kBFloat16, at::kFloat})
+    for (const auto& [first, count] : {std::pair<int64_t, int64_t>(0, weight.rows), std::pair<int64_t, int64_t>(3, 5)}) {
+      const auto here = at::zeros({1}, at::TensorOptions(type)), there = here.to(pretend::kDevice);
+      const auto before = pretend::kernel_calls;
+      const auto decoded = widened_on(there, weight, first, count);
+      EXPECT_EQ(pretend::kernel_calls, before + 1) << type_info(weight.type).name;
+      EXPECT_EQ(decoded.device(), pretend::kDevice);
+      EXPECT_TRUE(at::equal(decoded.cpu(), widened_on(here, weight, first, count)))
+          << type_info(weight.type).name << " " << type << " from row " << first;
+    }
+}
+
+TEST(DeviceKernels, DecodeWhatIsStoredToTheBitsOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  const auto matrix = random({12, 512}, 1);
+  int types = 0;
+  for (const auto& info : all_types()) {
+    if (!is_block_quantized(info.type) || !can_quantize(info.type)) continue;
+    ++types;
+    expect_decoded_there(convert_weight(dense_weight(matrix), info.type));
+  }
+  EXPECT_EQ(types, 14);
+  auto codes = std::make_shared<std::vector<std::byte>>(12 * 96);
+  for (size_t i = 0; i < codes->size(); ++i) (*codes)[i] = static_cast<std::byte>(i * 37 % 126);  // no NaN
+  expect_decoded_there(scaled_f8_weight(12, 96, *codes, codes, random({3, 2}, 2), 5, 64));
+  CodeScales scales;
+  scales.scales = random({12, 6}, 3), scales.zeros = at::full({12, 6}, 7, at::TensorOptions(at::kByte));
+  scales.groups = 6, scales.group_columns = 32, scales.high_first = true;
+  expect_decoded_there(packed4_weight(12, 192, *codes, codes, scales));
+}
+
+TEST(DeviceKernels, ALayerIsTheSameWithAndWithoutThem) {
+  Linear layer;
+  layer.name = "proj";
+  layer.weight = convert_weight(dense_weight(random({32, 64}, 1)), WeightType::nf4);
+  layer.adapter = LowRank{random({8, 64}, 2), random({32, 8}, 3), {}, 2, 0.3};
+  Pass pass;
+  pass.training = true, pass.dropout_key = 11;
+  for (const auto type : kTypes) {
+    const auto by_layer = [&] {
+      const auto x = random({9, 64}, 4).to(type).to(pretend::kDevice).requires_grad_();
+      const auto y = linear(x, layer, pass);
+      const auto dx = torch::autograd::grad({y}, {x}, {at::ones_like(y)})[0];
+      return std::pair(y.detach().cpu(), dx.cpu());
+    };
+    const auto before = pretend::kernel_calls;
+    const auto [y, dx] = by_layer();
+    EXPECT_EQ(pretend::kernel_calls, before) << "there are none";
+    const pretend::PretendedKernels kernels;
+    const auto [y_by_kernels, dx_by_kernels] = by_layer();
+    EXPECT_EQ(pretend::kernel_calls, before + 4) << "the matrix twice, dropout twice";
+    EXPECT_TRUE(at::equal(y_by_kernels, y)) << type;
+    EXPECT_TRUE(at::equal(dx_by_kernels, dx)) << type;
+  }
+}
+
+TEST(DeviceKernels, TheHeadsLossIsThatOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  for (const int64_t vocabulary : {31, 32}) {
+    Head head;
+    head.linear.name = "lm_head";
+    head.linear.weight = convert_weight(dense_weight(random({vocabulary, 32}, 1)), WeightType::q8_0);
+    const auto hidden = leaf({6, 32}, 2);
+    auto targets = some_targets();
+    for (auto& target : targets) target.label %= static_cast<int32_t>(vocabulary);
+    const auto before = pretend::kernel_calls;
+    expect_one_answer("cross-entropy", 1e-5, [&] {
+      return with_gradients(cross_entropy(on(hidden), targets, head, Pass{}).nats, {hidden},
+                            at::scalar_tensor(0.5));
+    });
+    EXPECT_EQ(pretend::kernel_calls, before + 3) << "the matrix twice, the softmax";
+  }
+}
+
+TEST(DeviceKernels, GatedActivationsAreThoseOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  for (const auto type : kTypes)
+    for (const auto activation : {Activation::silu, Activation::gelu_tanh}) {
+      const auto gate = leaf({9, 19}, 1, type), up = leaf({9, 19}, 2, type);
+      const auto before = pretend::kernel_calls;
+      expect_one_answer("gated", near_of(type), [&] {
+        return with_gradients(gated(on(gate), on(up), activation), {gate, up}, random({9, 19}, 4));
+      });
+      EXPECT_EQ(pretend::kernel_calls, before + 2);
+    }
+}
+
+TEST(DeviceKernels, NormsAreThoseOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  const Norm norm{random({kShortestNorm}, 2), 1e-5, 1, {}};
+  const auto dy = random({3, kShortestNorm}, 3), dsum = random({3, kShortestNorm}, 6);
+  for (const auto type : kTypes) {
+    const auto x = leaf({3, kShortestNorm}, 1, type), delta = leaf({3, kShortestNorm}, 4, type);
+    const auto before = pretend::kernel_calls;
+    expect_one_answer("norm", near_of(type), [&] {
+      return with_gradients(rms_norm(on(x), norm), {x}, dy);
+    });
+    EXPECT_EQ(pretend::kernel_calls, before + 2);
+    expect_one_answer("sum and norm", near_of(type), [&] {
+      const auto [sum, normed] = add_rms_norm(on(x), on(delta), norm);
+      auto all = torch::autograd::grad({sum, normed}, {x, delta}, {on(dsum.to(type)), on(dy.to(type))});
+      all.push_back(sum.detach()), all.push_back(normed.detach());
+      return all;
+    });
+    EXPECT_EQ(pretend::kernel_calls, before + 4);
   }
 }
 

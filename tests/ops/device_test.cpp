@@ -69,6 +69,18 @@ TEST(Device, AMissingPartOfLibTorchIsNamed) {
   EXPECT_TRUE(std::filesystem::exists(beside.parent_path() / "libtorch_cpu.so")) << beside;
 }
 
+TEST(Device, ALibraryOfKernelsThatDoesNotFitIsNamed) {
+  const TemporaryFolder folder;
+  const std::string library = folder / "libretort_cuda.so";
+  write_text(library, "no library");
+  const auto broken = refused([&] { load_kernels(library); });
+  EXPECT_TRUE(broken.starts_with("device: cuda: " + library + " cannot be loaded: ")) << broken;
+  EXPECT_NE(broken.find("; build it again with the program (tools/build cuda), or remove it"),
+            std::string::npos)
+      << broken;
+  EXPECT_EQ(std::count(broken.begin(), broken.end(), '\n'), 0);
+}
+
 TEST(Device, AGpuThatIsNotThereIsNamed) {
   EXPECT_EQ(gpu_among("cuda", 1), at::Device(at::kCUDA, 0));
   EXPECT_EQ(gpu_among("cuda:2", 3), at::Device(at::kCUDA, 2));

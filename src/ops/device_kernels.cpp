@@ -1,0 +1,161 @@
+#include "ops/device_kernels.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "ops/differentiable.h"
+#include "ops/norm.h"
+
+namespace retort {
+namespace {
+
+std::optional<c10::OperatorHandle> operator_on(at::Device device, const char* name) {
+  if (device.is_cpu()) return std::nullopt;
+  auto found = c10::Dispatcher::singleton().findSchema({name, ""});
+  const auto key = at::TensorOptions(device).computeDispatchKey();
+  if (!found || !found->hasKernelForDispatchKey(key)) return std::nullopt;
+  return found;
+}
+
+Tensor bytes_on(at::Device device, std::span<const std::byte> bytes) {
+  return at::from_blob(const_cast<std::byte*>(bytes.data()), {static_cast<int64_t>(bytes.size())},
+                       at::TensorOptions(at::kByte))
+      .to(device);
+}
+
+// A book lives as long as the program here, and stays on a device once it is there: a kernel reads it in every
+// call. Never freed, since a device may be gone before.
+std::optional<Tensor> book_on(at::Device device, std::span<const std::byte> book) {
+  if (book.empty()) return std::nullopt;
+  static std::mutex mutex;
+  static auto* const books = new std::map<std::tuple<int, int, const std::byte*>, Tensor>;
+  const std::lock_guard lock(mutex);
+  auto& there = (*books)[{static_cast<int>(device.type()), device.index(), book.data()}];
+  if (!there.defined()) there = bytes_on(device, book);
+  return there;
+}
+
+std::optional<Tensor> list_there(at::Device device, const Tensor& list) {
+  if (!list.defined()) return std::nullopt;
+  return list.to(device);
+}
+
+// Contiguous and at an address that 16 bytes can be read from.
+bool is_whole(const Tensor& x) {
+  return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+}
+
+// The same numbers where 16 bytes can be read from.
+Tensor whole(const Tensor& x) { return is_whole(x) ? x : x.clone(at::MemoryFormat::Contiguous); }
+
+bool are_alike(const Tensor& a, const Tensor& b) {
+  const auto type = a.scalar_type();
+  return (type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type && is_whole(a) && is_whole(b);
+}
+
+}  // namespace
+
+bool has_decoder(at::Device device) { return operator_on(device, "retort::decode").has_value(); }
+
+std::optional<Tensor> decoded_on(const Tensor& x, const Weight& weight, int64_t first, int64_t count) {
+  const auto device = x.device();
+  const auto type = x.scalar_type();
+  if (device.is_cpu() || weight.blocks.empty() || !has_decode_kernel(weight.type) ||
+      (type != at::kFloat && type != at::kBFloat16))
+    return std::nullopt;
+  const bool scales_apart = weight.type == WeightType::f8_e4m3 || weight.type == WeightType::packed4;
+  if (scales_apart && !weight.scales.defined() && !weight.code_scales) return std::nullopt;
+  const auto decode = operator_on(device, "retort::decode");
+  if (!decode) return std::nullopt;
+  DecodeJob job;
+  job.type = weight.type, job.rows = count, job.columns = weight.columns, job.first_row = first;
+  auto book = decode_book(weight.type);
+  std::optional<Tensor> scales, zeros, group_of;
+  if (weight.type == WeightType::f8_e4m3) {
+    const auto grid = weight.grid();
+    job.scale_columns = grid.columns, job.block_rows = grid.block_rows, job.block_columns = grid.block_columns;
+    scales = list_there(device, weight.scales);
+  } else if (weight.type == WeightType::packed4) {
+    const auto& codes = *weight.code_scales;
+    job.scale_columns = codes.groups, job.block_columns = codes.group_columns;
+    job.high_first = codes.high_first;
+    book = std::as_bytes(codes.book);
+    scales = list_there(device, codes.scales), zeros = list_there(device, codes.zeros);
+    group_of = list_there(device, codes.group_of);
+  }
+  const auto stride = static_cast<size_t>(*row_bytes(weight.type, static_cast<uint64_t>(weight.columns)));
+  const auto stored =
+      weight.blocks.subspan(static_cast<size_t>(first) * stride, static_cast<size_t>(count) * stride);
+  return decode->typed<DecodeOperator>().call(bytes_on(device, stored), book_on(device, book), scales, zeros,
+                                              group_of, numbers_of(job), type);
+}
+
+std::optional<Tensor> dropped_on(const Tensor& x, double rate, uint64_t key) {
+  const auto type = x.scalar_type();
+  if (!is_whole(x) || (type != at::kFloat && type != at::kBFloat16)) return std::nullopt;
+  const auto drop = operator_on(x.device(), "retort::drop");
+  if (!drop) return std::nullopt;
+  return drop->typed<DropOperator>().call(x.detach(), static_cast<int64_t>(key), std::lround(rate * 65536),
+                                          1 / (1 - rate));
+}
+
+std::optional<Tensor> gated_on(const Tensor& gate, const Tensor& up, bool silu) {
+  if (!are_alike(gate, up)) return std::nullopt;
+  const auto gated = operator_on(gate.device(), "retort::gated");
+  if (!gated) return std::nullopt;
+  return gated->typed<GatedOperator>().call(gate, up, silu);
+}
+
+std::optional<std::tuple<Tensor, Tensor>> gated_back_on(const Tensor& gradient, const Tensor& gate,
+                                                        const Tensor& up, bool silu) {
+  if (!are_alike(gate, up) || !are_alike(gradient, up)) return std::nullopt;
+  const auto back = operator_on(gate.device(), "retort::gated_back");
+  if (!back) return std::nullopt;
+  return back->typed<GatedBackOperator>().call(gradient, gate, up, silu);
+}
+
+std::optional<NormedSum> normed_on(const Tensor& x_input, const Tensor& delta_input, const Norm& norm) {
+  const auto device = x_input.device();
+  if (device.is_cpu() || x_input.size(-1) < kShortestNorm || norm.weight.requires_grad()) return std::nullopt;
+  const auto forward = operator_on(device, "retort::norm"), back = operator_on(device, "retort::norm_back");
+  if (!forward || !back) return std::nullopt;
+  const auto x = x_input.contiguous(), delta = delta_input.defined() ? delta_input.contiguous() : Tensor();
+  if (!are_alike(x, x) || (delta.defined() && !are_alike(x, delta))) return std::nullopt;
+  const auto weight = norm.weight.detach().to(device, at::kFloat).contiguous();
+  const auto offset = norm.offset;
+  const double passes = delta.defined() ? 4 : 2;
+  const auto results = differentiable_many(
+      {"norm", 0, passes * bytes_of(x), 0, 4 * bytes_of(x)}, {x, delta}, [&](bool) -> ManyComputed {
+        const auto all = forward->typed<NormOperator>().call(
+            x.detach(), delta.defined() ? std::optional(delta.detach()) : std::nullopt, weight, offset,
+            norm.epsilon);
+        const bool adds = delta.defined();
+        const Tensor what = adds ? std::get<0>(all) : x.detach();
+        auto backward = [back = *back, what, weight, offset, adds,
+                         scales = std::get<2>(all)](const Tensors& gradients) -> Tensors {
+          const auto& of_normed = gradients.back();
+          if (!of_normed.defined()) return {gradients[0], gradients[0]};
+          const auto more = adds && gradients[0].defined() ? std::optional(whole(gradients[0])) : std::nullopt;
+          const auto dx =
+              back.typed<NormBackOperator>().call(whole(of_normed), what, more, weight, scales, offset);
+          return {dx, adds ? dx : Tensor()};
+        };
+        if (!adds) return {{std::get<1>(all)}, std::move(backward)};
+        return {{what, std::get<1>(all)}, std::move(backward)};
+      });
+  return NormedSum{delta.defined() ? results[0] : x, results.back()};
+}
+
+std::optional<Tensor> softmax_gradient_on(Tensor& logits, const Tensor& weights) {
+  if (logits.scalar_type() != at::kFloat || !is_whole(logits)) return std::nullopt;
+  const auto gradient = operator_on(logits.device(), "retort::softmax_gradient");
+  if (!gradient) return std::nullopt;
+  return gradient->typed<SoftmaxOperator>().call(logits,
+                                                 weights.defined() ? std::optional(weights) : std::nullopt);
+}
+
+}  // namespace retort

@@ -32,6 +32,7 @@
 #include "ops/device.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
+#include "run/run_folder.h"
 #include "run/stage_distill.h"
 
 namespace retort {
@@ -116,6 +117,7 @@ std::string near_duplicates_line(const DataSpec& spec, const RecordSource& sourc
 Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
+  require_run_or_empty(recipe.run.folder);
   check_gates(recipe.gate, recipe.eval);
   AdapterNotes adapter_notes;
   auto base = load_student(recipe, &adapter_notes);

@@ -1,13 +1,19 @@
 #include "run/run_folder.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/system_failure.h"
 #include "base/unfinished_file.h"
 #include "export/rehearse.h"
 #include "quant/mixture.h"
@@ -84,6 +90,27 @@ bool is_rehearsal(const fs::directory_entry& entry) {
          !entry.is_symlink();
 }
 
+[[noreturn]] void refuse_place(const fs::path& folder, const char* problem, int error_number) {
+  const auto message = fmt::format("run.folder: {}: {}", printable(folder.string()), problem);
+  if (trouble_of(error_number) != Trouble::bad_input) throw_writing(message, error_number);
+  throw RecipeError(fmt::format("{}: {}; name a folder in a place where you may write", message,
+                                std::strerror(error_number)));
+}
+
+// A folder that is not there yet. Permissions alone do not tell (/proc, a disk that is mounted to be read): a
+// folder of another name is made where the first that is missing would stand, and removed.
+void require_makeable(const fs::path& folder) {
+  const auto whole = absolute_run(folder);
+  auto above = whole.parent_path();
+  std::error_code error;
+  while (above.has_relative_path() && !fs::exists(fs::symlink_status(above, error)))
+    above = above.parent_path();
+  auto probe = (above / ".retort-XXXXXX").string();
+  if (!::mkdtemp(probe.data())) refuse_place(folder, "cannot be made", errno);
+  ::rmdir(probe.c_str());
+  if (fs::is_symlink(whole)) refuse_place(folder, "is a link to nothing", ENOENT);
+}
+
 }  // namespace
 
 bool holds_run(const fs::path& folder) {
@@ -117,10 +144,15 @@ std::vector<fs::path> folders_of_ranks(const fs::path& run) {
 }
 
 void require_run_or_empty(const fs::path& folder) {
-  if (!fs::exists(folder)) return;
+  std::error_code error;
+  const auto status = fs::status(folder, error);
+  if (status.type() == fs::file_type::none) refuse_place(folder, "cannot be looked at", error.value());
+  if (!fs::exists(status)) return require_makeable(folder);
   if (!fs::is_directory(folder))
     throw RecipeError(
         fmt::format("run.folder: {}: is a file; expected the name of a folder", printable(folder.string())));
+  if (::access(folder.c_str(), R_OK | W_OK | X_OK) != 0)
+    refuse_place(folder, "cannot be written to", errno);
   if (holds_run(folder)) return;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();

@@ -21,7 +21,7 @@ std::filesystem::path folder_of_rank(const std::filesystem::path& run, int64_t r
 std::vector<std::filesystem::path> folders_of_ranks(const std::filesystem::path& run);
 
 // RecipeError when FOLDER is there, is not empty and is no run's: files of the user's would stand beside, and
-// under the names of, a run's.
+// under the names of, a run's. Also when it cannot be made, or be written to.
 void require_run_or_empty(const std::filesystem::path& folder);
 
 // Removes what killed processes left in the places that a run writes to: files that were half-written,

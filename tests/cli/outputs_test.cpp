@@ -45,12 +45,17 @@ TEST(Outputs, ARunBesideFilesOfTheUsersIsRefusedInOneLine) {
       "r.yaml", fmt::format("model: {{path: absent.gguf}}\ndata: {{sources: [{{path: absent.jsonl}}]}}\n"
                             "run: {{folder: {}}}\n",
                             home.string()));
-  const auto result = retort("run '" + recipe + "'");
-  EXPECT_EQ(result.exit, 2);
-  EXPECT_TRUE(result.err.starts_with("retort: run.folder: " + home.string() +
-                                     ": is neither empty nor the folder of a run (it holds "))
-      << result.err;
-  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  for (const auto* command : {"run", "check"}) {
+    const auto result = retort("'" + recipe + "'", "", command);
+    EXPECT_EQ(result.exit, 2) << command;
+    EXPECT_TRUE(result.err.starts_with("retort: run.folder: " + home.string() +
+                                       ": is neither empty nor the folder of a run (it holds "))
+        << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    expect_one_line(retort("'" + recipe + "' run.folder=/proc/x", "", command), 2,
+                    "retort: run.folder: /proc/x: cannot be made: No such file or directory; name a folder in a "
+                    "place where you may write");
+  }
   for (const auto* name : {"train.part-0001.jsonl", "archive.part-2024/thesis.txt", "recipe.yaml"})
     EXPECT_EQ(read_text(home / name), name);
   EXPECT_FALSE(fs::exists(home / "run.lock"));

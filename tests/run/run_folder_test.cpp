@@ -57,6 +57,28 @@ TEST_F(RunFolder, FilesOfTheUsersAreRefusedBeforeAnythingIsTouched) {
   require_run_or_empty(folder);
 }
 
+// /proc takes no folder from anybody, and a file holds none.
+TEST_F(RunFolder, APlaceWhereNoFolderCanBeMadeIsRefused) {
+  write("file");
+  const auto before = files();
+  for (const auto& [place, words] :
+       {std::pair<fs::path, std::string>("/proc/x", "No such file or directory"),
+        {folder / "file/x/y", "Not a directory"},
+        {folder / std::string(300, 'x'), "File name too long"}}) {
+    try {
+      require_run_or_empty(place);
+      FAIL() << place << " was taken";
+    } catch (const RecipeError& error) {
+      const std::string line = error.what();
+      EXPECT_TRUE(line.starts_with("run.folder: ")) << line;
+      EXPECT_TRUE(line.ends_with(": " + words + "; name a folder in a place where you may write")) << line;
+    }
+  }
+  require_run_or_empty(folder / "new/below");
+  EXPECT_EQ(files(), before);
+  EXPECT_FALSE(fs::exists(folder / "new"));
+}
+
 TEST_F(RunFolder, OnlyLeftoversInTheRunsOwnPlacesAreRemoved) {
   const std::set<std::string> users = {"train.part-0001.jsonl",         "notes.part-7",
                                        "archive.part-2024/thesis.txt",  "mine/model.gguf.part-12",

@@ -23,7 +23,10 @@ bool holds(const std::filesystem::path& folder, const char* name) {
               fmt::format("holds weights only as a pickle ({}), which runs code and is never opened; convert "
                           "it to safetensors",
                           pickle));
-  corrupt(folder.string(), "", fmt::format("holds neither {} nor {}", kSingle, kIndex));
+  corrupt(folder.string(), "",
+          fmt::format("holds neither {} nor {}; expected a Hugging Face folder with config.json and "
+                      "safetensors, or name a .gguf file",
+                      kSingle, kIndex));
 }
 
 }  // namespace

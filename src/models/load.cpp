@@ -211,7 +211,14 @@ void require_model_path(const std::string& named, const std::filesystem::path& p
     if (folder.filename() == "export")
       what_to_do = "; an export of " + printable(folder.parent_path().string()) +
                    ": first run the recipe that writes there";
-  throw FormatError(named + ": no such model folder or file" + what_to_do);
+  const auto text = path.string();
+  if (what_to_do.empty())
+    what_to_do =
+        "; expected a .gguf file, or a folder with config.json and *.safetensors, on this machine (nothing is "
+        "downloaded" +
+        std::string(text.starts_with('~') || text.find('$') != text.npos ? "; ~ and ${VAR} are not expanded)"
+                                                                          : ")");
+  throw FormatError(named + ": no such file or folder" + what_to_do);
 }
 
 LoadedModel load_weights(const ModelSpec& spec) {

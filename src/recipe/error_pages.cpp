@@ -18,7 +18,7 @@ struct ErrorPage {
 constexpr ErrorPage kPages[] = {
     {"A key that retort does not have", "unknown key",
      "A recipe has the keys of `retort explain` and no others, so that a misspelt one is never "
-     "passed over. The message shows the whole path and proposes the nearest name. Where the name"
+     "ignored. The message shows the whole path and proposes the nearest name. Where the name"
      " is right and the place is not, the path says so: the learning rate is "
      "`train.optimizer.learning_rate`, not `train.learning_rate`. A key of Axolotl, LLaMA-Factory"
      " or TRL is answered with what it is here. `retort explain WORD` searches names and "
@@ -56,6 +56,12 @@ constexpr ErrorPage kPages[] = {
      "conversations without an answer teach nothing. Texts without questions are records of "
      "`text`, or files of format `text` or `lines`. `retort check` shows what is learned between "
      "⟦ and ⟧."},
+    {"A model that is not there", "a folder with config.json and *.safetensors",
+     "The name is taken as it stands: nothing is downloaded, `~` and `${VAR}` are not expanded, and "
+     "paths are relative to the folder that the command runs in. A name such as `meta-"
+     "llama/Llama-3.1-8B` is one of a hub: fetch the repository with the hub's own program, and name "
+     "the folder that it wrote, which holds `config.json`, tokenizer and `*.safetensors`; or name a "
+     ".gguf file. Where the path is that of an export, the message names the run that makes it."},
     {"A file that is not whole", "is the download complete",
      "Sizes that a file's header names do not fit its length: most often a download that ended "
      "early, or a disk that was full. Compare the size, or the SHA-256, with what the publisher "
@@ -146,7 +152,7 @@ std::string error_pages() {
   std::string text =
       "# Errors that need more than their line\n\nWritten by `retort explain error --markdown`; a test "
       "compares this file with the program. `retort explain error` with a message, or with\n"
-      "some words of it, prints what belongs to it.\n";
+      "some words of it, prints its page, where there is one.\n";
   for (const auto& page : kPages) text += section(page);
   return text;
 }

@@ -10,6 +10,9 @@ namespace retort {
 namespace {
 
 constexpr const char* kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
+constexpr const char* kNoSuchModel =
+    "retort: no.gguf: no such file or folder; expected a .gguf file, or a folder with config.json and "
+    "*.safetensors, on this machine (nothing is downloaded)";
 #define NEEDS_MODEL()                                                         \
   if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel)) \
   GTEST_SKIP() << kModel << " is absent: run tools/setup"
@@ -19,15 +22,16 @@ constexpr const char* kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 TEST(Generate, BadCommandLinesExitTwoBeforeAnythingIsLoaded) {
   expect_one_line(retort("generate hi"), 2,
                   "retort: --model is required; `retort generate --help` shows what it takes");
-  expect_one_line(retort("generate -m no.gguf hi"), 2, "retort: no.gguf: no such model folder or file");
+  expect_one_line(retort("generate -m no.gguf hi"), 2, kNoSuchModel);
   expect_one_line(retort("generate -m no.gguf hi --top-k -3"), 2,
                   "retort: --top-k: expected a whole number of at least 0, found '-3'; `retort generate "
                   "--help` shows what it takes");
   expect_one_line(retort("generate -m no.gguf hi --temperature warm"), 2,
                   "retort: --temperature: expected a number from 0 to 100, found 'warm'; `retort generate "
                   "--help` shows what it takes");
-  expect_one_line(retort("generate -m no.gguf --raw --system x hi"), 2,
-                  "retort: no.gguf: no such model folder or file");
+  expect_one_line(retort("generate -m no.gguf --raw --system x hi"), 2, kNoSuchModel);
+  EXPECT_NE(retort("generate -m '~/no.gguf' hi").err.find("(nothing is downloaded; ~ and ${VAR} are not expanded)"),
+            std::string::npos);
   expect_one_line(retort("generate -m no.gguf --chat hi"), 2,
                   "retort: --chat: prompts, --file, --raw, --jsonl and --answers do not go with it");
   expect_one_line(retort("generate -m no.gguf --file no.txt"), 2,

@@ -18,6 +18,7 @@
 #include "data/overlap.h"
 #include "data/personal_data.h"
 #include "data/reject.h"
+#include "data/rows.h"
 #include "data/spelled_tokens.h"
 #include "data/token_store.h"
 #include "eval/answer_cost.h"
@@ -118,6 +119,7 @@ Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
   require_run_or_empty(recipe.run.folder);
+  require_sources(recipe.data.sources);
   check_gates(recipe.gate, recipe.eval);
   AdapterNotes adapter_notes;
   auto base = load_student(recipe, &adapter_notes);

@@ -144,6 +144,19 @@ std::string of_utf16(std::string_view content, std::string_view file) {
   return text;
 }
 
+// Which byte of each pair is NUL in the beginning of a text: of ASCII in UTF-16 without a mark, 1 where the
+// lower byte comes first.
+std::optional<size_t> nul_of_pairs(std::string_view content) {
+  content = content.substr(0, 64);
+  if (content.size() < 4 || content.size() % 2 != 0) return std::nullopt;
+  size_t nuls[2] = {};
+  for (size_t i = 0; i < content.size(); ++i) nuls[i % 2] += content[i] == '\0';
+  const auto pairs = content.size() / 2;
+  if (nuls[0] == 0 && nuls[1] == pairs) return 1;
+  if (nuls[1] == 0 && nuls[0] == pairs) return 0;
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<std::string> text_of_file(std::string_view content, std::string_view file,
@@ -164,6 +177,11 @@ std::optional<std::string> text_of_file(std::string_view content, std::string_vi
 void require_plain_text(std::string_view content, std::string_view file) {
   if (is_utf16(content))
     corrupt(file, "", "is written in UTF-16; set encoding: utf-16 of its source, or convert it to UTF-8");
+  if (const auto first = nul_of_pairs(content))
+    corrupt(file, "",
+            fmt::format("every second byte is NUL: it looks like UTF-16; {}",
+                        *first == 1 ? "set encoding: utf-16 of its source, or convert it to UTF-8"
+                                    : "convert it to UTF-8"));
   constexpr std::pair<std::string_view, const char*> kOthers[] = {
       {"\x1f\x8b", "is packed by gzip; name it with .gz behind its ending, or unpack it"},
       {"\x28\xb5\x2f\xfd", "is packed by zstd; name it with .zst behind its ending, or unpack it"},

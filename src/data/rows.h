@@ -36,6 +36,8 @@ struct Row {
 
 // "jsonl", "csv", ...: what the source says, or what its files end with; RecipeError when neither is known.
 std::string source_format(const SourceSpec& source);
+// RecipeError for a source of data.sources that is not there, by its place in the list.
+void require_sources(const std::vector<SourceSpec>& sources);
 // ".csv" of "x.csv" and of "x.csv.gz".
 std::string ending_of(const std::filesystem::path& path);
 

@@ -29,6 +29,24 @@ std::string format_of(const fs::path& file) {
   return "";
 }
 
+// Files of office programs are none of records or text.
+void refuse_office_file(const fs::path& file) {
+  constexpr std::pair<std::string_view, const char*> kOffice[] = {
+      {".xlsx", "is an Excel file; save the sheet as CSV (UTF-8) and name that"},
+      {".xlsm", "is an Excel file; save the sheet as CSV (UTF-8) and name that"},
+      {".xls", "is an Excel file; save the sheet as CSV (UTF-8) and name that"},
+      {".ods", "is a spreadsheet; save the sheet as CSV (UTF-8) and name that"},
+      {".docx", "is a Word file; save it as plain text (.txt) and name that"},
+      {".doc", "is a Word file; save it as plain text (.txt) and name that"},
+      {".odt", "is a file of a word processor; save it as plain text (.txt) and name that"},
+      {".rtf", "is a file of a word processor; save it as plain text (.txt) and name that"},
+      {".pdf", "is a PDF file; save its text as .txt and name that"},
+  };
+  const auto ending = lower_case(file.extension().string());
+  for (const auto& [office, what] : kOffice)
+    if (ending == office) corrupt(file.string(), "", what);
+}
+
 bool is_pattern(const std::string& path) {
   return path.find_first_of("*?[") != std::string::npos && !fs::exists(path);
 }
@@ -52,6 +70,7 @@ std::string common_format(const std::vector<std::string>& files, const std::stri
   const std::string* first = nullptr;
   for (const auto& file : files) {
     const auto own = format_of(file);
+    if (own.empty()) refuse_office_file(file);
     if (own.empty())
       throw RecipeError(fmt::format("data.sources.format: '{}' does not say how it is read; set format to {}",
                                     printable(file), kFormats));
@@ -164,10 +183,22 @@ std::string source_format(const SourceSpec& source) {
   if (fs::is_directory(source.path) || is_pattern(source.path))
     return common_format(source_files(source), source.path);
   const auto format = format_of(source.path);
+  if (format.empty()) refuse_office_file(source.path);
   if (format.empty())
     throw RecipeError(fmt::format("data.sources.format: '{}' does not say how it is read; set format to {}",
                                   printable(source.path), kFormats));
   return format;
+}
+
+void require_sources(const std::vector<SourceSpec>& sources) {
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const auto& path = sources[i].path;
+    std::error_code error;
+    if (is_pattern(path) || fs::status(path, error).type() != fs::file_type::not_found) continue;
+    throw RecipeError(fmt::format("data.sources[{}].path: {}: no such file or folder (paths are relative to the "
+                                  "current folder)",
+                                  i, printable(path)));
+  }
 }
 
 std::vector<std::string> source_files(const SourceSpec& source) {

@@ -1,6 +1,7 @@
 #include "recipe/other_tools.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/error.h"
 
@@ -524,6 +525,31 @@ std::vector<std::string> words_of(std::string_view text) {
 
 const OtherKey* find_other_key(Tool tool, std::string_view key) {
   return find_row(key, [&](const OtherKey& row) { return row.of(tool); });
+}
+
+WhoseKeys whose_keys(const std::vector<std::string>& keys) {
+  constexpr int kCount = static_cast<int>(std::size(kTools));
+  int own[kCount] = {};
+  bool of_trl = false;
+  WhoseKeys found;
+  for (const auto& key : keys) {
+    int owners = 0, last = 0;
+    for (int i = 0; i < kCount; ++i)
+      if (find_other_key(kTools[i], key)) ++owners, last = i, of_trl |= kTools[i] == Tool::trl;
+    if (owners == 1) ++own[last];
+    if (owners > 0) ++found.known;
+  }
+  int best = 0, ties = 0;
+  for (int i = 1; i < kCount; ++i) {
+    if (own[i] > own[best]) best = i, ties = 0;
+    else if (own[i] == own[best]) ++ties;
+  }
+  found.own = own[best];
+  if (found.own > 0 && ties == 0) found.tool = kTools[best];
+  // Keys of transformers' TrainingArguments alone, which LLaMA-Factory has too, with keys of its own.
+  else if (found.own == 0 && of_trl)
+    found.tool = Tool::trl;
+  return found;
 }
 
 std::string counterpart(std::string_view section, std::string_view key, bool with_ours) {

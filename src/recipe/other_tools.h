@@ -33,6 +33,14 @@ std::vector<std::string> words_of(std::string_view text);  // between spaces
 // The row of a key of that tool, one that names it before one with a pattern; nullptr where it is unknown.
 const OtherKey* find_other_key(Tool tool, std::string_view key);
 
+// Whose these outermost keys of a file are: of whom most are that no other of them has.
+struct WhoseKeys {
+  std::optional<Tool> tool;  // nullopt where none is known, or those of several are as many
+  int known = 0;             // keys that any of them has
+  int own = 0;               // of these, keys that one alone has, of the one with the most
+};
+WhoseKeys whose_keys(const std::vector<std::string>& keys);
+
 // What a key that stands in a recipe's section ("", "train", "data.sources[0]") is of another tool:
 // "max_steps of Axolotl, LLaMA-Factory and TRL is train.steps here". Empty where no tool has such a key, or,
 // if `with_ours`, where none of ours does its work.

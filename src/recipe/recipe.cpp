@@ -1,5 +1,6 @@
 #include "recipe/recipe.h"
 
+#include <algorithm>
 #include <cctype>
 
 #include "base/error.h"
@@ -63,20 +64,43 @@ void settle_private(Recipe& recipe) {
   }
 }
 
+// Another tool's configuration would be a line for each of its keys: instead, the command that translates it.
+// A recipe with a section of ours among them is one of ours, and hears of each key.
+void refuse_other_tools(const YamlNode& root, const std::vector<std::string>& paths, const std::string& name) {
+  constexpr int kFew = 3;
+  std::vector<std::string> theirs;
+  for (const auto& [key, value] : root.entries) {
+    const bool ours = std::find(paths.begin(), paths.end(), key.text) != paths.end();
+    if (ours && value.kind == YamlNode::Kind::map) return;
+    if (!ours) theirs.push_back(key.text);
+  }
+  const auto found = whose_keys(theirs);
+  if (found.known < kFew) return;
+  const auto all = whose_keys([&] {
+    std::vector<std::string> keys;
+    for (const auto& [key, value] : root.entries) keys.push_back(key.text);
+    return keys;
+  }());
+  throw RecipeError(fmt::format("{}: looks like a configuration of {}; `retort init --from {}{}` translates it",
+                                printable(name), all.tool ? name_of(*all.tool) : "another tool",
+                                printable(name), all.tool ? "" : " --kind axolotl|llama-factory|trl"));
+}
+
 }  // namespace
 
 LoadedRecipe parse_recipe(std::string_view text, const std::string& name,
                           const std::vector<std::string>& overrides) {
   std::vector<Problem> problems;
   auto root = parse_yaml(text, name, problems);
+  std::vector<std::string> paths;
+  for (const auto& key : recipe_keys()) paths.push_back(key.path);
   LoadedRecipe loaded;
   rename_old_keys(root, loaded.notes);
   for (const auto& assignment : overrides)
     override_yaml(root, with_quotes(with_name_now(assignment, loaded.notes)), problems);
   rename_old_keys(root, loaded.notes);
 
-  std::vector<std::string> paths;
-  for (const auto& key : recipe_keys()) paths.push_back(key.path);
+  refuse_other_tools(root, paths, name);
   loaded.file = name;
   SpecReader reader(root, paths, problems, counterpart);
   loaded.recipe.fields(reader);

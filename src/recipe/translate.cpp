@@ -1,7 +1,6 @@
 #include "recipe/translate.h"
 
 #include <filesystem>
-#include <iterator>
 
 #include "base/error.h"
 #include "recipe/translate_draft.h"
@@ -12,26 +11,14 @@ namespace retort {
 
 namespace {
 
-// Whose keys these are: of whom most are that no other of them has.
 Tool kind_of(const YamlNode& root, const std::string& file) {
-  int own[std::size(kTools)] = {}, known[std::size(kTools)] = {};
-  for (const auto& [key, value] : root.entries) {
-    int owners = 0, last = 0;
-    for (int i = 0; i < static_cast<int>(std::size(kTools)); ++i)
-      if (find_other_key(kTools[i], key.text)) ++known[i], ++owners, last = i;
-    if (owners == 1) ++own[last];
-  }
-  int best = 0, ties = 0;
-  for (int i = 1; i < static_cast<int>(std::size(kTools)); ++i) {
-    if (own[i] > own[best]) best = i, ties = 0;
-    else if (own[i] == own[best]) ++ties;
-  }
-  if (own[best] > 0 && ties == 0) return kTools[best];
-  // Keys of transformers' TrainingArguments alone, which LLaMA-Factory has too, with keys of its own.
-  if (own[best] == 0 && known[2] > 0) return Tool::trl;
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : root.entries) keys.push_back(key.text);
+  const auto found = whose_keys(keys);
+  if (found.tool) return *found.tool;
   throw RecipeError(fmt::format(
       "{}: {}; say which it is with --kind axolotl, llama-factory or trl", printable(file),
-      own[best] == 0 ? "holds no key of Axolotl, LLaMA-Factory or TRL" : "holds keys of several tools"));
+      found.own == 0 ? "holds no key of Axolotl, LLaMA-Factory or TRL" : "holds keys of several tools"));
 }
 
 std::string comments(const std::string& heading, const std::vector<std::string>& lines) {

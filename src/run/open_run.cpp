@@ -27,6 +27,7 @@
 #include "data/beyond_context.h"
 #include "data/check_samples.h"
 #include "data/record_source.h"
+#include "data/rows.h"
 #include "data/token_store.h"
 #include "eval/check_tasks.h"
 #include "export/rehearse.h"
@@ -167,6 +168,7 @@ Run::Run(LoadedRecipe loaded, Peers* peers, std::optional<at::ScalarType> comput
   model_files_ = hash_beside(std::move(files));
   model_files_.begin();
   std::vector<fs::path> sources;
+  require_sources(recipe().data.sources);
   for (const auto& source : recipe().data.sources)
     for (const auto& file : source_files(source)) sources.emplace_back(file);
   if (const auto& forget = recipe().data.forget; !forget.empty() && fs::exists(forget))

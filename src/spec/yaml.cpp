@@ -4,8 +4,11 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <charconv>
+#include <optional>
 #include <sstream>
+#include <utility>
 
 #include "base/error.h"
 
@@ -143,6 +146,51 @@ void require_text(std::string_view text, const std::string& source) {
   }
 }
 
+// Line and column (from 0) of a tab among the spaces that begin this line, or the one before it.
+std::optional<std::pair<int, int>> tab_before_key(std::string_view text, int line) {
+  size_t begin = 0;
+  for (int here = 0; here <= line && begin < text.size(); ++here) {
+    const auto end = std::min(text.find('\n', begin), text.size());
+    const auto words = std::min(text.find_first_not_of(" \t", begin), end);
+    const auto tab = text.substr(begin, words - begin).find('\t');
+    if (here >= line - 1 && tab != std::string_view::npos && words < end && text[words] != '#')
+      return std::pair(here, static_cast<int>(tab));
+    begin = end + 1;
+  }
+  return std::nullopt;
+}
+
+// The line (from 1) of the last bracket of this kind before `end` that is open there; 0: none is. Quoted texts
+// and remarks are passed over.
+int line_of_open(std::string_view text, int end, char bracket) {
+  const auto stop = std::min(text.size(), static_cast<size_t>(std::max(end, 0)));
+  std::vector<std::pair<char, int>> open;
+  int line = 1;
+  char quote = 0, before = '\n';
+  for (size_t i = 0; i < stop; ++i) {
+    const char c = text[i];
+    const bool begins = std::string_view(" \t\n{[,").find(before) != std::string_view::npos;
+    if (c == '\n') ++line;
+    if (quote != 0) {
+      if (c == '\\' && quote == '"') ++i;
+      else if (c == quote)
+        quote = 0;
+    } else if (c == '#' && begins) {
+      while (i + 1 < stop && text[i + 1] != '\n') ++i;
+    } else if ((c == '"' || c == '\'') && begins) {
+      quote = c;
+    } else if (c == '{' || c == '[') {
+      open.emplace_back(c, line);
+    } else if ((c == '}' || c == ']') && !open.empty()) {
+      open.pop_back();
+    }
+    before = c;
+  }
+  for (auto one = open.rbegin(); one != open.rend(); ++one)
+    if (one->first == bracket) return one->second;
+  return 0;
+}
+
 // Keys of a map go into the map that is there, at every level; anything else takes its place.
 void merge(YamlNode& into, YamlNode&& from) {
   const bool both = into.kind == YamlNode::Kind::map && from.kind == YamlNode::Kind::map;
@@ -183,7 +231,17 @@ YamlNode parse_yaml(std::string_view text, const std::string& source, std::vecto
       refuse(rest.root.place, "a second document (---) starts here; a recipe is one document");
     return std::move(builder.root);
   } catch (const YAML::Exception& error) {
-    refuse({source, error.mark.line + 1, error.mark.column + 1}, error.msg);
+    if (const auto tab = tab_before_key(text, error.mark.line))
+      refuse({source, tab->first + 1, tab->second + 1},
+             "a tab before the key; YAML indents with spaces: replace it by two");
+    const Place place{source, error.mark.line + 1, error.mark.column + 1};
+    const bool map = error.msg == "end of map flow not found";
+    if (map || error.msg == "end of sequence flow not found")
+      if (const auto line = line_of_open(text, error.mark.pos, map ? '{' : '['))
+        refuse(place, fmt::format("a `{}` is not closed (opened on line {}), or a value with `{}`, `{}` or `,` "
+                                  "stands without quotes; close it or put the value in quotes",
+                                  map ? '{' : '[', line, map ? '{' : '[', map ? '}' : ']'));
+    refuse(place, error.msg);
   }
 }
 

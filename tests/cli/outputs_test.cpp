@@ -61,4 +61,16 @@ TEST(Outputs, ARunBesideFilesOfTheUsersIsRefusedInOneLine) {
   EXPECT_FALSE(fs::exists(home / "run.lock"));
 }
 
+TEST(Outputs, ASourceThatIsNotThereIsNamedByItsKey) {
+  Folder folder;
+  const auto there = folder.write("a.jsonl", "{\"text\": \"a\"}\n");
+  const auto recipe = folder.write(
+      "r.yaml", fmt::format("model: {{path: absent.gguf}}\ndata: {{sources: [{{path: {}}}, {{path: nope.csv}}]}}\n"
+                            "run: {{folder: {}/run}}\n",
+                            there, folder.path.string()));
+  expect_one_line(retort("check '" + recipe + "'"), 2,
+                  "retort: data.sources[1].path: nope.csv: no such file or folder (paths are relative to the "
+                  "current folder)");
+}
+
 }  // namespace retort

@@ -114,6 +114,30 @@ TEST_F(SourceFolders, PackedFilesUnderAnotherNameAreNamed) {
   refused(source(folder.write("z.csv", "PAR1....")), "is a Parquet file; name it with .parquet");
 }
 
+TEST_F(SourceFolders, FilesOfOfficeProgramsAreNamed) {
+  for (const auto& [name, what] :
+       {std::pair<std::string, std::string>("notes.xlsx",
+                                            "notes.xlsx: is an Excel file; save the sheet as CSV (UTF-8) and name"),
+        {"notes.DOCX", "notes.DOCX: is a Word file; save it as plain text (.txt) and name that"},
+        {"notes.pdf", "notes.pdf: is a PDF file; save its text as .txt and name that"}}) {
+    folder.write(name, "PK\x03\x04");
+    refused(source(folder / name), what);
+  }
+}
+
+TEST_F(SourceFolders, Utf16WithoutAMarkIsNamed) {
+  std::string little, big;
+  for (const char c : std::string("q,a\n1,x\n")) little += c, little += '\0', big += '\0', big += c;
+  folder.write("little.csv", little);
+  refused(source(folder / "little.csv"),
+          "little.csv: every second byte is NUL: it looks like UTF-16; set encoding: utf-16 of its source");
+  folder.write("big.csv", big);
+  refused(source(folder / "big.csv"), "it looks like UTF-16; convert it to UTF-8");
+  auto spec = source(folder / "little.csv");
+  spec.encoding = "utf-16";
+  EXPECT_EQ(shown(spec), "1=x|");
+}
+
 TEST_F(SourceFolders, QuotesMayBeCharactersLikeOthers) {
   auto spec = source(folder.write("x.tsv", "q\ta\n5\" pipe\t\"so\"\n\"a\tb\"\n"));
   refused(spec, "set quotes: none of its source");

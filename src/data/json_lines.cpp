@@ -82,9 +82,25 @@ void read_lines(std::string_view content, std::string_view file,
   }
 }
 
+namespace {
+
+Json parse_record(std::string_view line, std::string_view place) {
+  try {
+    return parse_json(line, place);
+  } catch (const FormatError& error) {
+    constexpr std::string_view kBroken = "is not valid JSON (or not UTF-8) here";
+    if (!std::string_view(error.what()).ends_with(kBroken)) throw;
+    throw FormatError(std::string(error.what()) +
+                      "; a comma, quote or brace is missing before this place; mend the line, or set "
+                      "on_bad_record: skip");
+  }
+}
+
+}  // namespace
+
 Json parse_json_line(std::string_view line, std::string_view place) {
   require_text(line, place, "");
-  auto object = parse_json(line, place);
+  auto object = parse_record(line, place);
   if (!object.is_object())
     corrupt(place, "", std::string("expected a JSON object on each line, found ") + object.type_name());
   return object;

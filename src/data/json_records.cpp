@@ -21,7 +21,7 @@ const Json& member(const Json& object, std::string_view name, std::string_view p
 
 std::string text_member(const Json& object, std::string_view name, std::string_view place) {
   const auto& value = member(object, name, place);
-  if (!value.is_string()) corrupt(place, name, std::string("expected a string, found ") + value.type_name());
+  if (!value.is_string()) corrupt(place, name, expected_string(value));
   return value.get<std::string>();
 }
 
@@ -208,6 +208,12 @@ std::string beside_messages(const Json& object, std::string_view line, std::stri
     }
   }
   return beside;
+}
+
+std::string expected_string(const Json& value) {
+  return fmt::format("expected a string, found {}; {}, or leave such records out with on_bad_record: skip",
+                     value.type_name(),
+                     value.is_number() || value.is_boolean() ? "write it in quotes" : "mend the record");
 }
 
 std::string recognised_kind(const Json& object, std::string_view place) {

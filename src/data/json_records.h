@@ -17,6 +17,9 @@ Columns json_columns(std::string_view line);
 // The members of an object (or the items of a list, without names) as JSON that keeps both too.
 Columns json_parts(std::string_view json);
 
+// "expected a string, found number; write it in quotes, ...": what is said of a value that is no text.
+std::string expected_string(const Json& value);
+
 // messages, sharegpt, alpaca, prompt_completion or text, by the keys; RecipeError when none fits.
 std::string recognised_kind(const Json& object, std::string_view place);
 

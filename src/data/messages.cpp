@@ -58,7 +58,7 @@ std::optional<Json> parse_or_nothing(const std::string& text) {
 // Names that data sets in the wild give to the roles.
 std::string role_of(const Entry& entry) {
   const auto [key, value] = entry.either("role", "from");
-  if (!value->is_string()) entry.refuse(key, std::string("expected a string, found ") + value->type_name());
+  if (!value->is_string()) entry.refuse(key, expected_string(*value));
   const auto& name = value->get_ref<const std::string&>();
   if (name == "system") return "system";
   if (name == "user" || name == "human" || name == "prompter") return "user";
@@ -96,7 +96,7 @@ std::string calls_of(const Entry& entry, const std::string& text) {
 std::string content_of(const Entry& entry) {
   const auto [key, value] = entry.either("content", "value");
   if (value->is_string()) return value->get<std::string>();
-  if (!value->is_array()) entry.refuse(key, std::string("expected a string, found ") + value->type_name());
+  if (!value->is_array()) entry.refuse(key, expected_string(*value));
   std::string text;
   for (size_t i = 0; i < value->size(); ++i) {
     const auto& part = (*value)[i];
@@ -176,8 +176,7 @@ std::string thought_of(const Entry& entry, std::string_view reasoning) {
   for (const auto field : kThoughts) {
     const auto* value = entry.find(field);
     if (!value) continue;
-    if (!value->is_string())
-      entry.refuse(field, std::string("expected a string, found ") + value->type_name());
+    if (!value->is_string()) entry.refuse(field, expected_string(*value));
     if (reasoning == "refuse")
       entry.refuse(field, "say with data.sources.reasoning what becomes of thoughts: learn, mask or strip");
     if (!thought.empty() && thought != value->get_ref<const std::string&>())

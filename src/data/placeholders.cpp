@@ -44,7 +44,7 @@ std::string value_inside(std::string_view name, const Columns& columns, std::str
   }
   const auto near = nearest(name, names);
   throw RecipeError(fmt::format("{}: the data has no column '{}'{}; columns are {}", key_path,
-                                printable(name), near.empty() ? "" : "; did you mean '" + near + "'?",
+                                printable(name), near.empty() ? "" : " (did you mean '" + near + "'?)",
                                 printable(listed)));
 }
 

@@ -262,10 +262,12 @@ void BadRecords::add(const std::string& problem, bool without_text) {
 
 std::string describe(const BadRecords& bad) {
   std::string text = printable(bad.path) + ":";
-  if (bad.count > 0) text += fmt::format(" {} bad records left out (on_bad_record: skip)", bad.count);
+  const auto records = [](int64_t count) { return count == 1 ? "record" : "records"; };
+  if (bad.count > 0)
+    text += fmt::format(" {} bad {} left out (on_bad_record: skip)", bad.count, records(bad.count));
   if (bad.empty > 0)
-    text += fmt::format("{} {} records without a text left out (skip_empty)", bad.count > 0 ? "," : "",
-                        bad.empty);
+    text += fmt::format("{} {} {} without a text left out (skip_empty)", bad.count > 0 ? "," : "", bad.empty,
+                        records(bad.empty));
   for (const auto& problem : bad.first) text += "\n  " + problem;
   if (static_cast<size_t>(bad.count) > bad.first.size())
     text += fmt::format("\n  and {} more", static_cast<size_t>(bad.count) - bad.first.size());

@@ -89,11 +89,20 @@ Wrong read_one(const YamlNode& node, const Rule& rule, double& value) {
   return {};
 }
 
+// The nearest of these words, whatever the case of either; "" where none is near.
+std::string nearest_word(const std::string& text, const std::vector<std::string>& words) {
+  std::vector<std::string> lower;
+  for (const auto& word : words) lower.push_back(lower_case(word));
+  const auto near = nearest(lower_case(text), lower);
+  const auto at = std::find(lower.begin(), lower.end(), near);
+  return near.empty() || at == lower.end() ? "" : words[static_cast<size_t>(at - lower.begin())];
+}
+
 Wrong read_one(const YamlNode& node, const Rule& rule, std::string& value) {
   if (node.kind != YamlNode::Kind::scalar) return {true};
   if (!rule.one_of.empty()) {
     if (std::find(rule.one_of.begin(), rule.one_of.end(), node.text) == rule.one_of.end()) {
-      const auto near = nearest(node.text, rule.one_of);
+      const auto near = nearest_word(node.text, rule.one_of);
       return {true, near.empty() ? "" : fmt::format("did you mean '{}'?", near)};
     }
   } else if (!node.quoted) {
@@ -195,14 +204,16 @@ const YamlNode* SpecReader::take(const std::string& name) {
   return level.is_map ? level.node->find(name) : nullptr;
 }
 
-void SpecReader::on_field(const std::string& name, Field field, const Rule& rule, const std::string&) {
+void SpecReader::on_field(const std::string& name, Field field, const Rule& rule,
+                          const std::string& documentation) {
   const auto* node = take(name);
   const auto path = path_of(name);
   const auto& level = levels_.back();
   if (!node) {
     // A section of the wrong kind is already reported.
     if (rule.required && (level.is_map || !level.node))
-      add(level.place, path, fmt::format("missing; expected {}", expected(field, rule)));
+      add(level.place, path, fmt::format("missing; expected {}: {}", expected(field, rule),
+                                         documentation.substr(0, documentation.find("; "))));
     return;
   }
   const auto complain = [&](const YamlNode& at, const std::string& where, const std::string& wanted,

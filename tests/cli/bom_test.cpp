@@ -85,7 +85,7 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
     }
     EXPECT_TRUE(base && sums);
     EXPECT_EQ(bill->dump().find(folder.path.string()), std::string::npos);
-    EXPECT_NE(bill->dump().find("\"sums.jsonl: 1 bad records left out"), std::string::npos);
+    EXPECT_NE(bill->dump().find("\"sums.jsonl: 1 bad record left out"), std::string::npos);
   }
 
   // It is a part of the record, and goes again when it was removed.

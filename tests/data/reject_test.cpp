@@ -156,8 +156,8 @@ TEST_F(Reject, WhatCannotWorkIsAnError) {
                          ": 2 of 2 records rejected: 2 with a wrong answer");
   EXPECT_NE(
       error_of({.unless_answer = "{anwser}"})
-          .find(source.path + ":1: data.sources[0].reject.unless_answer: the data has no column 'anwser'; "
-                              "did you mean 'answer'?"),
+          .find(source.path + ":1: data.sources[0].reject.unless_answer: the data has no column 'anwser' "
+                              "(did you mean 'answer'?); columns are "),
       std::string::npos);
   EXPECT_NE(
       error_of({.unless_finished = "finish"})

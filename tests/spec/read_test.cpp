@@ -129,6 +129,7 @@ TEST(ReadSpec, NamesPlaceKeyExpectedAndFound) {
   EXPECT_EQ(
       error_of("kind: lroa"),
       std::string("a.yaml:1:7: kind: expected one of lora, dora, found 'lroa'; did you mean 'lora'?") + kOne);
+  EXPECT_NE(error_of("kind: DORA").find("; did you mean 'dora'?"), std::string::npos);
   EXPECT_EQ(error_of("inner: {rate: 0}"),
             std::string("a.yaml:1:15: inner.rate: expected a number above 0, found '0'") + kOne);
   EXPECT_EQ(error_of("inner: 7"),
@@ -143,7 +144,7 @@ TEST(ReadSpec, NamesPlaceKeyExpectedAndFound) {
   EXPECT_EQ(error_of("inner: {betas: [0.5, 2]}"),
             std::string("a.yaml:1:22: inner.betas[1]: expected a number from 0 to 1, found '2'") + kOne);
   EXPECT_EQ(error_of("items: [{keep: true}]"),
-            std::string("a.yaml:1:9: items[0].path: missing; expected text, not empty") + kOne);
+            std::string("a.yaml:1:9: items[0].path: missing; expected text, not empty: where") + kOne);
   EXPECT_EQ(
       error_of("items: {path: a}"),
       std::string("a.yaml:1:8: items: expected a list of sections, found one section; put '- ' before it") +

@@ -155,7 +155,7 @@ void fit(const DataSpec& spec, const Record& record, Sample sample, const Tokeni
   } else if (spec.length == "error") {
     throw RecipeError(fmt::format(
         "{}: {} tokens, but data.sample_tokens is {}; raise it, or set data.length to {}",
-        record.place, sample.tokens.size(), spec.sample_tokens, 
+        record.place, sample.tokens.size(), spec.sample_tokens,
         record.messages.empty() ? "skip, cut or split" : "skip or cut"));
   } else if (spec.length == "skip") {
     ++made.skipped;

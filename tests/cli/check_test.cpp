@@ -134,6 +134,17 @@ TEST(Check, RefusesWhatWouldFailLater) {
   EXPECT_NE(refused("train: {stepz: 3}\n").find("train.stepz: unknown key; did you mean 'steps'?"),
             std::string::npos);
   EXPECT_NE(refused("adapter: {targets: [q_prj]}\n").find("did you mean 'q_proj'?"), std::string::npos);
+  const auto other = refused("adapter: {targets: [query_key_value]}\n");
+  EXPECT_NE(other.find("is named 'query_key_value'; it has "), std::string::npos) << other;
+  EXPECT_NE(other.find("q_proj, "), std::string::npos) << other;
+  EXPECT_NE(other.find("; or write [all]\n"), std::string::npos) << other;
+  EXPECT_NE(refused("export: {gguf: [q4_k_m]}\n").find("did you mean 'Q4_K_M'?"), std::string::npos);
+  const auto shorter =
+      retort("check '" + folder.write("r.yaml", recipe("")) + "' --samples 0 data.sample_tokens=16");
+  EXPECT_EQ(shorter.exit, 2);
+  EXPECT_NE(shorter.err.find("but data.sample_tokens is 16; raise it, or set data.length to skip or cut\n"),
+            std::string::npos)
+      << shorter.err;
 }
 
 }  // namespace retort

@@ -223,6 +223,10 @@ TEST_F(Sources, EmptyFieldsAreLeftOutAndCounted) {
   EXPECT_EQ(plan.bad[0].empty, 3);
   EXPECT_EQ(plan.bad[0].count, 0);
   EXPECT_NE(describe(plan.bad[0]).find("3 records without a text left out (skip_empty)"), std::string::npos);
+  BadRecords one;
+  one.path = "x.csv", one.empty = one.count = 1;
+  EXPECT_TRUE(describe(one).starts_with(
+      "x.csv: 1 bad record left out (on_bad_record: skip), 1 record without a text left out (skip_empty)"));
 }
 
 TEST_F(Sources, AGroupWithoutAColumnIsRefusedAndPromptGroupsByWhatIsAsked) {

@@ -3,16 +3,16 @@
 
     tools/check_output.py [--build FOLDER] [--print] [PAGE ...]      default: build/release, every page
 
-What is run stands in fenced blocks that begin with ```console. A line that begins with "$ " is a command, and what
-follows it, up to the next one, its output on both streams. In the output
+What is run stands in fenced blocks that begin with ```console. A line that begins with "$ " is a command, and
+what follows it, up to the next one, its output on both streams. In the output
 
 - a line of three dots stands for any lines, three dots inside of a line for anything in it;
-- `console measured` instead of `console`: numbers with a decimal point (seconds, scores, speeds) are those of the
-  machine that the page was written on. There has to be a number, of any size, and columns may be wider or narrower.
-  Whole numbers and words are compared in both kinds.
+- `console measured` instead of `console`: numbers with a decimal point (seconds, scores, speeds) are those of
+  the machine that the page was written on. There has to be a number, of any size, and columns may be wider or
+  narrower. Whole numbers and words are compared in both kinds.
 
-The commands of a page run one after the other in a folder of their own, which holds recipes, data, checkpoints and
-the program as a fresh clone with its inputs does. --print shows what each command really printed. Exits 1 and
+The commands of a page run one after the other in a folder of their own, which holds recipes, data and
+checkpoints as a fresh clone with its inputs does. --print shows what each command really printed. Exits 1 and
 shows the first line that differs of every block.
 """
 import argparse

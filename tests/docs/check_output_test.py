@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""tools/check_output.py accepts what a page says and names what differs: whole numbers and words always, numbers
-with a decimal point where a block is not `measured`, missing lines, further lines."""
+"""tools/check_output.py accepts what a page says and names what differs: whole numbers and words always,
+numbers with a decimal point where a block is not `measured`, missing lines, further lines."""
 import pathlib
 import sys
 import tempfile

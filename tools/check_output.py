@@ -9,7 +9,7 @@ what follows it, up to the next one, its output on both streams. In the output
 - a line of three dots stands for any lines, three dots inside of a line for anything in it;
 - `console measured` instead of `console`: numbers with a decimal point (seconds, scores, speeds) are those of
   the machine that the page was written on. There has to be a number, of any size, and columns may be wider or
-  narrower. Whole numbers and words are compared in both kinds.
+  narrower. Whole numbers and words are compared in both kinds. Empty lines at the end do not count.
 
 The commands of a page run one after the other in a folder of their own, which holds recipes, data and
 checkpoints as a fresh clone with its inputs does. --print shows what each command really printed. Exits 1 and
@@ -76,6 +76,7 @@ def pattern(line, measured):
 
 def difference(command, printed):
     """None where the output is as the page says, else a sentence."""
+    printed = printed[: max((i + 1 for i, line in enumerate(printed) if line.strip()), default=0)]
     at, anywhere, seen = 0, False, None
     for line in command.expected:
         if line.strip() == "...":

@@ -166,8 +166,8 @@ double value_of(const std::vector<TaskResult>& results, const std::string& path,
 }  // namespace
 
 Subject with_spec(Subject subject, const EvalSpec& spec) {
-  return {subject.model, subject.tokenizer, subject.chat, subject.compute,
-          spec.threads,  spec.row_tokens,   spec.batch,   spec.kv,         subject.company};
+  return {subject.model,   subject.tokenizer, subject.chat, subject.compute, spec.threads,
+          spec.row_tokens, spec.batch,        spec.kv,      subject.company};
 }
 
 std::vector<TaskResult> evaluate(const EvalSpec& spec, const DataSpec& data, const Subject& subject,

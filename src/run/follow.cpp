@@ -24,8 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void refuse(const LoadedRecipe& loaded, const char* what, const char* instead) {
-  throw RecipeError(fmt::format("{}: {}: retort-ranks cannot divide that among ranks yet; {}", loaded.file,
-                                what, instead));
+  throw RecipeError(
+      fmt::format("{}: {}: retort-ranks cannot divide that among ranks yet; {}", loaded.file, what, instead));
 }
 
 void ask_teacher_with_all(Run& run) {
@@ -51,8 +51,7 @@ void move_weights(Run& run) {
 void take_weights(Run& run) {
   const auto& recipe = run.recipe();
   if (run.leaves().empty())
-    run.keep_leaves(
-        start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed)));
+    run.keep_leaves(start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed)));
   move_weights(run);
   for (const auto& leaf : run.leaves()) leaf.tensor->unsafeGetTensorImpl()->bump_version();
 }

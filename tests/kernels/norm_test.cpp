@@ -98,7 +98,7 @@ template <class Number> void expect_normed(int64_t width, bool with_delta) {
 }
 
 TEST(NormKernel, EqualsItsScalarDefinition) {
-  for (const int64_t width : {8, 33, 1032, 4096})
+  for (const int64_t width : {8, 33, 2056})
     for (const bool with_delta : {false, true}) {
       SCOPED_TRACE(testing::Message() << "rows of " << width << ", delta " << with_delta);
       expect_normed<float>(width, with_delta);

@@ -76,9 +76,8 @@ HOST_DEVICE inline EightOfRow eight_of_row(const DecodeJob& job, uint32_t g) {
   return {row, 8 * (g - row * of_row)};
 }
 
-template <class Threads>
-HOST_DEVICE void decode8(Int8Rows, Threads& threads, const DecodeJob& job, uint32_t g, const float*,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(Int8Rows, Threads& threads, const DecodeJob& job,
+                                                  uint32_t g, const float*, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const uint8_t* stored = job.stored + row * (kInt8RowHeader + job.columns);
   const float scale = float_from_bits(threads.load_word(stored));
@@ -89,9 +88,8 @@ HOST_DEVICE void decode8(Int8Rows, Threads& threads, const DecodeJob& job, uint3
   }
 }
 
-template <class Threads>
-HOST_DEVICE void decode8(Nf4DqRows, Threads&, const DecodeJob& job, uint32_t g, const float* book,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(Nf4DqRows, Threads&, const DecodeJob& job, uint32_t g,
+                                                  const float* book, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const int64_t blocks = job.columns / kNf4Elements, block = column / kNf4Elements;
   const uint8_t* stored = job.stored + row * (kNf4DqHeader + kNf4DqBlock * blocks);
@@ -115,9 +113,8 @@ HOST_DEVICE inline int64_t code_group_at(const DecodeJob& job, uint32_t row, uin
   return (of_matrix * job.columns + column) / job.block_columns;  // groups run on over rows
 }
 
-template <class Threads>
-HOST_DEVICE void decode8(ScaledF8, Threads& threads, const DecodeJob& job, uint32_t g, const float*,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(ScaledF8, Threads& threads, const DecodeJob& job,
+                                                  uint32_t g, const float*, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const uint8_t* stored = job.stored + 8 * static_cast<int64_t>(g);
   const bool one = job.block_columns % 8 == 0;
@@ -142,9 +139,8 @@ HOST_DEVICE inline float packed4_value(const DecodeJob& job, uint32_t byte, int6
   const float zero = job.zeros ? static_cast<float>(job.zeros[group]) : 0.0f;
   return (book[code] - zero) * job.scales[group];
 }
-template <class Threads>
-HOST_DEVICE void decode8(Packed4, Threads& threads, const DecodeJob& job, uint32_t g, const float* book,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(Packed4, Threads& threads, const DecodeJob& job, uint32_t g,
+                                                  const float* book, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const uint32_t codes = threads.load_word(job.stored + 4 * static_cast<int64_t>(g));
   const bool one = !job.group_of && job.block_columns % 8 == 0;  // eights lie at multiples of 8

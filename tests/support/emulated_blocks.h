@@ -1,7 +1,7 @@
-// Runs the body of a kernel (kernels/threads.h) on the CPU: blocks one after the other, the threads of a block
-// as fibers that change at barriers, in an order that is drawn between any two barriers. The memory that a
-// block shares remembers who wrote and read what since the last barrier, and whatever depends on the order of
-// threads throws: so a missing barrier is an error in every order, not a wrong number in some.
+// Runs the body of a kernel (kernels/threads.h) on the CPU: blocks one after the other, the threads of a
+// block as fibers that change at barriers, in an order that is drawn between any two barriers. The memory
+// that a block shares remembers who wrote and read what since the last barrier, and whatever depends on the
+// order of threads throws: so a missing barrier is an error in every order, not a wrong number in some.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
@@ -34,9 +34,9 @@ struct Launch {
   int64_t blocks = 1;
   int threads = 256;
   int shared_bytes = 0;
-  uint64_t order = 0;        // of threads: 0 rising, 1 falling, else drawn
-  int64_t without = -1;      // all threads go through this barrier, counted from 0, as if it were not there
-  bool watched = true;       // whether what depends on the order of threads throws
+  uint64_t order = 0;    // of threads: 0 rising, 1 falling, else drawn
+  int64_t without = -1;  // all threads go through this barrier, counted from 0, as if it were not there
+  bool watched = true;   // whether what depends on the order of threads throws
 };
 
 // What was done with each byte of a block's shared memory since the last barrier.
@@ -174,9 +174,9 @@ class EmulatedThread {
   int64_t barriers_ = 0;
 };
 
-// The threads of a block: one runs until it waits or ends, then the next. A fiber begins by setcontext(); from
-// then on _longjmp() changes between them, since swapcontext() asks the kernel twice each time. Sanitizers
-// want to see swapcontext().
+// The threads of a block: one runs until it waits or ends, then the next. A fiber begins by setcontext();
+// from then on _longjmp() changes between them, since swapcontext() asks the kernel twice each time.
+// Sanitizers want to see swapcontext().
 class Fibers {
  public:
   explicit Fibers(int count) : all_(static_cast<size_t>(count)) {
@@ -228,9 +228,7 @@ class Fibers {
     self.arrived();
     try {
       self.work_(self.current_);
-    } catch (...) {
-      self.error_ = std::current_exception();
-    }
+    } catch (...) { self.error_ = std::current_exception(); }
     self.current().ended = true;
     self.leave_current();
   }

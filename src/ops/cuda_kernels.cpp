@@ -108,7 +108,7 @@ Tensor norm_back(const Tensor& gradient, const Tensor& x, const std::optional<Te
   return out;
 }
 
-Tensor softmax_gradient(Tensor& logits, const std::optional<Tensor>& weights) {
+Tensor softmax_of_rows(Tensor& logits, const std::optional<Tensor>& weights) {
   const c10::DeviceGuard here(logits.device());
   auto log_sums = at::empty({logits.size(0)}, logits.options());
   SoftmaxJob job;
@@ -134,7 +134,7 @@ TORCH_LIBRARY(retort, library) {
 TORCH_LIBRARY_IMPL(retort, CUDA, library) {
   library.impl("decode", &retort::decode);
   library.impl("drop", &retort::dropped);
-  library.impl("softmax_gradient", &retort::softmax_gradient);
+  library.impl("softmax_gradient", &retort::softmax_of_rows);
   library.impl("norm", &retort::norm);
   library.impl("norm_back", &retort::norm_back);
   library.impl("gated", &retort::gated);

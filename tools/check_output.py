@@ -8,8 +8,8 @@ what follows it, up to the next one, its output on both streams. In the output
 
 - a line of three dots stands for any lines, three dots inside of a line for anything in it;
 - `console measured` instead of `console`: durations, and numbers with a decimal point (scores, speeds), are
-  those of the machine that the page was written on. There has to be one, of any size, and columns may be wider
-  or narrower. Whole numbers and words are compared in both kinds.
+  those of the machine that the page was written on. There has to be one, of any size, and columns may be
+  wider or narrower. Whole numbers and words are compared in both kinds.
 
 Empty lines at the end of an output do not count. The commands of a page run one after the other in a
 folder of their own, which holds recipes, data and checkpoints as a fresh clone with its inputs does. --print

@@ -225,8 +225,7 @@ RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
     // The largest that are computed at the same time: what one thread frees, the others use.
     std::sort(sizes.begin(), sizes.end(), std::greater<>());
     sizes.resize(std::min(sizes.size(), static_cast<size_t>(threads)));
-    work.rows_at_once =
-        std::max(work.rows_at_once, std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
+    work.rows_at_once = std::max(work.rows_at_once, std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
     saving.plain_rows += plan.saving.plain_rows;
     saving.forest_rows += plan.saving.forest_rows;
   }

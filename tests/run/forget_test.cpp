@@ -41,8 +41,8 @@ TEST(Forget, WhatRanksLeftBesideTheRunIsMadeOfRecordsTooAndNothingElseIs) {
   for (const auto& run : {root / "run", root / "run/", from_here(root / "run")}) {
     std::set<std::string> names;
     for (const auto& path : made_of_records(run)) names.insert(path.filename().string());
-    EXPECT_EQ(names, (std::set<std::string>{".run.retort-rank-1", ".run.retort-rank-12", "round-00",
-                                            "tokens.h5"}))
+    EXPECT_EQ(names,
+              (std::set<std::string>{".run.retort-rank-1", ".run.retort-rank-12", "round-00", "tokens.h5"}))
         << run;
     EXPECT_EQ(folder_of_rank(run, 12).string(), (root / ".run.retort-rank-12").string());
   }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Every page of docs/ has its place in docs/README.md, once; README.md names docs/README.md; every link between
-pages leads to a file and a heading that exist. Exits 1 and lists what does not hold.
+"""Every page of docs/ has its place in docs/README.md, once; README.md names docs/README.md; every link
+between pages leads to a file and a heading that exist. Exits 1 and lists what does not hold.
 
-docs/README.md is the order: its headings are the chapters, and the first link of each numbered line is a page.
-Other links there are no places. tools/site makes a site of the same order.
+docs/README.md is the order: its headings are the chapters, and the first link of each numbered line is a
+page. Other links there are no places. tools/site makes a site of the same order.
 """
 import pathlib
 import re
@@ -74,7 +74,7 @@ def problems_of_order(root):
         if page != index and times == 0:
             yield f"docs/README.md: {page.name} has no place in it; say what the page answers"
         if times > 1:
-            yield f"docs/README.md: {page.name} has {times} places in it; keep one, and link it from the others"
+            yield f"docs/README.md: {page.name} has {times} places in it; keep one, and link to it elsewhere"
     for file in {file for file in placed if placed.count(file) > 1} - set(pages):
         yield f"docs/README.md: {file.name} has {placed.count(file)} places in it; keep one"
     if index not in {(root / path).resolve() for _, path, _ in links(root / "README.md") if path}:

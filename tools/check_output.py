@@ -3,17 +3,17 @@
 
     tools/check_output.py [--build FOLDER] [--print] [PAGE ...]      default: build/release, every page
 
-What is run stands in fenced blocks that begin with ```console. A line that begins with "$ " is a command, and what
-follows it, up to the next one, its output on both streams. In the output
+What is run stands in fenced blocks that begin with ```console. A line that begins with "$ " is a command, and
+what follows it, up to the next one, its output on both streams. In the output
 
 - a line of three dots stands for any lines, three dots inside of a line for anything in it;
-- `console measured` instead of `console`: numbers with a decimal point (seconds, scores, speeds) are those of the
-  machine that the page was written on. There has to be a number, of any size, and columns may be wider or narrower.
-  Whole numbers and words are compared in both kinds.
+- `console measured` instead of `console`: durations, and numbers with a decimal point (scores, speeds), are
+  those of the machine that the page was written on. There has to be one, of any size, and columns may be
+  wider or narrower. Whole numbers and words are compared in both kinds.
 
-The commands of a page run one after the other in a folder of their own, which holds recipes, data, checkpoints and
-the program as a fresh clone with its inputs does. --print shows what each command really printed. Exits 1 and
-shows the first line that differs of every block.
+Empty lines at the end of an output do not count. The commands of a page run one after the other in a
+folder of their own, which holds recipes, data and checkpoints as a fresh clone with its inputs does. --print
+shows what each command really printed. Exits 1 and shows the first line that differs of every block.
 """
 import argparse
 import os
@@ -26,6 +26,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+DECIMAL = r"-?\d+\.\d+(?:e[+-]?\d+)?"
+DURATION = r"\d+(?:\.\d+)? (?:ms|s|min|h|days)\b(?: \d+ (?:s|min|h)\b)?"
 SECONDS = 1200  # of one command
 
 
@@ -56,6 +58,15 @@ def commands(page):
     return found
 
 
+def looser(word):
+    """What a word of a measured block stands for."""
+    if word.isspace():
+        return r"\s+"
+    if re.fullmatch(DURATION, word):
+        return DURATION
+    return NUMBER if re.fullmatch(DECIMAL, word) else re.escape(word)
+
+
 def pattern(line, measured):
     """What a printed line has to be."""
     parts = []
@@ -63,12 +74,7 @@ def pattern(line, measured):
         if part == "...":
             parts.append(".*")
         elif measured:
-            words = re.split(r"(-?\d+\.\d+(?:e[+-]?\d+)?|\s+)", part)
-            parts += [
-                r"\s+" if word.isspace() else NUMBER if i % 2 else re.escape(word)
-                for i, word in enumerate(words)
-                if word
-            ]
+            parts += map(looser, re.split(rf"((?<![\w.]){DURATION}|{DECIMAL}|\s+)", part))
         else:
             parts.append(re.escape(part))
     return re.compile("".join(parts))
@@ -76,6 +82,7 @@ def pattern(line, measured):
 
 def difference(command, printed):
     """None where the output is as the page says, else a sentence."""
+    printed = printed[: max((i + 1 for i, line in enumerate(printed) if line.strip()), default=0)]
     at, anywhere, seen = 0, False, None
     for line in command.expected:
         if line.strip() == "...":

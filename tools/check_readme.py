@@ -28,12 +28,20 @@ STARTS = (
 
 
 def blocks(text):
-    """(line number, line) of the lines inside blocks of code."""
-    fenced = False
+    """(line number, line) of the lines inside blocks of code. Of a block with lines behind a "$ " only these;
+    blocks of the kind console are run by check_output.py, and left out."""
+    kind, kept = None, []
     for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith("```"):
-            fenced = not fenced
-        elif fenced or line.startswith("    "):
+        fence = line.lstrip().startswith("```")
+        if fence and kind is None:
+            kind, kept = line.strip()[3:].split()[:1], []
+        elif fence:
+            typed = [place for place in kept if place[1].startswith("$ ")]
+            yield from [] if kind == ["console"] else typed or kept
+            kind = None
+        elif kind is not None:
+            kept.append((number, line.strip()))
+        elif line.startswith("    "):
             yield number, line.strip()
 
 

@@ -227,14 +227,14 @@ Exit check(const CheckOptions& options) {
   memory.teacher = teacher.bytes, memory.teacher_stays = teacher.stays;
   const auto disk = predict_disk(recipe, model, dataset);
   const auto machine = machine_memory();
-  say("training", recipe.adapter.kind == "none"
-                      ? "nothing (adapter.kind: none)"
-                      : fmt::format("{} of {:.2f} million weights in {} steps; a step has {:.0f} tokens, and "
-                                    "{:.0f} of them are computed (what samples begin with alike is computed "
-                                    "once), at most {} in a pass and {} passes at the same time",
-                                    recipe.adapter.kind, static_cast<double>(trainable) / 1e6, work.steps,
-                                    work.plain_rows_per_step, work.rows_per_step, work.most_rows,
-                                    work.threads));
+  say("training",
+      recipe.adapter.kind == "none"
+          ? "nothing (adapter.kind: none)"
+          : fmt::format("{} of {:.2f} million weights in {} steps; a step has {:.0f} tokens, and "
+                        "{:.0f} of them are computed (what samples begin with alike is computed "
+                        "once), at most {} in a pass and {} passes at the same time",
+                        recipe.adapter.kind, static_cast<double>(trainable) / 1e6, work.steps,
+                        work.plain_rows_per_step, work.rows_per_step, work.most_rows, work.threads));
   say("memory", fmt::format("about {} at most, {} available: {}", mib(memory.peak()), mib(machine.available),
                             describe(memory)));
   say("disk", fmt::format("about {} in {}", mib(disk), recipe.run.folder));

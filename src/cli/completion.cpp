@@ -77,8 +77,8 @@ std::string bash_completion(const CLI::App& app) {
   }
   for (const auto& [key, words] : settings())
     if (!words.empty())
-      values += fmt::format("    {}) echo {} ;;\n", key,
-                            single_quoted(fmt::format("{}", fmt::join(words, " "))));
+      values +=
+          fmt::format("    {}) echo {} ;;\n", key, single_quoted(fmt::format("{}", fmt::join(words, " "))));
   return fmt::format(
       "# bash completion for retort; load it with: source <(retort completion bash)\n"
       "_retort_values() {{\n"

@@ -130,7 +130,8 @@ Exit plan(const PlanOptions& options) {
   }
   const auto gigabytes = [](double bytes) { return fmt::format("{:.2f} GB", bytes / 1e9); };
   fmt::print(
-      "model      {}: {} weights, {} of them for each token, {} layers; {} in the layers as {}, {} outside of "
+      "model      {}: {} weights, {} of them for each token, {} layers; {} in the layers as {}, {} outside "
+      "of "
       "them\n",
       config.family, count_of(shape.parameters), count_of(shape.active), config.layers,
       gigabytes(shape.layer_bytes), type_info(*type).name, gigabytes(shape.outside_bytes));

@@ -179,11 +179,10 @@ std::string describe_sources(const DataSpec& spec, const RecordPlan& plan, doubl
   for (const auto& source : spec.sources)
     if (!source.group.empty() && by.find(source.group) == by.npos)
       by += (by.empty() ? "" : ", ") + source.group;
-  out += fmt::format(
-      "groups: {} ({}), {} of them held out\n", plan.groups,
-      by.empty() ? "data.sources.group names none: each record is one, equal records share one"
-                 : "by " + printable(by),
-      plan.held_out_groups);
+  out += fmt::format("groups: {} ({}), {} of them held out\n", plan.groups,
+                     by.empty() ? "data.sources.group names none: each record is one, equal records share one"
+                                : "by " + printable(by),
+                     plan.held_out_groups);
   return out + fmt::format("epochs: {:.4g} (passes over the training samples)\n", epochs);
 }
 

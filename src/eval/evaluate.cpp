@@ -176,8 +176,8 @@ Measured measured(const std::vector<TaskResult>& results, const std::string& pat
 }  // namespace
 
 Subject with_spec(Subject subject, const EvalSpec& spec) {
-  return {subject.model, subject.tokenizer, subject.chat, subject.compute,
-          spec.threads,  spec.pass_tokens,  spec.batch,   spec.kv,         subject.company};
+  return {subject.model,    subject.tokenizer, subject.chat, subject.compute, spec.threads,
+          spec.pass_tokens, spec.batch,        spec.kv,      subject.company};
 }
 
 std::vector<TaskResult> evaluate(const EvalSpec& spec, const DataSpec& data, const Subject& subject,

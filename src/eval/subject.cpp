@@ -68,8 +68,8 @@ std::string packed(const std::vector<Forest>& forests, const Share& part, const 
   for (auto i = static_cast<size_t>(part.begin); i < static_cast<size_t>(part.end); ++i) {
     if (forests[i].targets.empty()) continue;
     const auto log_p = scores[i].log_probabilities.contiguous(), best = scores[i].argmax.contiguous();
-    const auto *logs = log_p.const_data_ptr<float>();
-    const auto *labels = best.const_data_ptr<int64_t>();
+    const auto* logs = log_p.const_data_ptr<float>();
+    const auto* labels = best.const_data_ptr<int64_t>();
     parcel.put(std::vector<float>(logs, logs + log_p.numel()));
     parcel.put(std::vector<int64_t>(labels, labels + best.numel()));
   }

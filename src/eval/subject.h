@@ -14,10 +14,10 @@ struct Subject {
   const Tokenizer& tokenizer;
   const ChatTemplate* chat = nullptr;  // nullptr: prompts are plain text
   at::ScalarType compute = at::kFloat;
-  int64_t threads = 0;        // 0 = all
-  int64_t row_tokens = 1024;  // rows of one pass
-  int64_t batch = 32;         // answers generated together
-  std::string kv = "auto";    // how caches are held: kv_type()
+  int64_t threads = 0;               // 0 = all
+  int64_t row_tokens = 1024;         // rows of one pass
+  int64_t batch = 32;                // answers generated together
+  std::string kv = "auto";           // how caches are held: kv_type()
   const Company* company = nullptr;  // who computes a part of the likelihoods
 };
 

@@ -16,6 +16,7 @@ template <class Format> constexpr int tile_bytes() {
   using Block = typename Format::Block;
   constexpr int kBytes = kTileElements / Format::kElements * static_cast<int>(sizeof(Block));
   static_assert(kTileElements % Format::kElements == 0 && kBytes % 16 == 0 && alignof(Block) == 1);
+  static_assert(kBytes / 16 <= kDecodeThreads);  // each thread brings 16 bytes at most
   return kBytes;
 }
 template <class Format> constexpr int book_bytes() {
@@ -50,17 +51,18 @@ HOST_DEVICE void decode_tiles(Threads& threads, const DecodeJob& job) {
   for (int64_t t = threads.block(); t < tiles; t += threads.blocks()) {
     const int64_t begin = t * kTile;
     const int here = static_cast<int>(bytes - begin < kTile ? bytes - begin : kTile);
-    for (int i = me; i < here / 16; i += kDecodeThreads)
-      tile.put(i, threads.load16(job.stored + begin + 16 * i));
-    for (int i = here / 16 * 16 + me; i < here; i += kDecodeThreads)  // the matrix ends within 16 bytes
-      tile_bytes_of.put(i, job.stored[begin + i]);
+    if (me < here / 16) tile.put(me, threads.load16(job.stored + begin + 16 * me));
+    if (const int at = here / 16 * 16 + me; at < here)  // the matrix ends within 16 bytes
+      tile_bytes_of.put(at, job.stored[begin + at]);
     threads.barrier();
     const int64_t first = t * kTileElements + 8 * me;
     if (first < elements) {
-      const int block = 8 * me / Format::kElements;
+      constexpr unsigned kEights = Format::kElements / 8;
+      const auto eight = static_cast<unsigned>(me);
+      const int block = static_cast<int>(eight / kEights);
       float values[8];
       Format::decode8(*reinterpret_cast<const Block*>(tile_bytes_of.read(block * kBlock, kBlock)),
-                      me % (Format::kElements / 8), book.read(0, Format::kEntries), values);
+                      static_cast<int>(eight % kEights), book.read(0, Format::kEntries), values);
       store8(threads, out + first, values);
     }
     threads.barrier();  // before the tile is filled again
@@ -76,9 +78,8 @@ HOST_DEVICE inline EightOfRow eight_of_row(const DecodeJob& job, uint32_t g) {
   return {row, 8 * (g - row * of_row)};
 }
 
-template <class Threads>
-HOST_DEVICE void decode8(Int8Rows, Threads& threads, const DecodeJob& job, uint32_t g, const float*,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(Int8Rows, Threads& threads, const DecodeJob& job,
+                                                  uint32_t g, const float*, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const uint8_t* stored = job.stored + row * (kInt8RowHeader + job.columns);
   const float scale = float_from_bits(threads.load_word(stored));
@@ -89,9 +90,8 @@ HOST_DEVICE void decode8(Int8Rows, Threads& threads, const DecodeJob& job, uint3
   }
 }
 
-template <class Threads>
-HOST_DEVICE void decode8(Nf4DqRows, Threads&, const DecodeJob& job, uint32_t g, const float* book,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(Nf4DqRows, Threads&, const DecodeJob& job, uint32_t g,
+                                                  const float* book, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const int64_t blocks = job.columns / kNf4Elements, block = column / kNf4Elements;
   const uint8_t* stored = job.stored + row * (kNf4DqHeader + kNf4DqBlock * blocks);
@@ -101,10 +101,10 @@ HOST_DEVICE void decode8(Nf4DqRows, Threads&, const DecodeJob& job, uint32_t g, 
     out[j] = book[nf4_code_at(codes, static_cast<int>(column % kNf4Elements) + j)] * absmax;
 }
 
-// The scale of an element of the matrix; blocks of columns are less than 2^31 long.
+// The scale of an element of the matrix; rows and blocks are less than 2^32.
 HOST_DEVICE inline int64_t f8_scale_at(const DecodeJob& job, uint32_t row, uint32_t column) {
-  const auto of_matrix = static_cast<uint64_t>(job.first_row) + row;
-  return static_cast<int64_t>(of_matrix / static_cast<uint64_t>(job.block_rows)) * job.scale_columns +
+  const uint32_t of_matrix = static_cast<uint32_t>(job.first_row) + row;
+  return of_matrix / static_cast<uint32_t>(job.block_rows) * job.scale_columns +
          column / static_cast<uint32_t>(job.block_columns);
 }
 HOST_DEVICE inline int64_t code_group_at(const DecodeJob& job, uint32_t row, uint32_t column) {
@@ -115,19 +115,15 @@ HOST_DEVICE inline int64_t code_group_at(const DecodeJob& job, uint32_t row, uin
   return (of_matrix * job.columns + column) / job.block_columns;  // groups run on over rows
 }
 
-template <class Threads>
-HOST_DEVICE void decode8(ScaledF8, Threads& threads, const DecodeJob& job, uint32_t g, const float*,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(ScaledF8, Threads& threads, const DecodeJob& job,
+                                                  uint32_t g, const float*, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const uint8_t* stored = job.stored + 8 * static_cast<int64_t>(g);
-  const bool one = job.block_columns % 8 == 0;
-  float scale = job.scales[f8_scale_at(job, row, column)];
+  const float scale = job.scales[f8_scale_at(job, row, column)];
   for (int half = 0; half < 2; ++half) {
     const uint32_t codes = threads.load_word(stored + 4 * half);
-    for (int j = 0; j < 4; ++j) {
-      if (!one) scale = job.scales[f8_scale_at(job, row, column + static_cast<uint32_t>(4 * half + j))];
+    for (int j = 0; j < 4; ++j)
       out[4 * half + j] = scaled_f8_value(static_cast<uint8_t>(codes >> (8 * j)), scale);
-    }
   }
 }
 HOST_DEVICE inline float element(ScaledF8, const DecodeJob& job, int64_t i, uint32_t row, uint32_t column,
@@ -142,32 +138,39 @@ HOST_DEVICE inline float packed4_value(const DecodeJob& job, uint32_t byte, int6
   const float zero = job.zeros ? static_cast<float>(job.zeros[group]) : 0.0f;
   return (book[code] - zero) * job.scales[group];
 }
-template <class Threads>
-HOST_DEVICE void decode8(Packed4, Threads& threads, const DecodeJob& job, uint32_t g, const float* book,
-                         float* out) {
+template <class Threads> HOST_DEVICE void decode8(Packed4, Threads& threads, const DecodeJob& job, uint32_t g,
+                                                  const float* book, float* out) {
   const auto [row, column] = eight_of_row(job, g);
   const uint32_t codes = threads.load_word(job.stored + 4 * static_cast<int64_t>(g));
-  const bool one = !job.group_of && job.block_columns % 8 == 0;  // eights lie at multiples of 8
-  int64_t group = code_group_at(job, row, column);
-  for (uint32_t j = 0; j < 8; ++j) {
-    if (!one) group = code_group_at(job, row, column + j);
-    out[j] = packed4_value(job, codes >> (8 * (j / 2)), j, group, book);
-  }
+  // Groups that run on over rows: counted in eights from the matrix's first.
+  const int64_t group = job.scale_columns > 0
+                            ? code_group_at(job, row, column)
+                            : (static_cast<uint32_t>(job.first_row * (job.columns / 8)) + g) /
+                                  (static_cast<uint32_t>(job.block_columns) / 8);
+  for (uint32_t j = 0; j < 8; ++j) out[j] = packed4_value(job, codes >> (8 * (j / 2)), j, group, book);
 }
 HOST_DEVICE inline float element(Packed4, const DecodeJob& job, int64_t i, uint32_t row, uint32_t column,
                                  const float* book) {
   return packed4_value(job, job.stored[i / 2], i, code_group_at(job, row, column), book);
 }
 
-// Rows with a header are multiples of 32 long.
+// Rows with a header are multiples of 32 long, and never gone through element by element.
 template <class Format>
 HOST_DEVICE float element(Format, const DecodeJob&, int64_t, uint32_t, uint32_t, const float*) {
   return 0;
 }
 
-// Types that are decoded in place: eight neighbours are whole bytes of one row, or, in a matrix whose rows
-// are no multiple of 8 long, eight elements of the matrix as one long row, each with a scale of its own.
-// There are less than 2^32 eights.
+// Whether eight neighbours are in one row and have one scale.
+template <class Format> HOST_DEVICE bool in_eights(Format, const DecodeJob&) { return true; }
+HOST_DEVICE inline bool in_eights(ScaledF8, const DecodeJob& job) {
+  return job.columns % 8 == 0 && job.block_columns % 8 == 0;
+}
+HOST_DEVICE inline bool in_eights(Packed4, const DecodeJob& job) {
+  return !job.group_of && job.columns % 8 == 0 && job.block_columns % 8 == 0;
+}
+
+// Types that are decoded in place, in eights where that can be, else eight elements of the matrix as one long
+// row, each with a scale of its own. The matrix has less than 2^32 eights.
 template <class Format, class Out, class Threads>
 HOST_DEVICE void decode_rows(Threads& threads, const DecodeJob& job) {
   auto shared_book = threads.template shared<float>(0, Format::kEntries);
@@ -176,19 +179,20 @@ HOST_DEVICE void decode_rows(Threads& threads, const DecodeJob& job) {
   const float* book = shared_book.read(0, Format::kEntries);
   const int64_t elements = job.rows * job.columns;
   auto* out = static_cast<Out*>(job.out);
-  const bool whole = job.columns % 8 == 0;
-  for (int64_t g = threads.block() * kDecodeThreads + threads.thread(); 8 * g < elements;
-       g += threads.blocks() * kDecodeThreads) {
-    float values[8];
-    if (whole) {
+  const int64_t begin = threads.block() * kDecodeThreads + threads.thread();
+  const int64_t step = threads.blocks() * kDecodeThreads;
+  if (in_eights(Format(), job)) {
+    for (int64_t g = begin; 8 * g < elements; g += step) {
+      float values[8];
       decode8(Format(), threads, job, static_cast<uint32_t>(g), book, values);
       store8(threads, out + 8 * g, values);
-      continue;
     }
+    return;
+  }
+  for (int64_t g = begin; 8 * g < elements; g += step)
     for (int64_t i = 8 * g; i < elements && i < 8 * g + 8; ++i)
       narrow_to(out[i], element(Format(), job, i, static_cast<uint32_t>(i / job.columns),
                                 static_cast<uint32_t>(i % job.columns), book));
-  }
 }
 
 }  // namespace retort

@@ -7,14 +7,14 @@
 
 namespace retort {
 
-template <class Format, class Out>
-__global__ void __launch_bounds__(kDecodeThreads) decode_tiles_kernel(const DecodeJob job) {
+template <class Format, class Out> __global__ void __launch_bounds__(kDecodeThreads)
+    decode_tiles_kernel(const DecodeJob job) {
   CudaThreads threads;
   decode_tiles<Format, Out>(threads, job);
 }
 
-template <class Format, class Out>
-__global__ void __launch_bounds__(kDecodeThreads) decode_rows_kernel(const DecodeJob job) {
+template <class Format, class Out> __global__ void __launch_bounds__(kDecodeThreads)
+    decode_rows_kernel(const DecodeJob job) {
   CudaThreads threads;
   decode_rows<Format, Out>(threads, job);
 }

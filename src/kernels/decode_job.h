@@ -11,18 +11,18 @@ namespace retort {
 
 struct DecodeJob {
   WeightType type = WeightType::nf4;
-  bool to_bf16 = true;                // else to fp32
-  const uint8_t* stored = nullptr;    // the first row's bytes, at a multiple of 16; rows follow each other
-  void* out = nullptr;                // [rows, columns], at a multiple of 16
+  bool to_bf16 = true;              // else to fp32
+  const uint8_t* stored = nullptr;  // the first row's bytes, at a multiple of 16; rows follow each other
+  void* out = nullptr;              // [rows, columns], at a multiple of 16
   int64_t rows = 0, columns = 0;
-  const void* book = nullptr;         // decode_book(), or of packed4 the values of its 16 codes
+  const void* book = nullptr;  // decode_book(), or of packed4 the values of its 16 codes
   // F8_E4M3 and packed4, whose scales lie apart: ScaleGrid of quant/scaled_f8.h, CodeGroups of
   // quant/packed4.h, of the whole matrix.
   const float* scales = nullptr;
   const uint8_t* zeros = nullptr;
   const int32_t* group_of = nullptr;
-  int64_t first_row = 0;              // which row of the matrix is the first here
-  int64_t scale_columns = 0;          // scales of a row of blocks; packed4: `groups`
+  int64_t first_row = 0;                      // which row of the matrix is the first here
+  int64_t scale_columns = 0;                  // scales of a row of blocks; packed4: `groups`
   int64_t block_rows = 1, block_columns = 1;  // that one scale is for; packed4: 1, `group_columns`
   bool high_first = false;
 };

@@ -1,6 +1,6 @@
 // Dropout by keyed draws (base/random.h), for any type of activations: number i of x is kept where 16 bits of
-// the draw i / 4 are at least `threshold`, and then multiplied by `scale`. A thread has eight neighbours, which
-// are two draws. The CPU's loop (ops/linear.cpp) is the definition.
+// the draw i / 4 are at least `threshold`, and then multiplied by `scale`. A thread has eight neighbours,
+// which are two draws. The CPU's loop (ops/linear.cpp) is the definition.
 #pragma once
 #include "base/random.h"
 #include "kernels/threads.h"

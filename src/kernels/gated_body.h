@@ -1,7 +1,7 @@
-// The gated activation of feed-forward layers and its way back, each in one pass: activation(gate) * up, where
-// activation(x) = x * logistic(f(x)) with f = x for silu and f = 2 sqrt(2/pi) (x + 0.044715 x^3) for gelu's
-// tanh form, as the CPU's loops have it (ops/row_loops_body.h). A thread has eight neighbours. What lies
-// between what is read and what is written is fp32.
+// The gated activation of feed-forward layers and its way back, each in one pass: activation(gate) * up,
+// where activation(x) = x * logistic(f(x)) with f = x for silu and f = 2 sqrt(2/pi) (x + 0.044715 x^3) for
+// gelu's tanh form, as the CPU's loops have it (ops/row_loops_body.h). A thread has eight neighbours. What
+// lies between what is read and what is written is fp32.
 #pragma once
 #include <cmath>
 

@@ -1,5 +1,5 @@
-// RMSNorm (ops/norm.h) with the residual addition before it, and its way back. A block of threads has a row, a
-// thread every 256th eight of it; a row is read twice, the second time from where the first left it near.
+// RMSNorm (ops/norm.h) with the residual addition before it, and its way back. A block of threads has a row,
+// a thread every 256th eight of it; a row is read twice, the second time from where the first left it near.
 #pragma once
 #include <cmath>
 

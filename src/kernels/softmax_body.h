@@ -32,8 +32,8 @@ HOST_DEVICE inline float log_of(const ExpSum& all) { return all.largest + std::l
 struct SoftmaxJob {
   float* logits = nullptr;  // [rows, columns]
   int64_t rows = 0, columns = 0;
-  float* log_sums = nullptr;        // [rows]
-  const float* weights = nullptr;   // [rows]; null: logits stay as they are
+  float* log_sums = nullptr;       // [rows]
+  const float* weights = nullptr;  // [rows]; null: logits stay as they are
 };
 
 // The shared memory is an ExpSum for each thread.

@@ -1,6 +1,6 @@
 // What the body of a kernel is written against: a block of threads with a memory that they share. A body is a
-// function template over `Threads`, so that nvcc compiles it for a GPU (cuda_threads.h) and g++ for the tests,
-// which run it on the CPU (tests/support/emulated_blocks.h) and notice a missing barrier. Threads has
+// function template over `Threads`, so that nvcc compiles it for a GPU (cuda_threads.h) and g++ for the
+// tests, which run it on the CPU (tests/support/emulated_blocks.h) and notice a missing barrier. Threads has
 //   thread(), threads()         this thread's number in its block, and how many there are
 //   block(), blocks()           the block's number, and how many there are
 //   barrier()                   nobody goes on before everybody of the block is here
@@ -32,8 +32,8 @@ template <class Threads> HOST_DEVICE void store8(Threads& threads, uint16_t* out
                               pair_of_bf16(values[4], values[5]), pair_of_bf16(values[6], values[7])}});
 }
 template <class Threads> HOST_DEVICE void store4(Threads& threads, float* out, const float* values) {
-  threads.store16(
-      out, Words{{bits_of(values[0]), bits_of(values[1]), bits_of(values[2]), bits_of(values[3])}});
+  threads.store16(out,
+                  Words{{bits_of(values[0]), bits_of(values[1]), bits_of(values[2]), bits_of(values[3])}});
 }
 template <class Threads> HOST_DEVICE void store8(Threads& threads, float* out, const float* values) {
   store4(threads, out, values);
@@ -76,8 +76,8 @@ HOST_DEVICE void store_some(Threads& threads, void* to, int64_t first, int some,
 }
 
 // Combines what the threads of a block bring, in pairs that are half the block apart, then a quarter, and so
-// on, and gives it to all of them. The number of threads is a power of two, `scratch` has a place for each and
-// may be written again afterwards.
+// on, and gives it to all of them. The number of threads is a power of two, `scratch` has a place for each
+// and may be written again afterwards.
 template <class Threads, class Scratch, class T, class Combine>
 HOST_DEVICE T combine_over_block(Threads& threads, Scratch scratch, T mine, Combine combine) {
   const int me = threads.thread();

@@ -73,7 +73,8 @@ double composed_cross_entropy(Tensor& logits, const RowLabels& labels, bool reco
   const auto place = row * logits.size(1) + label;
   auto flat = logits.view(-1);
   const auto of_labels = flat.index_select(0, place);
-  const auto total = recorded ? at::zeros({logits.size(0)}, logits.options()).index_add_(0, row, weight) : Tensor();
+  const auto total =
+      recorded ? at::zeros({logits.size(0)}, logits.options()).index_add_(0, row, weight) : Tensor();
   auto log_sum = softmax_gradient_on(logits, total);
   if (!log_sum) {
     log_sum = logits.logsumexp(1);

@@ -54,7 +54,8 @@ Tensor composed_gated(const Tensor& gate, const Tensor& up, Activation activatio
     auto in_one_pass = gated_on(gate.detach(), up.detach(), silu);
     return {in_one_pass ? *std::move(in_one_pass) : activated(gate).mul_(up),
             [silu, activated, gate = gate.detach(), up = up.detach()](const Tensor& dy) -> Tensors {
-              if (auto back = gated_back_on(dy, gate, up, silu)) return {std::get<0>(*back), std::get<1>(*back)};
+              if (auto back = gated_back_on(dy, gate, up, silu))
+                return {std::get<0>(*back), std::get<1>(*back)};
               const auto through = dy * up;
               return {silu ? at::silu_backward(through, gate) : at::gelu_backward(through, gate, "tanh"),
                       activated(gate).mul_(dy)};

@@ -83,8 +83,8 @@ NormJob norm_job(const Tensor& x, const Tensor& weight, double offset) {
   return job;
 }
 
-std::tuple<Tensor, Tensor, Tensor> norm(const Tensor& x, const std::optional<Tensor>& delta,
-                                        const Tensor& weight, double offset, double epsilon) {
+std::tuple<Tensor, Tensor, Tensor> norm_of_rows(const Tensor& x, const std::optional<Tensor>& delta,
+                                                const Tensor& weight, double offset, double epsilon) {
   const c10::DeviceGuard here(x.device());
   auto job = norm_job(x, weight, offset);
   auto sum = at::empty(delta ? x.sizes() : at::IntArrayRef{0}, x.options());
@@ -96,8 +96,8 @@ std::tuple<Tensor, Tensor, Tensor> norm(const Tensor& x, const std::optional<Ten
   return {sum, out, scales};
 }
 
-Tensor norm_back(const Tensor& gradient, const Tensor& x, const std::optional<Tensor>& more,
-                 const Tensor& weight, const Tensor& scales, double offset) {
+Tensor gradient_of_norm(const Tensor& gradient, const Tensor& x, const std::optional<Tensor>& more,
+                        const Tensor& weight, const Tensor& scales, double offset) {
   const c10::DeviceGuard here(x.device());
   auto out = at::empty(x.sizes(), x.options());
   auto job = norm_job(x, weight, offset);
@@ -108,7 +108,7 @@ Tensor norm_back(const Tensor& gradient, const Tensor& x, const std::optional<Te
   return out;
 }
 
-Tensor softmax_gradient(Tensor& logits, const std::optional<Tensor>& weights) {
+Tensor softmax_of_rows(Tensor& logits, const std::optional<Tensor>& weights) {
   const c10::DeviceGuard here(logits.device());
   auto log_sums = at::empty({logits.size(0)}, logits.options());
   SoftmaxJob job;
@@ -134,9 +134,9 @@ TORCH_LIBRARY(retort, library) {
 TORCH_LIBRARY_IMPL(retort, CUDA, library) {
   library.impl("decode", &retort::decode);
   library.impl("drop", &retort::dropped);
-  library.impl("softmax_gradient", &retort::softmax_gradient);
-  library.impl("norm", &retort::norm);
-  library.impl("norm_back", &retort::norm_back);
+  library.impl("softmax_gradient", &retort::softmax_of_rows);
+  library.impl("norm", &retort::norm_of_rows);
+  library.impl("norm_back", &retort::gradient_of_norm);
   library.impl("gated", &retort::gated);
   library.impl("gated_back", &retort::gated_back);
 }

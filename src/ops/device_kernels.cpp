@@ -27,8 +27,8 @@ Tensor bytes_on(at::Device device, std::span<const std::byte> bytes) {
       .to(device);
 }
 
-// A book lives as long as the program here, and stays on a device once it is there: a kernel reads it in every
-// call. Never freed, since a device may be gone before.
+// A book lives as long as the program here, and stays on a device once it is there: a kernel reads it in
+// every call. Never freed, since a device may be gone before.
 std::optional<Tensor> book_on(at::Device device, std::span<const std::byte> book) {
   if (book.empty()) return std::nullopt;
   static std::mutex mutex;
@@ -54,7 +54,8 @@ Tensor whole(const Tensor& x) { return is_whole(x) ? x : x.clone(at::MemoryForma
 
 bool are_alike(const Tensor& a, const Tensor& b) {
   const auto type = a.scalar_type();
-  return (type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type && is_whole(a) && is_whole(b);
+  return (type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type && is_whole(a) &&
+         is_whole(b);
 }
 
 }  // namespace
@@ -77,7 +78,8 @@ std::optional<Tensor> decoded_on(const Tensor& x, const Weight& weight, int64_t 
   std::optional<Tensor> scales, zeros, group_of;
   if (weight.type == WeightType::f8_e4m3) {
     const auto grid = weight.grid();
-    job.scale_columns = grid.columns, job.block_rows = grid.block_rows, job.block_columns = grid.block_columns;
+    job.scale_columns = grid.columns, job.block_rows = grid.block_rows,
+    job.block_columns = grid.block_columns;
     scales = list_there(device, weight.scales);
   } else if (weight.type == WeightType::packed4) {
     const auto& codes = *weight.code_scales;
@@ -139,7 +141,8 @@ std::optional<NormedSum> normed_on(const Tensor& x_input, const Tensor& delta_in
                          scales = std::get<2>(all)](const Tensors& gradients) -> Tensors {
           const auto& of_normed = gradients.back();
           if (!of_normed.defined()) return {gradients[0], gradients[0]};
-          const auto more = adds && gradients[0].defined() ? std::optional(whole(gradients[0])) : std::nullopt;
+          const auto more =
+              adds && gradients[0].defined() ? std::optional(whole(gradients[0])) : std::nullopt;
           const auto dx =
               back.typed<NormBackOperator>().call(whole(of_normed), what, more, weight, scales, offset);
           return {dx, adds ? dx : Tensor()};

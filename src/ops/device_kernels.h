@@ -34,10 +34,11 @@ inline constexpr auto kGatedSchema = "gated(Tensor gate, Tensor up, bool silu) -
 using GatedOperator = at::Tensor(const at::Tensor& gate, const at::Tensor& up, bool silu);
 inline constexpr auto kGatedBackSchema =
     "gated_back(Tensor gradient, Tensor gate, Tensor up, bool silu) -> (Tensor, Tensor)";
-using GatedBackOperator = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& gradient, const at::Tensor& gate,
-                                                             const at::Tensor& up, bool silu);
-// RMSNorm of x, or of x + delta (ops/norm.h): the sum (empty without a delta), the normed, and 1 / rms of each
-// row, fp32. Its way back gives the gradient of what was normed, to which `more` is added.
+using GatedBackOperator = std::tuple<at::Tensor, at::Tensor>(const at::Tensor& gradient,
+                                                             const at::Tensor& gate, const at::Tensor& up,
+                                                             bool silu);
+// RMSNorm of x, or of x + delta (ops/norm.h): the sum (empty without a delta), the normed, and 1 / rms of
+// each row, fp32. Its way back gives the gradient of what was normed, to which `more` is added.
 inline constexpr auto kNormSchema =
     "norm(Tensor x, Tensor? delta, Tensor weight, float offset, float epsilon) -> (Tensor, Tensor, Tensor)";
 using NormOperator = std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Tensor& x,
@@ -45,20 +46,21 @@ using NormOperator = std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Te
                                                                     const at::Tensor& weight, double offset,
                                                                     double epsilon);
 inline constexpr auto kNormBackSchema =
-    "norm_back(Tensor gradient, Tensor x, Tensor? more, Tensor weight, Tensor scales, float offset) -> Tensor";
+    "norm_back(Tensor gradient, Tensor x, Tensor? more, Tensor weight, Tensor scales, float offset) -> "
+    "Tensor";
 using NormBackOperator = at::Tensor(const at::Tensor& gradient, const at::Tensor& x,
                                     const std::optional<at::Tensor>& more, const at::Tensor& weight,
                                     const at::Tensor& scales, double offset);
 // Shorter rows are left to LibTorch: a block of threads has a row.
 inline constexpr int64_t kShortestNorm = 1024;
 
-// Rows [first, first + count) of a matrix in x's type and on its device, decoded there from the bytes that are
-// stored; nothing where there is no kernel for that.
+// Rows [first, first + count) of a matrix in x's type and on its device, decoded there from the bytes that
+// are stored; nothing where there is no kernel for that.
 std::optional<at::Tensor> decoded_on(const at::Tensor& x, const Weight& weight, int64_t first, int64_t count);
 // x with numbers dropped by the draws of `key`; nothing where there is no kernel for that.
 std::optional<at::Tensor> dropped_on(const at::Tensor& x, double rate, uint64_t key);
-// log sum exp of each row of logits, which become the softmax times `weights` where these are defined; nothing
-// where there is no kernel for that.
+// log sum exp of each row of logits, which become the softmax times `weights` where these are defined;
+// nothing where there is no kernel for that.
 std::optional<at::Tensor> softmax_gradient_on(at::Tensor& logits, const at::Tensor& weights);
 std::optional<at::Tensor> gated_on(const at::Tensor& gate, const at::Tensor& up, bool silu);
 std::optional<std::tuple<at::Tensor, at::Tensor>> gated_back_on(const at::Tensor& gradient,
@@ -73,8 +75,14 @@ bool has_decoder(at::Device device);
 
 // The numbers of a job, and a job of such numbers whose addresses are still to be set.
 inline std::vector<int64_t> numbers_of(const DecodeJob& job) {
-  return {static_cast<int64_t>(job.type), job.rows,       job.columns,       job.first_row, job.scale_columns,
-          job.block_rows,                 job.block_columns, job.high_first};
+  return {static_cast<int64_t>(job.type),
+          job.rows,
+          job.columns,
+          job.first_row,
+          job.scale_columns,
+          job.block_rows,
+          job.block_columns,
+          job.high_first};
 }
 inline DecodeJob decode_job(at::IntArrayRef numbers) {
   TORCH_CHECK(numbers.size() == 8, "retort::decode: the program and its library of kernels differ");

@@ -159,8 +159,8 @@ bool narrow_product(const GemmKernel& kernel, const GemmRows& a, int64_t na, con
                     int64_t k, const GemmOutput& out) {
   static const NarrowKernel narrow = narrow_kernel_avx512_bf16();
   // Tiles of AMX sum in another order.
-  if (!narrow || std::string_view(kernel.name) != gemm_kernel_avx512_bf16()->name || a.type != Operand::bf16 ||
-      b.type != Operand::bf16 || na > std::min(kNarrow, kernel.width))
+  if (!narrow || std::string_view(kernel.name) != gemm_kernel_avx512_bf16()->name ||
+      a.type != Operand::bf16 || b.type != Operand::bf16 || na > std::min(kNarrow, kernel.width))
     return false;
   const auto width = cell_row_bytes(kernel, na);
   auto* cells = scratch_bytes(Scratch::transposed, cells_of(kernel, std::min(k, kSummedAtOnce)) * width);

@@ -14,7 +14,7 @@ namespace retort {
 
 namespace {
 
-constexpr TileForm kPlain{6, 1, 0}, kDeep{6, 2, 0}, kAhead{6, 2, 16 * kVectors * kLanes * 4};
+constexpr TileForm kPlain{6, 1, 0}, kDeep{6, 2, 0}, kAhead{6, 2, 16 * kVectors*kLanes * 4};
 
 constexpr GemmForm kForms[] = {
     {"6 rows", kernel_of<MultiplyF32, kPlain>("avx2", Operand::f32)},

@@ -32,7 +32,7 @@ bool runs() {
 }
 
 // With nine rows, sums and a step of the panel leave one register, for what is broadcast.
-constexpr TileForm kPlain{8, 1, 0}, kTall{9, 1, 0}, kAhead{8, 2, 8 * kVectors * kLanes * 4};
+constexpr TileForm kPlain{8, 1, 0}, kTall{9, 1, 0}, kAhead{8, 2, 8 * kVectors*kLanes * 4};
 
 constexpr GemmForm kForms[] = {
     {"8 rows", kernel_of<MultiplyF32, kPlain>("avx512", Operand::f32)},

@@ -1,6 +1,6 @@
 // The kernel of one instruction set in several forms: tiles of other heights, inner loops of other depths,
-// panels fetched further ahead. Which is the fastest depends on the CPU and is measured at start. All give the
-// same bits (tests/ops/gemm_forms_test.cpp): the choice is a matter of speed alone, and no part of what a
+// panels fetched further ahead. Which is the fastest depends on the CPU and is measured at start. All give
+// the same bits (tests/ops/gemm_forms_test.cpp): the choice is a matter of speed alone, and no part of what a
 // resume compares. Nothing here is an inline function, as in gemm_kernel.h.
 #pragma once
 #include <cstdint>

@@ -107,8 +107,8 @@ LargeBlocks::FreeBlocks::iterator LargeBlocks::new_region(size_t size) {
   if (count == kRegions) throw std::bad_alloc();
   const auto whole_pages = (size + kPage - 1) / kPage * kPage;
   for (const auto wanted : {std::max(kRegion, whole_pages), whole_pages}) {
-    void* const begin = ::mmap(nullptr, wanted, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const begin =
+        ::mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (begin == MAP_FAILED) continue;  // a limit on addresses
     regions_[count].begin = static_cast<char*>(begin);
     regions_[count].size = wanted;

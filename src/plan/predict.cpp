@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <numeric>
 #include <set>
 #include <stdexcept>
@@ -179,6 +180,7 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t long
   RowNumbers numbers;
   numbers.saved = all / static_cast<double>(std::max<int64_t>(1, config.layers)) +
                   attention_numbers(config, longest) + 2 * intermediate;  // the gated activation: gate and up
+  numbers.attended = std::min(numbers.saved, 2 * hidden + attention_numbers(config, longest));
   // Forward and backward alike: the residual sum, one more row, gradients of the feed-forward layer; the rows
   // of all experts, before and after.
   numbers.passing = 3 * hidden + 3 * intermediate + 2 * copies * hidden;
@@ -214,16 +216,21 @@ RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
     work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
     work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
     work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
+    std::vector<int64_t> sizes;
     for (const auto& forest : plan.forests) {
+      sizes.push_back(forest.size());
       work.most_rows = std::max(work.most_rows, forest.size());
       work.most_targets = std::max(work.most_targets, static_cast<int64_t>(asked_rows(forest).rows.size()));
     }
+    // The largest that are computed at the same time: what one thread frees, the others use.
+    std::sort(sizes.begin(), sizes.end(), std::greater<>());
+    sizes.resize(std::min(sizes.size(), static_cast<size_t>(threads)));
+    work.rows_at_once = std::max(work.rows_at_once, std::accumulate(sizes.begin(), sizes.end(), int64_t{0}));
     saving.plain_rows += plan.saving.plain_rows;
     saving.forest_rows += plan.saving.forest_rows;
   }
-  // The longest sample comes some time. Any thread gets the largest forest some time, and what it freed stays
-  // with it.
-  work.rows_at_once = work.threads * work.most_rows + std::max<int64_t>(0, first.longest - work.most_rows);
+  // The longest sample comes some time.
+  work.rows_at_once += std::max<int64_t>(0, first.longest - work.most_rows);
   work.most_rows = std::max(work.most_rows, first.longest);
   work.longest = first.longest;
   work.rows_per_step =
@@ -295,7 +302,12 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
   // Layer-major keeps what stands between layers of a group of texts, which the budget cuts, and one layer's
   // own.
   const auto* stream = model.stream();
-  const auto saved = stream ? layer : recipe.train.recompute ? layers * boundary + layer : layers * layer;
+  const auto asked =
+      std::min(1.0, threads * static_cast<double>(work.most_targets) / std::max(1.0, rows));  // of the rows
+  const auto last = layer - (1 - asked) * width * (numbers.saved - numbers.attended);
+  const auto saved = stream                   ? layer
+                     : recipe.train.recompute ? layers * boundary + layer
+                                              : (layers - 1) * layer + last;
   const auto states = stream ? std::max(std::min(static_cast<double>(stream->budget().states),
                                                  static_cast<double>(work.most_forests * work.most_rows) *
                                                      (layers + 2) * boundary),

@@ -41,9 +41,10 @@ inline RunWork run_work(const TrainSpec& spec, const Samples& samples) {
 }
 
 // Numbers of the compute type for one row of a pass: what a layer keeps for backward, and what comes and goes
-// while a layer is computed.
+// while a layer is computed. Of `saved`, `attended` are kept of all rows in the last layer too; behind its
+// attention there are the rows alone that a loss asks for.
 struct RowNumbers {
-  double saved = 0, passing = 0;
+  double saved = 0, passing = 0, attended = 0;
 };
 RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t longest);
 

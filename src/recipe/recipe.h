@@ -134,9 +134,9 @@ struct Recipe {
 
 struct LoadedRecipe {
   Recipe recipe;
-  std::string file;      // as given
-  std::string resolved;  // every key with its value, as YAML that reads back equal
-  std::string sha256;    // of `resolved`
+  std::string file;                // as given
+  std::string resolved;            // every key with its value, as YAML that reads back equal
+  std::string sha256;              // of `resolved`
   std::vector<std::string> notes;  // what whoever wrote it may want to know, a line each
 };
 

@@ -26,8 +26,8 @@ YamlNode* section_of(YamlNode& root, std::string_view path) {
 }
 
 std::string note(const Place& place, const Renamed& one) {
-  return fmt::format("{}: {}.{} is called {}.{} now; the old name still works", describe(place),
-                     one.section, one.old, one.section, one.now);
+  return fmt::format("{}: {}.{} is called {}.{} now; the old name still works", describe(place), one.section,
+                     one.old, one.section, one.now);
 }
 
 }  // namespace

@@ -169,8 +169,7 @@ bool Draft::truth(const std::string& key) {
   const auto* value = take(key);
   if (!value) return false;
   if (is_true(value) || number_of(*value) == 1.0) return true;
-  if (!is_off(*value))
-    refuse(*value, key, fmt::format("expected true or false, found '{}'", shown(*value)));
+  if (!is_off(*value)) refuse(*value, key, fmt::format("expected true or false, found '{}'", shown(*value)));
   return false;
 }
 

@@ -39,8 +39,7 @@ struct Category {
   std::vector<Field> fields;
 };
 
-constexpr auto kCritical = Tier::critical, kImportant = Tier::important,
-               kSupplementary = Tier::supplementary;
+constexpr auto kCritical = Tier::critical, kImportant = Tier::important, kSupplementary = Tier::supplementary;
 
 const std::vector<Category>& categories() {
   static const std::vector<Category> all = {
@@ -77,13 +76,13 @@ const std::vector<Category>& categories() {
         {"hyperparameter", kImportant, Place::card, "hyperparameter", "", "the settings of the training"},
         {"technicalLimitations", kImportant, Place::considerations, "technicalLimitations", "card.limits",
          "what is known not to work"},
-        {"safetyRiskAssessment", kImportant, Place::property, "safetyRiskAssessment",
-         "card.risk_assessment", "what was found when its risks were assessed"},
+        {"safetyRiskAssessment", kImportant, Place::property, "safetyRiskAssessment", "card.risk_assessment",
+         "what was found when its risks were assessed"},
         {"intendedUse", kImportant, Place::considerations, "useCases", "card.intended_use",
          "what the model is for"},
         {"typeOfModel", kImportant, Place::parameters, "modelArchitecture", "", "its architecture"},
-        {"modelExplainability", kSupplementary, Place::card, "modelCardExplainability",
-         "card.explainability", "how a person can find out why it answers as it does"},
+        {"modelExplainability", kSupplementary, Place::card, "modelCardExplainability", "card.explainability",
+         "how a person can find out why it answers as it does"},
         {"energyQuantity", kSupplementary, Place::property, "energyQuantity", "card.energy_kwh",
          "energy of the training, measured by you"},
         {"energyUnit", kSupplementary, Place::property, "energyUnit", "card.energy_kwh",
@@ -231,9 +230,9 @@ Table bills_table(const std::string& title, const std::vector<CountedBill>& bill
     table.rows.push_back({file, fmt::format("{:.1f} of 100 points: {} of {} fields are filled",
                                             completeness.points, completeness.filled, completeness.counted)});
   for (const auto& [field, key, what] : gaps_of(bills))
-    table.rows.push_back(
-        {"Empty: " + field, key.empty() ? fmt::format("{}; no file of this run says it", what)
-                                        : fmt::format("{}; {} fills it", what, key)});
+    table.rows.push_back({"Empty: " + field, key.empty()
+                                                 ? fmt::format("{}; no file of this run says it", what)
+                                                 : fmt::format("{}; {} fills it", what, key)});
   return table;
 }
 
@@ -245,12 +244,12 @@ std::string bills_line(const std::vector<CountedBill>& bills) {
     most = std::max(most, bill.completeness.points);
   }
   const auto gaps = gaps_of(bills);
-  return fmt::format("{} ({}), {} of 100 points for completeness{}", bills.size(), kBomFile,
-                     least == most ? fmt::format("{:.1f}", most)
-                                   : fmt::format("{:.1f} to {:.1f}", least, most),
-                     gaps.empty() ? ""
-                                  : fmt::format("; the dossier says how to fill {} empty field{}",
-                                                gaps.size(), gaps.size() == 1 ? "" : "s"));
+  return fmt::format(
+      "{} ({}), {} of 100 points for completeness{}", bills.size(), kBomFile,
+      least == most ? fmt::format("{:.1f}", most) : fmt::format("{:.1f} to {:.1f}", least, most),
+      gaps.empty() ? ""
+                   : fmt::format("; the dossier says how to fill {} empty field{}", gaps.size(),
+                                 gaps.size() == 1 ? "" : "s"));
 }
 
 }  // namespace retort

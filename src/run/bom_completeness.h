@@ -36,7 +36,8 @@ struct CountedBill {
 std::vector<CountedBill> counted_bills(const std::filesystem::path& run);
 // Bills with their points, then each empty field with what fills it.
 Table bills_table(const std::string& title, const std::vector<CountedBill>& bills);
-// "3 (bom.cdx.json), 71.3 to 80.1 of 100 points for completeness; the dossier says how to fill 9 empty fields"
+// "3 (bom.cdx.json), 71.3 to 80.1 of 100 points for completeness; the dossier says how to fill 9 empty
+// fields"
 std::string bills_line(const std::vector<CountedBill>& bills);
 
 }  // namespace retort

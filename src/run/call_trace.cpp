@@ -225,10 +225,9 @@ bool is_library(std::string_view name) {
 
 bool is_of_the_system(const std::string& path) {
   // Of /var and /run, where people keep data too, what looking up libraries, users and hosts opens.
-  for (const char* root :
-       {"/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/run/nscd/",
-        "/run/systemd/resolve/", "/var/cache/ldconfig/", "/var/cache/nscd/", "/var/db/nscd/",
-        "/var/lib/sss/"})
+  for (const char* root : {"/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib/", "/lib64/", "/run/nscd/",
+                           "/run/systemd/resolve/", "/var/cache/ldconfig/", "/var/cache/nscd/",
+                           "/var/db/nscd/", "/var/lib/sss/"})
     if (path.starts_with(root)) return true;
   return is_library(std::string_view(path).substr(path.rfind('/') + 1));
 }

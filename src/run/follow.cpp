@@ -26,8 +26,8 @@ namespace {
 namespace fs = std::filesystem;
 
 [[noreturn]] void refuse(const LoadedRecipe& loaded, const char* what, const char* instead) {
-  throw RecipeError(fmt::format("{}: {}: retort-ranks cannot divide that among ranks yet; {}", loaded.file,
-                                what, instead));
+  throw RecipeError(
+      fmt::format("{}: {}: retort-ranks cannot divide that among ranks yet; {}", loaded.file, what, instead));
 }
 
 // A rank's own folder, which is gone at the end, also where that is an error or a stop. What is no run's, or
@@ -74,8 +74,7 @@ void move_weights(Run& run) {
 void take_weights(Run& run) {
   const auto& recipe = run.recipe();
   if (run.leaves().empty())
-    run.keep_leaves(
-        start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed)));
+    run.keep_leaves(start_adapter(run.model(), recipe.adapter, static_cast<uint64_t>(recipe.train.seed)));
   move_weights(run);
   for (const auto& leaf : run.leaves()) leaf.tensor->unsafeGetTensorImpl()->bump_version();
 }

@@ -244,9 +244,8 @@ class Bill {
     for (const auto& file : one.files)  // beside this bill
       if (is_weights(file.path)) component["externalReferences"].push_back(reference("distribution", file));
     component["externalReferences"].push_back(reference("model-card", inputs_.card));
-    for (const auto& [type, url] :
-         {std::pair<const char*, std::string>("vcs", recipe_.card.repository),
-          {"website", recipe_.card.website}}) {
+    for (const auto& [type, url] : {std::pair<const char*, std::string>("vcs", recipe_.card.repository),
+                                    {"website", recipe_.card.website}}) {
       if (url.empty()) continue;
       OrderedJson stated = OrderedJson::object();
       stated["type"] = type;

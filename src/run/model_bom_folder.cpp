@@ -64,9 +64,10 @@ BomFiles files_read_of(const Run& run, const Manifest& manifest, const fs::path&
     for (const auto& record : manifest.written) add(absolute_name(run.folder() / record.path), record);
   found.gone = found.files.empty() && there.empty() && !fs::exists(root);
   if (found.files.empty() && !found.gone)
-    throw Failure(fmt::format("{}: the run's manifest names no file of it, so that a bill of materials would "
-                              "not either; this is a mistake of retort's, please report it",
-                              printable(root.string())));
+    throw Failure(
+        fmt::format("{}: the run's manifest names no file of it, so that a bill of materials would "
+                    "not either; this is a mistake of retort's, please report it",
+                    printable(root.string())));
   sort_by_path(found.files);
   return found;
 }

@@ -363,9 +363,9 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
                {"Training time", duration(result.training.seconds)},
                {"Largest memory",
                 fmt::format("{:.2f} GiB", static_cast<double>(result.training.peak_bytes) / (1 << 30))}}));
-  const auto energy = card.energy_kwh > 0 ? fmt::format("{:g} kWh, as the recipe states (card.energy_kwh)",
-                                                        card.energy_kwh)
-                                          : std::string("not measured");
+  const auto energy = card.energy_kwh > 0
+                          ? fmt::format("{:g} kWh, as the recipe states (card.energy_kwh)", card.energy_kwh)
+                          : std::string("not measured");
   page.tables.push_back(rows_of("Energy (Annex XI 1.2 e)", {{"Energy", energy}}));
   std::vector<std::pair<std::string, const std::vector<TaskResult>*>> models = {
       {"base", &result.base.tasks}, {"tuned", &result.tuned.tasks}};

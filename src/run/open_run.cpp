@@ -305,8 +305,7 @@ void Run::agree_on_memory() {
   }
   RunWork work;
   const auto need = predicted(work);
-  const auto trainable =
-      trainable_elements(*model().model, with_token_ids(recipe().adapter, model()));
+  const auto trainable = trainable_elements(*model().model, with_token_ids(recipe().adapter, model()));
   const auto sums = sums_of_rank(peers.rank(), peers.count(), work.most_forests, trainable);
   require_memory_of_ranks(peers, memory_of_rank(need, sums, *model().model));
 }

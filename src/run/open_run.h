@@ -59,9 +59,9 @@ class Run {
   // Of the files of adapter.from, by content; empty where the training starts from a fresh adapter.
   const std::string& started_from() const { return started_from_; }
   const ChatTemplate& chat();
-  const Dataset& dataset();    // from the store
-  void make_dataset();         // from the sources, in memory; of a store that the recipe names, from there
-  void write_store();          // of the run's own, once its data set is made
+  const Dataset& dataset();  // from the store
+  void make_dataset();       // from the sources, in memory; of a store that the recipe names, from there
+  void write_store();        // of the run's own, once its data set is made
   // Which records are whose, of the sources as they were read for the data set, which the run forgets by
   // that; planned anew where nobody has.
   RecordPlan take_plan(const RecordSource& files);

@@ -141,8 +141,7 @@ void take_cache(Peers& peers, const Recipe& recipe) {
   make_folder(folder);
   uint64_t parts = 0;
   broadcast(peers, 0, std::as_writable_bytes(std::span(&parts, 1)));
-  for (uint64_t i = 0; i < parts; ++i)
-    write_text(cache_part_file(folder, i), broadcast_text(peers, 0, ""));
+  for (uint64_t i = 0; i < parts; ++i) write_text(cache_part_file(folder, i), broadcast_text(peers, 0, ""));
 }
 
 Teacher& TeacherOfRun::teacher() {

@@ -52,8 +52,7 @@ std::string packed(const RankMemory& memory) {
 RankMemory unpacked(std::string bytes) {
   Parcel parcel(std::move(bytes));
   RankMemory memory;
-  for (auto* field :
-       {&memory.needs, &memory.shared, &memory.holds, &memory.holds_of_files, &memory.room})
+  for (auto* field : {&memory.needs, &memory.shared, &memory.holds, &memory.holds_of_files, &memory.room})
     *field = parcel.take<uint64_t>();
   memory.bound_by = parcel.take<std::string>();
   return memory;

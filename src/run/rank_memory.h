@@ -19,8 +19,8 @@ uint64_t sums_of_rank(int64_t rank, int64_t ranks, int64_t forests, int64_t trai
 uint64_t mapped_bytes(const Model& model);
 
 struct RankMemory {
-  uint64_t needs = 0;   // with its sums
-  uint64_t shared = 0;  // of that, pages of files
+  uint64_t needs = 0;                      // with its sums
+  uint64_t shared = 0;                     // of that, pages of files
   uint64_t holds = 0, holds_of_files = 0;  // now; of its own, and pages of files
   uint64_t room = 0;                       // that is left where it runs
   std::string bound_by;                    // by what

@@ -45,7 +45,9 @@ fs::path absolute_run(const fs::path& run) {
 }
 
 // What the names of its ranks' folders begin with.
-std::string beginning_of_ranks(const fs::path& run) { return "." + run.filename().string() + ".retort-rank-"; }
+std::string beginning_of_ranks(const fs::path& run) {
+  return "." + run.filename().string() + ".retort-rank-";
+}
 
 bool is_own_folder(const std::string& name) {
   return std::find(kFolders.begin(), kFolders.end(), name) != kFolders.end() || is_round(name);

@@ -40,7 +40,8 @@ std::vector<std::string> notes_of(const DataSpec& spec, const DatasetCounts& cou
     notes.push_back(fmt::format("{} of {} records are too long and were left out (data.length)",
                                 counts.skipped_long, counts.records));
   if (counts.cut > 0)
-    notes.push_back(fmt::format("{} of {} records were cut to data.sample_tokens", counts.cut, counts.records));
+    notes.push_back(
+        fmt::format("{} of {} records were cut to data.sample_tokens", counts.cut, counts.records));
   if (counts.duplicates > 0)
     notes.push_back(
         fmt::format("{} of {} records are equal to another; equal ones stay on one side of the split",

@@ -75,9 +75,8 @@ void TextSearch::add(std::string_view text, bool own, Pieces pieces) {
 void TextSearch::keep_to_most() {
   while (sampled_ > most_pieces_ && last_ > 0) {
     last_ /= 2;
-    sampled_ -= std::erase_if(added_, [&](const auto& one) {
-      return one.second.sampled && hash_of(one.first) > last_;
-    });
+    sampled_ -= std::erase_if(
+        added_, [&](const auto& one) { return one.second.sampled && hash_of(one.first) > last_; });
   }
 }
 

@@ -71,11 +71,15 @@ std::string issuer_of(const X509* certificate) {
   return printable(written(X509_get_issuer_name(certificate)));
 }
 
-std::string written(const ASN1_TIME* time) {
+std::string written(std::time_t time) {
   std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) return "a time that is none";
+  ::gmtime_r(&time, &parts);
   return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC", parts.tm_year + 1900, parts.tm_mon + 1,
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+std::string written(const ASN1_TIME* time) {
+  std::tm parts{};
+  return ASN1_TIME_to_tm(time, &parts) == 1 ? written(::timegm(&parts)) : "a time that is none";
 }
 
 std::string validity_of(const X509* certificate) {
@@ -119,21 +123,21 @@ std::string why_not_trusted(X509_STORE_CTX* context, const X509* signer, const T
   switch (error) {
     case X509_V_ERR_CERT_HAS_EXPIRED:
     case X509_V_ERR_CERT_NOT_YET_VALID:
-      return fmt::format("{} {}, not at the time that was asked for; --at DAY asks for another, where the "
-                         "day of the signature is known",
-                         subject_of(current), validity_of(current));
+      return fmt::format(
+          "{} {}, and not at {}; --at DAY asks for the day of the signature, where it is known",
+          subject_of(current), validity_of(current), written(trust.at));
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-      return fmt::format("no certificate of {}, which issued {}, is in {} or in the signature", issuer_of(current),
-                         subject_of(current), roots);
+      return fmt::format("no certificate of {}, which issued {}, is in {} or in the signature",
+                         issuer_of(current), subject_of(current), roots);
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
     case X509_V_ERR_CERT_UNTRUSTED:
       return fmt::format("it leads to {}, which is not in {}", subject_of(current), roots);
     case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-      return fmt::format("{} was signed by another {} than the one in {} or in the signature", subject_of(current),
-                         issuer_of(current), roots);
+      return fmt::format("{} was signed by another {} than the one in {} or in the signature",
+                         subject_of(current), issuer_of(current), roots);
     default: return fmt::format("{}: {}", subject_of(current), X509_verify_cert_error_string(error));
   }
 }
@@ -149,17 +153,19 @@ Certificates certificates_to_sign_with(const EcKey& key, const std::vector<fs::p
   if (!key.same_public_half(key_of(signer, first)))
     corrupt(first, subject_of(signer),
             "is the certificate of another key; the first in the file has to be that of the key that signs");
-  if (const auto reason = why_not_to_sign(signer); !reason.empty()) corrupt(first, subject_of(signer), reason);
+  if (const auto reason = why_not_to_sign(signer); !reason.empty())
+    corrupt(first, subject_of(signer), reason);
   Certificates chain;
   for (size_t i = 0; i < all.size(); ++i) {
     auto* one = all[i].get();
     if (!is_valid(one, at))
       corrupt(first, subject_of(one), validity_of(one) + ", and so not now; have a new one issued");
     if (i > 0 && !issued(one, all[i - 1].get()))
-      corrupt(first, subject_of(one),
-              fmt::format("did not issue {}, behind which it stands; expected each certificate before the one "
-                          "that issued it",
-                          subject_of(all[i - 1].get())));
+      corrupt(
+          first, subject_of(one),
+          fmt::format("did not issue {}, behind which it stands; expected each certificate before the one "
+                      "that issued it",
+                      subject_of(all[i - 1].get())));
     if (i == 0 || !issued(one, one)) chain.push_back(der_of(one));
   }
   ERR_clear_error();
@@ -197,9 +203,9 @@ std::time_t moment_of(const std::string& text) {
   std::tm parts{};
   parts.tm_hour = 12;
   int end = 0;
-  const bool day = std::sscanf(text.c_str(), "%4d-%2d-%2d%n", &parts.tm_year, &parts.tm_mon, &parts.tm_mday,
-                               &end) == 3 &&
-                   end == 10;
+  const bool day =
+      std::sscanf(text.c_str(), "%4d-%2d-%2d%n", &parts.tm_year, &parts.tm_mon, &parts.tm_mday, &end) == 3 &&
+      end == 10;
   if (day && text.size() == 20) {
     end = 0;
     std::sscanf(text.c_str() + 10, "T%2d:%2d:%2dZ%n", &parts.tm_hour, &parts.tm_min, &parts.tm_sec, &end);
@@ -211,8 +217,8 @@ std::time_t moment_of(const std::string& text) {
   if (!day || end != static_cast<int>(text.size()) || normal.tm_mday != parts.tm_mday ||
       normal.tm_mon != parts.tm_mon || normal.tm_hour != parts.tm_hour || normal.tm_min != parts.tm_min ||
       normal.tm_sec != parts.tm_sec)
-    throw RecipeError(fmt::format("--at: expected a day (2026-05-03) or a time (2026-05-03T10:00:00Z), found {}",
-                                  printable(text)));
+    throw RecipeError(fmt::format(
+        "--at: expected a day (2026-05-03) or a time (2026-05-03T10:00:00Z), found {}", printable(text)));
   return moment;
 }
 

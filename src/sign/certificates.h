@@ -13,9 +13,9 @@ namespace retort {
 // In DER: the signer's own first, then that of who issued it, and so on.
 using Certificates = std::vector<std::string>;
 
-// What is signed with: the certificates of `files` (PEM), in their order. FormatError unless the first is that
-// of `key`, is there to sign code and is valid `at`, and each other one issued the one before it. One that
-// issued itself is left out: a root is brought by who verifies.
+// What is signed with: the certificates of `files` (PEM), in their order. FormatError unless the first is
+// that of `key`, is there to sign code and is valid `at`, and each other one issued the one before it. One
+// that issued itself is left out: a root is brought by who verifies.
 Certificates certificates_to_sign_with(const EcKey& key, const std::vector<std::filesystem::path>& files,
                                        std::time_t at);
 

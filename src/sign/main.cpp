@@ -83,9 +83,10 @@ int run(int argc, char** argv) {
                    "in a token")
       ->required();
   signing
-      ->add_option("--certificate", options.certificates,
-                   "file in PEM with the key's certificate and then those of its issuers, which the signature "
-                   "brings along; may be given again for the next ones")
+      ->add_option(
+          "--certificate", options.certificates,
+          "file in PEM with the key's certificate and then those of its issuers, which the signature "
+          "brings along; may be given again for the next ones")
       ->allow_extra_args(false);
   auto* verifying = app.add_subcommand("verify", "Compare a model with its signature");
   add_options(*verifying, options);

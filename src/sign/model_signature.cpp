@@ -130,11 +130,12 @@ Envelope open_bundle(const fs::path& file) {
     const auto& key = verification["publicKey"];
     if (key.is_object() && key.contains("hint")) found.hint = text(key, "hint", material.at("publicKey"));
   } else {
-    corrupt(place.file, material.path,
-            verification.contains("certificate")
-                ? "was signed by Sigstore's method without keys, whose log is on the network; keys and chains "
-                  "of certificates are verified here"
-                : "names neither a key nor a chain of certificates");
+    corrupt(
+        place.file, material.path,
+        verification.contains("certificate")
+            ? "was signed by Sigstore's method without keys, whose log is on the network; keys and chains "
+              "of certificates are verified here"
+            : "names neither a key nor a chain of certificates");
   }
   const auto envelope_place = place.at("dsseEnvelope");
   const auto& envelope = at(json, "dsseEnvelope", place);
@@ -288,8 +289,7 @@ size_t sign_model(const fs::path& model, const fs::path& signature, const EcKey&
   OrderedJson material;
   if (certificates.empty()) material["publicKey"] = {{"hint", key.hint()}};
   for (const auto& der : certificates)
-    material["x509CertificateChain"]["certificates"].push_back(
-        OrderedJson{{"rawBytes", to_base64(der)}});
+    material["x509CertificateChain"]["certificates"].push_back(OrderedJson{{"rawBytes", to_base64(der)}});
   material["tlogEntries"] = OrderedJson::array();
   const OrderedJson bundle = {
       {"mediaType", kBundle},

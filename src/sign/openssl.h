@@ -27,9 +27,9 @@ inline std::string text_of(BIO* memory) {
   return {data, static_cast<size_t>(size)};
 }
 
-// The last of OpenSSL's errors, or "" where it has none; all of them are forgotten.
+// The first of OpenSSL's errors, which led to the others, or "" where it has none; all of them are forgotten.
 inline std::string openssl_reason() {
-  const auto error = ERR_peek_last_error();
+  const auto error = ERR_peek_error();
   ERR_clear_error();
   const char* reason = error ? ERR_reason_error_string(error) : nullptr;
   return reason ? reason : "";

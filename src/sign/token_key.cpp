@@ -98,10 +98,8 @@ Found by_provider(const TokenUri& uri) {
   // Both are kept for as long as the program runs.
   if (!uri.module.empty()) ::setenv("PKCS11_PROVIDER_MODULE", uri.module.c_str(), 1);
   OSSL_PROVIDER_try_load(nullptr, "default", 1);
-  if (!OSSL_PROVIDER_try_load(nullptr, "pkcs11", 1)) {
-    ERR_clear_error();
-    return {};
-  }
+  if (!OSSL_PROVIDER_try_load(nullptr, "pkcs11", 1)) return {};
+  ERR_clear_error();
   Found found{.installed = true};
   auto name = uri.object;
   if (uri.pin) name += "?pin-value=" + escaped(*uri.pin);
@@ -124,10 +122,8 @@ Found by_engine(const TokenUri&) { return {}; }
 Found by_engine(const TokenUri& uri) {
   ENGINE_load_dynamic();
   auto* engine = ENGINE_by_id("pkcs11");
-  if (!engine) {
-    ERR_clear_error();
-    return {};
-  }
+  if (!engine) return {};
+  ERR_clear_error();
   Found found{.installed = true};
   const auto set = [&](const char* name, const char* value) {
     return ENGINE_ctrl_cmd_string(engine, name, value, 0) == 1;
@@ -187,19 +183,22 @@ EcKey token_key(const std::string& uri) {
   const bool shared = uses_shared_openssl();  // before a provider loads it for itself
   auto found = by_provider(token);
   if (!found.installed && shared) found = by_engine(token);
+  ERR_clear_error();
   if (!found.installed)
     throw Failure(fmt::format(
         "{}: OpenSSL has no provider{} for PKCS#11 here: apt-get install {}", printable(token.object),
         shared ? " or engine" : "",
-        shared ? "libengine-pkcs11-openssl (Debian 11 and 12) or pkcs11-provider (from Debian 13 on)"
-               : "pkcs11-provider (from Debian 13 on), or build retort-sign on this machine, which then takes "
-                 "the engine too (libengine-pkcs11-openssl)"));
+        shared
+            ? "libengine-pkcs11-openssl (Debian 11 and 12) or pkcs11-provider (from Debian 13 on)"
+            : "pkcs11-provider (from Debian 13 on), or build retort-sign on this machine, which then takes "
+              "the engine too (libengine-pkcs11-openssl)"));
   if (!found.key)
     throw RecipeError(fmt::format(
-        "{}: the token gives no such key{}: is it plugged in, {}{}? `p11tool --list-all` and `pkcs11-tool -O` "
-        "list what is there",
+        "{}: the token gives no such key{}: is it plugged in, {}{}? `p11tool --list-all` and "
+        "`pkcs11-tool -O` list what is there",
         printable(token.object), found.reason.empty() ? "" : " (" + found.reason + ")",
-        token.module.empty() ? "its library set up (module-path in the URI names it)" : "module-path its library",
+        token.module.empty() ? "its library set up (module-path in the URI names it)"
+                             : "module-path its library",
         token.pin ? ", the PIN right" : ", and does it need a PIN (pin-source in the URI names a file)"));
   return EcKey::of_openssl(found.key, token.object);
 }

@@ -128,9 +128,10 @@ class Training {
     }
     if (!batches_.unsupervised().empty()) {
       const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
-      note(fmt::format("{} of {} training samples have no token that is learned and are left out; the first "
-                       "is {}",
-                       batches_.unsupervised().size(), job.samples.size(), printable(first.id)));
+      note(
+          fmt::format("{} of {} training samples have no token that is learned and are left out; the first "
+                      "is {}",
+                      batches_.unsupervised().size(), job.samples.size(), printable(first.id)));
     }
   }
 

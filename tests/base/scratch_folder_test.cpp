@@ -19,7 +19,7 @@ TEST(ScratchFolder, IsGoneWithWhatIsInItAndWithTheParentsThatWereMadeForIt) {
   EXPECT_EQ(status.st_mode & 077, 0u);
   {
     const ScratchFolder inner(top / "runs/a", ".rehearsal-");
-    EXPECT_EQ(inner.path().parent_path(), top / "runs/a");
+    EXPECT_EQ(inner.path().parent_path().string(), (top / "runs/a").string());
     EXPECT_TRUE(inner.path().filename().string().starts_with(".rehearsal-"));
     std::ofstream(inner.path() / "file") << "x";
   }

@@ -126,15 +126,16 @@ TEST(Bom, NamesFilesOfTeacherAdapterAndQuestionsOfRelativePaths) {
       "first", "adapter: {kind: lora, rank: 2, targets: [q_proj]}\neval: {tasks: [{kind: perplexity}]}\n");
   const auto begun = retort("run '" + first + "'");
   ASSERT_EQ(begun.exit, 0) << begun.err;
-  const auto questions = folder.write("questions.jsonl", R"({"problem": "1 and 1?", "solution": "2"})" "\n");
+  const auto questions = folder.write("questions.jsonl", R"({"problem": "1 and 1?", "solution": "2"})"
+                                                         "\n");
   const auto held = folder.write("held.jsonl", sums(50, 52));
-  const auto file = written(
-      "run", fmt::format("adapter: {{from: {}/}}\n"
-                         "teacher: {{path: {}, compute: f32}}\ndistill: {{loss: forward_kl}}\n"
-                         "eval: {{tasks: [{{kind: numeric, path: {}, max_tokens: 2}},\n"
-                         "                {{kind: perplexity, source: {{path: '{}/h*.jsonl'}}}}]}}\n",
-                         relative(folder.path / "first/export/adapter"), kModel, relative(questions),
-                         relative(folder.path)));
+  const auto file =
+      written("run", fmt::format("adapter: {{from: {}/}}\n"
+                                 "teacher: {{path: {}, compute: f32}}\ndistill: {{loss: forward_kl}}\n"
+                                 "eval: {{tasks: [{{kind: numeric, path: {}, max_tokens: 2}},\n"
+                                 "                {{kind: perplexity, source: {{path: '{}/h*.jsonl'}}}}]}}\n",
+                                 relative(folder.path / "first/export/adapter"), kModel, relative(questions),
+                                 relative(folder.path)));
   const auto done = retort("run '" + file + "'");
   ASSERT_EQ(done.exit, 0) << done.err;
 

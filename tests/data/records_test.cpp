@@ -203,7 +203,8 @@ TEST(Records, AColumnThatMayMeanSomethingIsToldOnceForEachFile) {
   TemporaryFolder folder;
   std::string lines;
   for (int i = 0; i < 3; ++i)
-    lines += R"({"prompt":"q","completion":"a","weight":70,"train":"ICE 5","label":0})" "\n";
+    lines += R"({"prompt":"q","completion":"a","weight":70,"train":"ICE 5","label":0})"
+             "\n";
   const auto first = folder.write("a.jsonl", lines), second = folder.write("b.jsonl", lines);
   testing::internal::CaptureStderr();
   for (const auto& file : {first, second, first, second}) EXPECT_EQ(read_records(source(file), 0).size(), 3u);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""tools/check_output.py accepts what a page says and names what differs: whole numbers and words always, numbers
-with a decimal point where a block is not `measured`, missing lines, further lines."""
+"""tools/check_output.py accepts what a page says and names what differs: whole numbers and words always,
+numbers with a decimal point where a block is not `measured`, missing lines, further lines."""
 import pathlib
 import sys
 import tempfile
@@ -10,21 +10,22 @@ sys.path.insert(0, str(ROOT / "tools"))
 sys.dont_write_bytecode = True
 import check_output  # noqa: E402
 
-PRINTED = ["3 files", "loss  0.517 after 2.5 s", "a", "b", "done: runs/x"]
+PRINTED = ["3 files", "loss  0.517 after 2.5 s", "a", "b", "done: runs/x", ""]
 # (kind of the block, its lines, whether they are what was printed)
 CASES = [
-    ("", PRINTED, True),
+    ("", PRINTED[:-1], True),
     ("", ["3 files", "...", "done: runs/x"], True),
     ("", ["...", "b", "..."], True),
     ("", ["3 files", "..."], True),
     ("", ["3 files", "loss  0.517 after ...", "...", "done: ..."], True),
     ("", ["3 files", "loss  0.518 after 2.5 s", "...", "done: runs/x"], False),
     (" measured", ["3 files", "loss 12.5 after 1.0e-05 s", "...", "done: runs/x"], True),
+    (" measured", ["3 files", "loss 0.5 after 1 min 20 s", "..."], True),
     (" measured", ["4 files", "..."], False),
-    (" measured", ["3 files", "loss  0.517 after 2.5 min", "..."], False),
+    (" measured", ["3 files", "loss  0.517 after 2.5 steps", "..."], False),
     (" measured", ["...", "loss  0.517 behind 2.5 s", "..."], False),
     ("", ["3 files"], False),
-    ("", [*PRINTED, "more"], False),
+    ("", [*PRINTED[:-1], "more"], False),
     ("", ["...", "b", "a", "..."], False),
     ("", [], False),
 ]

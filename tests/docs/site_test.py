@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""tools/site makes a whole site of this tree, finds every fault that is planted into a small one, and in a browser
-(where there is one) its search finds and no page is wider than a narrow window. Exits 77 without markdown-it-py.
+"""tools/site makes a whole site of this tree and finds every fault that is planted into a small one. In a
+browser, where there is one, its search finds, and no page is wider than a narrow window. Exits 77 without
+markdown-it-py.
 """
 import pathlib
 import re
@@ -14,7 +15,8 @@ SITE = ROOT / "tools/site"
 GOOD = {
     "README.md": "# retort\n\nSee [the pages](docs/README.md).\n",
     "docs/README.md": "# Pages\n\n## First\n1. [What](../README.md): it is.\n2. [Data](data.md): kinds.\n",
-    "docs/data.md": "# Data\n\nSee [above](#data).\n\n## What is *learned*\n\n| key | |\n|---|---|\n| `a.b` | c |\n",
+    "docs/data.md": "# Data\n\nSee [above](#data).\n\n## What is *learned*\n\n"
+    "| key | |\n|---|---|\n| `a.b` | c |\n",
 }
 # What is appended to a page -> what the line about it holds.
 FAULTS = {

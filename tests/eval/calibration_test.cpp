@@ -82,9 +82,9 @@ TEST(Gates, OfScoresOfAProgramLargerIsBetterWhateverTheirName) {
     EXPECT_EQ(failed_gates({gate}, result("completion", 0.9), result("completion", 0.5), {}).size(), 1u)
         << name;
     const std::string own = name;
-    const auto* kind = own.ends_with("exposure")                  ? "exposure"
+    const auto* kind = own.ends_with("exposure")                 ? "exposure"
                        : own.starts_with("auc") || own[0] == 't' ? "membership"
-                                                                  : "perplexity";
+                                                                 : "perplexity";
     EXPECT_EQ(failed_gates({gate}, result(kind, 0.5), result(kind, 0.9), {}).size(), 1u) << name;
     EXPECT_TRUE(failed_gates({gate}, result(kind, 0.9), result(kind, 0.5), {}).empty()) << name;
   }

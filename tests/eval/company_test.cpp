@@ -4,16 +4,15 @@
 #include <gtest/gtest.h>
 
 #include "base/stop.h"
-#include "text/byte_tokenizer.h"      // tests/text
+#include "text/byte_tokenizer.h"     // tests/text
 #include "train/peers_of_threads.h"  // tests/train
-#include "where.h"                    // tests
+#include "where.h"                   // tests
 
 namespace retort {
 namespace {
 
 LoadedModel tiny_model() {
-  return load_weights(
-      {.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string()});
+  return load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string()});
 }
 
 // Their first 20 tokens are the same, which is worth a cache where `shared`.

@@ -101,18 +101,23 @@ TEST(Cuda, AdamwEqualsItsDefinition) {
   UpdateScalars s;
   s.rate = 0.01f, s.keep = 0.99f, s.beta_1 = 0.9f, s.beta_2 = 0.95f, s.rest_1 = 0.1f, s.rest_2 = 0.05f;
   s.epsilon = 1e-8f;
-  const AdamwSlot slot{static_cast<float*>(weights.data()), static_cast<const float*>(sums.data()),
-                       static_cast<float*>(first.data()), static_cast<float*>(second.data()), kCount, s};
+  const AdamwSlot slot{static_cast<float*>(weights.data()),
+                       static_cast<const float*>(sums.data()),
+                       static_cast<float*>(first.data()),
+                       static_cast<float*>(second.data()),
+                       kCount,
+                       s};
   const std::vector<AdamwChunk> chunks{{0, 0}, {0, kAdamwChunk}, {0, 2 * kAdamwChunk}};
   const OnDevice slots(std::as_bytes(std::span(&slot, 1))), list(std::as_bytes(std::span(chunks))), finite(3);
-  ASSERT_EQ(launch_adamw({static_cast<const AdamwSlot*>(slots.data()),
-                          static_cast<const AdamwChunk*>(list.data()), 3,
-                          static_cast<uint8_t*>(finite.data())},
-                         nullptr),
-            nullptr);
+  ASSERT_EQ(
+      launch_adamw({static_cast<const AdamwSlot*>(slots.data()), static_cast<const AdamwChunk*>(list.data()),
+                    3, static_cast<uint8_t*>(finite.data())},
+                   nullptr),
+      nullptr);
   const auto after = weights.back<float>();
   for (size_t i = 0; i < after.size(); ++i)
-    ASSERT_EQ(bits_of(after[i]), bits_of(adamw_number({all[0][i], all[2][i], all[3][i]}, all[1][i], s).weight))
+    ASSERT_EQ(bits_of(after[i]),
+              bits_of(adamw_number({all[0][i], all[2][i], all[3][i]}, all[1][i], s).weight))
         << i;
   EXPECT_EQ(finite.back<uint8_t>(), (std::vector<uint8_t>{1, 1, 1}));
 }

@@ -59,9 +59,8 @@ void expect_decoded(DecodeJob job, const std::vector<float>& expected) {
               << type_info(job.type).name << " bf16, element " << i << ", order " << order;
         } else {
           std::memcpy(&value, out.data() + 4 * i, 4);
-          ASSERT_TRUE(same(value, expected[i]))
-              << type_info(job.type).name << " fp32, element " << i << ", order " << order << ": " << value
-              << " " << expected[i];
+          ASSERT_TRUE(same(value, expected[i])) << type_info(job.type).name << " fp32, element " << i
+                                                << ", order " << order << ": " << value << " " << expected[i];
         }
       }
       EXPECT_TRUE(out.untouched_behind()) << type_info(job.type).name;
@@ -98,8 +97,8 @@ TEST(DecodeKernels, F8WithScalesForBlocksRowsAndTheWhole) {
     int64_t rows, columns, first_row, block_rows, block_columns;
   };
   for (const auto& [rows, columns, first_row, block_rows, block_columns] :
-       {Shape{5, 300, 2, 4, 128}, Shape{40, 256, 0, 16, 128}, Shape{7, 64, 3, 1, 64}, Shape{6, 101, 0, 6, 101},
-        Shape{4, 72, 1, 3, 20}}) {
+       {Shape{5, 300, 2, 4, 128}, Shape{40, 256, 0, 16, 128}, Shape{7, 64, 3, 1, 64},
+        Shape{6, 101, 0, 6, 101}, Shape{4, 72, 1, 3, 20}}) {
     const auto grid_columns = (columns + block_columns - 1) / block_columns;
     const auto grid_rows = (first_row + rows + block_rows - 1) / block_rows;
     const Draws draws(3, "scales");
@@ -134,9 +133,9 @@ TEST(DecodeKernels, CodesOf4BitsInEveryLayoutOfGroups) {
             groups.group_columns = group_columns;
             groups.book = kFp4Values.data();
             groups.high_first = zeros;
-            const auto number = static_cast<size_t>(
-                run_on ? ((kFirst + kRows) * columns + group_columns - 1) / group_columns
-                       : (kFirst + kRows) * groups.groups);
+            const auto number =
+                static_cast<size_t>(run_on ? ((kFirst + kRows) * columns + group_columns - 1) / group_columns
+                                           : (kFirst + kRows) * groups.groups);
             const Draws draws(4, "scales");
             std::vector<float> scales(number);
             std::vector<uint8_t> zero_points(number);
@@ -144,8 +143,8 @@ TEST(DecodeKernels, CodesOf4BitsInEveryLayoutOfGroups) {
             for (size_t i = 0; i < number; ++i)
               scales[i] = static_cast<float>(draws.normal(i)), zero_points[i] = draws.bits(i) % 16;
             for (size_t i = 0; i < group_of.size(); ++i)
-              group_of[i] = static_cast<int32_t>(draws.below(i, static_cast<uint64_t>(
-                                                                    std::max<int64_t>(1, groups.groups))));
+              group_of[i] = static_cast<int32_t>(
+                  draws.below(i, static_cast<uint64_t>(std::max<int64_t>(1, groups.groups))));
             groups.scales = scales.data();
             if (zeros) groups.zeros = zero_points.data();
             if (scattered) groups.group_of = group_of.data();
@@ -161,8 +160,9 @@ TEST(DecodeKernels, CodesOf4BitsInEveryLayoutOfGroups) {
             job.book = groups.book, job.scales = groups.scales, job.zeros = groups.zeros;
             job.group_of = groups.group_of, job.first_row = kFirst, job.scale_columns = groups.groups;
             job.block_columns = group_columns, job.high_first = groups.high_first;
-            SCOPED_TRACE(testing::Message() << columns << " columns in groups of " << group_columns << ", run on "
-                                            << run_on << ", zeros " << zeros << ", scattered " << scattered);
+            SCOPED_TRACE(testing::Message()
+                         << columns << " columns in groups of " << group_columns << ", run on " << run_on
+                         << ", zeros " << zeros << ", scattered " << scattered);
             expect_decoded(job, expected);
           }
 }

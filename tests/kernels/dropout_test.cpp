@@ -12,7 +12,8 @@ template <class Number> void expect_dropped(int64_t count) {
   const Draws draws(0xFEDCBA9876543210ull, "model.layers.0.self_attn.q_proj");
   std::vector<Words> in(static_cast<size_t>(count) * sizeof(Number) / 16 + 2), out(in.size());
   auto* x = reinterpret_cast<Number*>(in.data());
-  for (int64_t i = 0; i < count; ++i) narrow_to(x[i], static_cast<float>(draws.normal(static_cast<uint64_t>(i))));
+  for (int64_t i = 0; i < count; ++i)
+    narrow_to(x[i], static_cast<float>(draws.normal(static_cast<uint64_t>(i))));
   DropoutJob job;
   job.in = x, job.out = out.data(), job.count = count, job.key = draws.key();
   job.threshold = 19661, job.scale = 1 / 0.7f;  // a rate of 0.3

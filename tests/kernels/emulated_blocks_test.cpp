@@ -69,9 +69,7 @@ TEST(EmulatedBlocks, SaysWhoDidWhat) {
     launch.threads = 2, launch.shared_bytes = 8;
     try {
       run_blocks(launch, body);
-    } catch (const std::runtime_error& error) {
-      return error.what();
-    }
+    } catch (const std::runtime_error& error) { return error.what(); }
     return "";
   };
   EXPECT_EQ(error_of([](EmulatedThread& threads) {

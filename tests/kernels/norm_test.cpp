@@ -1,5 +1,5 @@
-// RMSNorm on the CPU: bit for bit its scalar definition, whose order of sums is the kernel's, and near to what
-// double precision gives.
+// RMSNorm on the CPU: bit for bit its scalar definition, whose order of sums is the kernel's, and near to
+// what double precision gives.
 #include "kernels/norm_body.h"
 
 #include <gtest/gtest.h>
@@ -64,7 +64,8 @@ template <class Number> void expect_normed(int64_t width, bool with_delta) {
     auto& what = with_delta ? sum : x;
     for (int64_t r = 0; r < kRows; ++r) {
       const auto at = [&](int64_t i) { return what.at(r * width + i); };
-      const float scale = norm_scale(sum_of_row(width, [&](int64_t i) { return at(i) * at(i); }), width, kEpsilon);
+      const float scale =
+          norm_scale(sum_of_row(width, [&](int64_t i) { return at(i) * at(i); }), width, kEpsilon);
       ASSERT_EQ(bits_of(scales[static_cast<size_t>(r)]), bits_of(scale)) << r;
       double squares = 0;
       for (int64_t i = 0; i < width; ++i) squares += static_cast<double>(at(i)) * at(i);
@@ -98,7 +99,7 @@ template <class Number> void expect_normed(int64_t width, bool with_delta) {
 }
 
 TEST(NormKernel, EqualsItsScalarDefinition) {
-  for (const int64_t width : {8, 33, 1032, 4096})
+  for (const int64_t width : {8, 33, 2056})
     for (const bool with_delta : {false, true}) {
       SCOPED_TRACE(testing::Message() << "rows of " << width << ", delta " << with_delta);
       expect_normed<float>(width, with_delta);

@@ -30,8 +30,10 @@ struct Chunk {
   std::vector<float> weights, log_sums;
 
   Chunk(int64_t row_count, int64_t column_count)
-      : rows(row_count), columns(column_count),
-        memory(static_cast<size_t>(rows * columns) / 4 + 1), log_sums(static_cast<size_t>(rows)) {
+      : rows(row_count),
+        columns(column_count),
+        memory(static_cast<size_t>(rows * columns) / 4 + 1),
+        log_sums(static_cast<size_t>(rows)) {
     const Draws draws(8, "logits");
     for (int64_t i = 0; i < rows * columns; ++i)
       logits()[i] = static_cast<float>(5 * draws.normal(static_cast<uint64_t>(i)));

@@ -546,7 +546,8 @@ TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
 // With kernels for the device: the same bits as the CPU decodes, of the whole and of some rows.
 void expect_decoded_there(const Weight& weight) {
   for (const auto type : {at::kBFloat16, at::kFloat})
-    for (const auto& [first, count] : {std::pair<int64_t, int64_t>(0, weight.rows), std::pair<int64_t, int64_t>(3, 5)}) {
+    for (const auto& [first, count] :
+         {std::pair<int64_t, int64_t>(0, weight.rows), std::pair<int64_t, int64_t>(3, 5)}) {
       const auto here = at::zeros({1}, at::TensorOptions(type)), there = here.to(pretend::kDevice);
       const auto before = pretend::kernel_calls;
       const auto decoded = widened_on(there, weight, first, count);
@@ -639,9 +640,7 @@ TEST(DeviceKernels, NormsAreThoseOfTheCpu) {
   for (const auto type : kTypes) {
     const auto x = leaf({3, kShortestNorm}, 1, type), delta = leaf({3, kShortestNorm}, 4, type);
     const auto before = pretend::kernel_calls;
-    expect_one_answer("norm", near_of(type), [&] {
-      return with_gradients(rms_norm(on(x), norm), {x}, dy);
-    });
+    expect_one_answer("norm", near_of(type), [&] { return with_gradients(rms_norm(on(x), norm), {x}, dy); });
     EXPECT_EQ(pretend::kernel_calls, before + 2);
     expect_one_answer("sum and norm", near_of(type), [&] {
       const auto [sum, normed] = add_rms_norm(on(x), on(delta), norm);

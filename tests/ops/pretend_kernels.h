@@ -99,7 +99,8 @@ inline std::tuple<Tensor, Tensor> gated_back(const Tensor& gradient, const Tenso
   return {to_gate, to_up};
 }
 
-inline void run_norm(NormJob& job, const Tensor& x, const Tensor& weight, const Tensor& scales, double offset) {
+inline void run_norm(NormJob& job, const Tensor& x, const Tensor& weight, const Tensor& scales,
+                     double offset) {
   count_call();
   job.x = host_of<void>(x), job.weight = host_of<float>(weight), job.width = x.size(-1);
   job.rows = x.numel() / job.width, job.offset = static_cast<float>(offset);

@@ -64,6 +64,7 @@ TEST(RunWork, CountsWhatStepsWillHold) {
   EXPECT_EQ(work.threads, 1);
   EXPECT_GE(work.most_rows, 40);  // the last token is no row
   EXPECT_LE(work.most_rows, 50);
+  EXPECT_EQ(work.rows_at_once, work.most_rows);  // one thread has one forest at a time
   EXPECT_DOUBLE_EQ(work.plain_rows_per_step, 2 * (6 * 10 + 40) / 8.0);
   EXPECT_DOUBLE_EQ(work.rows_per_step, work.plain_rows_per_step);  // they share nothing
 }

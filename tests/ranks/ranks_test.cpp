@@ -11,7 +11,7 @@
 #include "base/files.h"
 #include "cli/run_program.h"  // tests/cli
 #include "run/run_folder.h"
-#include "where.h"            // tests
+#include "where.h"  // tests
 
 namespace retort {
 namespace {
@@ -60,16 +60,16 @@ class RanksProgram : public testing::Test {
   }
   std::string write_recipe(const std::string& name, int steps, const std::string& more = "",
                            const std::string& tasks = "") const {
-    return folder.write(name,
-                        fmt::format("model: {{path: {}, compute: f32}}\n"
-                                    "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
-                                    "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
-                                    "train: {{steps: {}, threads: 1, batch: {{samples: 6, pass_tokens: 64}},\n"
-                                    "        evaluate: {{every: 2}}, checkpoint: {{every: 1}}}}\n"
-                                    "eval: {{threads: 1, row_tokens: 64, tasks: [{}]}}\n"
-                                    "export: {{adapter: true, merged: none, gguf: []}}\n"
-                                    "run: {{folder: {}}}\n{}",
-                                    kModel, samples, steps, tasks, run().string(), more));
+    return folder.write(
+        name, fmt::format("model: {{path: {}, compute: f32}}\n"
+                          "data: {{sources: [{{path: {}}}], held_out: {{count: 4}}}}\n"
+                          "adapter: {{kind: lora, rank: 2, targets: [q_proj]}}\n"
+                          "train: {{steps: {}, threads: 1, batch: {{samples: 6, pass_tokens: 64}},\n"
+                          "        evaluate: {{every: 2}}, checkpoint: {{every: 1}}}}\n"
+                          "eval: {{threads: 1, pass_tokens: 64, tasks: [{}]}}\n"
+                          "export: {{adapter: true, merged: none, gguf: []}}\n"
+                          "run: {{folder: {}}}\n{}",
+                          kModel, samples, steps, tasks, run().string(), more));
   }
   fs::path run() const { return folder.path / "run"; }
   std::string in(const std::string& name) const { return in(name, recipe); }
@@ -79,7 +79,7 @@ class RanksProgram : public testing::Test {
   // A teacher that is asked once, whose cache is kept in the run's folder.
   std::string taught_recipe() const {
     return write_recipe("taught.yaml", 3,
-                        fmt::format("teacher: {{path: {}, compute: f32, threads: 1, row_tokens: 64,\n"
+                        fmt::format("teacher: {{path: {}, compute: f32, threads: 1, pass_tokens: 64,\n"
                                     "          keep: {{part_positions: 64}}}}\n"
                                     "distill: {{loss: forward_kl, weight: 0.5, baseline: false}}\n",
                                     kModel));

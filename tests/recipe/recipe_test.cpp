@@ -107,9 +107,9 @@ TEST(Recipe, ATextIsTakenAsItStandsOnTheCommandLine) {
 }
 
 TEST(Recipe, OldNamesOfKeysAreReadWithALine) {
-  const auto old = parse_recipe(
-      "model: {path: a.gguf}\ndata: {row_tokens: 512}\ntrain:\n  batch: {row_tokens: 256}\n", "r.yaml",
-      {"eval.row_tokens=128"});
+  const auto old =
+      parse_recipe("model: {path: a.gguf}\ndata: {row_tokens: 512}\ntrain:\n  batch: {row_tokens: 256}\n",
+                   "r.yaml", {"eval.row_tokens=128"});
   EXPECT_EQ(old.recipe.data.sample_tokens, 512);
   EXPECT_EQ(old.recipe.train.batch.pass_tokens, 256);
   EXPECT_EQ(old.recipe.eval.pass_tokens, 128);
@@ -119,8 +119,8 @@ TEST(Recipe, OldNamesOfKeysAreReadWithALine) {
   EXPECT_EQ(old.notes[2],
             "command line: eval.row_tokens=128: eval.row_tokens is called eval.pass_tokens now; the old name "
             "still works");
-  const auto now = parse_recipe("model: {path: a.gguf}\ndata: {sample_tokens: 512}", "r.yaml",
-                                {"data.row_tokens=64"});
+  const auto now =
+      parse_recipe("model: {path: a.gguf}\ndata: {sample_tokens: 512}", "r.yaml", {"data.row_tokens=64"});
   EXPECT_EQ(now.recipe.data.sample_tokens, 64);
   EXPECT_TRUE(parse_recipe(old.resolved, "r.yaml").notes.empty());
   try {
@@ -130,8 +130,9 @@ TEST(Recipe, OldNamesOfKeysAreReadWithALine) {
     EXPECT_NE(std::string(error.what()).find("r.yaml:2:28: data.row_tokens: unknown key"), std::string::npos)
         << error.what();
   }
-  EXPECT_EQ(explain("data.row_tokens").find("data.row_tokens is called data.sample_tokens now; the old name "
-                                            "still works\ndata.sample_tokens\n"),
+  EXPECT_EQ(explain("data.row_tokens")
+                .find("data.row_tokens is called data.sample_tokens now; the old name "
+                      "still works\ndata.sample_tokens\n"),
             0u)
       << explain("data.row_tokens");
 }

@@ -199,8 +199,8 @@ TEST(Translate, AxolotlForQLoraOnChats) {
   EXPECT_EQ(recipe.exports.merged, "none");
   const auto left = all_of(made.left_out);
   for (const char* line :
-       {"datasets[0].shards (4): data.sources[].limit", "wandb_project (clinic): ",
-        "bf16 (auto): model.compute", "flash_attention (true): ",
+       {"datasets[0].shards (4): data.sources[].limit",
+        "wandb_project (clinic): ", "bf16 (auto): model.compute", "flash_attention (true): ",
         "special_tokens (with keys of its own): ", "off or empty there, and left out: strict, tf32"})
     EXPECT_NE(left.find(line), std::string::npos) << line << "\n" << left;
   const auto look = all_of(made.look_here);
@@ -301,9 +301,9 @@ TEST(Translate, TimesOfAnEpoch) {
   const auto each = recipe_of(translated(axolotl + "saves_per_epoch: 2\nevals_per_epoch: 3\n")).train;
   EXPECT_EQ(each.checkpoint.per_epoch, 2);
   EXPECT_EQ(each.evaluate.per_epoch, 3);
-  const auto factory = recipe_of(translated(
-      "model_name_or_path: a.gguf\ndataset: a\nfinetuning_type: lora\nstage: sft\nval_size: 0.1\n"
-      "eval_strategy: epoch\nsave_strategy: epoch\nsave_steps: 500\nlearning_rate: 1e-4\n"));
+  const auto factory = recipe_of(
+      translated("model_name_or_path: a.gguf\ndataset: a\nfinetuning_type: lora\nstage: sft\nval_size: 0.1\n"
+                 "eval_strategy: epoch\nsave_strategy: epoch\nsave_steps: 500\nlearning_rate: 1e-4\n"));
   EXPECT_EQ(factory.train.evaluate.per_epoch, 1);
   EXPECT_EQ(factory.train.checkpoint.per_epoch, 1);
   EXPECT_EQ(factory.train.checkpoint.every, 100);  // as it is without a word

@@ -63,10 +63,10 @@ TEST(CallTrace, FilesOfTheSystemAreNobodysData) {
                            "/home/anna/lib/libcudart-d0da41ae.so.11.0", "/proc/self/maps", "/etc/passwd",
                            "/run/nscd/passwd", "/var/lib/sss/mc/passwd"})
     EXPECT_TRUE(is_of_the_system(file)) << file;
-  for (const auto* file : {"/home/anna/notes.sorted.jsonl", "/home/anna/x.source.csv",
-                           "/home/anna/a.so.jsonl", "/home/anna/libx.so.d/notes.jsonl",
-                           "/var/home/anna/notes.jsonl", "/var/lib/clinic/notes.csv",
-                           "/run/media/anna/notes.csv", "/home/anna/etc/x"})
+  for (const auto* file :
+       {"/home/anna/notes.sorted.jsonl", "/home/anna/x.source.csv", "/home/anna/a.so.jsonl",
+        "/home/anna/libx.so.d/notes.jsonl", "/var/home/anna/notes.jsonl", "/var/lib/clinic/notes.csv",
+        "/run/media/anna/notes.csv", "/home/anna/etc/x"})
     EXPECT_FALSE(is_of_the_system(file)) << file;
 }
 

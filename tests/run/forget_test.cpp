@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path relative(const fs::path& path) { return path.lexically_proximate(fs::current_path()); }
+fs::path from_here(const fs::path& path) { return path.lexically_proximate(fs::current_path()); }
 
 fs::path make_run(const fs::path& folder) {
   fs::create_directories(folder);
@@ -38,11 +38,11 @@ TEST(Forget, WhatRanksLeftBesideTheRunIsMadeOfRecordsTooAndNothingElseIs) {
     make_run(root / name);
   fs::create_directories(root / ".run.retort-rank-3");  // nobody began a run there
   for (const auto* name : {"round-00", "round-trip", "round-1"}) fs::create_directories(root / "run" / name);
-  for (const auto& run : {root / "run", root / "run/", relative(root / "run")}) {
+  for (const auto& run : {root / "run", root / "run/", from_here(root / "run")}) {
     std::set<std::string> names;
     for (const auto& path : made_of_records(run)) names.insert(path.filename().string());
-    EXPECT_EQ(names, (std::set<std::string>{".run.retort-rank-1", ".run.retort-rank-12", "round-00",
-                                            "tokens.h5"}))
+    EXPECT_EQ(names,
+              (std::set<std::string>{".run.retort-rank-1", ".run.retort-rank-12", "round-00", "tokens.h5"}))
         << run;
     EXPECT_EQ(folder_of_rank(run, 12).string(), (root / ".run.retort-rank-12").string());
   }
@@ -64,8 +64,8 @@ TEST(Forget, TheLedgerNamesEachFileThatWasRemoved) {
   const auto rank = make_run(root / ".run.retort-rank-1");
   const std::string hash(32, 'a');
   write_text(run / "records.tsv", hash + "\t-\ttrain\t1\t0\t1\ta.jsonl:1\n");
-  ASSERT_TRUE(relative(run).is_relative());
-  const auto forgotten = forget_in_run(recipe_in(relative(run)), {hash}, true);
+  ASSERT_TRUE(from_here(run).is_relative());
+  const auto forgotten = forget_in_run(recipe_in(from_here(run)), {hash}, true);
   EXPECT_EQ(forgotten.learned, 1);
   EXPECT_FALSE(fs::exists(rank) || fs::exists(run / "tokens.h5"));
   EXPECT_TRUE(fs::exists(other / "tokens.h5"));

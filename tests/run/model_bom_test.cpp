@@ -46,8 +46,7 @@ RunResult result() {
       "  /home/anna/parts/a.jsonl:7: expected a string, found 'Miss Smith'",
       "1 of 8 held-out samples occur in the training data word for word; e.g. /home/anna/parts/a.jsonl:5",
       "see https://host/a/b and 1/2 or and/or (/srv/x/y.gguf)"};
-  result.failures = {
-      {"export", "'/home/anna/runs/a/export/m.gguf': the disk is full", Exit::machine_failed}};
+  result.failures = {{"export", "'/home/anna/runs/a/export/m.gguf': the disk is full", Exit::machine_failed}};
   TaskResult task{"completion", "completion", {{"exact_match", 0.125}, {"f1", NAN}}, {}, 8, 0, 0};
   task.intervals = {{"exact_match", {0.01, 0.47}}};
   result.base.tasks = {task};
@@ -294,8 +293,7 @@ TEST(BomCompleteness, ACardThatSaysEverythingHasAHundredPoints) {
 
   const auto& model = bom["components"][0];
   for (const auto* one : {&model, &bom["metadata"]["component"]})
-    EXPECT_EQ((*one)["supplier"],
-              OrderedJson::parse(R"({"name": "The clinic", "url": ["https://example.org"],
+    EXPECT_EQ((*one)["supplier"], OrderedJson::parse(R"({"name": "The clinic", "url": ["https://example.org"],
                                      "contact": [{"email": "data@example.org"}]})"));
   EXPECT_EQ(model["modelCard"]["considerations"]["ethicalConsiderations"][0]["name"],
             "A wrong code may lead to a wrong bill.");
@@ -324,9 +322,9 @@ TEST(BomCompleteness, IsCountedAsByHandAndNamesTheKeysThatAreEmpty) {
                                          "card.standards", "card.supplier.name", "card.website"}));
   const auto table = bills_table("", {{"export/bom.cdx.json", found}});
   EXPECT_EQ(table.rows.front().at(1), "67.5 of 100 points: 33 of 48 fields are filled");
-  EXPECT_EQ(table.rows.at(1),
-            (std::vector<std::string>{"Empty: suppliedBy",
-                                      "who supplies the model; card.supplier.name fills it"}));
+  EXPECT_EQ(
+      table.rows.at(1),
+      (std::vector<std::string>{"Empty: suppliedBy", "who supplies the model; card.supplier.name fills it"}));
   EXPECT_EQ(bills_line({{"a", found}}),
             "1 (bom.cdx.json), 67.5 of 100 points for completeness; the dossier says how to fill 15 empty "
             "fields");

@@ -11,8 +11,7 @@ namespace {
 
 TaskResult scored(const std::string& kind, double score) {
   TaskResult task{kind, kind, {{"score", score}}, {}, 40, 0, 0};
-  for (int i = 0; i < 40; ++i)
-    task.samples.push_back({std::to_string(i), "", "", score + 0.001 * (i % 3)});
+  for (int i = 0; i < 40; ++i) task.samples.push_back({std::to_string(i), "", "", score + 0.001 * (i % 3)});
   return task;
 }
 

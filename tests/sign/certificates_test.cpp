@@ -1,5 +1,5 @@
-// Signatures with certificates that are made here; tools/peers/check_signatures.py compares them with the PyPI
-// package model-signing, and takes the cases that its makers publish.
+// Signatures with certificates that are made here; tools/peers/check_signatures.py compares them with the
+// PyPI package model-signing, and takes the cases that its makers publish.
 #include "sign/certificates.h"
 
 #include <gtest/gtest.h>
@@ -49,21 +49,23 @@ class CertificateSignature : public ::testing::Test {
     } catch (const FormatError& error) { return error.what(); }
     return "no refusal";
   }
-  static bool says(const std::string& text, const char* words) { return text.find(words) != std::string::npos; }
+  static bool says(const std::string& text, const char* words) {
+    return text.find(words) != std::string::npos;
+  }
 
   fs::path folder = fs::temp_directory_path() / fmt::format("retort_certificates_{}", getpid());
   fs::path model = folder / "model", signature = folder / "model/model.sig";
   std::time_t from = moment_of("2026-01-01"), now = moment_of("2026-05-03"), to = moment_of("2027-01-01");
   MadeCertificate root = made_certificate(authority("root", from, to));
   MadeCertificate issuer = made_certificate(authority("issuer", from, to), &root);
-  MadeCertificate signer = made_certificate({"signer", "critical,CA:FALSE", "critical,digitalSignature",
-                                             "codeSigning", from, to},
-                                            &issuer);
+  MadeCertificate signer = made_certificate(
+      {"signer", "critical,CA:FALSE", "critical,digitalSignature", "codeSigning", from, to}, &issuer);
 };
 
 TEST_F(CertificateSignature, VerifiesAgainstTheRootAlone) {
   const auto key = signer.signs_with();
-  EXPECT_EQ(sign_model(model, signature, key, certificates_to_sign_with(key, {folder / "chain.pem"}, now)), 2u);
+  EXPECT_EQ(sign_model(model, signature, key, certificates_to_sign_with(key, {folder / "chain.pem"}, now)),
+            2u);
   const auto bundle = Json::parse(read_text(signature));
   const auto& material = bundle["verificationMaterial"];
   EXPECT_FALSE(material.contains("publicKey"));
@@ -132,14 +134,14 @@ TEST_F(CertificateSignature, HasToBeThereToSignCode) {
     const auto one = signer_that(usage, extended);
     sign_model(model, signature, one.signs_with(), chain_of(one));
     EXPECT_TRUE(says(refusal(), refused)) << usage << "; " << extended << ": " << refusal();
-    EXPECT_TRUE(says(refused_to_sign(one.signs_with(), one.pem(), now), refused)) << usage << "; " << extended;
+    EXPECT_TRUE(says(refused_to_sign(one.signs_with(), one.pem(), now), refused))
+        << usage << "; " << extended;
   }
 }
 
 TEST_F(CertificateSignature, AnIssuerHasToBeAnAuthority) {
-  const auto below = made_certificate({"below", "critical,CA:FALSE", "critical,digitalSignature", "codeSigning",
-                                       from, to},
-                                      &signer);
+  const auto below = made_certificate(
+      {"below", "critical,CA:FALSE", "critical,digitalSignature", "codeSigning", from, to}, &signer);
   sign_model(model, signature, below.signs_with(), {below.der(), signer.der(), issuer.der()});
   EXPECT_TRUE(says(refusal(), "CN=signer: invalid CA certificate")) << refusal();
 }
@@ -148,13 +150,15 @@ TEST_F(CertificateSignature, TheKeyHasToBeTheCertificates) {
   const auto other = signer_that("critical,digitalSignature", "codeSigning");
   sign_model(model, signature, other.signs_with(), chain_of(signer));
   EXPECT_TRUE(says(refusal(), "the signature is not one of this key over this statement"));
-  EXPECT_TRUE(says(refused_to_sign(other.signs_with(), signer.pem(), now), "is the certificate of another key"));
+  EXPECT_TRUE(
+      says(refused_to_sign(other.signs_with(), signer.pem(), now), "is the certificate of another key"));
 }
 
 TEST_F(CertificateSignature, NothingIsSignedWithWhatNobodyWouldVerify) {
   const auto key = signer.signs_with();
   EXPECT_TRUE(says(refused_to_sign(key, signer.pem(), moment_of("2027-01-02")), "and so not now"));
-  EXPECT_TRUE(says(refused_to_sign(key, issuer.pem() + signer.pem(), now), "is the certificate of another key"));
+  EXPECT_TRUE(
+      says(refused_to_sign(key, issuer.pem() + signer.pem(), now), "is the certificate of another key"));
   EXPECT_TRUE(says(refused_to_sign(key, signer.pem() + root.pem(), now), "did not issue CN=signer"));
   EXPECT_TRUE(says(refused_to_sign(key, signer.private_pem(), now), "holds no certificate in PEM"));
   auto broken = issuer.pem();
@@ -186,7 +190,8 @@ TEST_F(CertificateSignature, HostileChainsAreRefusedWithTheirPlace) {
   const auto list = chain + "/certificates";
   EXPECT_TRUE(says(with(chain.c_str(), 7), "x509CertificateChain.certificates: is missing"));
   EXPECT_TRUE(says(with(list.c_str(), Json::array()), "expected 1 to 20 certificates, found 0"));
-  EXPECT_TRUE(says(with(list.c_str(), Json(std::vector<int>(21))), "expected 1 to 20 certificates, found 21"));
+  EXPECT_TRUE(
+      says(with(list.c_str(), Json(std::vector<int>(21))), "expected 1 to 20 certificates, found 21"));
   EXPECT_TRUE(says(with((list + "/0/rawBytes").c_str(), "%%%%"), "certificates[0].rawBytes: is no base64"));
   EXPECT_TRUE(says(with((list + "/0/rawBytes").c_str(), "MAA="), "certificate 1 cannot be read"));
   const auto der = whole[Json::json_pointer(list + "/1/rawBytes")].get<std::string>();

@@ -55,7 +55,8 @@ inline CertificateWish authority(const std::string& name, std::time_t from, std:
 }
 
 // Without an issuer it issues itself.
-inline MadeCertificate made_certificate(const CertificateWish& wish, const MadeCertificate* issuer = nullptr) {
+inline MadeCertificate made_certificate(const CertificateWish& wish,
+                                        const MadeCertificate* issuer = nullptr) {
   static long serial = 0;
   MadeCertificate made{{EVP_EC_gen("P-256"), EVP_PKEY_free}, {X509_new(), X509_free}};
   auto* certificate = made.certificate.get();

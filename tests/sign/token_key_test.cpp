@@ -78,9 +78,10 @@ class Token : public ::testing::Test {
                                               << "\nobjectstore.backend = file\nlog.level = ERROR\n";
     ::setenv("SOFTHSM2_CONF", (folder() / "softhsm2.conf").c_str(), 1);
     std::ofstream(folder() / "key.pem") << in_token().private_pem();
-    ready() = run("softhsm2-util --init-token --free --label 'retort test' --pin 1234 --so-pin 5678") &&
-              run(fmt::format("softhsm2-util --import {} --token 'retort test' --label signer --id 01 --pin 1234",
-                              (folder() / "key.pem").string()));
+    ready() =
+        run("softhsm2-util --init-token --free --label 'retort test' --pin 1234 --so-pin 5678") &&
+        run(fmt::format("softhsm2-util --import {} --token 'retort test' --label signer --id 01 --pin 1234",
+                        (folder() / "key.pem").string()));
   }
   static void TearDownTestSuite() { fs::remove_all(folder()); }
   void SetUp() override {
@@ -99,9 +100,9 @@ class Token : public ::testing::Test {
   }
   static std::time_t day(const char* text) { return moment_of(text); }
   static const MadeCertificate& in_token() {
-    static const auto made = made_certificate({"token", "critical,CA:TRUE",
-                                               "critical,digitalSignature,keyCertSign", "codeSigning",
-                                               day("2026-01-01"), day("2027-01-01")});
+    static const auto made =
+        made_certificate({"token", "critical,CA:TRUE", "critical,digitalSignature,keyCertSign", "codeSigning",
+                          day("2026-01-01"), day("2027-01-01")});
     return made;
   }
   static std::string uri(const std::string& object, const std::string& pin) {

@@ -1,8 +1,9 @@
-// Runs the body of a kernel (kernels/threads.h) on the CPU: blocks one after the other, the threads of a block
-// as fibers that change at barriers, in an order that is drawn between any two barriers. The memory that a
-// block shares remembers who wrote and read what since the last barrier, and whatever depends on the order of
-// threads throws: so a missing barrier is an error in every order, not a wrong number in some.
+// Runs the body of a kernel (kernels/threads.h) on the CPU: blocks one after the other, the threads of a
+// block as fibers that change at barriers, in an order that is drawn between any two barriers. The memory
+// that a block shares remembers who wrote and read what since the last barrier, and whatever depends on the
+// order of threads throws: so a missing barrier is an error in every order, not a wrong number in some.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -33,9 +34,9 @@ struct Launch {
   int64_t blocks = 1;
   int threads = 256;
   int shared_bytes = 0;
-  uint64_t order = 0;        // of threads: 0 rising, 1 falling, else drawn
-  int64_t without = -1;      // all threads go through this barrier, counted from 0, as if it were not there
-  bool watched = true;       // whether what depends on the order of threads throws
+  uint64_t order = 0;    // of threads: 0 rising, 1 falling, else drawn
+  int64_t without = -1;  // all threads go through this barrier, counted from 0, as if it were not there
+  bool watched = true;   // whether what depends on the order of threads throws
 };
 
 // What was done with each byte of a block's shared memory since the last barrier.
@@ -173,7 +174,9 @@ class EmulatedThread {
   int64_t barriers_ = 0;
 };
 
-// The threads of a block: one runs until it waits or ends, then the next.
+// The threads of a block: one runs until it waits or ends, then the next. A fiber begins by setcontext();
+// from then on _longjmp() changes between them, since swapcontext() asks the kernel twice each time.
+// Sanitizers want to see swapcontext().
 class Fibers {
  public:
   explicit Fibers(int count) : all_(static_cast<size_t>(count)) {
@@ -187,7 +190,7 @@ class Fibers {
     work_ = std::move(work);
     forget();
     for (auto& fiber : all_) {
-      fiber.ended = false;
+      fiber.begun = fiber.ended = false;
       ::getcontext(&fiber.context);
       fiber.context.uc_stack.ss_sp = fiber.stack.get();
       fiber.context.uc_stack.ss_size = kStack;
@@ -203,12 +206,39 @@ class Fibers {
   // Until it waits: true, or ends: false. Throws what its work threw.
   bool go_on(int which) {
     current_ = which;
-    auto& fiber = all_[static_cast<size_t>(which)];
+    enter_current();
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    return !current().ended;
+  }
+  void wait() { leave_current(); }
+
+ private:
+  static constexpr size_t kStack = 128 << 10;
+  struct Fiber {
+    ucontext_t context;
+    jmp_buf place;
+    std::unique_ptr<char[]> stack;
+    bool begun = false, ended = true;
+    void* fake = nullptr;
+    void* tsan = nullptr;
+  };
+  Fiber& current() { return all_[static_cast<size_t>(current_)]; }
+  static void enter(unsigned high, unsigned low) {
+    auto& self = *reinterpret_cast<Fibers*>(static_cast<uintptr_t>(high) << 32 | low);
+    self.arrived();
+    try {
+      self.work_(self.current_);
+    } catch (...) { self.error_ = std::current_exception(); }
+    self.current().ended = true;
+    self.leave_current();
+  }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  void enter_current() {
+    auto& fiber = current();
 #if defined(__SANITIZE_ADDRESS__)
     void* fake = nullptr;
     __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), kStack);
-#endif
-#if defined(__SANITIZE_THREAD__)
+#else
     main_tsan_ = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(fiber.tsan, 0);
 #endif
@@ -216,47 +246,34 @@ class Fibers {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #endif
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
-    return !fiber.ended;
   }
-  void wait() { leave(all_[static_cast<size_t>(current_)]); }
-
- private:
-  static constexpr size_t kStack = 128 << 10;
-  struct Fiber {
-    ucontext_t context;
-    std::unique_ptr<char[]> stack;
-    bool ended = true;
-    void* fake = nullptr;
-    void* tsan = nullptr;
-  };
-  static void enter(unsigned high, unsigned low) {
-    auto& self = *reinterpret_cast<Fibers*>(static_cast<uintptr_t>(high) << 32 | low);
-    auto& fiber = self.all_[static_cast<size_t>(self.current_)];
-    self.arrive(fiber);
-    try {
-      self.work_(self.current_);
-    } catch (...) {
-      self.error_ = std::current_exception();
-    }
-    fiber.ended = true;
-    self.leave(fiber);
-  }
-  void arrive([[maybe_unused]] Fiber& fiber) {
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fiber.fake, &main_stack_, &main_size_);
-#endif
-  }
-  void leave(Fiber& fiber) {
+  void leave_current() {
+    auto& fiber = current();
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(fiber.ended ? nullptr : &fiber.fake, main_stack_, main_size_);
-#endif
-#if defined(__SANITIZE_THREAD__)
+#else
     __tsan_switch_to_fiber(main_tsan_, 0);
 #endif
     ::swapcontext(&fiber.context, &main_);
-    arrive(fiber);
+    arrived();
   }
+  void arrived() {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(current().fake, &main_stack_, &main_size_);
+#endif
+  }
+#else
+  void enter_current() {
+    if (_setjmp(main_place_) != 0) return;
+    if (current().begun) _longjmp(current().place, 1);
+    current().begun = true;
+    ::setcontext(&current().context);
+  }
+  void leave_current() {
+    if (_setjmp(current().place) == 0) _longjmp(main_place_, 1);
+  }
+  void arrived() {}
+#endif
   void forget() {
 #if defined(__SANITIZE_THREAD__)
     for (auto& fiber : all_)
@@ -267,7 +284,8 @@ class Fibers {
   std::vector<Fiber> all_;
   std::function<void(int)> work_;
   std::exception_ptr error_;
-  ucontext_t main_;
+  [[maybe_unused]] ucontext_t main_;
+  jmp_buf main_place_;
   int current_ = 0;
   [[maybe_unused]] const void* main_stack_ = nullptr;
   [[maybe_unused]] size_t main_size_ = 0;

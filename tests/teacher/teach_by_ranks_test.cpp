@@ -3,10 +3,10 @@
 
 #include "base/files.h"
 #include "base/stop.h"
-#include "data/temporary_folder.h"    // tests/data
+#include "data/temporary_folder.h"  // tests/data
 #include "teacher/teach.h"
 #include "train/peers_of_threads.h"  // tests/train
-#include "where.h"                    // tests
+#include "where.h"                   // tests
 
 namespace retort {
 namespace {
@@ -18,8 +18,8 @@ struct Made {
 
 // By a process without peers, or as a rank of several.
 Made teach_some(const std::filesystem::path& folder, const std::vector<Sample>& texts, Peers* peers) {
-  const auto teacher = load_weights(
-      {.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string()});
+  const auto teacher =
+      load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string()});
   KeepSpec keep;
   keep.part_positions = 64;
   TeachJob job{.teacher = *teacher.model,
@@ -78,9 +78,8 @@ TEST(TeachByRanks, AStopIsRankZerosAndTheOthersReturn) {
   const TemporaryFolder folder;
   const auto texts = some_texts();
   request_stop();
-  const auto thrown = as_ranks(2, [&](Peers& peers) {
-    teach_some(folder / fmt::format("{}", peers.rank()), texts, &peers);
-  });
+  const auto thrown =
+      as_ranks(2, [&](Peers& peers) { teach_some(folder / fmt::format("{}", peers.rank()), texts, &peers); });
   forget_stop();
   EXPECT_NE(text_of(thrown[0]).find("stopped while asking the teacher"), std::string::npos)
       << text_of(thrown[0]);

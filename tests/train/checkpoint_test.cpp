@@ -436,10 +436,10 @@ TEST(BadNumbers, AStepWithoutTargetsIsSkippedAndCounted) {
                              .on_note = [&](const std::string& line) { notes += line + "\n"; }});
   EXPECT_EQ(result.skipped, 1);
   EXPECT_EQ(result.steps, result.planned);
-  EXPECT_NE(notes.find(
-                "1 of 30 training samples have no token that is learned and are left out; the first is "
-                "made-up:5"),
-            std::string::npos)
+  EXPECT_NE(
+      notes.find("1 of 30 training samples have no token that is learned and are left out; the first is "
+                 "made-up:5"),
+      std::string::npos)
       << notes;
   EXPECT_NE(notes.find("step 2 is skipped: nothing in it is learned"), std::string::npos) << notes;
 }

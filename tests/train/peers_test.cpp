@@ -21,7 +21,7 @@ TrainSpec spec_of_ranks() {
   auto spec = tiny_spec();
   spec.batch.samples = 16;
   spec.batch.pass_tokens = 32;  // several forests a step
-  spec.epochs = 3;             // 6 steps of 16 and 14 samples
+  spec.epochs = 3;              // 6 steps of 16 and 14 samples
   spec.neftune_alpha = 5;
   spec.evaluate = {.every = 2, .patience = 0, .keep_best = false};
   spec.checkpoint.every = 2;

@@ -45,9 +45,10 @@ def run(*command, **options):
 def download(parts, suite):
     """Packages of a minimal Debian, not unpacked; needs root once, since debootstrap does."""
     folder = parts / suite
-    if not any(folder.glob("var/cache/apt/archives/libc6_*.deb")):
+    if not (folder / ".complete").exists():  # what was broken off goes on where it was
         print(f"fetching glibc of Debian's {suite}", flush=True)
         run("debootstrap", "--download-only", "--variant=minbase", "--include=libc6-dev", suite, folder)
+        (folder / ".complete").touch()
     return folder
 
 
@@ -68,8 +69,13 @@ def make_sysroot(parts):
 def unpack_debs(downloads, packages, folder):
     folder.mkdir(parents=True, exist_ok=True)
     for package in packages:
-        (deb,) = downloads.glob(f"var/cache/apt/archives/{package}_*.deb")
-        run("dpkg-deb", "-x", deb, folder)
+        found = sorted(downloads.glob(f"var/cache/apt/archives/{package}_*.deb"))
+        if len(found) != 1:
+            raise SystemExit(
+                f"tools/package: {downloads}: expected one package {package}, found {len(found)}; remove the "
+                "folder, so that it is fetched anew"
+            )
+        run("dpkg-deb", "-x", found[0], folder)
 
 
 def make_static(parts, name):

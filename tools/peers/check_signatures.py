@@ -3,9 +3,9 @@
 
     check_signatures.py [BUILD_FOLDER] [--published FOLDER]
 
-BUILD_FOLDER: build/release otherwise; needs model-signing and pyopenssl, and openssl. Each signs a folder and a
-file, with a bare key and with a certificate, the other verifies them, and refuses them when a byte has changed
-or the certificate is another root's. Where softhsm2 is installed, a key in a token signs too.
+BUILD_FOLDER: build/release otherwise; needs model-signing and pyopenssl, and openssl. Each signs a folder
+and a file, with a bare key and with a certificate; the other verifies them, and refuses them when a byte has
+changed or the certificate is another root's. Where softhsm2 is installed, a key in a token signs too.
 --published: scripts/tests of a clone of github.com/sigstore/model-transparency, whose signatures with
 certificates, of its releases 0.3.1 to 1.1.0, retort-sign verifies.
 """
@@ -143,9 +143,10 @@ def with_token(sign, folder, model):
     there = {"env": os.environ | {"SOFTHSM2_CONF": str(settings)}}
     key, signature = make_key(folder, "token", "prime256v1"), folder / "token.sig"
     made("openssl", "pkcs8", "-topk8", "-nocrypt", "-in", key, "-out", folder / "token.pkcs8.pem")
-    token = ("softhsm2-util", "--token", "peers", "--pin", "1234")
-    made("softhsm2-util", "--init-token", "--free", "--label", "peers", *token[3:], "--so-pin", "5678", **there)
-    made(*token, "--import", folder / "token.pkcs8.pem", "--label", "signer", "--id", "01", **there)
+    token = ("softhsm2-util", "--pin", "1234")
+    made(*token, "--init-token", "--free", "--label", "peers", "--so-pin", "5678", **there)
+    key = ("--import", folder / "token.pkcs8.pem", "--label", "signer", "--id", "01")
+    made(*token, "--token", "peers", *key, **there)
     (folder / "pin").write_text("1234\n")
     uri = f"pkcs11:token=peers;object=signer?module-path={SOFTHSM}&pin-source={folder}/pin"
     done = run(sign, "sign", model, "--key", uri, "--signature", signature, **there)

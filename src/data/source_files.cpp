@@ -195,9 +195,10 @@ void require_sources(const std::vector<SourceSpec>& sources) {
     const auto& path = sources[i].path;
     std::error_code error;
     if (is_pattern(path) || fs::status(path, error).type() != fs::file_type::not_found) continue;
-    throw RecipeError(fmt::format("data.sources[{}].path: {}: no such file or folder (paths are relative to the "
-                                  "current folder)",
-                                  i, printable(path)));
+    throw RecipeError(
+        fmt::format("data.sources[{}].path: {}: no such file or folder (paths are relative to the "
+                    "current folder)",
+                    i, printable(path)));
   }
 }
 

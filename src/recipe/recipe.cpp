@@ -66,24 +66,23 @@ void settle_private(Recipe& recipe) {
 
 // Another tool's configuration would be a line for each of its keys: instead, the command that translates it.
 // A recipe with a section of ours among them is one of ours, and hears of each key.
-void refuse_other_tools(const YamlNode& root, const std::vector<std::string>& paths, const std::string& name) {
+void refuse_other_tools(const YamlNode& root, const std::vector<std::string>& paths,
+                        const std::string& name) {
   constexpr int kFew = 3;
-  std::vector<std::string> theirs;
+  std::vector<std::string> all, theirs;
   for (const auto& [key, value] : root.entries) {
     const bool ours = std::find(paths.begin(), paths.end(), key.text) != paths.end();
     if (ours && value.kind == YamlNode::Kind::map) return;
+    all.push_back(key.text);
     if (!ours) theirs.push_back(key.text);
   }
-  const auto found = whose_keys(theirs);
-  if (found.known < kFew) return;
-  const auto all = whose_keys([&] {
-    std::vector<std::string> keys;
-    for (const auto& [key, value] : root.entries) keys.push_back(key.text);
-    return keys;
-  }());
-  throw RecipeError(fmt::format("{}: looks like a configuration of {}; `retort init --from {}{}` translates it",
-                                printable(name), all.tool ? name_of(*all.tool) : "another tool",
-                                printable(name), all.tool ? "" : " --kind axolotl|llama-factory|trl"));
+  if (whose_keys(theirs).known < kFew) return;
+  const auto tool = whose_keys(all).tool;
+  const auto file = printable(name);
+  throw RecipeError(
+      fmt::format("{}: looks like a configuration of {}; `retort init --from {}{}` translates it", file,
+                  tool ? name_of(*tool) : "another tool", file,
+                  tool ? "" : " --kind axolotl|llama-factory|trl"));
 }
 
 }  // namespace

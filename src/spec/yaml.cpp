@@ -160,8 +160,8 @@ std::optional<std::pair<int, int>> tab_before_key(std::string_view text, int lin
   return std::nullopt;
 }
 
-// The line (from 1) of the last bracket of this kind before `end` that is open there; 0: none is. Quoted texts
-// and remarks are passed over.
+// The line (from 1) of the last bracket of this kind before `end` that is open there; 0: none is. Quoted
+// texts and remarks are passed over.
 int line_of_open(std::string_view text, int end, char bracket) {
   const auto stop = std::min(text.size(), static_cast<size_t>(std::max(end, 0)));
   std::vector<std::pair<char, int>> open;
@@ -238,9 +238,10 @@ YamlNode parse_yaml(std::string_view text, const std::string& source, std::vecto
     const bool map = error.msg == "end of map flow not found";
     if (map || error.msg == "end of sequence flow not found")
       if (const auto line = line_of_open(text, error.mark.pos, map ? '{' : '['))
-        refuse(place, fmt::format("a `{}` is not closed (opened on line {}), or a value with `{}`, `{}` or `,` "
-                                  "stands without quotes; close it or put the value in quotes",
-                                  map ? '{' : '[', line, map ? '{' : '[', map ? '}' : ']'));
+        refuse(place,
+               fmt::format("a `{0}` is not closed (opened on line {1}), or a value with `{0}`, `{2}` or `,` "
+                           "stands without quotes; close it or put the value in quotes",
+                           map ? '{' : '[', line, map ? '}' : ']'));
     refuse(place, error.msg);
   }
 }

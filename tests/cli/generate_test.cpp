@@ -30,8 +30,8 @@ TEST(Generate, BadCommandLinesExitTwoBeforeAnythingIsLoaded) {
                   "retort: --temperature: expected a number from 0 to 100, found 'warm'; `retort generate "
                   "--help` shows what it takes");
   expect_one_line(retort("generate -m no.gguf --raw --system x hi"), 2, kNoSuchModel);
-  EXPECT_NE(retort("generate -m '~/no.gguf' hi").err.find("(nothing is downloaded; ~ and ${VAR} are not expanded)"),
-            std::string::npos);
+  const auto home = retort("generate -m '~/no.gguf' hi").err;
+  EXPECT_NE(home.find("(nothing is downloaded; ~ and ${VAR} are not expanded)"), std::string::npos) << home;
   expect_one_line(retort("generate -m no.gguf --chat hi"), 2,
                   "retort: --chat: prompts, --file, --raw, --jsonl and --answers do not go with it");
   expect_one_line(retort("generate -m no.gguf --file no.txt"), 2,

@@ -53,8 +53,8 @@ TEST(Outputs, ARunBesideFilesOfTheUsersIsRefusedInOneLine) {
         << result.err;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
     expect_one_line(retort("'" + recipe + "' run.folder=/proc/x", "", command), 2,
-                    "retort: run.folder: /proc/x: cannot be made: No such file or directory; name a folder in a "
-                    "place where you may write");
+                    "retort: run.folder: /proc/x: cannot be made: No such file or directory; name a folder in "
+                    "a place where you may write");
   }
   for (const auto* name : {"train.part-0001.jsonl", "archive.part-2024/thesis.txt", "recipe.yaml"})
     EXPECT_EQ(read_text(home / name), name);
@@ -65,8 +65,8 @@ TEST(Outputs, ASourceThatIsNotThereIsNamedByItsKey) {
   Folder folder;
   const auto there = folder.write("a.jsonl", "{\"text\": \"a\"}\n");
   const auto recipe = folder.write(
-      "r.yaml", fmt::format("model: {{path: absent.gguf}}\ndata: {{sources: [{{path: {}}}, {{path: nope.csv}}]}}\n"
-                            "run: {{folder: {}/run}}\n",
+      "r.yaml", fmt::format("model: {{path: absent.gguf}}\ndata: {{sources: [{{path: {}}}, {{path: "
+                            "nope.csv}}]}}\nrun: {{folder: {}/run}}\n",
                             there, folder.path.string()));
   expect_one_line(retort("check '" + recipe + "'"), 2,
                   "retort: data.sources[1].path: nope.csv: no such file or folder (paths are relative to the "

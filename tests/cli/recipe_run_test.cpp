@@ -251,7 +251,7 @@ TEST_F(RecipeRun, BadRecipesExitTwoAndWriteNothing) {
   const auto folder = fs::temp_directory_path() / fmt::format("retort_run_bad_{}", getpid());
   for (const auto& [change, message] :
        {std::pair<std::string, std::string>("data.template=chatmml", "chatmml"),
-        {"model.path=no/such.gguf", "model.path: no/such.gguf: no such file or folder; expected a .gguf file"},
+        {"model.path=no/such.gguf", "model.path: no/such.gguf: no such file or folder; expected a .gguf"},
         {"'gate=[{metric: completion.exact, at_least: 1}]'", "did you mean"},
         {"export.gguf=[Q4_9]", "expected"}}) {
     const auto result =

@@ -50,11 +50,12 @@ TEST(Records, BrokenRecordsNameFileLineAndKey) {
       {R"({"messages":[{"role":"user","content":"q"}]})", "ends with a user message"},
       {R"({"messages":[{"role":"tool","content":"q"}]})", "ends with a tool message"},
       {R"({"messages":[{"role":"user"}]})", "content: this key is missing"},
-      {R"({"messages":[{"role":"user","content":7}]})", "content: expected a string, found number; write it in quotes, or leave such records out with "
+      {R"({"messages":[{"role":"user","content":7}]})",
+       "content: expected a string, found number; write it in quotes, or leave such records out with "
        "on_bad_record: skip"},
       {R"({"prompt":"q" "completion":"a"})",
-       "is not valid JSON (or not UTF-8) here; a comma, quote or brace is missing before this place; mend the "
-       "line, or set on_bad_record: skip"},
+       "is not valid JSON (or not UTF-8) here; a comma, quote or brace is missing before this place; mend "
+       "the line, or set on_bad_record: skip"},
       {R"({"messages":[]})", "not empty"},
       {R"({"messages":"q"})", "expected a list of messages"},
       {R"({"prompt":"q","completion":" "})", "assistant: this message is empty"},

@@ -227,8 +227,8 @@ TEST(HostileFolder, SaysWhatItLacks) {
   TemporaryFolder folder;
   const auto refusal = [&] { return format_error([&] { open_weights(folder.path); }); };
   EXPECT_TRUE(says(refusal(),
-                   "holds neither model.safetensors nor model.safetensors.index.json; expected a Hugging Face "
-                   "folder with config.json and safetensors, or name a .gguf file"));
+                   "holds neither model.safetensors nor model.safetensors.index.json; expected a Hugging "
+                   "Face folder with config.json and safetensors, or name a .gguf file"));
   folder.put("pytorch_model.bin", "PK\x03\x04");
   EXPECT_TRUE(says(
       refusal(), "holds weights only as a pickle (pytorch_model.bin), which runs code and is never opened"));

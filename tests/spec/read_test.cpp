@@ -155,12 +155,12 @@ TEST(ReadSpec, TabsAndOpenBracketsAreNamed) {
   EXPECT_EQ(error_of("inner:\n\trate: 1\n"),
             "a.yaml:2:1: a tab before the key; YAML indents with spaces: replace it by two");
   const std::string open = "a `{` is not closed (opened on line ";
-  const std::string what = "), or a value with `{`, `}` or `,` stands without quotes; close it or put the value "
-                           "in quotes";
+  const std::string what =
+      "), or a value with `{`, `}` or `,` stands without quotes; close it or put the value in quotes";
   EXPECT_NE(error_of("other: {rate: ${HOME}/x}").find(open + "1" + what), std::string::npos);
   EXPECT_NE(error_of("rank: 8\ninner: {rate: 1\n").find(open + "2" + what), std::string::npos);
-  EXPECT_NE(error_of("rank: 8  # {\nkind: \"{\"\ntargets: [a\n").find("a `[` is not closed (opened on line 3)"),
-            std::string::npos);
+  const auto list = error_of("rank: 8  # {\nkind: \"{\"\ntargets: [a\n");
+  EXPECT_NE(list.find("a `[` is not closed (opened on line 3)"), std::string::npos) << list;
 }
 
 TEST(ReadSpec, UnknownKeysGetASuggestion) {

@@ -116,7 +116,7 @@ TEST_F(SourceFolders, PackedFilesUnderAnotherNameAreNamed) {
 
 TEST_F(SourceFolders, FilesOfOfficeProgramsAreNamed) {
   for (const auto& [name, what] :
-       {std::pair<std::string, std::string>("notes.xlsx", "notes.xlsx: is an Excel file; save the sheet as CSV"),
+       {std::pair<std::string, std::string>("notes.xlsx", "notes.xlsx: is an Excel file; save the sheet as"),
         {"notes.DOCX", "notes.DOCX: is a Word file; save it as plain text (.txt) and name that"},
         {"notes.pdf", "notes.pdf: is a PDF file; save its text as .txt and name that"}}) {
     folder.write(name, "PK\x03\x04");

@@ -104,7 +104,7 @@ TEST_F(TaskSource, ASourceOfItsOwnTakesEverything) {
   EXPECT_TRUE(records[0].messages[0].content.starts_with("Q "));
   task.source->completion = "{rigth}";
   EXPECT_NE(refusal().find("eval task 'completion': "), std::string::npos);
-  EXPECT_NE(refusal().find("source.completion: the data has no column 'rigth' (did you mean 'right'?); columns"),
+  EXPECT_NE(refusal().find("source.completion: the data has no column 'rigth' (did you mean 'right'?);"),
             std::string::npos);
 }
 

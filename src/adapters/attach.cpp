@@ -295,10 +295,10 @@ void require_fitting(const Model& model, const AdapterSpec& spec) {
     std::vector<std::string> names;
     for (const auto& name : known)
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-    throw RecipeError(fmt::format(
-        "adapter.targets: no linear layer of this model is named '{}'{}", printable(target),
-        near.empty() ? fmt::format("; it has {}; or write [all]", fmt::join(names, ", "))
-                     : "; did you mean '" + near + "'?"));
+    throw RecipeError(
+        fmt::format("adapter.targets: no linear layer of this model is named '{}'{}", printable(target),
+                    near.empty() ? fmt::format("; it has {}; or write [all]", fmt::join(names, ", "))
+                                 : "; did you mean '" + near + "'?"));
   }
   // PEFT fuses the matrices of all experts into one parameter, whose magnitudes it does not know.
   if (spec.kind == "dora")

@@ -153,10 +153,10 @@ void fit(const DataSpec& spec, const Record& record, Sample sample, const Tokeni
   if (sample.tokens.size() <= limit) {
     made.samples.push_back(std::move(sample));
   } else if (spec.length == "error") {
-    throw RecipeError(fmt::format(
-        "{}: {} tokens, but data.sample_tokens is {}; raise it, or set data.length to {}",
-        record.place, sample.tokens.size(), spec.sample_tokens,
-        record.messages.empty() ? "skip, cut or split" : "skip or cut"));
+    throw RecipeError(
+        fmt::format("{}: {} tokens, but data.sample_tokens is {}; raise it, or set data.length to {}",
+                    record.place, sample.tokens.size(), spec.sample_tokens,
+                    record.messages.empty() ? "skip, cut or split" : "skip or cut"));
   } else if (spec.length == "skip") {
     ++made.skipped;
   } else if (record.messages.empty()) {

@@ -217,7 +217,7 @@ void require_model_path(const std::string& named, const std::filesystem::path& p
         "; expected a .gguf file, or a folder with config.json and *.safetensors, on this machine (nothing "
         "is downloaded" +
         std::string(text.starts_with('~') || text.find('$') != text.npos ? "; ~ and ${VAR} are not expanded)"
-                                                                          : ")");
+                                                                         : ")");
   throw FormatError(named + ": no such file or folder" + what_to_do);
 }
 

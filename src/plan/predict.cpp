@@ -507,7 +507,8 @@ TimePrediction predict_time(const Recipe& recipe, const RunWork& work, const Dat
   const auto& evaluate = recipe.train.evaluate;
   const bool on_the_way = evaluate.every > 0 || evaluate.per_epoch > 0;
   const auto evaluations =
-      1 + (on_the_way ? Interval{evaluate.every, evaluate.per_epoch, work.epoch}.times(work.steps) + 1 : 0);
+      1 +
+      (on_the_way ? StepInterval{evaluate.every, evaluate.per_epoch, work.epoch}.times(work.steps) + 1 : 0);
   time.training = static_cast<double>(work.steps) * work.rows_per_step * row.seconds +
                   static_cast<double>(evaluations) * held_out_rows * forward;
 

@@ -546,8 +546,7 @@ WhoseKeys whose_keys(const std::vector<std::string>& keys) {
   found.own = own[best];
   if (found.own > 0 && ties == 0) found.tool = kTools[best];
   // Keys of transformers' TrainingArguments alone, which LLaMA-Factory has too, with keys of its own.
-  else if (found.own == 0 && of_trl)
-    found.tool = Tool::trl;
+  else if (found.own == 0 && of_trl) found.tool = Tool::trl;
   return found;
 }
 

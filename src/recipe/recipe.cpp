@@ -79,10 +79,9 @@ void refuse_other_tools(const YamlNode& root, const std::vector<std::string>& pa
   if (whose_keys(theirs).known < kFew) return;
   const auto tool = whose_keys(all).tool;
   const auto file = printable(name);
-  throw RecipeError(
-      fmt::format("{}: looks like a configuration of {}; `retort init --from {}{}` translates it", file,
-                  tool ? name_of(*tool) : "another tool", file,
-                  tool ? "" : " --kind axolotl|llama-factory|trl"));
+  throw RecipeError(fmt::format(
+      "{}: looks like a configuration of {}; `retort init --from {}{}` translates it", file,
+      tool ? name_of(*tool) : "another tool", file, tool ? "" : " --kind axolotl|llama-factory|trl"));
 }
 
 }  // namespace

@@ -153,8 +153,7 @@ void require_run_or_empty(const fs::path& folder) {
   if (!fs::is_directory(folder))
     throw RecipeError(
         fmt::format("run.folder: {}: is a file; expected the name of a folder", printable(folder.string())));
-  if (::access(folder.c_str(), R_OK | W_OK | X_OK) != 0)
-    refuse_place(folder, "cannot be written to", errno);
+  if (::access(folder.c_str(), R_OK | W_OK | X_OK) != 0) refuse_place(folder, "cannot be written to", errno);
   if (holds_run(folder)) return;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const auto name = entry.path().filename().string();

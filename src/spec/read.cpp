@@ -212,8 +212,9 @@ void SpecReader::on_field(const std::string& name, Field field, const Rule& rule
   if (!node) {
     // A section of the wrong kind is already reported.
     if (rule.required && (level.is_map || !level.node))
-      add(level.place, path, fmt::format("missing; expected {}: {}", expected(field, rule),
-                                         documentation.substr(0, documentation.find("; "))));
+      add(level.place, path,
+          fmt::format("missing; expected {}: {}", expected(field, rule),
+                      documentation.substr(0, documentation.find("; "))));
     return;
   }
   const auto complain = [&](const YamlNode& at, const std::string& where, const std::string& wanted,

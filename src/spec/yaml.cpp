@@ -173,8 +173,7 @@ int line_of_open(std::string_view text, int end, char bracket) {
     if (c == '\n') ++line;
     if (quote != 0) {
       if (c == '\\' && quote == '"') ++i;
-      else if (c == quote)
-        quote = 0;
+      else if (c == quote) quote = 0;
     } else if (c == '#' && begins) {
       while (i + 1 < stop && text[i + 1] != '\n') ++i;
     } else if ((c == '"' || c == '\'') && begins) {

@@ -5,7 +5,7 @@
 
 namespace retort {
 
-struct Interval {
+struct StepInterval {
   int64_t every = 0;      // steps; 0 = never
   int64_t per_epoch = 0;  // above 0 it goes before `every`
   int64_t epoch = 1;      // steps of the first epoch

@@ -171,7 +171,7 @@ class Training {
   bool writes() const { return !job_.peers || job_.peers->rank() == 0; }
   // A device has one forest at a time.
   int64_t forests_abreast() const { return job_.model.device().is_cpu() ? threads_ : 1; }
-  Interval interval(int64_t every, int64_t per_epoch) {
+  StepInterval interval(int64_t every, int64_t per_epoch) {
     return {every, per_epoch, per_epoch > 0 ? batches_.steps(1) : 1};
   }
   int64_t planned() { return spec_.steps > 0 ? spec_.steps : batches_.steps(spec_.epochs); }
@@ -529,7 +529,7 @@ class Training {
   const RunLock lock_;
   const Checkpoints checkpoints_;
   Batches batches_;
-  const Interval evaluations_, saves_;
+  const StepInterval evaluations_, saves_;
   const std::vector<NamedTensor> all_;  // trainables, then auxiliary
   Optimizer optimizer_;
   std::vector<Tensor> leaves_;

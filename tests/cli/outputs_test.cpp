@@ -52,9 +52,10 @@ TEST(Outputs, ARunBesideFilesOfTheUsersIsRefusedInOneLine) {
                                        ": is neither empty nor the folder of a run (it holds "))
         << result.err;
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
-    expect_one_line(retort("'" + recipe + "' run.folder=/proc/x", "", command), 2,
-                    "retort: run.folder: /proc/x: cannot be made: No such file or directory; name a folder in "
-                    "a place where you may write");
+    expect_one_line(
+        retort("'" + recipe + "' run.folder=/proc/x", "", command), 2,
+        "retort: run.folder: /proc/x: cannot be made: No such file or directory; name a folder in "
+        "a place where you may write");
   }
   for (const auto* name : {"train.part-0001.jsonl", "archive.part-2024/thesis.txt", "recipe.yaml"})
     EXPECT_EQ(read_text(home / name), name);

@@ -61,10 +61,9 @@ TEST_F(RunFolder, FilesOfTheUsersAreRefusedBeforeAnythingIsTouched) {
 TEST_F(RunFolder, APlaceWhereNoFolderCanBeMadeIsRefused) {
   write("file");
   const auto before = files();
-  for (const auto& [place, words] :
-       {std::pair<fs::path, std::string>("/proc/x", "No such file or directory"),
-        {folder / "file/x/y", "Not a directory"},
-        {folder / std::string(300, 'x'), "File name too long"}}) {
+  for (const auto& [place, words] : {std::pair<fs::path, std::string>("/proc/x", "No such file or directory"),
+                                     {folder / "file/x/y", "Not a directory"},
+                                     {folder / std::string(300, 'x'), "File name too long"}}) {
     try {
       require_run_or_empty(place);
       FAIL() << place << " was taken";

@@ -8,7 +8,7 @@ namespace retort {
 
 namespace {
 
-std::vector<int64_t> due(const Interval& interval, int64_t steps) {
+std::vector<int64_t> due(const StepInterval& interval, int64_t steps) {
   std::vector<int64_t> found;
   for (int64_t step = 0; step <= steps; ++step)
     if (interval.due(step)) found.push_back(step);
@@ -17,14 +17,14 @@ std::vector<int64_t> due(const Interval& interval, int64_t steps) {
 
 }  // namespace
 
-TEST(Interval, EachSoManySteps) {
+TEST(StepInterval, EachSoManySteps) {
   EXPECT_EQ(due({.every = 4}, 10), (std::vector<int64_t>{4, 8}));
   EXPECT_EQ(due({.every = 0}, 10), std::vector<int64_t>());
-  EXPECT_EQ((Interval{.every = 4}.times(10)), 2);
+  EXPECT_EQ((StepInterval{.every = 4}.times(10)), 2);
 }
 
 // Of 10 steps a half are 5, a quarter of them ends within the third, the eighth; every epoch ends with one.
-TEST(Interval, SoManyTimesInAnEpoch) {
+TEST(StepInterval, SoManyTimesInAnEpoch) {
   EXPECT_EQ(due({.per_epoch = 2, .epoch = 10}, 25), (std::vector<int64_t>{5, 10, 15, 20, 25}));
   EXPECT_EQ(due({.per_epoch = 4, .epoch = 10}, 20), (std::vector<int64_t>{3, 5, 8, 10, 13, 15, 18, 20}));
   EXPECT_EQ(due({.every = 3, .per_epoch = 1, .epoch = 10}, 20), (std::vector<int64_t>{10, 20}));

@@ -142,11 +142,10 @@ struct TrainSpec {
           "may be. Empty: as written");
     field("neftune_alpha", neftune_alpha, between(0, 100),
           "noise on embeddings while training (arXiv:2310.05914); 0 = off");
-    field(
-        "mtp_weight", mtp_weight, between(0, 10),
-        "with model.mtp: true, the cross-entropy of the token after the next is multiplied by this and added "
-        "to the loss of a step; held-out losses are of the next token alone (arXiv:2412.19437, section 2.2); "
-        "0 = it is not computed");
+    field("mtp_weight", mtp_weight, between(0, 10),
+          "with model.mtp: true, the cross-entropy of the token after the next is multiplied with this and "
+          "added to the loss, of steps and of held-out samples (arXiv:2412.19437, section 2.2); 0 = it is "
+          "not computed");
     field("bad_steps", bad_steps, between(1, 1000),
           "give up after so many steps in a row whose loss or gradient is not finite; each is skipped");
     field.section("batch", batch, "what one optimizer step holds");

@@ -118,6 +118,7 @@ std::string near_duplicates_line(const DataSpec& spec, const RecordSource& sourc
 Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
+  open_device(recipe.device);  // what is missing is told before anything is read
   require_run_or_empty(recipe.run.folder);
   require_sources(recipe.data.sources);
   check_gates(recipe.gate, recipe.eval);

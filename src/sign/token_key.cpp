@@ -2,7 +2,7 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "sign/token_key.h"
 
-#include <dlfcn.h>
+#include <link.h>
 #include <openssl/evp.h>
 #include <openssl/provider.h>
 #include <openssl/store.h>
@@ -140,8 +140,10 @@ Found by_engine(const TokenUri& uri) {
 // Engines are linked against the machine's libcrypto, and their keys are its own: a program that has another
 // one inside of it, as packages do, cannot use them.
 bool uses_shared_openssl() {
-  const auto name = fmt::format("libcrypto.so.{}", OPENSSL_SHLIB_VERSION);
-  return ::dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD) != nullptr;
+  const auto is_libcrypto = [](dl_phdr_info* loaded, size_t, void*) {
+    return int{std::string_view(loaded->dlpi_name).find("libcrypto.so.") != std::string_view::npos};
+  };
+  return ::dl_iterate_phdr(is_libcrypto, nullptr) != 0;
 }
 
 }  // namespace

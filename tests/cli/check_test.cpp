@@ -43,7 +43,7 @@ TEST(Check, ShowsSamplesAndPredicts) {
   EXPECT_NE(result.out.find("eval         completion: completion, 2 of the held-out samples\n"),
             std::string::npos)
       << result.out;
-  for (const char* line : {"\ntraining     lora of 4.88 million weights, 3 steps", "\nmemory       about ",
+  for (const char* line : {"\ntraining     lora of 4.88 million weights in 3 steps", "\nmemory       about ",
                            "\ndisk         about ", "\ntime         about "})
     EXPECT_NE(result.out.find(line), std::string::npos) << line;
   EXPECT_NE(result.out.find(" of opening and comparing the exports"), std::string::npos) << result.out;

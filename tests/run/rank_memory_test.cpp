@@ -69,7 +69,7 @@ TEST(RankMemory, RanksOfAMachineDivideWhatItHasAndShareTheBase) {
 }
 
 TEST(RankMemory, MatricesThatAreCopiesAreNotShared) {
-  const auto views = tiny_model("keep"), copies = tiny_model("bf16");
+  const auto views = tiny_model("keep"), copies = tiny_model("int8");
   EXPECT_GT(mapped_bytes(*views.model), 0u);
   EXPECT_LT(mapped_bytes(*copies.model), mapped_bytes(*views.model));
   auto& first = *views.model->linears().front();

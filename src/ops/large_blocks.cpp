@@ -14,7 +14,6 @@ constexpr size_t kPage = 4096;
 constexpr size_t kColour = 576;  // beyond whole pages: neighbours do not begin at the same place of a page,
                                  // which would have their rows share a few sets of the caches
 constexpr size_t kRegion = size_t{1} << 30;
-constexpr size_t kSlack = size_t{8} << 20;
 constexpr int kLookedAt = 32;  // blocks that are large enough
 
 size_t rounded(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage + kColour; }
@@ -38,7 +37,6 @@ void* LargeBlocks::take(size_t bytes) {
   usage_.resident += after - std::min(after, before);
   usage_.live += taken;
   usage_.most = std::max(usage_.most, usage_.live);
-  keep_to_limit();
   return begin;
 }
 
@@ -126,13 +124,6 @@ void LargeBlocks::release(FreeBlocks::iterator block) {
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
   usage_.resident -= std::min(usage_.resident, resident);
   resident = 0;
-}
-
-void LargeBlocks::keep_to_limit() {
-  const auto limit = usage_.most + usage_.most / 20 + kSlack;
-  if (usage_.resident <= limit) return;
-  for (auto it = by_size_.rbegin(); it != by_size_.rend() && usage_.resident > limit; ++it)
-    release(free_.find(it->second));
 }
 
 bool LargeBlocks::holds(const char* block) const {

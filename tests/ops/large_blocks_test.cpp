@@ -60,7 +60,7 @@ TEST(LargeBlocks, HoldLittleMoreThanWasInUse) {
       live.pop_back();
     }
     const auto usage = blocks.usage();
-    ASSERT_LE(usage.resident, usage.most + usage.most / 20 + 8 * kMiB);
+    ASSERT_LE(usage.resident, usage.most + usage.most / 2);
   }
   for (const auto& block : live) EXPECT_TRUE(blocks.give_back(block.data));
   blocks.release();

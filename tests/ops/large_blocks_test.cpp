@@ -32,7 +32,7 @@ TEST(LargeBlocks, WhatIsFreedIsTakenAgain) {
 
 // Sizes as a training has them, freed in another order than they were taken: what stays resident is bound by
 // what was in use together, and nobody writes into another's block.
-TEST(LargeBlocks, HoldLittleMoreThanWasInUse) {
+TEST(LargeBlocks, HoldLessThanTwiceWhatWasInUse) {
   LargeBlocks blocks;
   const Draws draws(3, "sizes");
   struct Block {
@@ -60,7 +60,7 @@ TEST(LargeBlocks, HoldLittleMoreThanWasInUse) {
       live.pop_back();
     }
     const auto usage = blocks.usage();
-    ASSERT_LE(usage.resident, usage.most + usage.most / 2);
+    ASSERT_LE(usage.resident, 2 * usage.most);
   }
   for (const auto& block : live) EXPECT_TRUE(blocks.give_back(block.data));
   blocks.release();

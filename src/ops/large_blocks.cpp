@@ -37,6 +37,7 @@ void* LargeBlocks::take(size_t bytes) {
   usage_.resident += after - std::min(after, before);
   usage_.live += taken;
   usage_.most = std::max(usage_.most, usage_.live);
+  keep_to_limit();
   return begin;
 }
 
@@ -124,6 +125,16 @@ void LargeBlocks::release(FreeBlocks::iterator block) {
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
   usage_.resident -= std::min(usage_.resident, resident);
   resident = 0;
+}
+
+// What goes is often faulted in again by the next step, so each time a quarter of it may stay from then on.
+void LargeBlocks::keep_to_limit() {
+  const auto limit = usage_.most + usage_.most / 20 + allowance_;
+  const auto before = usage_.resident;
+  if (before <= limit) return;
+  for (auto it = by_size_.rbegin(); it != by_size_.rend() && usage_.resident > limit; ++it)
+    release(free_.find(it->second));
+  allowance_ = std::min(allowance_ + (before - usage_.resident) / 4, usage_.most);
 }
 
 bool LargeBlocks::holds(const char* block) const {

@@ -13,6 +13,9 @@ install(EXPORT retort NAMESPACE retort:: FILE retort-targets.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/retort)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/ DESTINATION include/retort FILES_MATCHING PATTERN "*.h")
 install(TARGETS retort RUNTIME DESTINATION bin)
+if(TARGET retort_cuda)   # src/ops/device.cpp looks for it there
+  install(TARGETS retort_cuda LIBRARY DESTINATION lib/retort)
+endif()
 install(TARGETS retort-sign RUNTIME DESTINATION bin OPTIONAL)   # where it was built
 set_target_properties(retort PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
 

@@ -39,7 +39,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
                    const nlohmann::detail::exception& error) override {
     // 406: a number beyond a double's range.
     corrupt(file_, fmt::format("byte {}", position),
-            error.id == 406 ? "this number is out of range" : "is not valid JSON (or not UTF-8) here");
+            error.id == 406 ? "this number is out of range" : kBrokenJson);
   }
 
  private:

@@ -12,6 +12,9 @@ namespace retort {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
+// How parse_json() ends what it says of a text that is no JSON.
+constexpr std::string_view kBrokenJson = "is not valid JSON (or not UTF-8) here";
+
 // Throws FormatError "FILE: byte N: problem". Refused: duplicate keys, nesting beyond 64, invalid UTF-8, lone
 // surrogates, NUL bytes, numbers beyond a double's range, anything after the value. An integer beyond 64 bits
 // (Hugging Face writes 10^30 for "no limit") becomes a double; whole_number() tells them apart.

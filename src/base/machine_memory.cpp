@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -86,10 +87,16 @@ MachineMemory machine_memory(const fs::path& root) {
   return found;
 }
 
+HeldBytes held_bytes() {
+  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  uint64_t all = 0, resident = 0, of_files = 0;
+  if (std::ifstream file("/proc/self/statm"); !(file >> all >> resident >> of_files)) return {};
+  return {(resident - std::min(resident, of_files)) * page, of_files * page};
+}
+
 uint64_t resident_bytes() {
-  uint64_t all = 0, resident = 0;
-  if (std::ifstream file("/proc/self/statm"); !(file >> all >> resident)) resident = 0;
-  return resident * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const auto held = held_bytes();
+  return held.own + held.of_files;
 }
 
 uint64_t peak_resident_bytes() {

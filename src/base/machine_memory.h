@@ -16,7 +16,12 @@ struct MachineMemory {
 // for tests.
 MachineMemory machine_memory(const std::filesystem::path& root = "/");
 
-uint64_t resident_bytes();       // that this process holds now
+// Resident memory of this process now: its own, and pages of files.
+struct HeldBytes {
+  uint64_t own = 0, of_files = 0;
+};
+HeldBytes held_bytes();
+uint64_t resident_bytes();       // both together
 uint64_t peak_resident_bytes();  // the most it ever held
 
 }  // namespace retort

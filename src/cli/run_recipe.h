@@ -5,7 +5,7 @@
 
 namespace retort {
 
-class Peers;  // train/peers.h
+class Peers;  // base/peers.h
 
 // From base weights to checked, quantized files, as far as it is not done yet; prints the tables. `peers`
 // compute the training with this process; the rest is its own.

@@ -88,8 +88,7 @@ Json parse_record(std::string_view line, std::string_view place) {
   try {
     return parse_json(line, place);
   } catch (const FormatError& error) {
-    constexpr std::string_view kBroken = "is not valid JSON (or not UTF-8) here";
-    if (!std::string_view(error.what()).ends_with(kBroken)) throw;
+    if (!std::string_view(error.what()).ends_with(kBrokenJson)) throw;
     throw FormatError(std::string(error.what()) +
                       "; a comma, quote or brace is missing before this place; mend the line, or set "
                       "on_bad_record: skip");

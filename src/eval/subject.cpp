@@ -190,8 +190,9 @@ std::string request(const Subject& subject, const std::vector<Sample>& samples) 
 std::vector<SampleLikelihood> likelihoods(const Subject& subject, const std::vector<Sample>& samples) {
   if (!subject.company) return *measure(subject, samples, nullptr);
   auto& peers = subject.company->peers;
+  auto asked = request(subject, samples);  // nothing may fail between the word and it
   subject.company->call();
-  broadcast_text(peers, 0, request(subject, samples));
+  broadcast_text(peers, 0, std::move(asked));
   if (auto measured = measure(subject, samples, &peers)) return std::move(*measured);
   leave_with_all(kDoing);
 }

@@ -136,7 +136,7 @@ std::optional<NormedSum> normed_on(const Tensor& x_input, const Tensor& delta_in
             x.detach(), delta.defined() ? std::optional(delta.detach()) : std::nullopt, weight, offset,
             norm.epsilon);
         const bool adds = delta.defined();
-        const Tensor what = adds ? std::get<0>(all) : x.detach();
+        const Tensor what = adds ? std::get<0>(all).detach() : x.detach();
         auto backward = [back = *back, what, weight, offset, adds,
                          scales = std::get<2>(all)](const Tensors& gradients) -> Tensors {
           const auto& of_normed = gradients.back();

@@ -14,7 +14,8 @@ constexpr size_t kPage = 4096;
 constexpr size_t kColour = 576;  // beyond whole pages: neighbours do not begin at the same place of a page,
                                  // which would have their rows share a few sets of the caches
 constexpr size_t kRegion = size_t{1} << 30;
-constexpr int kLookedAt = 32;  // blocks that are large enough
+constexpr size_t kLeastRest = size_t{8} << 20;  // bytes that may always stay
+constexpr int kLookedAt = 32;                   // blocks that are large enough
 
 size_t rounded(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage + kColour; }
 
@@ -105,16 +106,20 @@ LargeBlocks::FreeBlocks::iterator LargeBlocks::new_region(size_t size) {
   const auto count = region_count_.load();
   if (count == kRegions) throw std::bad_alloc();
   const auto whole_pages = (size + kPage - 1) / kPage * kPage;
-  for (const auto wanted : {std::max(kRegion, whole_pages), whole_pages}) {
+  // They grow with what is in use, so that their number is enough; a limit on addresses gets halves.
+  auto wanted = std::max({kRegion, whole_pages, usage_.live / 8 / kPage * kPage});
+  while (true) {
     void* const begin =
         ::mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (begin == MAP_FAILED) continue;  // a limit on addresses
-    regions_[count].begin = static_cast<char*>(begin);
-    regions_[count].size = wanted;
-    region_count_ = count + 1;
-    return insert(static_cast<char*>(begin), {wanted, 0});
+    if (begin != MAP_FAILED) {
+      regions_[count].begin = static_cast<char*>(begin);
+      regions_[count].size = wanted;
+      region_count_ = count + 1;
+      return insert(static_cast<char*>(begin), {wanted, 0});
+    }
+    if (wanted == whole_pages) throw std::bad_alloc();
+    wanted = std::max(whole_pages, wanted / 2 / kPage * kPage);
   }
-  throw std::bad_alloc();
 }
 
 void LargeBlocks::release(FreeBlocks::iterator block) {
@@ -129,7 +134,7 @@ void LargeBlocks::release(FreeBlocks::iterator block) {
 
 // What goes is often faulted in again by the next step, so each time a quarter of it may stay from then on.
 void LargeBlocks::keep_to_limit() {
-  const auto limit = usage_.most + usage_.most / 20 + allowance_;
+  const auto limit = usage_.most + std::min(usage_.most / 20 + allowance_, std::max(usage_.most, kLeastRest));
   const auto before = usage_.resident;
   if (before <= limit) return;
   for (auto it = by_size_.rbegin(); it != by_size_.rend() && usage_.resident > limit; ++it)

@@ -2,8 +2,8 @@
 // that is larger, so that a hole never fits a tensor of the size that left it, and each of its arenas keeps
 // holes of its own: a training that recomputes held twice what its tensors needed. Here what is free lies in
 // one list, and neighbours become one piece again. Pages go back to the system when more are held
-// than were ever in use together: first a twentieth more, later up to twice as many. A fixed twentieth had
-// each step fault in again what the one before gave back, which took 7 % of its time.
+// than were ever in use together: first a twentieth and 8 MiB more, later up to twice as many. A fixed
+// twentieth had each step fault in again what the one before gave back, which took 7 % of its time.
 #pragma once
 #include <atomic>
 #include <cstddef>

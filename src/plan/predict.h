@@ -49,14 +49,15 @@ struct RowNumbers {
 RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t longest);
 
 struct MemoryPrediction {
-  uint64_t program = 0;        // code, LibTorch, allocator, what every run has
-  uint64_t weights = 0;        // the base as it is held, and the file's pages it was made from
-  uint64_t trainables = 0;     // fp32 leaves, their gradients, optimizer states
-  uint64_t samples = 0;        // tokens and weights of loss, or where they are in the store
-  uint64_t passes = 0;         // training: activations, logits and gradients of all forests at work
-  uint64_t generation = 0;     // evaluation: caches and logits of answers that grow together
-  uint64_t teacher = 0;        // its weights, which the caller adds
-  bool teacher_stays = false;  // asked while the student trains; otherwise before, into a cache
+  uint64_t program = 0;         // code, LibTorch, allocator, what every run has
+  uint64_t weights = 0;         // the base as it is held, and the file's pages it was made from
+  uint64_t trainables = 0;      // fp32 leaves, their gradients, optimizer states
+  uint64_t samples = 0;         // tokens and weights of loss, or where they are in the store
+  uint64_t passes = 0;          // training: activations, logits and gradients of all forests at work
+  uint64_t generation = 0;      // evaluation: caches and logits of answers that grow together
+  uint64_t teacher = 0;         // its weights, which the caller adds
+  uint64_t teacher_mapped = 0;  // of that, pages of its file
+  bool teacher_stays = false;   // asked while the student trains; otherwise before, into a cache
 
   uint64_t peak() const {
     const auto training = trainables + std::max(passes, generation);

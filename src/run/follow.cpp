@@ -152,8 +152,11 @@ void follow_run(LoadedRecipe loaded, Peers& peers) {
   const OwnFolder folder(folder_of_rank(recipe.run.folder, peers.rank()));  // outlives the run
   recipe.run.folder = folder.path().string();
   leave_the_rest_to_rank_zero(recipe);
-  std::error_code ignored;
-  if (recipe.teacher) fs::remove_all(teacher_cache_folder(recipe), ignored);  // of a rank that was killed
+  if (recipe.teacher && fs::exists(teacher_cache_folder(recipe))) {
+    const LockedFolder lock(folder.path());  // of a rank that was killed, not of one that works
+    std::error_code ignored;
+    fs::remove_all(teacher_cache_folder(recipe), ignored);
+  }
   try {
     const HeardChoices choices(peers);
     choices.apply(recipe);

@@ -70,12 +70,16 @@ std::vector<FileRecord> files_of(const std::vector<fs::path>& paths, const fs::p
 Forgotten forget_in_run(const LoadedRecipe& loaded, const std::set<std::string>& hashes, bool remove) {
   const fs::path folder = loaded.recipe.run.folder;
   Forgotten forgotten;
-  if (!holds_run(folder) || !fs::exists(folder / kRecordsFile)) return forgotten;
+  auto list = folder / kRecordsFile;
+  if (!fs::exists(list))  // killed before it was written; a rank's list is the same
+    for (const auto& path : folders_of_ranks(folder))
+      if (fs::exists(path / kRecordsFile)) list = path / kRecordsFile;
+  if (!holds_run(folder) || !fs::exists(list)) return forgotten;
   const LockedFolder lock(folder);
   std::vector<LockedFolder> ranks;  // nobody computes in them either
   if (remove)
     for (const auto& path : folders_of_ranks(folder)) ranks.emplace_back(path);
-  read_record_list(folder / kRecordsFile, [&](const ListedRecord& record) {
+  read_record_list(list, [&](const ListedRecord& record) {
     if (!hashes.contains(record.hash) || record.side == "left_out") return;
     forgotten.records.push_back(record.hash);
     ++(record.side == "train" ? forgotten.learned : forgotten.held_out);

@@ -228,8 +228,9 @@ void Run::look_at_everything() {
   auto rehearsal = std::async(
       std::launch::async, [&] { rehearse_exports(model(), recipe().exports, recipe().adapter, folder_); });
   // So do the milliseconds that tell which arithmetic is the fastest, by that thread's own time.
+  const bool told = measured_.has_value();
   auto measured = std::async(std::launch::async, [&] {
-    if (trains()) compute_type(recipe().model, device_);
+    if (trains() && !told) compute_type(recipe().model, device_);
   });
   read_samples();
   refuse_bad_samples(*dataset_, *model().tokenizer, chat());
@@ -280,7 +281,7 @@ MemoryPrediction Run::predicted(RunWork& work) {
   work = run_work(planned.train, dataset().train);
   auto need = predict_memory(planned, *model().model, compute, work, dataset());
   const auto teacher = teacher_size(recipe(), *model().model);
-  need.teacher = teacher.bytes, need.teacher_stays = teacher.stays;
+  need.teacher = teacher.bytes, need.teacher_mapped = teacher.mapped, need.teacher_stays = teacher.stays;
   return need;
 }
 
@@ -295,6 +296,7 @@ void Run::choose_for_all(bool begins) {
 
 void Run::agree_on_memory() {
   if (!trains()) return;
+  dataset();  // which may be stopped: before the others count on this rank
   auto& peers = *peers_;
   if (peers.rank() == 0) {
     say_text(peers, memory_ ? json_of(*memory_).dump() : "");
@@ -365,7 +367,8 @@ at::ScalarType Run::compute_by(StageLedger& ledger) {
 }
 
 at::ScalarType Run::compute() {
-  if (!compute_) compute_ = compute_by(ledger());
+  const bool told = peers_ && peers_->rank() > 0;  // by rank 0, whatever a killed rank left in this folder
+  if (!compute_) compute_ = told ? measured_compute() : compute_by(ledger());
   return *compute_;
 }
 

@@ -13,6 +13,7 @@
 #include "models/own_templates.h"
 #include "ops/device.h"
 #include "report/progress.h"
+#include "run/rank_memory.h"
 #include "teacher/bridged_cache.h"
 #include "train/peers.h"
 
@@ -99,6 +100,7 @@ TeacherSize teacher_size(const Recipe& recipe, Model& student) {
   uint64_t bytes = model.embedding.weight.stored_bytes();
   if (!model.config.tied_head) bytes += model.head.linear.weight.stored_bytes();
   const auto& held = recipe.teacher->weights;
+  const bool mapped = !model.stream() && held == "keep";
   if (const auto* stream = model.stream()) bytes += stream->budget().weights + stream->budget().states;
   else if (held == "keep")
     for (const auto* layer : model.linears()) bytes += layer->weight.stored_bytes();
@@ -107,7 +109,7 @@ TeacherSize teacher_size(const Recipe& recipe, Model& student) {
                                              : held == "int8" ? 1
                                              : held == "f32"  ? 4
                                                               : 2));
-  return {bytes, linear / std::max(1.0, elements(student)),
+  return {bytes, mapped ? std::min(bytes, mapped_bytes(model)) : 0, linear / std::max(1.0, elements(student)),
           recipe.teacher->live || recipe.distill->on_policy.has_value()};
 }
 
@@ -284,8 +286,9 @@ std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
   work.shard = shard, work.shards = shards;
   const auto plan = plan_cache(work.samples, work.keep.part_positions);
   const auto missing = [&] {
-    const TeacherCache there(work.folder, work.made_from, plan, work.keep, work.vocabulary);
-    return !there.missing_parts().empty();
+    for (size_t i = 0; i < plan.parts.size(); ++i)
+      if (!std::filesystem::exists(cache_part_file(work.folder, i))) return true;
+    return false;
   };
   if (peers_ && missing()) {
     call_();

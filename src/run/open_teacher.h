@@ -88,9 +88,10 @@ class TeacherOfRun {
 
 // What a teacher on this machine costs beside its student; zeros where the recipe has none.
 struct TeacherSize {
-  uint64_t bytes = 0;  // of weights, as they are held
-  double share = 0;    // of the student's weights in linear layers: what a row costs
-  bool stays = false;  // in memory while the student trains
+  uint64_t bytes = 0;   // of weights, as they are held
+  uint64_t mapped = 0;  // of that, pages of its file
+  double share = 0;     // of the student's weights in linear layers: what a row costs
+  bool stays = false;   // in memory while the student trains
 };
 TeacherSize teacher_size(const Recipe& recipe, Model& student);
 

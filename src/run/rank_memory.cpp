@@ -1,7 +1,5 @@
 #include "run/rank_memory.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -33,14 +31,6 @@ std::vector<std::pair<uintptr_t, uintptr_t>> pages_of_files() {
     else ranges.emplace_back(begin, end);
   }
   return ranges;
-}
-
-// /proc/self/statm: all, resident, and of those the pages of files.
-std::pair<uint64_t, uint64_t> held_now() {
-  const auto page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  uint64_t all = 0, resident = 0, of_files = 0;
-  if (std::ifstream file("/proc/self/statm"); !(file >> all >> resident >> of_files)) return {0, 0};
-  return {(resident - std::min(resident, of_files)) * page, of_files * page};
 }
 
 std::string packed(const RankMemory& memory) {
@@ -86,12 +76,15 @@ uint64_t mapped_bytes(const Model& model) {
 
 RankMemory memory_of_rank(const MemoryPrediction& need, uint64_t sums, const Model& model) {
   RankMemory memory;
+  auto own = need;
+  own.weights -= std::min(own.weights, mapped_bytes(model));
+  own.teacher -= std::min(own.teacher, own.teacher_mapped);
   memory.needs = need.peak() + sums;
-  memory.shared = std::min(need.weights, mapped_bytes(model));
-  const auto [own, of_files] = held_now();
-  memory.holds = own, memory.holds_of_files = of_files;
+  memory.shared = need.peak() - own.peak();
+  const auto holds = held_bytes();
+  memory.holds = holds.own, memory.holds_of_files = holds.of_files;
   const auto machine = machine_memory();
-  memory.room = machine.available - std::min(machine.available, own + of_files);
+  memory.room = machine.available - std::min(machine.available, holds.own + holds.of_files);
   memory.bound_by = machine.bound_by;
   return memory;
 }

@@ -160,12 +160,15 @@ Certificates certificates_to_sign_with(const EcKey& key, const std::vector<fs::p
     auto* one = all[i].get();
     if (!is_valid(one, at))
       corrupt(first, subject_of(one), validity_of(one) + ", and so not now; have a new one issued");
-    if (i > 0 && !issued(one, all[i - 1].get()))
+    if (i > 0 &&
+        !(issued(one, all[i - 1].get()) && X509_verify(all[i - 1].get(), X509_get0_pubkey(one)) == 1)) {
+      ERR_clear_error();
       corrupt(
           first, subject_of(one),
           fmt::format("did not issue {}, behind which it stands; expected each certificate before the one "
                       "that issued it",
                       subject_of(all[i - 1].get())));
+    }
     if (i == 0 || !issued(one, one)) chain.push_back(der_of(one));
   }
   ERR_clear_error();
@@ -195,6 +198,15 @@ Signer trusted_signer(const Certificates& found, const Trust& trust, const std::
     corrupt(file, place, "is not trusted: " + why_not_trusted(context.get(), signer, trust));
   if (const auto reason = why_not_to_sign(signer); !reason.empty())
     corrupt(file, place, fmt::format("the certificate of {} {}", subject_of(signer), reason));
+  auto* const way = X509_STORE_CTX_get0_chain(context.get());
+  for (int i = 1; i + 1 < sk_X509_num(way); ++i) {  // an authority for other uses makes no signers of code
+    auto* const issuer = sk_X509_value(way, i);
+    if ((X509_get_extended_key_usage(issuer) & (XKU_CODE_SIGN | XKU_ANYEKU)) == 0)
+      corrupt(
+          file, place,
+          fmt::format("{} may not issue certificates to sign code: its extendedKeyUsage lacks codeSigning",
+                      subject_of(issuer)));
+  }
   ERR_clear_error();
   return {subject_of(signer), key_of(signer, file)};
 }

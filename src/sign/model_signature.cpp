@@ -77,7 +77,7 @@ std::map<std::string, std::string> hashes_of(const fs::path& model, const std::v
       entry.disable_recursion_pending();
       continue;
     }
-    if (entry->is_symlink() && !links_too)
+    if (entry->is_symlink() && (!links_too || entry->is_directory()))  // nobody looks into a linked folder
       corrupt(entry->path().string(), "",
               "is a link; what it leads to is not part of the model: copy it there");
     if (entry->is_regular_file()) hashes.emplace(name.string(), sha256_file(entry->path()));

@@ -70,6 +70,7 @@ Wrong read_one(const YamlNode& node, const Rule& rule, double& value) {
   if (node.kind != YamlNode::Kind::scalar) return {true};
   if (node.quoted) return {true, "remove the quotes"};
   std::string_view text = node.text;
+  std::string hundredth;
   const bool percent = text.ends_with('%');
   if (percent) {
     if (!is_share(rule)) return {true, "write it without %"};
@@ -77,12 +78,16 @@ Wrong read_one(const YamlNode& node, const Rule& rule, double& value) {
     if (text.ends_with(' ')) text.remove_suffix(1);
   }
   if (!plain_digits(text)) return {true, "remove the leading zero"};
+  if (percent) {  // as a number that is read, not divided: 0.7% is 0.007 to the bit
+    if (text.find_first_of("eE") != std::string_view::npos) return {true};
+    hundredth = std::string(text) + "e-2";
+    text = hundredth;
+  }
   double number = 0;
   const auto* end = text.data() + text.size();
   const auto [rest, code] = std::from_chars(text.data(), end, number);
   const bool digits = text.find_first_not_of("0123456789.eE+-") ==
                       std::string_view::npos;  // from_chars also knows inf and nan
-  if (percent) number /= 100;
   if (code != std::errc{} || rest != end || !digits || !std::isfinite(number) || !in_range(number, rule))
     return {true};
   value = number;

@@ -83,8 +83,8 @@ struct EvaluateSpec {
     field("every", every, at_least(0),
           "held-out loss each so many steps and at the end; 0 = at the end only");
     field("per_epoch", per_epoch, at_least(0),
-          "instead of `every`: held-out loss so many times in an epoch, the last time at its end; "
-          "0 = as `every` says");
+          "instead of `every`: held-out loss so many times in an epoch, the last time at its end (each epoch "
+          "is taken to be as long as the first); 0 = as `every` says");
     field("patience", patience, at_least(0),
           "stop after so many evaluations without a new lowest loss; 0 = never");
     field("keep_best", keep_best, any(),
@@ -101,7 +101,8 @@ struct CheckpointSpec {
     field("every", every, at_least(0),
           "steps from one checkpoint to the next; 0 = at the end and when stopped only");
     field("per_epoch", per_epoch, at_least(0),
-          "instead of `every`: so many checkpoints in an epoch, the last at its end; 0 = as `every` says");
+          "instead of `every`: so many checkpoints in an epoch, the last at its end (each epoch is taken to "
+          "be as long as the first); 0 = as `every` says");
     field("keep_last", keep_last, between(1, 1000),
           "checkpoints kept; the best and the last one with finite weights are kept besides");
     field("resume_inexact", resume_inexact, any(),
@@ -144,8 +145,8 @@ struct TrainSpec {
           "noise on embeddings while training (arXiv:2310.05914); 0 = off");
     field("mtp_weight", mtp_weight, between(0, 10),
           "with model.mtp: true, the cross-entropy of the token after the next is multiplied with this and "
-          "added to the loss, of steps and of held-out samples (arXiv:2412.19437, section 2.2); 0 = it is "
-          "not computed");
+          "added to the loss of a step; held-out losses are of the next token alone (arXiv:2412.19437, "
+          "section 2.2); 0 = it is not computed");
     field("bad_steps", bad_steps, between(1, 1000),
           "give up after so many steps in a row whose loss or gradient is not finite; each is skipped");
     field.section("batch", batch, "what one optimizer step holds");

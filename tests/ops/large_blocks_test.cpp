@@ -1,9 +1,13 @@
 #include "ops/large_blocks.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -66,6 +70,25 @@ TEST(LargeBlocks, HoldLessThanTwiceWhatWasInUse) {
   blocks.release();
   EXPECT_EQ(blocks.usage().live, 0u);
   EXPECT_LE(blocks.usage().resident, kMiB);
+}
+
+// Where addresses are limited, many small regions would be used up while there is memory.
+TEST(LargeBlocks, ALimitOnAddressesIsUsedUpInPiecesThatHalve) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need the addresses";
+#endif
+  const auto limited = [] {
+    size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlimit limit{pages * 4096 + 700 * kMiB, RLIM_INFINITY};
+    if (::setrlimit(RLIMIT_AS, &limit) != 0) std::_Exit(2);
+    LargeBlocks blocks;
+    try {
+      for (int i = 0; i < 3000; ++i) blocks.take(100000);
+    } catch (const std::bad_alloc&) { std::_Exit(1); }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(limited(), testing::ExitedWithCode(0), "");
 }
 
 TEST(LargeBlocks, ThreadsShareThem) {

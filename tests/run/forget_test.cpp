@@ -56,6 +56,17 @@ LoadedRecipe recipe_in(const fs::path& run) {
   return loaded;
 }
 
+// Rank 0 was killed before it wrote its list; another rank had written the same.
+TEST(Forget, ARanksListServesWhereTheRunHasNone) {
+  const TemporaryFolder folder;
+  const fs::path root = folder / "";
+  const auto run = make_run(root / "run"), rank = make_run(root / ".run.retort-rank-1");
+  const std::string hash(32, 'a');
+  write_text(rank / "records.tsv", hash + "\t-\ttrain\t1\t0\t1\ta.jsonl:1\n");
+  EXPECT_EQ(forget_in_run(recipe_in(run), {hash}, true).learned, 1);
+  EXPECT_FALSE(fs::exists(rank) || fs::exists(run / "tokens.h5"));
+}
+
 // The recipe names its folder relative to where the command is started.
 TEST(Forget, TheLedgerNamesEachFileThatWasRemoved) {
   const TemporaryFolder folder;

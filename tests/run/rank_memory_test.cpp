@@ -79,4 +79,20 @@ TEST(RankMemory, MatricesThatAreCopiesAreNotShared) {
   EXPECT_EQ(mapped_bytes(*views.model), before - size);
 }
 
+// A teacher whose matrices are pages of its file is there once for all ranks of a machine, as the base is.
+TEST(RankMemory, ATeachersPagesAreShared) {
+  const auto model = tiny_model("int8");
+  const auto pages = mapped_bytes(*model.model);  // norms' and the embedding's alone
+  MemoryPrediction need{.program = 100 * kMiB, .weights = pages + 10 * kMiB, .passes = 20 * kMiB};
+  need.teacher = 50 * kMiB, need.teacher_mapped = 48 * kMiB, need.teacher_stays = true;
+  const auto stays = memory_of_rank(need, 7, *model.model);
+  EXPECT_EQ(stays.needs, pages + 180 * kMiB + 7);
+  EXPECT_EQ(stays.shared, pages + 48 * kMiB);
+  // Asked before training, its 2 MiB besides are less than what training takes.
+  need.teacher_stays = false;
+  const auto before = memory_of_rank(need, 0, *model.model);
+  EXPECT_EQ(before.needs, pages + 160 * kMiB);
+  EXPECT_EQ(before.needs - before.shared, 130 * kMiB);
+}
+
 }  // namespace retort

@@ -154,6 +154,21 @@ TEST_F(CertificateSignature, TheKeyHasToBeTheCertificates) {
       says(refused_to_sign(other.signs_with(), signer.pem(), now), "is the certificate of another key"));
 }
 
+TEST_F(CertificateSignature, AnAuthorityForOtherUsesMakesNoSignersOfCode) {
+  auto wish = authority("servers", from, to);
+  for (const char* extended : {"serverAuth", "serverAuth,codeSigning", "anyExtendedKeyUsage"}) {
+    wish.extended = extended;
+    const auto servers = made_certificate(wish, &root);
+    const auto one = made_certificate(
+        {"signer", "critical,CA:FALSE", "critical,digitalSignature", "codeSigning", from, to}, &servers);
+    sign_model(model, signature, one.signs_with(), {one.der(), servers.der()});
+    const bool refused = std::string(extended) == "serverAuth";
+    EXPECT_TRUE(
+        says(refusal(), refused ? "CN=servers may not issue certificates to sign code" : "no refusal"))
+        << extended << ": " << refusal();
+  }
+}
+
 TEST_F(CertificateSignature, NothingIsSignedWithWhatNobodyWouldVerify) {
   const auto key = signer.signs_with();
   EXPECT_TRUE(says(refused_to_sign(key, signer.pem(), moment_of("2027-01-02")), "and so not now"));

@@ -224,6 +224,7 @@ TEST(ReadSpec, ScalarsHaveOneReading) {
 TEST(ReadSpec, AShareMayBeWrittenInPerCent) {
   EXPECT_EQ(read("inner: {betas: [3%, 99.5 %]}").inner.betas, (std::vector<double>{0.03, 0.995}));
   EXPECT_EQ(read("rank: 8", {"inner.betas=[7%, 1]"}).inner.betas[0], 0.07);
+  EXPECT_EQ(read("inner: {betas: [0.7%, .5%]}").inner.betas, (std::vector<double>{0.007, 0.005}));
   EXPECT_EQ(error_of("inner: {betas: [101%]}"),
             std::string("a.yaml:1:17: inner.betas[0]: expected a number from 0 to 1, found '101%'") + kOne);
   EXPECT_EQ(error_of("inner: {rate: 3%}"),

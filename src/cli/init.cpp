@@ -1,6 +1,6 @@
 // `retort init DATA`: a recipe for somebody's records, with a reason beside each choice; `init --from FILE`:
 // one of another tool's recipe.
-#include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +17,7 @@
 #include "models/own_templates.h"
 #include "recipe/recipe.h"
 #include "recipe/translate.h"
+#include "train/batches.h"
 
 namespace retort {
 
@@ -88,7 +89,16 @@ std::string source_text(const SourceLook& look) {
   say("reasoning", source.reasoning, usual.reasoning);
   if (source.skip_empty) because("skip_empty"), text += "      skip_empty: true\n";
   say("on_bad_record", source.on_bad_record, usual.on_bad_record);
+  if (!look.unused.empty())
+    text += fmt::format("      # not used: {}{}\n", fmt::join(look.unused, ", "),
+                        source.prompt.empty() ? "" : "; prompt takes a column whose name it has in braces");
   return text;
+}
+
+// Samples to be scored, at least: those of a group go together.
+int64_t held_out_of(const SourceLook& look) {
+  const auto groups = look.other_groups > 0 ? look.other_groups : look.records;
+  return groups < 4 ? 0 : std::clamp<int64_t>(groups / 10, 1, 200);
 }
 
 // What the model makes of the records: which template, how long.
@@ -96,37 +106,10 @@ struct Fit {
   std::string chat_template;  // for data.template; empty: the model's own
   std::string reason;
   int64_t longest = 0, context = 0;
-};
+  Samples train;
 
-Fit fit_to_model(const SourceLook& look, const std::string& model) {
-  const auto loaded = load_model({.path = model});
-  const auto own = own_chat_template(own_templates(loaded), *loaded.tokenizer);
-  DataSpec spec;
-  spec.sources = {look.source};
-  spec.held_out = {.fraction = 0, .count = 0};
-  spec.sample_tokens = 1 << 20;
-  spec.length = look.answers ? "cut" : "split";
-  Fit fit;
-  fit.context = loaded.model->config.context;
-  const auto longest_with = [&](const std::string& name) {
-    spec.chat_template = name;
-    const auto& chat = choose_chat_template(spec.wanted_template(), own_templates(loaded), *loaded.tokenizer);
-    return build_dataset(spec, *loaded.tokenizer, chat).counts.longest;
-  };
-  if (!own) fit.chat_template = "chatml", fit.reason = "the model brings no chat template";
-  try {
-    fit.longest = longest_with(own ? "auto" : "chatml");
-  } catch (const Error&) {
-    // The model's own template has no place for what such records say; another may.
-    if (!look.tools || !loaded.tokenizer->find("<|im_end|>")) throw;
-    fit.chat_template = kToolTemplate;
-    fit.reason =
-        "the model's own template has no place for tools: this one is ChatML with tools, and exports "
-        "carry it";
-    fit.longest = longest_with(fit.chat_template);
-  }
-  return fit;
-}
+  int64_t room() const;  // for a sample, in tokens
+};
 
 int64_t power_of_two_from(int64_t number) {
   int64_t power = 256;
@@ -134,11 +117,51 @@ int64_t power_of_two_from(int64_t number) {
   return power;
 }
 
-std::string data_text(const SourceLook& look, const Fit& fit, int64_t held_out) {
+int64_t Fit::room() const { return std::min(power_of_two_from(longest), context); }
+
+Fit fit_to_model(const SourceLook& look, const std::string& model) {
+  const auto loaded = load_model({.path = model});
+  const auto own = own_chat_template(own_templates(loaded), *loaded.tokenizer);
+  DataSpec spec;
+  spec.sources = {look.source};
+  spec.held_out = {.fraction = 0, .count = held_out_of(look)};
+  spec.sample_tokens = 1 << 20;
+  spec.length = look.answers ? "cut" : "split";
+  Fit fit;
+  fit.context = loaded.model->config.context;
+  const auto render_with = [&](const std::string& name) {
+    spec.chat_template = name;
+    const auto& chat = choose_chat_template(spec.wanted_template(), own_templates(loaded), *loaded.tokenizer);
+    auto dataset = build_dataset(spec, *loaded.tokenizer, chat);
+    fit.longest = dataset.counts.longest;
+    if (fit.longest > fit.room()) {  // cut or split, there are other samples
+      auto shorter = spec;
+      shorter.sample_tokens = fit.room();
+      dataset = build_dataset(shorter, *loaded.tokenizer, chat);
+    }
+    fit.train = std::move(dataset.train);
+  };
+  if (!own) fit.chat_template = "chatml", fit.reason = "the model brings no chat template";
+  try {
+    render_with(own ? "auto" : "chatml");
+  } catch (const Error&) {
+    // The model's own template has no place for what such records say; another may.
+    if (!look.tools || !loaded.tokenizer->find("<|im_end|>")) throw;
+    fit.chat_template = kToolTemplate;
+    fit.reason =
+        "the model's own template has no place for tools: this one is ChatML with tools, and exports "
+        "carry it";
+    render_with(fit.chat_template);
+  }
+  return fit;
+}
+
+std::string data_text(const SourceLook& look, const Fit& fit) {
   auto text = "data:\n  sources:\n" + source_text(look);
+  const auto held_out = held_out_of(look);
   text += held_out > 0 ? fmt::format("  held_out: {{count: {}}}   # scored, never learned\n", held_out)
                        : "  held_out: {fraction: 0}   # too few records to keep any back\n";
-  const auto room = std::min(power_of_two_from(fit.longest), fit.context);
+  const auto room = fit.room();
   text += fmt::format("  sample_tokens: {}   # the longest sample has {} tokens\n", room, fit.longest);
   if (fit.longest > room)
     text += fmt::format("  # the model reads {} tokens at most\n  length: {}\n", fit.context,
@@ -156,12 +179,12 @@ std::string data_text(const SourceLook& look, const Fit& fit, int64_t held_out) 
 }
 
 std::string recipe_text(const SourceLook& look, const Fit& fit, const std::string& model) {
-  const auto groups = look.other_groups > 0 ? look.other_groups : look.records;
-  const auto held_out = groups < 4 ? 0 : std::clamp<int64_t>(groups / 10, 1, 200);
-  const auto learned = look.records - held_out;
-  const auto samples = std::clamp<int64_t>(learned / 8, 1, 16);
+  const auto learned = static_cast<int64_t>(fit.train.size());
+  TrainSpec train;
+  train.batch.samples = std::clamp<int64_t>(learned / 8, 1, 16);
   const int64_t epochs = learned < 2000 ? 3 : learned < 20000 ? 2 : 1;
-  const auto steps = epochs * ((learned + samples - 1) / samples);
+  const auto steps = Batches(fit.train, train.batch, static_cast<uint64_t>(train.seed))
+                         .steps(static_cast<double>(epochs));  // as `check` counts them
   auto text = fmt::format(
       "# Written by `retort init`: {} records of {}, to be learned {}. `retort check` shows them as the "
       "model "
@@ -171,14 +194,14 @@ std::string recipe_text(const SourceLook& look, const Fit& fit, const std::strin
       quoted(fmt::format("{} learned from {}", fs::path(model).filename().string(),
                          fs::path(look.source.path).filename().string())),
       quoted(model));
-  text += data_text(look, fit, held_out);
+  text += data_text(look, fit);
   text += fmt::format(
       "\nadapter: {{kind: lora, rank: 16, alpha: 32, targets: [all]}}\n\ntrain:\n  epochs: {}   # {} steps\n"
       "  batch: {{samples: {}, pass_tokens: {}}}\n  optimizer: {{learning_rate: 5.0e-4}}\n"
       "  schedule: {{kind: cosine, warmup_steps: {}}}\n\n",
-      epochs, steps, samples, std::max<int64_t>(2048, std::min(power_of_two_from(fit.longest), fit.context)),
+      epochs, steps, train.batch.samples, std::max<int64_t>(2048, fit.room()),
       std::clamp<int64_t>(steps / 20, 0, 20));
-  if (held_out > 0) {
+  if (held_out_of(look) > 0) {
     text += "eval:\n  tasks:\n";
     if (look.answers && look.answer_bytes < 80)  // others are hardly ever given word by word
       text += fmt::format("    - {{kind: completion, max_tokens: {}}}\n",
@@ -234,6 +257,7 @@ Exit init(const InitOptions& options) {
   write_text(file, text);
   for (const auto& [key, reason] : look.reasons)
     fmt::print("{:<14}{}\n", key.empty() ? "records" : key, reason);
+  if (!look.unused.empty()) fmt::print("{:<14}{}\n", "not used", fmt::join(look.unused, ", "));
   fmt::print("{} records; written: {}\nnext: retort check {}\n", look.records, printable(file),
              printable(file));
   return Exit::done;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,15 @@ std::string text_member(const Json& object, std::string_view name, std::string_v
 std::string optional_text(const Json& object, std::string_view name, std::string_view place) {
   const auto found = object.find(name);
   return found == object.end() || found->is_null() ? std::string() : text_member(object, name, place);
+}
+
+// What any conversation may have beside its turns: a system text, and what templates are given.
+constexpr std::string_view kSystems[] = {"system", "system_prompt"};
+constexpr std::string_view kBeside[] = {"tools", "functions", "documents", "enable_thinking",
+                                        "chat_template_kwargs"};
+
+bool is_one_of(std::span<const std::string_view> names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 // null, "", [], {}: nothing is said. Some data sets write lists as texts.
@@ -153,7 +163,7 @@ std::vector<Message> history_of(const Json& object, std::string_view place) {
 
 // A system text beside the messages goes first; where they bring one themselves it must be the same.
 void take_system(const Json& object, std::string_view place, std::vector<Message>& messages) {
-  for (const char* name : {"system", "system_prompt"}) {
+  for (const auto name : kSystems) {
     const auto text = optional_text(object, name, place);
     if (trimmed(text).empty()) continue;
     if (messages[0].role != "system") messages.insert(messages.begin(), {"system", text});
@@ -179,20 +189,17 @@ std::string text_of(std::string_view line, std::string_view key) {
 }  // namespace
 
 std::string beside_messages(const Json& object, std::string_view line, std::string_view place) {
-  constexpr std::string_view kMembers[] = {"tools", "functions", "documents", "enable_thinking",
-                                           "chat_template_kwargs"};
   const auto says = [&](std::string_view name) {
     const auto found = object.find(name);
     return found != object.end() && !says_nothing(*found);
   };
-  if (std::none_of(std::begin(kMembers), std::end(kMembers), says)) return "";
+  if (std::none_of(std::begin(kBeside), std::end(kBeside), says)) return "";
   std::string beside;
   const auto add = [&](std::string_view name, std::string_view json) {
     beside += fmt::format("{}{}:{}", beside.empty() ? "" : ",", Json(name).dump(), json);
   };
   for (const auto& [name, value] : json_parts(line)) {
-    if (std::find(std::begin(kMembers), std::end(kMembers), name) == std::end(kMembers) || !says(name))
-      continue;
+    if (!is_one_of(kBeside, name) || !says(name)) continue;
     // Some data sets write lists and objects as texts.
     const auto& read = object[name];
     const auto inner = read.is_string() ? read.get<std::string>() : value;
@@ -230,6 +237,15 @@ std::string recognised_kind(const Json& object, std::string_view place) {
                   "completion or text; else set data.sources.prompt and data.sources.completion with "
                   "{{column}} placeholders",
                   place, printable(keys)));
+}
+
+bool reads_key(std::string_view kind, std::string_view key) {
+  if (kind == "text") return key == "text";
+  if (is_one_of(kSystems, key) || is_one_of(kBeside, key)) return true;
+  if (kind == "messages") return key == "messages";
+  if (kind == "sharegpt") return key == "conversations";
+  if (kind == "prompt_completion") return key == "prompt" || key == "completion";
+  return key == "instruction" || key == "input" || key == "output" || key == "history";  // Alpaca's
 }
 
 void fill_from_json(const Json& object, std::string_view line, std::string_view kind,

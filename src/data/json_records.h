@@ -23,6 +23,10 @@ std::string expected_string(const Json& value);
 // messages, sharegpt, alpaca, prompt_completion or text, by the keys; RecipeError when none fits.
 std::string recognised_kind(const Json& object, std::string_view place);
 
+// Whether records of this kind give this key to the model. Of keys that only refuse a record, or say that it
+// is not learned (label, weight, train, images, ...), it is false.
+bool reads_key(std::string_view kind, std::string_view key);
+
 // What a record says beside its messages (tools, documents, switches), as members of a JSON object; "" when
 // nothing. FormatError for what is no list.
 std::string beside_messages(const Json& object, std::string_view line, std::string_view place);

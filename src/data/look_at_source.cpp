@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "data/column_look.h"
+#include "data/unused_columns.h"
 #include "text/chat_pieces.h"
 
 namespace retort {
@@ -62,6 +63,7 @@ class Looker {
     if (!columns_.columns.empty()) see_columns();
     try_records();
     see_groups();
+    look_.unused = unused_columns(source(), columns_);
     return std::move(look_);
   }
 

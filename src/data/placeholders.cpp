@@ -48,6 +48,43 @@ std::string value_inside(std::string_view name, const Columns& columns, std::str
                                 printable(listed)));
 }
 
+// Calls `text` for each character of the pattern that stands for itself and `column` for each {name:limit}.
+template <class Text, class Column>
+void walk(std::string_view pattern, std::string_view key_path, const Text& text, const Column& column) {
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    const char c = pattern[i];
+    if ((c == '{' || c == '}') && i + 1 < pattern.size() && pattern[i + 1] == c) {
+      text(c);
+      ++i;
+      continue;
+    }
+    if (c == '}') throw RecipeError(fmt::format("{}: '}}' without '{{'; write }}}} for a brace", key_path));
+    if (c != '{') {
+      text(c);
+      continue;
+    }
+    const auto close = pattern.find('}', i);
+    if (close == std::string_view::npos)
+      throw RecipeError(fmt::format("{}: '{{' without '}}'; write {{{{ for a brace", key_path));
+    const auto inside = pattern.substr(i + 1, close - i - 1);
+    // "{a[*: ]}": a colon within brackets is part of the name.
+    const auto bracket = inside.rfind(']');
+    auto colon = inside.rfind(':');
+    if (colon != std::string_view::npos && bracket != std::string_view::npos && colon < bracket)
+      colon = std::string_view::npos;
+    size_t limit = std::string_view::npos;
+    if (colon != std::string_view::npos) {
+      const auto digits = inside.substr(colon + 1);
+      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), limit);
+      if (error != std::errc() || end != digits.data() + digits.size() || limit == 0)
+        throw RecipeError(
+            fmt::format("{}: expected a number of bytes in '{{{}}}'", key_path, printable(inside)));
+    }
+    column(inside.substr(0, colon), limit);
+    i = close;
+  }
+}
+
 }  // namespace
 
 bool has_placeholder(std::string_view pattern) {
@@ -62,47 +99,26 @@ bool has_placeholder(std::string_view pattern) {
 std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path,
                               bool* used_empty) {
   std::string out;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    if ((c == '{' || c == '}') && i + 1 < pattern.size() && pattern[i + 1] == c) {
-      out += c;
-      ++i;
-      continue;
-    }
-    if (c == '}') throw RecipeError(fmt::format("{}: '}}' without '{{'; write }}}} for a brace", key_path));
-    if (c != '{') {
-      out += c;
-      continue;
-    }
-    const auto close = pattern.find('}', i);
-    if (close == std::string_view::npos)
-      throw RecipeError(fmt::format("{}: '{{' without '}}'; write {{{{ for a brace", key_path));
-    const auto inside = pattern.substr(i + 1, close - i - 1);
-    // "{a[*: ]}": a colon within brackets is part of the name.
-    const auto bracket = inside.rfind(']');
-    auto colon = inside.rfind(':');
-    if (colon != std::string_view::npos && bracket != std::string_view::npos && colon < bracket)
-      colon = std::string_view::npos;
-    const auto name = inside.substr(0, colon);
-    size_t limit = std::string_view::npos;
-    if (colon != std::string_view::npos) {
-      const auto digits = inside.substr(colon + 1);
-      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), limit);
-      if (error != std::errc() || end != digits.data() + digits.size() || limit == 0)
-        throw RecipeError(
-            fmt::format("{}: expected a number of bytes in '{{{}}}'", key_path, printable(inside)));
-    }
-    std::string inner;
-    const std::string* value = find(name, columns);
-    if (!value) {
-      inner = value_inside(name, columns, key_path);
-      value = &inner;
-    }
-    if (used_empty && trimmed(*value).empty()) *used_empty = true;
-    out += limit == std::string_view::npos ? std::string_view(*value) : shortened(*value, limit);
-    i = close;
-  }
+  walk(
+      pattern, key_path, [&](char c) { out += c; },
+      [&](std::string_view name, size_t limit) {
+        std::string inner;
+        const std::string* value = find(name, columns);
+        if (!value) {
+          inner = value_inside(name, columns, key_path);
+          value = &inner;
+        }
+        if (used_empty && trimmed(*value).empty()) *used_empty = true;
+        out += limit == std::string_view::npos ? std::string_view(*value) : shortened(*value, limit);
+      });
   return out;
+}
+
+std::vector<std::string> placeholder_names(std::string_view pattern, std::string_view key_path) {
+  std::vector<std::string> names;
+  walk(
+      pattern, key_path, [](char) {}, [&](std::string_view name, size_t) { names.emplace_back(name); });
+  return names;
 }
 
 }  // namespace retort

@@ -14,6 +14,7 @@
 #include "report/progress.h"
 #include "run/bom_completeness.h"
 #include "run/model_bom.h"
+#include "run/not_stated.h"
 
 namespace retort {
 
@@ -379,6 +380,7 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
   std::vector<std::vector<std::string>> limits;
   for (const auto& limit : known_limits(recipe, result)) limits.push_back({"Limit", limit});
   page.tables.push_back(rows_of("Known limits (Annex IV 3)", limits));
+  page.tables.push_back(not_stated_table(recipe));
   if (const auto bills = counted_bills(run.folder()); !bills.empty())
     page.tables.push_back(bills_table("Bills of materials", bills));
   std::vector<std::vector<std::string>> events;

@@ -11,6 +11,7 @@
 #include "report/manifest.h"
 #include "run/export_notes.h"
 #include "run/memorization_table.h"
+#include "run/not_stated.h"
 #include "run/score_tables.h"
 
 namespace retort {
@@ -301,6 +302,7 @@ RunRecord write_report(Run& run, const RunResult& result) {
     for (const auto& failure : result.failures) failed.rows.push_back({failure.stage, failure.reason});
     record.tables.push_back(std::move(failed));
   }
+  record.details.push_back(not_stated_table(recipe));
   std::vector<StageLine> lines = {result.samples.line};
   lines.insert(lines.end(), result.base.lines.begin(), result.base.lines.end());
   lines.push_back(result.training.line);

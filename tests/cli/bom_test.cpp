@@ -51,6 +51,13 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
   const auto dossier = read_text(run / "dossier.md");
   EXPECT_NE(dossier.find("export/adapter/bom.cdx.json"), std::string::npos) << dossier;
   EXPECT_EQ(dossier.find("Empty: "), std::string::npos) << dossier;
+  // What the recipe does not say is seen in the record itself: 8 of the 25 keys, tags among them.
+  EXPECT_NE(dossier.find("\n8 of the 25 keys of the recipe are empty"), std::string::npos) << dossier;
+  EXPECT_NE(dossier.find("\n| card.tags | "), std::string::npos) << dossier;
+  const auto report = read_text(run / "report.html");
+  EXPECT_NE(report.find("<h2>Not stated</h2>"), std::string::npos);
+  EXPECT_NE(report.find("<td>card.base_model</td>"), std::string::npos);
+  EXPECT_EQ(report.find("<td>card.license</td>"), std::string::npos);
 
   const auto bom = read_json(run / "export/bom.cdx.json");
   const auto& model = bom["components"][0];

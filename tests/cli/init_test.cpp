@@ -1,6 +1,8 @@
 // `retort init`: files as people have them become recipes that pass `retort check`.
 #include <zstd.h>
 
+#include <regex>
+
 #include "base/json.h"
 #include "cli/run_program.h"
 #include "cli/sparse_model.h"
@@ -38,15 +40,21 @@ class Init : public testing::Test {
     return retort(
         fmt::format("init '{}' --model '{}' --output '{}'", data, (folder.path / "base").string(), output));
   }
-  // The recipe that is written for `data`; it passes `check`.
+  // The recipe that is written for `data`; it passes `check`, which counts as many steps as its comment says.
   std::string recipe_for(const std::string& data) {
     const auto file = (folder.path / fmt::format("{}.yaml", ++written)).string();
     const auto made = init(data, file);
     EXPECT_EQ(made.exit, 0) << data << ": " << made.err;
     if (made.exit != 0) return "";
     const auto checked = retort("check '" + file + "' --no-step --samples 0");
-    EXPECT_EQ(checked.exit, 0) << data << ": " << checked.err << read_text(file);
-    return read_text(file);
+    const auto recipe = read_text(file);
+    EXPECT_EQ(checked.exit, 0) << data << ": " << checked.err << recipe;
+    std::smatch said;
+    EXPECT_TRUE(std::regex_search(recipe, said, std::regex("# (\\d+ steps)\n"))) << recipe;
+    EXPECT_NE(checked.out.find(fmt::format(" million weights in {};", said.str(1))), std::string::npos)
+        << said.str(1) << "\n"
+        << checked.out;
+    return recipe;
   }
   Folder folder;
   int written = 0;
@@ -78,7 +86,9 @@ TEST_F(Init, TablesBecomeRecipesThatPassCheck) {
                {"# LOOK HERE: no name says which column is the answer", "encoding: cp1252",
                 "prompt: \"Frage: {Frage}\"\n"});
   expect_lines(recipe_for(folder.write("notes.csv", notes)),
-               {"completion: \"{code}\"", "# patient_id names 8 groups", "group: \"{patient_id}\""});
+               {"completion: \"{code}\"", "# patient_id names 8 groups", "group: \"{patient_id}\"",
+                // One group of three is held out: 21 samples are 11 steps of 2 in an epoch.
+                "epochs: 3   # 33 steps\n", "batch: {samples: 2, "});
 }
 
 TEST_F(Init, ConversationsBecomeRecipesThatPassCheck) {
@@ -170,6 +180,33 @@ TEST_F(Init, PackedAndNestedFilesBecomeRecipesThatPassCheck) {
   });
   expect_lines(recipe_for(folder.write("talks.jsonl", talks)),
                {"fields: {\"messages\": \"dialogue.turns\"}"});
+}
+
+// A clause that the question is about may be one of them: nobody sees that from what is written down.
+TEST_F(Init, NamesEveryColumnThatIsNotUsed) {
+  const auto clauses = folder.write("clauses.jsonl", lines([](int i) -> OrderedJson {
+                                      return {{"contract", fmt::format("C-{}", i)},
+                                              {"clause", answer(i)},
+                                              {"question", question(i)},
+                                              {"answer", answer(i)}};
+                                    }));
+  const auto file = (folder.path / "clauses.yaml").string();
+  const auto made = init(clauses, file);
+  ASSERT_EQ(made.exit, 0) << made.err;
+  EXPECT_NE(made.out.find("\nnot used      contract, clause\n"), std::string::npos) << made.out;
+  EXPECT_NE(
+      read_text(file).find("\n      # not used: contract, clause; prompt takes a column whose name it has "
+                           "in braces\n"),
+      std::string::npos)
+      << read_text(file);
+  // A line break in a name does not end the comment.
+  const auto odd = folder.write("odd.jsonl", lines([](int i) -> OrderedJson {
+                                  return {{"question", question(i)}, {"answer", answer(i)}, {"a\nb", i}};
+                                }));
+  const auto recipe = recipe_for(odd);
+  EXPECT_NE(recipe.find("# not used: a\\x0ab; "), std::string::npos) << recipe;
+  const auto none = recipe_for(folder.write("none.csv", "question,answer\nWhy?,So.\nWho?,We.\n"));
+  EXPECT_EQ(none.find("not used"), std::string::npos) << none;
 }
 
 TEST_F(Init, ParquetBecomesARecipeThatPassesCheck) {

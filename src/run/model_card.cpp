@@ -307,16 +307,7 @@ Page dossier(const Run& run, const RunResult& result, const RunRecord& record,
       "Annex IV (high-risk systems) of Regulation (EU) 2024/1689 that they may serve; that they suffice for "
       "any of "
       "them is not claimed.";
-  for (const auto& entry : entries)
-    if (entry.event == "started") {
-      page.facts.emplace_back("Begun", entry.time);
-      page.facts.emplace_back(
-          "By", fmt::format("{} (uid {}) on {}", entry.facts.value("user", ""),
-                            entry.facts.value("uid", int64_t{-1}), entry.facts.value("host", "")));
-      page.facts.emplace_back("Program", fmt::format("{}, build {}", entry.facts.value("program", ""),
-                                                     entry.facts.value("build", "")));
-    }
-  page.facts.insert(page.facts.end(), record.facts.begin(), record.facts.end());
+  page.facts = record.facts;
 
   std::vector<std::string> exports;
   for (const auto& model : result.exports)

@@ -7,12 +7,14 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "data/record_list.h"
 #include "ops/device.h"
 #include "report/manifest.h"
 #include "run/export_notes.h"
 #include "run/memorization_table.h"
 #include "run/not_stated.h"
 #include "run/score_tables.h"
+#include "run/who.h"
 
 namespace retort {
 
@@ -142,6 +144,14 @@ std::vector<std::pair<std::string, std::string>> facts_of(Run& run, const RunRes
   else facts.emplace_back("Trained", recipe.adapter.kind == "full" ? "every weight" : "nothing");
   facts.emplace_back("Samples",
                      fmt::format("{} and {} held out", result.samples.train, result.samples.held_out));
+  int64_t records = 0, learned = 0, asked = 0;
+  for (const auto& source : result.samples.sources)
+    records += source.records, learned += source.train, asked += source.held_out;
+  facts.emplace_back("Records", fmt::format("{}, {} of them to train on, {} held out; {} names each by hash",
+                                            records, learned, asked, kRecordsFile));
+  if (result.samples.groups > 0)
+    facts.emplace_back("Groups", fmt::format("{}, {} of them held out", result.samples.groups,
+                                             result.samples.held_out_groups));
   if (result.training.rows > 0 && result.training.tokens > result.training.rows)
     facts.emplace_back("Shared prefixes", fmt::format("{:.0f} % of the rows saved",
                                                       100 - 100 * static_cast<double>(result.training.rows) /
@@ -268,7 +278,8 @@ RunRecord write_report(Run& run, const RunResult& result) {
   record.title = recipe.about.empty() ? fs::path(run.loaded().file).stem().string() : recipe.about;
   record.about = fmt::format("retort run {}", run.loaded().file);
   record.folder = run.folder();
-  record.facts = facts_of(run, result);
+  record.facts = beginning_of(read_ledger(run.folder()));
+  for (auto& fact : facts_of(run, result)) record.facts.push_back(std::move(fact));
   std::vector<const ModelResult*> models;
   for (const auto* model : {&result.base, &result.tuned})
     if (!model->tasks.empty()) models.push_back(model);

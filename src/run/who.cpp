@@ -73,4 +73,37 @@ OrderedJson who_and_where(const LoadedRecipe& loaded) {
           {"network", {{"code_in_program", has_network_code()}, {"interfaces", interfaces()}}}};
 }
 
+namespace {
+
+std::string network_line(const OrderedJson& network) {
+  if (!network.contains("code_in_program")) return "not recorded";
+  std::string names;
+  for (const auto& name : network.value("interfaces", OrderedJson::array()))
+    names += (names.empty() ? "" : ", ") + name.get<std::string>();
+  return fmt::format("the program has {} that opens connections; interfaces that it was shown: {}",
+                     network["code_in_program"] == true ? "code" : "no code", names.empty() ? "none" : names);
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> beginning_of(const std::vector<LedgerEntry>& entries) {
+  std::vector<std::pair<std::string, std::string>> facts;
+  int64_t resumed = 0;
+  std::string last;
+  for (const auto& [number, before, time, event, said, hash] : entries) {
+    if (event == "resumed") ++resumed, last = time;
+    if (event != "started") continue;
+    facts.emplace_back("Begun", time);
+    facts.emplace_back("By", fmt::format("{} (uid {}) on {}", said.value("user", ""),
+                                         said.value("uid", int64_t{-1}), said.value("host", "")));
+    facts.emplace_back("Program",
+                       fmt::format("{}, build {}", said.value("program", ""), said.value("build", "")));
+    facts.emplace_back("Network", network_line(said.value("network", OrderedJson::object())));
+  }
+  if (resumed > 0)
+    facts.emplace_back("Went on",
+                       fmt::format("{} time{}, the last at {}", resumed, resumed == 1 ? "" : "s", last));
+  return facts;
+}
+
 }  // namespace retort

@@ -59,6 +59,13 @@ TEST(LedgerOfARun, SaysWhatHappenedAndIsWhole) {
   const auto& who = entries.front().facts;
   EXPECT_EQ(who["uid"], geteuid());
   EXPECT_EQ(who["network"]["code_in_program"], false);
+  const auto report = read_text(fs::path(run) / "report.html");
+  for (const auto& line :
+       {fmt::format("<dt>Begun</dt><dd>{}</dd>", entries.front().time),
+        fmt::format("(uid {}) on {}</dd>", geteuid(), who["host"].get<std::string>()),
+        fmt::format("build {}</dd>", who["build"].get<std::string>()),
+        std::string("<dt>Network</dt><dd>the program has no code that opens connections; ")})
+    EXPECT_NE(report.find(line), std::string::npos) << line;
   bool read_samples = false;
   std::string batches;
   std::vector<std::string> stages;

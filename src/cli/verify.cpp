@@ -114,6 +114,9 @@ Exit verify(const Options& options) {
     fmt::print("{}: {} entries, each behind the one before; the last has sha256 {}\n", kLedgerFile,
                manifest.ledger->entries, manifest.ledger->sha256);
   else fmt::print("there is no ledger: an earlier version of retort made this run\n");
+  for (const auto& signature : signatures_inside(folder))
+    fmt::print("{}: a signature, not looked at here: `retort-sign verify` says whether it holds\n",
+               printable(signature.string()));
   if (options.replay > 0) replay_steps(options);
   return Exit::done;
 }

@@ -26,21 +26,31 @@ bool comes_and_goes(const fs::path& file) {
   });
 }
 
-// Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints.
-// `file` is relative to the run.
-bool recorded(const fs::path& file) {
-  return file != kName && file.filename() != "model.sig" && !file.filename().string().ends_with(".lock") &&
-         !comes_and_goes(file);
+// What retort-sign writes: model.sig in the folder that was signed, NAME.sig beside the file NAME.
+bool is_signature(const fs::path& file) {
+  return file.filename() == "model.sig" ||
+         (file.extension() == ".sig" && fs::is_regular_file(file.parent_path() / file.stem()));
 }
 
-std::vector<fs::path> files_inside(const fs::path& folder) {
+// Locks and half-written files come and go; the manifest cannot hash itself, only those of checkpoints.
+// Signatures are made when the run is finished, and speak for themselves. `file` is relative to the run.
+bool recorded(const fs::path& folder, const fs::path& file) {
+  return file != kName && !file.filename().string().ends_with(".lock") && !comes_and_goes(file) &&
+         !is_signature(folder / file);
+}
+
+template <class Wanted> std::vector<fs::path> files_inside(const fs::path& folder, const Wanted& wanted) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     auto file = entry.path().lexically_relative(folder);
-    if (entry.is_regular_file() && recorded(file)) files.push_back(std::move(file));
+    if (entry.is_regular_file() && wanted(file)) files.push_back(std::move(file));
   }
   std::sort(files.begin(), files.end());
   return files;
+}
+
+std::vector<fs::path> files_inside(const fs::path& folder) {
+  return files_inside(folder, [&](const fs::path& file) { return recorded(folder, file); });
 }
 
 // manifest.json. The version is read before the rest, which another one may have otherwise.
@@ -142,6 +152,10 @@ Manifest read_manifest(const fs::path& folder) {
   if (read_as<ManifestVersion>(json, place).version != 1)
     corrupt(file.string(), "", "expected a manifest of version 1");
   return read_as<ManifestFile>(json, place).manifest;
+}
+
+std::vector<fs::path> signatures_inside(const fs::path& folder) {
+  return files_inside(folder, [&](const fs::path& file) { return is_signature(folder / file); });
 }
 
 bool is_of_this_state(const fs::path& folder, const fs::path& stages) {

@@ -53,6 +53,9 @@ Manifest read_manifest(const std::filesystem::path& folder);
 // is false.
 bool is_of_this_state(const std::filesystem::path& folder, const std::filesystem::path& stages);
 
+// Signatures that lie in the folder, by their names in it: a manifest leaves them out.
+std::vector<std::filesystem::path> signatures_inside(const std::filesystem::path& folder);
+
 struct Difference {
   std::string path;
   std::string what;  // "modified: ...", "missing", "added"

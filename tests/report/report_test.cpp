@@ -95,6 +95,22 @@ TEST(Manifest, HashesTheManifestsOfCheckpointsToo) {
             (std::vector<std::string>{"checkpoints/step-10/manifest.json modified"}));
 }
 
+// They are made when the run is finished. A file that only calls itself one is added like any other.
+TEST(Manifest, LeavesOutSignaturesAndNamesThem) {
+  Folder run;
+  run.write("export/model.gguf", "weights");
+  run.write("export/adapter/adapter_config.json", "{}");
+  ASSERT_EQ(write_manifest(run.path, {}, "r").written.size(), 2u);
+  EXPECT_TRUE(signatures_inside(run.path).empty());
+  run.write("model.sig", "of the run");
+  run.write("export/adapter/model.sig", "of a folder");
+  run.write("export/model.gguf.sig", "of a file");
+  run.write("export/other.gguf.sig", "of nothing");
+  EXPECT_EQ(named(verify_manifest(run.path)), (std::vector<std::string>{"export/other.gguf.sig added"}));
+  EXPECT_EQ(signatures_inside(run.path),
+            (std::vector<fs::path>{"export/adapter/model.sig", "export/model.gguf.sig", "model.sig"}));
+}
+
 TEST(Manifest, LeavesOutWhatComesAndGoes) {
   Folder run;
   run.write("train.part-0001.jsonl", "a user's");

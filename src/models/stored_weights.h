@@ -60,6 +60,7 @@ class StoredWeights {
   TensorView need(const TensorPlace& place) const;  // FormatError where there is none
   // One expert's matrix of the tensor that holds all of a layer's.
   TensorView expert_of(const TensorView& stack, int64_t expert) const;
+  void refuse_codes_in_stack(const TensorPlace& place) const;
   TensorView half_of_gate_up(const TensorPlace& place, const TensorView* both) const;
   [[noreturn]] void fail(const TensorPlace& place, const std::string& problem) const;
 

@@ -188,6 +188,7 @@ TensorView StoredWeights::need(const TensorPlace& place) const {
   const auto* tensor = find(place);
   const bool half = place.role == Role::gate || place.role == Role::up;
   if (!tensor && place.expert >= 0) {
+    if (config_.four_bit && !gguf_) refuse_codes_in_stack(place);
     const auto* stack = file_.find(gguf_ ? gguf_gate_up(place) : stack_name(config_, place));
     if (stack && half) return half_of_gate_up(place, stack);
     if (stack && !gguf_) return expert_of(*stack, place.expert);
@@ -195,6 +196,16 @@ TensorView StoredWeights::need(const TensorPlace& place) const {
   if (!tensor) fail(place, "missing from the file; is the download complete and of this architecture?");
   const auto expert = placed(place).expert;
   return expert < 0 ? *tensor : expert_of(*tensor, expert);
+}
+
+void StoredWeights::refuse_codes_in_stack(const TensorPlace& place) const {
+  const auto stack = stack_name(config_, place);
+  for (const auto& tensor : file_.tensors)
+    if (tensor.name.starts_with(stack) && tensor.type == WeightType::u8)
+      corrupt(tensor.file->name(), tensor.name,
+              fmt::format("has all experts of a layer as 4-bit codes ({}), which are read where each expert "
+                          "has a matrix of its own; take a folder in bf16 or F8_E4M3",
+                          name_of(config_.four_bit->method)));
 }
 
 TensorView StoredWeights::expert_of(const TensorView& stack, int64_t expert) const {

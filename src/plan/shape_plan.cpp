@@ -12,10 +12,7 @@
 namespace retort {
 namespace {
 
-constexpr double kProgram = 150 << 20;  // plan/predict.cpp
-// Of the products that the machine's registers allow: what whole passes reach on two cores, reading from disk
-// beside (tools/bench/large).
-constexpr double kReached = 0.55;
+constexpr double kProgram = 150 << 20;            // plan/predict.cpp
 constexpr double kAdapterBytes = 4 + 4 + 8;       // fp32 weight, gradient, AdamW's two moments
 constexpr double kStates = 0.25, kWeights = 0.5;  // of model.memory, as models/load.cpp shares it
 
@@ -98,8 +95,8 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
   const auto of_threads =
       2 * static_cast<double>(machine.threads) * text.length;  // bytes of a number of a row
   const auto forward = shape.linear_flop + attention_flop(shape, text.length);
-  const auto row = [&](const char* use, double bytes_a_token, double reads, double flop_a_token,
-                       double more_memory) {
+  const auto row = [&](const char* use, double reached, double bytes_a_token, double reads,
+                       double flop_a_token, double more_memory) {
     PlanRow plan;
     plan.use = use;
     const bool waits_on_disk = machine.scratch > 0;
@@ -115,12 +112,13 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
     const auto waiting =
         waits_on_disk ? 2 * text.tokens * at_work * static_cast<double>(model.config.layers) * reads : 0;
     plan.disk_seconds = (plan.bytes_read + waiting) / machine.disk;
-    plan.product_seconds = plan.flop / (kReached * machine.products);
+    plan.product_seconds = plan.flop / (reached * machine.products);
     return plan;
   };
   // Training reads the layers forward and backward, and computes each twice and its gradient once.
-  return {row("teach or score", at_work, 1, forward, of_threads * numbers.passing),
-          row("LoRA, a pass over the texts", at_work + static_cast<double>(model.config.layers) * between, 2,
+  return {row("teach or score", kReadingReached, at_work, 1, forward, of_threads * numbers.passing),
+          row("LoRA, a pass over the texts", kTrainingReached,
+              at_work + static_cast<double>(model.config.layers) * between, 2,
               3 * forward + shape.before_experts_flop,
               shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved))};
 }

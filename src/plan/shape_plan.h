@@ -30,6 +30,16 @@ double attention_flop(const ModelShape& shape, double length);
 // `stored`: of the layers' matrices, where a row allows it (fitting_type()); embedding and head are BF16.
 ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter);
 
+// Of the products that the machine's registers allow: the share that whole passes by layers reach on two Zen
+// 4 cores that read from disk beside, by tools/bench/large on 14.5 GB of V3.2's layout in 3 GiB with its page
+// cache. To measure one anew, multiply it by the seconds planned and divide by those measured.
+// Reading, as teaching and scoring do: 8 texts of 1,024 tokens in 96 s (planned: 93), before experts went
+// side by side; the one run since took 66 s, on another machine.
+inline constexpr double kReadingReached = 0.55;
+// A LoRA step over 4 texts of 1,024 tokens, waiting in a scratch file: 176 s (planned: 153), before experts
+// went side by side; not measured since.
+inline constexpr double kTrainingReached = 0.55;
+
 struct PlanMachine {
   double memory = 0;             // bytes for weights and texts between two layers (model.memory)
   double scratch = 0;            // bytes of disk where texts wait instead (model.scratch); 0: in memory

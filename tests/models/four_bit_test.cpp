@@ -405,6 +405,32 @@ TEST(FourBit, HostileFoldersAreOneLine) {
         group == 2 ? "input 3 is in group 2, of 2" : "input 3 is in group -1, of 2");
 }
 
+// However a writer calls them: no program here writes experts so.
+TEST(FourBit, CodesOfAllExpertsInOneTensorAreRefusedByName) {
+  const TemporaryFolder folder;
+  const auto golden = kGolden.parent_path() / "mistral4";
+  const auto original = open_safetensors_folder(golden);
+  auto config = read_json(golden / "config.json");
+  for (const std::string kind : {"mxfp4", "nvfp4", "modelopt"}) {
+    std::vector<TensorSource> tensors;
+    const std::vector<std::byte> codes(8 * 32 * 16);
+    for (const auto& tensor : original.tensors) {
+      if (!tensor.name.ends_with("experts.gate_up_proj"))
+        tensors.push_back(tensor_source(tensor.name, tensor.type, tensor.shape, tensor.data));
+      else
+        tensors.push_back(tensor_source(tensor.name + (kind == "modelopt" ? "" : "_packed"), WeightType::u8,
+                                        {8, 32, 16}, codes));
+    }
+    const std::filesystem::path path = folder / kind;
+    write_safetensors_folder(path, tensors, 1 << 30);
+    config["quantization_config"] = read_json(kGolden / kind / "config.json")["quantization_config"];
+    write_text(path / "config.json", config.dump());
+    const auto line = refusal_of([&] { load_weights({.path = path.string()}); });
+    EXPECT_NE(line.find("experts.gate_up_proj"), std::string::npos) << line;
+    EXPECT_NE(line.find("has all experts of a layer as 4-bit codes"), std::string::npos) << line;
+  }
+}
+
 // AutoGPTQ wrote zeros as the bias of layers that have none; transformers passes over them.
 TEST(FourBit, ABiasOfZerosThatNobodyAskedForIsPassedOver) {
   const TemporaryFolder folder;

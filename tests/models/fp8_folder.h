@@ -121,4 +121,72 @@ inline void write_fp8_pair(const Fp8Pair& pair, const std::string& family, const
   write_text(std::filesystem::path(pair.fp8()) / "config.json", config.dump());
 }
 
+// mistral4's golden, whose experts are in two tensors a layer, with those in F8_E4M3 in many small shards,
+// and the same model of decoded values in fp32. `scales`: one for each block of 16 rows and columns
+// ("blocks"; "powers", of two), for each of "rows", for each of "parts" (gate, up, down) or of "experts", or
+// "one" for all of a tensor. Experts are `wider` times as wide as the golden's, whose numbers are repeated.
+inline void write_fp8_stacks(const Fp8Pair& pair, const std::string& scales, int64_t wider = 1) {
+  const auto golden = std::filesystem::path(source_dir()) / "tests/golden/models/mistral4";
+  const auto original = open_safetensors_folder(golden);
+  const bool blocks = scales == "blocks" || scales == "powers";
+  const auto widened = [&](const std::string& name, const Tensor& values) -> Tensor {
+    if (name.find("experts.") == std::string::npos) return values;
+    if (name.find("down_proj") != std::string::npos)
+      return values.dim() == 3 ? values.repeat({1, 1, wider}) : values.repeat({1, wider});
+    if (values.dim() == 2) return values.repeat({wider, 1});  // of shared experts
+    const auto both = values.view({values.size(0), 2, -1, values.size(2)}).repeat({1, 1, wider, 1});
+    return both.flatten(1, 2).contiguous();
+  };
+  std::vector<TensorSource> fp8, plain;
+  const auto add = [&](std::vector<TensorSource>& to, const std::string& name, WeightType type,
+                       const std::vector<int64_t>& shape, const auto& values) {
+    const std::vector<std::decay_t<decltype(values[0])>> copy(values.begin(), values.end());
+    to.push_back({name, type, shape, [copy](const auto& sink) { sink(std::as_bytes(std::span(copy))); }});
+  };
+  for (const auto& tensor : original.tensors) {
+    auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
+    dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
+    const auto& name = tensor.name;
+    values = widened(name, values);
+    const auto shape = values.sizes().vec();
+    const bool gate_up = name.ends_with("experts.gate_up_proj");
+    if (!gate_up && !name.ends_with("experts.down_proj")) {
+      const std::span list(values.const_data_ptr<float>(), static_cast<size_t>(values.numel()));
+      for (auto* to : {&fp8, &plain}) add(*to, name, WeightType::f32, shape, list);
+      continue;
+    }
+    const auto experts = shape[0], rows = shape[1], columns = shape[2];
+    const auto halves = scales == "parts" && gate_up ? 2 : 1;  // one scale for gate and one for up
+    const auto count = scales == "one" ? 1 : experts * halves;
+    const int64_t block = blocks ? 16 : scales == "rows" ? -1 : 0;
+    std::vector<uint8_t> codes;
+    std::vector<float> decoded, all;
+    for (int64_t i = 0; i < count; ++i) {
+      const auto part = values.view({count, experts * rows / count, columns})[i].contiguous();
+      const auto written = encode_f8(part, block, scales == "powers");
+      codes.insert(codes.end(), written.codes.begin(), written.codes.end());
+      decoded.insert(decoded.end(), written.decoded.begin(), written.decoded.end());
+      all.insert(all.end(), written.scales.begin(), written.scales.end());
+    }
+    add(plain, name, WeightType::f32, shape, decoded);
+    add(fp8, name, WeightType::f8_e4m3, shape, codes);
+    const auto grid = blocks ? std::vector<int64_t>{experts, (rows + 15) / 16, (columns + 15) / 16}
+                      : scales == "rows" ? std::vector<int64_t>{experts, rows, 1}
+                      : scales == "one"  ? std::vector<int64_t>{1}
+                      : halves == 2      ? std::vector<int64_t>{experts, 2}
+                                         : std::vector<int64_t>{experts, 1, 1};
+    add(fp8, name + "_scale_inv", WeightType::f32, grid, all);
+  }
+  auto config = read_json(golden / "config.json");
+  config["moe_intermediate_size"] = wider * config["moe_intermediate_size"].get<int64_t>();
+  write_safetensors_folder(pair.plain(), plain, 1 << 30);
+  write_text(std::filesystem::path(pair.plain()) / "config.json", config.dump());
+  write_safetensors_folder(pair.fp8(), fp8, 9000);
+  auto& quantization = config["quantization_config"];
+  quantization = {{"quant_method", "fp8"}, {"fmt", "e4m3"}, {"activation_scheme", "dynamic"}};
+  if (blocks) quantization["weight_block_size"] = {16, 16};
+  if (scales == "powers") quantization["scale_fmt"] = "ue8m0";
+  write_text(std::filesystem::path(pair.fp8()) / "config.json", config.dump());
+}
+
 }  // namespace retort

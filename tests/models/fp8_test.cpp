@@ -77,65 +77,21 @@ TEST(Fp8, TheCopyOfADecodedMatrixIsThatOfItsValues) {
   }
 }
 
-// Mistral Small 4's experts: all of a layer in one tensor, with scales in blocks, for each expert or for all.
+// Mistral Small 4's experts: all of a layer in one tensor.
 TEST(Fp8, ExpertsInOneTensorAreThoseOfTheirValues) {
-  for (const std::string scales : {"blocks", "experts", "parts", "one"}) {
-    const TemporaryFolder folder;
-    const auto original = open_safetensors_folder(kGolden / "mistral4");
-    std::vector<TensorSource> fp8, plain;
-    const auto add = [&](std::vector<TensorSource>& to, const std::string& name, WeightType type,
-                         const std::vector<int64_t>& shape, const auto& values) {
-      const std::vector<std::decay_t<decltype(values[0])>> copy(values.begin(), values.end());
-      to.push_back({name, type, shape, [copy](const auto& sink) { sink(std::as_bytes(std::span(copy))); }});
-    };
-    for (const auto& tensor : original.tensors) {
-      auto values = at::empty(tensor.shape, at::TensorOptions(at::kFloat));
-      dequantize_rows(tensor.type, tensor.data.data(), values.mutable_data_ptr<float>(), 1, values.numel());
-      const auto& name = tensor.name;
-      const bool gate_up = name.ends_with("experts.gate_up_proj");
-      if (!gate_up && !name.ends_with("experts.down_proj")) {
-        const std::span list(values.const_data_ptr<float>(), static_cast<size_t>(values.numel()));
-        for (auto* to : {&fp8, &plain}) add(*to, name, WeightType::f32, tensor.shape, list);
-        continue;
-      }
-      const auto experts = tensor.shape[0], rows = tensor.shape[1], columns = tensor.shape[2];
-      const auto halves = scales == "parts" && gate_up ? 2 : 1;  // one scale for gate and one for up
-      const auto count = scales == "one" ? 1 : experts * halves;
-      std::vector<uint8_t> codes;
-      std::vector<float> decoded, all;
-      for (int64_t i = 0; i < count; ++i) {
-        const auto part = values.view({count, experts * rows / count, columns})[i].contiguous();
-        const auto written = encode_f8(part, scales == "blocks" ? 16 : 0, false);
-        codes.insert(codes.end(), written.codes.begin(), written.codes.end());
-        decoded.insert(decoded.end(), written.decoded.begin(), written.decoded.end());
-        all.insert(all.end(), written.scales.begin(), written.scales.end());
-      }
-      add(plain, name, WeightType::f32, tensor.shape, decoded);
-      add(fp8, name, WeightType::f8_e4m3, tensor.shape, codes);
-      const auto shape = scales == "blocks"
-                             ? std::vector<int64_t>{experts, (rows + 15) / 16, (columns + 15) / 16}
-                         : scales == "one" ? std::vector<int64_t>{1}
-                         : halves == 2     ? std::vector<int64_t>{experts, 2}
-                                           : std::vector<int64_t>{experts, 1, 1};
-      add(fp8, name + "_scale_inv", WeightType::f32, shape, all);
-    }
-    auto config = read_json(kGolden / "mistral4/config.json");
-    const std::filesystem::path wide = folder / "plain", narrow = folder / "fp8";
-    write_safetensors_folder(wide, plain, 1 << 30);
-    write_text(wide / "config.json", config.dump());
-    write_safetensors_folder(narrow, fp8, 9000);
-    config["quantization_config"] = {
-        {"quant_method", "fp8"}, {"fmt", "e4m3"}, {"activation_scheme", "dynamic"}};
-    if (scales == "blocks") config["quantization_config"]["weight_block_size"] = {16, 16};
-    write_text(narrow / "config.json", config.dump());
-    const auto loaded = load_weights({.path = narrow.string()});
+  for (const std::string scales : {"blocks", "powers", "rows", "experts", "parts", "one"}) {
+    const Fp8Pair pair;
+    write_fp8_stacks(pair, scales);
+    const auto loaded = load_weights({.path = pair.fp8()});
     for (const auto* layer : std::as_const(*loaded.model).linears())
       EXPECT_EQ(layer->weight.type == WeightType::f8_e4m3, layer->place.expert >= 0) << layer->name;
-    EXPECT_TRUE(at::equal(logits_of(narrow.string(), at::kFloat), logits_of(wide.string(), at::kFloat)))
-        << scales;
+    EXPECT_TRUE(at::equal(logits_of(pair.fp8(), at::kFloat), logits_of(pair.plain(), at::kFloat))) << scales;
+    if (scales != "blocks") continue;
+    const auto file = std::filesystem::path(pair.fp8()) / "config.json";
+    auto config = read_json(file);
     config["quantization_config"]["weight_block_size"] = {12, 16};  // gate's last rows with up's first
-    write_text(narrow / "config.json", config.dump());
-    if (scales == "blocks") { EXPECT_THROW(load_weights({.path = narrow.string()}), FormatError); }
+    write_text(file, config.dump());
+    EXPECT_THROW(load_weights({.path = pair.fp8()}), FormatError);
   }
 }
 

@@ -209,8 +209,11 @@ TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {
   EXPECT_NEAR(rows[0].tokens_a_pass, 61035, 1);
   EXPECT_NEAR(rows[0].bytes_read, 17 * shape.layer_bytes + shape.outside_bytes, 1);
   EXPECT_NEAR(rows[0].disk_seconds, rows[0].bytes_read / 1e9, 1e-6);
-  EXPECT_NEAR(rows[0].product_seconds, 1e6 * (shape.linear_flop + 32 * 4096 * 4.0 * 1000) / (0.55 * 1e12),
-              1e-6);
+  const auto flop = 1e6 * (shape.linear_flop + 32 * 4096 * 4.0 * 1000);
+  EXPECT_NEAR(rows[0].product_seconds, flop / (kReadingReached * 1e12), 1e-6);
+  EXPECT_NEAR(rows[1].product_seconds, 3 * flop / (kTrainingReached * 1e12), 1e-6);
+  for (const auto reached : {kReadingReached, kTrainingReached})  // shares of what the registers allow
+    EXPECT_TRUE(reached > 0 && reached < 1) << reached;
   EXPECT_EQ(rows[0].seconds(), std::max(rows[0].disk_seconds, rows[0].product_seconds));
   EXPECT_EQ(rows[1].flop, 3 * rows[0].flop);
   EXPECT_EQ(shape.before_experts_flop, 0);

@@ -13,6 +13,9 @@ struct BatchSpec {
   int64_t tokens = 0;
   int64_t pass_tokens = 2048;
   int64_t together = 0;
+  int64_t parts = 0;
+  // Into how many forests a step is cut at least.
+  int64_t parts_or(int64_t threads) const { return parts > 0 ? parts : threads; }
   template <class Visitor> void fields(Visitor& field) {
     field("samples", samples, between(1, 1 << 20),
           "samples of one optimizer step; the last step of an epoch takes what is left");
@@ -25,6 +28,11 @@ struct BatchSpec {
           "samples whose first this many tokens are equal (questions about one document, answers to one "
           "prompt) follow each other, so that a step computes what they share once; "
           "0 = every sample is shuffled by itself");
+    field("parts", parts, between(0, 4096),
+          "passes that a step is cut into at least, where it has as many samples, each computed by one "
+          "thread: no byte of the weights then depends on train.threads (but through the answers of "
+          "distill.on_policy), and a checkpoint goes on with any; fewer than the threads of all ranks leave "
+          "some of them idle; 0 = as many as train.threads");
   }
 };
 
@@ -126,6 +134,13 @@ struct TrainSpec {
   ScheduleSpec schedule;
   EvaluateSpec evaluate;
   CheckpointSpec checkpoint;
+  // Without what changes no weight: how often they are saved, and threads where batch.parts cuts the steps.
+  TrainSpec arithmetic() const {
+    auto spec = *this;
+    spec.checkpoint = {};
+    if (batch.parts > 0) spec.threads = 0;
+    return spec;
+  }
   template <class Visitor> void fields(Visitor& field) {
     field("steps", steps, at_least(0), "optimizer steps; 0 = as many as `epochs` needs");
     field(

@@ -258,6 +258,16 @@ TEST_F(RanksProgram, ARankWithAFullDiskEndsAllWithItsLine) {
   EXPECT_TRUE(trained("run") == trained("alone"));
 }
 
+TEST_F(RanksProgram, AProcessOfSeveralThatMpiDidNotStartIsRefused) {
+  const auto result =
+      run_program("retort-ranks", "'" + recipe + "'", "env -u OMPI_COMM_WORLD_SIZE WORLD_SIZE=2", "run");
+  EXPECT_EQ(result.exit, 2) << result.err;
+  EXPECT_NE(result.err.find("this is one of 2 processes (WORLD_SIZE=2, as torchrun sets it)"),
+            std::string::npos)
+      << result.err;
+  EXPECT_FALSE(fs::exists(run()));
+}
+
 TEST_F(RanksProgram, WhatRanksCannotDivideIsRefusedBeforeAnythingIsRead) {
   const auto result = by_ranks(2, "'" + recipe + "' model.schedule=layers");
   EXPECT_EQ(result.exit, 2) << result.err;

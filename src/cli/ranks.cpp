@@ -13,6 +13,7 @@
 #include "cli/recipe_option.h"
 #include "cli/run_recipe.h"
 #include "ranks/mpi_peers.h"
+#include "ranks/starter.h"
 #include "ranks/supervised.h"
 #include "run/follow.h"
 #include "run/teach_by_ranks.h"
@@ -47,8 +48,10 @@ struct RankOptions {
 };
 
 Exit run_as_rank(const RankOptions& options, const RankWork& work) {
+  const auto starter = other_starter();
   const auto peers = join_ranks(std::chrono::duration<double>(options.patience));
   try {
+    require_known_to_mpi(starter, peers->count());
     auto loaded = options.recipe->load();
     require_equal(*peers, {{"recipe", loaded.sha256}, {"program", build_id()}});
     work.require_dividable(loaded);

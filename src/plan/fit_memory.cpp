@@ -14,10 +14,11 @@ constexpr double kRecomputed = 1.33;  // forward is a third of a step
 constexpr double kPackingRows = 6;    // packing a matrix costs as much as so many rows of its product
 
 // Relative, of one step: rows after sharing, what each forest costs besides, threads that wait.
-double time_of(const RunWork& work, const MemoryChoice& choice) {
+double time_of(const RunWork& work, const TrainSpec& spec) {
   const auto rows = std::max(1.0, work.rows_per_step), forests = std::max(1.0, work.forests_per_step);
-  const auto abreast = static_cast<double>(choice.threads);
-  return (rows + kPackingRows * forests) / abreast * (choice.recompute ? kRecomputed : 1);
+  // Where train.batch.parts cuts a step, threads beyond its forests have nothing to do.
+  const auto abreast = static_cast<double>(spec.batch.parts > 0 ? work.threads : spec.threads);
+  return (rows + kPackingRows * forests) / abreast * (spec.recompute ? kRecomputed : 1);
 }
 
 std::vector<int64_t> halves(int64_t largest, int64_t smallest) {
@@ -60,7 +61,7 @@ MemoryChoice choose_for_memory(const Recipe& recipe, const Model& model, at::Sca
         const auto need = predict_memory(tried, model, compute, work, dataset);
         choice.peak = need.peak();
         if (smallest.peak() == 0 || need.peak() < smallest.peak()) smallest = need;
-        const auto time = time_of(work, choice);
+        const auto time = time_of(work, tried.train);
         if (need.peak() <= budget && (!best || time < best_time)) best = choice, best_time = time;
       }
     }

@@ -212,7 +212,7 @@ RunWork run_work(const TrainSpec& spec, const FirstSteps& first) {
   for (const auto& samples : first.samples) {
     std::vector<int64_t> all(samples.size());
     std::iota(all.begin(), all.end(), int64_t{0});
-    const auto plan = plan_step(samples, all, spec.batch.pass_tokens, threads);
+    const auto plan = plan_step(samples, all, spec.batch.pass_tokens, spec.batch.parts_or(threads));
     work.threads = std::max(work.threads, std::min(threads, static_cast<int64_t>(plan.forests.size())));
     work.most_forests = std::max(work.most_forests, static_cast<int64_t>(plan.forests.size()));
     work.forests_per_step += static_cast<double>(plan.forests.size()) / static_cast<double>(looked_at);
@@ -429,7 +429,7 @@ uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& d
 double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType compute,
                            const Dataset& dataset) {
   const auto& spec = recipe.train;
-  const auto threads = usable_threads(spec.threads);
+  auto threads = usable_threads(spec.threads);
   auto fresh = recipe.adapter;  // takes as long as one that is read
   fresh.from.clear();
   const auto leaves = attach(model, fresh, static_cast<uint64_t>(spec.seed));
@@ -437,8 +437,11 @@ double measure_row_seconds(const Recipe& recipe, Model& model, at::ScalarType co
   for (const auto& leaf : leaves) tensors.push_back(*leaf.tensor);
   Batches batches(dataset.train, spec.batch, static_cast<uint64_t>(spec.seed));
   Batches::Place place;
-  auto plan = plan_step(dataset.train, batches.take(place), spec.batch.pass_tokens, threads);
+  auto plan =
+      plan_step(dataset.train, batches.take(place), spec.batch.pass_tokens, spec.batch.parts_or(threads));
   plan.forests.resize(std::min(plan.forests.size(), static_cast<size_t>(threads)));  // one round
+  if (spec.batch.parts > 0)  // a forest has one thread then
+    threads = std::clamp<int64_t>(static_cast<int64_t>(plan.forests.size()), 1, threads);
   int64_t rows = 0;
   for (const auto& forest : plan.forests) rows += forest.size();
   const auto pass_of = [&](const Forest& forest, int64_t) {

@@ -107,9 +107,9 @@ constexpr ErrorPage kPages[] = {
      "Take an earlier checkpoint, or fetch the file again. retort itself keeps the last "
      "checkpoint with finite weights."},
     {"A run that was begun otherwise", "the run so far was made otherwise",
-     "The run's folder holds checkpoints of another recipe, other data, another build or another "
-     "number of threads, and going on would end with other bytes than either. The message lists "
-     "what differs. Choose another `run.folder`, go back to what it was, or set "
+     "The run's folder holds checkpoints of another recipe, other data, another build or, without "
+     "`train.batch.parts`, another number of threads, and going on would end with other bytes than "
+     "either. The message lists what differs. Choose another `run.folder`, go back to what it was, or set "
      "`train.checkpoint.resume_inexact: true`: the record then says so."},
     {"Too little memory", "this run needs about",
      "The peak was predicted before anything was trained. `train.memory: 700MiB` has retort "

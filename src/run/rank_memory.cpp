@@ -115,7 +115,7 @@ void require_memory_of_machines(const Peers& peers, const std::vector<RankMemory
                                                   sum.ranks - 1, sum.ranks == 2 ? "rank" : "ranks");
     throw Failure(fmt::format(
         "{} about {} of memory ({} of it pages of the base's file, which ranks share), and {} leaves {}; "
-        "start fewer ranks there, lower train.batch.row_tokens or set train.recompute: true",
+        "start fewer ranks there, lower train.batch.pass_tokens or set train.recompute: true",
         who, bytes(need), bytes(sum.shared), place.second, bytes(have)));
   }
 }

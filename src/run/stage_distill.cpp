@@ -22,11 +22,9 @@ namespace {
 
 StageInputs baseline_inputs(Run& run) {
   auto inputs = run.sample_inputs();
-  auto train = run.recipe().train;
-  train.checkpoint = {};
   inputs.add("base", run.model_inputs().sha256())
       .add("adapter", print_spec(run.recipe().adapter))
-      .add("train", print_spec(train))
+      .add("train", print_spec(run.recipe().train.arithmetic()))
       .add("objective", "cross-entropy");
   if (!run.started_from().empty()) inputs.add("started from", run.started_from());
   return inputs;

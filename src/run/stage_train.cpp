@@ -15,18 +15,11 @@ namespace retort {
 
 namespace {
 
-// What decides the final weights: everything of `train:` but how often it is saved.
-std::string train_settings(const Recipe& recipe) {
-  auto spec = recipe.train;
-  spec.checkpoint = {};
-  return print_spec(spec);
-}
-
 StageInputs train_inputs(Run& run) {
   auto inputs = run.sample_inputs();
   inputs.add("base", run.model_inputs().sha256())
       .add("adapter", print_spec(run.recipe().adapter))
-      .add("train", train_settings(run.recipe()));
+      .add("train", print_spec(run.recipe().train.arithmetic()));
   if (!run.started_from().empty()) inputs.add("started from", run.started_from());
   if (run.recipe().distill) inputs.add("objective", objective_inputs(run.recipe()));
   return inputs;

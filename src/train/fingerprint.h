@@ -7,8 +7,8 @@ namespace retort {
 // The linker's hash of this program's code and data, from its loaded NT_GNU_BUILD_ID note.
 std::string build_id();
 
-// job.fingerprint and what only train() knows: threads, CPU, compute type, this build, the train section, the
-// samples.
+// job.fingerprint and what only train() knows: threads (unless train.batch.parts cuts the steps), CPU,
+// compute type, this build, the train section, the samples.
 Fingerprint full_fingerprint(const TrainSpec& spec, const TrainJob& job, int64_t threads);
 
 // Without what names the machine and the build: all that matters once nothing is left to compute.

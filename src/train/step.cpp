@@ -150,7 +150,7 @@ void join_losses(Peers& peers, std::vector<ForestLoss>& parts) {
 }  // namespace
 
 StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens,
-                   int64_t threads) {
+                   int64_t parts) {
   const Span span({"plan", "step"});
   std::vector<Sample> batch;
   for (const auto index : chosen) batch.push_back(samples[static_cast<size_t>(index)]);
@@ -158,9 +158,10 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
   plan.forests = build_forests(batch, row_tokens, 4, &plan.saving);
 
   // Forests of about equal size for all threads, instead of full ones and what is left: where what the parts
-  // have in common, and then stands in several, does not cost more.
-  const auto wanted = rounds(plan.forests, threads) * threads;
-  if (threads > 1 && batch.size() > plan.forests.size()) {
+  // have in common, and then stands in several, does not cost more. That is weighed as for `parts` threads
+  // also where train.batch.parts says them: how many there are must not matter then.
+  const auto wanted = rounds(plan.forests, parts) * parts;
+  if (parts > 1 && batch.size() > plan.forests.size()) {
     Saving saving;
     auto budget = std::min(row_tokens, (plan.saving.forest_rows + wanted - 1) / wanted);
     auto cut = build_forests(batch, budget, 4, &saving);
@@ -168,7 +169,7 @@ StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int6
       budget = std::min(row_tokens, budget + std::max<int64_t>(1, budget / 16));
       cut = build_forests(batch, budget, 4, &saving);
     }
-    if (cost(cut, threads) < cost(plan.forests, threads)) {
+    if (cost(cut, parts) < cost(plan.forests, parts)) {
       plan.forests = std::move(cut);
       plan.saving = saving;
     }

@@ -19,11 +19,11 @@ struct StepPlan {
   int64_t supervised = 0;  // targets
 };
 
-// The forests of samples[chosen]. At most row_tokens rows each, and as many as keep every thread busy: where
-// they would be fewer than a multiple of the threads, they are cut smaller if that shortens the longest
+// The forests of samples[chosen]. At most row_tokens rows each, and as many as keep `parts` threads busy:
+// where they would be fewer than a multiple of `parts`, they are cut smaller if that shortens the longest
 // thread's work. Depends on nothing but the arguments. target.sample is an index into `samples`.
 StepPlan plan_step(const Samples& samples, std::span<const int64_t> chosen, int64_t row_tokens,
-                   int64_t threads);
+                   int64_t parts);
 
 // Sums over the first `forests` forests of a step.
 struct StepSums {

@@ -124,7 +124,7 @@ class Training {
     if (!job.held_out.empty()) {
       std::vector<int64_t> all(job.held_out.size());
       std::iota(all.begin(), all.end(), int64_t{0});
-      held_out_ = plan_step(job.held_out, all, spec.batch.pass_tokens, forests_abreast());
+      held_out_ = plan_step(job.held_out, all, spec.batch.pass_tokens, parts());
     }
     if (!batches_.unsupervised().empty()) {
       const auto first = job.samples[static_cast<size_t>(batches_.unsupervised().front())];
@@ -170,7 +170,12 @@ class Training {
   // Of several ranks one.
   bool writes() const { return !job_.peers || job_.peers->rank() == 0; }
   // A device has one forest at a time.
-  int64_t forests_abreast() const { return job_.model.device().is_cpu() ? threads_ : 1; }
+  int64_t parts() const { return spec_.batch.parts_or(job_.model.device().is_cpu() ? threads_ : 1); }
+  // Where train.batch.parts cuts a step, no forest has several threads inside: they would change last bits.
+  int64_t threads_for(const StepPlan& plan) const {
+    if (spec_.batch.parts == 0 || !job_.model.device().is_cpu()) return threads_;
+    return std::clamp<int64_t>(static_cast<int64_t>(plan.forests.size()), 1, threads_);
+  }
   StepInterval interval(int64_t every, int64_t per_epoch) {
     return {every, per_epoch, per_epoch > 0 ? batches_.steps(1) : 1};
   }
@@ -313,13 +318,13 @@ class Training {
     auto place = state_.place;
     const auto epoch = place.epoch;
     const auto chosen = batches_.take(place);
-    const auto plan = plan_step(job_.samples, chosen, spec_.batch.pass_tokens, forests_abreast());
+    const auto plan = plan_step(job_.samples, chosen, spec_.batch.pass_tokens, parts());
     // A stop leaves the sums of the first forests, which are saved and continued: a step may be minutes of
     // work.
     const auto pass_of = [&](const Forest& forest, int64_t index) { return training_pass(forest, index); };
     state_.forests = sums_.forests;
     const auto walked = record_of_step(job_, state_, chosen, all_);
-    const StepJob job{job_.model, job_.objective, plan, pass_of, threads_, walked.get(), job_.peers};
+    const StepJob job{job_.model, job_.objective, plan, pass_of, threads_for(plan), walked.get(), job_.peers};
     if (!add_gradients(job, leaves_, sums_)) leave_with_all("training");
     if (walked) walked->remove();
     const auto sums = std::exchange(sums_, {});
@@ -407,7 +412,7 @@ class Training {
                       .objective = job_.measured.value_or(job_.objective),
                       .plan = held_out_,
                       .make_pass = pass_of,
-                      .threads = threads_,
+                      .threads = threads_for(held_out_),
                       .peers = job_.peers});
   }
 

@@ -69,6 +69,22 @@ TEST(RunWork, CountsWhatStepsWillHold) {
   EXPECT_DOUBLE_EQ(work.rows_per_step, work.plain_rows_per_step);  // they share nothing
 }
 
+TEST(RunWork, PartsCutTheStepsAndThreadsSayHowManyAreAtWork) {
+  std::vector<Sample> samples;
+  for (int32_t i = 0; i < 8; ++i) samples.push_back(sample(11, 2, 100 * i));
+  TrainSpec spec;
+  spec.batch.samples = 8;
+  spec.batch.parts = 4;
+  for (const int64_t threads : {1, 2, 3, 9}) {
+    spec.threads = threads;
+    const auto work = run_work(spec, samples);
+    EXPECT_EQ(work.most_forests, 4) << threads;
+    EXPECT_EQ(work.most_rows, 20) << threads;  // two samples of 10 rows
+    EXPECT_EQ(work.threads, std::min<int64_t>(threads, 4));
+    EXPECT_EQ(work.rows_at_once, 20 * work.threads);
+  }
+}
+
 TEST(RunWork, TheLongestSampleCountsThoughTheFirstStepsLackIt) {
   std::vector<Sample> samples(400, sample(11, 2, 0));
   samples.push_back(sample(41, 5, 1000));

@@ -138,6 +138,15 @@ TEST_F(RanksProgram, OneTwoAndThreeRanksTrainWhatOneProcessTrains) {
   }
 }
 
+TEST_F(RanksProgram, WhereItsPartsAreGivenTwoRanksOfOneThreadAreOneProcessOfTwo) {
+  const std::string parts = " train.batch.parts=4 train.threads=";
+  ASSERT_EQ(retort(in("alone") + parts + "2", "", "run").exit, 0);
+  const auto result = by_ranks(2, in("ranks") + parts + "1");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_TRUE(trained("ranks") == trained("alone"));
+  EXPECT_EQ(read_text(folder.path / "ranks/metrics.jsonl"), read_text(folder.path / "alone/metrics.jsonl"));
+}
+
 TEST_F(RanksProgram, ScoresOfHeldOutTextsAreThoseOfOneProcess) {
   const auto scored = write_recipe("scored.yaml", 2, "",
                                    "{kind: perplexity}, {kind: membership, limit: 4}, "
@@ -161,7 +170,7 @@ TEST_F(RanksProgram, ATeachersCacheAndWhatIsLearnedFromItAreThoseOfOneProcess) {
   ASSERT_EQ(result.exit, 0) << result.err;
   EXPECT_TRUE(cache_in("ranks") == cache);
   EXPECT_TRUE(trained("ranks") == trained("alone"));
-  EXPECT_FALSE(fs::exists(folder.path / "ranks.rank-1"));
+  EXPECT_FALSE(fs::exists(folder.path / ".ranks.retort-rank-1"));
 
   const auto teaching = by_ranks(2, in("cache", taught), "teach");
   ASSERT_EQ(teaching.exit, 0) << teaching.err;
@@ -247,6 +256,16 @@ TEST_F(RanksProgram, ARankWithAFullDiskEndsAllWithItsLine) {
   const auto resumed = by_ranks(2, "'" + recipe + "'");
   ASSERT_EQ(resumed.exit, 0) << resumed.err;
   EXPECT_TRUE(trained("run") == trained("alone"));
+}
+
+TEST_F(RanksProgram, AProcessOfSeveralThatMpiDidNotStartIsRefused) {
+  const auto result =
+      run_program("retort-ranks", "'" + recipe + "'", "env -u OMPI_COMM_WORLD_SIZE WORLD_SIZE=2", "run");
+  EXPECT_EQ(result.exit, 2) << result.err;
+  EXPECT_NE(result.err.find("this is one of 2 processes (WORLD_SIZE=2, as torchrun sets it)"),
+            std::string::npos)
+      << result.err;
+  EXPECT_FALSE(fs::exists(run()));
 }
 
 TEST_F(RanksProgram, WhatRanksCannotDivideIsRefusedBeforeAnythingIsRead) {

@@ -352,4 +352,80 @@ TEST(Resume, AnythingThatChangesBytesIsRefusedOrRecorded) {
   EXPECT_FALSE(std::filesystem::exists(folder / "nothing is here"));
 }
 
+namespace {
+
+TrainSpec cut_into(int64_t parts, int64_t threads) {
+  auto spec = resumable_spec();
+  spec.batch.parts = parts;
+  spec.threads = threads;
+  return spec;
+}
+
+Ended ended_by(const TrainSpec& spec) {
+  const TemporaryFolder folder;
+  Ended ended;
+  EXPECT_TRUE(session(spec, folder / "run", {}, &ended));
+  return ended;
+}
+
+// Whether a forest of this training had several threads inside its operations.
+bool has_threads_inside(const TrainSpec& spec) {
+  const TemporaryFolder folder;
+  std::atomic<bool> several = false;
+  EXPECT_TRUE(session(
+      spec, folder / "run",
+      [&](int64_t, const Pass&) {
+        if (at::get_num_threads() > 1) several = true;
+      },
+      nullptr));
+  return several;
+}
+
+}  // namespace
+
+TEST(Parts, AnyNumberOfThreadsEndsWithTheSameBytes) {
+  const auto one = ended_by(cut_into(4, 1));
+  EXPECT_TRUE(ended_by(cut_into(4, 2)) == one);
+  EXPECT_TRUE(ended_by(cut_into(4, 3)) == one);
+  EXPECT_TRUE(ended_by(cut_into(4, 7)) == one);  // more than forests
+  // Without them, or with others, it is another cut: or nothing was shown above.
+  EXPECT_FALSE(ended_by(cut_into(0, 1)) == ended_by(cut_into(0, 2)));
+  EXPECT_FALSE(ended_by(cut_into(1, 1)) == one);
+  EXPECT_TRUE(ended_by(cut_into(2, 1)) == uninterrupted());  // which is of two threads
+}
+
+// Several of them would change the last bits of some operations (attention's gradient, say).
+TEST(Parts, NoForestHasThreadsInside) {
+  auto spec = cut_into(0, 5);
+  spec.batch.samples = 2;
+  spec.epochs = 1;
+  EXPECT_TRUE(has_threads_inside(spec));
+  spec.batch.parts = 2;
+  EXPECT_FALSE(has_threads_inside(spec));
+}
+
+TEST(Parts, ACheckpointOfTwoThreadsGoesOnWithOne) {
+  const TemporaryFolder folder;
+  ASSERT_FALSE(session(
+      cut_into(4, 2), folder / "run",
+      [](int64_t call, const Pass&) {
+        if (call == 30) request_stop();
+      },
+      nullptr));
+  const auto refusal = [&](const TrainSpec& spec) -> std::string {
+    try {
+      TinyRun run(lora(4, 0.2));
+      train(spec, run.job(folder / "run"));
+    } catch (const RecipeError& error) { return error.what(); }
+    return "not refused";
+  };
+  const auto other = refusal(cut_into(2, 2)), without = refusal(cut_into(0, 2));
+  EXPECT_NE(other.find("train.batch.parts: 4 then, 2 now"), std::string::npos) << other;
+  EXPECT_NE(without.find("train.batch.parts: 4 then, absent now"), std::string::npos) << without;
+  EXPECT_NE(without.find("train.threads: absent then, 2 now"), std::string::npos) << without;
+  Ended resumed;
+  ASSERT_TRUE(session(cut_into(4, 1), folder / "run", {}, &resumed));
+  EXPECT_TRUE(resumed == ended_by(cut_into(4, 3)));
+}
+
 }  // namespace retort

@@ -62,11 +62,13 @@ Table machine_table(const RankPlan& plan) {
 
 Table count_table(const RankPlans& plans) {
   Table table;
-  table.head = {"machines", "ranks", "a step", "tokens/s", "times one rank", "efficiency", "moved a step"};
+  table.head = {"machines",       "ranks",      "a step",       "tokens/s",
+                "times one rank", "efficiency", "moved a step", "memory"};
   for (const auto& [count, plan] : plans.first_machines)
     table.rows.push_back({fmt::format("{}", count), fmt::format("{}", plan.ranks), seconds_of(plan.seconds),
                           fmt::format("{:.0f}", plan.tokens_per_second), fmt::format("{:.2f}", plan.speed_up),
-                          fmt::format("{:.2f}", plan.efficiency()), megabytes(plan.moved)});
+                          fmt::format("{:.2f}", plan.efficiency()), megabytes(plan.moved),
+                          plan.fits() ? "enough" : "too little"});
   return table;
 }
 

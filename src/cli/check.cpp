@@ -2,14 +2,17 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 
 #include "adapters/attach.h"
 #include "base/json.h"
 #include "base/machine_memory.h"
+#include "base/ordered_work.h"
 #include "base/terminal.h"
 #include "cli/commands.h"
+#include "cli/machines_option.h"
 #include "cli/recipe_option.h"
 #include "data/beyond_context.h"
 #include "data/canaries.h"
@@ -33,6 +36,8 @@
 #include "ops/device.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
+#include "run/follow.h"
+#include "run/rank_memory.h"
 #include "run/run_folder.h"
 #include "run/stage_distill.h"
 
@@ -44,6 +49,8 @@ struct CheckOptions {
   std::shared_ptr<RecipeOptions> recipe;
   std::optional<int64_t> samples;
   bool no_step = false, json = false;
+  MachinesOptions machines;
+  double step_seconds = 0, undivided_seconds = 0;
 };
 
 std::string mib(uint64_t count) {
@@ -115,9 +122,30 @@ std::string near_duplicates_line(const DataSpec& spec, const RecordSource& sourc
       spec.near_duplicates.remove ? "" : "; data.near_duplicates.remove: true leaves them out");
 }
 
+void require_ranks_to_plan(const CheckOptions& options, const LoadedRecipe& loaded) {
+  if (!(options.step_seconds >= 0 && options.undivided_seconds >= 0))
+    throw RecipeError("--step-seconds and --undivided-seconds: expected 0 or more seconds");
+  if (!options.machines.asked()) {
+    if (options.step_seconds > 0 || options.undivided_seconds > 0)
+      throw RecipeError(
+          "--step-seconds and --undivided-seconds are of --ranks or --machines; say one of these");
+    return;
+  }
+  require_dividable(loaded);
+  if (loaded.recipe.adapter.kind == "none")
+    throw RecipeError(
+        fmt::format("{}: adapter.kind: none trains nothing that ranks could divide; leave --ranks "
+                    "and --machines out",
+                    loaded.file));
+  if (options.no_step && options.step_seconds == 0)
+    throw RecipeError(
+        "--no-step: ranks are planned from the time of a step; leave it out, or say --step-seconds");
+}
+
 Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
+  require_ranks_to_plan(options, loaded);
   open_device(recipe.device);  // what is missing is told before anything is read
   require_run_or_empty(recipe.run.folder);
   require_sources(recipe.data.sources);
@@ -225,7 +253,8 @@ Exit check(const CheckOptions& options) {
 
   const auto trainable = trainable_elements(model, recipe.adapter);
   auto memory = predict_memory(recipe, model, compute, work, dataset);
-  memory.teacher = teacher.bytes, memory.teacher_stays = teacher.stays;
+  memory.teacher = teacher.bytes, memory.teacher_mapped = teacher.mapped,
+  memory.teacher_stays = teacher.stays;
   const auto disk = predict_disk(recipe, model, dataset);
   const auto machine = machine_memory();
   say("training",
@@ -239,38 +268,62 @@ Exit check(const CheckOptions& options) {
   say("memory", fmt::format("about {} at most, {} available: {}", mib(memory.peak()), mib(machine.available),
                             describe(memory)));
   say("disk", fmt::format("about {} in {}", mib(disk), recipe.run.folder));
-  require_memory(memory, recipe);
+  const bool times = !options.no_step && recipe.adapter.kind != "none",
+             measures = times && options.step_seconds == 0;
+  BytesOfRank of_rank;
+  if (options.machines.asked()) {
+    const auto rank = memory_of_rank(memory, 0, model);
+    of_rank = {rank.needs - rank.shared, rank.shared};
+  }
+  if (measures || !options.machines.asked()) require_memory(memory, recipe);
   TimePrediction time;
-  if (!options.no_step && recipe.adapter.kind != "none") {
-    const auto seconds = measure_row_seconds(recipe, model, compute, dataset);
-    time = predict_time(recipe, work, dataset, {seconds, teacher.share}, compute);
-    say("time", fmt::format("about {}, on this machine as busy as it is now", describe(time)));
+  LoneStep step{.seconds = options.step_seconds};
+  if (times) {
+    if (measures) step.seconds = measure_row_seconds(recipe, model, compute, dataset) * work.rows_per_step;
+    const auto row_seconds = step.seconds / std::max(1.0, work.rows_per_step);
+    time = predict_time(recipe, work, dataset, {row_seconds, teacher.share}, compute);
+    say("time", fmt::format("about {}, {}", describe(time),
+                            measures ? "on this machine as busy as it is now"
+                                     : "where a step takes what --step-seconds says"));
+  }
+  std::optional<RankPlans> ranks;
+  if (options.machines.asked()) {
+    step.forests = std::max<int64_t>(1, std::llround(work.forests_per_step));
+    step.threads = usable_threads(recipe.train.threads);
+    step.undivided_seconds = options.undivided_seconds;
+    step.tokens = work.plain_rows_per_step;
+    step.trainable_elements = trainable;
+    ranks = plan_machines(step, options.machines, of_rank);
+    if (!options.json) fmt::print("{}", describe(step, *ranks));
   }
   if (options.json) {
-    fmt::print("{}\n", OrderedJson{{"recipe", loaded.file},
-                                   {"sha256", loaded.sha256},
-                                   {"rejected_records", rejected},
-                                   {"steps", work.steps},
-                                   {"rows_per_step", work.rows_per_step},
-                                   {"most_rows", work.most_rows},
-                                   {"trainable_elements", trainable},
-                                   {"peak_bytes", memory.peak()},
-                                   {"program_bytes", memory.program},
-                                   {"weight_bytes", memory.weights},
-                                   {"trainable_bytes", memory.trainables},
-                                   {"sample_bytes", memory.samples},
-                                   {"pass_bytes", memory.passes},
-                                   {"generation_bytes", memory.generation},
-                                   {"available_bytes", machine.available},
-                                   {"disk_bytes", disk},
-                                   {"training_seconds", time.training},
-                                   {"evaluation_seconds", time.evaluation},
-                                   {"teacher_bytes", memory.teacher},
-                                   {"teacher_seconds", time.teacher},
-                                   {"baseline_seconds", time.baseline},
-                                   {"reopening_seconds", time.reopening}}
-                           .dump(1));
+    OrderedJson out = {{"recipe", loaded.file},
+                       {"sha256", loaded.sha256},
+                       {"rejected_records", rejected},
+                       {"steps", work.steps},
+                       {"rows_per_step", work.rows_per_step},
+                       {"most_rows", work.most_rows},
+                       {"trainable_elements", trainable},
+                       {"peak_bytes", memory.peak()},
+                       {"program_bytes", memory.program},
+                       {"weight_bytes", memory.weights},
+                       {"trainable_bytes", memory.trainables},
+                       {"sample_bytes", memory.samples},
+                       {"pass_bytes", memory.passes},
+                       {"generation_bytes", memory.generation},
+                       {"available_bytes", machine.available},
+                       {"disk_bytes", disk},
+                       {"training_seconds", time.training},
+                       {"evaluation_seconds", time.evaluation},
+                       {"teacher_bytes", memory.teacher},
+                       {"teacher_seconds", time.teacher},
+                       {"baseline_seconds", time.baseline},
+                       {"reopening_seconds", time.reopening}};
+    if (ranks) out["ranks"] = json_of(step, *ranks);
+    fmt::print("{}\n", out.dump(1));
   }
+  if (ranks)
+    if (const auto missing = missing_memory(*ranks); !missing.empty()) throw Failure(missing);
   return Exit::done;
 }
 
@@ -286,6 +339,11 @@ void add_check(CLI::App& app, Action& action) {
                    "samples to show, learned tokens coloured; 3 unless the recipe is private, then none")
       ->check(CLI::Range(int64_t{0}, int64_t{1000}));
   command->add_flag("--no-step", options->no_step, "do not time a step: memory and disk only");
+  add_machines_options(*command, options->machines);
+  command->add_option("--step-seconds", options->step_seconds,
+                      "of a step by one rank, for --ranks and --machines; without it, what is measured here");
+  command->add_option("--undivided-seconds", options->undivided_seconds,
+                      "of a step besides, which every rank spends: cutting it into forests, the update (0)");
   command->add_flag("--json", options->json, "the predictions as one JSON object, without samples");
   command->callback([options, &action] { action = [options] { return check(*options); }; });
 }

@@ -1,10 +1,13 @@
 // `retort plan CONFIG`: what a model needs that is not here.
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "base/byte_size.h"
 #include "base/disk_speed.h"
 #include "base/machine_memory.h"
 #include "cli/commands.h"
+#include "cli/machines_option.h"
 #include "models/read_config.h"
 #include "models/text_part.h"
 #include "ops/workers.h"
@@ -24,6 +27,8 @@ struct PlanOptions {
   double tokens = 1e6, price = 0, gflops = 0;
   int64_t length = 4096, threads = 0;
   AdapterSpec adapter;
+  MachinesOptions machines;
+  double step_tokens = 65536;
   bool json = false;
 };
 
@@ -84,6 +89,14 @@ std::string time_of(double seconds) {
   return seconds >= 120 ? fmt::format("{:.1f} min", seconds / 60) : fmt::format("{:.1f} s", seconds);
 }
 
+// A rank has all threads of the smallest machine, unless --threads says how many.
+int64_t threads_of_rank(const PlanOptions& options) {
+  if (options.threads > 0 || options.machines.file.empty())
+    return options.threads > 0 ? options.threads : usable_threads(0);
+  const auto machines = options.machines.machines();
+  return std::ranges::min_element(machines, {}, &RankMachine::threads)->threads;
+}
+
 Exit plan(const PlanOptions& options) {
   const auto config = config_at(options.path);
   const auto type = options.weights.empty() ? stored_type(config) : type_from_name(options.weights);
@@ -97,7 +110,9 @@ Exit plan(const PlanOptions& options) {
   const auto model = build_shape(config);
   const auto shape = shape_of(*model, *type, options.adapter);
   if (options.threads < 0) throw RecipeError("--threads: expected a number above 0, or 0: as many as here");
-  const auto threads = options.threads > 0 ? options.threads : usable_threads(0);
+  if (!(options.step_tokens >= 1 && options.step_tokens <= 1e12))
+    throw RecipeError("--step-tokens: expected 1 to 10^12 tokens");
+  const auto threads = threads_of_rank(options);
   const auto disk = disk_of(options);
   PlanMachine machine;
   machine.memory = size_or("--memory", options.memory, static_cast<double>(machine_memory().available) / 2);
@@ -110,11 +125,17 @@ Exit plan(const PlanOptions& options) {
   if (options.price > 0) machine.hourly = options.price;
   const auto rows = plan_rows(*model, shape, machine, {options.tokens, static_cast<double>(options.length)},
                               options.adapter);
+  const PlanText step_text{options.step_tokens, static_cast<double>(options.length)};
+  const auto step = lone_step(shape, machine, step_text);
+  std::optional<RankPlans> ranks;
+  if (options.machines.asked())
+    ranks = plan_machines(step, options.machines,
+                          bytes_of_rank(*model, shape, machine, step_text, options.adapter));
   if (options.json) {
-    Json out = {{"parameters", shape.parameters},   {"active", shape.active},
-                {"layer_bytes", shape.layer_bytes}, {"outside_bytes", shape.outside_bytes},
-                {"memory", machine.memory},         {"disk", machine.disk},
-                {"products", machine.products},     {"uses", Json::array()}};
+    OrderedJson out = {{"parameters", shape.parameters},   {"active", shape.active},
+                       {"layer_bytes", shape.layer_bytes}, {"outside_bytes", shape.outside_bytes},
+                       {"memory", machine.memory},         {"disk", machine.disk},
+                       {"products", machine.products},     {"uses", OrderedJson::array()}};
     for (const auto& row : rows)
       out["uses"].push_back({{"use", row.use},
                              {"resident_bytes", row.memory},
@@ -125,6 +146,7 @@ Exit plan(const PlanOptions& options) {
                              {"disk_seconds", row.disk_seconds},
                              {"product_seconds", row.product_seconds},
                              {"seconds", row.seconds()}});
+    if (ranks) out["ranks"] = json_of(step, *ranks);
     fmt::print("{}\n", out.dump(1));
     return Exit::done;
   }
@@ -156,6 +178,12 @@ Exit plan(const PlanOptions& options) {
   if (type_info(*type).block_elements == 1 && *type != WeightType::f8_e4m3 &&
       shape.layer_bytes > machine.memory * 8)
     fmt::print("fewer bits are read faster: --weights q4_k shows how much\n");
+  if (ranks) {
+    fmt::print("\nLoRA by retort-ranks, the model in memory, steps of {} tokens in texts of {}\n{}",
+               count_of(options.step_tokens), options.length, describe(step, *ranks));
+    if (const auto missing = missing_memory(*ranks); !missing.empty())
+      fmt::print("note         {}\n", missing);
+  }
   return Exit::done;
 }
 
@@ -182,11 +210,16 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_option("--disk", options->disk, "bytes a second that the disk gives, e.g. 3GB");
   command->add_option("--gflops", options->gflops,
                       "10^9 operations a second of all threads, instead of this machine's");
-  command->add_option("--threads", options->threads,
-                      "that work side by side, each on a text of its own; as many as this machine has");
+  command->add_option(
+      "--threads", options->threads,
+      "that work side by side, each on a text of its own, and those of a rank; as many as this "
+      "machine, or the smallest of --machines, has");
   command->add_option("--price", options->price, "of an hour of the machine");
   command->add_option("--rank", options->adapter.rank, "of the LoRA adapter");
   command->add_option("--targets", options->adapter.targets, "layers that the adapter is on");
+  command->add_option("--step-tokens", options->step_tokens,
+                      "tokens of a training step that ranks divide (65536)");
+  add_machines_options(*command, options->machines);
   command->add_flag("--json", options->json, "for programs");
   command->callback([options, &action] { action = [options] { return plan(*options); }; });
 }

@@ -12,7 +12,14 @@
 namespace retort {
 namespace {
 
+<<<<<<< HEAD
 constexpr double kProgram = 150 << 20;            // plan/predict.cpp
+=======
+constexpr double kProgram = 150 << 20, kThread = 12 << 20;  // plan/predict.cpp
+// Of the products that the machine's registers allow: what whole passes reach on two cores, reading from disk
+// beside (tools/bench/large).
+constexpr double kReached = 0.55;
+>>>>>>> h18c
 constexpr double kAdapterBytes = 4 + 4 + 8;       // fp32 weight, gradient, AdamW's two moments
 constexpr double kStates = 0.25, kWeights = 0.5;  // of model.memory, as models/load.cpp shares it
 
@@ -121,6 +128,33 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
               at_work + static_cast<double>(model.config.layers) * between, 2,
               3 * forward + shape.before_experts_flop,
               shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved))};
+}
+
+// Backward multiplies each frozen matrix once more, for the gradient of what it read. Attention has two
+// products forward and five backward.
+LoneStep lone_step(const ModelShape& shape, const PlanMachine& machine, const PlanText& text) {
+  const auto flop = 2 * shape.linear_flop + 3.5 * attention_flop(shape, text.length);
+  LoneStep step;
+  step.forests = std::max<int64_t>(1, std::llround(text.tokens / text.length));
+  step.threads = machine.threads;
+  step.seconds = text.tokens * flop / (kReached * machine.products);
+  step.tokens = text.tokens;
+  step.trainable_elements = std::llround(shape.trained_numbers);
+  return step;
+}
+
+// As plan/predict.cpp counts a pass: what all layers keep for backward and what comes and goes; a frozen
+// head's rows of gradient; gradients of each forest at work beside the sum.
+BytesOfRank bytes_of_rank(const Model& model, const ModelShape& shape, const PlanMachine& machine,
+                          const PlanText& text, const AdapterSpec& adapter) {
+  const auto numbers = row_numbers(model, adapter, static_cast<int64_t>(text.length));
+  const auto threads = static_cast<double>(machine.threads);
+  const auto layers = static_cast<double>(model.config.layers), width = 2.0;
+  const auto row = layers * (width * numbers.saved + 4.0 * static_cast<double>(model.config.heads)) +
+                   width * numbers.passing + static_cast<double>(model.config.hidden) * (4 + 3 * width);
+  const auto own = kProgram + threads * kThread + shape.trained_numbers * (kAdapterBytes + 4 * threads) +
+                   threads * text.length * row;
+  return {static_cast<uint64_t>(own), static_cast<uint64_t>(shape.layer_bytes + shape.outside_bytes)};
 }
 
 }  // namespace retort

@@ -7,6 +7,7 @@
 
 #include "adapters/adapter_spec.h"
 #include "models/model.h"
+#include "plan/rank_plan.h"
 
 namespace retort {
 
@@ -67,5 +68,12 @@ struct PlanRow {
 // Teaching or scoring, and a pass of LoRA training, over all tokens.
 std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, const PlanMachine& machine,
                                const PlanText& text, const AdapterSpec& adapter);
+
+// LoRA training with the model in memory, as ranks do it: one that is alone takes a step of `text.tokens`,
+// each text a forest of its own, at `machine.products` of its `machine.threads`.
+LoneStep lone_step(const ModelShape& shape, const PlanMachine& machine, const PlanText& text);
+// Matrices are pages of the file (model.weights: keep).
+BytesOfRank bytes_of_rank(const Model& model, const ModelShape& shape, const PlanMachine& machine,
+                          const PlanText& text, const AdapterSpec& adapter);
 
 }  // namespace retort

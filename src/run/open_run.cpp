@@ -37,6 +37,7 @@
 #include "models/own_templates.h"
 #include "ops/device.h"
 #include "ops/workers.h"
+#include "plan/rank_plan.h"
 #include "report/progress.h"
 #include "spec/print.h"
 #include "spec/yaml.h"

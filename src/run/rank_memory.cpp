@@ -50,13 +50,6 @@ RankMemory unpacked(std::string bytes) {
 
 }  // namespace
 
-uint64_t sums_of_rank(int64_t rank, int64_t ranks, int64_t forests, int64_t trainable_elements) {
-  if (ranks <= 1) return 0;
-  const auto one = 4 * static_cast<uint64_t>(trainable_elements);
-  const auto own = static_cast<uint64_t>((forests + ranks - 1) / ranks);
-  return rank == 0 ? one : (own + 2) * one;
-}
-
 uint64_t mapped_bytes(const Model& model) {
   const auto ranges = pages_of_files();
   uint64_t sum = 0;

@@ -11,10 +11,6 @@
 
 namespace retort {
 
-// Bytes that a rank keeps besides: the gradients of its part of a step's forests, which wait for the sums of
-// the ranks before, these sums and the message that brings them. Rank 0 sends a message alone.
-uint64_t sums_of_rank(int64_t rank, int64_t ranks, int64_t forests, int64_t trainable_elements);
-
 // Bytes of the model's matrices that are pages of its file: the ranks of a machine have them once.
 uint64_t mapped_bytes(const Model& model);
 

@@ -1,6 +1,8 @@
 // `retort check` from outside.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "cli/run_program.h"
 #include "where.h"  // tests
@@ -53,6 +55,50 @@ TEST(Check, ShowsSamplesAndPredicts) {
   EXPECT_EQ(json.at("steps"), 3);
   EXPECT_EQ(json.at("trainable_elements"), 4884480);
   EXPECT_GT(json.at("peak_bytes").get<uint64_t>(), uint64_t{200} << 20);
+}
+
+TEST(Check, DividesARecipeAmongRanks) {
+  if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel))
+    GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  Folder folder;
+  const auto text =
+      recipe("train: {steps: 3, threads: 1, batch: {samples: 14, pass_tokens: 64}}\nrun: {folder: " +
+             (folder.path / "run").string() + "}\n");
+  const auto check = "check '" + folder.write("r.yaml", text) + "' --samples 0 --no-step ";
+  const auto list = [&](const std::string& more) {
+    return folder.write("machines.yaml", "machines:\n  - {name: node, count: 2, threads: 2, " + more + "}\n");
+  };
+  const auto large = list("memory: 64GiB, latency_us: 0, copy_gbytes: 8");
+  const auto json = parse_json(
+      retort(check + "--json --step-seconds 9 --undivided-seconds 1 --ranks 1 --machines '" + large + "'")
+          .out,
+      "output");
+  const auto& ranks = json.at("ranks");
+  EXPECT_EQ(ranks.at("message_bytes"), 4.0 * json.at("trainable_elements").get<double>());
+  EXPECT_EQ(ranks.at("one_rank_seconds"), 10);
+  EXPECT_GT(ranks.at("forests").get<int64_t>(), 2);
+  const auto& two = ranks.at("planned");
+  EXPECT_EQ(two.at("ranks"), 2);
+  EXPECT_LT(two.at("step_seconds"), 10);
+  EXPECT_GT(two.at("step_seconds"), 5.5);  // half of 9, and what is not divided
+  // Rank 0 needs what one process needs and a message.
+  EXPECT_EQ(two.at("machines")[0].at("memory_bytes").get<uint64_t>(),
+            json.at("peak_bytes").get<uint64_t>() + ranks.at("message_bytes").get<uint64_t>());
+
+  const auto small = retort(check + "--step-seconds 9 --ranks 1 --machines '" + list("memory: 10MiB") + "'");
+  EXPECT_EQ(small.exit, 3);
+  EXPECT_TRUE(small.err.starts_with("retort: node-1: 1 rank needs about ")) << small.err;
+  EXPECT_EQ(std::count(small.err.begin(), small.err.end(), '\n'), 1) << small.err;
+  expect_one_line(retort(check + "--ranks 2"), 2,
+                  "retort: --no-step: ranks are planned from the time of a step; leave it out, or say "
+                  "--step-seconds");
+  expect_one_line(retort(check + "--step-seconds 9"), 2,
+                  "retort: --step-seconds and --undivided-seconds are of --ranks or --machines; say one of "
+                  "these");
+  const auto layers = retort(check + "--ranks 2 --step-seconds 9 model.schedule=layers");
+  EXPECT_EQ(layers.exit, 2);
+  EXPECT_NE(layers.err.find("model.schedule: layers: retort-ranks cannot divide that"), std::string::npos)
+      << layers.err;
 }
 
 TEST(Check, SaysThatTheRateNeverReachesItsPeak) {

@@ -42,6 +42,63 @@ TEST(Cli, PlanKnowsAModelByItsConfigAlone) {
                   "shape is written down here: deepseek-v3, deepseek-v3.2");
 }
 
+TEST(Cli, PlanDividesATrainingAmongMachines) {
+  Folder folder;
+  const auto config =
+      folder.write("config.json",
+                   R"({"model_type": "llama", "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128,
+          "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4, "rms_norm_eps": 1e-5,
+          "max_position_embeddings": 4096, "rope_theta": 10000.0, "tie_word_embeddings": true})");
+  const auto machines =
+      folder.write("machines.yaml",
+                   "machines:\n"
+                   "  - {name: node, count: 4, threads: 2, memory: 4GiB, link_gbit: 8, latency_us: 0, "
+                   "copy_gbytes: 1}\n");
+  const auto of = [&](const std::string& more) {
+    return "plan '" + config + "' --length 512 --step-tokens 4096 --gflops 1 " + more;
+  };
+  const auto planned = retort(of("--machines '" + machines + "' --ranks 1"));
+  EXPECT_EQ(planned.exit, 0) << planned.err;
+  for (const char* text :
+       {"each with 2 threads; a step of 8 forests", "planned      4 ranks on 4 machines: a step in",
+        "\nnode-1 ", "\nnode-4 ", "\nbest         "})
+    EXPECT_NE(planned.out.find(text), std::string::npos) << text << "\n" << planned.out;
+  const auto json = parse_json(retort(of("--machines '" + machines + "' --ranks 1 --json")).out, "output");
+  const auto& ranks = json.at("ranks");
+  // A matrix of m x n has 16 x (m + n): four of 64 x 64 and three of 64 x 128, in two layers.
+  EXPECT_EQ(ranks.at("trainable_elements"), 2 * 16 * (4 * 128 + 3 * 192));
+  const auto message = ranks.at("message_bytes").get<double>();
+  EXPECT_EQ(message, 4.0 * 2 * 16 * (4 * 128 + 3 * 192));
+  const auto& four = ranks.at("planned");
+  EXPECT_EQ(four.at("ranks"), 4);
+  EXPECT_EQ(four.at("moved_bytes"), 6 * message);
+  EXPECT_EQ(four.at("machines").size(), 4u);
+  EXPECT_EQ(four.at("machines")[0].at("sent_bytes"), message);
+  EXPECT_EQ(ranks.at("first_machines").size(), 3u);
+  EXPECT_LE(ranks.at("best").at("step_seconds"), four.at("step_seconds"));
+  // --threads 1: two ranks fit a machine.
+  const auto free =
+      parse_json(retort(of("--machines '" + machines + "' --threads 1 --json")).out, "output").at("ranks");
+  EXPECT_TRUE(free.at("planned").is_null());
+  EXPECT_EQ(free.at("best").at("ranks"), 8);
+
+  const auto here = retort(of("--ranks 2 --threads 1"));
+  EXPECT_NE(here.out.find("planned      2 ranks on 1 machine"), std::string::npos) << here.out << here.err;
+  expect_one_line(
+      retort(of("--machines '" + machines + "' --threads 3")), 2,
+      "retort: " + machines +
+          ": no machine has the 3 threads of a rank, the largest has 2; lower the threads of a rank "
+          "(train.threads, `retort plan --threads`), or write `ranks`");
+  const auto wrong = folder.write("wrong.yaml", "machines:\n  - {name: a, threads: 0, memory: 4GiB}\n");
+  const auto refused = retort(of("--machines '" + wrong + "'"));
+  EXPECT_EQ(refused.exit, 2);
+  EXPECT_NE(refused.err.find("wrong.yaml:2:24: machines[0].threads: expected a whole number from 1 to 4096"),
+            std::string::npos)
+      << refused.err;
+  EXPECT_EQ(retort(of("--machines no/such.yaml")).exit, 2);
+  EXPECT_EQ(retort(of("--ranks 0")).exit, 2);
+}
+
 TEST(Cli, AKernelIsTakenByNameAndOneThatIsNotHereIsRefused) {
   const auto refused = retort("plan deepseek-v3", "RETORT_KERNEL=nothing");
   EXPECT_EQ(refused.exit, 2);

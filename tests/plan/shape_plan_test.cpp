@@ -220,4 +220,30 @@ TEST(ShapePlan, TimeIsTheSlowerOfDiskAndProducts) {
   EXPECT_LT(rows[1].tokens_a_pass, rows[0].tokens_a_pass);
 }
 
+// 16 texts of 4096 tokens, 32 layers of 32 heads of 128: a token attends to 2048 on the average.
+TEST(ShapePlan, AStepOfOneRankIsForwardAndOneBackwardOfFrozenMatrices) {
+  const auto model = build_shape(config_of(kLlama8B));
+  const auto shape = shape_of(*model, WeightType::bf16, {});
+  PlanMachine machine{.products = 2e12, .threads = 8, .hourly = {}};
+  const PlanText text{.tokens = 65536, .length = 4096};
+  const auto step = lone_step(shape, machine, text);
+  EXPECT_EQ(step.forests, 16);
+  EXPECT_EQ(step.threads, 8);
+  EXPECT_EQ(step.trainable_elements, 41943040);
+  EXPECT_NEAR(step.seconds, 65536 * (2 * shape.linear_flop + 3.5 * 4 * 32 * 4096.0 * 2048) / (0.55 * 2e12),
+              1e-6);
+  EXPECT_EQ(lone_step(shape, machine, {.tokens = 100, .length = 4096}).forests, 1);
+
+  const auto of_eight = bytes_of_rank(*model, shape, machine, text, {});
+  EXPECT_EQ(static_cast<double>(of_eight.shared), shape.layer_bytes + shape.outside_bytes);
+  // Each further thread: its buffers, a gradient of the adapter, and a text's rows.
+  machine.threads = 9;
+  const auto of_nine = bytes_of_rank(*model, shape, machine, text, {});
+  const auto numbers = row_numbers(*model, {}, 4096);
+  EXPECT_NEAR(static_cast<double>(of_nine.own - of_eight.own),
+              (12 << 20) + 4.0 * 41943040 +
+                  4096 * (32 * (2 * numbers.saved + 4 * 32) + 2 * numbers.passing + 4096 * 10),
+              2);
+}
+
 }  // namespace retort

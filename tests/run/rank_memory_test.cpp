@@ -47,13 +47,6 @@ LoadedModel tiny_model(const std::string& weights) {
 
 }  // namespace
 
-TEST(RankMemory, ARankKeepsTheGradientsOfItsPartAndTwoCopiesOfTheSums) {
-  EXPECT_EQ(sums_of_rank(0, 1, 10, 1000), 0u);
-  EXPECT_EQ(sums_of_rank(0, 4, 10, 1000), 4000u);            // the message that it sends
-  EXPECT_EQ(sums_of_rank(3, 4, 10, 1000), (3 + 2) * 4000u);  // 10 forests over 4 ranks: 3 at most
-  EXPECT_EQ(sums_of_rank(1, 2, 10, 1000), (5 + 2) * 4000u);
-}
-
 // Two ranks of node-a: 600 MiB are left, 2 x 100 are their own, 400 are pages of the base's file: 1200.
 TEST(RankMemory, RanksOfAMachineDivideWhatItHasAndShareTheBase) {
   EXPECT_EQ(refusal({rank_that_needs(800, 400), rank_that_needs(800, 400), rank_that_needs(1100, 400)}), "");

@@ -482,10 +482,11 @@ def write_recipe(folder, name, model, kind, own, merged="none", gguf=(), asks=Fa
     """`asks`: retort learns the answers to the questions and gives them with every file that it writes."""
     write_records(folder)
     sources = [{"path": str(folder / f"{name}.jsonl"), "use": name} for name in ("train", "held_out")]
+    targets = own.get("_targets", {}).get(kind, ["all"])
     recipe = {
         "model": {"path": str(model), "compute": "f32"},
         "data": {"sources": sources},
-        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": own.get("_targets", {}).get(kind, ["all"])},
+        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": targets},
         "train": {
             "steps": 40 if asks else 2,
             "threads": 1,

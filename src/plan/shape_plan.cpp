@@ -12,14 +12,7 @@
 namespace retort {
 namespace {
 
-<<<<<<< HEAD
-constexpr double kProgram = 150 << 20;            // plan/predict.cpp
-=======
 constexpr double kProgram = 150 << 20, kThread = 12 << 20;  // plan/predict.cpp
-// Of the products that the machine's registers allow: what whole passes reach on two cores, reading from disk
-// beside (tools/bench/large).
-constexpr double kReached = 0.55;
->>>>>>> h18c
 constexpr double kAdapterBytes = 4 + 4 + 8;       // fp32 weight, gradient, AdamW's two moments
 constexpr double kStates = 0.25, kWeights = 0.5;  // of model.memory, as models/load.cpp shares it
 
@@ -137,7 +130,7 @@ LoneStep lone_step(const ModelShape& shape, const PlanMachine& machine, const Pl
   LoneStep step;
   step.forests = std::max<int64_t>(1, std::llround(text.tokens / text.length));
   step.threads = machine.threads;
-  step.seconds = text.tokens * flop / (kReached * machine.products);
+  step.seconds = text.tokens * flop / (kTrainingReached * machine.products);
   step.tokens = text.tokens;
   step.trainable_elements = std::llround(shape.trained_numbers);
   return step;

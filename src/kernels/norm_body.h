@@ -27,13 +27,6 @@ struct Sum {
   HOST_DEVICE float operator()(float a, float b) const { return a + b; }
 };
 
-// Calls use(i, some) for this thread's eights of a row. Rows whose length is no multiple of 8 begin anywhere,
-// and are gone through one by one.
-template <class Threads, class Use> HOST_DEVICE void each_eight(Threads& threads, int64_t width, Use&& use) {
-  const int step = width % 8 == 0 ? 8 : 1;
-  for (int64_t i = step * threads.thread(); i < width; i += step * kNormThreads) use(i, step);
-}
-
 HOST_DEVICE inline float norm_scale(float squares, int64_t width, float epsilon) {
   return 1.0f / std::sqrt(squares / static_cast<float>(width) + epsilon);
 }

@@ -1,4 +1,4 @@
-// Dropout, norms, gated activations, the softmax of the head's chunks, and AdamW.
+// Dropout, norms, rotations, gated activations, the softmax of the head's chunks, and AdamW.
 #include "kernels/cuda_threads.h"
 #include "kernels/launch.h"
 #include "kernels/launch_cuda.h"
@@ -20,6 +20,11 @@ template <class Number> __global__ void __launch_bounds__(kNormThreads) norm_ker
   CudaThreads threads;
   if (job.gradient) norm_rows_back<Number>(threads, job);
   else norm_rows<Number>(threads, job);
+}
+
+template <class Number> __global__ void __launch_bounds__(kRotateThreads) rotate_kernel(const RotateJob job) {
+  CudaThreads threads;
+  rotate_heads<Number>(threads, job);
 }
 
 __global__ void __launch_bounds__(kSoftmaxThreads) softmax_kernel(const SoftmaxJob job) {
@@ -58,6 +63,16 @@ const char* launch_norm(const NormJob& job, bool bf16, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
   if (bf16) norm_kernel<uint16_t><<<grid, kNormThreads, kNormShared, on>>>(job);
   else norm_kernel<float><<<grid, kNormThreads, kNormShared, on>>>(job);
+  return launch_error();
+}
+
+const char* launch_rotate(const RotateJob& job, bool bf16, void* stream) {
+  const auto numbers = job.rows * job.heads * job.width;
+  if (numbers == 0) return nullptr;
+  const auto grid = grid_of((numbers + 16 * kRotateThreads - 1) / (16 * kRotateThreads));
+  const auto on = static_cast<cudaStream_t>(stream);
+  if (bf16) rotate_kernel<uint16_t><<<grid, kRotateThreads, 0, on>>>(job);
+  else rotate_kernel<float><<<grid, kRotateThreads, 0, on>>>(job);
   return launch_error();
 }
 

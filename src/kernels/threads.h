@@ -75,6 +75,26 @@ HOST_DEVICE void store_some(Threads& threads, void* to, int64_t first, int some,
   for (int j = 0; j < some; ++j) narrow_to(out[j], values[j]);
 }
 
+// The same bits, whatever numbers they are.
+template <class Number, class Threads> HOST_DEVICE void copy_some(Threads& threads, const void* from,
+                                                                  int64_t in_first, void* to,
+                                                                  int64_t out_first, int some) {
+  const auto* in = static_cast<const Number*>(from) + in_first;
+  auto* out = static_cast<Number*>(to) + out_first;
+  constexpr int kWords = 16 / sizeof(Number);
+  if (some == 8)
+    for (int j = 0; j < 8; j += kWords) threads.store16(out + j, threads.load16(in + j));
+  else
+    for (int j = 0; j < some; ++j) out[j] = in[j];
+}
+
+// Calls use(i, some) for this thread's eights of a row. Rows whose length is no multiple of 8 begin anywhere,
+// and are gone through one by one.
+template <class Threads, class Use> HOST_DEVICE void each_eight(Threads& threads, int64_t width, Use&& use) {
+  const int step = width % 8 == 0 ? 8 : 1;
+  for (int64_t i = step * threads.thread(); i < width; i += step * threads.threads()) use(i, step);
+}
+
 // Combines what the threads of a block bring, in pairs that are half the block apart, then a quarter, and so
 // on, and gives it to all of them. The number of threads is a power of two, `scratch` has a place for each
 // and may be written again afterwards.

@@ -2,6 +2,7 @@
 // look-up and one sum, whose order is that of the experts on every device.
 #include "ops/composed.h"
 #include "ops/composed_forms.h"
+#include "ops/device_kernels.h"
 
 namespace retort {
 namespace {
@@ -80,6 +81,7 @@ Tensor composed_route(const Tensor& logits, const RouteRule& rule, RoutePlan& pl
   const auto scores = rule.sigmoid ? logits.sigmoid() : logits.softmax(1);
   const auto seen = scores.detach();
   const auto chosen = largest(judged(seen, rule), plan.each);
+  if (auto sorted = sorted_on(chosen, scores.size(1))) plan.there = *std::move(sorted);
   const auto here = chosen.to(at::kCPU, at::kInt).contiguous();
   plan.expert.assign(here.const_data_ptr<int32_t>(), here.const_data_ptr<int32_t>() + here.numel());
   const auto weights = scores.gather(1, chosen);
@@ -88,6 +90,7 @@ Tensor composed_route(const Tensor& logits, const RouteRule& rule, RoutePlan& pl
 }
 
 std::vector<Tensor> composed_scatter_rows(const Tensor& x, const RoutePlan& plan) {
+  if (auto in_one_pass = rows_to_experts_on(x, plan)) return *std::move(in_one_pass);
   auto order = order_of(plan);
   for (auto& slot : order.slots) slot = static_cast<int32_t>(slot / plan.each);  // its token
   return parts_of(x, order);
@@ -95,6 +98,7 @@ std::vector<Tensor> composed_scatter_rows(const Tensor& x, const RoutePlan& plan
 
 Tensor composed_gather_sum(const std::vector<Tensor>& parts, const RoutePlan& plan, int64_t width,
                            const at::TensorOptions& options) {
+  if (auto in_one_pass = sum_of_experts_on(parts, plan, width)) return *std::move(in_one_pass);
   const auto order = order_of(plan);
   if (order.counts.empty()) return at::zeros({plan.tokens, width}, options);
   const auto all = joined(parts, order.counts, {width}, options);

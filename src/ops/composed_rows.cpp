@@ -21,6 +21,7 @@ NormedSum composed_add_rms_norm(const Tensor& x, const Tensor& delta, const Norm
 
 Tensor composed_rotate(const Tensor& x, const Tensor& positions, const RotaryTable& table,
                        const RotatedPart& part) {
+  if (auto in_one_pass = rotated_on(x, positions, table, part)) return *std::move(in_one_pass);
   const auto half = table.half;
   const auto rows = positions.cpu();
   const auto of_positions = [&](const std::vector<float>& values) {  // [N,1,half]

@@ -108,6 +108,62 @@ Tensor gradient_of_norm(const Tensor& gradient, const Tensor& x, const std::opti
   return out;
 }
 
+Tensor rotated(const Tensor& x, const Tensor& positions, const Tensor& table, int64_t first, bool interleaved,
+               bool back) {
+  const c10::DeviceGuard here(x.device());
+  auto out = at::empty(x.sizes(), x.options());
+  RotateJob job;
+  job.x = x.const_data_ptr(), job.out = out.mutable_data_ptr();
+  job.positions = positions.const_data_ptr<int64_t>();
+  job.cosine = table.const_data_ptr<float>(), job.sine = job.cosine + table.size(1) * table.size(2);
+  job.rows = x.size(0), job.heads = x.size(1), job.width = x.size(2), job.half = table.size(2);
+  job.first = first, job.interleaved = interleaved, job.back = back;
+  require(launch_rotate(job, x.scalar_type() == at::kBFloat16, stream_of(x)), "the rotation");
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor> sorted_by_expert(const Tensor& expert, int64_t experts) {
+  const c10::DeviceGuard here(expert.device());
+  SortJob job;
+  job.slots = expert.numel(), job.experts = experts;
+  auto order = at::empty({job.slots}, expert.options()), places = at::empty({job.slots}, expert.options());
+  auto starts = at::empty({experts + 1}, expert.options());
+  auto before = at::empty({experts, job.tiles()}, expert.options());
+  job.expert = expert.const_data_ptr<int32_t>(), job.before = before.mutable_data_ptr<int32_t>();
+  job.starts = starts.mutable_data_ptr<int32_t>(), job.order = order.mutable_data_ptr<int32_t>();
+  job.places = places.mutable_data_ptr<int32_t>();
+  require(launch_sort(job, stream_of(expert)), "the sort by expert");
+  return {order, places, starts};
+}
+
+Tensor rows_of_experts(const Tensor& x, const Tensor& order) {
+  const c10::DeviceGuard here(x.device());
+  RowsJob job;
+  job.tokens = x.size(0), job.width = x.size(1), job.each = order.numel() / job.tokens;
+  auto out = at::empty({order.numel(), job.width}, x.options());
+  job.x = x.const_data_ptr(), job.order = order.const_data_ptr<int32_t>(), job.out = out.mutable_data_ptr();
+  require(launch_rows(job, x.scalar_type() == at::kBFloat16, stream_of(x)), "the move of rows to experts");
+  return out;
+}
+
+Tensor sum_of_parts(at::TensorList parts, at::IntArrayRef of, const Tensor& expert, const Tensor& places,
+                    const Tensor& starts) {
+  const c10::DeviceGuard here(expert.device());
+  const auto& like = parts[0];
+  RowsJob job;
+  job.tokens = expert.size(0), job.each = expert.size(1), job.width = like.size(1);
+  auto addresses = at::zeros({starts.numel() - 1}, at::TensorOptions(at::kLong));
+  for (size_t i = 0; i < parts.size(); ++i)
+    addresses.mutable_data_ptr<int64_t>()[of[i]] = reinterpret_cast<int64_t>(parts[i].const_data_ptr());
+  addresses = addresses.to(expert.device());
+  auto out = at::empty({job.tokens, job.width}, like.options());
+  job.expert = expert.const_data_ptr<int32_t>(), job.places = places.const_data_ptr<int32_t>();
+  job.starts = starts.const_data_ptr<int32_t>(), job.out = out.mutable_data_ptr();
+  job.parts = static_cast<const void* const*>(addresses.const_data_ptr());
+  require(launch_rows(job, like.scalar_type() == at::kBFloat16, stream_of(like)), "the sum over experts");
+  return out;
+}
+
 Tensor softmax_of_rows(Tensor& logits, const std::optional<Tensor>& weights) {
   const c10::DeviceGuard here(logits.device());
   auto log_sums = at::empty({logits.size(0)}, logits.options());
@@ -130,6 +186,10 @@ TORCH_LIBRARY(retort, library) {
   library.def(retort::kNormBackSchema);
   library.def(retort::kGatedSchema);
   library.def(retort::kGatedBackSchema);
+  library.def(retort::kRotateSchema);
+  library.def(retort::kSortSchema);
+  library.def(retort::kToExpertsSchema);
+  library.def(retort::kFromExpertsSchema);
 }
 TORCH_LIBRARY_IMPL(retort, CUDA, library) {
   library.impl("decode", &retort::decode);
@@ -139,4 +199,8 @@ TORCH_LIBRARY_IMPL(retort, CUDA, library) {
   library.impl("norm_back", &retort::gradient_of_norm);
   library.impl("gated", &retort::gated);
   library.impl("gated_back", &retort::gated_back);
+  library.impl("rotate", &retort::rotated);
+  library.impl("sort_by_expert", &retort::sorted_by_expert);
+  library.impl("rows_to_experts", &retort::rows_of_experts);
+  library.impl("sum_of_experts", &retort::sum_of_parts);
 }

@@ -1,14 +1,18 @@
 #include "ops/device_kernels.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <tuple>
 
 #include "ops/differentiable.h"
 #include "ops/norm.h"
+#include "ops/rotate.h"
+#include "ops/route.h"
 
 namespace retort {
 namespace {
@@ -56,6 +60,18 @@ bool are_alike(const Tensor& a, const Tensor& b) {
   const auto type = a.scalar_type();
   return (type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type && is_whole(a) &&
          is_whole(b);
+}
+
+// Cosines and sines, which stay on a device for the next calls: a table is that of a whole run.
+Tensor table_on(at::Device device, const RotaryTable& table) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (table.there.defined() && table.there.device() == device) return table.there;
+  const auto list = [&](const std::vector<float>& values) {
+    return at::from_blob(const_cast<float*>(values.data()), {table.positions, table.half},
+                         at::TensorOptions(at::kFloat));
+  };
+  return table.there = at::stack({list(table.cosine), list(table.sine)}).to(device);
 }
 
 }  // namespace
@@ -151,6 +167,69 @@ std::optional<NormedSum> normed_on(const Tensor& x_input, const Tensor& delta_in
         return {{what, std::get<1>(all)}, std::move(backward)};
       });
   return NormedSum{delta.defined() ? results[0] : x, results.back()};
+}
+
+std::optional<Tensor> rotated_on(const Tensor& x, const Tensor& positions, const RotaryTable& table,
+                                 const RotatedPart& part) {
+  const auto rotate = operator_on(x.device(), "retort::rotate");
+  if (!rotate || !are_alike(x, x)) return std::nullopt;
+  const auto both = 2 * bytes_of(x), flop = 3.0 * static_cast<double>(x.numel());
+  return differentiable({"rotate", flop, both, flop, both}, {x}, [&](bool) -> Computed {
+    const auto turn = [rotate = *rotate, rows = positions.to(x.device()),
+                       angles = table_on(x.device(), table), part](const Tensor& what, bool back) {
+      return rotate.typed<RotateOperator>().call(what, rows, angles, part.first, part.interleaved, back);
+    };
+    return {turn(x.detach(), false), [turn](const Tensor& dy) -> Tensors { return {turn(whole(dy), true)}; }};
+  });
+}
+
+std::optional<SortedSlots> sorted_on(const Tensor& chosen, int64_t experts) {
+  const auto sort = operator_on(chosen.device(), "retort::sort_by_expert");
+  if (!sort || chosen.numel() == 0 || chosen.numel() > std::numeric_limits<int32_t>::max())
+    return std::nullopt;
+  SortedSlots sorted;
+  sorted.expert = chosen.to(at::kInt).contiguous();
+  std::tie(sorted.order, sorted.places, sorted.starts) =
+      sort->typed<SortOperator>().call(sorted.expert, experts);
+  return sorted;
+}
+
+std::optional<std::vector<Tensor>> rows_to_experts_on(const Tensor& x_input, const RoutePlan& plan) {
+  const auto scatter = operator_on(x_input.device(), "retort::rows_to_experts");
+  if (!scatter || !plan.there.order.defined()) return std::nullopt;
+  const auto x = whole(x_input);
+  if (!are_alike(x, x)) return std::nullopt;
+  const auto rows = scatter->typed<ToExpertsOperator>().call(x.detach(), plan.there.order);
+  // Parts of one memory, which autograd takes for tensors of their own.
+  const at::AutoDispatchBelowADInplaceOrView no_views;
+  std::vector<Tensor> parts;
+  int64_t first = 0;
+  for (const auto& slots : plan.slots) {
+    const auto count = static_cast<int64_t>(slots.size());
+    if (count > 0) parts.push_back(rows.narrow(0, first, count));
+    first += count;
+  }
+  return parts;
+}
+
+std::optional<Tensor> sum_of_experts_on(const std::vector<Tensor>& parts, const RoutePlan& plan,
+                                        int64_t width) {
+  if (!plan.there.order.defined()) return std::nullopt;
+  const auto sum = operator_on(plan.there.order.device(), "retort::sum_of_experts");
+  if (!sum) return std::nullopt;
+  std::vector<Tensor> defined;
+  std::vector<int64_t> of;
+  size_t part = 0;
+  for (size_t e = 0; e < plan.slots.size(); ++e) {
+    if (plan.slots[e].empty()) continue;
+    if (const auto& rows = parts[part++]; rows.defined())
+      defined.push_back(whole(rows.detach())), of.push_back(static_cast<int64_t>(e));
+  }
+  if (defined.empty() || defined[0].size(1) != width) return std::nullopt;
+  for (const auto& rows : defined)
+    if (!are_alike(rows, defined[0])) return std::nullopt;
+  return sum->typed<FromExpertsOperator>().call(defined, of, plan.there.expert, plan.there.places,
+                                                plan.there.starts);
 }
 
 std::optional<Tensor> softmax_gradient_on(Tensor& logits, const Tensor& weights) {

@@ -51,6 +51,23 @@ inline constexpr auto kNormBackSchema =
 using NormBackOperator = at::Tensor(const at::Tensor& gradient, const at::Tensor& x,
                                     const std::optional<at::Tensor>& more, const at::Tensor& weight,
                                     const at::Tensor& scales, double offset);
+// Rotation (ops/rotate.h): positions int64 [N], table fp32 [2, positions, half], cosines before sines.
+inline constexpr auto kRotateSchema =
+    "rotate(Tensor x, Tensor positions, Tensor table, int first, bool interleaved, bool back) -> Tensor";
+using RotateOperator = at::Tensor(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& table,
+                                  int64_t first, bool interleaved, bool back);
+// Slots by expert (SortedSlots of ops/route.h): of expert int32 [N,K] the order, the places and the starts.
+inline constexpr auto kSortSchema = "sort_by_expert(Tensor expert, int experts) -> (Tensor, Tensor, Tensor)";
+using SortOperator = std::tuple<at::Tensor, at::Tensor, at::Tensor>(const at::Tensor& expert,
+                                                                    int64_t experts);
+// Rows of x in that order; and the sum of each token's rows, where parts[i] are those of expert of[i], and
+// those of an expert that is not named are zero.
+inline constexpr auto kToExpertsSchema = "rows_to_experts(Tensor x, Tensor order) -> Tensor";
+using ToExpertsOperator = at::Tensor(const at::Tensor& x, const at::Tensor& order);
+inline constexpr auto kFromExpertsSchema =
+    "sum_of_experts(Tensor[] parts, int[] of, Tensor expert, Tensor places, Tensor starts) -> Tensor";
+using FromExpertsOperator = at::Tensor(at::TensorList parts, at::IntArrayRef of, const at::Tensor& expert,
+                                       const at::Tensor& places, const at::Tensor& starts);
 // Shorter rows are left to LibTorch: a block of threads has a row.
 inline constexpr int64_t kShortestNorm = 1024;
 
@@ -71,6 +88,20 @@ std::optional<std::tuple<at::Tensor, at::Tensor>> gated_back_on(const at::Tensor
 struct NormedSum;
 struct Norm;
 std::optional<NormedSum> normed_on(const at::Tensor& x, const at::Tensor& delta, const Norm& norm);
+// By the kernel, with a graph to x; nothing where there is no kernel for that.
+struct RotaryTable;
+struct RotatedPart;
+std::optional<at::Tensor> rotated_on(const at::Tensor& x, const at::Tensor& positions,
+                                     const RotaryTable& table, const RotatedPart& part);
+// The lists of a plan whose choices are `chosen` [N,K]; and by these what composed_scatter_rows() and
+// composed_gather_sum() compute (composed_forms.h), to the bits of the CPU. Nothing where there are no
+// kernels for that.
+struct RoutePlan;
+struct SortedSlots;
+std::optional<SortedSlots> sorted_on(const at::Tensor& chosen, int64_t experts);
+std::optional<std::vector<at::Tensor>> rows_to_experts_on(const at::Tensor& x, const RoutePlan& plan);
+std::optional<at::Tensor> sum_of_experts_on(const std::vector<at::Tensor>& parts, const RoutePlan& plan,
+                                            int64_t width);
 bool has_decoder(at::Device device);
 
 // The numbers of a job, and a job of such numbers whose addresses are still to be set.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "kernels/rotate_body.h"
 #include "ops/composed.h"
 #include "ops/composed_forms.h"
 #include "ops/differentiable.h"
@@ -15,9 +16,9 @@ namespace {
 template <class Element>
 void rotate_pairs(const Element* x, const float* c, const float* s, float sign, Element* y, int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
-    const float a = widened(x[2 * i]), b = widened(x[2 * i + 1]), sine = sign * s[i];
-    narrow_into(y[2 * i], a * c[i] - b * sine);
-    narrow_into(y[2 * i + 1], b * c[i] + a * sine);
+    const auto pair = rotated_pair(widened(x[2 * i]), widened(x[2 * i + 1]), c[i], sign * s[i]);
+    narrow_into(y[2 * i], pair.a);
+    narrow_into(y[2 * i + 1], pair.b);
   }
 }
 

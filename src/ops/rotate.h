@@ -11,6 +11,8 @@ namespace retort {
 struct RotaryTable {
   int64_t positions = 0, half = 0;  // half the rotated width
   std::vector<float> cosine, sine;  // [positions, half]
+  // fp32 [2, positions, half], both on the device that asked for them last; rotated_on() alone looks at it.
+  mutable Tensor there = {};
 };
 
 // Which dimensions of a head turn: 2 * half from `first` on, in pairs (i, i + half), or (2i, 2i + 1) where

@@ -21,12 +21,20 @@ struct RouteRule {
   Tensor bias = {};       // fp32 [X], or undefined
 };
 
+// Lists of a plan on a device that has kernels for them (device_kernels.h), int32; undefined elsewhere.
+struct SortedSlots {
+  Tensor expert;         // [N,K]
+  Tensor order, places;  // [N K]: slots by expert, rising among those of one; where in `order` a slot stands
+  Tensor starts;         // [X + 1]: where in `order` each expert's begin
+};
+
 // Who computes what. A slot is (token n, choice j), number n K + j; a token's choices stand in rising order
 // of expert.
 struct RoutePlan {
   int64_t tokens = 0, each = 0;             // N, K
   std::vector<int32_t> expert, place;       // of each slot: its expert, and its row among that expert's
   std::vector<std::vector<int32_t>> slots;  // of each expert, rising
+  SortedSlots there;
 };
 
 struct Routing {

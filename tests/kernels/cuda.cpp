@@ -3,7 +3,9 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "kernels/launch.h"
@@ -120,6 +122,96 @@ TEST(Cuda, AdamwEqualsItsDefinition) {
               bits_of(adamw_number({all[0][i], all[2][i], all[3][i]}, all[1][i], s).weight))
         << i;
   EXPECT_EQ(finite.back<uint8_t>(), (std::vector<uint8_t>{1, 1, 1}));
+}
+
+TEST(Cuda, RotationEqualsItsDefinition) {
+  if (!has_gpu()) GTEST_SKIP() << "no GPU on this machine";
+  constexpr int64_t kRows = 300, kHeads = 5, kWidth = 64, kHalf = 16, kFirst = 24, kPositions = 400;
+  const Draws draws(3, "rotate");
+  std::vector<float> x(kRows * kHeads * kWidth), cosine(kPositions * kHalf), sine(cosine.size());
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(draws.normal(i));
+  for (size_t i = 0; i < sine.size(); ++i) {
+    cosine[i] = static_cast<float>(draws.uniform((1 << 24) + i));
+    sine[i] = static_cast<float>(draws.uniform((1 << 25) + i));
+  }
+  std::vector<int64_t> positions(kRows);
+  for (size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<int64_t>(i * 37 % kPositions);
+  const OnDevice in(std::as_bytes(std::span(x))), out(x.size() * 4),
+      where(std::as_bytes(std::span(positions)));
+  const OnDevice cosines(std::as_bytes(std::span(cosine))), sines(std::as_bytes(std::span(sine)));
+  RotateJob job;
+  job.x = in.data(), job.out = out.data(), job.positions = static_cast<const int64_t*>(where.data());
+  job.cosine = static_cast<const float*>(cosines.data()), job.sine = static_cast<const float*>(sines.data());
+  job.rows = kRows, job.heads = kHeads, job.width = kWidth, job.half = kHalf, job.first = kFirst;
+  for (const bool interleaved : {false, true})
+    for (const bool back : {false, true}) {
+      job.interleaved = interleaved, job.back = back;
+      ASSERT_EQ(launch_rotate(job, false, nullptr), nullptr);
+      auto expected = x;
+      for (int64_t head = 0; head < kRows * kHeads; ++head)
+        for (int64_t i = 0; i < kHalf; ++i) {
+          const auto begin = head * kWidth + kFirst;
+          auto& a = expected[static_cast<size_t>(begin + (interleaved ? 2 * i : i))];
+          auto& b = expected[static_cast<size_t>(begin + (interleaved ? 2 * i + 1 : i + kHalf))];
+          const auto at = static_cast<size_t>(positions[static_cast<size_t>(head / kHeads)] * kHalf + i);
+          const auto pair = rotated_pair(a, b, cosine[at], back ? -sine[at] : sine[at]);
+          a = pair.a, b = pair.b;
+        }
+      const auto y = out.back<float>();
+      for (size_t i = 0; i < y.size(); ++i)
+        ASSERT_EQ(bits_of(y[i]), bits_of(expected[i])) << i << " " << interleaved << " " << back;
+    }
+}
+
+TEST(Cuda, TokensGoToExpertsAndBackAsTheCpuSums) {
+  if (!has_gpu()) GTEST_SKIP() << "no GPU on this machine";
+  constexpr int64_t kTokens = 3000, kEach = 4, kExperts = 300, kWidth = 264;
+  const Draws draws(3, "experts");
+  std::vector<int32_t> expert(kTokens * kEach), order(expert.size());
+  for (size_t i = 0; i < expert.size(); ++i)  // each choice of a token among a quarter of the experts
+    expert[i] = static_cast<int32_t>(draws.below(i, kExperts / kEach) + i % kEach * (kExperts / kEach));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return expert[static_cast<size_t>(a)] < expert[static_cast<size_t>(b)];
+  });
+  std::vector<float> x(kTokens * kWidth);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(draws.normal((1 << 24) + i));
+  SortJob sort;
+  sort.slots = kTokens * kEach, sort.experts = kExperts;
+  const OnDevice of(std::as_bytes(std::span(expert))),
+      before(static_cast<size_t>(kExperts * sort.tiles()) * 4);
+  const OnDevice starts((kExperts + 1) * 4), sorted(expert.size() * 4), places(expert.size() * 4);
+  sort.expert = static_cast<const int32_t*>(of.data()), sort.before = static_cast<int32_t*>(before.data());
+  sort.starts = static_cast<int32_t*>(starts.data()), sort.order = static_cast<int32_t*>(sorted.data());
+  sort.places = static_cast<int32_t*>(places.data());
+  ASSERT_EQ(launch_sort(sort, nullptr), nullptr);
+  ASSERT_EQ(sorted.back<int32_t>(), order);
+  const OnDevice in(std::as_bytes(std::span(x))), rows(x.size() * kEach * 4), out(x.size() * 4);
+  RowsJob job;
+  job.tokens = kTokens, job.each = kEach, job.width = kWidth, job.order = sort.order;
+  job.x = in.data(), job.out = rows.data();
+  ASSERT_EQ(launch_rows(job, false, nullptr), nullptr);
+  const auto moved = rows.back<float>();
+  for (size_t i = 0; i < moved.size(); ++i) {
+    const auto token = static_cast<size_t>(order[i / kWidth] / kEach);
+    ASSERT_EQ(moved[i], x[token * kWidth + i % kWidth]) << i;
+  }
+  const auto begins = starts.back<int32_t>();
+  std::vector<const void*> parts(kExperts);
+  for (size_t e = 0; e < kExperts; ++e)
+    if (e != 5)  // whose rows are zero
+      parts[e] = static_cast<const float*>(rows.data()) + begins[e] * kWidth;
+  const OnDevice addresses(std::as_bytes(std::span(parts)));
+  job.x = nullptr, job.out = out.data(), job.expert = sort.expert, job.places = sort.places;
+  job.starts = sort.starts, job.parts = static_cast<const void* const*>(addresses.data());
+  ASSERT_EQ(launch_rows(job, false, nullptr), nullptr);
+  const auto y = out.back<float>();
+  for (size_t i = 0; i < y.size(); ++i) {
+    float sum = 0;
+    for (size_t slot = i / kWidth * kEach; slot < (i / kWidth + 1) * kEach; ++slot)
+      if (expert[slot] != 5) sum += x[i];
+    ASSERT_EQ(y[i], sum) << i;
+  }
 }
 
 }  // namespace

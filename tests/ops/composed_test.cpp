@@ -7,10 +7,12 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <functional>
 
 #include "ops/attend.h"
 #include "ops/attend_chosen.h"
+#include "ops/device.h"
 #include "ops/embed.h"
 #include "ops/gated.h"
 #include "ops/head_rows.h"
@@ -33,6 +35,14 @@ using Tensors = std::vector<Tensor>;
 // is rounded where a kernel keeps it in fp32.
 double near_of(at::ScalarType type) { return type == at::kFloat ? 1e-5 : 1.2e-2; }
 
+// The CPU, the pretended device, and the GPU that RETORT_TEST_DEVICE names (tools/device_check), which has to
+// be opened before anything asks LibTorch for CUDA: so before main().
+const std::vector<at::Device> kPlaces = [] {
+  std::vector<at::Device> all{at::kCPU, pretend::kDevice};
+  if (const char* named = std::getenv("RETORT_TEST_DEVICE")) all.push_back(open_device(named));
+  return all;
+}();
+
 // Where `run` of expect_one_answer() computes. Weights, as everywhere, are in the CPU's memory.
 at::Device place = at::kCPU;
 Tensor on(const Tensor& x) { return x.to(place); }  // differentiable
@@ -50,7 +60,7 @@ void expect_one_answer(std::string_view what, double near, const std::function<T
   };
   const auto kernels = by(false, at::kCPU);
   const auto before = pretend::operations.load();
-  for (const auto where : {at::Device(at::kCPU), pretend::kDevice}) {
+  for (const auto where : kPlaces) {
     const auto others = by(where.is_cpu(), where);
     ASSERT_EQ(others.size(), kernels.size());
     for (size_t i = 0; i < kernels.size(); ++i) {
@@ -141,14 +151,19 @@ TEST(Composed, Norms) {
   }
 }
 
-TEST(Composed, Rotations) {
+std::shared_ptr<const RotaryTable> some_rotary_table(int64_t half) {
   auto table = std::make_shared<RotaryTable>();
-  table->positions = 20, table->half = 3;
-  for (int64_t i = 0; i < 60; ++i) {
-    const auto angle = static_cast<double>(i / 3) / std::pow(7.0, i % 3);
+  table->positions = 20, table->half = half;
+  for (int64_t i = 0; i < 20 * half; ++i) {
+    const auto angle = static_cast<double>(i / half) / std::pow(7.0, i % half);
     table->cosine.push_back(static_cast<float>(std::cos(angle)));
     table->sine.push_back(static_cast<float>(std::sin(angle)));
   }
+  return table;
+}
+
+TEST(Composed, Rotations) {
+  const auto table = some_rotary_table(3);
   const auto positions = at::tensor({4, 0, 19, 7}, at::TensorOptions(at::kLong));
   for (const auto type : kTypes)
     for (const auto& part : {RotatedPart{0, false}, {4, true}, {2, false}}) {
@@ -650,6 +665,56 @@ TEST(DeviceKernels, NormsAreThoseOfTheCpu) {
     });
     EXPECT_EQ(pretend::kernel_calls, before + 4);
   }
+}
+
+TEST(DeviceKernels, RotationsAreThoseOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  const auto positions = at::tensor({4, 0, 19, 7}, at::TensorOptions(at::kLong));
+  for (const int64_t half : {3, 8}) {
+    const auto table = some_rotary_table(half);
+    for (const auto type : kTypes)
+      for (const auto& part : {RotatedPart{0, false}, {8, true}, {8, false}}) {
+        const auto x = leaf({4, 2, half == 8 ? 32 : 17}, 5, type);
+        const auto dy = random({4, 2, x.size(2)}, 6);
+        const auto before = pretend::kernel_calls;
+        expect_one_answer("rotation", near_of(type),
+                          [&] { return with_gradients(rotate(on(x), positions, table, part), {x}, dy); });
+        EXPECT_EQ(pretend::kernel_calls, before + 2);
+        EXPECT_EQ(table->there.device(), pretend::kDevice) << "stays there for the next call";
+      }
+  }
+}
+
+// Experts that double and so on: no arithmetic that rounds otherwise on another device, so that bits are
+// equal.
+TEST(DeviceKernels, TokensGoToExpertsAndBackToTheBitsOfTheCpu) {
+  const pretend::PretendedKernels kernels;
+  auto choices = random({31, 12}, 2);
+  choices.select(1, 3).fill_(-50);  // an expert without tokens
+  for (const auto type : kTypes)
+    for (const int64_t width : {10, 16}) {
+      const auto x = leaf({31, width}, 1, type);
+      const auto dy = random({31, width}, 4).to(type);
+      const auto by = [&](at::Device device) {
+        auto routing = route(choices.to(device), RouteRule{3, true});
+        Tensors results;
+        for (const auto& part : rows_by_expert(x.to(device), routing)) {
+          EXPECT_FALSE(part.x.is_view());
+          const auto result = part.x * std::ldexp(1.0, static_cast<int>(part.expert % 4));
+          results.push_back(part.expert == 5 ? result.detach() : result);  // one that gives no gradient
+        }
+        const auto y = combine(results, routing);
+        const auto dx = torch::autograd::grad({y}, {x}, {dy.to(device)})[0];
+        return std::pair(y.detach().cpu(), dx);
+      };
+      const auto before = pretend::kernel_calls;
+      const auto [y, dx] = by(at::kCPU);
+      EXPECT_EQ(pretend::kernel_calls, before);
+      const auto [y_there, dx_there] = by(pretend::kDevice);
+      EXPECT_EQ(pretend::kernel_calls, before + 5) << "sort; to the experts and back, twice";
+      EXPECT_TRUE(at::equal(y_there, y)) << type << " " << width;
+      EXPECT_TRUE(at::equal(dx_there, dx)) << type << " " << width;
+    }
 }
 
 }  // namespace

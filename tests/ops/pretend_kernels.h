@@ -2,8 +2,10 @@
 // are registered for it as libretort_cuda.so registers them for CUDA, and run the kernels' bodies on the CPU.
 #pragma once
 #include "kernels/dropout_body.h"
+#include "kernels/experts_body.h"
 #include "kernels/gated_body.h"
 #include "kernels/norm_body.h"
+#include "kernels/rotate_body.h"
 #include "kernels/softmax_body.h"
 #include "ops/device_kernels.h"
 #include "ops/pretend_device.h"  // tests/ops
@@ -135,6 +137,81 @@ inline Tensor norm_gradient(const Tensor& gradient, const Tensor& x, const std::
   return out;
 }
 
+template <class T> T* mutable_host_of(const Tensor& x) {
+  return static_cast<T*>(memory().host_of(x.mutable_data_ptr()));
+}
+
+inline Tensor rotate_numbers(const Tensor& x, const Tensor& positions, const Tensor& table, int64_t first,
+                             bool interleaved, bool back) {
+  count_call();
+  auto out = empty_on_device(x.sizes(), x.scalar_type());
+  RotateJob job;
+  job.x = host_of<void>(x), job.out = mutable_host_of<void>(out), job.positions = host_of<int64_t>(positions);
+  job.cosine = host_of<float>(table), job.sine = job.cosine + table.size(1) * table.size(2);
+  job.rows = x.size(0), job.heads = x.size(1), job.width = x.size(2), job.half = table.size(2);
+  job.first = first, job.interleaved = interleaved, job.back = back;
+  auto launch = some_launch();
+  launch.threads = kRotateThreads;
+  run_blocks(launch, [&](EmulatedThread& threads) {
+    if (x.scalar_type() == at::kBFloat16) rotate_heads<uint16_t>(threads, job);
+    else rotate_heads<float>(threads, job);
+  });
+  return out;
+}
+
+inline std::tuple<Tensor, Tensor, Tensor> sort_slots(const Tensor& expert, int64_t experts) {
+  count_call();
+  SortJob job;
+  job.slots = expert.numel(), job.experts = experts;
+  auto order = empty_on_device({job.slots}, at::kInt), places = empty_on_device({job.slots}, at::kInt);
+  auto starts = empty_on_device({experts + 1}, at::kInt);
+  std::vector<int32_t> before(static_cast<size_t>(experts * job.tiles()));
+  job.expert = host_of<int32_t>(expert), job.before = before.data();
+  job.starts = mutable_host_of<int32_t>(starts), job.order = mutable_host_of<int32_t>(order);
+  job.places = mutable_host_of<int32_t>(places);
+  auto launch = some_launch();
+  launch.threads = kExpertThreads, launch.shared_bytes = kSortShared;
+  run_blocks(launch, [&](EmulatedThread& threads) { count_slots(threads, job); });
+  auto one = launch;
+  one.blocks = 1, one.shared_bytes = kScanShared;
+  run_blocks(one, [&](EmulatedThread& threads) { scan_counts(threads, job); });
+  run_blocks(launch, [&](EmulatedThread& threads) { place_slots(threads, job); });
+  return {order, places, starts};
+}
+
+inline void run_rows(const RowsJob& job, at::ScalarType type) {
+  count_call();
+  auto launch = some_launch();
+  launch.threads = kExpertThreads;
+  run_blocks(launch, [&](EmulatedThread& threads) {
+    if (job.x && type == at::kBFloat16) rows_to_experts<uint16_t>(threads, job);
+    else if (job.x) rows_to_experts<float>(threads, job);
+    else if (type == at::kBFloat16) sum_of_experts<uint16_t>(threads, job);
+    else sum_of_experts<float>(threads, job);
+  });
+}
+inline Tensor to_experts(const Tensor& x, const Tensor& order) {
+  auto out = empty_on_device({order.numel(), x.size(1)}, x.scalar_type());
+  RowsJob job;
+  job.tokens = x.size(0), job.width = x.size(1), job.each = order.numel() / job.tokens;
+  job.x = host_of<void>(x), job.order = host_of<int32_t>(order), job.out = mutable_host_of<void>(out);
+  run_rows(job, x.scalar_type());
+  return out;
+}
+inline Tensor from_experts(at::TensorList parts, at::IntArrayRef of, const Tensor& expert,
+                           const Tensor& places, const Tensor& starts) {
+  RowsJob job;
+  job.tokens = expert.size(0), job.each = expert.size(1), job.width = parts[0].size(1);
+  auto out = empty_on_device({job.tokens, job.width}, parts[0].scalar_type());
+  std::vector<const void*> addresses(static_cast<size_t>(starts.numel() - 1));
+  for (size_t i = 0; i < parts.size(); ++i) addresses[static_cast<size_t>(of[i])] = host_of<void>(parts[i]);
+  job.parts = addresses.data(), job.expert = host_of<int32_t>(expert);
+  job.places = host_of<int32_t>(places), job.starts = host_of<int32_t>(starts);
+  job.out = mutable_host_of<void>(out);
+  run_rows(job, parts[0].scalar_type());
+  return out;
+}
+
 class PretendedKernels {
  public:
   PretendedKernels()
@@ -147,6 +224,10 @@ class PretendedKernels {
     schemas_.def(kNormBackSchema);
     schemas_.def(kGatedSchema);
     schemas_.def(kGatedBackSchema);
+    schemas_.def(kRotateSchema);
+    schemas_.def(kSortSchema);
+    schemas_.def(kToExpertsSchema);
+    schemas_.def(kFromExpertsSchema);
     kernels_.impl("decode", &decode);
     kernels_.impl("drop", &drop_numbers);
     kernels_.impl("softmax_gradient", &softmax_rows);
@@ -154,6 +235,10 @@ class PretendedKernels {
     kernels_.impl("norm_back", &norm_gradient);
     kernels_.impl("gated", &gated_numbers);
     kernels_.impl("gated_back", &gated_back);
+    kernels_.impl("rotate", &rotate_numbers);
+    kernels_.impl("sort_by_expert", &sort_slots);
+    kernels_.impl("rows_to_experts", &to_experts);
+    kernels_.impl("sum_of_experts", &from_experts);
   }
 
  private:

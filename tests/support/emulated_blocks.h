@@ -180,7 +180,7 @@ class EmulatedThread {
 class Fibers {
  public:
   explicit Fibers(int count) : all_(static_cast<size_t>(count)) {
-    for (auto& fiber : all_) fiber.stack = std::make_unique<char[]>(kStack);
+    for (auto& fiber : all_) fiber.stack = std::make_unique_for_overwrite<char[]>(kStack);
   }
   ~Fibers() { forget(); }
   Fibers(const Fibers&) = delete;

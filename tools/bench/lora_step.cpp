@@ -16,6 +16,7 @@
 #include "base/random.h"
 #include "models/layer_stream.h"
 #include "models/model.h"
+#include "ops/device.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
 #include "product_limit.h"
@@ -74,10 +75,12 @@ int main(int count, char** arguments) try {
   TrainSpec how;
   int64_t rows = 4, length = 512, steps = 3, row_tokens = 0;
   bool profile = false, read = false, limit = false;
+  std::string device_name = "cpu";
   CLI::App app("A step of training on random tokens");
   app.add_option("--model", spec.path);
   app.add_option("--weights", spec.weights, "how the base is held: keep, bf16, nf4 ...");
   app.add_option("--compute", spec.compute, "auto, f32, bf16, int8");
+  app.add_option("--device", device_name, "as device of a recipe: auto, cpu, cuda, cuda:N");
   app.add_option("--schedule", spec.schedule, "tokens or layers");
   app.add_option("--memory", spec.memory, "of a base that is read layer by layer");
   app.add_option("--scratch", spec.scratch, "folder where its texts wait between layers");
@@ -96,8 +99,10 @@ int main(int count, char** arguments) try {
   CLI11_PARSE(app, count, arguments);
   keep_freed_memory();
 
+  const auto device = open_device(device_name);
   auto loaded = load_weights(spec);
-  const auto compute = compute_type(spec);
+  loaded.model->compute_on(device);
+  const auto compute = compute_type(spec, device);
   const auto leaves = attach(*loaded.model, adapter, 0);
   std::vector<Sample> samples;
   for (int64_t row = 0; row < rows; ++row)
@@ -119,7 +124,7 @@ int main(int count, char** arguments) try {
     if (profile) start_profile(0);
     const double began = now();
     read_before = disk_bytes();
-    const auto pass_of = [&](const Forest& forest, int64_t) { return make_pass(forest, compute); };
+    const auto pass_of = [&](const Forest& forest, int64_t) { return make_pass(forest, compute, device); };
     loss = mean_loss({*loaded.model, next_token_objective(), plan, pass_of, threads}).value_or(0);
     const double took = now() - began, from_disk = disk_bytes() - read_before;
     rusage usage{};

@@ -13,8 +13,8 @@ namespace retort {
 namespace {
 
 constexpr double kProgram = 150 << 20, kThread = 12 << 20;  // plan/predict.cpp
-constexpr double kAdapterBytes = 4 + 4 + 8;       // fp32 weight, gradient, AdamW's two moments
-constexpr double kStates = 0.25, kWeights = 0.5;  // of model.memory, as models/load.cpp shares it
+constexpr double kAdapterBytes = 4 + 4 + 8;                 // fp32 weight, gradient, AdamW's two moments
+constexpr double kStates = 0.25, kWeights = 0.5;            // of model.memory, as models/load.cpp shares it
 
 double bytes_of(const Linear& layer, const ModelConfig& config, WeightType stored) {
   const auto type = fitting_type(stored, layer.weight.columns);

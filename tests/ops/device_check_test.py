@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""device_check_test.py: tools/device_check without a GPU. What is missing is one line and its exit code; with a
-driver, tests and a bench that only say what real ones would, the result holds what they said, failures too."""
+"""device_check_test.py: tools/device_check without a GPU. What is missing is one line and its exit code; with
+a driver, tests and a bench that only say what real ones would, the result holds what they said, failures
+too."""
 import importlib.machinery
 import importlib.util
 import json

@@ -6,13 +6,13 @@
 //     static void configure(const TileShapes&);      // all tiles become zero
 //     template <int t> static void zero();
 //     template <int t> static void load(const void* rows, int64_t row_bytes);
-//     template <int t> static void load_past(const void* rows, int64_t row_bytes);  // not into the
-//     first-level
-//                                                                                  // cache
+//     // The same, but what it reads does not stay in the first-level cache.
+//     template <int t> static void load_past(const void* rows, int64_t row_bytes);
 //     template <int t> static void store(void* rows, int64_t row_bytes);
 //     template <int c, int a, int b> static void add_bf16();   // c += a b; pairs of bf16, sums in fp32
-//     template <int c, int a, int b> static void add_int8();   // c += a b; fours of unsigned by signed
-//     bytes, sums in int32 static void release();
+//     // c += a b; fours of unsigned by signed bytes, sums in int32
+//     template <int c, int a, int b> static void add_int8();
+//     static void release();
 //   };
 #pragma once
 #include <cstdint>
@@ -215,7 +215,7 @@ void int8_block(const Int8Rows& rows, int64_t row, int64_t count, const char* pa
     const int64_t left = (rows.stride - g * kInt8Group) / 4,
                   cells = left < 2 * kInt8Cells ? left : 2 * kInt8Cells;
     Work::zero(typename Work::EachSum{});
-    Work::template add_cells<true, true>(
+    Work::template add_cells<true, false>(
         reinterpret_cast<const char*>(rows.codes) + row * rows.stride + g * kInt8Group, rows.stride, count,
         panel, cells, [] {});
     Work::store(reinterpret_cast<char*>(exact), W * kLanes * 4, typename Work::EachSum{});

@@ -113,6 +113,18 @@ template <class Tiles, int R, int W, int C> struct Block {
   }
 };
 
+// As store_rows(), of whole vectors in fp32 that are added to others and have no bias.
+__attribute__((noinline)) void add_whole_rows(const Sums* sums, int64_t rows, int64_t vectors,
+                                              const GemmStore& store, int64_t first_row) {
+  char* c = static_cast<char*>(store.c) + first_row * store.c_row_bytes;
+  const char* add = reinterpret_cast<const char*>(store.add) + first_row * store.add_row_bytes;
+  for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes, add += store.add_row_bytes)
+    for (int64_t w = 0; w < vectors; ++w) {
+      const Sums v = *sums++ + load_sums(add + w * kLanes * 4);
+      std::memcpy(c + w * kLanes * 4, &v, sizeof v);
+    }
+}
+
 // Cells of K of a panel that stays in the first-level cache of 48 KiB, if the rows go past it. Of longer ones
 // all comes from the second level, and rows that lie badly come faster through the first.
 constexpr int64_t kNearCells = 24 * 16;
@@ -125,7 +137,11 @@ template <class Tiles, int W, bool kPast> class PanelProduct {
       : segments_(segments),
         end_(segments + count),
         store_(store),
-        whole_(!store.bias && !store.add && store.columns == W * kLanes) {}
+        whole_(!store.bias && store.columns == W * kLanes),
+        write_(!whole_                        ? store_rows
+               : !store.add                   ? store_whole_rows
+               : store.c_type == Operand::f32 ? add_whole_rows
+                                              : store_rows) {}
 
   void multiply(int64_t rows) {
     int64_t row = 0;
@@ -156,7 +172,7 @@ template <class Tiles, int W, bool kPast> class PanelProduct {
       Work::template add_cells<false, kPast>(
           static_cast<const char*>(segment->a) + row * segment->a_row_bytes, segment->a_row_bytes, rows,
           static_cast<const char*>(segment->panel), segment->steps, meanwhile);
-    if (whole_ && store_.c_type == Operand::f32)
+    if (whole_ && !store_.add && store_.c_type == Operand::f32)
       return Work::store(static_cast<char*>(store_.c) + row * store_.c_row_bytes, store_.c_row_bytes,
                          typename Work::EachSum{});
     write_rows(finished_ - written_);
@@ -168,13 +184,14 @@ template <class Tiles, int W, bool kPast> class PanelProduct {
   void write_rows(int64_t some) {
     if (some > finished_ - written_) some = finished_ - written_;
     if (some == 0) return;
-    (whole_ ? store_whole_rows : store_rows)(&sums_[written_][0], some, W, store_, first_ + written_);
+    write_(&sums_[written_][0], some, W, store_, first_ + written_);
     written_ += some;
   }
 
   const GemmSegment *const segments_, *const end_;
   const GemmStore& store_;
   const bool whole_;
+  void (*const write_)(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t row);
   // The block before: its sums, its first row, how many rows it has and how many of them are written.
   Sums sums_[2 * kTileRows][W];
   int64_t first_ = 0, finished_ = 0, written_ = 0;

@@ -182,10 +182,11 @@ TEST(AmxBf16, EverySumIsMadeTileByTile) {
           multiply_on_tiles<SoftwareTiles>(segments.data(), static_cast<int64_t>(segments.size()), m,
                                            {out, kStride * bytes, type, add, kStride * 4, shift, columns});
         };
-        std::vector<float> plain(sums.size(), 0.0f), changed(added);
+        std::vector<float> plain(sums.size(), 0.0f), changed(added), more(added);
         std::vector<uint16_t> halves(sums.size(), 0);
         multiply(plain.data(), Operand::f32, nullptr, nullptr);
         multiply(changed.data(), Operand::f32, changed.data(), bias.data());
+        multiply(more.data(), Operand::f32, more.data(), nullptr);
         multiply(halves.data(), Operand::bf16, nullptr, nullptr);
         for (int64_t r = 0; r < m; ++r)
           for (int64_t c = 0; c < kStride; ++c) {
@@ -193,6 +194,7 @@ TEST(AmxBf16, EverySumIsMadeTileByTile) {
             const bool exists = c < columns;
             ASSERT_EQ(plain[at], sums[at]) << fmt::format("{} x {}, {} cells first", m, columns, cells[0]);
             ASSERT_EQ(halves[at], exists ? float_to_bf16(sums[at]) : 0) << m << " " << columns;
+            ASSERT_EQ(more[at], exists ? sums[at] + added[at] : added[at]) << m << " " << columns;
             ASSERT_EQ(changed[at], exists ? sums[at] + added[at] + bias[static_cast<size_t>(c)] : added[at])
                 << m << " " << columns;
           }

@@ -26,16 +26,17 @@ void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, cons
   const auto [row, m, column, n] = block;
   const auto passes = passes_of(terms);
   const bool several = passes.size() > 1;
-  const auto group = group_of(kernel, terms, n);
+  const auto group = group_of(kernel, terms, m, n);
   int64_t cells = 0;
   for (const auto& pass : passes) {
     int64_t of_pass = 0;
-    for (const auto& piece : pass) of_pass += cells_of(kernel, piece.count);
+    for (const auto& piece : pass) of_pass += filled_cells(kernel, piece.count);
     cells = std::max(cells, of_pass);
   }
   const auto panel_stride = cells * kernel.width * 4,
              panels_of_group = (group + kernel.width - 1) / kernel.width;
   auto* panels = scratch_bytes(Scratch::panels, panel_stride * panels_of_group);
+  const auto rows_at_once = kernel.tile_cells > 1 ? rows_near(cells * 4) : m;
   // Of several passes, each is made over as many columns as leave their sums in the cache.
   const auto summed =
       several ? std::min(n, std::max<int64_t>(1, kPartialBytes / (m * 4 * group)) * group) : n;
@@ -46,42 +47,45 @@ void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, cons
   for (int64_t start = 0; start < n; start += summed) {
     const auto end = std::min(n, start + summed);
     for (size_t p = 0; p < passes.size(); ++p) {
-      const auto operands = operands_of(kernel, terms, passes[p], {row, m, several});
+      const auto operands = operands_of(kernel, terms, passes[p], {row, m, end - start, several});
       for (int64_t first = start; first < end; first += group) {
         const auto count = std::min(group, end - first);
         int64_t cell = 0;
         for (const auto& piece : passes[p]) {
           pack_piece(kernel, terms[piece.term].b, {piece.first, piece.count, column + first, count},
                      {panels, panel_stride, cell});
-          cell += cells_of(kernel, piece.count);
+          fill_panels(kernel, piece.count, count, {panels, panel_stride, cell});
+          cell += filled_cells(kernel, piece.count);
         }
-        for (int64_t at = 0; at < count; at += kernel.width) {
-          const auto some = std::min(kernel.width, count - at), width = cell_row_bytes(kernel, some);
-          const auto* panel = panels + at / kernel.width * panel_stride;
-          segments.clear();
-          for (size_t i = 0; i < operands.size(); ++i) {
-            const auto steps = cells_of(kernel, passes[p][i].count);
-            segments.push_back(
-                {operands[i].data, operands[i].stride * bytes_of(operands[i].type), steps, panel});
-            panel += steps * width;
+        for (int64_t r = 0; r < m; r += rows_at_once)
+          for (int64_t at = 0; at < count; at += kernel.width) {
+            const auto some = std::min(kernel.width, count - at), width = cell_row_bytes(kernel, some);
+            const auto* panel = panels + at / kernel.width * panel_stride;
+            segments.clear();
+            for (size_t i = 0; i < operands.size(); ++i) {
+              const auto steps = filled_cells(kernel, passes[p][i].count);
+              segments.push_back({from_row(operands[i], r).data,
+                                  operands[i].stride * bytes_of(operands[i].type), steps, panel});
+              panel += steps * width;
+            }
+            const bool last = p + 1 == passes.size();
+            const auto where = column + first + at;
+            auto* sums = partial + r * summed + (first - start) + at;
+            GemmStore store{c + (r * out.stride + where) * bytes_of(out.type),
+                            out.stride * bytes_of(out.type),
+                            out.type,
+                            nullptr,
+                            0,
+                            nullptr,
+                            some};
+            if (out.add && p == 0)
+              store.add = static_cast<const float*>(store.c), store.add_row_bytes = store.c_row_bytes;
+            if (p > 0) store.add = sums, store.add_row_bytes = summed * 4;
+            if (!last) store.c = sums, store.c_row_bytes = summed * 4, store.c_type = Operand::f32;
+            if (last && out.bias) store.bias = out.bias + where;
+            kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()),
+                            std::min(rows_at_once, m - r), store);
           }
-          const bool last = p + 1 == passes.size();
-          const auto where = column + first + at;
-          auto* sums = partial + (first - start) + at;
-          GemmStore store{c + where * bytes_of(out.type),
-                          out.stride * bytes_of(out.type),
-                          out.type,
-                          nullptr,
-                          0,
-                          nullptr,
-                          some};
-          if (out.add && p == 0)
-            store.add = static_cast<const float*>(store.c), store.add_row_bytes = store.c_row_bytes;
-          if (p > 0) store.add = sums, store.add_row_bytes = summed * 4;
-          if (!last) store.c = sums, store.c_row_bytes = summed * 4, store.c_type = Operand::f32;
-          if (last && out.bias) store.bias = out.bias + where;
-          kernel.multiply(segments.data(), static_cast<int64_t>(segments.size()), m, store);
-        }
       }
     }
   }
@@ -244,7 +248,8 @@ void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows 
   // Some of K at a time, so that panels of many columns and a block of the transposed left operand are in the
   // second-level cache together.
   for (int64_t first = 0; first < k; first += kSummedAtOnce) {
-    const auto rows = std::min(kSummedAtOnce, k - first), stride = cells_of(kernel, rows) * kernel.pair;
+    const auto rows = std::min(kSummedAtOnce, k - first),
+               stride = kernel.tile_cells > 1 ? odd_lines(rows) : cells_of(kernel, rows) * kernel.pair;
     const GemmMatrix right{b.type == Operand::f32 ? WeightType::f32 : WeightType::bf16,
                            static_cast<const std::byte*>(from_row(b, first).data),
                            rows,
@@ -259,7 +264,8 @@ void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows 
       pack_panels(kernel, right, column, count, panels);
       on_team((na + kLeftAtOnce - 1) / kLeftAtOnce, [&](int64_t block) {
         const auto begin = block * kLeftAtOnce, some = std::min(kLeftAtOnce, na - begin);
-        auto* left = scratch_bytes(Scratch::transposed, kLeftAtOnce * kSummedAtOnce * bytes);
+        auto* left =
+            scratch_bytes(Scratch::transposed, kLeftAtOnce * std::max(kSummedAtOnce, stride) * bytes);
         kernel.transpose(static_cast<const std::byte*>(from_row(a, first).data) + begin * bytes,
                          a.stride * bytes, rows, some, left, stride * bytes);
         auto part = out;

@@ -21,6 +21,9 @@ struct CpuTiles {
   template <int t> __attribute__((always_inline)) static void load(const void* rows, int64_t row_bytes) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(rows), "r"(row_bytes), "i"(t) : "memory");
   }
+  template <int t> __attribute__((always_inline)) static void load_past(const void* rows, int64_t row_bytes) {
+    asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(rows), "r"(row_bytes), "i"(t) : "memory");
+  }
   template <int t> __attribute__((always_inline)) static void store(void* rows, int64_t row_bytes) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(rows), "r"(row_bytes), "i"(t) : "memory");
   }

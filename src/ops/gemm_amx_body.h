@@ -6,10 +6,13 @@
 //     static void configure(const TileShapes&);      // all tiles become zero
 //     template <int t> static void zero();
 //     template <int t> static void load(const void* rows, int64_t row_bytes);
+//     // The same, but what it reads does not stay in the first-level cache.
+//     template <int t> static void load_past(const void* rows, int64_t row_bytes);
 //     template <int t> static void store(void* rows, int64_t row_bytes);
 //     template <int c, int a, int b> static void add_bf16();   // c += a b; pairs of bf16, sums in fp32
-//     template <int c, int a, int b> static void add_int8();   // c += a b; fours of unsigned by signed
-//     bytes, sums in int32 static void release();
+//     // c += a b; fours of unsigned by signed bytes, sums in int32
+//     template <int c, int a, int b> static void add_int8();
+//     static void release();
 //   };
 #pragma once
 #include <cstdint>
@@ -72,75 +75,150 @@ template <class Tiles, int R, int W, int C> struct Block {
     if constexpr (kIntegers) Tiles::template add_int8<s, kLeft + s / W, kRight + s % W>();
     else Tiles::template add_bf16<s, kLeft + s / W, kRight + s % W>();
   }
-  template <bool kIntegers, int... r, int... w, int... s>
+  template <bool kIntegers, bool kPast, int r, int... w>
+  __attribute__((always_inline)) static void add_rows(const char* a, int64_t a_row_bytes) {
+    if constexpr (kPast) Tiles::template load_past<kLeft + r>(a + r * kTileRows * a_row_bytes, a_row_bytes);
+    else Tiles::template load<kLeft + r>(a + r * kTileRows * a_row_bytes, a_row_bytes);
+    (multiply<kIntegers, r * W + w>(), ...);
+  }
+  template <bool kIntegers, bool kPast, int... r, int... w>
   __attribute__((always_inline)) static void add(const char* a, int64_t a_row_bytes, const char* b,
                                                  std::integer_sequence<int, r...>,
-                                                 std::integer_sequence<int, w...>,
-                                                 std::integer_sequence<int, s...>) {
+                                                 std::integer_sequence<int, w...>) {
     (Tiles::template load<kRight + w>(b + w * kLanes * 4, W * kLanes * 4), ...);
-    (Tiles::template load<kLeft + r>(a + r * kTileRows * a_row_bytes, a_row_bytes), ...);
-    (multiply<kIntegers, s>(), ...);
+    (add_rows<kIntegers, kPast, r, w...>(a, a_row_bytes), ...);
   }
 
-  // `cells` of K: whole tiles in place, what is left through copies filled up with zeros.
-  template <bool kIntegers>
-  static void add_cells(const char* a, int64_t a_row_bytes, int64_t rows, const char* b, int64_t cells) {
-    for (; cells >= C; cells -= C, a += C * 4, b += C * W * kLanes * 4)
-      add<kIntegers>(a, a_row_bytes, b, EachLeft{}, EachRight{}, EachSum{});
+  // `cells` of K: whole tiles in place, what is left through copies filled up with zeros. meanwhile() is
+  // called once a whole tile: work of the vector units beside that of the tiles'. kPast: the left operand
+  // goes past the first-level cache.
+  template <bool kIntegers, bool kPast, class Meanwhile>
+  __attribute__((always_inline)) static void add_cells(const char* a, int64_t a_row_bytes, int64_t rows,
+                                                       const char* b, int64_t cells, Meanwhile&& meanwhile) {
+    for (; cells >= C; cells -= C, a += C * 4, b += C * W * kLanes * 4) {
+      add<kIntegers, kPast>(a, a_row_bytes, b, EachLeft{}, EachRight{});
+      meanwhile();
+    }
     if (cells == 0) return;
     alignas(64) char left[R * kTileRows][C * 4] = {}, right[C][W * kLanes * 4] = {};
     for (int64_t r = 0; r < rows; ++r)
       std::memcpy(left[r], a + r * a_row_bytes, static_cast<size_t>(cells * 4));
     std::memcpy(right, b, static_cast<size_t>(cells * W * kLanes * 4));
-    add<kIntegers>(left[0], C * 4, right[0], EachLeft{}, EachRight{}, EachSum{});
+    add<kIntegers, false>(left[0], C * 4, right[0], EachLeft{}, EachRight{});
   }
 
-  template <int... s>
-  __attribute__((always_inline)) static void store(char* sums, std::integer_sequence<int, s...>) {
-    (Tiles::template store<s>(sums + (s / W * kTileRows * W + s % W) * kLanes * 4, W * kLanes * 4), ...);
+  template <int... s> __attribute__((always_inline)) static void store(char* sums, int64_t row_bytes,
+                                                                       std::integer_sequence<int, s...>) {
+    (Tiles::template store<s>(sums + s / W * kTileRows * row_bytes + s % W * kLanes * 4, row_bytes), ...);
   }
 };
 
-template <class Tiles, int R, int W> void bf16_block(const GemmSegment* segments, int64_t count, int64_t row,
-                                                     int64_t rows, const GemmStore& store) {
-  using Work = Block<Tiles, R, W, 16>;
-  Work::zero(typename Work::EachSum{});
-  for (const auto* segment = segments; segment != segments + count; ++segment)
-    Work::template add_cells<false>(static_cast<const char*>(segment->a) + row * segment->a_row_bytes,
-                                    segment->a_row_bytes, rows, static_cast<const char*>(segment->panel),
-                                    segment->steps);
-  Sums sums[R * kTileRows][W];
-  Work::store(reinterpret_cast<char*>(sums), typename Work::EachSum{});
-  if (!store.bias && !store.add && store.c_type == Operand::bf16 && store.columns == W * kLanes)
-    store_whole_rows(&sums[0][0], rows, W, store, row);
-  else store_rows(&sums[0][0], rows, W, store, row);
+// As store_rows(), of whole vectors in fp32 that are added to others and have no bias.
+__attribute__((noinline)) void add_whole_rows(const Sums* sums, int64_t rows, int64_t vectors,
+                                              const GemmStore& store, int64_t first_row) {
+  char* c = static_cast<char*>(store.c) + first_row * store.c_row_bytes;
+  const char* add = reinterpret_cast<const char*>(store.add) + first_row * store.add_row_bytes;
+  for (int64_t r = 0; r < rows; ++r, c += store.c_row_bytes, add += store.add_row_bytes)
+    for (int64_t w = 0; w < vectors; ++w) {
+      const Sums v = *sums++ + load_sums(add + w * kLanes * 4);
+      std::memcpy(c + w * kLanes * 4, &v, sizeof v);
+    }
 }
 
-// All rows by a panel of W vectors, R tiles of rows at a time.
-template <class Tiles, int W>
-void bf16_panel(const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
-  int64_t row = 0;
-  if (rows >= 32) Block<Tiles, 2, W, 16>::configure(32);
-  for (; row + 32 <= rows; row += 32) bf16_block<Tiles, 2, W>(segments, count, row, 32, store);
-  const int64_t left = rows - row;
-  if (left > 16)
-    Block<Tiles, 2, W, 16>::configure(left), bf16_block<Tiles, 2, W>(segments, count, row, left, store);
-  else if (left > 0)
-    Block<Tiles, 1, W, 16>::configure(left), bf16_block<Tiles, 1, W>(segments, count, row, left, store);
-}
+// Cells of K of a panel that stays in the first-level cache of 48 KiB, if the rows go past it. Of longer ones
+// all comes from the second level, and rows that lie badly come faster through the first.
+constexpr int64_t kNearCells = 24 * 16;
+
+// All rows by a panel of W vectors, R tiles of rows at a time. A block's rows are converted and written while
+// the tiles multiply the next block: the vector units have nothing else to do.
+template <class Tiles, int W, bool kPast> class PanelProduct {
+ public:
+  PanelProduct(const GemmSegment* segments, int64_t count, const GemmStore& store)
+      : segments_(segments),
+        end_(segments + count),
+        store_(store),
+        whole_(!store.bias && store.columns == W * kLanes),
+        write_(!whole_                        ? store_rows
+               : !store.add                   ? store_whole_rows
+               : store.c_type == Operand::f32 ? add_whole_rows
+                                              : store_rows) {}
+
+  void multiply(int64_t rows) {
+    int64_t row = 0;
+    if (rows >= 32) Block<Tiles, 2, W, 16>::configure(32);
+    for (; row + 32 <= rows; row += 32) block<2>(row, 32);
+    const int64_t left = rows - row;
+    if (left > 16) Block<Tiles, 2, W, 16>::configure(left), block<2>(row, left);
+    else if (left > 0) Block<Tiles, 1, W, 16>::configure(left), block<1>(row, left);
+    write_rows(finished_ - written_);
+  }
+
+ private:
+  // Sums that have just left the tiles are not yet in the cache: reading them would hold up what follows. So
+  // the first tiles of K pass by, then some rows are written beside each (measured: 0, 2, 4 and 8 tiles).
+  static constexpr int64_t kTilesBefore = 8, kRowsATile = 4;
+
+  template <int R> void block(int64_t row, int64_t rows) {
+    using Work = Block<Tiles, R, W, 16>;
+    Work::zero(typename Work::EachSum{});
+    int64_t tiles = 0, fetched = 0;
+    const auto meanwhile = [&] {
+      // Where these rows will be written comes near.
+      for (int64_t i = 0; i < kRowsATile && fetched < rows; ++i, ++fetched)
+        __builtin_prefetch(static_cast<const char*>(store_.c) + (row + fetched) * store_.c_row_bytes, 1);
+      if (++tiles > kTilesBefore && written_ < finished_) write_rows(kRowsATile);
+    };
+    for (const auto* segment = segments_; segment != end_; ++segment)
+      Work::template add_cells<false, kPast>(
+          static_cast<const char*>(segment->a) + row * segment->a_row_bytes, segment->a_row_bytes, rows,
+          static_cast<const char*>(segment->panel), segment->steps, meanwhile);
+    if (whole_ && !store_.add && store_.c_type == Operand::f32)
+      return Work::store(static_cast<char*>(store_.c) + row * store_.c_row_bytes, store_.c_row_bytes,
+                         typename Work::EachSum{});
+    write_rows(finished_ - written_);
+    Work::store(reinterpret_cast<char*>(sums_), W * kLanes * 4, typename Work::EachSum{});
+    first_ = row, written_ = 0, finished_ = rows;
+  }
+
+  // Of those that are finished, some.
+  void write_rows(int64_t some) {
+    if (some > finished_ - written_) some = finished_ - written_;
+    if (some == 0) return;
+    write_(&sums_[written_][0], some, W, store_, first_ + written_);
+    written_ += some;
+  }
+
+  const GemmSegment *const segments_, *const end_;
+  const GemmStore& store_;
+  const bool whole_;
+  void (*const write_)(const Sums* sums, int64_t rows, int64_t vectors, const GemmStore& store, int64_t row);
+  // The block before: its sums, its first row, how many rows it has and how many of them are written.
+  Sums sums_[2 * kTileRows][W];
+  int64_t first_ = 0, finished_ = 0, written_ = 0;
+};
 
 template <class Tiles>
 void multiply_on_tiles(const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
-  if (store.columns > kLanes) bf16_panel<Tiles, 2>(segments, count, rows, store);
-  else bf16_panel<Tiles, 1>(segments, count, rows, store);
+  int64_t cells = 0;
+  for (int64_t i = 0; i < count; ++i) cells += segments[i].steps;
+  if (store.columns <= kLanes) PanelProduct<Tiles, 1, true>(segments, count, store).multiply(rows);
+  else if (cells <= kNearCells) PanelProduct<Tiles, 2, true>(segments, count, store).multiply(rows);
+  else PanelProduct<Tiles, 2, false>(segments, count, store).multiply(rows);
   Tiles::release();
 }
 
 template <class Tiles> constexpr GemmKernel amx_kernel(const char* name, double (*registers)(int64_t)) {
-  return {name,         Operand::bf16,   2,
-          kLanes,       2 * kLanes,      multiply_on_tiles<Tiles>,
-          pack_rows<2>, pack_columns<2>, transpose<2>,
-          registers};
+  return {name,
+          Operand::bf16,
+          2,
+          kLanes,
+          2 * kLanes,
+          multiply_on_tiles<Tiles>,
+          pack_rows<2>,
+          pack_columns<2>,
+          transpose<2>,
+          registers,
+          16};
 }
 
 // Sums of a group leave the tiles as integers; the corrections make them those of signed bytes.
@@ -154,10 +232,10 @@ void int8_block(const Int8Rows& rows, int64_t row, int64_t count, const char* pa
     const int64_t left = (rows.stride - g * kInt8Group) / 4,
                   cells = left < 2 * kInt8Cells ? left : 2 * kInt8Cells;
     Work::zero(typename Work::EachSum{});
-    Work::template add_cells<true>(
+    Work::template add_cells<true, false>(
         reinterpret_cast<const char*>(rows.codes) + row * rows.stride + g * kInt8Group, rows.stride, count,
-        panel, cells);
-    Work::store(reinterpret_cast<char*>(exact), typename Work::EachSum{});
+        panel, cells, [] {});
+    Work::store(reinterpret_cast<char*>(exact), W * kLanes * 4, typename Work::EachSum{});
     panel += cells * W * kLanes * 4;
     for (int64_t r = 0; r < count; ++r) {
       const Sums scale = rows.scales[(row + r) * rows.groups + g] - Sums{};

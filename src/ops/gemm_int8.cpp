@@ -119,15 +119,15 @@ void int8_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, const
                 const GemmOutput& out) {
   const auto& integers = *int8_kernel();
   const auto [row, m, column, n] = block;
-  const auto group = group_of(kernel, terms, n);
+  const auto group = group_of(kernel, terms, 0, n);
   const auto exact = int8_terms(integers, kernel, terms, row, m, (group + kernel.width - 1) / kernel.width);
   std::vector<GemmTerm> others;
   int64_t cells = 0;
   for (const auto& term : terms)
-    if (!term.int8_scales) others.push_back(term), cells += cells_of(kernel, term.b.k());
+    if (!term.int8_scales) others.push_back(term), cells += filled_cells(kernel, term.b.k());
   std::vector<Piece> pieces;
   for (size_t t = 0; t < others.size(); ++t) pieces.push_back({t, 0, others[t].b.k()});
-  const auto operands = operands_of(kernel, others, pieces, {row, m, false});
+  const auto operands = operands_of(kernel, others, pieces, {row, m, n, false});
   const auto panel_stride = cells * kernel.width * 4;
   auto* panels = scratch_bytes(
       Scratch::panels, std::max<int64_t>(1, panel_stride * ((group + kernel.width - 1) / kernel.width)));
@@ -141,7 +141,8 @@ void int8_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, const
     int64_t cell = 0;
     for (const auto& term : others) {
       pack_piece(kernel, term.b, {0, term.b.k(), column + first, count}, {panels, panel_stride, cell});
-      cell += cells_of(kernel, term.b.k());
+      fill_panels(kernel, term.b.k(), count, {panels, panel_stride, cell});
+      cell += filled_cells(kernel, term.b.k());
     }
     for (int64_t at = 0; at < count; at += kernel.width) {
       const auto some = std::min(kernel.width, count - at), where = column + first + at,
@@ -156,7 +157,7 @@ void int8_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, const
         segments.clear();
         const auto* panel = panels + number * panel_stride;
         for (size_t t = 0; t < others.size(); ++t) {
-          const auto steps = cells_of(kernel, others[t].b.k());
+          const auto steps = filled_cells(kernel, others[t].b.k());
           segments.push_back(
               {from_row(operands[t], r).data, operands[t].stride * bytes_of(operands[t].type), steps, panel});
           panel += steps * cell_row_bytes(kernel, some);

@@ -49,6 +49,9 @@ struct GemmKernel {
   // `rounds` of multiply-adds on registers alone: the limit that a product is measured against. Returns how
   // many FLOP it did.
   double (*registers)(int64_t rounds);
+  // Cells of K of a tile of AMX, of the kernels that have some; else 1. gemm() fills up both operands to
+  // whole tiles with zeros, and lays rows of the left one where tiles are read from fastest (operands_of()).
+  int64_t tile_cells = 1;
 };
 
 // One a file of that name; null where the CPU lacks the instructions.

@@ -34,7 +34,24 @@ void prefetch_next_f8(const GemmMatrix& b, const Block& rows, int64_t k) {
                 std::min(rows.rows, b.rows - row), std::min(kF8Ahead, rows.columns - first));
 }
 
+constexpr int64_t kNearBytes = 768 << 10;  // of rows of the left operand
+
+// A tile reads a cache line of each of 16 rows: in one piece only where rows begin on lines, and from many
+// sets of the caches only where an odd number of lines lies between them. On Emerald Rapids a panel's product
+// takes 2.4 times as long from rows 4,096 bytes apart as from rows 4,160 apart, 1.1 times from rows 1,152
+// apart.
+constexpr int64_t kLineElements = 32;
+// Columns of the result from which on a copy of the left operand that lies so is worth making.
+constexpr int64_t kCopyColumns = 1024;
+bool good_for_tiles(const GemmRows& a) {
+  return reinterpret_cast<uintptr_t>(a.data) % 64 == 0 && a.stride % (2 * kLineElements) == kLineElements;
+}
+
 }  // namespace
+
+int64_t odd_lines(int64_t elements) {
+  return ((elements + kLineElements - 1) / kLineElements | 1) * kLineElements;
+}
 
 void convert(const void* from, Operand type, void* to, Operand wanted, int64_t count) {
   if (type == wanted) std::memcpy(to, from, static_cast<size_t>(count * bytes_of(type)));
@@ -136,6 +153,16 @@ void pack_piece(const GemmKernel& kernel, const GemmMatrix& b, const Block& piec
   }
 }
 
+void fill_panels(const GemmKernel& kernel, int64_t k, int64_t count, PanelPlace to) {
+  const auto first = cells_of(kernel, k), missing = filled_cells(kernel, k) - first;
+  if (missing == 0) return;
+  auto* panels = to.panels;
+  for (int64_t c = 0; c < count; c += kernel.width, panels += to.stride) {
+    const auto width = cell_row_bytes(kernel, std::min(kernel.width, count - c));
+    std::fill_n(panels + (to.cell + first) * width, missing * width, std::byte{});
+  }
+}
+
 std::vector<std::vector<Piece>> passes_of(std::span<const GemmTerm> terms) {
   std::vector<std::vector<Piece>> passes(1);
   int64_t room = kPassElements;
@@ -156,13 +183,18 @@ int64_t unit_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64
   return std::min(group, n);
 }
 
-int64_t group_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t n) {
+int64_t rows_near(int64_t row_bytes) {
+  return std::max<int64_t>(1, kNearBytes / std::max<int64_t>(1, row_bytes) / 32) * 32;
+}
+
+int64_t group_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, int64_t n) {
   const auto unit = unit_of(kernel, terms, n);
   int64_t k = 0;
   bool transposed = false;
   for (const auto& term : terms)
     k += std::min(term.b.k(), kPassElements), transposed = transposed || term.b.transposed;
-  if (!transposed) return unit;
+  const bool far = kernel.tile_cells > 1 && m > rows_near(std::min(k, kPassElements) * 2);
+  if (!transposed && !far) return unit;
   const auto columns = kGroupBytes / (std::min(k, kPassElements) * bytes_of(kernel.operand));
   return std::min(n, std::max<int64_t>(1, columns / unit) * unit);
 }
@@ -172,13 +204,16 @@ std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const Gemm
   const auto row = which.row, m = which.m;
   const bool close = which.close;
   const auto bytes = bytes_of(kernel.operand);
+  const bool tiles = kernel.tile_cells > 1;
   const auto in_place = [&](const Piece& piece) {
     const auto& a = terms[piece.term].a;
-    return a.type == kernel.operand && piece.count % kernel.pair == 0 &&
-           !(close && a.stride > 2 * piece.count);
+    return a.type == kernel.operand && piece.count % (kernel.pair * kernel.tile_cells) == 0 &&
+           !(close && a.stride > 2 * piece.count) &&
+           !(tiles && which.columns >= kCopyColumns && !good_for_tiles(a));
   };
   const auto stride_of = [&](const Piece& piece) {
-    return cells_of(kernel, piece.count) * kernel.pair + (close ? 64 / bytes : 0);
+    const auto filled = filled_cells(kernel, piece.count) * kernel.pair;
+    return tiles ? odd_lines(filled) : filled + (close ? 64 / bytes : 0);
   };
   int64_t needed = 0;
   for (const auto& piece : pieces)
@@ -189,7 +224,7 @@ std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const Gemm
     auto rows = from_row(terms[piece.term].a, row);
     rows.data = static_cast<const std::byte*>(rows.data) + piece.first * bytes_of(rows.type);
     if (!in_place(piece)) {
-      const auto stride = stride_of(piece), filled = cells_of(kernel, piece.count) * kernel.pair;
+      const auto stride = stride_of(piece), filled = filled_cells(kernel, piece.count) * kernel.pair;
       for (int64_t r = 0; r < m; ++r) {
         auto* to = scratch + r * stride * bytes;
         convert(from_row(rows, r).data, rows.type, to, kernel.operand, piece.count);

@@ -4,11 +4,13 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <stdexcept>
 #include <vector>
 
+#include "base/half.h"
 #include "base/random.h"
 #include "ops/gemm.h"
 #include "ops/gemm_emulated.h"
@@ -52,6 +54,7 @@ struct SoftwareTiles {
       std::memcpy(tile.bytes[r], static_cast<const char*>(rows) + r * row_bytes,
                   static_cast<size_t>(tile.row_bytes));
   }
+  template <int t> static void load_past(const void* rows, int64_t row_bytes) { load<t>(rows, row_bytes); }
   template <int t> static void store(void* rows, int64_t row_bytes) {
     auto& tile = used(t);
     for (int r = 0; r < tile.rows; ++r)
@@ -108,6 +111,165 @@ const GemmKernel& emulated_amx() {
 }
 
 namespace {
+
+// bf16 numbers of all sizes from 2^-12 to 2^12, so that another order of a sum has other bits.
+std::vector<uint16_t> spread_bf16(int64_t count, const char* purpose) {
+  const Draws draws(6, purpose);
+  std::vector<uint16_t> numbers;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<uint64_t>(i);
+    numbers.push_back(float_to_bf16(
+        static_cast<float>(std::ldexp(draws.normal(at), static_cast<int>(draws.bits(at) % 25) - 12))));
+  }
+  return numbers;
+}
+
+// Left rows of some cells, and a panel of whole vectors.
+struct TilesOperands {
+  TilesOperands(int64_t m, int64_t cells, int64_t columns)
+      : steps(cells),
+        stride(2 * cells + 6),
+        vectors((columns + 15) / 16),
+        left(spread_bf16(m * stride, "left")),
+        panel(spread_bf16(cells * vectors * 32, "panel")) {}
+  GemmSegment segment() const { return {left.data(), stride * 2, steps, panel.data()}; }
+  // One row, one vector of columns.
+  TilesOperands part(int64_t row, int64_t vector) const {
+    auto one = *this;
+    one.left.assign(left.begin() + row * stride, left.begin() + (row + 1) * stride);
+    one.vectors = 1, one.panel.clear();
+    for (int64_t s = 0; s < steps; ++s) {
+      const auto from = panel.begin() + (s * vectors + vector) * 32;
+      one.panel.insert(one.panel.end(), from, from + 32);
+    }
+    return one;
+  }
+  // As a tile adds: 16 cells at a time, their even and their odd elements apart.
+  void add_to(float& sum, int64_t row, int64_t column) const {
+    for (int64_t first = 0; first < steps; first += 16) {
+      float both[2] = {};
+      for (int64_t s = first; s < std::min(steps, first + 16); ++s)
+        for (int64_t i = 0; i < 2; ++i)
+          both[i] += bf16_to_float(left[static_cast<size_t>(row * stride + 2 * s + i)]) *
+                     bf16_to_float(panel[static_cast<size_t>((s * vectors * 16 + column) * 2 + i)]);
+      sum += both[0] + both[1];
+    }
+  }
+  int64_t steps, stride, vectors;
+  std::vector<uint16_t> left, panel;
+};
+
+const std::vector<std::vector<int64_t>> kSegmentCells = {{1}, {15, 3}, {16}, {40, 8}, {145, 32, 5}, {390, 8}};
+
+// The order of every sum is that of the kernel's first form, one block after another: tile after tile of K.
+TEST(AmxBf16, EverySumIsMadeTileByTile) {
+  for (const auto& cells : kSegmentCells)
+    for (const int64_t m : {1, 7, 16, 17, 31, 32, 33, 48, 49, 64, 65})
+      for (const int64_t columns : {1, 16, 17, 32}) {
+        std::vector<TilesOperands> operands;
+        std::vector<GemmSegment> segments;
+        for (const auto steps : cells) operands.emplace_back(m, steps, columns);
+        for (const auto& operand : operands) segments.push_back(operand.segment());
+        constexpr int64_t kStride = 37;
+        std::vector<float> sums(static_cast<size_t>(m * kStride), 0.0f), added(sums.size(), 0.375f), bias(32);
+        for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i) - 7;
+        for (int64_t r = 0; r < m; ++r)
+          for (int64_t c = 0; c < columns; ++c)
+            for (const auto& operand : operands)
+              operand.add_to(sums[static_cast<size_t>(r * kStride + c)], r, c);
+        const auto multiply = [&](auto* out, Operand type, const float* add, const float* shift) {
+          const auto bytes = static_cast<int64_t>(sizeof *out);
+          multiply_on_tiles<SoftwareTiles>(segments.data(), static_cast<int64_t>(segments.size()), m,
+                                           {out, kStride * bytes, type, add, kStride * 4, shift, columns});
+        };
+        std::vector<float> plain(sums.size(), 0.0f), changed(added), more(added);
+        std::vector<uint16_t> halves(sums.size(), 0);
+        multiply(plain.data(), Operand::f32, nullptr, nullptr);
+        multiply(changed.data(), Operand::f32, changed.data(), bias.data());
+        multiply(more.data(), Operand::f32, more.data(), nullptr);
+        multiply(halves.data(), Operand::bf16, nullptr, nullptr);
+        for (int64_t r = 0; r < m; ++r)
+          for (int64_t c = 0; c < kStride; ++c) {
+            const auto at = static_cast<size_t>(r * kStride + c);
+            const bool exists = c < columns;
+            ASSERT_EQ(plain[at], sums[at]) << fmt::format("{} x {}, {} cells first", m, columns, cells[0]);
+            ASSERT_EQ(halves[at], exists ? float_to_bf16(sums[at]) : 0) << m << " " << columns;
+            ASSERT_EQ(more[at], exists ? sums[at] + added[at] : added[at]) << m << " " << columns;
+            ASSERT_EQ(changed[at], exists ? sums[at] + added[at] + bias[static_cast<size_t>(c)] : added[at])
+                << m << " " << columns;
+          }
+      }
+}
+
+std::vector<const GemmKernel*> kernels_on_tiles() {
+  std::vector<const GemmKernel*> kernels{&emulated_amx()};
+  if (const auto* tiles = gemm_kernel_amx_bf16()) kernels.push_back(tiles);
+  return kernels;
+}
+
+// Of this machine's tiles, too: a sum has the same bits in whatever block it is made.
+TEST(AmxBf16, ARowAloneHasTheBitsThatItHasAmongOthers) {
+  for (const auto* kernel : kernels_on_tiles())
+    for (const int64_t steps : {1, 16, 40, 390})
+      for (const int64_t m : {15, 33, 65}) {
+        const TilesOperands operands(m, steps, 32);
+        std::vector<float> whole(static_cast<size_t>(m * 32)), one(16);
+        const auto all = operands.segment();
+        kernel->multiply(&all, 1, m, {whole.data(), 32 * 4, Operand::f32, nullptr, 0, nullptr, 32});
+        for (int64_t r = 0; r < m; ++r)
+          for (int64_t v = 0; v < 2; ++v) {
+            const auto part = operands.part(r, v);
+            const auto segment = part.segment();
+            kernel->multiply(&segment, 1, 1, {one.data(), 16 * 4, Operand::f32, nullptr, 0, nullptr, 16});
+            for (size_t c = 0; c < 16; ++c)
+              ASSERT_EQ(one[c], whole[static_cast<size_t>(r * 32 + v * 16) + c])
+                  << kernel->name << " " << steps << " " << m << " " << r;
+          }
+      }
+}
+
+struct alignas(64) Line {
+  std::byte bytes[64];
+};
+
+// gemm() lays operands out for tiles and goes by groups of panels and of rows; the sums stay the kernel's.
+TEST(AmxBf16, LayoutsForTilesKeepTheBits) {
+  struct Case {
+    int64_t m, n, k, rank;
+    const char* why;
+  };
+  for (const auto* kernel : kernels_on_tiles())
+    for (const auto& [m, n, k, rank, why] :
+         {Case{33, 1030, 64, 8, "rows that are copied"}, Case{17, 70, 46, 5, "tiles that are filled up"},
+          Case{161, 70, 3008, 16, "more rows than stay near"}, Case{65, 40, 416, 32, "in place"}}) {
+      const auto a = spread_bf16(m * k, "a"), b = spread_bf16(n * k, "b"),
+                 u = spread_bf16(m * (rank + 1), "u"), w = spread_bf16(n * rank, "w");
+      const std::vector<GemmTerm> terms{
+          {{a.data(), k, Operand::bf16}, gemm_matrix_bf16(b.data(), n, k, false)},
+          {{u.data(), rank + 1, Operand::bf16}, gemm_matrix_bf16(w.data(), n, rank, false)}};
+      std::vector<float> found(static_cast<size_t>(m * n)), expected(found);
+      gemm(*kernel, terms, m, {found.data(), n, Operand::f32});
+      // Rows of the second term with a zero where the rank is odd, as a kernel reads them.
+      std::vector<uint16_t> even(static_cast<size_t>(m * (rank + 1)), 0);
+      for (int64_t r = 0; r < m; ++r)
+        std::copy_n(u.begin() + r * (rank + 1), rank, even.begin() + r * (rank + 1));
+      for (int64_t c = 0; c < n; c += kernel->width) {
+        const auto some = std::min(kernel->width, n - c);
+        std::vector<std::vector<Line>> panels;
+        std::vector<GemmSegment> segments;
+        for (const auto& term : terms) {
+          panels.emplace_back(static_cast<size_t>(panel_bytes(*kernel, term.b.k(), some) / 64));
+          pack_panels(*kernel, term.b, c, some, panels.back().data()->bytes);
+        }
+        segments.push_back({a.data(), k * 2, k / 2, panels[0].data()});
+        segments.push_back({even.data(), (rank + 1) * 2, (rank + 1) / 2, panels[1].data()});
+        kernel->multiply(segments.data(), 2, m,
+                         {expected.data() + c, n * 4, Operand::f32, nullptr, 0, nullptr, some});
+      }
+      for (size_t i = 0; i < found.size(); ++i)
+        ASSERT_EQ(found[i], expected[i]) << kernel->name << ", " << why << ": " << i;
+    }
+}
 
 // Small codes and scales that are powers of two: every sum is exact.
 TEST(AmxInt8, EqualsVnniBitForBit) {

@@ -24,7 +24,7 @@ TEST(UnusedColumns, OfTablesAreThoseThatNoPatternNames) {
   EXPECT_EQ(unused_of("a.csv", "C-1,Payable in 45 days.,When?,in 45 days,",
                       "contract,clause,question,answer,note\n"),
             (Names{"contract", "clause", "note (empty)"}));
-  EXPECT_EQ(unused_of("b.csv", "0,It is due.,When?,now", ",context,question,answer\n"),
+  EXPECT_EQ(unused_of("b.jsonl", R"({"": 0, "context": "It is due.", "question": "When?", "answer": "now"})"),
             (Names{"a column without a name"}));
   EXPECT_EQ(unused_of("c.jsonl", R"({"prompt": "Why?", "chosen": "So.", "rejected": "No."})"),
             (Names{"rejected"}));

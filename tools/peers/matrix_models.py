@@ -393,8 +393,8 @@ def settings_of(family, shape):
     if family == "qwen3_moe":
         config |= {"moe_intermediate_size": 32, "norm_topk_prob": True}
     own = {key: change.pop(key) for key in list(change) if key.startswith("_")}
-    if family == "mistral4":  # PEFT has no DoRA of whole parameters, which its experts are
-        own["_targets"] = {"dora": ["auto"]}
+    if family == "mistral4":  # no file that PEFT opens holds adapters of its experts
+        own["_targets"] = ["auto"]
     config |= change
     tied = family.startswith("gemma") or family.startswith("qwen3")
     config["tie_word_embeddings"] = tied != bool(own.get("_flip_tie"))
@@ -482,11 +482,10 @@ def write_recipe(folder, name, model, kind, own, merged="none", gguf=(), asks=Fa
     """`asks`: retort learns the answers to the questions and gives them with every file that it writes."""
     write_records(folder)
     sources = [{"path": str(folder / f"{name}.jsonl"), "use": name} for name in ("train", "held_out")]
-    targets = own.get("_targets", {}).get(kind, ["all"])
     recipe = {
         "model": {"path": str(model), "compute": "f32"},
         "data": {"sources": sources},
-        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": targets},
+        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": own.get("_targets", ["all"])},
         "train": {
             "steps": 40 if asks else 2,
             "threads": 1,

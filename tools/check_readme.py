@@ -107,7 +107,7 @@ def main() -> int:
         if not line.startswith(STARTS):
             continue
         line = re.sub(r"\s+#.*$", "", line)
-        for part in re.findall(r"""(?:'[^']*'|"[^"]*"|[^'"&|;]|&(?!&))+""", line):
+        for part in re.findall(r"""(?:'[^']*'|"[^"]*"|[^'"&|;]|(?<!&)&(?!&))+""", line):
             try:
                 words = [word for word in shlex.split(part) if not re.fullmatch(r"[A-Z_]+=.*|[<>].*", word)]
             except ValueError as error:

@@ -64,10 +64,9 @@ Table not_stated_table(const Recipe& recipe) {
   const auto [asked, empty] = stated_keys(recipe);
   Table table{
       "Not stated",
-      fmt::format("{} of the {} keys of the recipe are empty that a reader of this record may ask for. "
-                  "What no key says is nowhere else in it; whether what stands there is right, no "
-                  "program can tell.",
-                  empty.size(), asked),
+      fmt::format("Readers of this record may ask for {} things that only the recipe can say; {} of them are "
+                  "empty. Whether the others are right, no program can tell.",
+                  asked, empty.size()),
       {"key", "what belongs there"},
       {},
       true};

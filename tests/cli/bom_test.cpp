@@ -52,7 +52,8 @@ TEST(Bom, NamesEveryExportedFileByItsHash) {
   EXPECT_NE(dossier.find("export/adapter/bom.cdx.json"), std::string::npos) << dossier;
   EXPECT_EQ(dossier.find("Empty: "), std::string::npos) << dossier;
   // What the recipe does not say is seen in the record itself: 8 of the 25 keys, tags among them.
-  EXPECT_NE(dossier.find("things that only the recipe can say; 8 of them are empty"), std::string::npos) << dossier;
+  EXPECT_NE(dossier.find("things that only the recipe can say; 8 of them are empty"), std::string::npos)
+      << dossier;
   EXPECT_NE(dossier.find("\n| card.tags | "), std::string::npos) << dossier;
   const auto report = read_text(run / "report.html");
   EXPECT_NE(report.find("<h2>Not stated</h2>"), std::string::npos);

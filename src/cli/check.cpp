@@ -122,14 +122,16 @@ std::string near_duplicates_line(const DataSpec& spec, const RecordSource& sourc
       spec.near_duplicates.remove ? "" : "; data.near_duplicates.remove: true leaves them out");
 }
 
-void require_ranks_to_plan(const CheckOptions& options, const LoadedRecipe& loaded) {
-  if (!(options.step_seconds >= 0 && options.undivided_seconds >= 0))
-    throw RecipeError("--step-seconds and --undivided-seconds: expected 0 or more seconds");
+// The machines to plan for; none where none are asked for.
+std::vector<RankMachine> machines_to_plan(const CheckOptions& options, const LoadedRecipe& loaded) {
+  for (const auto seconds : {options.step_seconds, options.undivided_seconds})
+    if (!(seconds >= 0 && std::isfinite(seconds)))
+      throw RecipeError("--step-seconds and --undivided-seconds: expected 0 or more seconds");
   if (!options.machines.asked()) {
     if (options.step_seconds > 0 || options.undivided_seconds > 0)
       throw RecipeError(
           "--step-seconds and --undivided-seconds are of --ranks or --machines; say one of these");
-    return;
+    return {};
   }
   require_dividable(loaded);
   if (loaded.recipe.adapter.kind == "none")
@@ -140,12 +142,15 @@ void require_ranks_to_plan(const CheckOptions& options, const LoadedRecipe& load
   if (options.no_step && options.step_seconds == 0)
     throw RecipeError(
         "--no-step: ranks are planned from the time of a step; leave it out, or say --step-seconds");
+  auto machines = options.machines.machines();
+  require_threads(options.machines, machines, usable_threads(loaded.recipe.train.threads));
+  return machines;
 }
 
 Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
-  require_ranks_to_plan(options, loaded);
+  const auto machines = machines_to_plan(options, loaded);
   open_device(recipe.device);  // what is missing is told before anything is read
   require_run_or_empty(recipe.run.folder);
   require_sources(recipe.data.sources);
@@ -289,11 +294,12 @@ Exit check(const CheckOptions& options) {
   std::optional<RankPlans> ranks;
   if (options.machines.asked()) {
     step.forests = std::max<int64_t>(1, std::llround(work.forests_per_step));
+    step.most_forests = work.most_forests;
     step.threads = usable_threads(recipe.train.threads);
     step.undivided_seconds = options.undivided_seconds;
     step.tokens = work.plain_rows_per_step;
     step.trainable_elements = trainable;
-    ranks = plan_machines(step, options.machines, of_rank);
+    ranks = plan_machines(step, machines, of_rank);
     if (!options.json) fmt::print("{}", describe(step, *ranks));
   }
   if (options.json) {

@@ -94,14 +94,21 @@ OrderedJson json_of(const RankPlan& plan) {
 }  // namespace
 
 std::vector<RankMachine> MachinesOptions::machines() const {
-  const auto copying = memory_speed(1) * 1e9;
-  auto all = file.empty() ? std::vector<RankMachine>{{.name = "here",
-                                                      .threads = usable_threads(0),
-                                                      .memory = machine_memory().available,
-                                                      .link = copying,
-                                                      .latency = MachineSpec().latency_us * 1e-6,
-                                                      .copying = copying}}
-                          : rank_machines(load_machines(file), copying);
+  const auto measured = [] { return memory_speed(1) * 1e9; };  // for this, 256 MiB are read
+  std::vector<RankMachine> all;
+  if (file.empty()) {
+    const auto copying = measured();
+    all = {{.name = "here",
+            .threads = usable_threads(0),
+            .memory = machine_memory().available,
+            .link = copying,
+            .latency = MachineSpec().latency_us * 1e-6,
+            .copying = copying}};
+  } else {
+    const auto list = load_machines(file);
+    const bool all_say = std::ranges::all_of(list.machines, [](const auto& m) { return m.copy_gbytes > 0; });
+    all = rank_machines(list, all_say ? 0 : measured());
+  }
   for (auto& machine : all)
     if (machine.ranks == 0) machine.ranks = ranks;
   return all;
@@ -121,20 +128,19 @@ void add_machines_options(CLI::App& command, MachinesOptions& options) {
       "ranks among them");
 }
 
-RankPlans plan_machines(const LoneStep& step, const MachinesOptions& options, const BytesOfRank& bytes) {
-  const auto machines = options.machines();
+void require_threads(const MachinesOptions& options, const std::vector<RankMachine>& machines,
+                     int64_t threads) {
   int64_t most = 0;
   bool said = false;
   for (const auto& machine : machines) {
     most = std::max(most, machine.threads);
     said = said || machine.ranks > 0;
   }
-  if (!said && most < step.threads)
+  if (!said && most < threads)
     throw RecipeError(fmt::format(
         "{}: no machine has the {} threads of a rank, the largest has {}; lower the threads of a rank "
         "(train.threads, `retort plan --threads`), or write `ranks`",
-        printable(options.file), step.threads, most));
-  return plan_machines(step, machines, bytes);
+        printable(options.file), threads, most));
 }
 
 std::string describe(const LoneStep& step, const RankPlans& plans) {

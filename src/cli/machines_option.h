@@ -13,13 +13,15 @@ struct MachinesOptions {
   int64_t ranks = 0;
   std::string file;
   bool asked() const { return ranks > 0 || !file.empty(); }
-  // The file's, or this one alone. Where they name no number of ranks, --ranks does.
+  // The file's, or this one alone. Where they name no number of ranks, --ranks does. RecipeError of a file
+  // that is no list.
   std::vector<RankMachine> machines() const;
 };
 void add_machines_options(CLI::App& command, MachinesOptions& options);
 
 // RecipeError where a rank has more threads than each machine whose number of ranks is to be found.
-RankPlans plan_machines(const LoneStep& step, const MachinesOptions& options, const BytesOfRank& bytes);
+void require_threads(const MachinesOptions& options, const std::vector<RankMachine>& machines,
+                     int64_t threads);
 
 std::string describe(const LoneStep& step, const RankPlans& plans);  // lines and tables
 OrderedJson json_of(const LoneStep& step, const RankPlans& plans);

@@ -90,10 +90,9 @@ std::string time_of(double seconds) {
 }
 
 // A rank has all threads of the smallest machine, unless --threads says how many.
-int64_t threads_of_rank(const PlanOptions& options) {
-  if (options.threads > 0 || options.machines.file.empty())
-    return options.threads > 0 ? options.threads : usable_threads(0);
-  const auto machines = options.machines.machines();
+int64_t threads_of_rank(const PlanOptions& options, const std::vector<RankMachine>& machines) {
+  if (options.threads > 0) return options.threads;
+  if (options.machines.file.empty()) return usable_threads(0);
   return std::ranges::min_element(machines, {}, &RankMachine::threads)->threads;
 }
 
@@ -112,7 +111,9 @@ Exit plan(const PlanOptions& options) {
   if (options.threads < 0) throw RecipeError("--threads: expected a number above 0, or 0: as many as here");
   if (!(options.step_tokens >= 1 && options.step_tokens <= 1e12))
     throw RecipeError("--step-tokens: expected 1 to 10^12 tokens");
-  const auto threads = threads_of_rank(options);
+  const auto machines = options.machines.asked() ? options.machines.machines() : std::vector<RankMachine>();
+  const auto threads = threads_of_rank(options, machines);
+  require_threads(options.machines, machines, machines.empty() ? 0 : threads);
   const auto disk = disk_of(options);
   PlanMachine machine;
   machine.memory = size_or("--memory", options.memory, static_cast<double>(machine_memory().available) / 2);
@@ -129,8 +130,7 @@ Exit plan(const PlanOptions& options) {
   const auto step = lone_step(shape, machine, step_text);
   std::optional<RankPlans> ranks;
   if (options.machines.asked())
-    ranks = plan_machines(step, options.machines,
-                          bytes_of_rank(*model, shape, machine, step_text, options.adapter));
+    ranks = plan_machines(step, machines, bytes_of_rank(*model, shape, machine, step_text, options.adapter));
   if (options.json) {
     OrderedJson out = {{"parameters", shape.parameters},   {"active", shape.active},
                        {"layer_bytes", shape.layer_bytes}, {"outside_bytes", shape.outside_bytes},

@@ -10,17 +10,18 @@
 namespace retort {
 namespace {
 
-// What a source takes, as paths: "question", "sample.answer". Of lists the whole is taken, whatever item of
-// theirs is named.
+// What a source takes: whole columns, whose names may have dots and brackets, and else paths:
+// "sample.answer". Of lists the whole is taken, whatever item of theirs is named.
 class Taken {
  public:
   Taken(const SourceSpec& source, const ColumnsLook& look) {
     for (const auto* pattern : {&source.prompt, &source.completion, &source.system, &source.group})
-      for (const auto& name : placeholder_names(*pattern, "data.sources[0]")) add(name);
+      for (const auto& name : placeholder_names(*pattern, "data.sources[0]")) add(name, look);
     if (source.prompt.empty()) add_kind(source, look);
   }
 
   bool whole(std::string_view column) const {
+    if (std::find(columns_.begin(), columns_.end(), column) != columns_.end()) return true;
     return std::any_of(paths_.begin(), paths_.end(),
                        [&](const std::string& path) { return path == column || is_inside(column, path); });
   }
@@ -34,7 +35,9 @@ class Taken {
   static bool is_inside(std::string_view name, std::string_view object) {
     return name.size() > object.size() && name.starts_with(object) && name[object.size()] == '.';
   }
-  void add(const std::string& name) {
+  void add(const std::string& name, const ColumnsLook& look) {
+    for (const auto& column : look.columns)
+      if (column.name == name) return columns_.push_back(name);
     paths_.push_back(name);
     if (const auto bracket = name.find('['); bracket != std::string::npos)
       paths_.push_back(name.substr(0, bracket));
@@ -47,12 +50,12 @@ class Taken {
     for (const auto& column : look.columns) record[column.name] = nullptr;
     for (const auto& [ours, theirs] : renamed) {
       if (ours == "role" || ours == "content") continue;  // of messages
-      add(Json::parse(theirs).get<std::string>());
+      add(Json::parse(theirs).get<std::string>(), look);
       record[ours] = nullptr;
     }
     const auto kind = recognised_kind(record, source.path);
     for (const auto& column : look.columns)
-      if (reads_key(kind, column.name) || says_what_is_learned(column)) paths_.push_back(column.name);
+      if (reads_key(kind, column.name) || says_what_is_learned(column)) columns_.push_back(column.name);
   }
 
   // KTO's label, Axolotl's train: heard where they are yes and no, and columns like others where they are
@@ -68,7 +71,7 @@ class Taken {
            });
   }
 
-  std::vector<std::string> paths_;
+  std::vector<std::string> columns_, paths_;
 };
 
 std::string shown(const ColumnLook& column) {

@@ -17,9 +17,11 @@ double rounds(int64_t forests, int64_t abreast) {
 
 uint64_t bytes_on_machine(const LoneStep& step, const BytesOfRank& bytes, int64_t first, int64_t ranks,
                           int64_t all) {
-  auto sum = bytes.shared + static_cast<uint64_t>(ranks) * bytes.own;
-  for (auto rank = first; rank < first + ranks; ++rank)
-    sum += sums_of_rank(rank, all, step.forests, step.trainable_elements);
+  const auto sums = [&](int64_t rank) {
+    return sums_of_rank(rank, all, std::max(step.forests, step.most_forests), step.trainable_elements);
+  };
+  auto sum = bytes.shared + static_cast<uint64_t>(ranks) * (bytes.own + sums(1));
+  if (first == 0 && ranks > 0) sum -= sums(1) - sums(0);
   return sum;
 }
 
@@ -237,10 +239,14 @@ std::optional<RankPlan> best_ranks(const LoneStep& step, const std::vector<RankM
       }
       take_what_fits(step, machines, bytes, ranks);
       const auto all = sum_of(ranks);
+      bool cut = true;  // every machine whose number is free
+      for (size_t m = 0; m < used; ++m) cut = cut && (machines[m].ranks > 0 || ranks[m] < each);
+      if (all == 0 && cut) break;
       if (all == 0) continue;
       if (best && all > step.forests) break;  // ranks beyond the forests have nothing to do
       auto plan = plan_ranks(step, with_ranks(machines, ranks), bytes);
       if (!best || plan.seconds < best->seconds) best = std::move(plan);
+      if (cut) break;  // more need more memory still
     }
   return best;
 }

@@ -17,6 +17,7 @@ uint64_t sums_of_rank(int64_t rank, int64_t ranks, int64_t forests, int64_t trai
 // A step as one rank does it alone.
 struct LoneStep {
   int64_t forests = 1;           // of equal work
+  int64_t most_forests = 0;      // of the step that has most: memory is there for that one; 0: as many
   int64_t threads = 1;           // of a rank (train.threads); each has a forest at work
   double seconds = 0;            // forward and backward of all forests
   double undivided_seconds = 0;  // cutting the step into forests, the update: every rank does these

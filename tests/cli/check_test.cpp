@@ -95,6 +95,12 @@ TEST(Check, DividesARecipeAmongRanks) {
   expect_one_line(retort(check + "--step-seconds 9"), 2,
                   "retort: --step-seconds and --undivided-seconds are of --ranks or --machines; say one of "
                   "these");
+  expect_one_line(retort(check + "--ranks 2 --step-seconds inf"), 2,
+                  "retort: --step-seconds and --undivided-seconds: expected 0 or more seconds");
+  // Before anything is loaded.
+  const auto absent = retort(check + "--step-seconds 9 --machines no/such.yaml model.path=no/such.gguf");
+  EXPECT_EQ(absent.exit, 2);
+  EXPECT_NE(absent.err.find("no/such.yaml"), std::string::npos) << absent.err;
   const auto layers = retort(check + "--ranks 2 --step-seconds 9 model.schedule=layers");
   EXPECT_EQ(layers.exit, 2);
   EXPECT_NE(layers.err.find("model.schedule: layers: retort-ranks cannot divide that"), std::string::npos)

@@ -30,6 +30,11 @@ TEST(UnusedColumns, OfTablesAreThoseThatNoPatternNames) {
             (Names{"rejected"}));
 }
 
+// A dot in a column's name makes it no member of another column.
+TEST(UnusedColumns, NamesMayHaveDots) {
+  EXPECT_EQ(unused_of("a.csv", "When?,now,3", "question,answer,answer.start\n"), (Names{"answer.start"}));
+}
+
 // A list is taken as a whole, of an object only what is named.
 TEST(UnusedColumns, OfObjectsAreTheMembersThatNoPatternReaches) {
   EXPECT_EQ(

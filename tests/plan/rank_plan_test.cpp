@@ -142,6 +142,32 @@ TEST(RankPlan, TheBestNumberOfRanksStopsWhereSumsCostMoreThanTheySave) {
   EXPECT_EQ(best_ranks(heavy, four, {})->ranks, 1);
 }
 
+// Rank 1 of 2 keeps half of the forests of the step that has most, and two copies of the sums.
+TEST(RankPlan, MemoryIsThatOfTheStepWithMostForests) {
+  auto step = eight_forests();
+  step.trainable_elements = 1000;
+  const auto bytes_of = [&] {
+    const auto plan = plan_ranks(step, {machine(1), machine(1)}, {.own = 100, .shared = 50});
+    return std::vector{plan.machines[0].memory, plan.machines[1].memory};
+  };
+  EXPECT_EQ(bytes_of(), (std::vector<uint64_t>{150 + 4000, 150 + (4 + 2) * 4000}));
+  step.most_forests = 12;
+  EXPECT_EQ(bytes_of(), (std::vector<uint64_t>{150 + 4000, 150 + (6 + 2) * 4000}));
+}
+
+// 1,024 machines of 128 threads that have room for one rank each: every number of ranks up to 131,072 would
+// be tried otherwise.
+TEST(RankPlan, ManyLargeMachinesWithLittleMemoryTakeMoments) {
+  auto light = eight_forests();
+  light.threads = 1, light.trainable_elements = 0;
+  const std::vector<RankMachine> many(1024, machine(0, 128, 199));
+  const auto best = best_ranks(light, many, {.own = 100, .shared = 50});
+  ASSERT_TRUE(best);
+  EXPECT_LE(best->ranks, 8);
+  for (const auto& one : best->machines) EXPECT_EQ(one.ranks, 1);
+  EXPECT_FALSE(best_ranks(light, many, {.own = 200, .shared = 50}));
+}
+
 TEST(RankPlan, TheBestNumberOfRanksFitsMemoryAndThreads) {
   auto light = eight_forests();
   light.trainable_elements = 0;

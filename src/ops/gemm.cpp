@@ -38,8 +38,8 @@ void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, cons
   auto* panels = scratch_bytes(Scratch::panels, panel_stride * panels_of_group);
   const auto rows_at_once = kernel.tile_cells > 1 ? rows_near(cells * 4) : m;
   // Of several passes, each is made over as many columns as leave their sums in the cache.
-  const auto summed =
-      several ? std::min(n, std::max<int64_t>(1, kPartialBytes / (m * 4 * group)) * group) : n;
+  const auto unit = unit_of(kernel, terms, n);
+  const auto summed = several ? std::min(n, std::max(group, kPartialBytes / (m * 4) / unit * unit)) : n;
   auto* partial =
       several ? reinterpret_cast<float*>(scratch_bytes(Scratch::partial, m * summed * 4)) : nullptr;
   auto* c = static_cast<std::byte*>(out.data) + row * out.stride * bytes_of(out.type);

@@ -125,7 +125,8 @@ __attribute__((noinline)) void add_whole_rows(const Sums* sums, int64_t rows, in
     }
 }
 
-// Cells of K of a panel that stays in the first-level cache of 48 KiB, if the rows go past it. Of longer ones
+// Cells of K of a panel of two vectors that stays in the first-level cache of 48 KiB, if the rows go past it
+// (of one of a single vector twice as many). Of longer ones
 // all comes from the second level, and rows that lie badly come faster through the first.
 constexpr int64_t kNearCells = 24 * 16;
 
@@ -201,7 +202,9 @@ template <class Tiles>
 void multiply_on_tiles(const GemmSegment* segments, int64_t count, int64_t rows, const GemmStore& store) {
   int64_t cells = 0;
   for (int64_t i = 0; i < count; ++i) cells += segments[i].steps;
-  if (store.columns <= kLanes) PanelProduct<Tiles, 1, true>(segments, count, store).multiply(rows);
+  if (store.columns <= kLanes && cells <= 2 * kNearCells)
+    PanelProduct<Tiles, 1, true>(segments, count, store).multiply(rows);
+  else if (store.columns <= kLanes) PanelProduct<Tiles, 1, false>(segments, count, store).multiply(rows);
   else if (cells <= kNearCells) PanelProduct<Tiles, 2, true>(segments, count, store).multiply(rows);
   else PanelProduct<Tiles, 2, false>(segments, count, store).multiply(rows);
   Tiles::release();

@@ -41,8 +41,9 @@ constexpr int64_t kNearBytes = 768 << 10;  // of rows of the left operand
 // takes 2.4 times as long from rows 4,096 bytes apart as from rows 4,160 apart, 1.1 times from rows 1,152
 // apart.
 constexpr int64_t kLineElements = 32;
-// Columns of the result from which on a copy of the left operand that lies so is worth making.
-constexpr int64_t kCopyColumns = 1024;
+// Columns of the result from which on a copy of the left operand that lies so is worth making, and rows: of
+// fewer the loads of the panel are most of the work.
+constexpr int64_t kCopyColumns = 1024, kCopyRows = 17;
 bool good_for_tiles(const GemmRows& a) {
   return reinterpret_cast<uintptr_t>(a.data) % 64 == 0 && a.stride % (2 * kLineElements) == kLineElements;
 }
@@ -209,7 +210,7 @@ std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const Gemm
     const auto& a = terms[piece.term].a;
     return a.type == kernel.operand && piece.count % (kernel.pair * kernel.tile_cells) == 0 &&
            !(close && a.stride > 2 * piece.count) &&
-           !(tiles && which.columns >= kCopyColumns && !good_for_tiles(a));
+           !(tiles && m >= kCopyRows && which.columns >= kCopyColumns && !good_for_tiles(a));
   };
   const auto stride_of = [&](const Piece& piece) {
     const auto filled = filled_cells(kernel, piece.count) * kernel.pair;

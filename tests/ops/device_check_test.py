@@ -22,6 +22,9 @@ int cuDeviceGetCount(int* count) { return *count = GPUS, 0; }
 int cuDeviceGetName(char* name, int size, int device) { return strncpy(name, "Stand-in", size), device; }
 int cuDeviceTotalMem_v2(unsigned long* bytes, int device) { return *bytes = 80ul << 30, device; }
 int cuDeviceGetAttribute(int* value, int which, int device) { return *value = which == 75 ? 9 : 0, device; }
+int cuDeviceGetPCIBusId(char* text, int size, int device) {
+  return strncpy(text, "0000:17:00.0", size), device;
+}
 int cuDriverGetVersion(int* version) { return *version = 13020, 0; }
 """
 TEST = """#!/usr/bin/env python3
@@ -114,6 +117,7 @@ class DeviceCheck(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertTrue(result["finished"] and result["passed"])
         self.assertEqual(result["gpu"]["name"], "Stand-in")
+        self.assertEqual(result["gpu"]["pci"], "0000:17:00.0")
         self.assertEqual(result["gpu"]["capability"], "9.0")
         self.assertEqual(result["gpu"]["memory_mb"], 81920)
         self.assertEqual(result["gpu"]["driver_cuda"], "13.2")
@@ -145,7 +149,7 @@ class DeviceCheck(unittest.TestCase):
         module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
         loader.exec_module(module)
         check = module.Check(options)
-        check.result["layers"] = 32
+        check.result.update(layers=32, gpu={"pci": "0000:17:00.0"})
         for weights in ("bf16", "nf4", "fp8"):
             check.train(options.model, weights, 60)
         bf16, nf4, fp8 = check.result["runs"]

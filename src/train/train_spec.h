@@ -31,8 +31,8 @@ struct BatchSpec {
     field("parts", parts, between(0, 4096),
           "passes that a step is cut into at least, where it has as many samples, each computed by one "
           "thread: no byte of the weights then depends on train.threads (but through the answers of "
-          "distill.on_policy), and a checkpoint goes on with any; fewer than the threads of all ranks leave "
-          "some of them idle; 0 = as many as train.threads");
+          "distill.on_policy and what train.memory chooses), and a checkpoint goes on with any; fewer than "
+          "the threads of all ranks leave some of them idle; 0 = as many as train.threads");
   }
 };
 

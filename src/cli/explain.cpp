@@ -16,12 +16,13 @@ std::string other_tool(const std::string& from) {
       fmt::format("--from: expected axolotl, llama-factory, trl or all, found '{}'", printable(from)));
 }
 
-// "error WORDS": of a message; all else is of keys.
+// "error WORDS" and "E12": of a message; all else is of keys.
 std::string explained(const std::vector<std::string>& given, bool markdown) {
   std::string words;
   const bool error = !given.empty() && given[0] == "error";
   for (size_t i = error; i < given.size(); ++i) words += (words.empty() ? "" : " ") + given[i];
   if (error) return markdown ? error_pages() : explain_error(words);
+  if (is_error_number(words)) return explain_error(words);
   return markdown ? recipe_reference() : explain(words);
 }
 
@@ -35,10 +36,11 @@ void add_explain(CLI::App& app, Action& action) {
   };
   auto* command = app.add_subcommand("explain", "Document the keys of a recipe, or an error");
   auto options = std::make_shared<Options>();
-  command->add_option("key", options->words,
-                      "a key or section, e.g. train.optimizer; a key of Axolotl, LLaMA-Factory or TRL; "
-                      "words that are looked for; or error and a message, or words of it; everything when "
-                      "left out");
+  command->add_option(
+      "key", options->words,
+      "a key or section, e.g. train.optimizer; a key of Axolotl, LLaMA-Factory or TRL; "
+      "words that are looked for; the number of an error, e.g. E12, or error and words of its "
+      "message; everything when left out");
   command->add_option("--from", options->from,
                       "what the keys of axolotl, llama-factory or trl are here, as Markdown; all: the page "
                       "docs/from-other-tools.md");

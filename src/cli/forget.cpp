@@ -36,7 +36,7 @@ Exit forget(const Options& options) {
   const auto found = forget_in_run(loaded, hashes, options.remove);
   const auto name = harmless(folder);
   if (found.records.empty()) {
-    fmt::print("{}: met none of them; nothing has to be trained again\n", name);
+    fmt::print("{}: none of its samples is among them; nothing has to be trained again\n", name);
     return Exit::done;
   }
   fmt::print("{}: learned {} of them and was measured on {}; its ledger says that they are to be forgotten\n",

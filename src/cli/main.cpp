@@ -17,6 +17,7 @@
 #include "base/tell.h"
 #include "cli/commands.h"
 #include "ops/memory.h"
+#include "recipe/error_pages.h"
 
 namespace retort {
 
@@ -24,8 +25,8 @@ namespace {
 
 // One line for any error; a recipe's list of problems comes as it is.
 Exit report(const Error& error) {
-  const std::string_view text = error.what();
-  tell(fmt::format("{}{}", text.find('\n') == std::string_view::npos ? "retort: " : "", text));
+  const auto text = with_error_numbers(error.what());
+  tell(fmt::format("{}{}", text.find('\n') == std::string::npos ? "retort: " : "", text));
   return error.code;
 }
 

@@ -111,7 +111,7 @@ Exit verify(const Options& options) {
   fmt::print("{}: {} files read and {} files written are as recorded\n", printable(folder),
              manifest.read.size(), manifest.written.size());
   if (manifest.ledger)
-    fmt::print("{}: {} entries, each behind the one before; the last has sha256 {}\n", kLedgerFile,
+    fmt::print("{}: {} entries, each with the hash of the one before; the last has sha256 {}\n", kLedgerFile,
                manifest.ledger->entries, manifest.ledger->sha256);
   else fmt::print("there is no ledger: an earlier version of retort made this run\n");
   for (const auto& signature : signatures_inside(folder))

@@ -63,7 +63,7 @@ class Looker {
     if (!columns_.columns.empty()) see_columns();
     try_records();
     see_groups();
-    look_.unused = unused_columns(source(), columns_);
+    look_.unused = unused_columns(source(), kind_, columns_);
     return std::move(look_);
   }
 
@@ -329,9 +329,9 @@ class Looker {
     read_rows(
         spec,
         [&](Row row) {
-          if (!settled) maker.settle(row);
-          settled = true;
           try {
+            if (!settled) maker.settle(row);
+            settled = true;
             const auto record = maker.make(std::move(row));
             ++made.good;
             if (record.messages.empty()) return;
@@ -346,6 +346,7 @@ class Looker {
           }
         },
         [] {}, refused);
+    kind_ = maker.kind();
     return made;
   }
 
@@ -396,6 +397,7 @@ class Looker {
 
   SourceLook look_;
   ColumnsLook columns_;
+  std::string kind_;  // of records that say by their keys what they are
 };
 
 }  // namespace

@@ -87,15 +87,6 @@ void walk(std::string_view pattern, std::string_view key_path, const Text& text,
 
 }  // namespace
 
-bool has_placeholder(std::string_view pattern) {
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '{') continue;
-    if (i + 1 < pattern.size() && pattern[i + 1] == '{') ++i;
-    else return true;
-  }
-  return false;
-}
-
 std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path,
                               bool* used_empty) {
   std::string out;

@@ -47,11 +47,9 @@ std::vector<std::string> source_files(const SourceSpec& source);
 std::string fill_placeholders(std::string_view pattern, const Columns& columns, std::string_view key_path,
                               bool* used_empty = nullptr);
 
-// The names in the braces of a pattern, without their limits; RecipeError as above for a broken one.
+// The names in the braces of a pattern, without their limits, none where it is the same text for every
+// record; RecipeError as above for a broken one.
 std::vector<std::string> placeholder_names(std::string_view pattern, std::string_view key_path);
-
-// Whether a pattern uses any column.
-bool has_placeholder(std::string_view pattern);
 
 // Of the sha256 over roles and contents: equal for equal samples wherever they come from.
 ContentKey record_key(const Record& record);

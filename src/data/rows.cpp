@@ -123,12 +123,15 @@ RecordMaker::RecordMaker(const SourceSpec& source, int32_t index)
     throw RecipeError(where_ +
                       ": roles and fields are for records of messages; prompt and completion name "
                       "their columns themselves");
-  if (!source.group.empty() && source.group != "prompt" && !has_placeholder(source.group))
+  const auto names_column = [&](const std::string& pattern, const char* key) {
+    return !placeholder_names(pattern, where_ + key).empty();
+  };
+  if (!source.group.empty() && source.group != "prompt" && !names_column(source.group, ".group"))
     throw RecipeError(fmt::format(
         "{}.group: '{}' is the same text for every record, which puts all of them on one side; name a column "
         "in braces, {{{}}}, or write prompt to group by what is asked",
         where_, printable(source.group), printable(source.group)));
-  uses_columns_ = !source.prompt.empty() || has_placeholder(source.system) || !source.group.empty() ||
+  uses_columns_ = !source.prompt.empty() || names_column(source.system, ".system") || !source.group.empty() ||
                   source.reject.has_value();
 }
 

@@ -64,6 +64,7 @@ class RecordMaker {
   // FormatError or RecipeError with the row's place. May be called by several threads at a time.
   Record make(Row row) const;
   const std::string& where() const { return where_; }  // "data.sources[0]"
+  const std::string& kind() const { return kind_; }    // of JSON and columns, once it is settled
   bool skips_bad_records() const { return source_.on_bad_record == "skip"; }
 
  private:

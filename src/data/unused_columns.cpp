@@ -14,10 +14,10 @@ namespace {
 // "sample.answer". Of lists the whole is taken, whatever item of theirs is named.
 class Taken {
  public:
-  Taken(const SourceSpec& source, const ColumnsLook& look) {
+  Taken(const SourceSpec& source, std::string_view kind, const ColumnsLook& look) {
     for (const auto* pattern : {&source.prompt, &source.completion, &source.system, &source.group})
       for (const auto& name : placeholder_names(*pattern, "data.sources[0]")) add(name, look);
-    if (source.prompt.empty()) add_kind(source, look);
+    if (source.prompt.empty()) add_kind(source, kind, look);
   }
 
   bool whole(std::string_view column) const {
@@ -44,16 +44,10 @@ class Taken {
   }
 
   // Records that say by their keys what they are.
-  void add_kind(const SourceSpec& source, const ColumnsLook& look) {
-    const auto& renamed = source.fields_of_records.entries;
-    Json record = Json::object();
-    for (const auto& column : look.columns) record[column.name] = nullptr;
-    for (const auto& [ours, theirs] : renamed) {
-      if (ours == "role" || ours == "content") continue;  // of messages
-      add(Json::parse(theirs).get<std::string>(), look);
-      record[ours] = nullptr;
-    }
-    const auto kind = recognised_kind(record, source.path);
+  void add_kind(const SourceSpec& source, std::string_view kind, const ColumnsLook& look) {
+    for (const auto& [ours, theirs] : source.fields_of_records.entries)
+      if (ours != "role" && ours != "content")  // of messages
+        add(Json::parse(theirs).get<std::string>(), look);
     for (const auto& column : look.columns)
       if (reads_key(kind, column.name) || says_what_is_learned(column)) columns_.push_back(column.name);
   }
@@ -81,9 +75,10 @@ std::string shown(const ColumnLook& column) {
 
 }  // namespace
 
-std::vector<std::string> unused_columns(const SourceSpec& source, const ColumnsLook& look) {
+std::vector<std::string> unused_columns(const SourceSpec& source, std::string_view kind,
+                                        const ColumnsLook& look) {
   if (look.columns.empty()) return {};
-  const Taken taken(source, look);
+  const Taken taken(source, kind, look);
   std::vector<std::string> unused;
   for (const auto& column : look.columns) {
     if (taken.whole(column.name)) continue;

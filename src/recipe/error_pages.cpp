@@ -10,7 +10,8 @@ namespace retort {
 
 namespace {
 
-// What stands in the message, by which it is found; a test looks for it in the sources.
+// `words` stand in the message, by which it is found; a test looks for them in the sources. A page's number
+// is its place here, from 1 on: people quote it, so new pages go to the end.
 struct ErrorPage {
   const char *title, *words, *text;
 };
@@ -127,8 +128,11 @@ constexpr ErrorPage kPages[] = {
      "whole, and the same command goes on from them."},
 };
 
+std::string number_of(const ErrorPage& page) { return fmt::format("E{}", &page - kPages + 1); }
+
 std::string section(const ErrorPage& page) {
-  return fmt::format("\n## {}\nThe message holds: {}\n\n{}\n", page.title, page.words, page.text);
+  return fmt::format("\n## {}: {}\nThe message holds: {}\n\n{}\n", number_of(page), page.title, page.words,
+                     page.text);
 }
 
 bool holds_all(const std::string& text, const std::string& words) {
@@ -151,8 +155,9 @@ std::vector<std::string> error_page_words() {
 std::string error_pages() {
   std::string text =
       "# Errors that need more than their line\n\nWritten by `retort explain error --markdown`; a test "
-      "compares this file with the program. `retort explain error` with a message, or with\n"
-      "some words of it, prints its page, where there is one.\n";
+      "compares this file with the program. A message that has a page ends with the\n"
+      "page's number: `retort explain E1` prints that page, and `retort explain error` with a message, or "
+      "with some words of it, finds one.\n";
   for (const auto& page : kPages) text += section(page);
   return text;
 }
@@ -160,10 +165,13 @@ std::string error_pages() {
 std::string explain_error(const std::string& words) {
   std::string text;
   if (words.empty()) {
-    for (const auto& page : kPages) text += fmt::format("{:<46} {}\n", page.title, page.words);
+    for (const auto& page : kPages)
+      text += fmt::format("{:<4} {:<46} {}\n", number_of(page), page.title, page.words);
     return text;
   }
   const auto asked = lower_case(words);
+  for (const auto& page : kPages)
+    if (asked == lower_case(number_of(page))) return section(page).substr(1);
   for (const auto& page : kPages)
     if (asked.find(lower_case(page.words)) != std::string::npos) text += section(page);
   if (!text.empty()) return text.substr(1);
@@ -172,6 +180,28 @@ std::string explain_error(const std::string& words) {
   if (!text.empty()) return text.substr(1);
   throw RecipeError(fmt::format("explain error: no page holds '{}'; `retort explain error` lists the pages",
                                 printable(words)));
+}
+
+bool is_error_number(std::string_view word) {
+  const auto digits = word.substr(std::min<size_t>(word.size(), 1));
+  return word.starts_with('E') && !digits.empty() &&
+         std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+std::string with_error_numbers(std::string_view message) {
+  std::string out;
+  for (size_t begin = 0; begin < message.size();) {
+    const auto end = std::min(message.find('\n', begin), message.size());
+    const auto line = message.substr(begin, end - begin);
+    out += line;
+    const auto* page = std::find_if(std::begin(kPages), std::end(kPages), [&](const ErrorPage& one) {
+      return line.find(one.words) != std::string_view::npos;
+    });
+    if (page != std::end(kPages)) out += fmt::format(" [{}]", number_of(*page));
+    if (end < message.size()) out += '\n';
+    begin = end + 1;
+  }
+  return out;
 }
 
 }  // namespace retort

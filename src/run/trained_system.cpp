@@ -17,8 +17,9 @@ std::string trained_system(const DataSpec& data, const std::vector<Record>& held
   std::set<std::string> said;  // by the sources that are learned; "" by one that says none
   for (const auto& source : data.sources) {
     if (source.use == "held_out" || source.kind == "text") continue;
-    if (has_placeholder(source.system)) return "";  // another one for each record
-    said.insert(fill_placeholders(source.system, {}, "data.sources[].system"));
+    constexpr auto kKey = "data.sources[].system";
+    if (!placeholder_names(source.system, kKey).empty()) return "";  // another one for each record
+    said.insert(fill_placeholders(source.system, {}, kKey));
   }
   std::set<std::string> met;
   for (const auto& record : held_out)

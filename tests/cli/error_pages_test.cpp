@@ -19,12 +19,34 @@ TEST(ErrorPages, AreFoundByTheMessageAndByWordsOfIt) {
       "retort: model/model.safetensors: model.norm.weight: its data lies outside the file's 71032 bytes; is "
       "the "
       "download complete?");
-  EXPECT_EQ(pasted.rfind("## A file that is not whole\n", 0), 0U) << pasted;
+  EXPECT_EQ(pasted.rfind("## E8: A file that is not whole\n", 0), 0U) << pasted;
   EXPECT_EQ(pasted.find("##", 2), std::string::npos) << pasted;  // and nothing else
   const auto words = explain_error("LFS pull");
-  EXPECT_NE(words.find("## A pointer instead of weights\n"), std::string::npos) << words;
+  EXPECT_NE(words.find("## E9: A pointer instead of weights\n"), std::string::npos) << words;
   EXPECT_NE(explain_error("").find("A key that retort does not have"), std::string::npos);
   EXPECT_THROW(explain_error("zebra"), RecipeError);
+}
+
+TEST(ErrorPages, AreFoundByTheNumberBehindTheMessage) {
+  const auto page = explain_error("E8");
+  EXPECT_EQ(page.rfind("## E8: A file that is not whole\n", 0), 0U) << page;
+  EXPECT_EQ(page.find("##", 2), std::string::npos) << page;
+  EXPECT_EQ(explain_error("e8"), page);
+  EXPECT_THROW(explain_error("E999"), RecipeError);
+  EXPECT_TRUE(is_error_number("E12"));
+  for (const auto* word : {"", "E", "12", "eval", "E1x"}) EXPECT_FALSE(is_error_number(word)) << word;
+  EXPECT_EQ(retort("explain E8").out, page);
+}
+
+TEST(ErrorPages, NumbersStandBehindTheLinesThatHaveAPage) {
+  EXPECT_EQ(with_error_numbers("r.yaml:2:1: stepz: unknown key; did you mean 'steps'?"),
+            "r.yaml:2:1: stepz: unknown key; did you mean 'steps'? [E1]");
+  EXPECT_EQ(with_error_numbers("a: unknown key; b\nc: expected d\ne: f holds a number that is not finite\n"),
+            "a: unknown key; b [E1]\nc: expected d\ne: f holds a number that is not finite [E17]\n");
+  EXPECT_EQ(with_error_numbers("no.txt: no such file"), "no.txt: no such file");
+  EXPECT_EQ(with_error_numbers(""), "");
+  const auto said = retort("generate -m none.gguf hi").err;
+  EXPECT_EQ(said.substr(said.rfind(' ')), "[E7]\n") << said;
 }
 
 // A message that was reworded would no longer lead to its page.

@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kModel = "checkpoints/smollm2-135m-instruct-q4_1.gguf";
 constexpr const char* kNoSuchModel =
     "retort: no.gguf: no such file or folder; expected a .gguf file, or a folder with config.json and "
-    "*.safetensors, on this machine (nothing is downloaded)";
+    "*.safetensors, on this machine (nothing is downloaded) [E7]";
 #define NEEDS_MODEL()                                                         \
   if (!std::filesystem::exists(std::filesystem::path(source_dir()) / kModel)) \
   GTEST_SKIP() << kModel << " is absent: run tools/setup"

@@ -63,6 +63,32 @@ TEST(UnusedColumns, OfKindsAreTheKeysThatTheirReaderDoesNotKnow) {
   EXPECT_EQ(unused_of("e.txt", "A text."), Names{});
 }
 
+// What the first record is, all of them are read as; other keys of later ones are left aside.
+TEST(UnusedColumns, TheFirstRecordSaysWhatTheKindIs) {
+  TemporaryFolder folder;
+  const std::string first = R"({"prompt": "a", "completion": "b"})"
+                            "\n";
+  const std::string later =
+      R"({"prompt": "c", "completion": "d", "text": "e", "messages": [], "conversations": []})";
+  const auto look = look_at_source(folder.write("a.jsonl", first + later + "\n"));
+  EXPECT_EQ(look.records, 2);
+  EXPECT_EQ(look.unused, (Names{"text", "messages", "conversations"}));
+}
+
+// A first record that is none of any kind is a bad record, and the next one says what the kind is.
+TEST(UnusedColumns, AFirstRecordOfNoKindIsLeftOut) {
+  TemporaryFolder folder;
+  std::string lines = R"({"header": "made by us"})"
+                      "\n";
+  for (int i = 0; i < 8; ++i)
+    lines += R"({"prompt": "a", "completion": "b", "lang": "en"})"
+             "\n";
+  const auto look = look_at_source(folder.write("a.jsonl", lines));
+  EXPECT_EQ(look.records, 8);
+  EXPECT_EQ(look.source.on_bad_record, "skip");
+  EXPECT_EQ(look.unused, (Names{"header", "lang"}));
+}
+
 // KTO's label is heard; a label of another kind is a column like others.
 TEST(UnusedColumns, KeysThatSayWhatIsLearnedAreUsed) {
   EXPECT_EQ(unused_of("a.jsonl", R"({"prompt": "a", "completion": "b", "label": true})"), Names{});

@@ -20,6 +20,7 @@ sys.dont_write_bytecode = True
 import elf  # noqa: E402
 import kinds  # noqa: E402
 import parts  # noqa: E402
+import rebuild  # noqa: E402
 import sbom  # noqa: E402
 import stage  # noqa: E402
 
@@ -129,6 +130,53 @@ def with_parts(components):
 
 
 @unittest.skipUnless(shutil.which("dpkg-query"), "versions are looked up in Debian's list of packages")
+class TwoBuilds(unittest.TestCase):
+    """--rebuild: a small project in place of this tree."""
+
+    def setUp(self):
+        self.tree = pathlib.Path(tempfile.mkdtemp()) / "tree"
+        self.addCleanup(shutil.rmtree, self.tree.parent)
+        self.addCleanup(setattr, rebuild, "ROOT", rebuild.ROOT)
+        rebuild.ROOT = self.tree
+
+    def programs(self, text):
+        """The program of two builds; `text`: what it prints, in C."""
+        preset = {"name": "release", "generator": "Ninja", "binaryDir": "${sourceDir}/build/release"}
+        (self.tree / "third_party/jinja").mkdir(parents=True)
+        (self.tree / "third_party/jinja/header.h").write_text("#define HEADER 1\n")
+        (self.tree / ".gitignore").write_text("/build/\n/third_party\n")
+        (self.tree / "CMakePresets.json").write_text(json.dumps({"version": 5, "configurePresets": [preset]}))
+        (self.tree / "CMakeLists.txt").write_text(
+            "cmake_minimum_required(VERSION 3.25)\nproject(toy LANGUAGES C)\nadd_executable(toy a.c b.c)\n"
+            "target_include_directories(toy PRIVATE third_party/jinja)\n"
+            'target_compile_definitions(toy PRIVATE HERE="${PROJECT_SOURCE_DIR}")\n'
+        )
+        (self.tree / "a.c").write_text("#include <header.h>\nint b(void);\nint main(void) { return b(); }\n")
+        (self.tree / "b.c").write_text(f"#include <stdio.h>\nint b(void) {{ return puts({text}); }}\n")
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@localhost", "-C", self.tree]
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "toy"]):
+            subprocess.run([*git, *command], check=True)
+        for command in (["cmake", "--preset", "release"], ["ninja", "-C", "build/release"]):
+            subprocess.run(command, cwd=self.tree, check=True, capture_output=True)
+        second = rebuild.second_build(self.tree / "build/package/elsewhere", ["toy"], 1)
+        return [(build / "toy").read_bytes() for build in (self.tree / "build/release", second)]
+
+    def test_a_path_in_a_program_shows(self):
+        first, second = self.programs("HERE")
+        self.assertNotEqual(first, second)
+
+    def test_what_is_built_from_the_same_files_is_the_same(self):
+        first, second = self.programs('"toy"')
+        self.assertEqual(first, second)
+
+    def test_each_commit_draws_others(self):
+        objects = [f"{i}.o" for i in range(100)]
+        self.assertEqual(rebuild.drawn(objects, 5, "a"), rebuild.drawn(objects, 5, "a"))
+        self.assertNotEqual(rebuild.drawn(objects, 5, "a"), rebuild.drawn(objects, 5, "b"))
+        self.assertEqual(rebuild.drawn(objects, None, "a"), objects)
+        self.assertEqual(rebuild.drawn(objects[:3], 5, "a"), objects[:3])
+
+
 class Bill(unittest.TestCase):
     BUILD = pathlib.Path(PROGRAM).resolve().parent
 

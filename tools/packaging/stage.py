@@ -14,6 +14,7 @@ import sbom
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WHEELS = ROOT / "third_party/wheels"
+ARROW = ROOT / "third_party/arrow"  # of pyarrow's wheel
 # Whose code is in the programs: Debian's packages, by which their copyright files are found.
 PACKAGES = (
     "libaec-dev libcli11-dev libfmt-dev libhdf5-dev libpcre2-dev libsentencepiece-dev libsimdjson-dev "
@@ -22,7 +23,7 @@ PACKAGES = (
 ).split()
 
 
-PROGRAMS = ("retort", "retort-sign")  # that packages bring
+PROGRAMS = ("retort", "retort-sign", "retort-tables")  # that packages bring
 
 
 def version():
@@ -48,12 +49,15 @@ def only(folder, pattern):
 
 
 def put_libraries(libtorch, sysroot, folder):
-    """LibTorch's CPU library and what it needs, without their symbol tables, looking for each other here."""
+    """LibTorch's CPU library and what it needs, and Arrow's for Parquet, without their symbol tables, looking
+    for each other here."""
     folder.mkdir(parents=True)
-    for name in ("libtorch_cpu.so", "libc10.so", "libgomp.so.1"):
-        shutil.copyfile(libtorch / "torch/lib" / name, folder / name)
-        link.run("strip", "--strip-unneeded", folder / name)
-        elf.set_rpath(folder / name, "$ORIGIN")
+    libraries = [libtorch / "torch/lib" / name for name in ("libtorch_cpu.so", "libc10.so", "libgomp.so.1")]
+    libraries += [only(ARROW / "pyarrow", f"{name}.so.*") for name in ("libarrow", "libparquet")]
+    for library in libraries:
+        shutil.copyfile(library, folder / library.name)
+        link.run("strip", "--strip-unneeded", folder / library.name)
+        elf.set_rpath(folder / library.name, "$ORIGIN")
     for name, where in (("libstdc++.so.6", "usr/lib"), ("libgcc_s.so.1", "lib")):
         shutil.copyfile((sysroot / where / link.TRIPLET / name).resolve(), folder / name)
     link.make_stand_in("libcudart.so.13", "RETORT_CUDART", folder / "libcudart.so.13")
@@ -98,6 +102,7 @@ def put_licences(sysroot, folder):
         shutil.copyfile(copyright, others / package)
     shutil.copyfile(sysroot / "usr/share/doc/gcc-10-base/copyright", others / "libstdc++-libgcc-libgomp")
     shutil.copyfile(ROOT / "third_party/jinja/LICENSE", others / "llama.cpp-jinja")
+    shutil.copyfile(only(ARROW, "pyarrow-*.dist-info/licenses/LICENSE.txt"), others / "arrow")
     with zipfile.ZipFile(only(WHEELS, "torch-*.whl")) as wheel:
         for name in sorted(wheel.namelist()):
             inside = name.partition(".dist-info/licenses/")[2]

@@ -8,7 +8,8 @@ import subprocess
 import link
 
 SUITES = ("bullseye", "bookworm", "trixie")
-KEYS = pathlib.Path(__file__).resolve().parents[2] / "tests/golden/sign"
+GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests/golden"
+KEYS = GOLDEN / "sign"
 
 
 def make_root(parts, suite):
@@ -52,6 +53,7 @@ TRIALS = [
     ("retort", ["schema"], 0),
     ("retort", ["plan", "/none.json"], 2),
     ("retort-sign", ["--version"], 0),
+    ("retort-tables", ["/tmp/questions.parquet"], 0),
 ]
 # What the package brings, signed with a key and verified with its public half.
 SIGNED = ["/opt/retort/share", "--signature", "/tmp/signed/share.sig", "--key"]
@@ -79,6 +81,7 @@ def try_everywhere(parts, folder):
         before = len(failed)
         clear(root)  # a demo that is there already would find everything done
         shutil.copytree(KEYS, root / "tmp/signed", ignore=shutil.ignore_patterns("v1*"))
+        shutil.copy(GOLDEN / "tables/questions.parquet", root / "tmp")
         for program, arguments, expected in trials:
             done = run_inside(root, folder, program, *arguments)
             if done.returncode != expected:

@@ -96,6 +96,8 @@ struct LayerPart {
   // s u B^T where the magnitude's gradient is wanted.
   Tensor size, norms, plain;
 
+  bool left_out = false;  // nobody reads the product: zeros stand for it
+
   bool adapted() const { return a.defined(); }
   bool dora() const { return magnitude.defined(); }
   const float* integer_scales() const {
@@ -104,7 +106,7 @@ struct LayerPart {
   int64_t rank() const { return adapted() ? a.size(0) : 0; }
 };
 
-LayerPart part_of(const Linear& layer, const Pass& pass) {
+LayerPart part_of(const Linear& layer, const Pass& pass, Wanted wanted) {
   LayerPart part;
   part.name = layer.name;
   auto base = base_matrix(layer);
@@ -119,6 +121,7 @@ LayerPart part_of(const Linear& layer, const Pass& pass) {
     part.scaling = adapter.scaling;
     part.rate = pass.training ? adapter.dropout : 0;
   }
+  part.left_out = wanted == Wanted::gradients && !part.dora();
   return part;
 }
 
@@ -148,6 +151,7 @@ Tensor transposed(const Tensor& x, float scale) {
 // z = x W^T + s u B^T, and what follows from it.
 Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, LayerPart& part,
                     bool recorded) {
+  if (part.left_out) return at::zeros({x.size(0), part.weight.rows}, x.options());
   auto y = at::empty({x.size(0), part.weight.rows}, x.options());
   std::vector<GemmTerm> terms{{rows_of(x), part.weight.operand(false), part.integer_scales()}};
   if (part.adapted())
@@ -266,12 +270,12 @@ OperationWork work_of(const std::vector<LayerPart>& parts, const Tensor& x) {
   for (const auto& part : parts) {
     const auto in = static_cast<double>(part.weight.columns), out = static_cast<double>(part.weight.rows);
     const auto product = 2 * n * in * out, low = 2 * n * static_cast<double>(part.rank()) * (in + out);
-    work.flop += product + low;
+    work.flop += part.left_out ? 2 * n * static_cast<double>(part.rank()) * in : product + low;
     work.backward_flop += (wants_x ? product + low : low / 2) + (part.weight.trainable() ? product : 0) +
                           (part.adapted() && part.a.requires_grad() ? low : 0);
     const auto weights =
         static_cast<double>(part.weight.stored_bytes()) + bytes_of(part.a) + bytes_of(part.b);
-    work.bytes += weights + n * out * element;
+    work.bytes += (part.left_out ? bytes_of(part.a) : weights) + n * out * element;
     work.backward_bytes += weights * (part.weight.trainable() ? 2 : 1) + n * out * element;
     saves_x = saves_x || part.weight.trainable() || part.adapted();
   }
@@ -302,21 +306,23 @@ Tensor int8_row_scales(const Weight& weight) {
   return scales;
 }
 
-std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Linear*>& layers,
-                                 const Pass& pass) {
+namespace {
+
+std::vector<Tensor> results_of(const Tensor& input, const std::vector<const Linear*>& layers,
+                               const Pass& pass, Wanted wanted) {
   if (pass.observe)
     for (const auto* layer : layers) pass.observe(*layer, input);
   const auto x = input.contiguous();
   if (composed(x)) {
     std::vector<Tensor> values;
-    for (const auto* layer : layers) values.push_back(composed_linear(x, *layer, pass));
+    for (const auto* layer : layers) values.push_back(composed_linear(x, *layer, pass, wanted));
     return values;
   }
   std::vector<LayerPart> parts;
   Tensors inputs{x};
   int64_t ranks = 0;
   for (const auto* layer : layers) {
-    auto& part = parts.emplace_back(part_of(*layer, pass));
+    auto& part = parts.emplace_back(part_of(*layer, pass, wanted));
     part.low_first = ranks;
     ranks += part.rank();
     inputs.insert(inputs.end(), {part.weight.dense, part.bias, part.a, part.b, part.magnitude});
@@ -355,8 +361,6 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
   });
 }
 
-namespace {
-
 // The results of trained rows in the place of the matrix's own, which get no gradient then.
 Tensor with_trained_rows(const Tensor& y, const Tensor& x, const TrainedRows& rows) {
   const auto ids = list_on(y, rows.ids);
@@ -365,8 +369,13 @@ Tensor with_trained_rows(const Tensor& y, const Tensor& x, const TrainedRows& ro
 
 }  // namespace
 
-Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass) {
-  const auto y = linear_group(x, {&layer}, pass)[0];
+std::vector<Tensor> linear_group(const Tensor& x, const std::vector<const Linear*>& layers,
+                                 const Pass& pass) {
+  return results_of(x, layers, pass, Wanted::value);
+}
+
+Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass, Wanted wanted) {
+  const auto y = results_of(x, {&layer}, pass, wanted)[0];
   return layer.rows ? with_trained_rows(y, x, *layer.rows) : y;
 }
 

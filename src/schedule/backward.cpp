@@ -172,7 +172,9 @@ class Walking {
         const auto entered = entering(index, i);
         auto inputs = leaves;
         if (further) inputs.push_back(entered.requires_grad_());
-        auto gradients = gradients_of(model_.layer(index, entered, through(index, i)), inputs, flowing);
+        auto pass = through(index, i);
+        pass.layer_result = Wanted::gradients;
+        auto gradients = gradients_of(model_.layer(index, entered, pass), inputs, flowing);
         flowing = flow(index, i, further ? gradients.back() : Tensor());
         rest(index, i);
         bring(i, leaves, gradients);
@@ -230,7 +232,8 @@ class Walking {
         // Behind the router, as in forward(): gradients of one input are added from the last use to the
         // first.
         if (mlp.shared_experts)
-          values.push_back(mlp.shared_experts->forward(half.normed, pass)), flows.push_back(flowing);
+          values.push_back(mlp.shared_experts->forward(half.normed, pass, Wanted::gradients)),
+              flows.push_back(flowing);
       }
       for (size_t v = values.size(); v-- > 0;)
         if (!values[v].requires_grad())
@@ -263,7 +266,7 @@ class Walking {
       wanted.push_back(part.x.requires_grad_());
       wanted.push_back(part.weights.requires_grad_());
     }
-    const auto result = layer.mlp.forward_expert(part, batch.pass(layer));
+    const auto result = layer.mlp.forward_expert(part, batch.pass(layer), Wanted::gradients);
     auto gradients = gradients_of(result, wanted, rows_of(flowing_, batch));
     for (const auto& tokens : batch.texts) rest(flowing_[static_cast<size_t>(tokens.text)]);
     bring(first, leaves, gradients);

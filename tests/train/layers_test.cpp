@@ -3,8 +3,10 @@
 #include <fmt/ranges.h>
 
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
+#include "base/profile.h"
 #include "base/stop.h"
 #include "models/layer_stream.h"
 #include "train/step.h"
@@ -155,6 +157,59 @@ TEST(LayerMajor, FrozenExpertsThatSeveralTextsShareGiveTheSameBits) {
                        sums_of(streamed, plan, compute, threads),
                        fmt::format("{} {} {} threads", family, weights, threads));
         }
+}
+
+namespace {
+
+// The arithmetic of linear layers' forward products of a step.
+double forward_flop(const TinyRun& run, const StepPlan& plan, const MakePass& make) {
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
+  StepSums sums;
+  start_profile(0);
+  EXPECT_TRUE(add_gradients({*run.loaded.model, next_token_objective(), plan, make, 2}, leaves, sums));
+  double flop = 0;
+  for (const auto& total : stop_profile().totals)
+    if (total.name == "linear" && total.kind == "forward") flop += total.flop;
+  return flop;
+}
+
+}  // namespace
+
+// What leaves a layer is known when it is computed again: the product that it ends with is left out.
+TEST(LayerMajor, ALayerThatIsComputedAgainLeavesItsLastProductOut) {
+  const auto spec = wide("lora", 0.1);
+  TinyRun resident(spec, "llama"), streamed(spec, "llama", small_room());
+  const auto& model = *resident.loaded.model;
+  const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 2);
+  const auto make = pass_in(at::kFloat);
+  const auto again = [&](const Forest& forest, int64_t index) {
+    auto pass = make(forest, index);
+    pass.recompute = true;
+    return pass;
+  };
+  const auto last = model.config.layers - 1;
+  double down = 0, last_layer = 0, last_down = 0;  // what one pass over the step's forests multiplies
+  for (size_t i = 0; i < plan.forests.size(); ++i) {
+    auto pass = make(plan.forests[i], static_cast<int64_t>(i));
+    next_token_objective().ask(plan.forests[i], pass);
+    for (const auto* linear : model.linears()) {
+      const bool narrow = pass.rows.defined() && linear->place.layer == last &&
+                          !std::set{Role::q, Role::k, Role::v}.contains(linear->place.role);
+      const auto rows = static_cast<double>(narrow ? pass.rows.size(0) : pass.size());
+      const auto in = static_cast<double>(linear->weight.columns),
+                 out = static_cast<double>(linear->weight.rows),
+                 rank = static_cast<double>(linear->adapter->a.size(0));
+      const auto product = 2 * rows * (in * out + rank * out), whole = product + 2 * rows * rank * in;
+      if (linear->place.role == Role::down) down += product;
+      if (linear->place.layer == last) last_layer += whole;
+      if (linear->place.layer == last && linear->place.role == Role::down) last_down += product;
+    }
+  }
+  const auto once = forward_flop(resident, plan, make);
+  EXPECT_GT(down, once / 10);
+  EXPECT_DOUBLE_EQ(forward_flop(streamed, plan, make), 2 * once - down);
+  EXPECT_DOUBLE_EQ(forward_flop(resident, plan, again), 2 * once - last_layer - (down - last_down));
 }
 
 // What is learned in front of the layers and behind them: of two matrices, and of one.

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "ops/attend.h"
+#include "ops/composed.h"
 #include "ops/embed.h"
 #include "ops/gated.h"
 #include "ops/gemm_emulated.h"   // tests/ops
@@ -602,8 +603,11 @@ TEST(Linear, GradientsNeedNoValueButThoseOfDora) {
       if (dora) wanted.push_back(layer.adapter->magnitude);
       const auto whole = linear(x, layer, pass), left_out = linear(x, layer, pass, Wanted::gradients);
       EXPECT_GT(whole.count_nonzero().item<int64_t>(), 0);
-      if (dora) EXPECT_TRUE(left_out.equal(whole));
-      else if (!composed(x)) EXPECT_EQ(left_out.count_nonzero().item<int64_t>(), 0);
+      if (dora) {
+        EXPECT_TRUE(left_out.equal(whole));
+      } else if (!composed(x)) {
+        EXPECT_EQ(left_out.count_nonzero().item<int64_t>(), 0);
+      }
       const auto expected = torch::autograd::grad({whole}, wanted, {dy});
       const auto found = torch::autograd::grad({left_out}, wanted, {dy});
       for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(found[i].equal(expected[i])) << i;

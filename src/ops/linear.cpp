@@ -12,6 +12,7 @@
 #include "ops/gemm.h"
 #include "ops/gradient_sink.h"
 #include "ops/int8_gemm.h"
+#include "ops/new_tensors.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -87,6 +88,7 @@ GemmMatrix matrix_of(const Tensor& parameter, bool transposed, double scale = 1)
 
 // What one layer needs for both directions. Parameters are dense: a leaf that is not is copied.
 struct LayerPart {
+  const Linear* layer = nullptr;
   std::string name;
   Weight weight;
   Tensor bias, a, b, magnitude, int8_scales;
@@ -97,7 +99,18 @@ struct LayerPart {
   Tensor size, norms, plain;
 
   bool left_out = false;  // nobody reads the product: zeros stand for it
+  bool gone = false;      // the matrix
 
+  void take_matrix() {
+    auto base = base_matrix(*layer);
+    weight = std::move(base.weight);
+    int8_scales = std::move(base.int8_scales);
+  }
+  void let_matrix_go() {  // backward takes it again
+    gone = true;
+    weight = absent_weight(weight.type, weight.rows, weight.columns);
+    int8_scales = Tensor();
+  }
   bool adapted() const { return a.defined(); }
   bool dora() const { return magnitude.defined(); }
   const float* integer_scales() const {
@@ -108,10 +121,9 @@ struct LayerPart {
 
 LayerPart part_of(const Linear& layer, const Pass& pass, Wanted wanted) {
   LayerPart part;
+  part.layer = &layer;
   part.name = layer.name;
-  auto base = base_matrix(layer);
-  part.weight = std::move(base.weight);
-  part.int8_scales = std::move(base.int8_scales);
+  part.take_matrix();
   part.bias = layer.bias;
   if (layer.adapter) {
     const auto& adapter = *layer.adapter;
@@ -291,7 +303,9 @@ int64_t TrainedRows::find(int64_t id) const {
 }
 
 BaseMatrix base_matrix(const Linear& layer) {
-  return layer.source ? layer.source->take(layer) : BaseMatrix{layer.weight, layer.int8_scales};
+  if (!layer.source) return {layer.weight, layer.int8_scales};
+  const NewTensors in_memory;  // it stays for others
+  return layer.source->take(layer);
 }
 
 Tensor int8_row_scales(const Weight& weight) {
@@ -351,12 +365,17 @@ std::vector<Tensor> results_of(const Tensor& input, const std::vector<const Line
       values.push_back(forward_part(kernel, x, low, part, recorded));
     }
     if (!recorded) return {values, nullptr};
+    for (auto& part : parts)
+      if (pass.lets_matrices_go && part.layer->source) part.let_matrix_go();
     const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const LayerPart& part) {
       return part.weight.trainable() || (part.adapted() && part.a.requires_grad());
     });
     return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(),
                      key = pass.dropout_key, sink = pass.gradients, &kernel](const Tensors& dys) {
-              return backward_parts(kernel, dys, saved, low, all_a, parts, in, wants_x, key, sink);
+              auto whole = parts;
+              for (auto& part : whole)
+                if (part.gone) part.take_matrix();
+              return backward_parts(kernel, dys, saved, low, all_a, whole, in, wants_x, key, sink);
             }};
   });
 }

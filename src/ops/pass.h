@@ -60,6 +60,8 @@ struct Pass {
   bool training = false;     // dropout on
   uint64_t dropout_key = 0;  // draws are keyed by (this, layer name, row, column)
   bool recompute = false;    // keep only layer boundaries and recompute inside each layer in backward
+  // Backward comes after other layers were computed: what it multiplies by is taken from its source again.
+  bool lets_matrices_go = false;
   Wanted layer_result = Wanted::value;  // gradients: the layer was computed before, and what left it is known
   float embedding_noise = 0;            // NEFTune alpha (arXiv:2310.05914), 0 = off
   GradientSink* gradients = nullptr;    // where there is one, gradients of linear layers' weights and of the

@@ -9,6 +9,7 @@
 #include "base/profile.h"
 #include "base/stop.h"
 #include "models/layer_stream.h"
+#include "schedule/counted_stream.h"  // tests/schedule
 #include "train/step.h"
 #include "train/tiny_run.h"
 
@@ -21,6 +22,13 @@ ModelSpec small_room(const std::string& memory = "24KiB", const std::string& scr
   spec.schedule = "layers";
   spec.memory = memory;
   spec.scratch = scratch;
+  return spec;
+}
+
+// Room for all matrices; activations in a scratch folder.
+ModelSpec keeping(const std::string& scratch) {
+  auto spec = small_room("1MiB", scratch);
+  spec.scratch_holds = "activations";
   return spec;
 }
 
@@ -210,6 +218,56 @@ TEST(LayerMajor, ALayerThatIsComputedAgainLeavesItsLastProductOut) {
   EXPECT_GT(down, once / 10);
   EXPECT_DOUBLE_EQ(forward_flop(streamed, plan, make), 2 * once - down);
   EXPECT_DOUBLE_EQ(forward_flop(resident, plan, again), 2 * once - last_layer - (down - last_down));
+}
+
+// With activations in the scratch folder nothing is computed twice, and each matrix is read as often as it is
+// without: what a graph keeps of a layer is not its matrices.
+TEST(LayerMajor, WhatIsKeptInTheScratchFolderIsNotComputedAgain) {
+  const TemporaryFolder scratch;
+  const auto spec = wide("lora", 0.1);
+  const auto make = pass_in(at::kFloat);
+  const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 2);
+  TinyRun resident(spec, "llama"), kept(spec, "llama", keeping(scratch / "kept"));
+  EXPECT_DOUBLE_EQ(forward_flop(kept, plan, make), forward_flop(resident, plan, make));
+  const auto counted = count_reads(*kept.loaded.model, *resident.loaded.model);
+  sums_of(kept, plan, at::kFloat, 2);
+  const auto reads = counted->take();
+  const auto last = resident.loaded.model->config.layers - 1;
+  EXPECT_EQ(reads.size(), resident.loaded.model->linears().size());
+  for (const auto& [place, count] : reads) EXPECT_EQ(count, place.layer == last ? 1 : 2) << place.layer;
+}
+
+TEST(LayerMajor, WhatIsKeptInTheScratchFolderGivesTheSameBits) {
+  const TemporaryFolder scratch;
+  auto norms = wide("lora", 0);
+  norms.modules_to_save = {"input_layernorm"};
+  auto outside = lora();
+  outside.targets = {"embed_tokens", "lm_head", "o_proj"};
+  auto middle = lora();  // nothing is learned in front of the second layer
+  middle.targets = {"model.layers.1.mlp.up_proj"};
+  struct Case {
+    const char* family;
+    AdapterSpec spec;
+    const char* weights = "keep";
+  };
+  std::vector<Case> cases;
+  for (const auto* family : {"llama", "gemma3", "olmo2", "phi3", "granite", "qwen3_moe", "deepseek_v32",
+                             "deepseek_v32_sparse", "glm4_moe_lite"})
+    cases.push_back({family, wide("lora", 0.1)});
+  for (const auto& spec : {wide("lora", 0), wide("dora", 0), norms, outside, middle})
+    for (const auto* weights : {"keep", "q8_0"}) cases.push_back({"llama", spec, weights});
+  for (const auto& [family, spec, weights] : cases)
+    for (const auto compute : {at::kFloat, at::kBFloat16})
+      for (const int64_t threads : {1, 2}) {
+        ModelSpec held, in_file = keeping(scratch / "kept");
+        held.weights = in_file.weights = weights;
+        TinyRun resident(spec, family, held), streamed(spec, family, in_file);
+        move_b(resident), move_b(streamed);
+        const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, threads);
+        expect_equal(resident, sums_of(resident, plan, compute, threads),
+                     sums_of(streamed, plan, compute, threads),
+                     fmt::format("{} {} {} {}", family, spec.kind, fmt::join(spec.targets, ","), weights));
+      }
 }
 
 // What is learned in front of the layers and behind them: of two matrices, and of one.

@@ -261,6 +261,7 @@ Exit check(const CheckOptions& options) {
   memory.teacher = teacher.bytes, memory.teacher_mapped = teacher.mapped,
   memory.teacher_stays = teacher.stays;
   const auto disk = predict_disk(recipe, model, dataset);
+  const auto scratch = predict_scratch(recipe, model, compute, work);
   const auto machine = machine_memory();
   say("training",
       recipe.adapter.kind == "none"
@@ -273,6 +274,8 @@ Exit check(const CheckOptions& options) {
   say("memory", fmt::format("about {} at most, {} available: {}", mib(memory.peak()), mib(machine.available),
                             describe(memory)));
   say("disk", fmt::format("about {} in {}", mib(disk), recipe.run.folder));
+  if (scratch > 0)
+    say("scratch", fmt::format("about {} in {} (model.scratch)", mib(scratch), recipe.model.scratch));
   const bool times = !options.no_step && recipe.adapter.kind != "none",
              measures = times && options.step_seconds == 0;
   BytesOfRank of_rank;

@@ -23,7 +23,7 @@ namespace {
 constexpr double kAssumedDisk = 2e9;
 
 struct PlanOptions {
-  std::string path, weights, memory, scratch, disk;
+  std::string path, weights, memory, scratch, scratch_holds = "states", disk;
   double tokens = 1e6, price = 0, gflops = 0;
   int64_t length = 4096, threads = 0;
   AdapterSpec adapter;
@@ -118,6 +118,9 @@ Exit plan(const PlanOptions& options) {
   PlanMachine machine;
   machine.memory = size_or("--memory", options.memory, static_cast<double>(machine_memory().available) / 2);
   machine.scratch = size_or("--scratch", options.scratch, 0);
+  machine.keeps_activations = options.scratch_holds == "activations";
+  if (machine.keeps_activations && machine.scratch == 0)
+    throw RecipeError("--scratch-holds: activations lie in the scratch folder; say its room with --scratch");
   machine.disk = disk.speed;
   machine.threads = threads;
   machine.products = options.gflops > 0 ? options.gflops * 1e9
@@ -207,6 +210,11 @@ void add_plan(CLI::App& app, Action& action) {
                       "what layers and texts may take, as model.memory; half of what is free");
   command->add_option("--scratch", options->scratch,
                       "room on the disk where texts wait between layers (model.scratch); none: in memory");
+  command
+      ->add_option("--scratch-holds", options->scratch_holds,
+                   "states, or activations too, so that training computes no layer without experts twice "
+                   "(model.scratch_holds)")
+      ->check(CLI::IsMember({"states", "activations"}));
   command->add_option("--disk", options->disk, "bytes a second that the disk gives, e.g. 3GB");
   command->add_option("--gflops", options->gflops,
                       "10^9 operations a second of all threads, instead of this machine's");

@@ -108,7 +108,7 @@ Model::Halfway DeepseekLayer::attend(const Tensor& x, const Pass& pass) const {
 
 Tensor DeepseekLayer::forward(const Tensor& x, const Pass& pass) const {  // [N,E]
   const auto [h, normed] = attend(x, pass);
-  return h + mlp.forward(normed, pass);
+  return h + mlp.forward(normed, pass, pass.layer_result);
 }
 
 std::shared_ptr<const Rotary> DeepseekModel::shared_rotary(const ModelConfig& of) {

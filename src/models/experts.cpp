@@ -32,11 +32,13 @@ Routing SparseMlp::routing(const Tensor& x, const Pass& pass) const {
   return route(linear(x.to(at::kFloat), gate, pass), rule);  // K of X experts a token
 }
 
-Tensor SparseMlp::forward_expert(const ExpertRows& part, const Pass& pass) const {  // n tokens of one expert
+// n tokens of one expert
+Tensor SparseMlp::forward_expert(const ExpertRows& part, const Pass& pass, Wanted wanted) const {
   const auto& [gate_proj, up_proj, down_proj] = experts[static_cast<size_t>(part.expert)];
   const auto gate_up = linear_group(part.x, {&gate_proj, &up_proj}, pass);  // two of [n,F]
   // The weight goes in front of the last layer, which is linear: its gradient needs no output of that layer.
-  return linear(weighted_gated(gate_up[0], gate_up[1], part.weights, Activation::silu), down_proj, pass);
+  return linear(weighted_gated(gate_up[0], gate_up[1], part.weights, Activation::silu), down_proj, pass,
+                wanted);
 }
 
 std::vector<const Linear*> SparseMlp::linears_of(int64_t expert) const {
@@ -44,16 +46,16 @@ std::vector<const Linear*> SparseMlp::linears_of(int64_t expert) const {
   return {&gate_proj, &up_proj, &down_proj};
 }
 
-Tensor SparseMlp::join(const Tensor& routed, const Tensor& x, const Pass& pass) const {
-  return shared_experts ? routed + shared_experts->forward(x, pass) : routed;
+Tensor SparseMlp::join(const Tensor& routed, const Tensor& x, const Pass& pass, Wanted wanted) const {
+  return shared_experts ? routed + shared_experts->forward(x, pass, wanted) : routed;
 }
 
-Tensor SparseMlp::forward(const Tensor& x, const Pass& pass) const {  // x [N,E]
+Tensor SparseMlp::forward(const Tensor& x, const Pass& pass, Wanted wanted) const {  // x [N,E]
   if (x.size(0) == 0) return x;
   const auto routed = routing(x, pass);
   std::vector<Tensor> results;
-  for (const auto& part : rows_by_expert(x, routed)) results.push_back(forward_expert(part, pass));
-  return join(combine(results, routed), x, pass);  // [N,E]
+  for (const auto& part : rows_by_expert(x, routed)) results.push_back(forward_expert(part, pass, wanted));
+  return join(combine(results, routed), x, pass, wanted);  // [N,E]
 }
 
 FeedForward::FeedForward(const Parts& parts, int64_t layer) {
@@ -61,8 +63,8 @@ FeedForward::FeedForward(const Parts& parts, int64_t layer) {
   else dense.emplace(parts, layer, Activation::silu);
 }
 
-Tensor FeedForward::forward(const Tensor& x, const Pass& pass) const {
-  return sparse ? sparse->forward(x, pass) : dense->forward(x, pass);
+Tensor FeedForward::forward(const Tensor& x, const Pass& pass, Wanted wanted) const {
+  return sparse ? sparse->forward(x, pass, wanted) : dense->forward(x, pass, wanted);
 }
 
 }  // namespace retort

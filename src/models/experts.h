@@ -19,11 +19,12 @@ struct SparseMlp {
   RouteRule rule;
 
   SparseMlp(const Parts& parts, int64_t layer);
-  Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  Tensor forward(const Tensor& x, const Pass& pass, Wanted wanted = Wanted::value) const;  // [N,E] -> [N,E]
   Routing routing(const Tensor& x, const Pass& pass) const;
-  Tensor forward_expert(const ExpertRows& part, const Pass& pass) const;  // [n,E] -> [n,E], weighted
+  Tensor forward_expert(const ExpertRows& part, const Pass& pass,
+                        Wanted wanted = Wanted::value) const;  // [n,E] -> [n,E], weighted
   // What the chosen experts came to [N,E], and with it what those say that see every token.
-  Tensor join(const Tensor& routed, const Tensor& x, const Pass& pass) const;
+  Tensor join(const Tensor& routed, const Tensor& x, const Pass& pass, Wanted wanted = Wanted::value) const;
   std::vector<const Linear*> linears_of(int64_t expert) const;
   template <class Visit> void linears(Visit&& visit) {
     for (auto& expert : experts) visit(expert.gate_proj), visit(expert.up_proj), visit(expert.down_proj);
@@ -37,7 +38,7 @@ struct FeedForward {
   std::optional<SparseMlp> sparse;
 
   FeedForward(const Parts& parts, int64_t layer);
-  Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  Tensor forward(const Tensor& x, const Pass& pass, Wanted wanted = Wanted::value) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) {
     if (dense) dense->linears(visit);
     if (sparse) sparse->linears(visit);

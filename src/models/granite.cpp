@@ -17,7 +17,7 @@ struct GraniteLayer : PreNormLayer<GatedMlp> {
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto attended = self_attn.forward(rms_norm(x, input_layernorm), pass) * residual_scale;
     const auto [h, normed] = add_rms_norm(keep_rows(x, pass), attended, post_attention_layernorm);
-    return h + mlp.forward(normed, pass) * residual_scale;
+    return h + mlp.forward(normed, pass, pass.layer_result) * residual_scale;
   }
 };
 

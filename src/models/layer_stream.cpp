@@ -132,8 +132,9 @@ std::string describe(const LayerStream& stream) {
   if (!budget.scratch.empty())
     return fmt::format(
         "{} are in memory at a time (model.memory); between layers texts wait in {} "
-        "(model.scratch)",
-        begin, printable(budget.scratch));
+        "(model.scratch){}",
+        begin, printable(budget.scratch),
+        budget.keeps_activations ? ", and what backward needs of them (model.scratch_holds)" : "");
   return fmt::format("{} and {} between layers are in memory at a time (model.memory)", begin,
                      size(budget.states));
 }

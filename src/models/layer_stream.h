@@ -22,11 +22,12 @@ class LayerStream final : public WeightSource {
     std::function<uint64_t(const TensorPlace& place)> bytes;
   };
   struct Budget {
-    uint64_t stored = 0;       // bytes of all matrices, as they are held
-    uint64_t weights = 0;      // of those in memory; what is at work may be more
-    uint64_t states = 0;       // of what stands between two layers, for whoever walks them
-    std::string scratch = {};  // a folder where that waits instead; empty: in memory
-    uint64_t read = 0;         // bytes of the file that a pass over all matrices reads
+    uint64_t stored = 0;             // bytes of all matrices, as they are held
+    uint64_t weights = 0;            // of those in memory; what is at work may be more
+    uint64_t states = 0;             // of what stands between two layers, for whoever walks them
+    std::string scratch = {};        // a folder where that waits instead; empty: in memory
+    uint64_t read = 0;               // bytes of the file that a pass over all matrices reads
+    bool keeps_activations = false;  // in that folder, so that no layer is computed twice in training
   };
   LayerStream(File file, Budget budget);
   ~LayerStream() override;

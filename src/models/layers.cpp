@@ -150,9 +150,9 @@ GatedMlp::GatedMlp(const Parts& parts, int64_t layer, Activation how, int64_t wi
   down_proj = parts.linear({layer, roles.down}, config.hidden, width, config.mlp_bias);
 }
 
-Tensor GatedMlp::forward(const Tensor& x, const Pass& pass) const {
+Tensor GatedMlp::forward(const Tensor& x, const Pass& pass, Wanted wanted) const {
   const auto gate_up = linear_group(x, {&gate_proj, &up_proj}, pass);  // two of [N,F]
-  return linear(gated(gate_up[0], gate_up[1], activation), down_proj, pass);
+  return linear(gated(gate_up[0], gate_up[1], activation), down_proj, pass, wanted);
 }
 
 FusedMlp::FusedMlp(const Parts& parts, int64_t layer) {
@@ -161,9 +161,9 @@ FusedMlp::FusedMlp(const Parts& parts, int64_t layer) {
   down_proj = parts.linear({layer, Role::down}, config.hidden, config.intermediate);
 }
 
-Tensor FusedMlp::forward(const Tensor& x, const Pass& pass) const {
+Tensor FusedMlp::forward(const Tensor& x, const Pass& pass, Wanted wanted) const {
   const auto gate_up = linear(x, gate_up_proj, pass).chunk(2, 1);  // two of [N,F]
-  return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass);
+  return linear(gated(gate_up[0], gate_up[1], Activation::silu), down_proj, pass, wanted);
 }
 
 }  // namespace retort

@@ -79,7 +79,7 @@ struct FusedMlp {
   Linear gate_up_proj, down_proj;
 
   FusedMlp(const Parts& parts, int64_t layer);
-  Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  Tensor forward(const Tensor& x, const Pass& pass, Wanted wanted = Wanted::value) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) { visit(gate_up_proj), visit(down_proj); }
 };
 
@@ -95,7 +95,7 @@ struct GatedMlp {
   GatedMlp(const Parts& parts, int64_t layer, Activation how)
       : GatedMlp(parts, layer, how, parts.config.intermediate, {}) {}
   GatedMlp(const Parts& parts, int64_t layer, Activation how, int64_t width, const GatedRoles& roles);
-  Tensor forward(const Tensor& x, const Pass& pass) const;  // [N,E] -> [N,E]
+  Tensor forward(const Tensor& x, const Pass& pass, Wanted wanted = Wanted::value) const;  // [N,E] -> [N,E]
   template <class Visit> void linears(Visit&& visit) { visit(gate_proj), visit(up_proj), visit(down_proj); }
 };
 

@@ -24,7 +24,7 @@ namespace {
 // What a model that is read layer by layer may hold at a time: two layers, one at work and one on its way,
 // where half of the memory is enough for them.
 std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const StoredWeights>& source, const Model& model,
-                                       uint64_t memory, const std::string& scratch) {
+                                       uint64_t memory, const ModelSpec& spec) {
   std::map<int64_t, uint64_t> layers;
   uint64_t largest = 0, stored = 0, read = 0;
   for (const auto* linear : model.linears()) {
@@ -37,7 +37,8 @@ std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const StoredWeights
           [source](const TensorPlace& place, bool first) { return source->base_of(place, first); },
           [source](const TensorPlace& place) { source->give_back(place); },
           [source](const TensorPlace& place) { return source->held_bytes(place); }},
-      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, scratch, read});
+      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, spec.scratch, read,
+                          !spec.scratch.empty() && spec.scratch_holds == "activations"});
 }
 
 // Whether the layers stay in the file, and what they may take then.
@@ -275,7 +276,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
     throw RecipeError(fmt::format(
         "model.mtp: the layer behind the last is not computed for models of the family {}; set it to false",
         loaded.model->config.family));
-  if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory, spec.scratch));
+  if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory, spec));
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;

@@ -155,8 +155,11 @@ Tensor Model::hidden(const Pass& pass) const {
     // nothing.
     const bool last = i + 1 == config.layers;
     if (again && !last)
-      x = recompute(x, leaves[static_cast<size_t>(i)],
-                    [this, i, whole](const Tensor& h) { return layer(i, h, whole); });
+      x = recompute(x, leaves[static_cast<size_t>(i)], [this, i, whole](const Tensor& h, Wanted wanted) {
+        auto through = whole;
+        through.layer_result = wanted;
+        return layer(i, h, through);
+      });
     else x = layer(i, x, last ? pass : whole);
     if (pass.after_layer) pass.after_layer(i, x);
   }

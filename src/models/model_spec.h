@@ -15,12 +15,13 @@ struct ModelSpec {
   std::string schedule = "auto";  // tokens: all layers for some tokens; layers: all tokens for a layer
   std::string memory = "";        // what a model that is read layer by layer may take
   std::string scratch = "";       // where texts wait between two layers
+  std::string scratch_holds = "states";  // or activations: what backward needs of every layer too
   std::vector<std::string> add_tokens = {}, add_words = {};  // behind the tokenizer's last (add_tokens.h)
   bool mtp = false;                                          // the layer behind the last is read too
   // Without what changes no result.
   ModelSpec arithmetic() const {
     auto spec = *this;
-    spec.schedule = "auto", spec.memory = "", spec.scratch = "";
+    spec.schedule = "auto", spec.memory = "", spec.scratch = "", spec.scratch_holds = "states";
     return spec;
   }
   template <class Visitor> void fields(Visitor& field) {
@@ -48,6 +49,11 @@ struct ModelSpec {
           "folder where the texts of a model that is read layer by layer wait between two layers, so that "
           "each layer is read once however many texts there are; empty: they wait in memory, and those that "
           "do not fit read the layers again");
+    field("scratch_holds", scratch_holds, one_of({"states", "activations"}),
+          "what lies in the scratch folder while a step is trained: states, what stands between layers, and "
+          "backward computes each layer again; activations, also what backward needs of every layer without "
+          "experts, so that none is computed twice, for some 30 times the disk. Results are the same, bit "
+          "for bit");
     field(
         "add_tokens", add_tokens, any(),
         "special tokens to add behind the last, by their text: ['<|law|>', '<|end_of_law|>']; a chat "

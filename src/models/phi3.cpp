@@ -39,7 +39,7 @@ struct Phi3Layer {
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto [h, normed] = add_rms_norm(keep_rows(x, pass), attention(rms_norm(x, input_layernorm), pass),
                                           post_attention_layernorm);
-    return h + mlp.forward(normed, pass);
+    return h + mlp.forward(normed, pass, pass.layer_result);
   }
   template <class Visit> void linears(Visit&& visit) { visit(qkv_proj), visit(o_proj), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {

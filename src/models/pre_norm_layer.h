@@ -34,7 +34,7 @@ template <class Mlp> struct PreNormLayer {
   }
   Tensor forward(const Tensor& x, const Pass& pass) const {  // [N,E]
     const auto [h, normed] = attend(x, pass);
-    return h + mlp.forward(normed, pass);
+    return h + mlp.forward(normed, pass, pass.layer_result);
   }
   template <class Visit> void linears(Visit&& visit) { self_attn.linears(visit), mlp.linears(visit); }
   template <class Visit> void norms(Visit&& visit) {

@@ -24,7 +24,7 @@ Tensor composed_weighted_gated(const Tensor& gate, const Tensor& up, const Tenso
                                Activation activation);
 
 // composed_linear.cpp: y; x W^T in fp32, and its way back dy W in dy's type, without a graph.
-Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass);
+Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass, Wanted wanted);
 Tensor composed_logits(const Tensor& x, const Weight& weight);
 Tensor composed_product_back(const Tensor& dy, const Weight& weight);
 

@@ -32,20 +32,24 @@ Tensor product(const Tensor& x, const Weight& weight) {  // x W^T
 }
 
 // A backward of its own: the graph would keep the decoded matrix, and has no sink for its gradient.
-Tensor base_product(const Tensor& x, const Weight& weight, GradientSink* sink) {
+// `source`: where backward takes the matrix from, which is not kept then.
+Tensor base_product(const Tensor& x, const Weight& weight, GradientSink* sink, const Linear* source,
+                    bool left_out) {
   const auto flop = 2 * static_cast<double>(x.size(0)) * static_cast<double>(weight.rows) *
                     static_cast<double>(weight.columns);
-  const OperationWork work{"linear", flop, static_cast<double>(weight.stored_bytes()) + bytes_of(x), flop,
+  const OperationWork work{"linear", left_out ? 0 : flop,
+                           static_cast<double>(weight.stored_bytes()) + bytes_of(x), flop,
                            static_cast<double>(weight.stored_bytes()) + bytes_of(x)};
   return differentiable(work, {x, weight.dense}, [&](bool) -> Computed {
-    return {product(x, weight),
-            [weight, sink, wants_x = x.requires_grad(),
+    return {left_out ? at::zeros({x.size(0), weight.rows}, x.options()) : product(x, weight),
+            [kept = source ? Weight() : weight, source, sink, wants_x = x.requires_grad(),
              x = weight.trainable() ? x.detach() : Tensor()](const Tensor& dy) -> Tensors {
               Tensors gradients(2);
-              if (wants_x) gradients[0] = composed_product_back(dy, weight);
-              if (!weight.trainable()) return gradients;
-              auto of_weight = sum_over_rows(dy, x).to(weight.dense.device(), weight.dense.scalar_type());
-              if (!sink || !sink->take(weight.dense, of_weight)) gradients[1] = std::move(of_weight);
+              const auto matrix = source ? base_matrix(*source).weight : kept;
+              if (wants_x) gradients[0] = composed_product_back(dy, matrix);
+              if (!matrix.trainable()) return gradients;
+              auto of_weight = sum_over_rows(dy, x).to(matrix.dense.device(), matrix.dense.scalar_type());
+              if (!sink || !sink->take(matrix.dense, of_weight)) gradients[1] = std::move(of_weight);
               return gradients;
             }};
   });
@@ -118,17 +122,19 @@ Tensor composed_logits(const Tensor& x, const Weight& weight) {
   return z;
 }
 
-Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass) {
+Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass, Wanted wanted) {
   const auto weight = base_matrix(layer).weight;
   const auto type = x.scalar_type();
-  auto y = base_product(x, weight, pass.gradients);
+  const bool dora = layer.adapter && layer.adapter->magnitude.defined();
+  const auto* const source = pass.lets_matrices_go && layer.source ? &layer : nullptr;
+  auto y = base_product(x, weight, pass.gradients, source, wanted == Wanted::gradients && !dora);
   if (layer.adapter) {
     const auto& adapter = *layer.adapter;
     const auto rate = pass.training ? adapter.dropout : 0;
     const auto low = at::linear(rate > 0 ? dropped(x, rate, Draws(pass.dropout_key, layer.name)) : x,
                                 adapter.a.to(x.device(), type));
     y = at::addmm(y, low, adapter.b.to(x.device(), type).t(), 1, adapter.scaling);
-    if (adapter.magnitude.defined()) {
+    if (dora) {
       const auto norms = direction_norms(x, weight, adapter);
       const auto none = norms.eq(0);  // a row of zeros has no direction
       const auto size = at::where(none, at::ones_like(norms),

@@ -12,6 +12,7 @@
 #include "ops/gemm.h"
 #include "ops/gradient_sink.h"
 #include "ops/int8_gemm.h"
+#include "ops/new_tensors.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -87,6 +88,7 @@ GemmMatrix matrix_of(const Tensor& parameter, bool transposed, double scale = 1)
 
 // What one layer needs for both directions. Parameters are dense: a leaf that is not is copied.
 struct LayerPart {
+  const Linear* layer = nullptr;
   std::string name;
   Weight weight;
   Tensor bias, a, b, magnitude, int8_scales;
@@ -96,6 +98,19 @@ struct LayerPart {
   // s u B^T where the magnitude's gradient is wanted.
   Tensor size, norms, plain;
 
+  bool left_out = false;  // nobody reads the product: zeros stand for it
+  bool gone = false;      // the matrix
+
+  void take_matrix() {
+    auto base = base_matrix(*layer);
+    weight = std::move(base.weight);
+    int8_scales = std::move(base.int8_scales);
+  }
+  void let_matrix_go() {  // backward takes it again
+    gone = true;
+    weight = absent_weight(weight.type, weight.rows, weight.columns);
+    int8_scales = Tensor();
+  }
   bool adapted() const { return a.defined(); }
   bool dora() const { return magnitude.defined(); }
   const float* integer_scales() const {
@@ -104,12 +119,11 @@ struct LayerPart {
   int64_t rank() const { return adapted() ? a.size(0) : 0; }
 };
 
-LayerPart part_of(const Linear& layer, const Pass& pass) {
+LayerPart part_of(const Linear& layer, const Pass& pass, Wanted wanted) {
   LayerPart part;
+  part.layer = &layer;
   part.name = layer.name;
-  auto base = base_matrix(layer);
-  part.weight = std::move(base.weight);
-  part.int8_scales = std::move(base.int8_scales);
+  part.take_matrix();
   part.bias = layer.bias;
   if (layer.adapter) {
     const auto& adapter = *layer.adapter;
@@ -119,6 +133,7 @@ LayerPart part_of(const Linear& layer, const Pass& pass) {
     part.scaling = adapter.scaling;
     part.rate = pass.training ? adapter.dropout : 0;
   }
+  part.left_out = wanted == Wanted::gradients && !part.dora();
   return part;
 }
 
@@ -148,6 +163,7 @@ Tensor transposed(const Tensor& x, float scale) {
 // z = x W^T + s u B^T, and what follows from it.
 Tensor forward_part(const GemmKernel& kernel, const Tensor& x, const Tensor& low, LayerPart& part,
                     bool recorded) {
+  if (part.left_out) return at::zeros({x.size(0), part.weight.rows}, x.options());
   auto y = at::empty({x.size(0), part.weight.rows}, x.options());
   std::vector<GemmTerm> terms{{rows_of(x), part.weight.operand(false), part.integer_scales()}};
   if (part.adapted())
@@ -266,12 +282,12 @@ OperationWork work_of(const std::vector<LayerPart>& parts, const Tensor& x) {
   for (const auto& part : parts) {
     const auto in = static_cast<double>(part.weight.columns), out = static_cast<double>(part.weight.rows);
     const auto product = 2 * n * in * out, low = 2 * n * static_cast<double>(part.rank()) * (in + out);
-    work.flop += product + low;
+    work.flop += part.left_out ? 2 * n * static_cast<double>(part.rank()) * in : product + low;
     work.backward_flop += (wants_x ? product + low : low / 2) + (part.weight.trainable() ? product : 0) +
                           (part.adapted() && part.a.requires_grad() ? low : 0);
     const auto weights =
         static_cast<double>(part.weight.stored_bytes()) + bytes_of(part.a) + bytes_of(part.b);
-    work.bytes += weights + n * out * element;
+    work.bytes += (part.left_out ? bytes_of(part.a) : weights) + n * out * element;
     work.backward_bytes += weights * (part.weight.trainable() ? 2 : 1) + n * out * element;
     saves_x = saves_x || part.weight.trainable() || part.adapted();
   }
@@ -287,7 +303,9 @@ int64_t TrainedRows::find(int64_t id) const {
 }
 
 BaseMatrix base_matrix(const Linear& layer) {
-  return layer.source ? layer.source->take(layer) : BaseMatrix{layer.weight, layer.int8_scales};
+  if (!layer.source) return {layer.weight, layer.int8_scales};
+  const NewTensors in_memory;  // it stays for others
+  return layer.source->take(layer);
 }
 
 Tensor int8_row_scales(const Weight& weight) {
@@ -302,21 +320,23 @@ Tensor int8_row_scales(const Weight& weight) {
   return scales;
 }
 
-std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Linear*>& layers,
-                                 const Pass& pass) {
+namespace {
+
+std::vector<Tensor> results_of(const Tensor& input, const std::vector<const Linear*>& layers,
+                               const Pass& pass, Wanted wanted) {
   if (pass.observe)
     for (const auto* layer : layers) pass.observe(*layer, input);
   const auto x = input.contiguous();
   if (composed(x)) {
     std::vector<Tensor> values;
-    for (const auto* layer : layers) values.push_back(composed_linear(x, *layer, pass));
+    for (const auto* layer : layers) values.push_back(composed_linear(x, *layer, pass, wanted));
     return values;
   }
   std::vector<LayerPart> parts;
   Tensors inputs{x};
   int64_t ranks = 0;
   for (const auto* layer : layers) {
-    auto& part = parts.emplace_back(part_of(*layer, pass));
+    auto& part = parts.emplace_back(part_of(*layer, pass, wanted));
     part.low_first = ranks;
     ranks += part.rank();
     inputs.insert(inputs.end(), {part.weight.dense, part.bias, part.a, part.b, part.magnitude});
@@ -345,17 +365,20 @@ std::vector<Tensor> linear_group(const Tensor& input, const std::vector<const Li
       values.push_back(forward_part(kernel, x, low, part, recorded));
     }
     if (!recorded) return {values, nullptr};
+    for (auto& part : parts)
+      if (pass.lets_matrices_go && part.layer->source) part.let_matrix_go();
     const bool needs_x = std::any_of(parts.begin(), parts.end(), [](const LayerPart& part) {
       return part.weight.trainable() || (part.adapted() && part.a.requires_grad());
     });
     return {values, [=, in = x.size(1), wants_x = x.requires_grad(), saved = needs_x ? x.detach() : Tensor(),
                      key = pass.dropout_key, sink = pass.gradients, &kernel](const Tensors& dys) {
-              return backward_parts(kernel, dys, saved, low, all_a, parts, in, wants_x, key, sink);
+              auto whole = parts;
+              for (auto& part : whole)
+                if (part.gone) part.take_matrix();
+              return backward_parts(kernel, dys, saved, low, all_a, whole, in, wants_x, key, sink);
             }};
   });
 }
-
-namespace {
 
 // The results of trained rows in the place of the matrix's own, which get no gradient then.
 Tensor with_trained_rows(const Tensor& y, const Tensor& x, const TrainedRows& rows) {
@@ -365,8 +388,13 @@ Tensor with_trained_rows(const Tensor& y, const Tensor& x, const TrainedRows& ro
 
 }  // namespace
 
-Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass) {
-  const auto y = linear_group(x, {&layer}, pass)[0];
+std::vector<Tensor> linear_group(const Tensor& x, const std::vector<const Linear*>& layers,
+                                 const Pass& pass) {
+  return results_of(x, layers, pass, Wanted::value);
+}
+
+Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass, Wanted wanted) {
+  const auto y = results_of(x, {&layer}, pass, wanted)[0];
   return layer.rows ? with_trained_rows(y, x, *layer.rows) : y;
 }
 

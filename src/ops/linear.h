@@ -70,7 +70,8 @@ Tensor int8_row_scales(const Weight& weight);
 std::vector<Tensor> linear_group(const Tensor& x, const std::vector<const Linear*>& layers, const Pass& pass);
 
 // x [N,in] of pass.compute's type -> [N,out]. Frozen weights get no gradient; backward saves x (or x and x
-// A^T) only. Trained rows are computed here alone: what has some is in no group.
-Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass);
+// A^T) only. Trained rows are computed here alone: what has some is in no group. Where gradients alone are
+// wanted, the product is left out and the value is zeros, but for DoRA, whose gradients need it.
+Tensor linear(const Tensor& x, const Linear& layer, const Pass& pass, Wanted wanted = Wanted::value);
 
 }  // namespace retort

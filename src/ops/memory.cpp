@@ -8,17 +8,28 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <numeric>
 #include <thread>
 #include <vector>
 
 #include "ops/large_blocks.h"
+#include "ops/new_tensors.h"
 
 namespace retort {
 
 namespace {
 
 constexpr size_t kLarge = size_t{64} << 10;  // bytes of a tensor
+
+// Sanitizers watch the C library's pieces.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kLargeBlocks = false;
+#else
+constexpr bool kLargeBlocks = true;
+#endif
+
+thread_local const NewTensors* asked = nullptr;  // of this thread, the last one
 
 // Never destroyed: the last tensors go when the program ends.
 LargeBlocks& large_blocks() {
@@ -33,7 +44,8 @@ void free_tensor(void* data) {
 class TensorMemory final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    void* const data = bytes < kLarge ? c10::alloc_cpu(bytes) : large_blocks().take(bytes);
+    if (asked && asked->wants(bytes)) return asked->take(bytes);
+    void* const data = bytes < kLarge || !kLargeBlocks ? c10::alloc_cpu(bytes) : large_blocks().take(bytes);
     return {data, data, &free_tensor, c10::Device(c10::DeviceType::CPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &free_tensor; }
@@ -42,13 +54,25 @@ class TensorMemory final : public c10::Allocator {
   }
 };
 
+void use_tensor_memory() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    static TensorMemory memory;
+    c10::SetCPUAllocator(&memory, 1);  // above the default one
+  });
+}
+
 }  // namespace
 
+NewTensors::NewTensors(size_t least, Take take) : least_(least), take_(std::move(take)), before_(asked) {
+  use_tensor_memory();
+  asked = this;
+}
+NewTensors::NewTensors() : before_(asked) { asked = this; }
+NewTensors::~NewTensors() { asked = before_; }
+
 void keep_freed_memory() {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they watch the C library's pieces
-  static TensorMemory memory;
-  c10::SetCPUAllocator(&memory, 1);  // above the default one
-#endif
+  if constexpr (kLargeBlocks) use_tensor_memory();
   ::mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc's upper limit
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
   ::mallopt(M_TOP_PAD, 64 << 20);

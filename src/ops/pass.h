@@ -44,6 +44,9 @@ struct CacheFormat {
 // A cache of so many rows that holds what `from` (empty, or smaller) holds in its first `rows_kept` rows.
 KvCache larger_cache(const KvCache& from, int64_t rows_kept, int64_t capacity, const CacheFormat& format);
 
+// What is asked of a result: its value, or nothing but gradients of what it was computed from.
+enum class Wanted : uint8_t { value, gradients };
+
 struct Pass {
   Tensor tokens;     // int64 [N]; operations compute on their device, all else here is in the CPU's memory
   Tensor positions;  // int64 [N]
@@ -52,14 +55,17 @@ struct Pass {
   std::vector<int32_t> cache_rows;  // with a cache: where row i of this pass stores its key and value
   KvCache* cache = nullptr;
   at::ScalarType compute =
-      at::kFloat;             // fp32 or bf16: the type of activations and of the matrices that meet them
-  Tensor rows;                // int64, rising: the hidden states that are asked for; undefined = of all rows
-  bool training = false;      // dropout on
-  uint64_t dropout_key = 0;   // draws are keyed by (this, layer name, row, column)
-  bool recompute = false;     // keep only layer boundaries and recompute inside each layer in backward
-  float embedding_noise = 0;  // NEFTune alpha (arXiv:2310.05914), 0 = off
-  GradientSink* gradients = nullptr;  // where there is one, gradients of linear layers' weights and of the
-                                      // embedding go there, not into the graph
+      at::kFloat;            // fp32 or bf16: the type of activations and of the matrices that meet them
+  Tensor rows;               // int64, rising: the hidden states that are asked for; undefined = of all rows
+  bool training = false;     // dropout on
+  uint64_t dropout_key = 0;  // draws are keyed by (this, layer name, row, column)
+  bool recompute = false;    // keep only layer boundaries and recompute inside each layer in backward
+  // Backward comes after other layers were computed: what it multiplies by is taken from its source again.
+  bool lets_matrices_go = false;
+  Wanted layer_result = Wanted::value;  // gradients: the layer was computed before, and what left it is known
+  float embedding_noise = 0;            // NEFTune alpha (arXiv:2310.05914), 0 = off
+  GradientSink* gradients = nullptr;    // where there is one, gradients of linear layers' weights and of the
+                                        // embedding go there, not into the graph
 
   std::function<void(const Linear& layer, const Tensor& x)>
       observe;  // hears what enters each linear layer; for measuring

@@ -8,8 +8,8 @@
 namespace retort {
 
 // part(x), differentiable in x and in `leaves` (all trainables that the part uses). The part must be a pure
-// function of them: dropout here is, its draws are keyed.
+// function of them: dropout here is, its draws are keyed. In backward it is asked for gradients alone.
 Tensor recompute(const Tensor& x, const std::vector<Tensor>& leaves,
-                 std::function<Tensor(const Tensor&)> part);
+                 std::function<Tensor(const Tensor& x, Wanted wanted)> part);
 
 }  // namespace retort

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "ops/new_tensors.h"
 #include "ops/team.h"
 
 namespace retort {
@@ -195,6 +196,7 @@ at::Tensor widen_for_use(const Weight& weight, int64_t first, int64_t count, at:
   const int64_t needed = count * weight.columns;
   if (!buffer.defined() || buffer.numel() < needed) {
     buffer = at::Tensor();
+    const NewTensors in_memory;  // it outlives whatever is at work
     buffer = at::empty({needed}, at::TensorOptions(type));
   }
   auto out = buffer.narrow(0, 0, needed).view({count, weight.columns});

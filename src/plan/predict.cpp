@@ -400,6 +400,21 @@ void require_memory(const MemoryPrediction& need, const Recipe& recipe) {
                             advice));
 }
 
+uint64_t predict_scratch(const Recipe& recipe, const Model& model, at::ScalarType compute,
+                         const RunWork& work) {
+  const auto* stream = model.stream();
+  if (!stream || stream->budget().scratch.empty() || recipe.adapter.kind == "none") return 0;
+  const auto& config = model.config;
+  const auto width = static_cast<double>(c10::elementSize(compute));
+  // Of a row: what enters each layer and leaves the last, and two of what flows back
+  // (schedule/walk_record.h).
+  auto row = static_cast<double>((config.layers + 3) * config.hidden) * width;
+  const auto numbers = row_numbers(model, recipe.adapter, work.longest);
+  for (int64_t i = 0; stream->budget().keeps_activations && i < config.layers; ++i)
+    if (!config.has_experts(i)) row += width * numbers.saved + 4.0 * static_cast<double>(config.heads);
+  return bytes_of(row * static_cast<double>(work.most_forests * work.most_rows));
+}
+
 uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& dataset) {
   const auto trainable = static_cast<double>(trainable_elements(model, recipe.adapter));
   double parameters = 0;

@@ -76,6 +76,10 @@ std::string describe(const MemoryPrediction& prediction);  // parts, one line
 int64_t trainable_elements(const Model& model, const AdapterSpec& spec);
 double state_bytes(const OptimizerSpec& spec);
 
+// Largest use of model.scratch by a step of a model that is read layer by layer; 0: it uses none.
+uint64_t predict_scratch(const Recipe& recipe, const Model& model, at::ScalarType compute,
+                         const RunWork& work);
+
 // Largest use of the run's folder: checkpoints, exports, the token store.
 uint64_t predict_disk(const Recipe& recipe, const Model& model, const Dataset& dataset);
 

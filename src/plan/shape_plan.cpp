@@ -31,16 +31,30 @@ double bytes_of(const Linear& layer, const ModelConfig& config, WeightType store
                      (said && !is_e2m1(config.four_bit->method) ? 5 : 4);
 }
 
+bool ends_layer(Role role) { return role == Role::down || role == Role::shared_down; }
+
+double sparse_layers(const ModelConfig& config) {
+  double count = 0;
+  for (int64_t i = 0; i < config.layers; ++i) count += config.has_experts(i) ? 1 : 0;
+  return count;
+}
+
 }  // namespace
 
 ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter) {
   const auto& config = model.config;
   ModelShape shape;
   std::map<int64_t, double> layers;
+  const auto vectors = model.vectors();
+  const bool norm_ends = std::ranges::any_of(
+      vectors, [](const NamedTensor& vector) { return vector.place.role == Role::after_mlp_norm; });
   for (const auto* layer : model.linears()) {
     const auto weights = static_cast<double>(layer->weight.rows) * static_cast<double>(layer->weight.columns);
     shape.parameters += weights;
     shape.active += weights * token_share(config, layer->place);
+    const auto flop = 2 * weights * token_share(config, layer->place);
+    if (ends_layer(layer->place.role) && !norm_ends) shape.last_flop += flop;
+    else if (config.has_experts(layer->place.layer)) shape.sparse_flop += flop;
     layers[layer->place.layer] += bytes_of(*layer, config, stored);
     if (config.has_experts(layer->place.layer) && layer->place.expert < 0)
       shape.before_experts_flop += 2 * weights;
@@ -58,7 +72,7 @@ ModelShape shape_of(Model& model, WeightType stored, const AdapterSpec& adapter)
   shape.linear_flop = 2 * (shape.active + matrix);
   shape.parameters += matrices;
   shape.active += matrices;
-  for (const auto& vector : model.vectors()) {
+  for (const auto& vector : vectors) {
     const auto count = static_cast<double>(vector.tensor->numel());
     shape.parameters += count;
     shape.active += count;
@@ -94,32 +108,36 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
   const auto numbers = row_numbers(model, adapter, static_cast<int64_t>(text.length));
   const auto of_threads =
       2 * static_cast<double>(machine.threads) * text.length;  // bytes of a number of a row
-  const auto forward = shape.linear_flop + attention_flop(shape, text.length);
-  const auto row = [&](const char* use, double reached, double bytes_a_token, double reads,
+  const auto attention = attention_flop(shape, text.length), forward = shape.linear_flop + attention;
+  const auto layers = static_cast<double>(model.config.layers), sparse = sparse_layers(model.config);
+  const bool keeps = machine.keeps_activations && machine.scratch > 0;
+  // Of a token, in the scratch folder: what backward needs of layers without experts.
+  const auto activations =
+      keeps ? (layers - sparse) * (2 * numbers.saved + 4 * static_cast<double>(model.config.heads)) : 0;
+  const auto again = keeps ? shape.sparse_flop + attention * sparse / layers : forward - shape.last_flop;
+  const auto row = [&](const char* use, double reached, double bytes_a_token, double kept, double reads,
                        double flop_a_token, double more_memory) {
     PlanRow plan;
     plan.use = use;
     const bool waits_on_disk = machine.scratch > 0;
     const auto room = waits_on_disk ? machine.scratch : states;
-    plan.tokens_a_pass = std::min(text.tokens, std::max(text.length, room / bytes_a_token));
+    plan.tokens_a_pass = std::min(text.tokens, std::max(text.length, room / (bytes_a_token + kept)));
     const auto passes = std::ceil(text.tokens / plan.tokens_a_pass);
     plan.bytes_read = passes * reads * shape.layer_bytes + shape.outside_bytes;
     plan.flop = text.tokens * flop_a_token;
-    if (waits_on_disk) plan.scratch = plan.tokens_a_pass * bytes_a_token;
+    if (waits_on_disk) plan.scratch = plan.tokens_a_pass * (bytes_a_token + kept);
     const auto in_memory = waits_on_disk ? std::min(plan.tokens_a_pass, 2 * text.length) : plan.tokens_a_pass;
     plan.memory = kProgram + shape.outside_bytes + weights + in_memory * bytes_a_token + more_memory;
     // Where a text waits it is written once a layer and read as often, if no page of it stays in memory.
-    const auto waiting =
-        waits_on_disk ? 2 * text.tokens * at_work * static_cast<double>(model.config.layers) * reads : 0;
+    const auto waiting = waits_on_disk ? 2 * text.tokens * (at_work * layers * reads + kept) : 0;
     plan.disk_seconds = (plan.bytes_read + waiting) / machine.disk;
     plan.product_seconds = plan.flop / (reached * machine.products);
     return plan;
   };
-  // Training reads the layers forward and backward, and computes each twice and its gradient once.
-  return {row("teach or score", kReadingReached, at_work, 1, forward, of_threads * numbers.passing),
-          row("LoRA, a pass over the texts", kTrainingReached,
-              at_work + static_cast<double>(model.config.layers) * between, 2,
-              3 * forward + shape.before_experts_flop,
+  // Training reads the layers forward and backward, and computes each once or twice and its gradient once.
+  return {row("teach or score", kReadingReached, at_work, 0, 1, forward, of_threads * numbers.passing),
+          row("LoRA, a pass over the texts", kTrainingReached, at_work + layers * between, activations, 2,
+              2 * forward + again + shape.before_experts_flop,
               shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved))};
 }
 

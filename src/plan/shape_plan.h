@@ -21,6 +21,9 @@ struct ModelShape {
   // Of a token, forward, in layers with experts: what stands in front of those, which backward computes
   // twice.
   double before_experts_flop = 0;
+  // Of a token, forward: the products that layers end with, which nobody computes again; the others of layers
+  // with experts, which are computed again wherever activations are kept.
+  double last_flop = 0, sparse_flop = 0;
   // Where an indexer leaves tokens out: how many it leaves; of a token, for each that it attends to then, and
   // for each that the indexer looks at.
   double chosen = 0, flop_a_chosen_key = 0, flop_an_index_key = 0;
@@ -42,12 +45,13 @@ inline constexpr double kReadingReached = 0.55;
 inline constexpr double kTrainingReached = 0.55;
 
 struct PlanMachine {
-  double memory = 0;             // bytes for weights and texts between two layers (model.memory)
-  double scratch = 0;            // bytes of disk where texts wait instead (model.scratch); 0: in memory
-  double disk = 0;               // bytes a second
-  double products = 0;           // multiply-adds count two; a second, of all threads
-  int64_t threads = 1;           // each has a text at work
-  std::optional<double> hourly;  // price
+  double memory = 0;               // bytes for weights and texts between two layers (model.memory)
+  double scratch = 0;              // bytes of disk where texts wait instead (model.scratch); 0: in memory
+  bool keeps_activations = false;  // there (model.scratch_holds: activations)
+  double disk = 0;                 // bytes a second
+  double products = 0;             // multiply-adds count two; a second, of all threads
+  int64_t threads = 1;             // each has a text at work
+  std::optional<double> hourly;    // price
 };
 struct PlanText {
   double tokens = 0, length = 0;  // in all, and of one text

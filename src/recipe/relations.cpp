@@ -312,6 +312,10 @@ template <class Spec> void check_schedule(const char* section, const Spec& spec,
 
 void check_budget(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
   check_schedule("model", recipe.model, root, problems);
+  if (recipe.model.scratch_holds == "activations" && recipe.model.scratch.empty())
+    problems.push_back({Places(root).of("model", "scratch_holds"),
+                        "model.scratch_holds: activations lie in the scratch folder, and there is none; set "
+                        "model.scratch to a folder, or leave scratch_holds out"});
   if (recipe.teacher) check_schedule("teacher", *recipe.teacher, root, problems);
   if (!recipe.train.memory.empty() && !byte_size(recipe.train.memory))
     problems.push_back({Places(root).of("train", "memory"),

@@ -1,8 +1,10 @@
 #include "schedule/backward.h"
 
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/stop.h"
 #include "models/layer_stream.h"
@@ -18,6 +20,20 @@ using Tensors = std::vector<Tensor>;
 Tensors gradients_of(const Tensor& value, const Tensors& inputs, const Tensor& gradient) {
   return torch::autograd::grad({value}, inputs, gradient.defined() ? Tensors{gradient} : Tensors{},
                                std::nullopt, false, true);
+}
+
+// A layer's graph of one text, whose backward comes when all texts have gone through the layers behind it.
+// What its operations saved lies on a shelf; the layer's matrices do not.
+struct KeptGraph {
+  Tensor entered;  // the leaf that it begins with
+  Tensor left;     // stands for what left the layer: its place in the graph, without its numbers
+  Shelf::Places places;
+};
+
+Tensor without_numbers(const Tensor& result) {
+  const auto stand_in = at::empty({0}, result.options());
+  torch::autograd::impl::set_gradient_edge(stand_in, torch::autograd::impl::gradient_edge(result));
+  return stand_in;
 }
 
 using Leaves = std::vector<LayerLeaf>;
@@ -60,6 +76,7 @@ class Walking {
     first_ = embedding_learns_ ? 0 : model_.config.layers;
     for (int64_t i = model_.config.layers - 1; i >= 0; --i)
       if (!layer_leaves_[static_cast<size_t>(i)].empty()) first_ = embedding_learns_ ? 0 : i;
+    kept_.resize(layer_leaves_.size(), std::vector<KeptGraph>(walk.passes.size()));
   }
 
   std::vector<Tensors> run() {
@@ -107,11 +124,45 @@ class Walking {
       Walk walk{how_, shelf_, walk_.doing};
       walk.keep = [&](int64_t i, const Tensor& state) { return keep(i, index + 1, state); };
       model_.stream()->expect(read_first(model_, index + 1));
-      through_layer(model_, index, here, walk_.passes, states, walk);
+      if (keeps_graph(index)) through_kept(index, here, states, walk.keep);
+      else through_layer(model_, index, here, walk_.passes, states, walk);
       if (index + 1 < model_.config.layers) model_.stream()->let_go(model_.linears_of(index));
     }
     for (size_t i = 0; record && i < states.size(); ++i) states[i] = record->state(i, model_.config.layers);
     flowing_ = std::move(states);
+  }
+
+  bool flows_on(int64_t index) const { return index > first_ || embedding_learns_; }
+
+  // Not of a sparse layer, whose experts each see tokens of many texts.
+  bool keeps_graph(int64_t index) const {
+    return model_.stream()->budget().keeps_activations && index >= first_ && !model_.experts_of(index);
+  }
+
+  // through_layer() with a graph that stays. A walk that goes on where another was killed has none of the
+  // layers that were left then, and computes those again.
+  void through_kept(int64_t index, const std::vector<size_t>& here, Tensors& states,
+                    const std::function<Tensor(int64_t text, const Tensor& left)>& keep) {
+    const auto count = static_cast<int64_t>(here.size());
+    run_workers(
+        how_.threads(count), count,
+        [&](int64_t n) {
+          leave_if_stopped(walk_.doing);
+          const auto at = here[static_cast<size_t>(n)];
+          const auto i = static_cast<int64_t>(at);
+          auto& kept = kept_[static_cast<size_t>(index)][at];
+          kept.entered = states[at].detach();
+          if (flows_on(index)) kept.entered.requires_grad_();
+          auto pass = through(index, i);
+          pass.lets_matrices_go = true;
+          Tensor left;
+          kept.places = shelf_.hold([&] { left = model_.layer(index, kept.entered, pass); });
+          if (pass.after_layer) pass.after_layer(index, left);
+          rest(kept.entered);
+          states[at] = keep(i, left.detach());
+          if (left.requires_grad()) kept.left = without_numbers(left);
+        },
+        Gradients::on);
   }
 
   // From the layer in front of the last one that a killed process finished, which is returned.
@@ -161,19 +212,22 @@ class Walking {
 
   // The gradient of what leaves a layer becomes that of what enters it.
   void back(int64_t index) {
-    if (index > first_) model_.stream()->expect(read_first(model_, index - 1));
-    const bool further = index > first_ || embedding_learns_;
+    if (index > first_) {
+      model_.stream()->expect(read_first(model_, index - 1));
+      for (const auto& kept : kept_[static_cast<size_t>(index - 1)]) shelf_.expect(kept.places);
+    }
     if (const auto* mlp = model_.experts_of(index)) {
-      back_through_experts(index, *mlp, further);
+      back_through_experts(index, *mlp, flows_on(index));
     } else {
       const auto leaves = leaves_of(layer_leaves_[static_cast<size_t>(index)], -1);
       each([&](int64_t i, Tensor& flowing) {
+        auto kept = std::exchange(kept_[static_cast<size_t>(index)][static_cast<size_t>(i)], {});
         if (!flowing.defined()) return;
-        const auto entered = entering(index, i);
+        if (!kept.left.defined()) kept = graph_again(index, i);
         auto inputs = leaves;
-        if (further) inputs.push_back(entered.requires_grad_());
-        auto gradients = gradients_of(model_.layer(index, entered, through(index, i)), inputs, flowing);
-        flowing = flow(index, i, further ? gradients.back() : Tensor());
+        if (flows_on(index)) inputs.push_back(kept.entered);
+        auto gradients = gradients_of(kept.left, inputs, flowing);
+        flowing = flow(index, i, flows_on(index) ? gradients.back() : Tensor());
         rest(index, i);
         bring(i, leaves, gradients);
       });
@@ -181,6 +235,14 @@ class Walking {
     if (walk_.record) finish(*walk_.record, index);
     between_.pop_back();
     model_.stream()->let_go(model_.linears_of(index));
+  }
+
+  KeptGraph graph_again(int64_t index, int64_t i) const {
+    auto entered = entering(index, i);
+    if (flows_on(index)) entered.requires_grad_();
+    auto pass = through(index, i);
+    pass.layer_result = Wanted::gradients;
+    return {entered, model_.layer(index, entered, pass), {}};
   }
 
   // Attention and router are computed twice: first for what the experts read, then for the gradients of it.
@@ -230,7 +292,8 @@ class Walking {
         // Behind the router, as in forward(): gradients of one input are added from the last use to the
         // first.
         if (mlp.shared_experts)
-          values.push_back(mlp.shared_experts->forward(half.normed, pass)), flows.push_back(flowing);
+          values.push_back(mlp.shared_experts->forward(half.normed, pass, Wanted::gradients)),
+              flows.push_back(flowing);
       }
       for (size_t v = values.size(); v-- > 0;)
         if (!values[v].requires_grad())
@@ -263,7 +326,7 @@ class Walking {
       wanted.push_back(part.x.requires_grad_());
       wanted.push_back(part.weights.requires_grad_());
     }
-    const auto result = layer.mlp.forward_expert(part, batch.pass(layer));
+    const auto result = layer.mlp.forward_expert(part, batch.pass(layer), Wanted::gradients);
     auto gradients = gradients_of(result, wanted, rows_of(flowing_, batch));
     for (const auto& tokens : batch.texts) rest(flowing_[static_cast<size_t>(tokens.text)]);
     bring(first, leaves, gradients);
@@ -345,8 +408,9 @@ class Walking {
   const bool embedding_learns_;
   std::vector<Tensors> outer_;
   Outside outside_;
-  int64_t first_ = 0;             // the first layer that something is learned in or in front of
-  std::vector<Tensors> between_;  // what enters each layer, for each text
+  int64_t first_ = 0;                         // the first layer that something is learned in or in front of
+  std::vector<Tensors> between_;              // what enters each layer, for each text
+  std::vector<std::vector<KeptGraph>> kept_;  // of each layer, for each text
   Tensors flowing_;
 };
 

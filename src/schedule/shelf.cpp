@@ -16,6 +16,7 @@
 #include "base/bus_error.h"
 #include "base/files.h"
 #include "base/system_failure.h"
+#include "ops/new_tensors.h"
 #include "schedule/record_file.h"
 
 namespace retort {
@@ -78,6 +79,14 @@ class Shelf::File {
       free_.erase(place);
     }
   }
+  // Somebody has what begins there.
+  bool taken(std::byte* begin) const {
+    const std::lock_guard lock(mutex_);
+    const auto after = free_.upper_bound(begin);
+    if (after == free_.begin()) return true;
+    const auto& [free, bytes] = *std::prev(after);
+    return begin >= free + bytes;
+  }
   bool holds(const std::byte* address) const {
     const std::lock_guard lock(mutex_);
     return part_of(address) != nullptr;
@@ -134,16 +143,27 @@ Shelf::Shelf(const std::filesystem::path& folder) {
   if (!folder.empty()) file_ = std::make_shared<File>(folder);
 }
 
+at::DataPtr Shelf::place_of(uint64_t bytes) {
+  struct Place {
+    std::shared_ptr<File> file;
+    std::byte* begin;
+    uint64_t bytes;
+  };
+  auto place = std::make_unique<Place>(Place{file_, nullptr, whole_pages(bytes)});
+  auto* const begin = place->begin = file_->take(place->bytes);
+  const auto leave = [](void* context) {
+    const std::unique_ptr<Place> left(static_cast<Place*>(context));
+    ::madvise(left->begin, left->bytes, MADV_DONTNEED);
+    left->file->give_back(left->begin, left->bytes);
+  };
+  return {begin, place.release(), leave, at::kCPU};
+}
+
 Tensor Shelf::place_for(at::IntArrayRef sizes, at::ScalarType type) {
-  const auto bytes =
-      whole_pages(static_cast<uint64_t>(c10::multiply_integers(sizes)) * c10::elementSize(type));
+  const auto place = std::make_shared<at::DataPtr>(
+      place_of(static_cast<uint64_t>(c10::multiply_integers(sizes)) * c10::elementSize(type)));
   return at::from_blob(
-      file_->take(bytes), sizes,
-      [file = file_, bytes](void* begin) {
-        ::madvise(begin, bytes, MADV_DONTNEED);
-        file->give_back(static_cast<std::byte*>(begin), bytes);
-      },
-      at::TensorOptions(type));
+      place->get(), sizes, [place](void*) { place->clear(); }, at::TensorOptions(type));
 }
 
 Tensor Shelf::zeros(at::IntArrayRef sizes, at::ScalarType type) {
@@ -165,6 +185,32 @@ void Shelf::rest(const Tensor& value) const {
   if (!file_ || !value.defined() || value.numel() == 0) return;
   auto* const begin = static_cast<std::byte*>(value.data_ptr());
   if (file_->holds(begin)) ::madvise(begin, whole_pages(value.nbytes()), MADV_DONTNEED);
+}
+
+Shelf::Places Shelf::hold(const std::function<void()>& work) {
+  if (!file_) {
+    work();
+    return {};
+  }
+  std::map<std::byte*, uint64_t> made;  // bytes of the last one that began there
+  {
+    const NewTensors here(whole_pages(1), [&](size_t bytes) {
+      auto place = place_of(bytes);
+      made[static_cast<std::byte*>(place.get())] = whole_pages(bytes);
+      return place;
+    });
+    work();
+  }
+  // What another thread has made in a place that was left since rests too, and is read from the file again.
+  Places places;
+  for (const auto& [begin, bytes] : made)
+    if (file_->taken(begin)) places.emplace_back(begin, bytes);
+  for (const auto& place : places) rest_pages(place.data(), place.size());
+  return places;
+}
+
+void Shelf::expect(const Places& places) const {
+  for (const auto& place : places) ::madvise(place.data(), place.size(), MADV_WILLNEED);
 }
 
 }  // namespace retort

@@ -2,8 +2,12 @@
 // machine's to keep or to write out. What stands between two layers then takes disk instead of memory,
 // however many texts there are.
 #pragma once
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include <ATen/ATen.h>
 
@@ -25,8 +29,16 @@ class Shelf {
   // not of this shelf.
   void rest(const Tensor& value) const;
 
+  // Calls work(). What this thread makes meanwhile of tensors of a page or more lies on the shelf, and rests
+  // afterwards as far as it is still there. Returns where it lies.
+  using Places = std::vector<std::span<std::byte>>;
+  Places hold(const std::function<void()>& work);
+  // Somebody looks at these places soon: the machine begins to read them.
+  void expect(const Places& places) const;
+
  private:
   class File;
+  at::DataPtr place_of(uint64_t bytes);
   Tensor place_for(at::IntArrayRef sizes, at::ScalarType type);  // its numbers are anything
   std::shared_ptr<File> file_;                                   // shared with the tensors that lie in it
 };

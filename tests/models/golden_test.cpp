@@ -71,6 +71,22 @@ class Golden : public testing::TestWithParam<const char*> {
   WeightFile reference;
 };
 
+// Whose norms stand in front of its parts, hands on that nobody reads what leaves it; another needs the
+// value.
+TEST_P(Golden, ALayersLastProductIsLeftOutWhereNoNormFollowsIt) {
+  const auto& model = *loaded.model;
+  const auto forest = separate_rows(record["rows"].get<std::vector<std::vector<int32_t>>>());
+  auto pass = make_pass(forest, at::kFloat);
+  const at::NoGradGuard no_graph;
+  const auto x = model.embed(pass);
+  const auto whole = model.layer(0, x, pass);
+  pass.layer_result = Wanted::gradients;
+  const auto name = std::string(model.config.family);
+  const bool behind =
+      name.starts_with("gemma2") || name.starts_with("gemma3") || name.starts_with("olmo") || name == "glm4";
+  EXPECT_EQ(model.layer(0, x, pass).equal(whole), behind) << name;
+}
+
 TEST_P(Golden, LogitsLossAndGradientsEqualTransformers) {
   auto& model = *loaded.model;
   const auto leaves = train_all(model);

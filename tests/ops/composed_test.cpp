@@ -550,9 +550,9 @@ TEST(Composed, EmbeddingKeptRowsAndRecomputation) {
     inputs.insert(inputs.end(), trained.begin(), trained.end());
     expect_one_answer("embedding", 1e-5, [&] {
       pass.tokens = on(tokens);
-      const auto part = [&](const Tensor& x) { return linear(x, layer, pass); };
+      const auto part = [&](const Tensor& x, Wanted wanted) { return linear(x, layer, pass, wanted); };
       const auto x = embed(table, pass, 4);
-      const auto y = keep_rows(recomputed ? recompute(x, trained, part) : part(x), pass);
+      const auto y = keep_rows(recomputed ? recompute(x, trained, part) : part(x, Wanted::value), pass);
       return with_gradients(y, inputs, random({3, 16}, 7));
     });
   }

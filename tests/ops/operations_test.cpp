@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "ops/attend.h"
+#include "ops/composed.h"
 #include "ops/embed.h"
 #include "ops/gated.h"
 #include "ops/gemm_emulated.h"   // tests/ops
@@ -577,6 +578,42 @@ TEST(GradientSink, HasWhatALinearLayersWeightLearnsAndNothingElse) {
   EXPECT_TRUE(sink.taken[0].equal(reference[3]));
 }
 
+TEST(Linear, GradientsNeedNoValueButThoseOfDora) {
+  const auto with = [](int64_t rank, bool dora, double dropout) {
+    Linear layer{"proj", convert_weight(dense_weight(random({24, 32}, 1)), WeightType::q8_0), {}, {}, {}, {}};
+    layer.bias = random({24}, 2).requires_grad_();
+    if (rank == 0) {
+      layer.weight = dense_weight(random({24, 32}, 1).requires_grad_());
+      return layer;
+    }
+    layer.adapter = LowRank{random({rank, 32}, 3).requires_grad_(), random({24, rank}, 4).requires_grad_(),
+                            dora ? random({24}, 5).requires_grad_() : Tensor(), 2, dropout};
+    return layer;
+  };
+  for (const auto compute : {at::kFloat, at::kBFloat16})
+    for (const auto& layer : {with(0, false, 0), with(4, false, 0), with(4, false, 0.3), with(4, true, 0)}) {
+      auto pass = make_pass(small_forest(), compute);
+      pass.training = true;
+      const auto x = random({pass.size(), 32}, 6).to(compute).requires_grad_();
+      const auto dy = random({pass.size(), 24}, 7).to(compute);
+      Tensors wanted{x, layer.bias};
+      if (layer.weight.trainable()) wanted.push_back(layer.weight.dense);
+      if (layer.adapter) wanted.insert(wanted.end(), {layer.adapter->a, layer.adapter->b});
+      const bool dora = layer.adapter && layer.adapter->magnitude.defined();
+      if (dora) wanted.push_back(layer.adapter->magnitude);
+      const auto whole = linear(x, layer, pass), left_out = linear(x, layer, pass, Wanted::gradients);
+      EXPECT_GT(whole.count_nonzero().item<int64_t>(), 0);
+      if (dora) {
+        EXPECT_TRUE(left_out.equal(whole));
+      } else if (!composed(x)) {
+        EXPECT_EQ(left_out.count_nonzero().item<int64_t>(), 0);
+      }
+      const auto expected = torch::autograd::grad({whole}, wanted, {dy});
+      const auto found = torch::autograd::grad({left_out}, wanted, {dy});
+      for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(found[i].equal(expected[i])) << i;
+    }
+}
+
 // A loss of fewer rows than the matrix is wide brings its factors; one of more rows, or of another matrix,
 // the matrix.
 TEST(GradientSink, HasAHeadsGradientAsFactorsWhereTheyAreSmaller) {
@@ -639,7 +676,7 @@ TEST(Operations, ConcurrentBackwardsOverTheSameLeavesAgree) {
     auto x = random({forest.size(), 32}, seed);
     for (int i = 0; i < 4; ++i)
       x = recompute(x, {layer.adapter->a, layer.adapter->b},
-                    [&](const Tensor& h) { return h + linear(h, layer, pass); });
+                    [&](const Tensor& h, Wanted wanted) { return h + linear(h, layer, pass, wanted); });
     const std::vector<Target> targets{{3, 2, 1, 0}, {20, 5, 1, 0}};
     return torch::autograd::grad({cross_entropy(x, targets, head, pass).nats},
                                  {layer.adapter->a, layer.adapter->b});

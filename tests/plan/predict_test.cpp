@@ -143,6 +143,33 @@ TEST(PredictMemory, SamplesInAStoreAreNotHeld) {
   EXPECT_LE(stored, 200u);
 }
 
+// 300 rows of the tiny llama in fp32: by hand.
+TEST(PredictScratch, CountsStatesAndWhatBackwardNeeds) {
+  ModelSpec spec;
+  spec.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string();
+  spec.schedule = "layers", spec.memory = "1MiB";
+  Recipe recipe;
+  const RunWork work{.most_forests = 3, .most_rows = 100, .longest = 50};
+  const auto predicted = [&] {
+    const auto loaded = load_weights(spec);
+    return static_cast<double>(predict_scratch(recipe, *loaded.model, at::kFloat, work));
+  };
+  EXPECT_EQ(predicted(), 0);  // they wait in memory
+  spec.scratch = std::filesystem::temp_directory_path().string();
+  const auto shape = load_weights(spec);
+  const auto& config = shape.model->config;
+  const auto states = predicted();
+  EXPECT_EQ(states, 300.0 * static_cast<double>((config.layers + 3) * config.hidden * 4));
+  spec.scratch_holds = "activations";
+  const auto numbers = row_numbers(*shape.model, recipe.adapter, 50);
+  EXPECT_NEAR(predicted() - states,
+              300.0 * static_cast<double>(config.layers) *
+                  (4 * numbers.saved + 4 * static_cast<double>(config.heads)),
+              1);
+  recipe.adapter.kind = "none";
+  EXPECT_EQ(predicted(), 0);
+}
+
 TEST(PredictMemory, FollowsItsKeys) {
   if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   const auto loaded = load_weights({.path = kModel.string()});

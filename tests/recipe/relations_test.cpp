@@ -134,6 +134,11 @@ TEST(Relations, MemoryIsForModelsThatAreReadLayerByLayer) {
       std::string::npos)
       << error("schedule: tokens, memory: 16GiB");
   EXPECT_EQ(error("schedule: layers, scratch: /tmp"), "accepted");
+  EXPECT_EQ(error("schedule: layers, scratch: /tmp, scratch_holds: activations"), "accepted");
+  EXPECT_NE(error("schedule: layers, scratch_holds: activations")
+                .find("model.scratch_holds: activations lie in the scratch folder, and there is none; set "
+                      "model.scratch to a folder, or leave scratch_holds out"),
+            std::string::npos);
   EXPECT_NE(error("schedule: tokens, scratch: /tmp").find("model.scratch: is for a model that is read"),
             std::string::npos);
 }

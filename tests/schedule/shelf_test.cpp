@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "base/error.h"
 #include "data/temporary_folder.h"  // tests/data
+#include "ops/new_tensors.h"
 #include "ops/workers.h"
 
 namespace retort {
@@ -66,6 +68,56 @@ TEST(Shelf, WhatWaitsTakesNoMemory) {
   for (int i = 0; i < 12; ++i) waiting.push_back(shelf.put(at::full({4 << 20}, static_cast<double>(i))));
   EXPECT_LT(resident_of_files() - before, 32 << 20);  // of 192 MiB
   for (int i = 0; i < 12; ++i) EXPECT_EQ(waiting[static_cast<size_t>(i)][i].item<float>(), i);
+}
+
+// What is made while it holds lies in the file as far as it is still there, and takes no memory.
+TEST(Shelf, HoldsWhatIsMadeMeanwhile) {
+  constexpr int64_t kNumbers = 1 << 20;
+  const TemporaryFolder folder;
+  Shelf shelf(folder / "scratch");
+  std::vector<Tensor> made;
+  const auto before = resident_of_files();
+  const auto places = shelf.hold([&] {
+    for (int i = 0; i < 6; ++i) {
+      made.push_back(at::full({kNumbers}, static_cast<double>(i)) + 1);  // the sum stays, what it is of goes
+      const NewTensors in_memory;
+      made.push_back(at::full({kNumbers}, -1.0));
+    }
+  });
+  EXPECT_LT(resident_of_files() - before, 4 << 20);  // of 24 MiB
+  const auto within = [](const Tensor& value, const Shelf::Places& where) {
+    const auto* const begin = static_cast<const std::byte*>(value.const_data_ptr());
+    return std::ranges::any_of(
+        where, [&](const auto& place) { return begin == place.data() && place.size() == value.nbytes(); });
+  };
+  EXPECT_EQ(places.size(), 6u);
+  shelf.expect(places);
+  for (size_t i = 0; i < made.size(); ++i) {
+    EXPECT_EQ(within(made[i], places), i % 2 == 0) << i;
+    const auto number = i % 2 == 0 ? static_cast<float>(i / 2 + 1) : -1.0f;
+    EXPECT_TRUE(at::equal(made[i], at::full({kNumbers}, number))) << i;
+  }
+  const auto* const place = static_cast<const std::byte*>(made[0].const_data_ptr()) - 4 * kNumbers;
+  made.clear();
+  EXPECT_EQ(shelf.put(at::ones({kNumbers})).const_data_ptr(), place);  // the first: of a sum's first operand
+  bool ran = false;
+  EXPECT_TRUE(Shelf().hold([&] { ran = at::ones({kNumbers}).numel() > 0; }).empty());
+  EXPECT_TRUE(ran);
+}
+
+TEST(Shelf, ThreadsHoldWhatIsTheirs) {
+  const TemporaryFolder folder;
+  Shelf shelf(folder / "scratch");
+  run_workers(4, 100, [&](int64_t i) {
+    std::vector<Tensor> made;
+    shelf.hold([&] {
+      for (int k = 0; k < 5; ++k) made.push_back(at::full({1 + i % 7, 2000}, static_cast<double>(i)) + k);
+    });
+    for (int k = 0; k < 5; ++k)
+      EXPECT_TRUE(
+          at::equal(made[static_cast<size_t>(k)], at::full({1 + i % 7, 2000}, static_cast<double>(i + k))))
+          << i;
+  });
 }
 
 // A tensor outlives the shelf; its place is used again once it is gone.

@@ -60,16 +60,17 @@ class ReadLayers {
 };
 
 struct InFile {
-  InFile(const AdapterSpec& adapter, const std::string& family, const std::string& scratch)
-      : run(adapter, family, in_file(scratch)),
+  InFile(const AdapterSpec& adapter, const std::string& family, const std::string& scratch,
+         const std::string& holds = "states")
+      : run(adapter, family, in_file(scratch, holds)),
         resident(load_weights({.path = golden_folder("models/" + family).string()})) {
     move_b(run);
     hear_reads(*run.loaded.model, *resident.model, 1,
                [this](const TensorPlace& place) { read.hear(place.layer); });
   }
-  static ModelSpec in_file(const std::string& scratch) {
+  static ModelSpec in_file(const std::string& scratch, const std::string& holds) {
     ModelSpec spec;
-    spec.schedule = "layers", spec.memory = "1MiB", spec.scratch = scratch;
+    spec.schedule = "layers", spec.memory = "1MiB", spec.scratch = scratch, spec.scratch_holds = holds;
     return spec;
   }
 
@@ -111,14 +112,14 @@ const WalkName kName{"a training", 3, "samples and weights"};
 
 }  // namespace
 
-class KilledStep : public testing::TestWithParam<std::pair<const char*, const char*>> {};
+class KilledStep : public testing::TestWithParam<std::tuple<const char*, const char*, const char*>> {};
 
 TEST_P(KilledStep, GoesOnInItsLayer) {
-  const auto [family, targets] = GetParam();
+  const auto [family, targets, holds] = GetParam();
   for (const int64_t threads : {1, 2}) {
     const TemporaryFolder folder;
     const auto scratch = folder / "scratch";
-    InFile one(adapter_on(targets), family, scratch);
+    InFile one(adapter_on(targets), family, scratch, holds);
     const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 2);
     ASSERT_GT(plan.forests.size(), 2u);
     const auto want = one.step(plan, threads, nullptr);
@@ -162,12 +163,18 @@ TEST_P(KilledStep, GoesOnInItsLayer) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Families, KilledStep,
-                         testing::Values(std::pair("llama", "all"), std::pair("gemma3", "attention"),
-                                         std::pair("qwen3_moe", "all"), std::pair("mixtral", "attention"),
-                                         std::pair("deepseek_v32", "all"),
-                                         std::pair("deepseek_v32_sparse", "all")),
+                         testing::Values(std::tuple("llama", "all", "states"),
+                                         std::tuple("llama", "all", "activations"),
+                                         std::tuple("gemma3", "attention", "states"),
+                                         std::tuple("gemma3", "attention", "activations"),
+                                         std::tuple("qwen3_moe", "all", "states"),
+                                         std::tuple("mixtral", "attention", "states"),
+                                         std::tuple("deepseek_v32", "all", "states"),
+                                         std::tuple("deepseek_v32", "all", "activations"),
+                                         std::tuple("deepseek_v32_sparse", "all", "states")),
                          [](const auto& each) {
-                           return std::string(each.param.first) + "_" + each.param.second;
+                           const auto& [family, targets, holds] = each.param;
+                           return fmt::format("{}_{}_{}", family, targets, holds);
                          });
 
 // A stop is a kill in the middle of a layer, too: nothing of the step is in the sums, what was done in the

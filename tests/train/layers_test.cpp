@@ -3,10 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
+#include "base/profile.h"
 #include "base/stop.h"
 #include "models/layer_stream.h"
+#include "schedule/counted_stream.h"  // tests/schedule
 #include "train/step.h"
 #include "train/tiny_run.h"
 
@@ -19,6 +22,13 @@ ModelSpec small_room(const std::string& memory = "24KiB", const std::string& scr
   spec.schedule = "layers";
   spec.memory = memory;
   spec.scratch = scratch;
+  return spec;
+}
+
+// Room for all matrices; activations in a scratch folder.
+ModelSpec keeping(const std::string& scratch) {
+  auto spec = small_room("1MiB", scratch);
+  spec.scratch_holds = "activations";
   return spec;
 }
 
@@ -155,6 +165,109 @@ TEST(LayerMajor, FrozenExpertsThatSeveralTextsShareGiveTheSameBits) {
                        sums_of(streamed, plan, compute, threads),
                        fmt::format("{} {} {} threads", family, weights, threads));
         }
+}
+
+namespace {
+
+// The arithmetic of linear layers' forward products of a step.
+double forward_flop(const TinyRun& run, const StepPlan& plan, const MakePass& make) {
+  std::vector<Tensor> leaves;
+  for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor);
+  StepSums sums;
+  start_profile(0);
+  EXPECT_TRUE(add_gradients({*run.loaded.model, next_token_objective(), plan, make, 2}, leaves, sums));
+  double flop = 0;
+  for (const auto& total : stop_profile().totals)
+    if (total.name == "linear" && total.kind == "forward") flop += total.flop;
+  return flop;
+}
+
+}  // namespace
+
+// What leaves a layer is known when it is computed again: the product that it ends with is left out.
+TEST(LayerMajor, ALayerThatIsComputedAgainLeavesItsLastProductOut) {
+  const auto spec = wide("lora", 0.1);
+  TinyRun resident(spec, "llama"), streamed(spec, "llama", small_room());
+  const auto& model = *resident.loaded.model;
+  const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 2);
+  const auto make = pass_in(at::kFloat);
+  const auto again = [&](const Forest& forest, int64_t index) {
+    auto pass = make(forest, index);
+    pass.recompute = true;
+    return pass;
+  };
+  const auto last = model.config.layers - 1;
+  double down = 0, last_layer = 0, last_down = 0;  // what one pass over the step's forests multiplies
+  for (size_t i = 0; i < plan.forests.size(); ++i) {
+    auto pass = make(plan.forests[i], static_cast<int64_t>(i));
+    next_token_objective().ask(plan.forests[i], pass);
+    for (const auto* linear : model.linears()) {
+      const bool narrow = pass.rows.defined() && linear->place.layer == last &&
+                          !std::set{Role::q, Role::k, Role::v}.contains(linear->place.role);
+      const auto rows = static_cast<double>(narrow ? pass.rows.size(0) : pass.size());
+      const auto in = static_cast<double>(linear->weight.columns),
+                 out = static_cast<double>(linear->weight.rows),
+                 rank = static_cast<double>(linear->adapter->a.size(0));
+      const auto product = 2 * rows * (in * out + rank * out), whole = product + 2 * rows * rank * in;
+      if (linear->place.role == Role::down) down += product;
+      if (linear->place.layer == last) last_layer += whole;
+      if (linear->place.layer == last && linear->place.role == Role::down) last_down += product;
+    }
+  }
+  const auto once = forward_flop(resident, plan, make);
+  EXPECT_GT(down, once / 10);
+  EXPECT_DOUBLE_EQ(forward_flop(streamed, plan, make), 2 * once - down);
+  EXPECT_DOUBLE_EQ(forward_flop(resident, plan, again), 2 * once - last_layer - (down - last_down));
+}
+
+// With activations in the scratch folder nothing is computed twice, and each matrix is read as often as it is
+// without: what a graph keeps of a layer is not its matrices.
+TEST(LayerMajor, WhatIsKeptInTheScratchFolderIsNotComputedAgain) {
+  const TemporaryFolder scratch;
+  const auto spec = wide("lora", 0.1);
+  const auto make = pass_in(at::kFloat);
+  const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, 2);
+  TinyRun resident(spec, "llama"), kept(spec, "llama", keeping(scratch / "kept"));
+  EXPECT_DOUBLE_EQ(forward_flop(kept, plan, make), forward_flop(resident, plan, make));
+  const auto counted = count_reads(*kept.loaded.model, *resident.loaded.model);
+  sums_of(kept, plan, at::kFloat, 2);
+  const auto reads = counted->take();
+  const auto last = resident.loaded.model->config.layers - 1;
+  EXPECT_EQ(reads.size(), resident.loaded.model->linears().size());
+  for (const auto& [place, count] : reads) EXPECT_EQ(count, place.layer == last ? 1 : 2) << place.layer;
+}
+
+TEST(LayerMajor, WhatIsKeptInTheScratchFolderGivesTheSameBits) {
+  const TemporaryFolder scratch;
+  auto norms = wide("lora", 0);
+  norms.modules_to_save = {"input_layernorm"};
+  auto outside = lora();
+  outside.targets = {"embed_tokens", "lm_head", "o_proj"};
+  auto middle = lora();  // nothing is learned in front of the second layer
+  middle.targets = {"model.layers.1.mlp.up_proj"};
+  struct Case {
+    const char* family;
+    AdapterSpec spec;
+    const char* weights = "keep";
+  };
+  std::vector<Case> cases;
+  for (const auto* family : {"llama", "gemma3", "olmo2", "phi3", "granite", "qwen3_moe", "deepseek_v32",
+                             "deepseek_v32_sparse", "glm4_moe_lite"})
+    cases.push_back({family, wide("lora", 0.1)});
+  for (const auto& spec : {wide("lora", 0), wide("dora", 0), norms, outside, middle})
+    for (const auto* weights : {"keep", "q8_0"}) cases.push_back({"llama", spec, weights});
+  for (const auto& [family, spec, weights] : cases)
+    for (const auto compute : {at::kFloat, at::kBFloat16})
+      for (const int64_t threads : {1, 2}) {
+        ModelSpec held, in_file = keeping(scratch / "kept");
+        held.weights = in_file.weights = weights;
+        TinyRun resident(spec, family, held), streamed(spec, family, in_file);
+        move_b(resident), move_b(streamed);
+        const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, threads);
+        expect_equal(resident, sums_of(resident, plan, compute, threads),
+                     sums_of(streamed, plan, compute, threads),
+                     fmt::format("{} {} {} {}", family, spec.kind, fmt::join(spec.targets, ","), weights));
+      }
 }
 
 // What is learned in front of the layers and behind them: of two matrices, and of one.

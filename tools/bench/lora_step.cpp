@@ -84,6 +84,7 @@ int main(int count, char** arguments) try {
   app.add_option("--schedule", spec.schedule, "tokens or layers");
   app.add_option("--memory", spec.memory, "of a base that is read layer by layer");
   app.add_option("--scratch", spec.scratch, "folder where its texts wait between layers");
+  app.add_option("--scratch-holds", spec.scratch_holds, "states, or activations too");
   app.add_option("--kind", adapter.kind, "lora or full");
   app.add_option("--rank", adapter.rank);
   app.add_option("--optimizer", how.optimizer.kind);

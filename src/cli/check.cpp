@@ -34,6 +34,7 @@
 #include "models/read_config.h"
 #include "models/text_part.h"
 #include "ops/device.h"
+#include "ops/device_copies.h"
 #include "plan/fit_memory.h"
 #include "report/progress.h"
 #include "run/follow.h"
@@ -151,7 +152,7 @@ Exit check(const CheckOptions& options) {
   auto loaded = options.recipe->load();
   auto& recipe = loaded.recipe;
   const auto machines = machines_to_plan(options, loaded);
-  open_device(recipe.device);  // what is missing is told before anything is read
+  open_device(recipe.device, recipe.device_memory);  // what is missing is told before anything is read
   require_run_or_empty(recipe.run.folder);
   require_sources(recipe.data.sources);
   check_gates(recipe.gate, recipe.eval);
@@ -293,6 +294,7 @@ Exit check(const CheckOptions& options) {
     say("time", fmt::format("about {}, {}", describe(time),
                             measures ? "on this machine as busy as it is now"
                                      : "where a step takes what --step-seconds says"));
+    if (measures && !model.device().is_cpu()) say("device", retort::describe(device_room()));
   }
   std::optional<RankPlans> ranks;
   if (options.machines.asked()) {

@@ -96,7 +96,7 @@ Exit evaluate_path(LoadedRecipe loaded, const Options& options) {
     recipe.model.weights = "keep";
   }
   recipe.data.cache.clear();  // it may be another tokenizer's
-  const auto device = open_device(recipe.device);
+  const auto device = open_device(recipe.device, recipe.device_memory);
   auto model = load_model(recipe.model);
   model.model->compute_on(device);
   load_adapters(model, options.adapters);

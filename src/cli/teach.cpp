@@ -31,7 +31,7 @@ Exit teach_by_recipe(const TeachOptions& options) {
     throw RecipeError(
         fmt::format("{}: teacher.live: this teacher is asked while training; set it to false to keep a cache",
                     loaded.file));
-  open_device(recipe.device);  // what is missing is told before anything is read
+  open_device(recipe.device, recipe.device_memory);  // what is missing is told before anything is read
   const auto student = load_for_tokens(recipe);
   if (recipe.teacher->answers) {
     fmt::print("{}\n", collect_answers(recipe, *student.tokenizer));

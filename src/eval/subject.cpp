@@ -6,6 +6,7 @@
 #include "base/stop.h"
 #include "eval/common_prefix.h"
 #include "eval/company.h"
+#include "ops/device_copies.h"
 #include "ops/workers.h"
 #include "schedule/read.h"
 #include "text/thoughts.h"
@@ -109,6 +110,7 @@ bool score_parts(Peers& peers, int64_t threads, const std::vector<Forest>& fores
 std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
                                                      const std::vector<Sample>& samples, Peers* peers) {
   const auto threads = usable_threads(subject.threads);
+  const UnchangedScope one_measurement;
   std::vector<Forest> forests;
   std::optional<CommonPrefix> prefix;
   const auto prepare = [&] {

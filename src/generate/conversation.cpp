@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "ops/device_copies.h"
 #include "ops/workers.h"
 
 namespace retort {
@@ -68,6 +69,7 @@ Tensor Conversation::feed(const std::vector<int32_t>& prompt) {
 }
 
 Answer Conversation::answer(const std::vector<int32_t>& prompt, const GrowingAnswer::Heard& heard) {
+  const UnchangedScope one_answer;
   const auto room = answer_room(writer_.model.config, prompt.size(), rules_.sample);
   GrowingAnswer growing(writer_.tokenizer, rules_, room, turns_, prompt);
   try {

@@ -8,6 +8,7 @@
 #include "base/profile.h"
 #include "base/stop.h"
 #include "generate/growing_forest.h"
+#include "ops/device_copies.h"
 #include "ops/workers.h"
 #include "schedule/chains.h"
 
@@ -183,6 +184,7 @@ std::vector<Answer> generate(const Writer& writer, const std::vector<std::vector
   const auto count = static_cast<int64_t>(prompts.size()), threads = usable_threads(writer.how.threads),
              workers = std::min(writer.model.device().is_cpu() ? threads : int64_t{1}, count);
 
+  const UnchangedScope all_answers;
   std::vector<Answer> answers(prompts.size());
   std::mutex speaking;
   Growers growers;

@@ -32,8 +32,12 @@ IndexChoice Indexer::choose(const Tensor& x_input, const Tensor& narrow_input,
   if (!chooses && !learns && !pass.cache) return {};
   const at::AutoGradMode graph(learns);
   const auto x = x_input.detach(), narrow = narrow_input.detach();
+  const auto there = [&](const Tensor& vector, DeviceCopies::Part part) {
+    return brought(vector, x.device(), vector.scalar_type(), copies, part);
+  };
   const auto normed = at::layer_norm(linear(x, wk, pass).to(at::kFloat), {config.head_dim},
-                                     k_norm_weight.to(x.device()), k_norm_bias.to(x.device()), kEpsilon);
+                                     there(k_norm_weight, DeviceCopies::Part::numbers),
+                                     there(k_norm_bias, DeviceCopies::Part::bias), kEpsilon);
   IndexChoice choice;
   choice.k = rotate(normed.to(x.scalar_type()).unsqueeze(1), pass.positions, table);  // [N,1,D]
   store_index_keys(choice.k, layer, pass);

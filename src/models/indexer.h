@@ -19,6 +19,7 @@ struct Indexer {
   Linear wk;            // [D, E]
   Linear weights_proj;  // [J, E]
   Tensor k_norm_weight, k_norm_bias;
+  std::shared_ptr<DeviceCopies> copies = std::make_shared<DeviceCopies>();  // of these two
   IndexerConfig config;
   int64_t layer = 0;
   std::shared_ptr<IndexLearned> learned = std::make_shared<IndexLearned>();

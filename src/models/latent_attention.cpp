@@ -3,6 +3,7 @@
 #include <array>
 
 #include "ops/attend_chosen.h"
+#include "ops/composed.h"
 
 namespace retort {
 namespace {
@@ -15,15 +16,19 @@ Norm latent_norm(const Parts& parts, const TensorPlace& place, int64_t width) {
 
 // The layer as one matrix in x's type and on its device, its adapter included.
 Tensor effective_weight(const Linear& layer, const Tensor& x) {
-  const auto type = x.scalar_type();
-  if (!layer.adapter) return widen(base_matrix(layer).weight, type).to(x.device());
+  const auto base = base_matrix(layer).weight;
+  const auto matrix = [&](const Tensor& like) {
+    return like.is_cpu() ? widen(base, like.scalar_type()) : widened_on(like, base, 0, base.rows);
+  };
+  if (!layer.adapter) return matrix(x);
   const auto& adapter = *layer.adapter;
-  auto w = at::addmm(widen(base_matrix(layer).weight, at::kFloat), adapter.b, adapter.a, 1, adapter.scaling);
+  const auto there = [&](const Tensor& leaf) { return brought(leaf, x.device(), at::kFloat); };
+  auto w = at::addmm(matrix(x.to(at::kFloat)), there(adapter.b), there(adapter.a), 1, adapter.scaling);
   if (adapter.magnitude.defined()) {  // a row of zeros has no direction and stays
     const auto norms = w.norm(2, {1});
-    w = w * at::where(norms.eq(0), at::ones_like(norms), adapter.magnitude / norms).unsqueeze(1);
+    w = w * at::where(norms.eq(0), at::ones_like(norms), there(adapter.magnitude) / norms).unsqueeze(1);
   }
-  return w.to(x.device(), type);
+  return w.to(x.scalar_type());
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ template <class Number> Tensor list_on(const Tensor& x, const std::vector<Number
 }
 
 // Rows [first, first + count) of a matrix of any format in x's type and on its device, until this thread's
-// next call.
+// next call: of the copy that stays there, or where there is no room for one of a copy of these rows.
 Tensor widened_on(const Tensor& x, const Weight& weight, int64_t first, int64_t count);
 
 // fp32: a b, whose sums are not rounded to a's type. Only a GPU's product of bf16 can leave them as they are.

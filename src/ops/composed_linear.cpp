@@ -94,11 +94,13 @@ Tensor dropped(const Tensor& x, double rate, const Draws& draws) {
 Tensor direction_norms(const Tensor& x, const Weight& weight, const LowRank& adapter) {
   const at::NoGradGuard no_graph;
   std::vector<Tensor> norms;
-  const auto wide = x.to(at::kFloat), a = adapter.a.to(x.device());
+  const auto device = x.device();
+  const auto wide = x.to(at::kFloat), a = brought(adapter.a, device, at::kFloat),
+             b = brought(adapter.b, device, at::kFloat);
   each_part(weight, wide, [&](int64_t first, int64_t count) {
-    norms.push_back(at::addmm(widened_on(wide, weight, first, count),
-                              adapter.b.narrow(0, first, count).to(x.device()), a, 1, adapter.scaling)
-                        .norm(2, {1}));
+    norms.push_back(
+        at::addmm(widened_on(wide, weight, first, count), b.narrow(0, first, count), a, 1, adapter.scaling)
+            .norm(2, {1}));
   });
   return at::cat(norms);
 }
@@ -124,6 +126,7 @@ Tensor composed_logits(const Tensor& x, const Weight& weight) {
 
 Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass, Wanted wanted) {
   const auto weight = base_matrix(layer).weight;
+  const auto device = x.device();
   const auto type = x.scalar_type();
   const bool dora = layer.adapter && layer.adapter->magnitude.defined();
   const auto* const source = pass.lets_matrices_go && layer.source ? &layer : nullptr;
@@ -132,17 +135,18 @@ Tensor composed_linear(const Tensor& x, const Linear& layer, const Pass& pass, W
     const auto& adapter = *layer.adapter;
     const auto rate = pass.training ? adapter.dropout : 0;
     const auto low = at::linear(rate > 0 ? dropped(x, rate, Draws(pass.dropout_key, layer.name)) : x,
-                                adapter.a.to(x.device(), type));
-    y = at::addmm(y, low, adapter.b.to(x.device(), type).t(), 1, adapter.scaling);
+                                brought(adapter.a, device, type));
+    y = at::addmm(y, low, brought(adapter.b, device, type).t(), 1, adapter.scaling);
     if (dora) {
       const auto norms = direction_norms(x, weight, adapter);
       const auto none = norms.eq(0);  // a row of zeros has no direction
-      const auto size = at::where(none, at::ones_like(norms),
-                                  adapter.magnitude.to(x.device()) / norms.masked_fill(none, 1));
+      const auto magnitude = brought(adapter.magnitude, device, adapter.magnitude.scalar_type());
+      const auto size = at::where(none, at::ones_like(norms), magnitude / norms.masked_fill(none, 1));
       y = (y * size).to(type);
     }
   }
-  return layer.bias.defined() ? (y + layer.bias.to(x.device())).to(type) : y;
+  if (!layer.bias.defined()) return y;
+  return (y + brought(layer.bias, device, layer.bias.scalar_type(), layer.copies)).to(type);
 }
 
 }  // namespace retort

@@ -22,7 +22,9 @@ Tensor largest(const Tensor& values, int64_t each) {
 // Scores with the bias, and without the experts of groups that are not among the best.
 Tensor judged(const Tensor& scores, const RouteRule& rule) {
   constexpr auto kOut = -std::numeric_limits<float>::infinity();
-  const auto all = rule.bias.defined() ? scores + rule.bias.to(scores.device()) : scores;
+  const auto all = rule.bias.defined()
+                       ? scores + brought(rule.bias, scores.device(), rule.bias.scalar_type(), rule.copies)
+                       : scores;
   if (rule.groups == rule.groups_per_token) return all;
   const auto n = all.size(0), size = all.size(1) / rule.groups;
   const auto grouped = all.view({n, rule.groups, size});

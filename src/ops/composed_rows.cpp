@@ -10,7 +10,8 @@ Tensor composed_rms_norm(const Tensor& x, const Norm& norm) {
   if (auto in_one_pass = normed_on(x, {}, norm)) return in_one_pass->normed;
   const auto wide = x.to(at::kFloat);
   const auto scale = (wide.square().mean(-1, true) + norm.epsilon).rsqrt();
-  return (wide * scale * (norm.weight.to(x.device()) + norm.offset)).to(x.scalar_type());
+  const auto weight = brought(norm.weight, x.device(), norm.weight.scalar_type(), norm.copies);
+  return (wide * scale * (weight + norm.offset)).to(x.scalar_type());
 }
 
 NormedSum composed_add_rms_norm(const Tensor& x, const Tensor& delta, const Norm& norm) {
@@ -23,13 +24,9 @@ Tensor composed_rotate(const Tensor& x, const Tensor& positions, const RotaryTab
                        const RotatedPart& part) {
   if (auto in_one_pass = rotated_on(x, positions, table, part)) return *std::move(in_one_pass);
   const auto half = table.half;
-  const auto rows = positions.cpu();
-  const auto of_positions = [&](const std::vector<float>& values) {  // [N,1,half]
-    const auto all = at::from_blob(const_cast<float*>(values.data()), {table.positions, half},
-                                   at::TensorOptions(at::kFloat));
-    return all.index_select(0, rows).to(x.device()).unsqueeze(1);
-  };
-  const auto c = of_positions(table.cosine), s = of_positions(table.sine);
+  const auto [angles, rows] = rotation_on(x.device(), table, positions);
+  const auto both = angles.index_select(1, rows).unsqueeze(2);  // [2,N,1,half]
+  const auto c = both[0], s = both[1];
   const auto turned = x.narrow(2, part.first, 2 * half).to(at::kFloat);
   const auto rest = part.first + 2 * half;
   Tensor result;

@@ -1,15 +1,19 @@
 #include "ops/device.h"
 
 #include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 #include <link.h>
 #include <stdlib.h>
 #include <torch/version.h>
 
 #include <fstream>
+#include <mutex>
 
+#include "base/byte_size.h"
 #include "base/device_name.h"
 #include "base/error.h"
+#include "ops/device_copies.h"
 #include "ops/device_kernels.h"
 
 namespace retort {
@@ -17,13 +21,30 @@ namespace {
 
 constexpr auto kNode = "/dev/nvidiactl";  // where a driver runs
 
-at::Device open_cuda(const std::string& asked) {
+void give_room(at::Device device, const std::string& memory) {
+  if (!memory.empty()) {
+    const auto size = byte_size(memory);
+    if (!size)
+      throw RecipeError(
+          fmt::format("device_memory: expected a size such as 60GiB, found '{}'", printable(memory)));
+    return set_device_room(*size);
+  }
+  static std::once_flag first;  // later there are weights already
+  std::call_once(first, [&] {
+    at::globalContext().lazyInitDevice(device.type());
+    set_device_room(
+        room_beside_passes(c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index()).first));
+  });
+}
+
+at::Device open_cuda(const std::string& asked, const std::string& memory) {
   const auto parts = usual_cuda_parts();
   load_cuda(parts);
   if (!parts.kernels.empty()) load_kernels(parts.kernels);
   const auto device = gpu_among(asked, static_cast<int>(at::detail::getCUDAHooks().deviceCount()));
   // Equal bytes on the same GPU: sums of rows that meet are made in one order.
   at::globalContext().setDeterministicAlgorithms(true, false);
+  give_room(device, memory);
   return device;
 }
 
@@ -95,15 +116,15 @@ void load_cuda(const CudaParts& parts) {
         library));
 }
 
-at::Device open_device(const std::string& asked) {
+at::Device open_device(const std::string& asked, const std::string& memory) {
   if (asked == "cpu") return at::kCPU;
   if (asked == "auto")
     return std::filesystem::exists(kNode) && std::filesystem::exists(usual_cuda_parts().library)
-               ? open_cuda("cuda")
+               ? open_cuda("cuda", memory)
                : at::Device(at::kCPU);
   if (!gpu_number(asked))
     throw RecipeError(fmt::format("device: expected {}, found '{}'", kDevices, printable(asked)));
-  return open_cuda(asked);
+  return open_cuda(asked, memory);
 }
 
 std::string describe(at::Device device) {

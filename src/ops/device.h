@@ -9,7 +9,9 @@ namespace retort {
 
 // The device that `asked` names, ready for use. `auto`: the first GPU where a driver and LibTorch's part for
 // it are there, else the CPU. Throws Failure, in one line, where a GPU is asked for and something is missing.
-at::Device open_device(const std::string& asked);
+// `memory`: a size (base/byte_size.h) for weights that stay there (ops/device_copies.h); empty: what is free
+// at the first call, less what passes need.
+at::Device open_device(const std::string& asked, const std::string& memory = "");
 
 // Where open_device() looks for a GPU's driver and for LibTorch's part that uses it.
 struct CudaParts {

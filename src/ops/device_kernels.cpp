@@ -43,11 +43,6 @@ std::optional<Tensor> book_on(at::Device device, std::span<const std::byte> book
   return there;
 }
 
-std::optional<Tensor> list_there(at::Device device, const Tensor& list) {
-  if (!list.defined()) return std::nullopt;
-  return list.to(device);
-}
-
 // Contiguous and at an address that 16 bytes can be read from.
 bool is_whole(const Tensor& x) {
   return x.is_contiguous() && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
@@ -56,22 +51,27 @@ bool is_whole(const Tensor& x) {
 // The same numbers where 16 bytes can be read from.
 Tensor whole(const Tensor& x) { return is_whole(x) ? x : x.clone(at::MemoryFormat::Contiguous); }
 
+// What belongs to a matrix's codes.
+std::optional<Tensor> list_there(const Weight& weight, DeviceCopies::Part part, const Tensor& list,
+                                 at::Device device) {
+  if (!list.defined()) return std::nullopt;
+  return brought(list, device, list.scalar_type(), weight.copies, part);
+}
+
+// Stored rows at an address that a kernel can read from: of all the matrix's where these stay on the device.
+Tensor stored_on(at::Device device, const Weight& weight, int64_t first, int64_t count) {
+  const auto stride = static_cast<int64_t>(*row_bytes(weight.type, static_cast<uint64_t>(weight.columns)));
+  if (weight.copies)
+    if (const auto all = weight.copies->bytes(weight.blocks, device))
+      return whole(all->narrow(0, first * stride, count * stride));
+  return bytes_on(device, weight.blocks.subspan(static_cast<size_t>(first * stride),
+                                                static_cast<size_t>(count * stride)));
+}
+
 bool are_alike(const Tensor& a, const Tensor& b) {
   const auto type = a.scalar_type();
   return (type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type && is_whole(a) &&
          is_whole(b);
-}
-
-// Cosines and sines, which stay on a device for the next calls: a table is that of a whole run.
-Tensor table_on(at::Device device, const RotaryTable& table) {
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  if (table.there.defined() && table.there.device() == device) return table.there;
-  const auto list = [&](const std::vector<float>& values) {
-    return at::from_blob(const_cast<float*>(values.data()), {table.positions, table.half},
-                         at::TensorOptions(at::kFloat));
-  };
-  return table.there = at::stack({list(table.cosine), list(table.sine)}).to(device);
 }
 
 }  // namespace
@@ -91,25 +91,24 @@ std::optional<Tensor> decoded_on(const Tensor& x, const Weight& weight, int64_t 
   DecodeJob job;
   job.type = weight.type, job.rows = count, job.columns = weight.columns, job.first_row = first;
   auto book = decode_book(weight.type);
+  using Part = DeviceCopies::Part;
   std::optional<Tensor> scales, zeros, group_of;
   if (weight.type == WeightType::f8_e4m3) {
     const auto grid = weight.grid();
     job.scale_columns = grid.columns, job.block_rows = grid.block_rows,
     job.block_columns = grid.block_columns;
-    scales = list_there(device, weight.scales);
+    scales = list_there(weight, Part::scales, weight.scales, device);
   } else if (weight.type == WeightType::packed4) {
     const auto& codes = *weight.code_scales;
     job.scale_columns = codes.groups, job.block_columns = codes.group_columns;
     job.high_first = codes.high_first;
     book = std::as_bytes(codes.book);
-    scales = list_there(device, codes.scales), zeros = list_there(device, codes.zeros);
-    group_of = list_there(device, codes.group_of);
+    scales = list_there(weight, Part::scales, codes.scales, device);
+    zeros = list_there(weight, Part::zeros, codes.zeros, device);
+    group_of = list_there(weight, Part::groups, codes.group_of, device);
   }
-  const auto stride = static_cast<size_t>(*row_bytes(weight.type, static_cast<uint64_t>(weight.columns)));
-  const auto stored =
-      weight.blocks.subspan(static_cast<size_t>(first) * stride, static_cast<size_t>(count) * stride);
-  return decode->typed<DecodeOperator>().call(bytes_on(device, stored), book_on(device, book), scales, zeros,
-                                              group_of, numbers_of(job), type);
+  return decode->typed<DecodeOperator>().call(stored_on(device, weight, first, count), book_on(device, book),
+                                              scales, zeros, group_of, numbers_of(job), type);
 }
 
 std::optional<Tensor> dropped_on(const Tensor& x, double rate, uint64_t key) {
@@ -143,7 +142,7 @@ std::optional<NormedSum> normed_on(const Tensor& x_input, const Tensor& delta_in
   if (!forward || !back) return std::nullopt;
   const auto x = x_input.contiguous(), delta = delta_input.defined() ? delta_input.contiguous() : Tensor();
   if (!are_alike(x, x) || (delta.defined() && !are_alike(x, delta))) return std::nullopt;
-  const auto weight = norm.weight.detach().to(device, at::kFloat).contiguous();
+  const auto weight = brought(norm.weight, device, at::kFloat, norm.copies).contiguous();
   const auto offset = norm.offset;
   const double passes = delta.defined() ? 4 : 2;
   const auto results = differentiable_many(
@@ -175,9 +174,10 @@ std::optional<Tensor> rotated_on(const Tensor& x, const Tensor& positions, const
   if (!rotate || !are_alike(x, x)) return std::nullopt;
   const auto both = 2 * bytes_of(x), flop = 3.0 * static_cast<double>(x.numel());
   return differentiable({"rotate", flop, both, flop, both}, {x}, [&](bool) -> Computed {
-    const auto turn = [rotate = *rotate, rows = positions.to(x.device()),
-                       angles = table_on(x.device(), table), part](const Tensor& what, bool back) {
-      return rotate.typed<RotateOperator>().call(what, rows, angles, part.first, part.interleaved, back);
+    const auto turn = [rotate = *rotate, there = rotation_on(x.device(), table, positions), part](
+                          const Tensor& what, bool back) {
+      return rotate.typed<RotateOperator>().call(what, there.rows, there.angles, part.first, part.interleaved,
+                                                 back);
     };
     return {turn(x.detach(), false), [turn](const Tensor& dy) -> Tensors { return {turn(whole(dy), true)}; }};
   });

@@ -19,14 +19,25 @@ void RowGradient::add_to(Tensor& sum) const {
 
 namespace {
 
+// A frozen table where it stays on a device: it asks for room last, since only the rows of tokens travel
+// without.
+std::optional<Tensor> table_there(const Weight& table, at::Device device, at::ScalarType type) {
+  if (device.is_cpu() || table.trainable() || !table.copies || !table.copies->asked_before())
+    return std::nullopt;
+  return copy_there(table.dense, device, type, table.copies);
+}
+
 // Rows of the table for each token, in fp32 where an adapter or trained rows are added; `ids` are the tokens
 // in the CPU's memory.
 Tensor looked_up(const Linear& table, const Tensor& tokens, const Tensor& ids_input, at::ScalarType type) {
   const auto& weight = table.weight;
   const auto* ids = ids_input.const_data_ptr<int64_t>();
   const int64_t n = tokens.size(0);
-  if (weight.dense.defined())
+  if (weight.dense.defined()) {
+    if (const auto there = table_there(weight, tokens.device(), type))
+      return there->index_select(0, tokens).to(type);
     return weight.dense.detach().index_select(0, tokens.to(weight.dense.device())).to(tokens.device(), type);
+  }
   auto x = at::empty({n, weight.columns}, at::TensorOptions(type));
   for (int64_t i = 0; i < n; ++i) {
     auto row = x.narrow(0, i, 1);
@@ -84,7 +95,7 @@ Tensor embed(const Linear& table, const Pass& pass, double scale) {
     Tensor low;  // rows of B [N,rank]
     if (table.adapter) {
       low = adapter.b.index_select(0, here).to(x.device());
-      x = at::addmm(x, low, adapter.a.to(x.device()), 1, adapter.scaling);
+      x = at::addmm(x, low, brought(adapter.a, x.device(), at::kFloat), 1, adapter.scaling);
     }
     TrainedTokens trained;
     if (table.rows) {

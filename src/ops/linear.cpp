@@ -383,7 +383,7 @@ std::vector<Tensor> results_of(const Tensor& input, const std::vector<const Line
 // The results of trained rows in the place of the matrix's own, which get no gradient then.
 Tensor with_trained_rows(const Tensor& y, const Tensor& x, const TrainedRows& rows) {
   const auto ids = list_on(y, rows.ids);
-  return y.index_copy(1, ids, at::mm(x, rows.values.to(x.device(), x.scalar_type()).t()));
+  return y.index_copy(1, ids, at::mm(x, brought(rows.values, x.device(), x.scalar_type()).t()));
 }
 
 }  // namespace

@@ -57,6 +57,7 @@ struct Linear {
   TensorPlace place;
   std::shared_ptr<WeightSource> source = nullptr;  // of a weight that is not kept in memory
   std::optional<TrainedRows> rows = {};            // of the embedding and the head alone
+  std::shared_ptr<DeviceCopies> copies = std::make_shared<DeviceCopies>();  // of the bias
 };
 
 // The layer's own, or what its source has. Whoever needs numbers of a linear layer inside the stack asks

@@ -1,5 +1,6 @@
 // RMSNorm, arXiv:1910.07467: x * (mean(x^2) + epsilon)^-1/2 * (offset + w), in fp32 whatever x is.
 #pragma once
+#include "ops/device_copies.h"
 #include "ops/pass.h"
 #include "ops/role.h"
 
@@ -10,6 +11,7 @@ struct Norm {
   double epsilon = 1e-5;
   double offset = 0;  // 1 for Gemma, whose checkpoints store w - 1
   TensorPlace place;
+  std::shared_ptr<DeviceCopies> copies = std::make_shared<DeviceCopies>();
 };
 
 // x [..., E], normalised over its last dimension; the result has x's type. Saves x and one number a row.

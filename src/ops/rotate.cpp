@@ -1,6 +1,7 @@
 #include "ops/rotate.h"
 
 #include <algorithm>
+#include <mutex>
 #include <stdexcept>
 
 #include "kernels/rotate_body.h"
@@ -49,6 +50,25 @@ Tensor rotated(const Tensor& x, const Tensor& positions, const RotaryTable& tabl
 }
 
 }  // namespace
+
+RotationThere rotation_on(at::Device device, const RotaryTable& table, const Tensor& positions) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (!table.there.defined() || table.there.device() != device) {
+    const auto list = [&](const std::vector<float>& values) {
+      return at::from_blob(const_cast<float*>(values.data()), {table.positions, table.half},
+                           at::TensorOptions(at::kFloat));
+    };
+    table.there = at::stack({list(table.cosine), list(table.sine)}).to(device);
+  }
+  const auto version = static_cast<int64_t>(positions._version());
+  if (!table.positions_of.is_same(positions) || table.version_of != version ||
+      table.positions_there.device() != device) {
+    table.positions_of = positions, table.version_of = version;
+    table.positions_there = positions.to(device);
+  }
+  return {table.there, table.positions_there};
+}
 
 Tensor rotate(const Tensor& input, const Tensor& positions, const std::shared_ptr<const RotaryTable>& table,
               const RotatedPart& part) {

@@ -11,9 +11,17 @@ namespace retort {
 struct RotaryTable {
   int64_t positions = 0, half = 0;  // half the rotated width
   std::vector<float> cosine, sine;  // [positions, half]
-  // fp32 [2, positions, half], both on the device that asked for them last; rotated_on() alone looks at it.
-  mutable Tensor there = {};
+  // What rotation_on() keeps for the next call, and it alone looks at.
+  mutable Tensor there = {}, positions_of = {}, positions_there = {};
+  mutable int64_t version_of = 0;
 };
+
+// A table on a device: fp32 [2, table.positions, half], cosines before sines, and positions int64 [N] as the
+// rows of it. Both stay there for the next call: the table for all passes, positions for those of one pass.
+struct RotationThere {
+  Tensor angles, rows;
+};
+RotationThere rotation_on(at::Device device, const RotaryTable& table, const Tensor& positions);
 
 // Which dimensions of a head turn: 2 * half from `first` on, in pairs (i, i + half), or (2i, 2i + 1) where
 // they are interleaved.

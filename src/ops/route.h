@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "ops/device_copies.h"
 #include "ops/pass.h"
 
 namespace retort {
@@ -19,6 +20,7 @@ struct RouteRule {
   int64_t judged_by = 2;  // DeepSeek V2 (arXiv:2405.04434): 1, a group's largest score
   float scale = 1;        // of the weights
   Tensor bias = {};       // fp32 [X], or undefined
+  std::shared_ptr<DeviceCopies> copies = std::make_shared<DeviceCopies>();  // of the bias
 };
 
 // Lists of a plan on a device that has kernels for them (device_kernels.h), int32; undefined elsewhere.

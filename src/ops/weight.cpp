@@ -77,6 +77,7 @@ Weight dense_weight(at::Tensor matrix) {
   else if (matrix.scalar_type() == at::kHalf) weight.type = WeightType::f16;
   else throw std::logic_error("a dense weight is f32, bf16 or f16");
   weight.dense = std::move(matrix);
+  weight.copies = std::make_shared<DeviceCopies>();
   return weight;
 }
 
@@ -93,6 +94,7 @@ Weight block_weight(WeightType type, int64_t rows, int64_t columns, std::span<co
   weight.columns = columns;
   weight.blocks = blocks;
   weight.owner = std::move(owner);
+  weight.copies = std::make_shared<DeviceCopies>();
   return weight;
 }
 

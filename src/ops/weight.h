@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "ops/device_copies.h"
 #include "ops/gemm.h"
 #include "quant/types.h"
 
@@ -29,6 +30,7 @@ struct Weight {  // [rows, columns] = [out, in]: y = x W^T
   at::Tensor scales;                  // fp32 [grid]: of F8_E4M3, whose `blocks` are codes alone (scaled_f8.h)
   int64_t scale_rows = 0, scale_columns = 0;      // of a block of it
   std::shared_ptr<const CodeScales> code_scales;  // of packed4, whose `blocks` are codes alone
+  std::shared_ptr<DeviceCopies> copies;           // of its numbers, while it is frozen
 
   // False for one that only says what its matrix is like: the numbers are where Linear::source has them.
   bool present() const { return dense.defined() || !blocks.empty(); }

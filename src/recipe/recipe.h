@@ -88,7 +88,7 @@ struct ReportSpec {
 struct Recipe {
   std::string about;
   bool is_private = false;
-  std::string device = "cpu";
+  std::string device = "cpu", device_memory;
   ModelSpec model;
   DataSpec data;
   AdapterSpec adapter;
@@ -116,6 +116,10 @@ struct Recipe {
     field("device", device, not_empty(),
           "where models are computed: cpu; cuda or cuda:N, an NVIDIA GPU, whose driver and whose part of "
           "LibTorch are loaded for it alone; auto: the first GPU where both are there, else the CPU");
+    field("device_memory", device_memory, any(),
+          "of a GPU's memory, at most so much for weights that stay there, such as 60GiB; what finds no room "
+          "is copied there for each use. Empty: what is free when the program starts, less a quarter of it, "
+          "2 GiB at least, for what passes compute");
     field.section("model", model, "the base weights");
     field.section("data", data, "the samples");
     field.section("prune", prune, "the model is cut to a smaller one before anything else");

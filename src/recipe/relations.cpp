@@ -437,10 +437,18 @@ void check_rounded_base(const Recipe& recipe, const YamlNode& root, std::vector<
 }
 
 void check_device(const Recipe& recipe, const YamlNode& root, std::vector<Problem>& problems) {
-  if (names_device(recipe.device)) return;
-  const auto* written = root.find("device");
-  problems.push_back({written ? written->place : root.place,
-                      fmt::format("device: expected {}, found '{}'", kDevices, printable(recipe.device))});
+  const auto add = [&](const char* key, const std::string& problem) {
+    const auto* written = root.find(key);
+    problems.push_back({written ? written->place : root.place, fmt::format("{}: {}", key, problem)});
+  };
+  if (!names_device(recipe.device))
+    add("device", fmt::format("expected {}, found '{}'", kDevices, printable(recipe.device)));
+  if (recipe.device_memory.empty()) return;
+  if (!byte_size(recipe.device_memory))
+    add("device_memory",
+        fmt::format("expected a size such as 700MiB or 60GiB, found '{}'", printable(recipe.device_memory)));
+  else if (recipe.device == "cpu")
+    add("device_memory", "is memory of a GPU, and device is cpu; leave it out, or set device to cuda");
 }
 
 }  // namespace

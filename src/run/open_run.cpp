@@ -157,7 +157,7 @@ Run::Run(LoadedRecipe loaded, Peers* peers, std::optional<at::ScalarType> comput
     : loaded_(std::move(loaded)),
       peers_(peers),
       folder_(loaded_.recipe.run.folder),
-      device_(open_device(loaded_.recipe.device)),
+      device_(open_device(loaded_.recipe.device, loaded_.recipe.device_memory)),
       measured_(compute) {
   require_run_or_empty(folder_);
   require_as_private(recipe(), folder_);

@@ -148,7 +148,8 @@ void take_cache(Peers& peers, const Recipe& recipe) {
 
 Teacher& TeacherOfRun::teacher() {
   if (teacher_) return *teacher_;
-  teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_), open_device(recipe_.device));
+  teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_),
+                          open_device(recipe_.device, recipe_.device_memory));
   const auto& tokenizer = *teacher_->loaded.tokenizer;
   if (distill_.alignment == "tokens") require_same_tokens(tokenizer, student_);
   other_tokens_ = has_other_tokens(distill_, tokenizer, student_);

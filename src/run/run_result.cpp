@@ -9,6 +9,7 @@
 #include "base/files.h"
 #include "data/record_list.h"
 #include "ops/device.h"
+#include "ops/device_copies.h"
 #include "report/manifest.h"
 #include "run/export_notes.h"
 #include "run/memorization_table.h"
@@ -136,6 +137,9 @@ std::vector<std::pair<std::string, std::string>> facts_of(Run& run, const RunRes
       "Base", base + (recipe.model.weights == "keep" ? "" : ", linear layers as " + recipe.model.weights));
   facts.emplace_back("Arithmetic", run.compute() == at::kBFloat16 ? "bf16" : "fp32");
   facts.emplace_back("Device", describe(run.device()));
+  const DeviceRoom there{.held = result.training.device_bytes,
+                         .travelling = result.training.device_travelling};
+  if (there.held + there.travelling > 0) facts.back().second += "; " + describe(there);
   if (recipe.adapter.low_rank())
     facts.emplace_back(
         "Adapter", fmt::format("{}, rank {}, alpha {:g}{}", recipe.adapter.kind, recipe.adapter.rank,

@@ -60,7 +60,9 @@ struct TrainingResult {
   std::optional<double> held_out_before, held_out_after;
   double weights = 0, trained_weights = 0;  // how many there are
   double operations = 0;                    // of matrix products, in all steps
-  std::string inputs;                       // what the weights were made from: StageInputs::sha256()
+  // Of a device: bytes of frozen weights that stayed there, and of those that found no room.
+  uint64_t device_bytes = 0, device_travelling = 0;
+  std::string inputs;  // what the weights were made from: StageInputs::sha256()
   std::vector<std::string> notes;
   StageLine line;
 
@@ -81,6 +83,8 @@ struct TrainingResult {
     field.rare("weights", weights);
     field.rare("trained_weights", trained_weights);
     field.rare("operations", operations);
+    field.rare("device_bytes", device_bytes);
+    field.rare("device_travelling", device_travelling);
   }
 };
 // Floating-point operations of matrix products for so many rows: two for a weight at work forward and two for

@@ -129,7 +129,8 @@ LoadedModel load_and_cut(const Recipe& recipe, AdapterNotes* notes) {
 }  // namespace
 
 LoadedModel load_student(const Recipe& recipe, AdapterNotes* notes) {
-  const auto device = open_device(recipe.device);  // what is missing is told before anything is read
+  const auto device =
+      open_device(recipe.device, recipe.device_memory);  // what is missing is told before anything is read
   require_model_path("model.path: " + printable(recipe.model.path), recipe.model.path);
   auto student = load_and_cut(recipe, notes);
   student.model->compute_on(device);

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "distill/on_policy.h"
 #include "models/experts.h"
+#include "ops/device_copies.h"
 #include "report/progress.h"
 #include "run/follow.h"
 #include "run/run_stages.h"
@@ -145,6 +146,9 @@ TrainingResult train_now(Run& run, double elsewhere) {
       static_cast<double>(model.config.vocabulary * model.config.hidden) * (model.config.tied_head ? 1 : 2);
   made.trained_weights = static_cast<double>(bytes) / 4;  // fp32
   made.operations = training_operations(model, made.trained_weights, recipe.train.recompute, result.rows);
+  const auto there = device_room();
+  made.device_bytes = there.held, made.device_travelling = there.travelling;
+  if (!run.device().is_cpu()) run.say("device", describe(there));
   return made;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/stop.h"
 #include "models/layer_stream.h"
+#include "ops/device_copies.h"
 #include "ops/workers.h"
 #include "schedule/layers.h"
 
@@ -12,6 +13,7 @@ using Use = std::function<void(int64_t text, Read&& read)>;
 
 void read_each(const std::vector<Reader>& readers, const std::vector<int64_t>& texts, int64_t threads,
                std::string_view doing, const Use& use) {
+  const UnchangedScope one_reading;
   const bool on_device = std::any_of(readers.begin(), readers.end(),
                                      [](const Reader& reader) { return !reader.model.device().is_cpu(); });
   const auto read_one = [&](int64_t i) {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/profile.h"
 #include "base/stop.h"
+#include "ops/device_copies.h"
 #include "ops/workers.h"
 #include "schedule/backward.h"
 #include "schedule/read.h"
@@ -189,6 +190,7 @@ bool add_gradients(const StepJob& job, const std::vector<Tensor>& leaves, StepSu
     sums.gradients.resize(leaves.size());
     return true;
   }
+  const UnchangedScope one_step;
   const auto [first, end] = share_of(sums.forests, count, job.peers);
   // The sums of the ranks before come when they have them, and all forests of this one wait for these.
   const bool follows = job.peers && job.peers->rank() > 0;
@@ -234,6 +236,7 @@ std::optional<double> mean_loss(const StepJob& job) {
   const auto& model = job.model;
   const auto& objective = job.objective;
   const auto& forests = job.plan.forests;
+  const UnchangedScope one_evaluation;
   std::vector<ForestLoss> parts(forests.size());
   const auto keep = [&](int64_t i, const LossSum& loss) {
     parts[static_cast<size_t>(i)] = {loss.nats.defined() ? loss.nats.item<double>() : 0, loss.weight};

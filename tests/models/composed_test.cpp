@@ -7,7 +7,10 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include <limits>
+
 #include "models/model.h"
+#include "ops/device_copies.h"
 #include "ops/pretend_device.h"  // tests/ops
 #include "ops/tensors.h"         // tests/ops
 #include "where.h"               // tests
@@ -90,6 +93,30 @@ TEST_P(ComposedFamily, LogitsAndAdapterGradientsAreThoseOfTheKernels) {
     for (size_t i = 0; i < leaves.size(); ++i)
       for (const auto* gradients : {&found.gradients, &there.gradients})
         EXPECT_LT(distance(gradients->at(i), expected.gradients[i].to(at::kDouble)), 3e-5) << names[i];
+  }
+}
+
+// What is frozen stays on a device: a later pass takes only lists there.
+TEST_P(ComposedFamily, ALaterPassCopiesNoWeight) {
+  const auto loaded = load_weights(
+      {.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / GetParam()).string()});
+  const auto& model = *loaded.model;
+  const at::NoGradGuard no_graph;
+  const auto forest = branches();
+  const auto answer = [&] {
+    const auto pass = make_pass(forest, at::kBFloat16, pretend::kDevice);
+    return logits(model.hidden(pass), std::vector<int32_t>{0, 9}, model.head, pass);
+  };
+  set_device_room(0);
+  const auto travelled = answer();
+  set_device_room(std::numeric_limits<uint64_t>::max());
+  // Where queries grow along a text, each layer brings by how much: a number a token.
+  const auto growth = model.config.rope.query_beta ? 4 * model.config.layers * forest.size() : 0;
+  for (int pass = 0; pass < 2; ++pass) {
+    const auto before = pretend::numbers_copied.load();
+    EXPECT_TRUE(at::equal(answer(), travelled));
+    if (pass == 0) EXPECT_GT(pretend::numbers_copied, before + growth);
+    else EXPECT_LE(pretend::numbers_copied, before + growth);
   }
 }
 

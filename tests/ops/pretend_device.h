@@ -2,7 +2,7 @@
 // the CPU's under other addresses. Code of the CPU that touches such an address ends in a segmentation fault,
 // as with a GPU; an operation that is given a tensor of the CPU beside one of the device throws, except for
 // single numbers; backward runs on the device's own thread. What it computes, LibTorch's CPU kernels compute,
-// so that whole results can be compared. Include it in one file of a program.
+// so that whole results can be compared.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -31,6 +31,8 @@ using at::Tensor;
 
 inline const at::Device kDevice{c10::DeviceType::PrivateUse1, 0};
 inline std::atomic<int64_t> operations = 0;  // that ran on the device so far
+// Bytes that the CPU's memory was copied to on the device so far: of lists (int64 and bool), of all else.
+inline std::atomic<int64_t> lists_copied = 0, numbers_copied = 0;
 
 // One memory seen twice: through `device` nobody reads or writes.
 class Memory {
@@ -66,6 +68,12 @@ class Memory {
     if (place == free_.begin()) return;
     if (const auto before = std::prev(place); before->first + before->second == place->first)
       before->second += place->second, free_.erase(place);
+  }
+  uint64_t taken() {
+    const std::lock_guard lock(mutex_);
+    uint64_t bytes = 0;
+    for (const auto& [at, size] : taken_) bytes += size;
+    return bytes;
   }
   void* host_of(const void* address) const {
     return host_ + (static_cast<const std::byte*>(address) - device_);
@@ -250,6 +258,10 @@ inline Tensor empty_strided(c10::SymIntArrayRef sizes, c10::SymIntArrayRef strid
 }
 inline Tensor copy_from(const Tensor& from, const Tensor& to, bool) {
   const auto seen = [](const Tensor& x) { return is_on_device(x) ? seen_by_cpu(x) : x; };
+  if (from.is_cpu() && is_on_device(to)) {
+    const bool list = from.scalar_type() == at::kLong || from.scalar_type() == at::kBool;
+    (list ? lists_copied : numbers_copied) += static_cast<int64_t>(to.nbytes());
+  }
   seen(to).copy_(seen(from));
   return to;
 }
@@ -274,16 +286,23 @@ inline const bool is_known = [] {
   return true;
 }();
 
-}  // namespace retort::pretend
+// Not by LibTorch's macros, which register once more in every file that includes them.
+inline const torch::detail::TorchLibraryInit all_operations(
+    torch::Library::IMPL,
+    [](torch::Library& pretended) {
+      pretended.fallback(torch::CppFunction::makeFromBoxedFunction<&on_device>());
+    },
+    "_", c10::DispatchKey::PrivateUse1, __FILE__, __LINE__);
+inline const torch::detail::TorchLibraryInit own_operations(
+    torch::Library::IMPL,
+    [](torch::Library& pretended) {
+      pretended.impl("empty.memory_format", &empty);
+      pretended.impl("empty_strided", &empty_strided);
+      pretended.impl("_copy_from", &copy_from);
+      pretended.impl("as_strided", &as_strided);
+      pretended.impl("view", &view);
+      pretended.impl("_reshape_alias", &reshape_alias);
+    },
+    "aten", c10::DispatchKey::PrivateUse1, __FILE__, __LINE__);
 
-TORCH_LIBRARY_IMPL(_, PrivateUse1, pretended) {
-  pretended.fallback(torch::CppFunction::makeFromBoxedFunction<&retort::pretend::on_device>());
-}
-TORCH_LIBRARY_IMPL(aten, PrivateUse1, pretended) {
-  pretended.impl("empty.memory_format", &retort::pretend::empty);
-  pretended.impl("empty_strided", &retort::pretend::empty_strided);
-  pretended.impl("_copy_from", &retort::pretend::copy_from);
-  pretended.impl("as_strided", &retort::pretend::as_strided);
-  pretended.impl("view", &retort::pretend::view);
-  pretended.impl("_reshape_alias", &retort::pretend::reshape_alias);
-}
+}  // namespace retort::pretend

@@ -113,6 +113,15 @@ TEST(Relations, TheDeviceIsTheCpuOrAGpu) {
       error_of("device: gpu").find("r.yaml:2:9: device: expected auto, cpu, cuda or cuda:N, found 'gpu'"),
       std::string::npos)
       << error_of("device: gpu");
+  EXPECT_EQ(error_of("device: auto\ndevice_memory: 60GiB"), "accepted");
+  const auto no_size = error_of("device: cuda\ndevice_memory: most");
+  EXPECT_NE(no_size.find("r.yaml:3:16: device_memory: expected a size such as 700MiB or 60GiB, found 'most'"),
+            std::string::npos)
+      << no_size;
+  const auto no_gpu = error_of("device_memory: 60GiB");
+  EXPECT_NE(no_gpu.find("r.yaml:2:16: device_memory: is memory of a GPU, and device is cpu"),
+            std::string::npos)
+      << no_gpu;
 }
 
 TEST(Relations, MemoryIsForModelsThatAreReadLayerByLayer) {

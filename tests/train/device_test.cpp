@@ -6,6 +6,7 @@
 #include "base/files.h"
 #include "models/mtp_folder.h"  // tests/models
 #include "ops/composed.h"
+#include "ops/device_copies.h"
 #include "ops/pretend_device.h"  // tests/ops
 #include "report/metrics.h"
 #include "train/fingerprint.h"
@@ -87,6 +88,44 @@ TEST(TrainOnADevice, ThreadsWorkInsideOneForest) {
   const auto one = losses(1), three = losses(3);
   ASSERT_EQ(one.size(), three.size());
   for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(three[i] / one[i], 1, 1e-4) << "loss " << i;
+}
+
+// Of a step only what is trained travels, once for all forests, and what the samples say.
+TEST(TrainOnADevice, ASecondStepCopiesNoFrozenMatrix) {
+  const auto held = device_room().held;
+  {
+    const TinyRun run(lora(), "qwen3_moe");
+    auto& model = *run.loaded.model;
+    model.compute_on(pretend::kDevice);
+    std::vector<Tensor> leaves;
+    uint64_t trained = 0;
+    for (const auto& leaf : run.leaves) leaves.push_back(*leaf.tensor), trained += leaf.tensor->nbytes();
+    const std::vector<int64_t> all{0, 1, 2, 3, 4, 5};
+    const auto plan = plan_step(made_up_samples(6, 1), all, 40, 1);
+    ASSERT_GE(plan.forests.size(), 2u);
+    const auto pass_of = [&](const Forest& forest, int64_t) {
+      return make_pass(forest, at::kFloat, model.device());
+    };
+    const auto step = [&] {
+      StepSums sums;
+      const auto before = pretend::numbers_copied.load();
+      add_gradients({model, next_token_objective(), plan, pass_of, 1}, leaves, sums);
+      return pretend::numbers_copied - before;
+    };
+    const auto first = step();
+    const auto of_weights = device_room().held - held;
+    uint64_t frozen = 0;
+    for (const auto* linear : model.linears()) frozen += linear->weight.stored_bytes();
+    EXPECT_GT(of_weights, frozen / 2);  // not every expert has tokens
+    EXPECT_GE(first, static_cast<int64_t>(of_weights));
+    step();  // the embedding stays from the second pass on
+    // Weights of the targets are a float each.
+    const auto of_step = static_cast<int64_t>(trained) + 4 * plan.supervised;
+    const auto again = step();
+    EXPECT_LE(again, of_step);
+    EXPECT_GT(again, of_step / 2);
+  }
+  EXPECT_EQ(device_room().held, held);  // the model is gone
 }
 
 TEST(TrainOnADevice, TheLayerBehindTheLastSaysTheSameThere) {

@@ -17,6 +17,7 @@
 #include "models/layer_stream.h"
 #include "models/model.h"
 #include "ops/device.h"
+#include "ops/device_copies.h"
 #include "ops/memory.h"
 #include "ops/workers.h"
 #include "product_limit.h"
@@ -158,10 +159,12 @@ int main(int count, char** arguments) try {
   ::getrusage(RUSAGE_SELF, &usage);
   fmt::print(
       "{{\"weights\": \"{}\", \"compute\": \"{}\", \"kind\": \"{}\", \"tokens_per_s\": {:.1f}, \"peak_mb\": "
-      "{:.0f}, \"first_step_s\": {:.2f}, \"loss\": {:.6f}, \"read_mb_a_step\": {:.1f}}}\n",
+      "{:.0f}, \"first_step_s\": {:.2f}, \"loss\": {:.6f}, \"read_mb_a_step\": {:.1f}, "
+      "\"device_weights_mb\": {:.1f}}}\n",
       spec.weights, compute == at::kBFloat16 ? "bf16" : "f32", adapter.kind,
       static_cast<double>(rows * length) / median(seconds), static_cast<double>(usage.ru_maxrss) / 1024,
-      first, loss, steps > 0 ? (disk_bytes() - read_before) / 1e6 / static_cast<double>(steps) : 0.0);
+      first, loss, steps > 0 ? (disk_bytes() - read_before) / 1e6 / static_cast<double>(steps) : 0.0,
+      static_cast<double>(device_room().held) / 1e6);
   return 0;
 } catch (const std::exception& error) {
   fmt::print(stderr, "{}\n", error.what());

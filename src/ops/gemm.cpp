@@ -20,6 +20,15 @@ constexpr int64_t kSummedAtOnce = 512,
                   kLeftAtOnce = 192;  // of gradients of matrices: rows of activations, rows of the result
 constexpr int64_t kPartialBytes = 2 << 20;
 
+// Columns of a block of m rows by n columns whose sums are made together: of several passes as many as leave
+// those in the cache.
+int64_t summed_at_once(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, int64_t n,
+                       bool several) {
+  if (!several) return n;
+  const auto unit = unit_of(kernel, terms, n);
+  return std::min(n, std::max(group_of(kernel, terms, m, n), kPartialBytes / (m * 4) / unit * unit));
+}
+
 // One block of the result, one thread.
 void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, const Block& block,
                  const GemmOutput& out) {
@@ -37,9 +46,7 @@ void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, cons
              panels_of_group = (group + kernel.width - 1) / kernel.width;
   auto* panels = scratch_bytes(Scratch::panels, panel_stride * panels_of_group);
   const auto rows_at_once = kernel.tile_cells > 1 ? rows_near(cells * 4) : m;
-  // Of several passes, each is made over as many columns as leave their sums in the cache.
-  const auto unit = unit_of(kernel, terms, n);
-  const auto summed = several ? std::min(n, std::max(group, kPartialBytes / (m * 4) / unit * unit)) : n;
+  const auto summed = summed_at_once(kernel, terms, m, n, several);
   auto* partial =
       several ? reinterpret_cast<float*>(scratch_bytes(Scratch::partial, m * summed * 4)) : nullptr;
   auto* c = static_cast<std::byte*>(out.data) + row * out.stride * bytes_of(out.type);
@@ -90,6 +97,9 @@ void plain_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, cons
     }
   }
 }
+
+// Of a product by several threads, rows go to them where there are many, else columns.
+bool shares_rows(int64_t m, int64_t threads) { return m >= 256 * threads; }
 
 // Calls part(first, count) for about `pieces` runs of whole units.
 template <class Part> void share_out(int64_t pieces, int64_t total, int64_t unit, Part&& part) {
@@ -203,6 +213,23 @@ GemmMatrix gemm_matrix_bf16(const uint16_t* data, int64_t rows, int64_t columns,
       WeightType::bf16, reinterpret_cast<const std::byte*>(data), rows, columns, columns * 2, transposed, 1};
 }
 
+int64_t copied_bytes(const GemmKernel& kernel, int64_t m, int64_t k, int64_t n, int64_t threads) {
+  const auto type = kernel.operand == Operand::f32 ? WeightType::f32 : WeightType::bf16;
+  const GemmTerm term{{nullptr, k, kernel.operand},
+                      {type, nullptr, n, k, k * bytes_of(kernel.operand), false, 1}};
+  const std::span terms(&term, 1);
+  const auto of_thread = [&](int64_t count) { return (count + threads - 1) / threads; };
+  const auto rows = shares_rows(m, threads) ? of_thread(m) : m,
+             columns = shares_rows(m, threads) ? n : of_thread(n);
+  const auto passes = passes_of(terms);
+  const bool several = passes.size() > 1;
+  const auto summed = summed_at_once(kernel, terms, std::max<int64_t>(1, rows), columns, several);
+  int64_t most = 0;
+  for (const auto& pass : passes)
+    most = std::max(most, copy_bytes(kernel, terms, pass, {0, rows, summed, several}));
+  return threads * most;
+}
+
 int64_t few_rows_limit(WeightType type) {
   const auto* const reader = few_rows_reader();
   return reader && reader->supports(type) ? kFewRows : 0;
@@ -224,7 +251,7 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
     integers ? int8_block(kernel, terms, part, out) : plain_block(kernel, terms, part, out);
   };
   if (threads <= 1) block({0, m, 0, n});
-  else if (m >= 256 * threads)
+  else if (shares_rows(m, threads))
     share_out(threads, m, 48, [&](int64_t row, int64_t rows) { block({row, rows, 0, n}); });
   else
     share_out(threads, n, unit_of(kernel, terms, n), [&](int64_t column, int64_t columns) {

@@ -64,6 +64,10 @@ void gemm(const GemmKernel& kernel, std::span<const GemmTerm> terms, int64_t m, 
 void gemm_transposed(const GemmKernel& kernel, GemmRows a, int64_t na, GemmRows b, int64_t nb, int64_t k,
                      const GemmOutput& out);
 
+// Bytes that a team of so many threads keeps after a product of m rows [m, k] with n columns: copies of rows
+// that the kernel does not read where they lie, as tiles do where rows collide in the caches.
+int64_t copied_bytes(const GemmKernel& kernel, int64_t m, int64_t k, int64_t n, int64_t threads);
+
 // Products of at most so many rows with a matrix of this type sum in another order (few_rows.h) than those of
 // more, none of whose rows depends on the others; 0: there is no such difference.
 int64_t few_rows_limit(WeightType type);

@@ -200,32 +200,46 @@ int64_t group_of(const GemmKernel& kernel, std::span<const GemmTerm> terms, int6
   return std::min(n, std::max<int64_t>(1, columns / unit) * unit);
 }
 
+namespace {
+
+// Whether the kernel reads this piece of the left operand where it lies.
+bool in_place(const GemmKernel& kernel, const GemmRows& a, const Piece& piece, const OperandRows& which) {
+  const bool tiles = kernel.tile_cells > 1;
+  return a.type == kernel.operand && piece.count % (kernel.pair * kernel.tile_cells) == 0 &&
+         !(which.close && a.stride > 2 * piece.count) &&
+         !(tiles && which.m >= kCopyRows && which.columns >= kCopyColumns && !good_for_tiles(a));
+}
+
+// Elements from one row of a copy to the next.
+int64_t copy_stride(const GemmKernel& kernel, const Piece& piece, bool close) {
+  const auto filled = filled_cells(kernel, piece.count) * kernel.pair;
+  return kernel.tile_cells > 1 ? odd_lines(filled) : filled + (close ? 64 / bytes_of(kernel.operand) : 0);
+}
+
+}  // namespace
+
+int64_t copy_bytes(const GemmKernel& kernel, std::span<const GemmTerm> terms, std::span<const Piece> pieces,
+                   const OperandRows& which) {
+  int64_t needed = 0;
+  for (const auto& piece : pieces)
+    if (!in_place(kernel, terms[piece.term].a, piece, which))
+      needed += aligned(which.m * copy_stride(kernel, piece, which.close) * bytes_of(kernel.operand));
+  return needed;
+}
+
 std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const GemmTerm> terms,
                                   std::span<const Piece> pieces, const OperandRows& which) {
   const auto row = which.row, m = which.m;
-  const bool close = which.close;
   const auto bytes = bytes_of(kernel.operand);
-  const bool tiles = kernel.tile_cells > 1;
-  const auto in_place = [&](const Piece& piece) {
-    const auto& a = terms[piece.term].a;
-    return a.type == kernel.operand && piece.count % (kernel.pair * kernel.tile_cells) == 0 &&
-           !(close && a.stride > 2 * piece.count) &&
-           !(tiles && m >= kCopyRows && which.columns >= kCopyColumns && !good_for_tiles(a));
-  };
-  const auto stride_of = [&](const Piece& piece) {
-    const auto filled = filled_cells(kernel, piece.count) * kernel.pair;
-    return tiles ? odd_lines(filled) : filled + (close ? 64 / bytes : 0);
-  };
-  int64_t needed = 0;
-  for (const auto& piece : pieces)
-    if (!in_place(piece)) needed += aligned(m * stride_of(piece) * bytes);
+  const auto needed = copy_bytes(kernel, terms, pieces, which);
   auto* scratch = needed == 0 ? nullptr : scratch_bytes(Scratch::operands, needed);
   std::vector<GemmRows> operands;
   for (const auto& piece : pieces) {
     auto rows = from_row(terms[piece.term].a, row);
     rows.data = static_cast<const std::byte*>(rows.data) + piece.first * bytes_of(rows.type);
-    if (!in_place(piece)) {
-      const auto stride = stride_of(piece), filled = filled_cells(kernel, piece.count) * kernel.pair;
+    if (!in_place(kernel, terms[piece.term].a, piece, which)) {
+      const auto stride = copy_stride(kernel, piece, which.close),
+                 filled = filled_cells(kernel, piece.count) * kernel.pair;
       for (int64_t r = 0; r < m; ++r) {
         auto* to = scratch + r * stride * bytes;
         convert(from_row(rows, r).data, rows.type, to, kernel.operand, piece.count);

@@ -81,6 +81,9 @@ struct OperandRows {
 };
 std::vector<GemmRows> operands_of(const GemmKernel& kernel, std::span<const GemmTerm> terms,
                                   std::span<const Piece> pieces, const OperandRows& which);
+// How much of the scratch that takes.
+int64_t copy_bytes(const GemmKernel& kernel, std::span<const GemmTerm> terms, std::span<const Piece> pieces,
+                   const OperandRows& which);
 
 // As gemm(), of one block of the result by one thread, with some terms on integers.
 void int8_block(const GemmKernel& kernel, std::span<const GemmTerm> terms, const Block& block,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <functional>
 #include <numeric>
 #include <set>
@@ -187,6 +188,27 @@ RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t long
   return numbers;
 }
 
+double copied_bytes(const Model& model, const AdapterSpec& spec, at::ScalarType compute,
+                    const RowsAtWork& at_work) {
+  const auto& kernel = gemm_kernel(compute == at::kBFloat16 ? Operand::bf16 : Operand::f32);
+  const auto copies = [&](double rows, int64_t k, int64_t n) {
+    const auto count = static_cast<int64_t>(std::ceil(rows));
+    return static_cast<double>(copied_bytes(kernel, count, k, n, at_work.threads));
+  };
+  double most = 0;
+  for (const auto* layer : model.linears()) {
+    const auto rows = token_share(model.config, layer->place) * static_cast<double>(at_work.rows);
+    const auto in = layer->weight.columns, out = layer->weight.rows;
+    const bool low_rank = spec.low_rank() && is_target(model.config, *layer, spec.targets);
+    const auto rank = low_rank ? spec.rank : 0;
+    const auto product = [&](int64_t k, int64_t n) {
+      return copies(rows, k, n) + (rank > 0 ? copies(rows, rank, n) : 0);
+    };
+    most = std::max({most, product(in, out), product(out, in)});
+  }
+  return most * static_cast<double>(at_work.forests);
+}
+
 FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
   FirstSteps first;
   Batches batches(samples, spec.batch, static_cast<uint64_t>(spec.seed));
@@ -336,12 +358,17 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                            ? 4.0 * static_cast<double>(config.vocabulary * config.hidden)
                            : 4 * trainable;
   const auto own = waiting * others + (4 * trainable - waiting) * std::min(1.0, others);
+  const auto inner = recipe.train.batch.parts > 0
+                         ? 1
+                         : usable_threads(recipe.train.threads) / std::max<int64_t>(1, work.threads);
+  const RowsAtWork at_work{work.threads, work.rows_at_once / std::max<int64_t>(1, work.threads), inner};
   const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) *
                          static_cast<double>(recipe.eval.pass_tokens) * width * numbers.passing;
-  need.passes = bytes_of(recipe.adapter.kind == "none"
-                             ? looked_at
-                             : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed +
-                                                       threads * head + own + states));
+  need.passes = bytes_of(
+      recipe.adapter.kind == "none"
+          ? looked_at
+          : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed + threads * head + own +
+                                    states + copied_bytes(model, recipe.adapter, compute, at_work)));
 
   // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in
   // fp32.

@@ -48,6 +48,15 @@ struct RowNumbers {
 };
 RowNumbers row_numbers(const Model& model, const AdapterSpec& spec, int64_t longest);
 
+// Forests that are computed at the same time, rows of each, and threads within each.
+struct RowsAtWork {
+  int64_t forests = 1, rows = 0, threads = 1;
+};
+// What their threads keep of copies of rows, beyond the buffers that every thread has: of the largest product
+// forward or backward.
+double copied_bytes(const Model& model, const AdapterSpec& spec, at::ScalarType compute,
+                    const RowsAtWork& at_work);
+
 struct MemoryPrediction {
   uint64_t program = 0;         // code, LibTorch, allocator, what every run has
   uint64_t weights = 0;         // the base as it is held, and the file's pages it was made from

@@ -108,6 +108,8 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
   const auto numbers = row_numbers(model, adapter, static_cast<int64_t>(text.length));
   const auto of_threads =
       2 * static_cast<double>(machine.threads) * text.length;  // bytes of a number of a row
+  const auto copies =
+      copied_bytes(model, adapter, at::kBFloat16, {machine.threads, static_cast<int64_t>(text.length), 1});
   const auto attention = attention_flop(shape, text.length), forward = shape.linear_flop + attention;
   const auto layers = static_cast<double>(model.config.layers), sparse = sparse_layers(model.config);
   const bool keeps = machine.keeps_activations && machine.scratch > 0;
@@ -135,10 +137,11 @@ std::vector<PlanRow> plan_rows(const Model& model, const ModelShape& shape, cons
     return plan;
   };
   // Training reads the layers forward and backward, and computes each once or twice and its gradient once.
-  return {row("teach or score", kReadingReached, at_work, 0, 1, forward, of_threads * numbers.passing),
-          row("LoRA, a pass over the texts", kTrainingReached, at_work + layers * between, activations, 2,
-              2 * forward + again + shape.before_experts_flop,
-              shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved))};
+  return {
+      row("teach or score", kReadingReached, at_work, 0, 1, forward, of_threads * numbers.passing + copies),
+      row("LoRA, a pass over the texts", kTrainingReached, at_work + layers * between, activations, 2,
+          2 * forward + again + shape.before_experts_flop,
+          shape.trained_numbers * kAdapterBytes + of_threads * (numbers.passing + numbers.saved) + copies)};
 }
 
 // Backward multiplies each frozen matrix once more, for the gradient of what it read. Attention has two
@@ -155,7 +158,7 @@ LoneStep lone_step(const ModelShape& shape, const PlanMachine& machine, const Pl
 }
 
 // As plan/predict.cpp counts a pass: what all layers keep for backward and what comes and goes; a frozen
-// head's rows of gradient; gradients of each forest at work beside the sum.
+// head's rows of gradient; gradients of each forest at work beside the sum; copies of rows for products.
 BytesOfRank bytes_of_rank(const Model& model, const ModelShape& shape, const PlanMachine& machine,
                           const PlanText& text, const AdapterSpec& adapter) {
   const auto numbers = row_numbers(model, adapter, static_cast<int64_t>(text.length));
@@ -163,8 +166,10 @@ BytesOfRank bytes_of_rank(const Model& model, const ModelShape& shape, const Pla
   const auto layers = static_cast<double>(model.config.layers), width = 2.0;
   const auto row = layers * (width * numbers.saved + 4.0 * static_cast<double>(model.config.heads)) +
                    width * numbers.passing + static_cast<double>(model.config.hidden) * (4 + 3 * width);
-  const auto own = kProgram + threads * kThread + shape.trained_numbers * (kAdapterBytes + 4 * threads) +
-                   threads * text.length * row;
+  const auto own =
+      kProgram + threads * kThread + shape.trained_numbers * (kAdapterBytes + 4 * threads) +
+      threads * text.length * row +
+      copied_bytes(model, adapter, at::kBFloat16, {machine.threads, static_cast<int64_t>(text.length), 1});
   return {static_cast<uint64_t>(own), static_cast<uint64_t>(shape.layer_bytes + shape.outside_bytes)};
 }
 

@@ -271,6 +271,25 @@ TEST(AmxBf16, LayoutsForTilesKeepTheBits) {
     }
 }
 
+// By hand. A row of 64 elements is two cache lines and becomes three, where 1,024 columns and 17 rows are
+// multiplied; 46 elements are filled up to two tiles, so three lines; one of three lines stays.
+TEST(AmxBf16, CopiesTakeWhatCopiedBytesSays) {
+  const auto& tiles = emulated_amx();
+  EXPECT_EQ(copied_bytes(tiles, 33, 64, 1030, 1), 33 * 3 * 64);
+  EXPECT_EQ(copied_bytes(tiles, 33, 46, 70, 1), 33 * 3 * 64);
+  EXPECT_EQ(copied_bytes(tiles, 33, 64, 1000, 1), 0);
+  EXPECT_EQ(copied_bytes(tiles, 16, 64, 1030, 1), 0);
+  EXPECT_EQ(copied_bytes(tiles, 33, 96, 1030, 1), 0);
+  // Two threads share 512 rows; of 33 each has all, and half of the columns.
+  EXPECT_EQ(copied_bytes(tiles, 512, 64, 1030, 2), 512 * 3 * 64);
+  EXPECT_EQ(copied_bytes(tiles, 33, 64, 2060, 2), 2 * 33 * 3 * 64);
+  // Three passes of 3,072 elements at most, from rows far apart: any kernel lays these close together.
+  EXPECT_EQ(copied_bytes(tiles, 33, 9000, 70, 1), 33 * 97 * 64);
+  EXPECT_EQ(copied_bytes(*gemm_kernel_portable(), 33, 9000, 70, 1), 33 * (3072 + 16) * 4);
+  EXPECT_EQ(copied_bytes(*gemm_kernel_portable(), 33, 6000, 70, 1), 0);
+  EXPECT_EQ(copied_bytes(*gemm_kernel_portable(), 33, 64, 1030, 1), 0);
+}
+
 // Small codes and scales that are powers of two: every sum is exact.
 TEST(AmxInt8, EqualsVnniBitForBit) {
   const auto* vnni = int8_kernel_avx512();

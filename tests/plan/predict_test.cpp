@@ -4,6 +4,7 @@
 
 #include "adapters/attach.h"
 #include "base/error.h"
+#include "ops/use_kernel.h"
 #include "where.h"  // tests
 
 namespace retort {
@@ -168,6 +169,25 @@ TEST(PredictScratch, CountsStatesAndWhatBackwardNeeds) {
               1);
   recipe.adapter.kind = "none";
   EXPECT_EQ(predicted(), 0);
+}
+
+// 576 numbers of a row are 18 cache lines and become 19 for the 1536 columns of gate and up; of the adapter's
+// 16 one line is filled. Of each of two forests at work 2048 rows.
+TEST(PredictMemory, CountsRowsThatTilesCopy) {
+  if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  const auto loaded = load_weights({.path = kModel.string()});
+  Recipe recipe;
+  recipe.train.threads = 2;
+  const RunWork work{.threads = 2, .most_forests = 2, .most_rows = 2048, .rows_at_once = 4096};
+  const auto passes = [&](const GemmKernel& kernel) {
+    const UseKernel use(kernel);
+    return predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).passes;
+  };
+  GemmKernel plain = *gemm_kernel_portable();
+  plain.operand = Operand::bf16, plain.pair = 2;
+  GemmKernel tiles = plain;
+  tiles.tile_cells = 16;
+  EXPECT_EQ(passes(tiles) - passes(plain), 2u * 2048 * (19 + 1) * 64);
 }
 
 TEST(PredictMemory, FollowsItsKeys) {

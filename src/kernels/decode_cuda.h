@@ -20,20 +20,21 @@ template <class Format, class Out> __global__ void __launch_bounds__(kDecodeThre
 }
 
 template <class Out> const char* launch_decode(const DecodeJob& job, void* stream) {
-  if (job.rows * job.columns == 0) return nullptr;
-  const auto grid = grid_of((job.rows * job.columns + kTileElements - 1) / kTileElements);
-  const auto on = static_cast<cudaStream_t>(stream);
+  const auto pieces = pieces_of(job.rows * job.columns, kTileElements);
+  const char* refused = nullptr;
   const auto tiles = [&](auto format) {
     using Format = decltype(format);
-    decode_tiles_kernel<Format, Out><<<grid, kDecodeThreads, shared_bytes_of_blocks<Format>(), on>>>(job);
+    refused = start(decode_tiles_kernel<Format, Out>, pieces, kDecodeThreads,
+                    shared_bytes_of_blocks<Format>(), job, stream);
   };
   const auto rows = [&](auto format) {
     using Format = decltype(format);
-    decode_rows_kernel<Format, Out><<<grid, kDecodeThreads, book_bytes<Format>(), on>>>(job);
+    refused =
+        start(decode_rows_kernel<Format, Out>, pieces, kDecodeThreads, book_bytes<Format>(), job, stream);
   };
   if (!with_block_format(job.type, tiles) && !with_row_format(job.type, rows))
     return "there is no kernel for this type";
-  return launch_error();
+  return refused;
 }
 
 }  // namespace retort

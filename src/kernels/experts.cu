@@ -29,21 +29,17 @@ template <class Number> __global__ void __launch_bounds__(kExpertThreads) rows_k
 
 // One after the other on the stream: each reads what the one before it wrote.
 const char* launch_sort(const SortJob& job, void* stream) {
-  const auto on = static_cast<cudaStream_t>(stream);
-  const auto grid = grid_of(job.tiles());
-  count_kernel<<<grid, kExpertThreads, kSortShared, on>>>(job);
-  scan_kernel<<<1, kExpertThreads, kScanShared, on>>>(job);
-  place_kernel<<<grid, kExpertThreads, kSortShared, on>>>(job);
-  return launch_error();
+  const auto tiles = job.tiles();
+  if (const auto* refused = start(count_kernel, tiles, kExpertThreads, kSortShared, job, stream))
+    return refused;
+  if (const auto* refused = start(scan_kernel, 1, kExpertThreads, kScanShared, job, stream)) return refused;
+  return start(place_kernel, tiles, kExpertThreads, kSortShared, job, stream);
 }
 
 const char* launch_rows(const RowsJob& job, bool bf16, void* stream) {
-  if (job.tokens * job.each * job.width == 0) return nullptr;
-  const auto grid = grid_of(job.x ? job.tokens * job.each : job.tokens);
-  const auto on = static_cast<cudaStream_t>(stream);
-  if (bf16) rows_kernel<uint16_t><<<grid, kExpertThreads, 0, on>>>(job);
-  else rows_kernel<float><<<grid, kExpertThreads, 0, on>>>(job);
-  return launch_error();
+  if (job.each * job.width == 0) return nullptr;
+  return start(bf16 ? rows_kernel<uint16_t> : rows_kernel<float>,
+               job.x ? job.tokens * job.each : job.tokens, kExpertThreads, 0, job, stream);
 }
 
 }  // namespace retort

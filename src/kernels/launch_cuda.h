@@ -1,4 +1,4 @@
-// What the .cu files share: how many blocks are started. For nvcc alone.
+// What the .cu files share: how kernels are started, and in how many blocks. For nvcc alone.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -19,5 +19,16 @@ inline const char* launch_error() {
   const auto status = cudaGetLastError();
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
 }
+
+// Starts a kernel for so many pieces of work, a block of `threads` each, on a stream (a cudaStream_t). Null, or
+// CUDA's words when the launch is refused. Nothing is started where there is no work.
+template <class Job> const char* start(void (*kernel)(const Job), int64_t pieces, int threads,
+                                       int shared_bytes, const Job& job, void* stream) {
+  if (pieces == 0) return nullptr;
+  kernel<<<grid_of(pieces), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(job);
+  return launch_error();
+}
+
+inline int64_t pieces_of(int64_t count, int64_t each) { return (count + each - 1) / each; }
 
 }  // namespace retort

@@ -166,6 +166,7 @@ Tensor brought(const Tensor& original, at::Device device, at::ScalarType type,
                const std::shared_ptr<DeviceCopies>& copies, DeviceCopies::Part part) {
   const auto there = copy_there(original, device, type, copies, part);
   if (!there) return original.to(device, type);
+  if (!any_wants_gradient({original})) return there->to(type);
   return differentiable({"copy"}, {original}, [&](bool) -> Computed {
     return {there->detach().to(type),
             [of = original.options()](const Tensor& gradient) -> Tensors { return {gradient.to(of)}; }};

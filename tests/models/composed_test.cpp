@@ -104,7 +104,7 @@ TEST_P(ComposedFamily, ALaterPassCopiesNoWeight) {
   const at::NoGradGuard no_graph;
   const auto forest = branches();
   const auto answer = [&] {
-    const auto pass = make_pass(forest, at::kBFloat16, pretend::kDevice);
+    const auto pass = make_pass(forest, at::kFloat, pretend::kDevice);
     return logits(model.hidden(pass), std::vector<int32_t>{0, 9}, model.head, pass);
   };
   set_device_room(0);

@@ -27,6 +27,8 @@ class LayerStream final : public WeightSource {
     uint64_t states = 0;       // of what stands between two layers, for whoever walks them
     std::string scratch = {};  // a folder where that waits instead; empty: in memory
     uint64_t read = 0;         // bytes of the file that a pass over all matrices reads
+    uint64_t room = 0;        // for matrices that stay in memory (keep()), where that is room enough for them
+    bool of_machine = false;  // all of it is a share of what the machine has free: nobody said how much
   };
   LayerStream(File file, Budget budget);
   ~LayerStream() override;
@@ -39,6 +41,11 @@ class LayerStream final : public WeightSource {
   void expect(const std::vector<const Linear*>& next);
   // Nobody will ask for these soon.
   void let_go(const std::vector<const Linear*>& layers);
+  // These stay in memory once they are read, whoever lets them go, if `room` bytes are enough for all of
+  // them: else it returns false, and nothing changes. What was kept before is not kept any longer.
+  bool keep(const std::vector<const Linear*>& layers, uint64_t room);
+  // Of a matrix, as it is held.
+  uint64_t bytes_of(const Linear& layer) const { return file_.bytes(layer.place); }
 
   const Budget& budget() const { return budget_; }
 
@@ -59,7 +66,8 @@ class LayerStream final : public WeightSource {
   std::mutex mutex_;
   std::condition_variable arrived_, expected_;
   Entries entries_;
-  std::set<TensorPlace> seen_;
+  std::set<TensorPlace> seen_, kept_;
+  uint64_t room_;  // bytes of matrices that are in memory
   std::deque<TensorPlace> queue_;
   uint64_t held_bytes_ = 0, calls_ = 0;
   bool ending_ = false;

@@ -6,7 +6,6 @@
 
 #include "base/byte_size.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/machine_memory.h"
 #include "formats/weight_file.h"
 #include "models/add_tokens.h"
@@ -17,6 +16,7 @@
 #include "models/stored_weights.h"
 #include "models/tensor_names.h"
 #include "models/text_part.h"
+#include "models/weight_hash.h"
 
 namespace retort {
 namespace {
@@ -24,7 +24,7 @@ namespace {
 // What a model that is read layer by layer may hold at a time: two layers, one at work and one on its way,
 // where half of the memory is enough for them.
 std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const StoredWeights>& source, const Model& model,
-                                       uint64_t memory, const std::string& scratch) {
+                                       uint64_t memory, const ModelSpec& spec) {
   std::map<int64_t, uint64_t> layers;
   uint64_t largest = 0, stored = 0, read = 0;
   for (const auto* linear : model.linears()) {
@@ -37,7 +37,8 @@ std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const StoredWeights
           [source](const TensorPlace& place, bool first) { return source->base_of(place, first); },
           [source](const TensorPlace& place) { source->give_back(place); },
           [source](const TensorPlace& place) { return source->held_bytes(place); }},
-      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, scratch, read});
+      LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, spec.scratch, read,
+                          memory / 2, spec.memory.empty()});
 }
 
 // Whether the layers stay in the file, and what they may take then.
@@ -99,22 +100,6 @@ void require_mtp(const ModelSpec& spec, const WeightFile& file, const ModelConfi
 // name: transformers then keeps the two apart. All bytes are compared, for one that differs is enough.
 bool head_differs(const WeightFile& file) {
   return differ(file, "lm_head.weight", "model.embed_tokens.weight");
-}
-
-// One hash for one or many files: the file's own, or that of the lines "hash  name".
-Later<std::string> hash_of(const WeightFile& file) {
-  std::vector<std::string> names;
-  for (const auto& tensor : file.tensors)
-    if (std::find(names.begin(), names.end(), tensor.file->name()) == names.end())
-      names.push_back(tensor.file->name());
-  std::sort(names.begin(), names.end());
-  return Later<std::string>::of([names] {
-    if (names.size() == 1) return sha256_file(names.front());
-    std::string lines;
-    for (const auto& name : names)
-      lines += sha256_file(name) + "  " + std::filesystem::path(name).filename().string() + "\n";
-    return sha256(lines);
-  });
 }
 
 // The end-of-text ids that generation_config.json adds, and its other settings. `eos_is_named`: config.json
@@ -275,7 +260,7 @@ LoadedModel load_weights(const ModelSpec& spec) {
     throw RecipeError(fmt::format(
         "model.mtp: the layer behind the last is not computed for models of the family {}; set it to false",
         loaded.model->config.family));
-  if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory, spec.scratch));
+  if (memory) loaded.model->read_layers_from(stream_of(source, *loaded.model, *memory, spec));
   if (spec.compute == "int8" && loaded.model->config.tied_head)
     loaded.model->head.linear.int8_scales = int8_row_scales(loaded.model->head.linear.weight);
   return loaded;

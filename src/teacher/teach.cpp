@@ -9,6 +9,7 @@
 #include "models/layer_stream.h"
 #include "ops/device.h"
 #include "ops/workers.h"
+#include "schedule/divided_read.h"
 #include "schedule/read.h"
 
 namespace retort {
@@ -46,7 +47,6 @@ ModelSpec model_spec(const TeacherSpec& spec) {
 Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache, at::Device device) {
   const auto model = model_spec(spec);
   Teacher teacher{load_model(model), at::kFloat, 0};
-  teacher.loaded.sha256.begin();
   teacher.loaded.model->compute_on(device);
   teacher.vocabulary = teacher.loaded.tokenizer->usable_ids();
   const auto begun = begun_with(cache);
@@ -171,14 +171,20 @@ void unpack(std::string bytes, std::vector<Part>& parts, std::span<const AskedFo
     }
 }
 
-// All forests of these parts that have something to keep, read together; with peers each rank reads some, and
-// rank 0 has the rows of all. False where one of several ranks was asked to stop.
-bool ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
-                 PassRecord* record = nullptr) {
+// Those that have something to keep.
+std::vector<AskedForest> forests_of(const std::vector<Part>& parts) {
   std::vector<AskedForest> forests;
   for (size_t p = 0; p < parts.size(); ++p)
     for (size_t f = 0; f < parts[p].forests.size(); ++f)
       if (!parts[p].wanted[f].empty()) forests.push_back({p, f});
+  return forests;
+}
+
+// All forests of these parts, read together; with peers each rank reads some, and rank 0 has the rows of all.
+// False where one of several ranks was asked to stop.
+bool ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
+                 PassRecord* record = nullptr) {
+  const auto forests = forests_of(parts);
   const auto pass_of = [&](int64_t text) {
     const auto& [p, f] = forests[static_cast<size_t>(text)];
     return make_pass(parts[p].forests[f], job.compute, job.teacher.device());
@@ -212,14 +218,71 @@ bool ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& 
   return true;
 }
 
+using WholePart = std::function<void(Part& part)>;
+
+// The same by ranks that divide the teacher's layers. Rank 0 hears of each part as soon as it is whole, the
+// others at the end.
+bool ask_by_layers(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
+                   const WholePart& whole) {
+  const auto forests = forests_of(parts);
+  std::vector<size_t> left(parts.size());  // forests of each part
+  for (const auto& asked : forests) ++left[asked.part];
+  size_t told = 0;
+  const auto tell = [&] {
+    while (told < parts.size() && left[told] == 0) whole(parts[told++]);
+  };
+  const auto at = [&](int64_t text) { return std::span(forests).subspan(static_cast<size_t>(text), 1); };
+  std::vector<int64_t> texts(forests.size());
+  std::iota(texts.begin(), texts.end(), 0);
+  const DividedReading reading{
+      .model = job.teacher,
+      .peers = *job.peers,
+      .pass =
+          [&](int64_t text) {
+            const auto& [p, f] = forests[static_cast<size_t>(text)];
+            return make_pass(parts[p].forests[f], job.compute, job.teacher.device());
+          },
+      .use =
+          [&](int64_t text, Read&& read) {
+            const auto& [p, f] = forests[static_cast<size_t>(text)];
+            keep_rows_of(job, plan, parts[p], f, read);
+          },
+      .packed =
+          [&](int64_t text) {
+            auto bytes = packed(parts, at(text));
+            const auto& [p, f] = forests[static_cast<size_t>(text)];
+            for (const auto position : parts[p].place[f]) parts[p].rows[static_cast<size_t>(position)] = {};
+            return bytes;
+          },
+      .unpack = [&](int64_t text, std::string bytes) { unpack(std::move(bytes), parts, at(text)); },
+      .there =
+          [&](int64_t text) {
+            --left[forests[static_cast<size_t>(text)].part];
+            tell();
+          }};
+  if (!read_divided(reading, texts, usable_threads(job.threads), kAsking)) return false;
+  left.assign(parts.size(), 0);
+  tell();
+  return true;
+}
+
 // The parts that are asked for together: one where the teacher is in memory, else as many as go through a
-// layer at a time.
-std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::span<const size_t> numbers) {
+// layer at a time; of ranks that divide its layers so many that few of them wait at the beginning and the
+// end.
+std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::span<const size_t> numbers,
+                             bool by_layers) {
+  constexpr int64_t kTokensByLayers = 1 << 21;
   std::vector<Part> parts;
   const auto* stream = job.teacher.stream();
   double states = 0;
+  int64_t tokens = 0;
   for (const auto number : numbers) {
     parts.emplace_back(job, plan, number);
+    if (by_layers) {
+      tokens += parts.back().tokens();
+      if (tokens >= kTokensByLayers) break;
+      continue;
+    }
     states += 2.0 * static_cast<double>(parts.back().tokens() * job.teacher.config.hidden) *
               static_cast<double>(c10::elementSize(job.compute));
     const bool waits_on_disk = stream && !stream->budget().scratch.empty();
@@ -275,20 +338,24 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
     state.parts = mine.size();
   }
   if (progress) progress(state);
+  const bool by_layers = job.peers && divides_layers(*job.peers, job.teacher);
+  const auto whole = [&](Part& part) {
+    if (writes) write_cache_part(job.folder, part.number, job.made_from, part.rows);
+    part.rows.clear();
+    state.tokens += part.tokens();
+    ++state.parts_done;
+    state.positions_done += plan.parts[part.number].positions;
+    if (progress) progress(state);
+  };
   while (state.parts_done < mine.size()) {
-    auto parts = next_parts(job, plan, std::span(mine).subspan(state.parts_done));
-    const auto record = record_of(job, parts);
-    if (!ask_teacher(job, plan, parts, record.get())) {
+    auto parts = next_parts(job, plan, std::span(mine).subspan(state.parts_done), by_layers);
+    const auto record = by_layers ? nullptr : record_of(job, parts);
+    if (by_layers ? !ask_by_layers(job, plan, parts, whole) : !ask_teacher(job, plan, parts, record.get())) {
       if (writes) leave_with_all(kAsking);
       return state;
     }
-    for (const auto& part : parts) {
-      if (writes) write_cache_part(job.folder, part.number, job.made_from, part.rows);
-      state.tokens += part.tokens();
-      ++state.parts_done;
-      state.positions_done += plan.parts[part.number].positions;
-      if (progress) progress(state);
-    }
+    if (!by_layers)
+      for (auto& part : parts) whole(part);
     if (record) record->remove();
   }
   return state;

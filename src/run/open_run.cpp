@@ -41,6 +41,7 @@
 #include "report/progress.h"
 #include "spec/print.h"
 #include "spec/yaml.h"
+#include "train/peers.h"
 
 namespace retort {
 

@@ -166,7 +166,7 @@ std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
                                 [&](int64_t i, std::string bytes) {
                                   unpack(std::move(bytes), forests, {i, i + 1}, scores);
                                 }},
-                           texts, threads, kDoing))
+                           texts, abreast(threads, static_cast<int64_t>(texts.size())), kDoing))
       return std::nullopt;
     if (peers && peers->rank() > 0) return std::vector<SampleLikelihood>();
   } else if (peers) {

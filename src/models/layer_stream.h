@@ -42,7 +42,7 @@ class LayerStream final : public WeightSource {
   // Nobody will ask for these soon.
   void let_go(const std::vector<const Linear*>& layers);
   // These stay in memory once they are read, whoever lets them go, if `room` bytes are enough for all of
-  // them: else it returns false, and nothing changes. What was kept before is not kept any longer.
+  // them; else it returns false. What stayed before does so no longer.
   bool keep(const std::vector<const Linear*>& layers, uint64_t room);
   // Of a matrix, as it is held.
   uint64_t bytes_of(const Linear& layer) const { return file_.bytes(layer.place); }

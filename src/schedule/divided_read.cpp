@@ -11,7 +11,6 @@
 #include "models/layer_stream.h"
 #include "ops/workers.h"
 #include "schedule/layer_cut.h"
-#include "schedule/layers.h"
 
 namespace retort {
 namespace {
@@ -67,14 +66,14 @@ struct Room {
 // One rank's part of a reading.
 class Stage {
  public:
-  Stage(const DividedReading& reading, const std::vector<int64_t>& texts, int64_t threads,
+  Stage(const DividedReading& reading, const std::vector<int64_t>& texts, const Abreast& how,
         std::string_view doing)
       : reading_(reading),
         model_(reading.model),
         peers_(reading.peers),
         texts_(texts),
         shelf_(model_.stream() ? model_.stream()->budget().scratch : ""),
-        walk_{abreast(threads, static_cast<int64_t>(texts.size())), shelf_, doing} {}
+        walk_{how, shelf_, doing} {}
 
   // What stayed is needed no longer.
   ~Stage() {
@@ -282,11 +281,11 @@ class Stage {
 
 }  // namespace
 
-bool read_divided(const DividedReading& reading, const std::vector<int64_t>& texts, int64_t threads,
+bool read_divided(const DividedReading& reading, const std::vector<int64_t>& texts, const Abreast& how,
                   std::string_view doing) {
   std::optional<Stage> stage;
   auto& peers = reading.peers;
-  if (!done_by_all(peers, [&] { stage.emplace(reading, texts, threads, doing); })) return false;
+  if (!done_by_all(peers, [&] { stage.emplace(reading, texts, how, doing); })) return false;
   stage->agree();
   return done_by_all(peers, [&] { stage->cut_texts(); }) && done_by_all(peers, [&] { stage->read(); });
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/peers.h"
+#include "schedule/layers.h"
 #include "schedule/read.h"
 
 namespace retort {
@@ -30,7 +31,8 @@ struct DividedReading {
 
 // False at all ranks where one of them was asked to stop: what rank 0 has unpacked until then is whole. What
 // else goes wrong is thrown where it happens; at rank 0 once the others know (done_by_all() in base/peers.h).
-bool read_divided(const DividedReading& reading, const std::vector<int64_t>& texts, int64_t threads,
+// `how`: that of one process.
+bool read_divided(const DividedReading& reading, const std::vector<int64_t>& texts, const Abreast& how,
                   std::string_view doing);
 
 // Whether some rank's model has its layers in its file: then all divide them. All ranks call it together.

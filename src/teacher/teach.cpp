@@ -222,7 +222,7 @@ using WholePart = std::function<void(Part& part)>;
 
 // The same by ranks that divide the teacher's layers. Rank 0 hears of each part as soon as it is whole, the
 // others at the end.
-bool ask_by_layers(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
+bool ask_by_layers(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts, const Abreast& how,
                    const WholePart& whole) {
   const auto forests = forests_of(parts);
   std::vector<size_t> left(parts.size());  // forests of each part
@@ -260,33 +260,56 @@ bool ask_by_layers(const TeachJob& job, const CachePlan& plan, std::vector<Part>
             --left[forests[static_cast<size_t>(text)].part];
             tell();
           }};
-  if (!read_divided(reading, texts, usable_threads(job.threads), kAsking)) return false;
+  if (!read_divided(reading, texts, how, kAsking)) return false;
   left.assign(parts.size(), 0);
   tell();
   return true;
 }
 
+// What decides how many parts one process asks for together.
+struct PartsRule {
+  bool several = false;  // the teacher is read layer by layer
+  bool all = false;      // texts wait on disk
+  uint64_t states = 0;   // bytes of what stands between two layers
+};
+
+PartsRule rule_of(const Model& teacher) {
+  const auto* stream = teacher.stream();
+  if (!stream) return {};
+  return {true, !stream->budget().scratch.empty(), stream->budget().states};
+}
+
 // The parts that are asked for together: one where the teacher is in memory, else as many as go through a
-// layer at a time; of ranks that divide its layers so many that few of them wait at the beginning and the
-// end.
+// layer at a time.
 std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::span<const size_t> numbers,
-                             bool by_layers) {
-  constexpr int64_t kTokensByLayers = 1 << 21;
+                             const PartsRule& rule) {
   std::vector<Part> parts;
-  const auto* stream = job.teacher.stream();
   double states = 0;
-  int64_t tokens = 0;
   for (const auto number : numbers) {
     parts.emplace_back(job, plan, number);
-    if (by_layers) {
-      tokens += parts.back().tokens();
-      if (tokens >= kTokensByLayers) break;
-      continue;
-    }
     states += 2.0 * static_cast<double>(parts.back().tokens() * job.teacher.config.hidden) *
               static_cast<double>(c10::elementSize(job.compute));
-    const bool waits_on_disk = stream && !stream->budget().scratch.empty();
-    if (!stream || (!waits_on_disk && states >= static_cast<double>(stream->budget().states))) break;
+    if (!rule.several || (!rule.all && states >= static_cast<double>(rule.states))) break;
+  }
+  return parts;
+}
+
+// Of ranks that divide the teacher's layers: what one process asks for in several turns, as long as it
+// computes as many texts side by side, which decides the last bits. So few ranks wait at the beginning and
+// the end.
+std::vector<Part> next_parts_by_layers(const TeachJob& job, const CachePlan& plan,
+                                       std::span<const size_t> numbers, const PartsRule& rule, Abreast& how) {
+  constexpr int64_t kTokens = 1 << 21;
+  std::vector<Part> parts;
+  for (int64_t tokens = 0; parts.size() < numbers.size() && tokens < kTokens;) {
+    auto turn = next_parts(job, plan, numbers.subspan(parts.size()), rule);
+    const auto own = abreast(usable_threads(job.threads), static_cast<int64_t>(forests_of(turn).size()));
+    if (parts.empty()) how = own;
+    else if (own.passes != how.passes) break;
+    for (auto& part : turn) {
+      tokens += part.tokens();
+      parts.push_back(std::move(part));
+    }
   }
   return parts;
 }
@@ -339,6 +362,9 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
   }
   if (progress) progress(state);
   const bool by_layers = job.peers && divides_layers(*job.peers, job.teacher);
+  auto rule = rule_of(job.teacher);
+  // The turns are those of rank 0 alone.
+  if (by_layers) broadcast(*job.peers, 0, std::as_writable_bytes(std::span(&rule, 1)));
   const auto whole = [&](Part& part) {
     if (writes) write_cache_part(job.folder, part.number, job.made_from, part.rows);
     part.rows.clear();
@@ -348,9 +374,13 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
     if (progress) progress(state);
   };
   while (state.parts_done < mine.size()) {
-    auto parts = next_parts(job, plan, std::span(mine).subspan(state.parts_done), by_layers);
+    const auto left = std::span<const size_t>(mine).subspan(state.parts_done);
+    Abreast how;
+    auto parts =
+        by_layers ? next_parts_by_layers(job, plan, left, rule, how) : next_parts(job, plan, left, rule);
     const auto record = by_layers ? nullptr : record_of(job, parts);
-    if (by_layers ? !ask_by_layers(job, plan, parts, whole) : !ask_teacher(job, plan, parts, record.get())) {
+    if (by_layers ? !ask_by_layers(job, plan, parts, how, whole)
+                  : !ask_teacher(job, plan, parts, record.get())) {
       if (writes) leave_with_all(kAsking);
       return state;
     }

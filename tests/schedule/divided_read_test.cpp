@@ -77,7 +77,7 @@ Found read_all(const Model& model, Peers& peers, const std::function<Pass(int64_
        .unpack = [&](int64_t text,
                      std::string bytes) { found.hidden[static_cast<size_t>(text)] = std::move(bytes); },
        .there = [&](int64_t text) { found.there.push_back(text); }},
-      texts, 2, "reading");
+      texts, abreast(2, 9), "reading");
   return found;
 }
 
@@ -265,7 +265,7 @@ TEST(DividedRead, WhatRankZeroCannotKeepEndsAll) {
                           [](int64_t text, const std::string&) {
                             if (text == 2) throw Failure("no space left");
                           }},
-                     texts, 2, "reading");
+                     texts, abreast(2, 9), "reading");
   });
   EXPECT_EQ(text_of(thrown[0]), "no space left");
   for (const size_t rank : {1, 2}) {

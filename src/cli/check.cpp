@@ -41,6 +41,7 @@
 #include "run/rank_memory.h"
 #include "run/run_folder.h"
 #include "run/stage_distill.h"
+#include "schedule/layer_cut.h"
 
 namespace retort {
 
@@ -192,7 +193,7 @@ Exit check(const CheckOptions& options) {
   }
   for (const auto& note : adapter_notes) say("note", note);
   require_usable_teacher(recipe, base);
-  const auto teacher = teacher_size(recipe, model);
+  const auto teacher = teacher_size(recipe, model, options.machines.asked());
   if (teacher.bytes > 0)
     say("teacher", fmt::format("{}: {}, {:.1f} times the work of the student for a token",
                                recipe.teacher->path, mib(teacher.bytes), teacher.share));
@@ -306,6 +307,9 @@ Exit check(const CheckOptions& options) {
     step.trainable_elements = trainable;
     ranks = plan_machines(step, machines, of_rank);
     if (!options.json) fmt::print("{}", describe(step, *ranks));
+    if (const auto* shown = ranks->shown(); shown && !teacher.layers.empty())
+      say("teacher", describe_cut(teacher.layers, cut_layers(teacher.layers, shown->ranks),
+                                  [](int64_t rank) { return fmt::format("rank {}", rank); }));
   }
   if (options.json) {
     OrderedJson out = {{"recipe", loaded.file},

@@ -44,9 +44,9 @@ Exit guarded(const Action& action) {
         Failure("out of memory; lower train.batch.pass_tokens, set train.recompute: true, or use a smaller "
                 "model.weights type"));
   } catch (const c10::OutOfMemoryError&) {  // of a GPU
-    return report(
-        Failure("the GPU's memory is full; set device_memory to less, so that fewer weights stay there, lower "
-                "train.batch.pass_tokens or set train.recompute: true"));
+    return report(Failure(
+        "the GPU's memory is full; set device_memory to less, so that fewer weights stay there, lower "
+        "train.batch.pass_tokens or set train.recompute: true"));
   } catch (const std::system_error& error) {  // file systems, threads, standard output
     return report(Failure(printable(error.what())));
   } catch (const std::exception& error) {

@@ -8,6 +8,7 @@
 #include "eval/company.h"
 #include "ops/device_copies.h"
 #include "ops/workers.h"
+#include "schedule/divided_read.h"
 #include "schedule/read.h"
 #include "text/thoughts.h"
 
@@ -111,6 +112,7 @@ std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
                                                      const std::vector<Sample>& samples, Peers* peers) {
   const auto threads = usable_threads(subject.threads);
   const UnchangedScope one_measurement;
+  const bool by_layers = peers && divides_layers(*peers, subject.model);
   std::vector<Forest> forests;
   std::optional<CommonPrefix> prefix;
   const auto prepare = [&] {
@@ -118,7 +120,7 @@ std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
     auto shared = common_rows(samples);
     forests = build_forests(samples, subject.row_tokens);
     if (shared * 16 < subject.row_tokens || static_cast<int64_t>(forests.size()) < 2 ||
-        subject.model.stream())
+        subject.model.stream() || by_layers)
       shared = 0;
     if (shared > 0) forests = build_forests(without_first(samples, shared), subject.row_tokens);
     int64_t most_rows = 0;
@@ -143,7 +145,7 @@ std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
     const auto continued = prefix->hidden(forest, asked_rows(forest).rows);
     score(i, continued.hidden, continued.pass);
   };
-  if (subject.model.stream()) {
+  if (by_layers || subject.model.stream()) {
     std::vector<int64_t> texts;
     for (size_t i = 0; i < forests.size(); ++i)
       if (!forests[i].targets.empty()) texts.push_back(static_cast<int64_t>(i));
@@ -152,8 +154,23 @@ std::optional<std::vector<SampleLikelihood>> measure(const Subject& subject,
       ask_for(pass, asked_rows(forests[static_cast<size_t>(i)]).rows);
       return pass;
     };
-    read_texts({{subject.model, pass_of}}, texts, threads, kDoing,
-               [&](int64_t i, Read&& read) { score(i, read.hidden[0], read.passes[0]); });
+    const auto use = [&](int64_t i, Read&& read) { score(i, read.hidden[0], read.passes[0]); };
+    if (!by_layers) read_texts({{subject.model, pass_of}}, texts, threads, kDoing, use);
+    else if (!read_divided({.model = subject.model,
+                            .peers = *peers,
+                            .pass = pass_of,
+                            .use = use,
+                            .packed =
+                                [&](int64_t i) {
+                                  return packed(forests, {i, i + 1}, scores);
+                                },
+                            .unpack =
+                                [&](int64_t i, std::string bytes) {
+                                  unpack(std::move(bytes), forests, {i, i + 1}, scores);
+                                }},
+                           texts, abreast(threads, static_cast<int64_t>(texts.size())), kDoing))
+      return std::nullopt;
+    if (peers && peers->rank() > 0) return std::vector<SampleLikelihood>();
   } else if (peers) {
     if (!score_parts(*peers, threads, forests, read_one, scores)) return std::nullopt;
     if (peers->rank() > 0) return std::vector<SampleLikelihood>();

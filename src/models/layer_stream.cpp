@@ -9,7 +9,10 @@
 namespace retort {
 
 LayerStream::LayerStream(File file, Budget budget)
-    : file_(std::move(file)), budget_(budget), reader_([this] { read_ahead(); }) {}
+    : file_(std::move(file)),
+      budget_(std::move(budget)),
+      room_(budget_.weights),
+      reader_([this] { read_ahead(); }) {}
 
 LayerStream::~LayerStream() {
   {
@@ -47,10 +50,24 @@ void LayerStream::let_go(const std::vector<const Linear*>& layers) {
   {
     const std::lock_guard lock(mutex_);
     for (const auto* layer : layers)
-      if (const auto found = entries_.find(layer->place); found != entries_.end() && found->second.there)
+      if (const auto found = entries_.find(layer->place);
+          found != entries_.end() && found->second.there && !kept_.contains(layer->place))
         remove(found);
   }
   expected_.notify_all();  // there is room
+}
+
+bool LayerStream::keep(const std::vector<const Linear*>& layers, uint64_t room) {
+  uint64_t bytes = 0;
+  std::set<TensorPlace> places;
+  for (const auto* layer : layers)
+    if (layer->source) bytes += file_.bytes(layer->place), places.insert(layer->place);
+  const std::lock_guard lock(mutex_);
+  const bool fits = bytes <= room;
+  kept_ = fits ? std::move(places) : std::set<TensorPlace>();
+  room_ = fits ? std::max(bytes, budget_.weights) : budget_.weights;
+  make_room(0);
+  return fits;
 }
 
 // The lock is free while the file is read, and nobody else reads the same.
@@ -83,7 +100,7 @@ const BaseMatrix& LayerStream::read(const TensorPlace& place, std::unique_lock<s
 
 // What was asked for longest ago goes first. Its bytes stay with those who still multiply with them.
 void LayerStream::make_room(uint64_t bytes) {
-  while (held_bytes_ + bytes > budget_.weights) {
+  while (held_bytes_ + bytes > room_) {
     auto oldest = entries_.end();
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry)
       if (entry->second.there && (oldest == entries_.end() || entry->second.used < oldest->second.used))
@@ -106,7 +123,7 @@ void LayerStream::read_ahead() {
     // Never at the cost of what is there: that is at work, or comes before.
     expected_.wait(lock, [&] {
       while (!queue_.empty() && entries_.contains(queue_.front())) queue_.pop_front();
-      return ending_ || (!queue_.empty() && held_bytes_ + file_.bytes(queue_.front()) <= budget_.weights);
+      return ending_ || (!queue_.empty() && held_bytes_ + file_.bytes(queue_.front()) <= room_);
     });
     if (ending_) return;
     const auto place = queue_.front();

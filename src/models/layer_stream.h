@@ -22,12 +22,15 @@ class LayerStream final : public WeightSource {
     std::function<uint64_t(const TensorPlace& place)> bytes;
   };
   struct Budget {
-    uint64_t stored = 0;             // bytes of all matrices, as they are held
-    uint64_t weights = 0;            // of those in memory; what is at work may be more
-    uint64_t states = 0;             // of what stands between two layers, for whoever walks them
-    std::string scratch = {};        // a folder where that waits instead; empty: in memory
-    uint64_t read = 0;               // bytes of the file that a pass over all matrices reads
-    bool keeps_activations = false;  // in that folder, so that no layer is computed twice in training
+    uint64_t stored = 0;       // bytes of all matrices, as they are held
+    uint64_t weights = 0;      // of those in memory; what is at work may be more
+    uint64_t states = 0;       // of what stands between two layers, for whoever walks them
+    std::string scratch = {};  // a folder where that waits instead; empty: in memory
+    uint64_t read = 0;         // bytes of the file that a pass over all matrices reads
+    uint64_t room = 0;         // for matrices that stay in memory (keep()), where that is enough for them
+    bool of_machine = false;   // all of it is a share of what the machine has free: nobody said how much
+    bool keeps_activations =
+        false;  // in the folder of `scratch`, so that no layer is computed twice in training
   };
   LayerStream(File file, Budget budget);
   ~LayerStream() override;
@@ -40,6 +43,11 @@ class LayerStream final : public WeightSource {
   void expect(const std::vector<const Linear*>& next);
   // Nobody will ask for these soon.
   void let_go(const std::vector<const Linear*>& layers);
+  // These stay in memory once they are read, whoever lets them go, if `room` bytes are enough for all of
+  // them; else it returns false. What stayed before does so no longer.
+  bool keep(const std::vector<const Linear*>& layers, uint64_t room);
+  // Of a matrix, as it is held.
+  uint64_t bytes_of(const Linear& layer) const { return file_.bytes(layer.place); }
 
   const Budget& budget() const { return budget_; }
 
@@ -60,7 +68,8 @@ class LayerStream final : public WeightSource {
   std::mutex mutex_;
   std::condition_variable arrived_, expected_;
   Entries entries_;
-  std::set<TensorPlace> seen_;
+  std::set<TensorPlace> seen_, kept_;
+  uint64_t room_;  // bytes of matrices that are in memory
   std::deque<TensorPlace> queue_;
   uint64_t held_bytes_ = 0, calls_ = 0;
   bool ending_ = false;

@@ -6,7 +6,6 @@
 
 #include "base/byte_size.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/machine_memory.h"
 #include "formats/weight_file.h"
 #include "models/add_tokens.h"
@@ -17,6 +16,7 @@
 #include "models/stored_weights.h"
 #include "models/tensor_names.h"
 #include "models/text_part.h"
+#include "models/weight_hash.h"
 
 namespace retort {
 namespace {
@@ -38,6 +38,7 @@ std::shared_ptr<LayerStream> stream_of(const std::shared_ptr<const StoredWeights
           [source](const TensorPlace& place) { source->give_back(place); },
           [source](const TensorPlace& place) { return source->held_bytes(place); }},
       LayerStream::Budget{stored, std::min(2 * largest, memory / 2), memory / 4, spec.scratch, read,
+                          memory / 2, spec.memory.empty(),
                           !spec.scratch.empty() && spec.scratch_holds == "activations"});
 }
 
@@ -100,22 +101,6 @@ void require_mtp(const ModelSpec& spec, const WeightFile& file, const ModelConfi
 // name: transformers then keeps the two apart. All bytes are compared, for one that differs is enough.
 bool head_differs(const WeightFile& file) {
   return differ(file, "lm_head.weight", "model.embed_tokens.weight");
-}
-
-// One hash for one or many files: the file's own, or that of the lines "hash  name".
-Later<std::string> hash_of(const WeightFile& file) {
-  std::vector<std::string> names;
-  for (const auto& tensor : file.tensors)
-    if (std::find(names.begin(), names.end(), tensor.file->name()) == names.end())
-      names.push_back(tensor.file->name());
-  std::sort(names.begin(), names.end());
-  return Later<std::string>::of([names] {
-    if (names.size() == 1) return sha256_file(names.front());
-    std::string lines;
-    for (const auto& name : names)
-      lines += sha256_file(name) + "  " + std::filesystem::path(name).filename().string() + "\n";
-    return sha256(lines);
-  });
 }
 
 // The end-of-text ids that generation_config.json adds, and its other settings. `eos_is_named`: config.json

@@ -111,8 +111,11 @@ void require_dividable(const LoadedRecipe& loaded) {
   if (recipe.teacher) require_dividable_teacher(loaded);
   if (recipe.device != "cpu")
     refuse(loaded, "device", "set device: cpu, or train with `retort run` in one process");
-  if (recipe.model.schedule == "layers")
-    refuse(loaded, "model.schedule: layers", "set it to tokens, or train with `retort run` in one process");
+  if (recipe.model.schedule == "layers" && recipe.adapter.kind != "none")
+    refuse(
+        loaded, "model.schedule: layers",
+        "training reads all of its layers in each rank; set it to tokens, or train with `retort run` in one "
+        "process");
 }
 
 void require_dividable_teacher(const LoadedRecipe& loaded) {
@@ -125,8 +128,6 @@ void require_dividable_teacher(const LoadedRecipe& loaded) {
            "name a teacher on this machine (teacher.path), or use one process");
   if (recipe.teacher->live)
     refuse(loaded, "teacher.live", "set it to false, so that its answers are kept in a cache");
-  if (recipe.teacher->schedule == "layers")
-    refuse(loaded, "teacher.schedule: layers", "set it to tokens, or use one process");
   if (recipe.device != "cpu") refuse(loaded, "device", "set device: cpu, or use one process");
 }
 

@@ -41,6 +41,7 @@
 #include "report/progress.h"
 #include "spec/print.h"
 #include "spec/yaml.h"
+#include "train/peers.h"
 
 namespace retort {
 
@@ -281,7 +282,7 @@ MemoryPrediction Run::predicted(RunWork& work) {
   if (memory_) apply(*memory_, planned.train);
   work = run_work(planned.train, dataset().train);
   auto need = predict_memory(planned, *model().model, compute, work, dataset());
-  const auto teacher = teacher_size(recipe(), *model().model);
+  const auto teacher = teacher_size(recipe(), *model().model, peers_ != nullptr);
   need.teacher = teacher.bytes, need.teacher_mapped = teacher.mapped, need.teacher_stays = teacher.stays;
   return need;
 }
@@ -296,9 +297,13 @@ void Run::choose_for_all(bool begins) {
 }
 
 void Run::agree_on_memory() {
-  if (!trains()) return;
-  dataset();  // which may be stopped: before the others count on this rank
   auto& peers = *peers_;
+  if (!trains()) {  // a training compares more than this
+    if (peers.rank() == 0) say_text(peers, "");
+    else hear_text(peers);
+    return require_equal(peers, {{"base", model_files_.get()}});
+  }
+  dataset();  // which may be stopped: before the others count on this rank
   if (peers.rank() == 0) {
     say_text(peers, memory_ ? json_of(*memory_).dump() : "");
   } else if (const auto text = hear_text(peers); !text.empty()) {

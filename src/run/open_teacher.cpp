@@ -7,13 +7,17 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/peers.h"
+#include "base/tell.h"
 #include "data/dataset.h"
 #include "distill/uld.h"
 #include "models/layer_stream.h"
 #include "models/own_templates.h"
+#include "models/weight_hash.h"
 #include "ops/device.h"
 #include "report/progress.h"
 #include "run/rank_memory.h"
+#include "schedule/divided_read.h"
+#include "schedule/layer_cut.h"
 #include "teacher/bridged_cache.h"
 #include "train/peers.h"
 
@@ -83,7 +87,7 @@ void require_usable_teacher(const Recipe& recipe, const LoadedModel& student) {
                                              teacher.model->config, 0);
 }
 
-TeacherSize teacher_size(const Recipe& recipe, Model& student) {
+TeacherSize teacher_size(const Recipe& recipe, Model& student, bool by_ranks) {
   if (!recipe.distill || !recipe.teacher->at_hand()) return {};
   const auto loaded = load_weights({.path = recipe.teacher->path,
                                     .schedule = recipe.teacher->schedule,
@@ -101,8 +105,12 @@ TeacherSize teacher_size(const Recipe& recipe, Model& student) {
   if (!model.config.tied_head) bytes += model.head.linear.weight.stored_bytes();
   const auto& held = recipe.teacher->weights;
   const bool mapped = !model.stream() && held == "keep";
-  if (const auto* stream = model.stream()) bytes += stream->budget().weights + stream->budget().states;
-  else if (held == "keep")
+  if (const auto* stream = model.stream()) {
+    const auto& budget = stream->budget();
+    // The layers of a rank stay, where they have room.
+    bytes += (by_ranks ? std::min(budget.stored, std::max(budget.weights, budget.room)) : budget.weights) +
+             budget.states;
+  } else if (held == "keep")
     for (const auto* layer : model.linears()) bytes += layer->weight.stored_bytes();
   else
     bytes += static_cast<uint64_t>(linear * (held == "nf4"    ? 0.5625
@@ -110,7 +118,8 @@ TeacherSize teacher_size(const Recipe& recipe, Model& student) {
                                              : held == "f32"  ? 4
                                                               : 2));
   return {bytes, mapped ? std::min(bytes, mapped_bytes(model)) : 0, linear / std::max(1.0, elements(student)),
-          recipe.teacher->live || recipe.distill->on_policy.has_value()};
+          recipe.teacher->live || recipe.distill->on_policy.has_value(),
+          model.stream() ? bytes_of_layers(model) : std::vector<uint64_t>()};
 }
 
 TeacherOfRun::TeacherOfRun(const Recipe& recipe, const Tokenizer& student, const ChatTemplate& chat,
@@ -150,6 +159,8 @@ Teacher& TeacherOfRun::teacher() {
   if (teacher_) return *teacher_;
   teacher_ = load_teacher(*recipe_.teacher, teacher_cache_folder(recipe_),
                           open_device(recipe_.device, recipe_.device_memory));
+  // Ranks that divide its layers divide this too.
+  if (!peers_ || !teacher_->loaded.model->stream()) teacher_->loaded.sha256.begin();
   const auto& tokenizer = *teacher_->loaded.tokenizer;
   if (distill_.alignment == "tokens") require_same_tokens(tokenizer, student_);
   other_tokens_ = has_other_tokens(distill_, tokenizer, student_);
@@ -283,19 +294,16 @@ std::string TeacherOfRun::complete(int64_t shard, int64_t shards) {
   if (served()) return complete_served(shard, shards);
   if (imported()) return describe(*imported_cache(), {});
   if (peers_ && peers_->rank() > 0) return "";
-  auto work = job();
-  work.shard = shard, work.shards = shards;
-  const auto plan = plan_cache(work.samples, work.keep.part_positions);
+  const auto plan = plan_cache(taught(), recipe_.teacher->keep.part_positions);
   const auto missing = [&] {
     for (size_t i = 0; i < plan.parts.size(); ++i)
-      if (!std::filesystem::exists(cache_part_file(work.folder, i))) return true;
+      if (!std::filesystem::exists(cache_part_file(teacher_cache_folder(recipe_), i))) return true;
     return false;
   };
-  if (peers_ && missing()) {
-    call_();
-    broadcast(*peers_, 0, std::as_writable_bytes(std::span(&work.compute, 1)));
-    share(work);
-  }
+  const bool together = peers_ && missing();
+  if (together) call_();
+  auto work = together ? shared_job().value() : job();
+  work.shard = shard, work.shards = shards;
   const auto start = std::chrono::steady_clock::now();
   std::optional<Progress> progress;
   const auto done = teach(work, [&](const TeachProgress& state) {
@@ -316,22 +324,29 @@ void TeacherOfRun::share_with(Peers& peers, std::function<void()> call) {
   call_ = std::move(call);
 }
 
-// Rank 0's type of computing holds for all, who then compare everything that the cache depends on.
 void TeacherOfRun::help() {
-  auto& asked = teacher();
-  broadcast(*peers_, 0, std::as_writable_bytes(std::span(&asked.compute, 1)));
-  auto work = job();
-  share(work);
-  teach(work);
+  if (const auto work = shared_job()) teach(*work);
 }
 
-void TeacherOfRun::share(TeachJob& work) {
-  if (work.teacher.stream())
-    throw RecipeError(
-        "teacher.schedule: this teacher is larger than memory and is read layer by layer, which ranks do not "
-        "divide; fill the cache with `retort teach` first");
+// Rank 0's type of computing holds for all, who then compare everything that the cache depends on.
+std::optional<TeachJob> TeacherOfRun::shared_job() {
+  auto& asked = teacher();
+  broadcast(*peers_, 0, std::as_writable_bytes(std::span(&asked.compute, 1)));
+  const auto& model = *asked.loaded.model;
+  if (divides_layers(*peers_, model)) {
+    const auto layers = agree_on_layers(*peers_, model);
+    auto hash = hash_by_ranks(*peers_, asked.loaded, layers);
+    if (!hash) return std::nullopt;
+    asked.loaded.sha256 = std::move(*hash);
+    if (peers_->rank() == 0)
+      tell(fmt::format(
+          "{:<12} {}", "teacher",
+          describe_cut(bytes_of_layers(model), layers, [&](int64_t rank) { return peers_->name(rank); })));
+  }
+  auto work = job();
   require_equal(*peers_, work.made_from);
   work.peers = peers_;
+  return work;
 }
 
 TaughtObjective TeacherOfRun::objective(const ModelConfig& student) {

@@ -63,7 +63,8 @@ class TeacherOfRun {
 
  private:
   TeachJob job();
-  void share(TeachJob& work);
+  // All ranks call it together; nothing at the others where rank 0 has thrown something.
+  std::optional<TeachJob> shared_job();
   bool served() const { return !recipe_.teacher->url.empty(); }
   ServedTeacher& served_teacher();
   ServedTeachJob served_job();
@@ -86,14 +87,15 @@ class TeacherOfRun {
   std::function<void()> call_;
 };
 
-// What a teacher on this machine costs beside its student; zeros where the recipe has none.
+// What a teacher on this machine costs beside its student, of ranks each; zeros where the recipe has none.
 struct TeacherSize {
-  uint64_t bytes = 0;   // of weights, as they are held
-  uint64_t mapped = 0;  // of that, pages of its file
-  double share = 0;     // of the student's weights in linear layers: what a row costs
-  bool stays = false;   // in memory while the student trains
+  uint64_t bytes = 0;                 // of weights, as they are held
+  uint64_t mapped = 0;                // of that, pages of its file
+  double share = 0;                   // of the student's weights in linear layers: what a row costs
+  bool stays = false;                 // in memory while the student trains
+  std::vector<uint64_t> layers = {};  // bytes of each, where it is read layer by layer
 };
-TeacherSize teacher_size(const Recipe& recipe, Model& student);
+TeacherSize teacher_size(const Recipe& recipe, Model& student, bool by_ranks = false);
 
 // Rank 0 gives its cache to the others, each of which keeps a copy where its own recipe says.
 void give_cache(Peers& peers, const Recipe& recipe);

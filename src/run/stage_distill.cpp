@@ -178,6 +178,7 @@ TrainResult train_in_rounds(Run& run, const TrainJob& job, const TrainWatch& wat
   const auto& recipe = run.recipe();
   const auto& tokenizer = *run.model().tokenizer;
   const auto teacher = load_teacher(*recipe.teacher, job.folder / "round-00" / "teacher", run.device());
+  teacher.loaded.sha256.begin();
   require_same_tokens(*teacher.loaded.tokenizer, tokenizer);
   const OnPolicyJob rounds{job, tokenizer, stop_rules(run.model().model->config, tokenizer, &run.chat(), {}),
                            teacher,

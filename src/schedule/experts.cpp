@@ -114,7 +114,7 @@ void each_expert(const SparseLayer& layer, const Walk& walk,
     if (!tokens_of(layer, static_cast<size_t>(e)).empty())
       for (const auto* linear : layer.mlp.linears_of(e)) next.push_back(linear);
   auto* stream = layer.model.stream();
-  stream->expect(next);
+  if (stream) stream->expect(next);
   std::vector<Tensor> normed;
   for (const auto& input : layer.inputs) normed.push_back(input.normed);
   const auto rows_read = [&](int64_t expert, const std::vector<ExpertTokens>& texts) {
@@ -142,7 +142,7 @@ void each_expert(const SparseLayer& layer, const Walk& walk,
         auto later = work(rows_read(e, texts));
         return [&, e, last, later = std::move(later)] {
           if (later) later();
-          if (last) stream->let_go(layer.mlp.linears_of(e));
+          if (last && stream) stream->let_go(layer.mlp.linears_of(e));
         };
       });
   }

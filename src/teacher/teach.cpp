@@ -9,6 +9,7 @@
 #include "models/layer_stream.h"
 #include "ops/device.h"
 #include "ops/workers.h"
+#include "schedule/divided_read.h"
 #include "schedule/read.h"
 
 namespace retort {
@@ -46,7 +47,6 @@ ModelSpec model_spec(const TeacherSpec& spec) {
 Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache, at::Device device) {
   const auto model = model_spec(spec);
   Teacher teacher{load_model(model), at::kFloat, 0};
-  teacher.loaded.sha256.begin();
   teacher.loaded.model->compute_on(device);
   teacher.vocabulary = teacher.loaded.tokenizer->usable_ids();
   const auto begun = begun_with(cache);
@@ -171,14 +171,20 @@ void unpack(std::string bytes, std::vector<Part>& parts, std::span<const AskedFo
     }
 }
 
-// All forests of these parts that have something to keep, read together; with peers each rank reads some, and
-// rank 0 has the rows of all. False where one of several ranks was asked to stop.
-bool ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
-                 PassRecord* record = nullptr) {
+// Those that have something to keep.
+std::vector<AskedForest> forests_of(const std::vector<Part>& parts) {
   std::vector<AskedForest> forests;
   for (size_t p = 0; p < parts.size(); ++p)
     for (size_t f = 0; f < parts[p].forests.size(); ++f)
       if (!parts[p].wanted[f].empty()) forests.push_back({p, f});
+  return forests;
+}
+
+// All forests of these parts, read together; with peers each rank reads some, and rank 0 has the rows of all.
+// False where one of several ranks was asked to stop.
+bool ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts,
+                 PassRecord* record = nullptr) {
+  const auto forests = forests_of(parts);
   const auto pass_of = [&](int64_t text) {
     const auto& [p, f] = forests[static_cast<size_t>(text)];
     return make_pass(parts[p].forests[f], job.compute, job.teacher.device());
@@ -212,18 +218,98 @@ bool ask_teacher(const TeachJob& job, const CachePlan& plan, std::vector<Part>& 
   return true;
 }
 
+using WholePart = std::function<void(Part& part)>;
+
+// The same by ranks that divide the teacher's layers. Rank 0 hears of each part as soon as it is whole, the
+// others at the end.
+bool ask_by_layers(const TeachJob& job, const CachePlan& plan, std::vector<Part>& parts, const Abreast& how,
+                   const WholePart& whole) {
+  const auto forests = forests_of(parts);
+  std::vector<size_t> left(parts.size());  // forests of each part
+  for (const auto& asked : forests) ++left[asked.part];
+  size_t told = 0;
+  const auto tell = [&] {
+    while (told < parts.size() && left[told] == 0) whole(parts[told++]);
+  };
+  const auto at = [&](int64_t text) { return std::span(forests).subspan(static_cast<size_t>(text), 1); };
+  std::vector<int64_t> texts(forests.size());
+  std::iota(texts.begin(), texts.end(), 0);
+  const DividedReading reading{
+      .model = job.teacher,
+      .peers = *job.peers,
+      .pass =
+          [&](int64_t text) {
+            const auto& [p, f] = forests[static_cast<size_t>(text)];
+            return make_pass(parts[p].forests[f], job.compute, job.teacher.device());
+          },
+      .use =
+          [&](int64_t text, Read&& read) {
+            const auto& [p, f] = forests[static_cast<size_t>(text)];
+            keep_rows_of(job, plan, parts[p], f, read);
+          },
+      .packed =
+          [&](int64_t text) {
+            auto bytes = packed(parts, at(text));
+            const auto& [p, f] = forests[static_cast<size_t>(text)];
+            for (const auto position : parts[p].place[f]) parts[p].rows[static_cast<size_t>(position)] = {};
+            return bytes;
+          },
+      .unpack = [&](int64_t text, std::string bytes) { unpack(std::move(bytes), parts, at(text)); },
+      .there =
+          [&](int64_t text) {
+            --left[forests[static_cast<size_t>(text)].part];
+            tell();
+          }};
+  if (!read_divided(reading, texts, how, kAsking)) return false;
+  left.assign(parts.size(), 0);
+  tell();
+  return true;
+}
+
+// What decides how many parts one process asks for together.
+struct PartsRule {
+  bool several = false;  // the teacher is read layer by layer
+  bool all = false;      // texts wait on disk
+  uint64_t states = 0;   // bytes of what stands between two layers
+};
+
+PartsRule rule_of(const Model& teacher) {
+  const auto* stream = teacher.stream();
+  if (!stream) return {};
+  return {true, !stream->budget().scratch.empty(), stream->budget().states};
+}
+
 // The parts that are asked for together: one where the teacher is in memory, else as many as go through a
 // layer at a time.
-std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::span<const size_t> numbers) {
+std::vector<Part> next_parts(const TeachJob& job, const CachePlan& plan, std::span<const size_t> numbers,
+                             const PartsRule& rule) {
   std::vector<Part> parts;
-  const auto* stream = job.teacher.stream();
   double states = 0;
   for (const auto number : numbers) {
     parts.emplace_back(job, plan, number);
     states += 2.0 * static_cast<double>(parts.back().tokens() * job.teacher.config.hidden) *
               static_cast<double>(c10::elementSize(job.compute));
-    const bool waits_on_disk = stream && !stream->budget().scratch.empty();
-    if (!stream || (!waits_on_disk && states >= static_cast<double>(stream->budget().states))) break;
+    if (!rule.several || (!rule.all && states >= static_cast<double>(rule.states))) break;
+  }
+  return parts;
+}
+
+// Of ranks that divide the teacher's layers: what one process asks for in several turns, as long as it
+// computes as many texts side by side, which decides the last bits. So few ranks wait at the beginning and
+// the end.
+std::vector<Part> next_parts_by_layers(const TeachJob& job, const CachePlan& plan,
+                                       std::span<const size_t> numbers, const PartsRule& rule, Abreast& how) {
+  constexpr int64_t kTokens = 1 << 21;
+  std::vector<Part> parts;
+  for (int64_t tokens = 0; parts.size() < numbers.size() && tokens < kTokens;) {
+    auto turn = next_parts(job, plan, numbers.subspan(parts.size()), rule);
+    const auto own = abreast(usable_threads(job.threads), static_cast<int64_t>(forests_of(turn).size()));
+    if (parts.empty()) how = own;
+    else if (own.passes != how.passes) break;
+    for (auto& part : turn) {
+      tokens += part.tokens();
+      parts.push_back(std::move(part));
+    }
   }
   return parts;
 }
@@ -275,20 +361,31 @@ TeachProgress teach(const TeachJob& job, const std::function<void(const TeachPro
     state.parts = mine.size();
   }
   if (progress) progress(state);
+  const bool by_layers = job.peers && divides_layers(*job.peers, job.teacher);
+  auto rule = rule_of(job.teacher);
+  // The turns are those of rank 0 alone.
+  if (by_layers) broadcast(*job.peers, 0, std::as_writable_bytes(std::span(&rule, 1)));
+  const auto whole = [&](Part& part) {
+    if (writes) write_cache_part(job.folder, part.number, job.made_from, part.rows);
+    part.rows.clear();
+    state.tokens += part.tokens();
+    ++state.parts_done;
+    state.positions_done += plan.parts[part.number].positions;
+    if (progress) progress(state);
+  };
   while (state.parts_done < mine.size()) {
-    auto parts = next_parts(job, plan, std::span(mine).subspan(state.parts_done));
-    const auto record = record_of(job, parts);
-    if (!ask_teacher(job, plan, parts, record.get())) {
+    const auto left = std::span<const size_t>(mine).subspan(state.parts_done);
+    Abreast how;
+    auto parts =
+        by_layers ? next_parts_by_layers(job, plan, left, rule, how) : next_parts(job, plan, left, rule);
+    const auto record = by_layers ? nullptr : record_of(job, parts);
+    if (by_layers ? !ask_by_layers(job, plan, parts, how, whole)
+                  : !ask_teacher(job, plan, parts, record.get())) {
       if (writes) leave_with_all(kAsking);
       return state;
     }
-    for (const auto& part : parts) {
-      if (writes) write_cache_part(job.folder, part.number, job.made_from, part.rows);
-      state.tokens += part.tokens();
-      ++state.parts_done;
-      state.positions_done += plan.parts[part.number].positions;
-      if (progress) progress(state);
-    }
+    if (!by_layers)
+      for (auto& part : parts) whole(part);
     if (record) record->remove();
   }
   return state;

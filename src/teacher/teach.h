@@ -16,7 +16,8 @@ struct Teacher {
   int64_t vocabulary = 0;  // tokens of the tokenizer; what matrices have beyond is padding
 };
 ModelSpec model_spec(const TeacherSpec& spec);
-// `cache`: where "auto" arithmetic is taken from when a build there began.
+// `cache`: where "auto" arithmetic is taken from when a build there began. Whoever asks for the hash of its
+// files begins it.
 Teacher load_teacher(const TeacherSpec& spec, const std::filesystem::path& cache,
                      at::Device device = at::kCPU);
 TeacherIdentity identity_of(const TeacherSpec& spec, const Teacher& teacher, const ChatTemplate& chat,

@@ -11,8 +11,11 @@
 namespace retort {
 namespace {
 
-LoadedModel tiny_model() {
-  return load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string()});
+// In memory, or where `memory` says something, read layer by layer.
+LoadedModel tiny_model(const std::string& memory = "") {
+  return load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string(),
+                       .schedule = memory.empty() ? "tokens" : "layers",
+                       .memory = memory});
 }
 
 // Their first 20 tokens are the same, which is worth a cache where `shared`.
@@ -35,11 +38,12 @@ Subject subject_of(const LoadedModel& loaded, const Tokenizer& tokenizer, int64_
 
 // What rank 0 of so many measures; what each has thrown goes to `thrown`.
 std::vector<SampleLikelihood> by_ranks(int64_t count, const std::vector<Sample>& samples, int64_t threads,
-                                       std::vector<std::exception_ptr>& thrown) {
+                                       std::vector<std::exception_ptr>& thrown,
+                                       const std::string& memory = "") {
   std::vector<SampleLikelihood> measured;
   thrown = as_ranks(count, [&](Peers& peers) {
     const ByteTokenizer tokenizer({});
-    const auto loaded = tiny_model();
+    const auto loaded = tiny_model(memory);
     if (peers.rank() > 0) {
       broadcast_text(peers, 0, "");
       return help_with_scores(peers, *loaded.model, tokenizer);
@@ -71,6 +75,28 @@ TEST(Company, HasTheBitsOfOneProcess) {
           EXPECT_EQ(measured[i].log_probability, alone[i].log_probability) << count << " ranks, text " << i;
           EXPECT_EQ(measured[i].weight, alone[i].weight);
           EXPECT_EQ(measured[i].tokens, alone[i].tokens);
+          EXPECT_EQ(measured[i].correct, alone[i].correct);
+        }
+      }
+    }
+}
+
+// A model that is read layer by layer: each rank has some of its layers.
+TEST(Company, RanksThatDivideTheLayersHaveTheBitsOfOneProcess) {
+  for (const bool shared : {false, true})
+    for (const auto* memory : {"1B", "1GiB"}) {
+      const ByteTokenizer tokenizer({});
+      const auto loaded = tiny_model(memory);
+      const auto samples = texts(shared);
+      const auto alone = likelihoods(subject_of(loaded, tokenizer, 2), samples);
+      for (int64_t count = 1; count <= 3; ++count) {
+        std::vector<std::exception_ptr> thrown;
+        const auto measured = by_ranks(count, samples, 2, thrown, memory);
+        for (const auto& each : thrown) EXPECT_EQ(text_of(each), "");
+        ASSERT_EQ(measured.size(), alone.size());
+        for (size_t i = 0; i < alone.size(); ++i) {
+          EXPECT_LT(measured[i].log_probability, 0);
+          EXPECT_EQ(measured[i].log_probability, alone[i].log_probability) << count << " ranks, text " << i;
           EXPECT_EQ(measured[i].correct, alone[i].correct);
         }
       }

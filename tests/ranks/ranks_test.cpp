@@ -10,6 +10,7 @@
 
 #include "base/files.h"
 #include "cli/run_program.h"  // tests/cli
+#include "formats/weight_file.h"
 #include "run/run_folder.h"
 #include "where.h"  // tests
 
@@ -179,6 +180,63 @@ TEST_F(RanksProgram, ATeachersCacheAndWhatIsLearnedFromItAreThoseOfOneProcess) {
   const auto again = by_ranks(2, in("cache", taught), "teach");
   EXPECT_EQ(again.exit, 0) << again.err;
   EXPECT_NE(again.out.find("nothing was missing"), std::string::npos) << again.out;
+}
+
+// Each rank reads some of its layers, and hands what left them to the next.
+TEST_F(RanksProgram, ATeacherReadLayerByLayerIsDividedByLayersToTheSameBytes) {
+  const auto taught = taught_recipe();
+  ASSERT_EQ(retort(in("alone", taught), "", "teach").exit, 0);
+  const auto cache = cache_in("alone");
+  EXPECT_GT(cache.size(), 2u);
+  for (int ranks = 1; ranks <= 3; ++ranks) {
+    const auto name = fmt::format("layers-{}", ranks);
+    const auto result =
+        by_ranks(ranks, in(name, taught) + " teacher.schedule=layers teacher.memory=40MiB", "teach");
+    ASSERT_EQ(result.exit, 0) << result.err;
+    EXPECT_TRUE(cache_in(name) == cache) << ranks;
+    EXPECT_NE(result.err.find(fmt::format("layers divided by {} ", ranks)), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("to 29 ("), std::string::npos) << result.err;
+  }
+}
+
+TEST_F(RanksProgram, ALayerThatCannotBeReadIsALineOfTheRankThatReadsIt) {
+  const auto copy = folder.path / "damaged.gguf";
+  auto bytes = read_text(fs::path(source_dir()) / kModel);
+  {
+    const auto file = open_gguf(fs::path(source_dir()) / kModel);
+    const auto* tensor = file.find("blk.29.ffn_up.weight");
+    ASSERT_NE(tensor, nullptr);
+    ASSERT_EQ(tensor->type, WeightType::q4_1);
+    const auto at = static_cast<size_t>(tensor->data.data() - tensor->file->bytes().data());
+    bytes.replace(at, 2, "\xff\x7f");  // the scale of the first block is none: fp16's NaN
+  }
+  write_text(copy, bytes);
+  const auto taught = taught_recipe();
+  const auto result = by_ranks(
+      2,
+      in("damaged", taught) + " teacher.schedule=layers teacher.memory=40MiB teacher.path=" + copy.string(),
+      "teach");
+  EXPECT_EQ(result.exit, 2) << result.err;
+  EXPECT_NE(result.err.find("retort-ranks: rank 1 on "), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("blk.29.ffn_up.weight"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("not finite"), std::string::npos) << result.err;
+}
+
+TEST_F(RanksProgram, ScoresOfAModelReadLayerByLayerAreThoseOfOneProcess) {
+  const auto scored = folder.write(
+      "scored.yaml", fmt::format("model: {{path: {}, compute: f32}}\n"
+                                 "data: {{sources: [{{path: {}}}], held_out: {{count: 8}}}}\n"
+                                 "adapter: {{kind: none}}\n"
+                                 "eval: {{threads: 1, pass_tokens: 64, tasks: [{{kind: perplexity}}]}}\n"
+                                 "export: {{adapter: false, merged: none, gguf: []}}\n"
+                                 "run: {{folder: {}}}\n",
+                                 kModel, samples, run().string()));
+  ASSERT_EQ(retort(in("alone", scored), "", "run").exit, 0);
+  const auto result = by_ranks(2, in("ranks", scored) + " model.schedule=layers model.memory=40MiB");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  const auto alone = read_text(folder.path / "alone/eval/base.json");
+  EXPECT_NE(alone.find("nats_per_token"), std::string::npos);
+  EXPECT_TRUE(read_text(folder.path / "ranks/eval/base.json") == alone);
 }
 
 TEST_F(RanksProgram, AKilledRankEndsAllAndAnotherNumberOfRanksGoesOnToTheSameBytes) {

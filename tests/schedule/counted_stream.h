@@ -12,14 +12,11 @@
 
 namespace retort {
 
-// `streamed` reads what `resident`, which outlives it, has in memory; `hear` may throw instead. Of matrices
-// there is room for `weights` bytes, the rest of the budget is that of the stream that the model had.
-inline void hear_reads(Model& streamed, const Model& resident, uint64_t weights,
+// `streamed` reads what `resident`, which outlives it, has in memory; `hear` may throw instead.
+inline void hear_reads(Model& streamed, const Model& resident, const LayerStream::Budget& budget,
                        const std::function<void(const TensorPlace& place)>& hear) {
   std::map<TensorPlace, const Linear*> linears;
   for (const auto* linear : resident.linears()) linears.emplace(linear->place, linear);
-  auto budget = streamed.stream()->budget();
-  budget.weights = weights;
   streamed.read_layers_from(std::make_shared<LayerStream>(
       LayerStream::File{
           [hear, linears](const TensorPlace& place, bool) {
@@ -29,6 +26,15 @@ inline void hear_reads(Model& streamed, const Model& resident, uint64_t weights,
           [](const TensorPlace&) {},
           [linears](const TensorPlace& place) { return linears.at(place)->weight.stored_bytes(); }},
       budget));
+}
+
+// Of matrices there is room for `weights` bytes, the rest of the budget is that of the stream that the model
+// had.
+inline void hear_reads(Model& streamed, const Model& resident, uint64_t weights,
+                       const std::function<void(const TensorPlace& place)>& hear) {
+  auto budget = streamed.stream()->budget();
+  budget.weights = weights;
+  hear_reads(streamed, resident, budget, hear);
 }
 
 class CountedReads {

@@ -16,10 +16,20 @@ struct Made {
   TeachProgress progress;
 };
 
+ModelSpec golden(const std::string& family) {
+  return {.path = (std::filesystem::path(source_dir()) / "tests/golden/models" / family).string()};
+}
+
+ModelSpec by_layers(const std::string& family, const std::string& memory) {
+  auto spec = golden(family);
+  spec.schedule = "layers", spec.memory = memory;
+  return spec;
+}
+
 // By a process without peers, or as a rank of several.
-Made teach_some(const std::filesystem::path& folder, const std::vector<Sample>& texts, Peers* peers) {
-  const auto teacher =
-      load_weights({.path = (std::filesystem::path(source_dir()) / "tests/golden/models/llama").string()});
+Made teach_some(const std::filesystem::path& folder, const std::vector<Sample>& texts, Peers* peers,
+                const ModelSpec& spec = golden("llama"), const std::function<void()>& on_part = {}) {
+  const auto teacher = load_weights(spec);
   KeepSpec keep;
   keep.part_positions = 64;
   TeachJob job{.teacher = *teacher.model,
@@ -32,7 +42,9 @@ Made teach_some(const std::filesystem::path& folder, const std::vector<Sample>& 
                .threads = 2};
   job.peers = peers;
   Made made;
-  made.progress = teach(job);
+  made.progress = teach(job, [&](const TeachProgress& progress) {
+    if (on_part && progress.parts_done > 0) on_part();
+  });
   for (size_t part = 0; std::filesystem::exists(cache_part_file(folder, part)); ++part)
     made.bytes += read_text(cache_part_file(folder, part));
   return made;
@@ -72,6 +84,66 @@ TEST(TeachByRanks, WritesTheBytesOfOneProcessAtRankZeroAlone) {
     for (const auto& each : made) EXPECT_EQ(each.progress.parts_done, alone.progress.parts_done - 1);
     for (int64_t rank = 1; rank < count; ++rank) EXPECT_FALSE(std::filesystem::exists(name(rank)));
   }
+}
+
+// A teacher that is read layer by layer: each rank has some of its layers.
+TEST(TeachByRanks, RanksThatDivideTheLayersWriteTheBytesOfOneProcess) {
+  const auto texts = some_texts();
+  for (const auto* family : {"llama", "qwen3_moe", "deepseek_v3"}) {
+    const TemporaryFolder folder;
+    const auto alone = teach_some(folder / "alone", texts, nullptr, golden(family));
+    EXPECT_GT(alone.progress.parts_done, 2u);
+    for (const auto* memory : {"1B", "1GiB"})
+      for (int64_t count = 1; count <= 4; ++count) {
+        const auto name = [&](int64_t rank) {
+          return folder / fmt::format("{}-of-{}-{}", rank, count, memory);
+        };
+        std::filesystem::create_directories(name(0));
+        std::filesystem::copy(cache_part_file(folder / "alone", 1), cache_part_file(name(0), 1));
+        std::vector<Made> made(static_cast<size_t>(count));
+        const auto thrown = as_ranks(
+            count,
+            [&](Peers& peers) {
+              made[static_cast<size_t>(peers.rank())] =
+                  teach_some(name(peers.rank()), texts, &peers, by_layers(family, memory));
+            },
+            Sending::meets);
+        for (const auto& each : thrown) EXPECT_EQ(text_of(each), "");
+        EXPECT_TRUE(made[0].bytes == alone.bytes) << family << ", " << count << " ranks, " << memory;
+        for (const auto& each : made) {
+          EXPECT_EQ(each.progress.parts_done, alone.progress.parts_done - 1);
+          EXPECT_EQ(each.progress.positions_done, made[0].progress.positions_done);
+        }
+        for (int64_t rank = 1; rank < count; ++rank) EXPECT_FALSE(std::filesystem::exists(name(rank)));
+      }
+  }
+}
+
+// Parts are written while others are still asked for: a stop keeps them, and the same command goes on.
+TEST(TeachByRanks, RanksThatDivideTheLayersKeepTheWholePartsWhenStopped) {
+  const auto texts = some_texts();
+  const TemporaryFolder folder;
+  const auto alone = teach_some(folder / "alone", texts, nullptr);
+  const auto ask = [&](const std::function<void()>& on_part) {
+    std::string bytes;
+    const auto thrown = as_ranks(
+        2,
+        [&](Peers& peers) {
+          const auto made = teach_some(folder / fmt::format("{}", peers.rank()), texts, &peers,
+                                       by_layers("llama", "1B"), peers.rank() == 0 ? on_part : nullptr);
+          if (peers.rank() == 0) bytes = made.bytes;
+        },
+        Sending::meets);
+    return std::pair{bytes, text_of(thrown[0]) + text_of(thrown[1])};
+  };
+  const auto [none, stopped] = ask([] { request_stop(); });
+  forget_stop();
+  EXPECT_TRUE(stopped.starts_with("stopped while asking the teacher")) << stopped;
+  EXPECT_TRUE(std::filesystem::exists(cache_part_file(folder / "0", 0)));
+  EXPECT_FALSE(std::filesystem::exists(cache_part_file(folder / "0", alone.progress.parts_done - 1)));
+  const auto [bytes, thrown] = ask(nullptr);
+  EXPECT_EQ(thrown, "");
+  EXPECT_TRUE(bytes == alone.bytes);
 }
 
 TEST(TeachByRanks, AStopIsRankZerosAndTheOthersReturn) {

@@ -1,4 +1,5 @@
-// Ranks that are threads of a test: what is sent waits until it is received.
+// Ranks that are threads of a test: what is sent waits until it is received; where they are to meet, as MPI's
+// do, so does the one who sends.
 #pragma once
 #include <condition_variable>
 #include <cstring>
@@ -15,14 +16,21 @@
 
 namespace retort {
 
+enum class Sending { leaves, meets };
+
 class ThreadWorld {
  public:
-  explicit ThreadWorld(int64_t count) : gone_(static_cast<size_t>(count)) {}
+  explicit ThreadWorld(int64_t count, Sending sending = Sending::leaves)
+      : gone_(static_cast<size_t>(count)), sending_(sending) {}
   int64_t count() const { return static_cast<int64_t>(gone_.size()); }
   void send(int64_t from, int64_t to, std::span<const std::byte> bytes) {
-    const std::lock_guard lock(mutex_);
-    waiting_[{from, to}].emplace_back(bytes.begin(), bytes.end());
+    std::unique_lock lock(mutex_);
+    auto& waiting = waiting_[{from, to}];
+    waiting.emplace_back(bytes.begin(), bytes.end());
     changed_.notify_all();
+    if (sending_ == Sending::leaves) return;
+    changed_.wait(lock, [&] { return waiting.empty() || gone_[static_cast<size_t>(to)]; });
+    if (!waiting.empty()) throw Failure(fmt::format("rank {} is gone", to));
   }
   void receive(int64_t from, int64_t to, std::span<std::byte> bytes) {
     std::unique_lock lock(mutex_);
@@ -31,6 +39,7 @@ class ThreadWorld {
     if (waiting.empty()) throw Failure(fmt::format("rank {} is gone", from));
     const auto sent = std::move(waiting.front());
     waiting.pop_front();
+    changed_.notify_all();
     if (sent.size() != bytes.size()) throw std::logic_error("two ranks speak of different things");
     std::memcpy(bytes.data(), sent.data(), sent.size());
   }
@@ -45,6 +54,7 @@ class ThreadWorld {
   std::condition_variable changed_;
   std::map<std::pair<int64_t, int64_t>, std::deque<std::vector<std::byte>>> waiting_;
   std::vector<char> gone_;
+  const Sending sending_;
 };
 
 class ThreadPeers final : public Peers {
@@ -62,8 +72,9 @@ class ThreadPeers final : public Peers {
 };
 
 // Does work(peers) as so many ranks; what each has thrown, null where nothing.
-inline std::vector<std::exception_ptr> as_ranks(int64_t count, const std::function<void(Peers&)>& work) {
-  ThreadWorld world(count);
+inline std::vector<std::exception_ptr> as_ranks(int64_t count, const std::function<void(Peers&)>& work,
+                                                Sending sending = Sending::leaves) {
+  ThreadWorld world(count, sending);
   std::vector<std::exception_ptr> thrown(static_cast<size_t>(count));
   std::vector<std::thread> threads;
   for (int64_t rank = 0; rank < count; ++rank)

@@ -9,6 +9,7 @@
 #include "base/profile.h"
 #include "base/stop.h"
 #include "models/layer_stream.h"
+#include "ops/composed.h"
 #include "schedule/counted_stream.h"  // tests/schedule
 #include "train/step.h"
 #include "train/tiny_run.h"
@@ -197,7 +198,8 @@ TEST(LayerMajor, ALayerThatIsComputedAgainLeavesItsLastProductOut) {
     return pass;
   };
   const auto last = model.config.layers - 1;
-  double down = 0, last_layer = 0, last_down = 0;  // what one pass over the step's forests multiplies
+  const bool counts_ranks = !composed(at::zeros({1}));  // the composed form adds them by LibTorch's calls
+  double down = 0, last_layer = 0, last_down = 0;       // what one pass over the step's forests multiplies
   for (size_t i = 0; i < plan.forests.size(); ++i) {
     auto pass = make(plan.forests[i], static_cast<int64_t>(i));
     next_token_objective().ask(plan.forests[i], pass);
@@ -207,7 +209,7 @@ TEST(LayerMajor, ALayerThatIsComputedAgainLeavesItsLastProductOut) {
       const auto rows = static_cast<double>(narrow ? pass.rows.size(0) : pass.size());
       const auto in = static_cast<double>(linear->weight.columns),
                  out = static_cast<double>(linear->weight.rows),
-                 rank = static_cast<double>(linear->adapter->a.size(0));
+                 rank = counts_ranks ? static_cast<double>(linear->adapter->a.size(0)) : 0;
       const auto product = 2 * rows * (in * out + rank * out), whole = product + 2 * rows * rank * in;
       if (linear->place.role == Role::down) down += product;
       if (linear->place.layer == last) last_layer += whole;
@@ -234,7 +236,10 @@ TEST(LayerMajor, WhatIsKeptInTheScratchFolderIsNotComputedAgain) {
   const auto reads = counted->take();
   const auto last = resident.loaded.model->config.layers - 1;
   EXPECT_EQ(reads.size(), resident.loaded.model->linears().size());
-  for (const auto& [place, count] : reads) EXPECT_EQ(count, place.layer == last ? 1 : 2) << place.layer;
+  for (const auto& [place, count] : reads) {
+    EXPECT_LE(count, place.layer == last ? 1 : 2) << place.layer;
+    if (place.role == Role::down) { EXPECT_EQ(count, place.layer == last ? 1 : 2) << place.layer; }
+  }
 }
 
 TEST(LayerMajor, WhatIsKeptInTheScratchFolderGivesTheSameBits) {

@@ -44,8 +44,8 @@ Exit guarded(const Action& action) {
                 "model.weights type"));
   } catch (const c10::OutOfMemoryError&) {  // of a GPU
     return report(
-        Failure("the GPU's memory is full; set device_memory to less, so that fewer weights stay there, lower "
-                "train.batch.pass_tokens or set train.recompute: true"));
+        Failure("the GPU's memory is full; set device_memory to less, so that fewer weights stay there, "
+                "lower train.batch.pass_tokens or set train.recompute: true"));
   } catch (const std::system_error& error) {  // file systems, threads, standard output
     return report(Failure(printable(error.what())));
   } catch (const std::exception& error) {

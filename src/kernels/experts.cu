@@ -38,8 +38,8 @@ const char* launch_sort(const SortJob& job, void* stream) {
 
 const char* launch_rows(const RowsJob& job, bool bf16, void* stream) {
   if (job.each * job.width == 0) return nullptr;
-  return start(bf16 ? rows_kernel<uint16_t> : rows_kernel<float>,
-               job.x ? job.tokens * job.each : job.tokens, kExpertThreads, 0, job, stream);
+  return start(bf16 ? rows_kernel<uint16_t> : rows_kernel<float>, job.x ? job.tokens * job.each : job.tokens,
+               kExpertThreads, 0, job, stream);
 }
 
 }  // namespace retort

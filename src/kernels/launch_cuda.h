@@ -20,8 +20,8 @@ inline const char* launch_error() {
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
 }
 
-// Starts a kernel for so many pieces of work, a block of `threads` each, on a stream (a cudaStream_t). Null, or
-// CUDA's words when the launch is refused. Nothing is started where there is no work.
+// Starts a kernel for so many pieces of work, a block of `threads` each, on a stream (a cudaStream_t). Null,
+// or CUDA's words when the launch is refused. Nothing is started where there is no work.
 template <class Job> const char* start(void (*kernel)(const Job), int64_t pieces, int threads,
                                        int shared_bytes, const Job& job, void* stream) {
   if (pieces == 0) return nullptr;

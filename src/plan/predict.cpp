@@ -220,7 +220,12 @@ FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
     for (const auto index : batches.take(place)) taken.push_back(samples[static_cast<size_t>(index)]);
     first.samples.emplace_back(std::move(taken));
   }
-  for (size_t i = 0; i < samples.size(); ++i) first.longest = std::max(first.longest, samples.tokens(i) - 1);
+  const auto look = [&](const Samples& some) {
+    for (size_t i = 0; i < some.size(); ++i) first.longest = std::max(first.longest, some.tokens(i) - 1);
+  };
+  if (first.steps > kLookedAt) look(samples);
+  else
+    for (const auto& step : first.samples) look(step);
   return first;
 }
 

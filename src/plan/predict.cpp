@@ -220,7 +220,12 @@ FirstSteps first_steps(const TrainSpec& spec, const Samples& samples) {
     for (const auto index : batches.take(place)) taken.push_back(samples[static_cast<size_t>(index)]);
     first.samples.emplace_back(std::move(taken));
   }
-  for (size_t i = 0; i < samples.size(); ++i) first.longest = std::max(first.longest, samples.tokens(i) - 1);
+  const auto look = [&](const Samples& some) {
+    for (size_t i = 0; i < some.size(); ++i) first.longest = std::max(first.longest, some.tokens(i) - 1);
+  };
+  if (first.steps > kLookedAt) look(samples);
+  else
+    for (const auto& step : first.samples) look(step);
   return first;
 }
 
@@ -358,17 +363,22 @@ MemoryPrediction predict_memory(const Recipe& recipe, const Model& model, at::Sc
                            ? 4.0 * static_cast<double>(config.vocabulary * config.hidden)
                            : 4 * trainable;
   const auto own = waiting * others + (4 * trainable - waiting) * std::min(1.0, others);
+  // Backward of a step's only forest lets go what layers kept while their gradients come, so that the two are
+  // never there together. Of several forests one may be at its beginning when another is at its end.
+  const auto of_layers = recipe.adapter.kind == "full" ? 4 * trainable - waiting : 4 * trainable;
+  const auto in_turn = work.most_forests == 1 && !stream ? std::min(rows * saved, of_layers) : 0;
   const auto inner = recipe.train.batch.parts > 0
                          ? 1
                          : usable_threads(recipe.train.threads) / std::max<int64_t>(1, work.threads);
   const RowsAtWork at_work{work.threads, work.rows_at_once / std::max<int64_t>(1, work.threads), inner};
   const auto looked_at = static_cast<double>(usable_threads(recipe.eval.threads)) *
                          static_cast<double>(recipe.eval.pass_tokens) * width * numbers.passing;
-  need.passes = bytes_of(
-      recipe.adapter.kind == "none"
-          ? looked_at
-          : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed + threads * head + own +
-                                    states + copied_bytes(model, recipe.adapter, compute, at_work)));
+  need.passes =
+      bytes_of(recipe.adapter.kind == "none"
+                   ? looked_at
+                   : std::max(looked_at, rows * (saved + width * numbers.passing) + transposed +
+                                             threads * head + own + states - in_turn +
+                                             copied_bytes(model, recipe.adapter, compute, at_work)));
 
   // Answers of a batch: the held-out prompts and what follows, keys and values of every layer; logits in
   // fp32.

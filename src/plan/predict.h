@@ -29,7 +29,7 @@ struct RunWork {
 struct FirstSteps {
   int64_t steps = 0;             // of the whole run
   int64_t epoch = 0;             // of the first epoch
-  int64_t longest = 0;           // rows of the longest sample of all
+  int64_t longest = 0;           // rows of the longest sample that any step of the run may have
   std::vector<Samples> samples;  // of each step that is looked at
 };
 FirstSteps first_steps(const TrainSpec& spec, const Samples& samples);

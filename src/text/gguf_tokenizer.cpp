@@ -1,14 +1,13 @@
 // Tokenizers from GGUF metadata and back. The meaning of each key is llama.cpp's.
 #include "base/error.h"
 #include "text/bpe.h"
+#include "text/spelling_ids.h"
 
 namespace retort {
 namespace {
 
 void read_merges(const GgufVocabulary& vocabulary, BpeModel& model, std::string_view file) {
-  std::unordered_map<std::string_view, int32_t> ids;
-  ids.reserve(model.tokens.size());
-  for (size_t i = 0; i < model.tokens.size(); ++i) ids.try_emplace(model.tokens[i], static_cast<int32_t>(i));
+  const SpellingIds ids(model.tokens);
   model.merges.reserve(vocabulary.merges.size());
   for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
     const std::string& merge = vocabulary.merges[rank];
@@ -18,10 +17,10 @@ void read_merges(const GgufVocabulary& vocabulary, BpeModel& model, std::string_
               fmt::format("'{}' is not two tokens with a space between", printable(merge)));
     const auto id = [&](std::string_view part) {
       const auto found = ids.find(part);
-      if (found == ids.end())
+      if (!found)
         corrupt(file, fmt::format("merge {}", rank),
                 fmt::format("names '{}', which is no token", printable(part)));
-      return found->second;
+      return *found;
     };
     const std::string_view text = merge;
     model.merges.emplace_back(id(text.substr(0, space)), id(text.substr(space + 1)));

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "text/bpe.h"
 #include "text/folder_settings.h"
+#include "text/spelling_ids.h"
 
 namespace retort {
 namespace {
@@ -140,9 +141,7 @@ void Reader::read_added(element root) {
 }
 
 void Reader::read_merges(element merges) {
-  std::unordered_map<std::string_view, int32_t> ids;
-  ids.reserve(model.tokens.size());
-  for (size_t i = 0; i < model.tokens.size(); ++i) ids.try_emplace(model.tokens[i], static_cast<int32_t>(i));
+  const SpellingIds ids(model.tokens);
   const auto list = array(merges, "model.merges");
   model.merges.reserve(list.size());
   for (const element merge : list) {
@@ -163,9 +162,8 @@ void Reader::read_merges(element merges) {
     }
     const auto id = [&](std::string_view part) {
       const auto found = ids.find(part);
-      if (found == ids.end())
-        corrupt(file, where(), fmt::format("names '{}', which is no token", printable(part)));
-      return found->second;
+      if (!found) corrupt(file, where(), fmt::format("names '{}', which is no token", printable(part)));
+      return *found;
     };
     model.merges.emplace_back(id(left), id(right));
   }
@@ -311,12 +309,9 @@ std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view tokenizer_json,
   reader.read_added(root);
   for (size_t id = 0; id < reader.taken.size(); ++id)
     if (!reader.taken[id]) model.tokens[id] = spelling_of_hole(static_cast<int64_t>(id));
-  std::unordered_map<std::string_view, int32_t> ids;
-  ids.reserve(model.tokens.size());
-  for (size_t i = 0; i < model.tokens.size(); ++i) ids.try_emplace(model.tokens[i], static_cast<int32_t>(i));
+  const SpellingIds ids(model.tokens);
   const auto named = [&](const std::string& spelling) -> std::optional<int32_t> {
-    const auto found = ids.find(spelling);
-    return spelling.empty() || found == ids.end() ? std::nullopt : std::optional(found->second);
+    return spelling.empty() ? std::nullopt : ids.find(spelling);
   };
   model.unknown = named(reader.text(*section, "unk_token"));
   if (model.unknown && !reader.byte_level)

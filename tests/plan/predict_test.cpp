@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "adapters/attach.h"
 #include "base/error.h"
 #include "ops/use_kernel.h"
@@ -86,16 +88,34 @@ TEST(RunWork, PartsCutTheStepsAndThreadsSayHowManyAreAtWork) {
   }
 }
 
-TEST(RunWork, TheLongestSampleCountsThoughTheFirstStepsLackIt) {
-  std::vector<Sample> samples(400, sample(11, 2, 0));
-  samples.push_back(sample(41, 5, 1000));
+// Of 400 short samples and a long one, one a step, in an order whose first steps have short ones alone.
+struct LongSampleLater {
+  std::vector<Sample> samples = std::vector<Sample>(400, sample(11, 2, 0));
   TrainSpec spec;
-  spec.batch.samples = 1;
-  spec.batch.pass_tokens = 64;
-  spec.threads = 1;
-  spec.steps = 1;
-  for (spec.seed = 1; first_steps(spec, samples).samples.at(0).tokens(0) == 41;) ++spec.seed;
-  EXPECT_EQ(run_work(spec, samples).most_rows, 40);
+  explicit LongSampleLater(int64_t steps) {
+    samples.push_back(sample(41, 5, 1000));
+    spec.batch.samples = 1;
+    spec.batch.pass_tokens = 64;
+    spec.threads = 1;
+    spec.steps = steps;
+    const auto meets_it = [&] {
+      return std::ranges::any_of(first_steps(spec, samples).samples,
+                                 [](const Samples& step) { return step.tokens(0) == 41; });
+    };
+    for (spec.seed = 1; meets_it();) ++spec.seed;
+  }
+};
+
+TEST(RunWork, TheLongestSampleCountsThoughTheFirstStepsLackIt) {
+  const LongSampleLater later(65);  // one more than are looked at
+  EXPECT_EQ(run_work(later.spec, later.samples).most_rows, 40);
+  EXPECT_EQ(run_work(later.spec, later.samples).longest, 40);
+}
+
+TEST(RunWork, ASampleThatNoStepWillHaveDoesNotCount) {
+  const LongSampleLater later(64);
+  EXPECT_EQ(run_work(later.spec, later.samples).most_rows, 10);
+  EXPECT_EQ(run_work(later.spec, later.samples).longest, 10);
 }
 
 TEST(StateBytes, OfEachOptimizer) {

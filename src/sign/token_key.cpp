@@ -97,6 +97,7 @@ struct Found {
 Found by_provider(const TokenUri& uri) {
   // Both are kept for as long as the program runs.
   if (!uri.module.empty()) ::setenv("PKCS11_PROVIDER_MODULE", uri.module.c_str(), 1);
+  UI_set_default_method(asks_nobody());  // the provider asks by itself
   OSSL_PROVIDER_try_load(nullptr, "default", 1);
   if (!OSSL_PROVIDER_try_load(nullptr, "pkcs11", 1)) return {};
   ERR_clear_error();

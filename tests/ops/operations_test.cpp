@@ -596,7 +596,7 @@ TEST(Linear, GradientsNeedNoValueButThoseOfDora) {
       pass.training = true;
       const auto x = random({pass.size(), 32}, 6).to(compute).requires_grad_();
       const auto dy = random({pass.size(), 24}, 7).to(compute);
-      Tensors wanted{x, layer.bias};
+      std::vector<Tensor> wanted{x, layer.bias};
       if (layer.weight.trainable()) wanted.push_back(layer.weight.dense);
       if (layer.adapter) wanted.insert(wanted.end(), {layer.adapter->a, layer.adapter->b});
       const bool dora = layer.adapter && layer.adapter->magnitude.defined();

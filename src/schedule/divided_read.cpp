@@ -132,7 +132,8 @@ class Stage {
       const auto one = Parcel(std::move(text)).take<Room>();
       all.stays = all.stays && one.stays, all.states = std::min(all.states, one.states);
     }
-    return Parcel(broadcast_text(peers_, 0, Parcel().put(all).bytes())).take<Room>();
+    Parcel agreed(broadcast_text(peers_, 0, Parcel().put(all).bytes()));
+    return agreed.take<Room>();
   }
 
   std::vector<const Linear*> linears_from(int64_t layer) const {
@@ -295,7 +296,8 @@ bool divides_layers(Peers& peers, const Model& model) { return any_of(peers, mod
 std::vector<Share> agree_on_layers(Peers& peers, const Model& model) {
   const auto mine =
       peers.rank() == 0 ? cut_layers(bytes_of_layers(model), peers.count()) : std::vector<Share>();
-  return Parcel(broadcast_text(peers, 0, Parcel().put(mine).bytes())).take<std::vector<Share>>();
+  Parcel agreed(broadcast_text(peers, 0, Parcel().put(mine).bytes()));
+  return agreed.take<std::vector<Share>>();
 }
 
 }  // namespace retort

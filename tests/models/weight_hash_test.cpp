@@ -50,14 +50,14 @@ class HashByRanks : public testing::Test {
  protected:
   HashByRanks() {
     for (const auto* copy : kCopies) write_shards(folder / copy);
-    alone = load_weights({.path = (folder / "a").string()}).sha256.get();
+    alone = load_weights({.path = folder / "a"}).sha256.get();
   }
   // Rank 0 has the copy a with layers 0 and 1, rank 1 the copy b with layer 2.
   std::vector<std::string> hashes(std::vector<std::exception_ptr>& thrown) const {
     std::vector<std::string> found(2);
     thrown = as_ranks(2, [&](Peers& peers) {
       const auto rank = static_cast<size_t>(peers.rank());
-      const auto loaded = load_weights({.path = (folder / kCopies[rank]).string()});
+      const auto loaded = load_weights({.path = folder / kCopies[rank]});
       found[rank] = hash_by_ranks(peers, loaded, {{0, 2}, {2, 3}}).value();
     });
     return found;
@@ -105,7 +105,7 @@ TEST_F(HashByRanks, AFileOfAllRanksThatDiffersIsRefusedByName) {
 }
 
 TEST_F(HashByRanks, AFolderCutOtherwiseIsRefused) {
-  const auto whole = folder / "whole";
+  const fs::path whole = folder / "whole";
   fs::create_directories(whole);
   for (const auto* name : {"config.json", "model.safetensors"})
     fs::copy(fs::path(source_dir()) / "tests/golden/models/deepseek_v3" / name, whole / name);

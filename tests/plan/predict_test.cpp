@@ -210,6 +210,22 @@ TEST(PredictMemory, CountsRowsThatTilesCopy) {
   EXPECT_EQ(passes(tiles) - passes(plain), 2u * 2048 * (19 + 1) * 64);
 }
 
+// 4,884,480 numbers of an adapter. Where a second forest follows, the first one's gradients wait as a sum
+// while its activations are there; a lone forest's activations go as its gradients come.
+TEST(PredictMemory, ALoneForestTradesActivationsForGradients) {
+  if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
+  const auto loaded = load_weights({.path = kModel.string()});
+  Recipe recipe;
+  recipe.train.threads = 1;
+  RunWork work{.threads = 1, .most_forests = 1, .most_rows = 2048, .rows_at_once = 2048};
+  const auto passes = [&] {
+    return static_cast<double>(predict_memory(recipe, *loaded.model, at::kBFloat16, work, {}).passes);
+  };
+  const auto alone = passes();
+  work.most_forests = 2;
+  EXPECT_NEAR(passes() - alone, 2 * 4.0 * 4884480, 1);
+}
+
 TEST(PredictMemory, FollowsItsKeys) {
   if (!std::filesystem::exists(kModel)) GTEST_SKIP() << kModel << " is absent: run tools/setup";
   const auto loaded = load_weights({.path = kModel.string()});

@@ -173,8 +173,8 @@ INSTANTIATE_TEST_SUITE_P(Families, KilledStep,
                                          std::tuple("deepseek_v32", "all", "activations"),
                                          std::tuple("deepseek_v32_sparse", "all", "states")),
                          [](const auto& each) {
-                           const auto& [family, targets, holds] = each.param;
-                           return fmt::format("{}_{}_{}", family, targets, holds);
+                           return fmt::format("{}_{}_{}", std::get<0>(each.param), std::get<1>(each.param),
+                                              std::get<2>(each.param));
                          });
 
 // A stop is a kill in the middle of a layer, too: nothing of the step is in the sums, what was done in the

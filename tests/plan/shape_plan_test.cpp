@@ -207,7 +207,8 @@ TEST(ShapePlan, TextsThatWaitOnDiskReadTheLayersOnce) {
 // Then nothing is computed twice, for disk: by hand, LoRA on all linear layers of rank 16.
 TEST(ShapePlan, ActivationsThatAreKeptTakeDiskInsteadOfTime) {
   const auto model = build_shape(config_of(kLlama8B));
-  const AdapterSpec adapter{.targets = {"all"}};
+  AdapterSpec adapter;
+  adapter.targets = {"all"};
   const auto shape = shape_of(*model, WeightType::bf16, adapter);
   PlanMachine machine{.memory = 1e9, .scratch = 1e13, .disk = 1e9, .products = 1e12, .hourly = {}};
   const PlanText text{.tokens = 1e6, .length = 2000};

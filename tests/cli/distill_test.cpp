@@ -270,7 +270,7 @@ TEST(DistilledRun, ATeacherThatCannotTeachIsRefusedBeforeAnythingIsWritten) {
   const auto file = folder.write("r.yaml", recipe(folder, kTeacher));
   expect_one_line(retort("run '" + file + "' teacher.path=no.gguf"), 2,
                   "retort: teacher.path: no.gguf: no such file or folder; expected a .gguf file, or a folder "
-                  "with config.json and *.safetensors, on this machine (nothing is downloaded)");
+                  "with config.json and *.safetensors, on this machine (nothing is downloaded) [E7]");
   expect_one_line(retort("run '" + file + "' teacher.path=my/export/runs/no-teacher/export/merged"), 2,
                   "retort: teacher.path: my/export/runs/no-teacher/export/merged: no such file or folder; "
                   "an export of my/export/runs/no-teacher: first run the recipe that writes there");

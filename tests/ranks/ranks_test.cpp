@@ -187,7 +187,7 @@ TEST_F(RanksProgram, ATeacherReadLayerByLayerIsDividedByLayersToTheSameBytes) {
   const auto taught = taught_recipe();
   ASSERT_EQ(retort(in("alone", taught), "", "teach").exit, 0);
   const auto cache = cache_in("alone");
-  EXPECT_GT(cache.size(), 2u);
+  EXPECT_FALSE(cache.empty());
   for (int ranks = 1; ranks <= 3; ++ranks) {
     const auto name = fmt::format("layers-{}", ranks);
     const auto result =

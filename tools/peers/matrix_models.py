@@ -393,8 +393,8 @@ def settings_of(family, shape):
     if family == "qwen3_moe":
         config |= {"moe_intermediate_size": 32, "norm_topk_prob": True}
     own = {key: change.pop(key) for key in list(change) if key.startswith("_")}
-    if family == "mistral4":  # no file that PEFT opens holds adapters of its experts
-        own["_targets"] = ["auto"]
+    if family == "mistral4":  # PEFT has no DoRA of whole parameters, which its experts are
+        own["_targets"] = {"dora": ["auto"]}
     config |= change
     tied = family.startswith("gemma") or family.startswith("qwen3")
     config["tie_word_embeddings"] = tied != bool(own.get("_flip_tie"))
@@ -485,7 +485,7 @@ def write_recipe(folder, name, model, kind, own, merged="none", gguf=(), asks=Fa
     recipe = {
         "model": {"path": str(model), "compute": "f32"},
         "data": {"sources": sources},
-        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": own.get("_targets", ["all"])},
+        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": own.get("_targets", {}).get(kind, ["all"])},
         "train": {
             "steps": 40 if asks else 2,
             "threads": 1,

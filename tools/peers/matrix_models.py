@@ -485,7 +485,12 @@ def write_recipe(folder, name, model, kind, own, merged="none", gguf=(), asks=Fa
     recipe = {
         "model": {"path": str(model), "compute": "f32"},
         "data": {"sources": sources},
-        "adapter": {"kind": kind, "rank": 4, "alpha": 8, "targets": own.get("_targets", {}).get(kind, ["all"])},
+        "adapter": {
+            "kind": kind,
+            "rank": 4,
+            "alpha": 8,
+            "targets": own.get("_targets", {}).get(kind, ["all"]),
+        },
         "train": {
             "steps": 40 if asks else 2,
             "threads": 1,

@@ -56,6 +56,19 @@ std::vector<SampleLikelihood> by_ranks(int64_t count, const std::vector<Sample>&
   return measured;
 }
 
+void expect_equal(const std::vector<SampleLikelihood>& measured, const std::vector<SampleLikelihood>& alone,
+                  int64_t ranks) {
+  ASSERT_EQ(measured.size(), alone.size());
+  for (size_t i = 0; i < alone.size(); ++i) {
+    const auto which = fmt::format("{} ranks, text {}", ranks, i);
+    EXPECT_LT(measured[i].log_probability, 0) << which;
+    EXPECT_EQ(measured[i].log_probability, alone[i].log_probability) << which;
+    EXPECT_EQ(measured[i].weight, alone[i].weight) << which;
+    EXPECT_EQ(measured[i].tokens, alone[i].tokens) << which;
+    EXPECT_EQ(measured[i].correct, alone[i].correct) << which;
+  }
+}
+
 }  // namespace
 
 TEST(Company, HasTheBitsOfOneProcess) {
@@ -69,14 +82,7 @@ TEST(Company, HasTheBitsOfOneProcess) {
         std::vector<std::exception_ptr> thrown;
         const auto measured = by_ranks(count, samples, threads, thrown);
         for (const auto& each : thrown) EXPECT_EQ(text_of(each), "");
-        ASSERT_EQ(measured.size(), alone.size());
-        for (size_t i = 0; i < alone.size(); ++i) {
-          EXPECT_LT(measured[i].log_probability, 0);
-          EXPECT_EQ(measured[i].log_probability, alone[i].log_probability) << count << " ranks, text " << i;
-          EXPECT_EQ(measured[i].weight, alone[i].weight);
-          EXPECT_EQ(measured[i].tokens, alone[i].tokens);
-          EXPECT_EQ(measured[i].correct, alone[i].correct);
-        }
+        expect_equal(measured, alone, count);
       }
     }
 }
@@ -93,12 +99,7 @@ TEST(Company, RanksThatDivideTheLayersHaveTheBitsOfOneProcess) {
         std::vector<std::exception_ptr> thrown;
         const auto measured = by_ranks(count, samples, 2, thrown, memory);
         for (const auto& each : thrown) EXPECT_EQ(text_of(each), "");
-        ASSERT_EQ(measured.size(), alone.size());
-        for (size_t i = 0; i < alone.size(); ++i) {
-          EXPECT_LT(measured[i].log_probability, 0);
-          EXPECT_EQ(measured[i].log_probability, alone[i].log_probability) << count << " ranks, text " << i;
-          EXPECT_EQ(measured[i].correct, alone[i].correct);
-        }
+        expect_equal(measured, alone, count);
       }
     }
 }

@@ -75,6 +75,30 @@ void expect_equal(const TinyRun& run, const StepSums& one, const StepSums& other
   EXPECT_GT(there, 0) << where;
 }
 
+// A step of a base in memory against one of the same base that `in_file` reads layer by layer, both of
+// `weights`.
+struct StepOfBoth {
+  const char* family;
+  AdapterSpec spec;
+  ModelSpec in_file;
+  const char* weights = "keep";
+  at::ScalarType compute = at::kFloat;
+  int64_t threads = 2, texts = 16, row_tokens = 40, seed = 4;
+};
+
+void expect_same_bits(StepOfBoth step) {
+  ModelSpec held;
+  held.weights = step.in_file.weights = step.weights;
+  TinyRun resident(step.spec, step.family, held), streamed(step.spec, step.family, step.in_file);
+  move_b(resident), move_b(streamed);
+  const auto samples = made_up_samples(step.texts, step.seed);
+  const auto plan = plan_step(samples, first(step.texts), step.row_tokens, step.threads);
+  expect_equal(resident, sums_of(resident, plan, step.compute, step.threads),
+               sums_of(streamed, plan, step.compute, step.threads),
+               fmt::format("{} {} {} {} {} threads", step.family, step.spec.kind,
+                           fmt::join(step.spec.targets, ","), step.weights, step.threads));
+}
+
 }  // namespace
 
 TEST(LayerMajor, StepsGiveTheBitsOfTokenMajor) {
@@ -156,16 +180,8 @@ TEST(LayerMajor, FrozenExpertsThatSeveralTextsShareGiveTheSameBits) {
   for (const auto* family : {"mixtral", "deepseek_v3", "deepseek_v32_sparse"})
     for (const auto* weights : {"keep", "q8_0"})
       for (const auto compute : {at::kFloat, at::kBFloat16})
-        for (const int64_t threads : {2, 5}) {
-          ModelSpec held, in_file = small_room("1MiB");
-          held.weights = in_file.weights = weights;
-          TinyRun resident(attention, family, held), streamed(attention, family, in_file);
-          move_b(resident), move_b(streamed);
-          const auto plan = plan_step(made_up_samples(32, 6), first(32), 120, threads);
-          expect_equal(resident, sums_of(resident, plan, compute, threads),
-                       sums_of(streamed, plan, compute, threads),
-                       fmt::format("{} {} {} threads", family, weights, threads));
-        }
+        for (const int64_t threads : {2, 5})
+          expect_same_bits({family, attention, small_room("1MiB"), weights, compute, threads, 32, 120, 6});
 }
 
 namespace {
@@ -263,16 +279,8 @@ TEST(LayerMajor, WhatIsKeptInTheScratchFolderGivesTheSameBits) {
     for (const auto* weights : {"keep", "q8_0"}) cases.push_back({"llama", spec, weights});
   for (const auto& [family, spec, weights] : cases)
     for (const auto compute : {at::kFloat, at::kBFloat16})
-      for (const int64_t threads : {1, 2}) {
-        ModelSpec held, in_file = keeping(scratch / "kept");
-        held.weights = in_file.weights = weights;
-        TinyRun resident(spec, family, held), streamed(spec, family, in_file);
-        move_b(resident), move_b(streamed);
-        const auto plan = plan_step(made_up_samples(16, 4), first(16), 40, threads);
-        expect_equal(resident, sums_of(resident, plan, compute, threads),
-                     sums_of(streamed, plan, compute, threads),
-                     fmt::format("{} {} {} {}", family, spec.kind, fmt::join(spec.targets, ","), weights));
-      }
+      for (const int64_t threads : {1, 2})
+        expect_same_bits({family, spec, keeping(scratch / "kept"), weights, compute, threads});
 }
 
 // What is learned in front of the layers and behind them: of two matrices, and of one.

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 #include <mutex>
 #include <stdexcept>
@@ -44,10 +43,7 @@ Importance measure_importance(LoadedModel& source, at::ScalarType compute, const
   const auto count = static_cast<size_t>(config.layers);
   const auto forests = build_forests(samples, 512);
   std::vector<Sums> parts(forests.size());
-  // Never several threads in a forest, so that what is measured, and which rows a cut keeps, is the same with
-  // any number of them.
-  const auto abreast = std::min(usable_threads(threads), std::ssize(forests));
-  run_workers(abreast, std::ssize(forests), [&](int64_t f) {
+  run_workers(usable_threads(threads), static_cast<int64_t>(forests.size()), [&](int64_t f) {
     leave_if_stopped("measuring activations");
     auto& sums = parts[static_cast<size_t>(f)];
     sums.layers.resize(count);

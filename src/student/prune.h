@@ -27,7 +27,6 @@ struct Importance {
   };
   std::vector<Experts> experts;  // [layer]; empty for a model without
 };
-// The same with any number of threads.
 Importance measure_importance(LoadedModel& source, at::ScalarType compute, const std::vector<Sample>& samples,
                               int64_t threads);
 

@@ -67,19 +67,6 @@ TEST(Prune, EvenAndInfluenceChooseLayers) {
 }
 
 // Channels and heads that carry nothing are the ones that go.
-// One forest, so that with several threads the rest of them would be inside of it.
-TEST(Prune, WhatIsMeasuredDoesNotDependOnThreads) {
-  auto source = tiny();
-  const auto samples = random_samples(Draws(5, "samples"), 4, 120);
-  ASSERT_EQ(build_forests(samples, 512).size(), 1u);
-  const auto one = measure_importance(source, at::kFloat, samples, 1);
-  const auto several = measure_importance(source, at::kFloat, samples, 3);
-  EXPECT_EQ(one.layers, several.layers);
-  EXPECT_EQ(one.intermediate, several.intermediate);
-  EXPECT_EQ(one.kv_heads, several.kv_heads);
-  EXPECT_EQ(one.hidden, several.hidden);
-}
-
 TEST(Prune, WidthsLoseWhatCarriesNothing) {
   auto source = tiny();
   auto& model = *source.model;

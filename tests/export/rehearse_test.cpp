@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "base/error.h"
 #include "base/files.h"
 #include "data/temporary_folder.h"
@@ -39,6 +41,28 @@ TEST_F(Rehearsal, TakesWhatCanBeWrittenAndLeavesNothing) {
   EXPECT_FALSE(std::filesystem::exists(parent.parent_path()));
   EXPECT_EQ(files_read().size(), read);
   EXPECT_EQ(files_written().size(), written);
+}
+
+// MiB of this process's memory: now ("VmRSS:"), or the most since the peak was set back ("VmHWM:").
+double resident(const std::string& line) {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word)
+    if (word == line) {
+      double kib = 0;
+      status >> kib;
+      return kib / 1024;
+    }
+  return 0;
+}
+
+// The merged folder is 258 MiB of holes; what is read of them would be pages of zeros.
+TEST_F(Rehearsal, HoldsNoWeights) {
+  std::ofstream peak("/proc/self/clear_refs");
+  if (!(peak << 5 << std::flush)) GTEST_SKIP() << "the kernel does not set back the peak of memory";
+  const auto before = resident("VmRSS:");
+  EXPECT_EQ(refusal({.merged = "bf16", .gguf = {}}), "");
+  EXPECT_LT(resident("VmHWM:") - before, 100);
 }
 
 TEST_F(Rehearsal, LeavesTheFolderThatWasThereAsItWas) {

@@ -53,12 +53,13 @@ class HashByRanks : public testing::Test {
     alone = load_weights({.path = folder / "a"}).sha256.get();
   }
   // Rank 0 has the copy a with layers 0 and 1, rank 1 the copy b with layer 2.
-  std::vector<std::string> hashes(std::vector<std::exception_ptr>& thrown) const {
+  std::vector<std::string> hashes(std::vector<std::exception_ptr>& thrown,
+                                  const std::vector<Share>& layers_of_ranks = {{0, 2}, {2, 3}}) const {
     std::vector<std::string> found(2);
     thrown = as_ranks(2, [&](Peers& peers) {
       const auto rank = static_cast<size_t>(peers.rank());
       const auto loaded = load_weights({.path = folder / kCopies[rank]});
-      found[rank] = hash_by_ranks(peers, loaded, {{0, 2}, {2, 3}}).value();
+      found[rank] = hash_by_ranks(peers, loaded, layers_of_ranks).value();
     });
     return found;
   }
@@ -93,6 +94,14 @@ TEST_F(HashByRanks, WhatARankReadsIsPartOfIt) {
   EXPECT_EQ(found[0], found[1]);
   EXPECT_NE(found[0], alone);
   EXPECT_EQ(found[0].size(), 64u);
+}
+
+// As of a model whose config.json says two layers: the third, as one that predicts further tokens, is rank
+// 0's to hash.
+TEST_F(HashByRanks, ALayerThatNobodyComputesIsPartOfIt) {
+  change(folder / "b/model-2.safetensors");
+  std::vector<std::exception_ptr> thrown;
+  EXPECT_EQ(hashes(thrown, {{0, 1}, {1, 2}}), std::vector(2, alone));
 }
 
 TEST_F(HashByRanks, AFileOfAllRanksThatDiffersIsRefusedByName) {
